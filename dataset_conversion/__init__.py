@@ -1,0 +1,1 @@
+"""Converters: a public dataset as it is downloaded -> a raw dataset folder."""

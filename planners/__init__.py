@@ -1,0 +1,1 @@
+"""Planners: a raw dataset folder -> fingerprint, plans, preprocessed cases."""

@@ -1,0 +1,74 @@
+"""Packaging, and the switchboard: every console command is one line here."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+
+# The real folders stand at the repository's root; site-packages gets the one name `unetrpp`.
+# tests/test_packaging.py compares this list with the folders on disk.
+PACKAGE_DIR = {
+    "unetrpp": "unetrpp",
+    "unetrpp.augmentation": "unetrpp/augmentation",
+    "unetrpp.evaluation": "unetrpp/evaluation",
+    "unetrpp.inference": "unetrpp/inference",
+    "unetrpp.losses": "unetrpp/losses",
+    "unetrpp.networks": "unetrpp/networks",
+    "unetrpp.patches": "unetrpp/patches",
+    "unetrpp.preprocessing": "unetrpp/preprocessing",
+    "unetrpp.report": "unetrpp/report",
+    "unetrpp.dataset_conversion": "dataset_conversion",
+    "unetrpp.planners": "planners",
+    "unetrpp.trainers": "trainers",
+}
+
+COMMANDS = [
+    "unetrpp = unetrpp.__main__:main",
+    "unetrpp_convert = unetrpp.dataset_conversion.convert:main",
+    "unetrpp_plan_and_preprocess = unetrpp.planners.plan_and_preprocess:main",
+    "unetrpp_train = unetrpp.trainers.train:main",
+    "unetrpp_predict = unetrpp.inference.predict:main",
+    "unetrpp_evaluate = unetrpp.evaluation.evaluate:main",
+    "unetrpp_demo = unetrpp.demo:main",
+]
+
+
+def version() -> str:
+    """The one place of the version is unetrpp/__init__.py."""
+    for line in (ROOT / "unetrpp" / "__init__.py").read_text(encoding="utf8").splitlines():
+        if line.startswith("__version__"):
+            return line.split('"')[1]
+    raise RuntimeError("unetrpp/__init__.py has no __version__ line")
+
+
+setup(
+    name="unetrpp",
+    version=version(),
+    description="Self-configuring medical image segmentation with UNETR++ and focal attention",
+    long_description=(ROOT / "README.md").read_text(encoding="utf8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=list(PACKAGE_DIR),
+    package_dir=PACKAGE_DIR,
+    package_data={"unetrpp": ["py.typed"]},
+    install_requires=[
+        "torch>=2.5",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "SimpleITK>=2.3",
+        "batchgenerators>=0.25.1",
+        "acvl-utils>=0.2.3",
+        "scikit-learn>=1.3",
+        "threadpoolctl>=3.0",
+        "matplotlib>=3.8",
+        "msgspec>=0.18",
+        "blosc2>=3.0",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "import-linter>=2.0"],
+    },
+    entry_points={"console_scripts": COMMANDS},
+)

@@ -1,0 +1,1 @@
+"""Trainers: plans and preprocessed cases -> a model folder."""

@@ -1,0 +1,43 @@
+"""`unetrpp`: lists the commands and passes on, so that `unetrpp train ...` is `unetrpp_train ...`."""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution
+
+from unetrpp import __version__
+
+PREFIX = "unetrpp_"
+
+
+def commands() -> dict[str, EntryPoint]:
+    """The distribution's own console scripts by short name (``plan_and_preprocess`` reads ``plan-and-preprocess``)."""
+    try:
+        scripts = distribution("unetrpp").entry_points.select(group="console_scripts")
+    except PackageNotFoundError:
+        raise SystemExit("unetrpp: error: the package is not installed; run `pip install -e .` in its folder") from None
+    return {s.name.removeprefix(PREFIX).replace("_", "-"): s for s in scripts if s.name.startswith(PREFIX)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    known = commands()
+    if arguments[:1] == ["--version"]:
+        print(f"unetrpp {__version__}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: unetrpp COMMAND [ARGUMENT ...]\n\ncommands (each has --help):")
+        print("\n".join(f"  {name:22s} also installed as {script.name}" for name, script in sorted(known.items())))
+        return 0
+    name = arguments[0].replace("_", "-")
+    if name not in known:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"unetrpp: error: unknown command {arguments[0]}{hint} (unetrpp --help lists them)", file=sys.stderr)
+        return 2
+    return known[name].load()(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""The raw dataset: nnU-Net v2's folder with its dataset.json, read tolerantly, and the list of its cases."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from unetrpp.errors import UserError
+from unetrpp.files import Record, read_json
+from unetrpp.images import FILE_ENDINGS, strip_ending
+from unetrpp.labels import LabelScheme, Region
+
+
+class DatasetDescription(Record):
+    """dataset.json as we write it. A foreign file is read by :func:`read_description`, which drops unknown keys."""
+
+    format: int = 1
+    name: str
+    channel_names: tuple[str, ...]
+    labels: LabelScheme
+    file_ending: str
+    groups: dict[str, str] | None = None  # case -> patient
+    files: dict[str, dict[str, Any]] | None = None  # nnU-Net's optional "dataset": case -> images, label
+    reference: str | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a raw dataset. ``label`` is None for a test case."""
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    folder: Path
+    description: DatasetDescription
+    cases: tuple[Case, ...]
+
+
+def nnunet_json(description: DatasetDescription, cases: int) -> dict[str, Any]:
+    """dataset.json in nnU-Net v2's shape, with our format number and groups added."""
+    scheme = description.labels
+    labels: dict[str, Any] = dict(zip(scheme.names, scheme.values, strict=True))
+    order = None
+    if scheme.regions:
+        named = {name: value for name, value in labels.items() if value == 0}
+        labels = named | {r.name: [scheme.values[m] for m in r.members] for r in scheme.regions}
+        order = [r.value for r in scheme.regions]
+    if scheme.ignore_value is not None:
+        labels["ignore"] = scheme.ignore_value
+    content: dict[str, Any] = {
+        "format": description.format,
+        "name": description.name,
+        "channel_names": {str(i): name for i, name in enumerate(description.channel_names)},
+        "labels": labels,
+        "numTraining": cases,
+        "file_ending": description.file_ending,
+    }
+    optional = {
+        "regions_class_order": order,
+        "groups": description.groups,
+        "dataset": description.files,
+        "reference": description.reference,
+        "licence": description.licence,
+    }
+    return content | {key: value for key, value in optional.items() if value is not None}
+
+
+def read_description(path: Path, name: str) -> DatasetDescription:
+    """Read a dataset.json, ours or nnU-Net's.
+
+    Raises:
+        UserError: a required key is missing or malformed.
+    """
+    content = read_json(path, dict[str, Any], mend="write one (docs/dataset_format.md shows it)")
+
+    def require(key: str, kind: type) -> Any:
+        value = content.get(key)
+        if not isinstance(value, kind):
+            found = "is missing" if value is None else f"is {msgspec.json.encode(value).decode()[:60]}"
+            raise UserError(f"{path}: {key!r} {found}, but must be {_KINDS[kind]}; correct the file")
+        return value
+
+    channels = require("channel_names", dict) if "channel_names" in content else require("modality", dict)
+    if sorted(channels) != sorted(str(i) for i in range(len(channels))):
+        raise UserError(f"{path}: the keys of 'channel_names' must be \"0\", \"1\", ... without gaps, not {sorted(channels)}")
+    ending = require("file_ending", str)
+    if ending not in FILE_ENDINGS:
+        raise UserError(f"{path}: 'file_ending' {ending!r} is not one of {', '.join(FILE_ENDINGS)}")
+    return DatasetDescription(
+        name=str(content.get("name") or name),
+        channel_names=tuple(str(channels[str(i)]) for i in range(len(channels))),
+        labels=read_labels(path, require("labels", dict), content.get("regions_class_order")),
+        file_ending=ending,
+        groups=content.get("groups"),
+        files=content.get("dataset"),
+        reference=content.get("reference"),
+        licence=content.get("licence") or content.get("license"),
+    )
+
+
+_KINDS = {dict: "an object such as {\"0\": \"CT\"}", str: "a text such as \".nii.gz\""}
+
+
+def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) -> LabelScheme:
+    """nnU-Net's ``labels``: name -> value, or name -> list of values for a region."""
+    for name, value in labels.items():
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
+            raise UserError(f"{path}: label {name!r} is {value!r}, but must be a whole number >= 0 or a list of them")
+    ignore = labels.get("ignore")
+    named = {name: value for name, value in labels.items() if name != "ignore"}
+    plain = {value: name for name, value in named.items() if not isinstance(value, list)}
+    if plain.get(0) is None:
+        raise UserError(f"{path}: 'labels' has no background with value 0; add \"background\": 0")
+    if len(plain) < sum(not isinstance(v, list) for v in named.values()):
+        raise UserError(f"{path}: two labels share one value; give every label a value of its own")
+    regions = {name: value for name, value in named.items() if isinstance(value, list)}
+    if not regions:
+        values = tuple(sorted(plain))
+        return LabelScheme(names=tuple(plain[v] for v in values), values=values, ignore_value=ignore)
+    return _region_scheme(path, {k: v if isinstance(v, list) else [v] for k, v in named.items() if v != 0}, plain, order, ignore)
+
+
+def _region_scheme(
+    path: Path, regions: dict[str, list[int]], plain: dict[int, str], order: list[int] | None, ignore: int | None
+) -> LabelScheme:
+    if order is None or len(order) != len(regions):
+        raise UserError(f"{path}: {len(regions)} regions need 'regions_class_order' with as many values, found {order}")
+    values = (0, *sorted({v for members in regions.values() for v in members} - {0}))
+    index = {value: i for i, value in enumerate(values)}
+    return LabelScheme(
+        names=tuple(plain.get(v, f"label {v}") for v in values),
+        values=values,
+        ignore_value=ignore,
+        regions=tuple(
+            Region(name=name, members=tuple(index[v] for v in members), value=value)
+            for (name, members), value in zip(regions.items(), order, strict=True)
+        ),
+    )
+
+
+def read_dataset(folder: Path, name: str) -> RawDataset:
+    """The description and all training cases of a raw dataset folder, sorted by id.
+
+    Files of a case that are missing are still listed; verification names them.
+
+    Raises:
+        UserError: no dataset.json, or no case at all.
+    """
+    description = read_description(folder / "dataset.json", name)
+    ids = set(description.files or ()) or _label_ids(folder / "labelsTr") | set(image_ids(folder / "imagesTr", description))
+    if not ids:
+        raise UserError(f"{folder} has no training case: no *_0000{description.file_ending} in imagesTr and nothing in labelsTr")
+    return RawDataset(folder, description, tuple(_case(folder, description, i) for i in sorted(ids)))
+
+
+def _case(folder: Path, description: DatasetDescription, case: str) -> Case:
+    if description.files:
+        entry = description.files[case]
+        return Case(case, tuple(folder / p for p in entry["images"]), folder / entry["label"])
+    images = channel_paths(folder / "imagesTr", case, description)
+    return Case(case, images, folder / "labelsTr" / f"{case}{description.file_ending}")
+
+
+def channel_paths(folder: Path, case: str, description: DatasetDescription) -> tuple[Path, ...]:
+    """One file a channel; where only ``_0000`` exists it brings all channels itself (RGB, 4D)."""
+    paths = [folder / f"{case}_{i:04d}{description.file_ending}" for i in range(len(description.channel_names))]
+    several = len(paths) > 1 and paths[0].exists() and not any(p.exists() for p in paths[1:])
+    return tuple(paths[:1] if several else paths)
+
+
+def image_ids(folder: Path, description: DatasetDescription) -> list[str]:
+    """Case ids of a folder of images named CASE_0000.ending."""
+    ending = description.file_ending
+    names = (p.name for p in folder.glob(f"*{ending}") if not p.name.startswith("."))
+    return sorted({n.removesuffix(ending)[:-5] for n in names if n.removesuffix(ending)[-5:-4] == "_"})
+
+
+def _label_ids(folder: Path) -> set[str]:
+    return {strip_ending(p.name) for p in folder.glob("*") if p.is_file() and not p.name.startswith(".")}

@@ -1,0 +1,59 @@
+"""Writing files so that a half-written one is never taken for a whole one, and records as JSON."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from unetrpp.errors import UserError
+
+T = TypeVar("T")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything that is written to disk: immutable, and a misspelt key is an error."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a hidden temporary file beside ``path``, then rename it.
+
+    The temporary name keeps the suffix (writers choose the format by it) and starts with a dot (listings skip it).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(temporary)
+        _flush_to_disk(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a record or plain containers as readable JSON. A NaN becomes null (msgspec's rule)."""
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
+def read_json(path: Path, kind: type[T], mend: str = "restore the file or make it anew") -> T:
+    """Read JSON into a record type, checked once, here.
+
+    Raises:
+        UserError: the file is missing, is no JSON, or breaks the record's rules; the message names the place.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; {mend}") from None
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path}: {error}; {mend}") from None

@@ -1,0 +1,160 @@
+"""Reading and writing images through SimpleITK: a Volume is an array (C, Z, Y, X) with its Geometry."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from unetrpp.errors import UserError
+from unetrpp.files import write_atomically
+from unetrpp.geometry import Geometry, same_grid
+
+GRID_TOLERANCE_MM = 1e-2
+
+# What SimpleITK reads and we accept, longest suffix first so that .nii.gz wins over .gz.
+FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".tiff", ".tif", ".png", ".bmp", ".jpeg", ".jpg")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """``array`` (C, Z, Y, X) on the grid of ``geometry``."""
+
+    array: np.ndarray
+    geometry: Geometry
+
+
+def strip_ending(name: str) -> str:
+    """A file's name without its image ending.
+
+    >>> strip_ending("case_0000.nii.gz")
+    'case_0000'
+    """
+    for ending in FILE_ENDINGS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def read_image(paths: Path | Sequence[Path]) -> Volume:
+    """Read one file, or one file per channel, as float32 (C, Z, Y, X).
+
+    A file may bring several channels itself (RGB, or a 4D NIfTI whose last axis is the channel).
+
+    Raises:
+        UserError: a file is missing, empty, truncated or no image, or the channels lie on different grids.
+    """
+    files = [paths] if isinstance(paths, Path) else list(paths)
+    volumes = [_read(file) for file in files]
+    _require_one_grid(files, volumes)
+    array = np.concatenate([v.array.astype(np.float32, copy=False) for v in volumes])
+    return Volume(array, volumes[0].geometry)
+
+
+def read_geometry(path: Path) -> Geometry:
+    """The grid of a file from its header alone.
+
+    Raises:
+        UserError: the header cannot be read.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    _guard(path, reader.ReadImageInformation)
+    return _geometry(reader.GetDimension(), reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+
+
+def read_label(path: Path) -> Volume:
+    """Read a label file as an integer array (1, Z, Y, X); float files must hold whole numbers.
+
+    Raises:
+        UserError: unreadable, more than one channel, or values that are no whole numbers.
+    """
+    volume = _read(path)
+    if volume.array.shape[0] != 1:
+        raise UserError(f"{path.name} has {volume.array.shape[0]} channels; a label file must have one")
+    array = volume.array
+    if array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            whole = array.astype(np.int32)
+        if not np.array_equal(whole, array):
+            raise UserError(f"{path.name} holds values that are no whole numbers; write the labels as integers")
+        array = whole
+    return Volume(array, volume.geometry)
+
+
+def write_segmentation(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+    """Write a label array (Z, Y, X) on the grid of ``geometry``, compressed and atomically."""
+    image = to_sitk(array, geometry)
+    write_atomically(path, lambda temporary: sitk.WriteImage(image, str(temporary), useCompression=True))
+
+
+def write_image(path: Path, volume: Volume) -> None:
+    """Write one channel (1, Z, Y, X) on its grid, compressed and atomically."""
+    image = to_sitk(volume.array[0], volume.geometry)
+    write_atomically(path, lambda temporary: sitk.WriteImage(image, str(temporary), useCompression=True))
+
+
+def to_sitk(array: np.ndarray, geometry: Geometry) -> sitk.Image:
+    """An ITK image from (Z, Y, X); a geometry of two dimensions gives a 2D image."""
+    flat = geometry.dimensions == 2
+    n = 2 if flat else 3
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array[0] if flat else array))
+    image.SetSpacing(geometry.spacing_zyx_mm[::-1][:n])
+    image.SetOrigin(geometry.origin_xyz_mm[:n])
+    image.SetDirection([geometry.direction[3 * row + column] for row in range(n) for column in range(n)])
+    return image
+
+
+def from_sitk(image: sitk.Image) -> Volume:
+    """Array (C, Z, Y, X) and geometry of an ITK image of two, three or four dimensions."""
+    geometry = _geometry(image.GetDimension(), image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    array = sitk.GetArrayFromImage(image)
+    channels = image.GetNumberOfComponentsPerPixel()
+    if channels > 1:
+        array = np.moveaxis(array, -1, 0)
+    elif image.GetDimension() < 4:
+        array = array[None]
+    return Volume(array.reshape(-1, *geometry.shape_zyx), geometry)
+
+
+def _read(path: Path) -> Volume:
+    if not path.exists():
+        raise UserError(f"{path} does not exist; check the path or restore the file")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path.name} is empty (0 bytes); copy it again")
+    return from_sitk(_guard(path, lambda: sitk.ReadImage(str(path))))
+
+
+def _guard(path: Path, read):  # type: ignore[no-untyped-def]
+    try:
+        return read()
+    except RuntimeError as error:
+        if "orthonormal" in str(error).lower():
+            raise UserError(f"{path.name} has a sheared direction matrix, which ITK refuses; orthonormalise its header") from None
+        raise UserError(f"{path.name} cannot be read as an image (damaged, truncated or of an unknown format); copy it again") from None
+
+
+def _geometry(dimensions: int, size: tuple, spacing: tuple, origin: tuple, direction: tuple) -> Geometry:
+    """Geometry from ITK's tuples (x first); a photograph gets one slice of 1 mm, a fourth axis is dropped."""
+    n = min(dimensions, 3)
+    matrix = np.eye(3)
+    matrix[:n, :n] = np.array(direction).reshape(dimensions, dimensions)[:n, :n]
+    pad = 3 - n
+    x, y, z = (*size[:n], *(1,) * pad)
+    sx, sy, sz = (*spacing[:n], *(1.0,) * pad)
+    ox, oy, oz = (*origin[:n], *(0.0,) * pad)
+    return Geometry(
+        shape_zyx=(int(z), int(y), int(x)),
+        spacing_zyx_mm=(float(sz), float(sy), float(sx)),
+        origin_xyz_mm=(float(ox), float(oy), float(oz)),
+        direction=tuple(float(v) for v in matrix.ravel()),
+        dimensions=n,
+    )
+
+
+def _require_one_grid(files: list[Path], volumes: list[Volume]) -> None:
+    for file, volume in zip(files[1:], volumes[1:], strict=True):
+        differences = same_grid(volumes[0].geometry, volume.geometry, GRID_TOLERANCE_MM)
+        if differences:
+            raise UserError(f"{file.name} and {files[0].name} lie on different grids: {differences[0]}; resample one onto the other")

@@ -1,0 +1,1 @@
+"""Prediction: tiles, folds, export to the original grid."""

@@ -1,0 +1,60 @@
+"""The labels of a dataset: the user's values outside, 0..K-1 inside, regions and the ignore label."""
+
+import numpy as np
+
+from unetrpp.files import Record
+
+
+class Region(Record):
+    """A named union of labels, trained with a sigmoid of its own (nnU-Net's region-based training)."""
+
+    name: str
+    members: tuple[int, ...]  # training indices
+    value: int  # the user's value written where this region wins
+
+
+class LabelScheme(Record):
+    """How label values map to what the network learns.
+
+    ``values[i]`` is the user's value of training index ``i``; index 0 is background. The ignore label has no output
+    channel and is stored as index ``len(values)``. Without regions the output is a softmax over ``values``.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+    ignore_value: int | None = None
+    regions: tuple[Region, ...] = ()
+
+    @property
+    def ignore_index(self) -> int | None:
+        return None if self.ignore_value is None else len(self.values)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's output."""
+        return len(self.regions) or len(self.values)
+
+    @property
+    def foreground(self) -> tuple[int, ...]:
+        """Training indices of the foreground classes."""
+        return tuple(range(1, len(self.values)))
+
+    @property
+    def known_values(self) -> tuple[int, ...]:
+        return self.values if self.ignore_value is None else (*self.values, self.ignore_value)
+
+    def encode(self, array: np.ndarray) -> np.ndarray:
+        """User's values -> training indices (uint8, or int16 above 255 classes). Values must be known ones."""
+        dtype = np.uint8 if len(self.known_values) <= 255 else np.int16
+        if self.known_values == tuple(range(len(self.known_values))):
+            return array.astype(dtype)
+        order = np.argsort(self.known_values)
+        return order.astype(dtype)[np.searchsorted(np.array(self.known_values)[order], array)]
+
+    def decode(self, array: np.ndarray) -> np.ndarray:
+        """Training indices -> the user's values, in the smallest type that holds them.
+
+        With regions, ``array`` holds 0 for background and i + 1 where region i won.
+        """
+        table = np.array([0, *(r.value for r in self.regions)] if self.regions else self.values)
+        return table.astype(np.min_scalar_type(int(table.max())) if table.min() >= 0 else np.int32)[array]

@@ -1,0 +1,1 @@
+"""Losses: Dice with cross-entropy, Unified Focal, the focal distance penalty, deep supervision."""

@@ -1,0 +1,1 @@
+"""Networks: blocks, efficient paired attention, UNETR++, U-Nets, and what they cost."""

@@ -1,0 +1,72 @@
+"""What a network is, as data: the part of the plans that a builder turns into a module. Imports no torch."""
+
+import math
+from typing import Literal
+
+from unetrpp.files import Record
+
+
+class Level(Record):
+    """One resolution level: its encoder stage, its skip and, except at the deepest, its decoder stage.
+
+    ``gate`` and ``squeeze_excitation`` hold the focal gamma of the module; None means that there is none.
+    """
+
+    stride: tuple[int, ...]  # from the level above; the first level has ones
+    kernel: tuple[int, ...]  # of its convolutions
+    channels: int
+    encoder_blocks: int
+    decoder_blocks: int  # 0 at the deepest level
+    attention: Literal["epa", "conv"] = "conv"
+    encoder_projection: int = 64  # P: tokens that keys and values are projected to
+    decoder_projection: int = 64
+    gate: float | None = None
+    squeeze_excitation: float | None = None
+
+
+class Architecture(Record):
+    """A UNETR++ or a U-Net of any depth for 2D or 3D patches; the deepest level comes last.
+
+    In a UNETR++, level 0 is the full-resolution residual block, the stride of level 1 is the stem and the levels
+    from 1 on hold EPA (or plain residual) blocks. In a U-Net every level is convolutional.
+    """
+
+    network: str  # "unetrpp", "unet", "resunet", or a registered entry point of group unetrpp.networks
+    in_channels: int
+    out_channels: int
+    patch: tuple[int, ...]  # voxels (z, y, x) or (y, x)
+    levels: tuple[Level, ...]
+    supervised_levels: int  # heads: on this many decoder levels from full resolution down
+    heads: int = 4
+    projection: Literal["shared", "separate", "parameter"] = "shared"  # Linear E = F | Linear E and F | one N x P parameter
+    fusion: Literal["concat", "sum"] = "concat"
+    residual_convs: Literal[1, 2] = 1
+    spatial_layout: Literal["correct", "released"] = "correct"
+    stem_groups: int = 1
+    norm: Literal["batch", "instance", "group"] = "batch"  # inside EPA blocks
+    attention_dropout: float = 0.1
+    dropout: float = 0.1
+    layer_scale: float = 1e-6  # initial gamma of the EPA residual
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.patch)
+
+    def sizes(self) -> list[tuple[int, ...]]:
+        """Voxels per axis at every level.
+
+        The plans pad patches to a multiple of the product of the strides, so the division is exact.
+        """
+        sizes = [self.patch]
+        for level in self.levels[1:]:
+            sizes.append(tuple(n // s for n, s in zip(sizes[-1], level.stride, strict=True)))
+        return sizes
+
+    def tokens(self) -> list[int]:
+        """N, the voxels of a patch at every level."""
+        return [math.prod(size) for size in self.sizes()]
+
+    def head_strides(self) -> list[tuple[int, ...]]:
+        """Stride of every supervised output against the patch, full resolution first."""
+        sizes = self.sizes()[: self.supervised_levels]
+        return [tuple(n // m for n, m in zip(self.patch, size, strict=True)) for size in sizes]

@@ -1,0 +1,120 @@
+"""Work on many cases: results or errors as plain records, and a killed worker costs one case, never the run.
+
+Written against the standard ``concurrent.futures.Executor`` protocol, so a cluster's executor serves as well.
+"""
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+class CaseError(msgspec.Struct, frozen=True):
+    """A failure as a plain record: exception objects that do not unpickle would break the whole pool."""
+
+    case: str
+    stage: str
+    message: str
+    traceback: str = ""
+
+
+class Outcome(msgspec.Struct, Generic[T], frozen=True):
+    """The value of one case, or its error."""
+
+    case: str
+    value: T | None
+    error: CaseError | None
+
+
+def usable_cores() -> int:
+    """Cores this process may use (a container's or batch system's limit counts)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_cases(
+    function: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], stage: str, processes: int, executor: Executor | None = None
+) -> Iterator[Outcome[T]]:
+    """Call ``function(*arguments)`` for every case of ``jobs``; yield outcomes as they come, under one progress bar.
+
+    ``function`` must be importable (it travels to other processes). With one process and no executor everything runs
+    here. When a worker is killed (usually for want of memory), the unfinished cases are run again one at a time in
+    pools of one, which names the culprit and finishes the others.
+    """
+    with tqdm(total=len(jobs), desc=stage, unit="case", disable=None) as bar:
+        for outcome in _outcomes(function, jobs, stage, min(processes, len(jobs)), executor):
+            bar.update()
+            yield outcome
+
+
+def _outcomes(
+    function: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], stage: str, processes: int, executor: Executor | None
+) -> Iterator[Outcome[T]]:
+    if processes <= 1 and executor is None:
+        yield from (_guarded(function, case, stage, arguments, 0) for case, arguments in jobs.items())
+        return
+    unfinished = dict(jobs)
+    pool = executor or new_pool(processes)
+    try:
+        for outcome in _from_pool(pool, function, unfinished, stage, 1):
+            del unfinished[outcome.case]
+            yield outcome
+    except BrokenProcessPool:
+        for case, arguments in unfinished.items():
+            yield _alone(function, case, stage, arguments)
+    finally:
+        if executor is None:
+            pool.shutdown(cancel_futures=True)
+
+
+def new_pool(processes: int) -> ProcessPoolExecutor:
+    """A pool of spawned processes: a fork would copy the locks of threads that are running here."""
+    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _from_pool(
+    pool: Executor, function: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], stage: str, threads: int
+) -> Iterator[Outcome[T]]:
+    futures: list[Future[Outcome[T]]] = [
+        pool.submit(_guarded, function, case, stage, arguments, threads) for case, arguments in jobs.items()
+    ]
+    for future in as_completed(futures):
+        yield future.result()
+
+
+def _alone(function: Callable[..., T], case: str, stage: str, arguments: tuple[Any, ...]) -> Outcome[T]:
+    with new_pool(1) as pool:
+        try:
+            return pool.submit(_guarded, function, case, stage, arguments, 1).result()
+        except BrokenProcessPool:
+            message = f"the worker was killed during {stage}, usually for want of memory; try fewer processes or a larger machine"
+            return Outcome(case, None, CaseError(case, stage, message))
+
+
+def _guarded(function: Callable[..., T], case: str, stage: str, arguments: tuple[Any, ...], threads: int) -> Outcome[T]:
+    """Runs in the worker. ``threads`` limits the numeric libraries there, 0 leaves them alone."""
+    try:
+        if threads:
+            _limit_threads(threads)
+        return Outcome(case, function(*arguments), None)
+    except Exception as error:
+        # A UserError carries its case id in front already; the record names it in a field of its own.
+        message = Exception.__str__(error) or type(error).__name__
+        return Outcome(case, None, CaseError(case, stage, message, traceback.format_exc()))
+
+
+def _limit_threads(threads: int) -> None:
+    import SimpleITK as sitk
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)

@@ -1,0 +1,1 @@
+"""Training patches: where they are drawn, and the loader that reads them."""

@@ -1,0 +1,126 @@
+"""The record of what was decided: everything training and prediction need, and for every decision one line of why.
+
+planners/ writes it; preprocessing, trainers and inference read it. Per-axis values are in plan order: the canonical
+frame (z, y, x) transposed by ``Preprocessing.transpose``, so that the coarsest axis comes first.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from unetrpp.errors import UserError
+from unetrpp.files import Record, read_json
+from unetrpp.fingerprint import IntensityStatistics
+from unetrpp.labels import LabelScheme
+from unetrpp.networks.architecture import Architecture
+
+FORMAT = 1
+
+
+class Decision(Record):
+    """``about`` was set to ``value`` because of ``why`` (one line, with its numbers)."""
+
+    about: str
+    value: str
+    why: str
+
+
+class Normalization(Record):
+    """How one channel's intensities are scaled (planning.md's rule by channel name)."""
+
+    channel: str
+    scheme: Literal["ct", "zscore", "none", "rescale_0_1", "rgb_to_0_1"]
+    statistics: IntensityStatistics
+    masked: bool = False  # z-score over the non-zero mask only; outside it the value is 0
+
+
+class Preprocessing(Record):
+    """All that decides what a preprocessed case looks like; its hash is stored with every case."""
+
+    orientation: Literal["LPS"] = "LPS"
+    transpose: tuple[int, int, int]
+    spacing_mm: tuple[float | None, float | None, float | None]  # plan order; None keeps the case's own (2D slices)
+    normalization: tuple[Normalization, ...]
+    labels: LabelScheme
+    separate_axis_ratio: float = 3.0  # above it the coarse axis is resampled with nearest neighbours
+    dtype: Literal["float32", "float16"] = "float32"
+    store_format: int = 1
+    chunk: tuple[int, int, int]
+
+    def digest(self) -> str:
+        """Hash of this section; equal digests mean equal preprocessed cases."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
+
+
+class LossPlan(Record):
+    """``dice_ce``, or the Unified Focal loss and its boundary-weighted form (docs/focal_attention.md)."""
+
+    name: Literal["dice_ce", "unified_focal", "unified_focal_distance"] = "dice_ce"
+    batch_dice: bool = False
+    gamma: float = 0.5
+    delta: float = 0.6
+    weight: float = 0.5
+    symmetric: bool = False
+    distance_scale_mm: tuple[float, ...] = ()  # tau, one a foreground class
+    distance_strength: float = 1.0  # kappa
+
+
+class AugmentationPlan(Record):
+    """What the augmentation may do; probabilities and ranges of single transforms are its own constants."""
+
+    rotation_degrees: tuple[float, ...]  # largest angle about each plan axis; zeros switch rotation about that axis off
+    scale: tuple[float, float] = (0.7, 1.4)
+    in_plane_only: bool = False  # leave the first plan axis alone (anisotropic patches)
+
+
+class Configuration(Record):
+    """One way to train on the dataset, e.g. ``3d_fullres``."""
+
+    preprocessing: Preprocessing
+    architecture: Architecture
+    batch_size: int
+    mirror_axes: tuple[int, ...]  # plan axes (of the patch) that training and prediction mirror
+    augmentation: AugmentationPlan
+    loss: LossPlan = LossPlan()
+    foreground_fraction: float = 1 / 3  # share of patches centred on a foreground class
+    training_memory_bytes: int  # estimate for one step
+    decisions: tuple[Decision, ...]
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """(z, y, x), or (y, x) for 2D."""
+        return self.architecture.patch
+
+
+class Plans(Record):
+    format: int = FORMAT
+    dataset: str
+    name: str  # of the plans: unetrpp, unet, resunet or the user's
+    planner: str
+    channel_names: tuple[str, ...]
+    labels: LabelScheme
+    file_ending: str
+    configurations: dict[str, Configuration]
+    decisions: tuple[Decision, ...]  # those that hold for every configuration
+
+    def configuration(self, name: str) -> Configuration:
+        """
+        Raises:
+            UserError: there is none of this name.
+        """
+        if name not in self.configurations:
+            raise UserError(f"configuration {name!r} is not in the plans {self.name!r}, which have {', '.join(self.configurations)}")
+        return self.configurations[name]
+
+
+def read_plans(path: Path) -> Plans:
+    """
+    Raises:
+        UserError: missing, malformed, or written by a newer release.
+    """
+    plans = read_json(path, Plans, mend="run unetrpp_plan_and_preprocess")
+    if plans.format > FORMAT:
+        raise UserError(f"{path} has format {plans.format}, this release reads up to {FORMAT}; install a newer unetrpp")
+    return plans

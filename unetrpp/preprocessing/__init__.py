@@ -1,0 +1,1 @@
+"""Crop, normalise, resample: one case from raw images to the form the network sees."""

@@ -1,0 +1,75 @@
+"""The workspace: raw, preprocessed and results under one folder, and how a dataset is named in a command."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetrpp.errors import UserError
+
+VARIABLE = "UNETRPP_WORKSPACE"
+DEFAULT = "unetrpp_workspace"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    root: Path
+
+    @classmethod
+    def find(cls, given: Path | None) -> "Workspace":
+        """``--workspace``, else ``$UNETRPP_WORKSPACE``, else ./unetrpp_workspace."""
+        return cls(given or Path(os.environ.get(VARIABLE) or DEFAULT))
+
+    def raw(self, dataset: str) -> Path:
+        return self.root / "raw" / dataset
+
+    def preprocessed(self, dataset: str) -> Path:
+        return self.root / "preprocessed" / dataset
+
+    def plans(self, dataset: str, plans_name: str) -> Path:
+        return self.preprocessed(dataset) / f"{plans_name}.json"
+
+    def store(self, dataset: str, plans_name: str, configuration: str) -> Path:
+        return self.preprocessed(dataset) / f"{plans_name}_{configuration}"
+
+    def model(self, dataset: str, plans_name: str, configuration: str) -> Path:
+        return self.root / "results" / dataset / f"{plans_name}__{configuration}"
+
+    def find_dataset(self, given: str) -> str:
+        """The dataset's name from a name, nnU-Net's ``DatasetNNN_Name`` or its number.
+
+        Raises:
+            UserError: nothing in the workspace answers to it.
+        """
+        known = sorted({p.name for part in ("raw", "preprocessed") for p in (self.root / part).glob("*") if p.is_dir()})
+        matches = [name for name in known if given in (name, plain_name(name)) or _number(name) == given.lstrip("0")]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise UserError(f"dataset {given!r} is ambiguous in {self.root}: {', '.join(matches)}; give the full name")
+        found = f"it has {', '.join(known)}" if known else "it has none yet"
+        raise UserError(f"dataset {given!r} is not in the workspace {self.root} ({found}); convert it or give a path")
+
+    def find_raw(self, given: str) -> tuple[str, Path]:
+        """Name and raw folder of a dataset given by name or by path."""
+        path = Path(given)
+        if (path / "dataset.json").is_file():
+            return plain_name(path.resolve().name), path
+        name = self.find_dataset(given)
+        return name, self.raw(name)
+
+
+def plain_name(folder: str) -> str:
+    """A dataset's name from its folder's.
+
+    >>> plain_name("Task04_Hippocampus"), plain_name("Dataset004_Hippocampus"), plain_name("mine")
+    ('Hippocampus', 'Hippocampus', 'mine')
+    """
+    head, _, tail = folder.partition("_")
+    prefix = head.rstrip("0123456789")
+    return tail if tail and prefix in ("Task", "Dataset") and prefix != head else folder
+
+
+def _number(folder: str) -> str | None:
+    head, _, _ = folder.partition("_")
+    digits = head.removeprefix("Dataset").removeprefix("Task")
+    return digits.lstrip("0") if digits.isdigit() and digits != head else None
