@@ -46,7 +46,7 @@ def read_image(paths: Path | Sequence[Path]) -> Volume:
         UserError: a file is missing, empty, truncated or no image, or the channels lie on different grids.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
-    volumes = [_read(file) for file in files]
+    volumes = [read_file(file) for file in files]
     _require_one_grid(files, volumes)
     array = np.concatenate([v.array.astype(np.float32, copy=False) for v in volumes])
     return Volume(array, volumes[0].geometry)
@@ -64,13 +64,26 @@ def read_geometry(path: Path) -> Geometry:
     return _geometry(reader.GetDimension(), reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
 
 
+def read_channels(path: Path) -> tuple[int, int]:
+    """Channels that a file brings itself and the dimensions of its grid (2 or 3), from the header alone.
+
+    Raises:
+        UserError: the header cannot be read.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    _guard(path, reader.ReadImageInformation)
+    volumes = reader.GetSize()[3] if reader.GetDimension() > 3 else 1
+    return reader.GetNumberOfComponents() * volumes, min(reader.GetDimension(), 3)
+
+
 def read_label(path: Path) -> Volume:
     """Read a label file as an integer array (1, Z, Y, X); float files must hold whole numbers.
 
     Raises:
         UserError: unreadable, more than one channel, or values that are no whole numbers.
     """
-    volume = _read(path)
+    volume = read_file(path)
     if volume.array.shape[0] != 1:
         raise UserError(f"{path.name} has {volume.array.shape[0]} channels; a label file must have one")
     array = volume.array
@@ -118,7 +131,12 @@ def from_sitk(image: sitk.Image) -> Volume:
     return Volume(array.reshape(-1, *geometry.shape_zyx), geometry)
 
 
-def _read(path: Path) -> Volume:
+def read_file(path: Path) -> Volume:
+    """Read one file in its own pixel type.
+
+    Raises:
+        UserError: missing, empty, truncated or no image.
+    """
     if not path.exists():
         raise UserError(f"{path} does not exist; check the path or restore the file")
     if path.stat().st_size == 0:

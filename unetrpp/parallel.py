@@ -6,7 +6,7 @@ Written against the standard ``concurrent.futures.Executor`` protocol, so a clus
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,19 @@ class CaseError(msgspec.Struct, frozen=True):
     stage: str
     message: str
     traceback: str = ""
+
+
+def error_table(errors: Sequence[CaseError]) -> str:
+    """All cases at fault, one a line, sorted by id.
+
+    >>> print(error_table([CaseError("b", "read", "is empty"), CaseError("case", "read", "is no image")]))
+    case  problem
+    b     is empty
+    case  is no image
+    """
+    rows = [("case", "problem"), *sorted((e.case, e.message) for e in errors)]
+    width = max(len(case) for case, _ in rows)
+    return "\n".join(f"{case:{width}s}  {message}" for case, message in rows)
 
 
 class Outcome(msgspec.Struct, Generic[T], frozen=True):
