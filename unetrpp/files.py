@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of everything that is written to disk: immutable, and a misspelt key is an error."""
+    """Base of everything that is written to disk: immutable, and a misspelt key is an error.
+
+    msgspec does not hand ``kw_only`` down, so every record says it again: ``class X(Record, kw_only=True)``.
+    """
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

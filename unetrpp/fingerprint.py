@@ -3,7 +3,7 @@
 from unetrpp.files import Record
 
 
-class ClassStatistics(Record):
+class ClassStatistics(Record, kw_only=True):
     """One class in one case, after cropping, in the canonical frame."""
 
     voxels: int
@@ -15,7 +15,7 @@ class ClassStatistics(Record):
     center_lps_mm: tuple[float, float, float] | None  # relative to the image's centre
 
 
-class CaseFingerprint(Record):
+class CaseFingerprint(Record, kw_only=True):
     """Shapes and spacings are (z, y, x) in the canonical frame."""
 
     case: str
@@ -26,7 +26,7 @@ class CaseFingerprint(Record):
     classes: dict[str, ClassStatistics]  # by the label's name
 
 
-class IntensityStatistics(Record):
+class IntensityStatistics(Record, kw_only=True):
     """Foreground intensities of one channel, over equally many voxels of every case."""
 
     mean: float
@@ -38,7 +38,7 @@ class IntensityStatistics(Record):
     percentile_99_5: float
 
 
-class Fingerprint(Record):
+class Fingerprint(Record, kw_only=True):
     format: int = 1
     dataset: str
     cases: tuple[CaseFingerprint, ...]
