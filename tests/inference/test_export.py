@@ -1,0 +1,120 @@
+"""Export against a slow reference (scipy, everything at once) and round trips through preprocessing."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from unetrpp.fingerprint import IntensityStatistics
+from unetrpp.geometry import Geometry, Orientation
+from unetrpp.images import Volume
+from unetrpp.inference.export import Taps, decide, resample_slabs, segment
+from unetrpp.labels import LabelScheme, Region
+from unetrpp.plans import Normalization, Preprocessing
+from unetrpp.preprocessing.case import CaseProperties, preprocess
+
+SCHEME = LabelScheme(names=("background", "a", "b", "c"), values=(0, 1, 5, 300))
+REGIONS = LabelScheme(
+    names=("background", "x", "y"),
+    values=(0, 1, 2),
+    regions=(Region(name="whole", members=(1, 2), value=1), Region(name="core", members=(2,), value=2)),
+)
+STATISTICS = IntensityStatistics(mean=0, median=0, std=1, minimum=-9, maximum=9, percentile_00_5=-9, percentile_99_5=9)
+
+
+def plan(spacing, transpose=(0, 1, 2), labels=SCHEME):
+    normalization = (Normalization(channel="MR", scheme="none", statistics=STATISTICS),)
+    return Preprocessing(
+        transpose=transpose, spacing_mm=spacing, normalization=normalization, labels=labels, chunk=(8, 8, 8)
+    )
+
+
+def properties(shape, cropped_shape, spacing, whole=None, crop=None):
+    geometry = Geometry(shape_zyx=whole or cropped_shape, spacing_zyx_mm=spacing)
+    return CaseProperties(
+        case="case",
+        geometry=geometry,
+        orientation=Orientation(axes=(0, 1, 2), flips=()),
+        crop=crop or tuple((0, n) for n in cropped_shape),
+        cropped_shape=cropped_shape,
+        cropped_spacing_mm=spacing,
+        shape=shape,
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 25), st.integers(1, 25), st.sampled_from([0, 1]))
+def test_taps_are_scipys_zoom(n_in, n_out, order):
+    x = np.random.default_rng(0).random(n_in)
+    expected = ndimage.zoom(x, n_out / n_in, order=order, mode="nearest", grid_mode=True)
+    taps = Taps.between(n_in, n_out, nearest=order == 0, device=torch.device("cpu"))
+    ours = taps.apply(torch.from_numpy(x).float()[:, None, None], -3).flatten()
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(1, 30))
+def test_slabs_give_what_the_whole_gives(depths, n_out):
+    x = torch.rand(2, sum(depths), 3, 4)
+    device = torch.device("cpu")
+    taps = (
+        Taps.between(sum(depths), n_out, False, device),
+        Taps.between(3, 5, False, device),
+        Taps.between(4, 2, False, device),
+    )
+    ours = torch.cat(list(resample_slabs(x.split(depths, dim=1), taps)), dim=1)
+    torch.testing.assert_close(ours, taps[0].apply(taps[1].apply(taps[2].apply(x, -1), -2), -3))
+
+
+@pytest.mark.parametrize("scheme", [SCHEME, REGIONS])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 1.0, 1.0)])
+def test_the_order_of_averaging(scheme, spacing):
+    """The slow reference: everything at once, in double precision."""
+    rng = np.random.default_rng(3)
+    shape, cropped = (6, 9, 7), (4, 13, 5)
+    logits = rng.normal(size=(3, scheme.outputs, *shape)) * 2
+    folds = 1 / (1 + np.exp(-logits)) if scheme.regions else np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    orders = (0 if spacing[0] > 3 else 1, 1, 1)
+    mean = folds.mean(axis=0)
+    for axis, order in enumerate(orders):
+        factors = [1.0] * 4
+        factors[axis + 1] = cropped[axis] / shape[axis]
+        mean = ndimage.zoom(mean, factors, order=order, mode="nearest", grid_mode=True)
+    expected = np.zeros((8, 13, 9), int)
+    inside = expected[2:6, :, 3:8]
+    if scheme.regions:
+        for probability, region in zip(mean, scheme.regions, strict=True):
+            inside[probability > 0.5] = region.value
+    else:
+        inside[:] = np.array(scheme.values)[mean.argmax(axis=0)]
+    preprocessing = plan((1.0, 1.0, 1.0), labels=scheme)
+    case = properties(shape, cropped, spacing, whole=(8, 13, 9), crop=((2, 6), (0, 13), (3, 8)))
+    slabs = torch.from_numpy(logits).float().split([1, 3, 2], dim=2)
+    np.testing.assert_array_equal(segment(slabs, case, preprocessing), expected)
+
+
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize(
+    "direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, -1, 0, 0, 0, 1, -1, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)]
+)
+def test_a_perfect_network_returns_the_label_on_the_inputs_grid(transpose, direction):
+    rng = np.random.default_rng(0)
+    shape, spacing = (7, 9, 11), (3.0, 1.0, 2.0)
+    label = np.zeros(shape, np.int32)
+    label[1:6, 2:8, 3:9] = np.array(SCHEME.values)[rng.integers(0, 4, (5, 6, 6))]
+    image = np.zeros((1, *shape), np.float32)
+    image[0, 1:6, 2:8, 3:9] = 1 + rng.random((5, 6, 6))
+    geometry = Geometry(shape_zyx=shape, spacing_zyx_mm=spacing, direction=direction, origin_xyz_mm=(5, -3, 2))
+    preprocessing = plan((None, None, None), transpose)
+    case = preprocess(Volume(image, geometry), Volume(label[None], geometry), preprocessing, "case")
+    logits = 9 * torch.nn.functional.one_hot(torch.from_numpy(case.label.astype(np.int64)), 4).movedim(-1, 0).float()
+    result = segment([logits[None]], case.properties, preprocessing)
+    np.testing.assert_array_equal(result, label)
+    assert result.dtype == np.uint16
+
+
+def test_later_regions_win_and_half_is_not_enough():
+    probability = torch.tensor([[0.6, 0.6, 0.5, 0.1], [0.4, 0.9, 0.5, 0.7]])
+    assert decide(probability, REGIONS).tolist() == [1, 2, 0, 2]

@@ -1,0 +1,60 @@
+"""Tiles cover every voxel, and blending their content gives the image back."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unetrpp.inference.tiles import TileAggregator, TileSampler, blending_windows, tile_starts
+
+lengths = st.integers(1, 60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths, lengths, st.floats(0.1, 1.0))
+def test_every_voxel_is_covered_and_steps_are_short_enough(length, patch, step):
+    starts = tile_starts(length, patch, step)
+    covered = {v for s in starts for v in range(s, s + patch)}
+    assert covered >= set(range(length))
+    assert starts[-1] + patch <= max(length, patch)
+    assert all(b - a <= max(1, math.ceil(patch * step)) for a, b in itertools.pairwise(starts))
+
+
+@settings(max_examples=40, deadline=None)
+@given(lengths, lengths)
+def test_windows_sum_to_one(length, patch):
+    starts = tile_starts(length, patch)
+    total = torch.zeros(max(length, patch), dtype=torch.float64)
+    for start, window in zip(starts, blending_windows(length, patch, starts), strict=True):
+        total[start : start + patch] += torch.from_numpy(window)
+    torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_windows_are_gaussian_inside_one_tile_and_symmetric():
+    first, second = blending_windows(12, 8, [0, 4])
+    expected = torch.exp(-0.5 * ((torch.arange(8) - 3.5) / 1.0) ** 2).numpy()
+    assert (first[:4] == 1).all()  # seen by the first tile alone
+    assert first[4:] == pytest.approx(expected[4:] / (expected[4:] + expected[:4]))
+    assert first[::-1] == pytest.approx(second)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 14)),
+    st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 8)),
+    st.integers(0, 5),
+)
+def test_blending_the_tiles_of_an_image_returns_it(shape, patch, extra_depth):
+    image = torch.rand(2, *shape)
+    sampler = TileSampler(image, patch)
+    aggregator = TileAggregator(sampler, (2,), patch[0] + extra_depth, torch.device("cpu"))
+    tiles = list(sampler)
+    assert len(tiles) == len(sampler)
+    slabs = []
+    for tile, following in zip(tiles, [*tiles[1:], None], strict=True):
+        aggregator.add(sampler.cut(tile), tile)
+        slabs.append(aggregator.flush(following.start[0] if following else sampler.padded_shape[0]))
+    torch.testing.assert_close(torch.cat(slabs, dim=1), image)

@@ -1,0 +1,140 @@
+"""Sliding-window tiles: where they lie, a sampler that cuts them and an aggregator that blends what comes back.
+
+Along every axis the Gaussian windows of the tiles are divided by their sum there, so the products of three windows
+are a partition of unity: blended tiles need no division afterwards, and a voxel seen by one tile only gets weight 1.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIGMA = 1 / 8  # of the Gaussian, in patch lengths (nnU-Net's)
+
+Start = tuple[int, int, int]
+
+
+def tile_starts(length: int, patch: int, step: float = 0.5) -> list[int]:
+    """First voxels of the tiles along one axis: evenly spread, at most ``step`` patches apart, all voxels covered.
+
+    >>> tile_starts(100, 40)
+    [0, 20, 40, 60]
+    >>> tile_starts(30, 40)
+    [0]
+    """
+    if length <= patch:
+        return [0]
+    intervals = math.ceil((length - patch) / max(1.0, patch * step))
+    return [round(i * (length - patch) / intervals) for i in range(intervals + 1)]
+
+
+def blending_windows(length: int, patch: int, starts: Sequence[int]) -> np.ndarray:
+    """Weights (tiles, patch) of one axis, summing to one at every voxel."""
+    centred = np.arange(patch) - (patch - 1) / 2
+    window = np.exp(-0.5 * (centred / (patch * SIGMA)) ** 2)
+    total = np.zeros(max(length, patch))
+    for start in starts:
+        total[start : start + patch] += window
+    return np.stack([window / total[start : start + patch] for start in starts])
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``start`` is its first voxel (z, y, x), ``index`` its number along each axis."""
+
+    start: Start
+    index: tuple[int, int, int]
+
+
+class TileSampler:
+    """Cuts an image (C, Z, Y, X) into overlapping tiles, in z order; a smaller one is padded with 0 on both sides."""
+
+    def __init__(self, image: Tensor, patch: tuple[int, int, int], step: float = 0.5):
+        self.patch = patch
+        self.shape = tuple(image.shape[1:])
+        missing = [max(0, p - n) for p, n in zip(patch, self.shape, strict=True)]
+        self._offset = tuple(m // 2 for m in missing)
+        self._image = F.pad(image, [side for m in reversed(missing) for side in (m // 2, m - m // 2)])
+        self.padded_shape = tuple(self._image.shape[1:])
+        self.starts = [tile_starts(n, p, step) for n, p in zip(self.padded_shape, patch, strict=True)]
+
+    @property
+    def interior(self) -> tuple[slice, slice, slice]:
+        """The image inside its padded grid, in which tile starts are given."""
+        z, y, x = (slice(o, o + n) for o, n in zip(self._offset, self.shape, strict=True))
+        return z, y, x
+
+    def __len__(self) -> int:
+        return math.prod(len(starts) for starts in self.starts)
+
+    def __iter__(self) -> Iterator[Tile]:
+        for iz, z in enumerate(self.starts[0]):
+            for iy, y in enumerate(self.starts[1]):
+                for ix, x in enumerate(self.starts[2]):
+                    yield Tile((z, y, x), (iz, iy, ix))
+
+    def cut(self, tile: Tile) -> Tensor:
+        """The tile's voxels (C, *patch), a view."""
+        z, y, x = tile.start
+        pz, py, px = self.patch
+        return self._image[:, z : z + pz, y : y + py, x : x + px]
+
+
+class TileAggregator:
+    """Blends tiles that arrive in z order and hands out the slices that no later tile touches.
+
+    Only ``depth`` slices are held, in a ring over z. ``channels`` is whatever stands before (Z, Y, X): classes, or
+    folds x classes.
+    """
+
+    def __init__(
+        self,
+        sampler: TileSampler,
+        channels: tuple[int, ...],
+        depth: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ):
+        self._sampler = sampler
+        self._windows = [
+            torch.from_numpy(blending_windows(n, p, starts)).to(device, dtype)
+            for n, p, starts in zip(sampler.padded_shape, sampler.patch, sampler.starts, strict=True)
+        ]
+        self._bottom = 0  # z of the first slice that was not handed out yet
+        self._ring = torch.zeros(*channels, depth, *sampler.padded_shape[1:], device=device, dtype=dtype)
+
+    def add(self, logits: Tensor, tile: Tile, share: float = 1.0) -> None:
+        """Blend in ``logits`` (*channels, *patch) of one tile; ``share`` is its part among mirrored passes."""
+        z, y, x = tile.start
+        pz, py, px = self._sampler.patch
+        wz, wy, wx = (windows[i] for windows, i in zip(self._windows, tile.index, strict=True))
+        weight = (share * wz)[:, None, None] * wy[:, None] * wx
+        logits = logits.to(self._ring)
+        for ring, part in self._pieces(z, z + pz):
+            self._ring[..., ring, y : y + py, x : x + px].addcmul_(logits[..., part, :, :], weight[part])
+
+    def flush(self, until: int) -> Tensor:
+        """Take out the finished slices below z = ``until`` of the padded grid: (*channels, n, Y, X) without padding."""
+        inside_z, inside_y, inside_x = self._sampler.interior
+        first, last = max(self._bottom, inside_z.start), min(until, inside_z.stop)
+        taken = [self._ring[..., ring, inside_y, inside_x].clone() for ring, _ in self._pieces(first, last)]
+        for ring, _ in self._pieces(self._bottom, until):
+            self._ring[..., ring, :, :] = 0
+        self._bottom = max(self._bottom, until)
+        return torch.cat(taken, dim=-3) if taken else self._ring[..., :0, inside_y, inside_x]
+
+    def _pieces(self, first: int, last: int) -> list[tuple[slice, slice]]:
+        """Slices [first, last) as (place in the ring, place among them): two pieces where the ring closes."""
+        depth = self._ring.shape[-3]
+        pieces = []
+        z = first
+        while z < last:
+            place = z % depth
+            n = min(last - z, depth - place)
+            pieces.append((slice(place, place + n), slice(z - first, z - first + n)))
+            z += n
+        return pieces
