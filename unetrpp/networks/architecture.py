@@ -38,7 +38,9 @@ class Architecture(Record, kw_only=True):
     levels: tuple[Level, ...]
     supervised_levels: int  # heads: on this many decoder levels from full resolution down
     heads: int = 4
-    projection: Literal["shared", "separate", "parameter"] = "shared"  # Linear E = F | Linear E and F | one N x P parameter
+    projection: Literal["shared", "separate", "parameter"] = (
+        "shared"  # Linear E = F | Linear E and F | one N x P parameter
+    )
     fusion: Literal["concat", "sum"] = "concat"
     residual_convs: Literal[1, 2] = 1
     spatial_layout: Literal["correct", "released"] = "correct"

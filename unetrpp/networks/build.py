@@ -1,0 +1,60 @@
+"""The one place that turns an Architecture into a module."""
+
+import math
+from collections.abc import Callable
+from importlib.metadata import entry_points
+
+from torch import nn
+
+from unetrpp.errors import UserError
+from unetrpp.networks.architecture import Architecture
+from unetrpp.networks.unet import UNet
+from unetrpp.networks.unetrpp import UNETRPP
+
+NETWORKS: dict[str, Callable[[Architecture], nn.Module]] = {"unetrpp": UNETRPP, "unet": UNet, "resunet": UNet}
+ENTRY_POINTS = "unetrpp.networks"
+
+
+def build_network(architecture: Architecture) -> nn.Module:
+    """The network, freshly initialised, with ``deep_supervision`` on.
+
+    forward takes x (B, C, *patch) and gives logits: one tensor a supervised level, full resolution first; with
+    ``deep_supervision = False`` the full-resolution tensor alone.
+
+    Raises:
+        UserError: unknown network, or sizes that do not fit each other.
+    """
+    check(architecture)
+    return _maker(architecture.network)(architecture)
+
+
+def _maker(name: str) -> Callable[[Architecture], nn.Module]:
+    if name in NETWORKS:
+        return NETWORKS[name]
+    registered = entry_points(group=ENTRY_POINTS)
+    if name not in registered.names:
+        known = ", ".join(sorted({*NETWORKS, *registered.names}))
+        raise UserError(
+            f"network {name!r} is not one of {known}; install the package that registers it under {ENTRY_POINTS}"
+        )
+    return registered[name].load()
+
+
+def check(architecture: Architecture) -> None:
+    """
+    Raises:
+        UserError: the patch is no multiple of the strides, or channels, heads and levels contradict each other.
+    """
+    levels, patch = architecture.levels, architecture.patch
+    product = tuple(math.prod(axis) for axis in zip(*(level.stride for level in levels), strict=True))
+    if len(product) != len(patch) or any(n % s for n, s in zip(patch, product, strict=True)):
+        raise UserError(f"patch {patch} is no multiple of its strides' product {product}; pad the patch up to one")
+    if not 1 <= architecture.supervised_levels <= max(1, len(levels) - 1):
+        raise UserError(
+            f"{architecture.supervised_levels} supervised levels, but there are {len(levels) - 1} decoder levels"
+        )
+    for i, level in enumerate(levels):
+        if level.attention == "epa" and (level.channels % architecture.heads or level.channels % 2):
+            raise UserError(
+                f"level {i} has {level.channels} channels, no even multiple of the {architecture.heads} heads"
+            )

@@ -1,0 +1,140 @@
+"""From a planner's topology to an Architecture: channels, depths, stem and projections. Imports no torch."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from unetrpp.networks.architecture import Architecture, Level
+
+Axes = tuple[int, ...]
+
+FULL_WIDTH = 16  # channels at full resolution, as published
+FIRST_WIDTH = 32
+WIDEST = {2: 512, 3: 320}  # nnU-Net's caps, by dimensions
+PROJECTED_TOKENS = 64  # P
+PROJECTED_TOKENS_DEEPEST = 32
+RESIDUAL_DEPTHS = (1, 3, 4, 6)  # blocks a stage of the residual-encoder U-Net; the last holds for all deeper stages
+
+
+def unetrpp_architecture(
+    in_channels: int,
+    out_channels: int,
+    patch: Axes,
+    strides: Sequence[Axes],
+    width: float = 1.0,
+    *,
+    blocks: int = 3,
+    attention: Sequence[Literal["epa", "conv"]] | None = None,
+    norm: Literal["batch", "instance", "group"] = "batch",
+    layer_scale: float = 1e-6,
+) -> Architecture:
+    """UNETR++ for any patch: the stem is the product of the first two strides when there are four or more.
+
+    Args:
+        patch: voxels (z, y, x) or (y, x), a multiple of the product of the strides.
+        strides: of the stages after the full-resolution one, as planned for a U-Net.
+        width: factor on all channel counts (results are multiples of 8).
+        blocks: EPA (or residual) blocks a stage, in the encoder and in the decoder.
+        attention: kind of each stage below full resolution (stem first); by default EPA wherever a stage
+            has at least two tokens (with one there is nothing to attend to).
+        norm: inside the blocks below full resolution.
+        layer_scale: initial gamma of the EPA residual.
+    """
+    merged = unetrpp_strides(strides, len(patch))
+    full = Level(
+        stride=(1,) * len(patch),
+        kernel=(3,) * len(patch),
+        channels=_scaled(FULL_WIDTH, width),
+        encoder_blocks=1,
+        decoder_blocks=1,
+    )
+    levels = [full]
+    size = patch
+    for i, stride in enumerate(merged):
+        size = tuple(n // s for n, s in zip(size, stride, strict=True))
+        tokens = math.prod(size)
+        deepest = i == len(merged) - 1
+        kind = attention[i] if attention is not None else ("epa" if tokens > 1 else "conv")
+        levels.append(
+            Level(
+                stride=stride,
+                kernel=(3,) * len(patch),
+                channels=_scaled(min(FIRST_WIDTH * 2**i, WIDEST[len(patch)]), width),
+                encoder_blocks=blocks,
+                decoder_blocks=0 if deepest else blocks,
+                attention=kind,
+                encoder_projection=min(PROJECTED_TOKENS_DEEPEST if deepest else PROJECTED_TOKENS, tokens),
+                decoder_projection=min(PROJECTED_TOKENS, tokens),
+            )
+        )
+    return Architecture(
+        network="unetrpp",
+        in_channels=in_channels,
+        out_channels=out_channels,
+        patch=tuple(patch),
+        levels=tuple(levels),
+        supervised_levels=min(3, len(levels) - 1),
+        norm=norm,
+        layer_scale=layer_scale,
+    )
+
+
+def unetrpp_strides(strides: Sequence[Axes], dimensions: int) -> list[Axes]:
+    """Strides of the levels below full resolution, stem first.
+
+    >>> unetrpp_strides([(1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)], 3)
+    [(2, 4, 4), (2, 2, 2), (2, 2, 2), (2, 2, 2)]
+    >>> unetrpp_strides([(2, 2, 2), (2, 2, 2), (2, 2, 2)], 3)
+    [(2, 2, 2), (2, 2, 2), (2, 2, 2)]
+    """
+    strides = [tuple(s) for s in strides] or [(1,) * dimensions]
+    if len(strides) < 4:
+        return strides
+    stem = tuple(a * b for a, b in zip(strides[0], strides[1], strict=True))
+    return [stem, *strides[2:]]
+
+
+def unet_architecture(
+    in_channels: int,
+    out_channels: int,
+    patch: Axes,
+    strides: Sequence[Axes],
+    kernels: Sequence[Axes] | None = None,
+    residual: bool = False,
+    width: float = 1.0,
+) -> Architecture:
+    """nnU-Net's plain convolutional U-Net, or its residual-encoder variant (planning.md's rule 6).
+
+    Args:
+        strides: of the stages after the first.
+        kernels: one a stage, the first included; 3 on every axis by default.
+    """
+    dimensions = len(patch)
+    all_strides = [(1,) * dimensions, *(tuple(s) for s in strides)]
+    kernels = kernels or [(3,) * dimensions] * len(all_strides)
+    levels = []
+    for i, (stride, kernel) in enumerate(zip(all_strides, kernels, strict=True)):
+        deepest = i == len(all_strides) - 1
+        levels.append(
+            Level(
+                stride=stride,
+                kernel=tuple(kernel),
+                channels=_scaled(min(FIRST_WIDTH * 2**i, WIDEST[dimensions]), width),
+                encoder_blocks=RESIDUAL_DEPTHS[min(i, len(RESIDUAL_DEPTHS) - 1)] if residual else 2,
+                decoder_blocks=0 if deepest else (1 if residual else 2),
+            )
+        )
+    return Architecture(
+        network="resunet" if residual else "unet",
+        in_channels=in_channels,
+        out_channels=out_channels,
+        patch=tuple(patch),
+        levels=tuple(levels),
+        supervised_levels=max(1, len(levels) - 2),
+        norm="instance",
+    )
+
+
+def _scaled(channels: int, width: float) -> int:
+    """The nearest multiple of 8, at least 8."""
+    return max(8, 8 * round(channels * width / 8))
