@@ -1,0 +1,58 @@
+"""Normalisation in closed form."""
+
+import numpy as np
+import pytest
+
+from unetrpp.errors import UserError
+from unetrpp.fingerprint import IntensityStatistics
+from unetrpp.plans import Normalization
+from unetrpp.preprocessing.normalize import normalize
+
+STATISTICS = IntensityStatistics(
+    mean=40.0, median=41.0, std=20.0, minimum=-900.0, maximum=1500.0, percentile_00_5=-100.0, percentile_99_5=200.0
+)
+
+
+def plan(scheme, masked=False):
+    return Normalization(channel="x", scheme=scheme, statistics=STATISTICS, masked=masked)
+
+
+@pytest.fixture
+def channel():
+    return np.random.default_rng(0).normal(100, 200, (6, 7, 8)).astype(np.float32).clip(0, None)
+
+
+def test_ct_clips_and_uses_the_datasets_statistics(channel):
+    expected = (channel.clip(-100, 200) - 40) / 20
+    np.testing.assert_allclose(normalize(channel.copy(), plan("ct"), None), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e4])
+def test_zscore(channel, factor):
+    scaled = channel * np.float32(factor)
+    expected = (scaled.astype(float) - scaled.mean(dtype=float)) / scaled.std(dtype=float)
+    np.testing.assert_allclose(normalize(scaled.copy(), plan("zscore"), None), expected, atol=1e-5)
+
+
+def test_masked_zscore_is_zero_outside(channel):
+    mask = channel > 0
+    out = normalize(channel.copy(), plan("zscore", masked=True), mask)
+    assert (out[~mask] == 0).all()
+    np.testing.assert_allclose([out[mask].mean(), out[mask].std()], [0, 1], atol=1e-5)
+
+
+def test_a_constant_image_becomes_zero():
+    assert (normalize(np.full((2, 3, 4), 7, np.float32), plan("zscore"), None) == 0).all()
+
+
+def test_rescaling(channel):
+    out = normalize(channel.copy(), plan("rescale_0_1"), None)
+    assert (out.min(), out.max()) == (0, 1)
+    np.testing.assert_array_equal(normalize(channel.copy(), plan("none"), None), channel)
+
+
+def test_rgb_takes_bytes_only(channel):
+    scaled = normalize(channel.clip(0, 255), plan("rgb_to_0_1"), None)
+    np.testing.assert_allclose(scaled, channel.clip(0, 255) / 255, rtol=1e-6)
+    with pytest.raises(UserError, match="RGB means 0 to 255"):
+        normalize(channel + 300, plan("rgb_to_0_1"), None)

@@ -1,0 +1,127 @@
+"""The store against plain arrays, and what an interruption leaves."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unetrpp.errors import UserError
+from unetrpp.geometry import Geometry, Orientation
+from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
+from unetrpp.store import INDEX_FLOOR, OUTSIDE, Store, foreground_index
+
+SHAPE = (9, 20, 13)
+
+
+def make_case(name="a", shape=SHAPE, seed=0):
+    random = np.random.default_rng(seed)
+    image = random.normal(size=(2, *shape)).astype(np.float32)
+    label = random.choice([0, 0, 0, 1, 3], shape).astype(np.uint8)
+    properties = CaseProperties(
+        case=name,
+        geometry=Geometry(shape_zyx=shape, spacing_zyx_mm=(1.0, 1.0, 1.0)),
+        orientation=Orientation(axes=(0, 1, 2), flips=()),
+        crop=tuple((0, n) for n in shape),
+        cropped_shape=shape,
+        cropped_spacing_mm=(1.0, 1.0, 1.0),
+        shape=shape,
+    )
+    return PreprocessedCase(image, label, properties)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("store"))
+    case = make_case()
+    store.write(case, "plans", "inputs", (4, 8, 8))
+    return case, store.open("a")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(*[st.integers(-12, 25)] * 3), st.tuples(*[st.integers(1, 12)] * 3))
+def test_a_patch_equals_a_padded_array(stored, start, size):
+    case, opened = stored
+    pad = 40
+    image = np.pad(case.image, [(0, 0), *[(pad, pad)] * 3])
+    label = np.pad(case.label.astype(int), pad, constant_values=OUTSIDE)
+    where = tuple(slice(s + pad, s + pad + n) for s, n in zip(start, size, strict=True))
+    read_image, read_label = opened.read(start, size)
+    np.testing.assert_array_equal(read_image, image[:, *where])
+    np.testing.assert_array_equal(read_label, label[where])
+    assert read_label.dtype == np.int16
+
+
+def test_foreground_is_the_sorted_voxels_of_a_class(stored):
+    case, opened = stored
+    assert opened.classes == (1, 3)
+    for index in (1, 2, 3):
+        np.testing.assert_array_equal(opened.foreground(index), np.argwhere(case.label == index))
+    assert opened.foreground(1).dtype == np.int32
+    assert opened.annotated() is None
+
+
+def test_properties_survive(stored):
+    case, opened = stored
+    assert (opened.case, opened.shape, opened.channels) == ("a", SHAPE, 2)
+    assert opened.properties == case.properties
+
+
+def test_large_classes_are_thinned_and_ignored_voxels_are_not_indexed():
+    label = np.ones((60, 60, 60), np.uint8)
+    label[:30] = 2
+    index, offsets = foreground_index(label, ignore_index=2, seed=1)
+    assert set(offsets) == {1, -1}
+    start, stop = offsets[1]
+    assert stop - start == INDEX_FLOOR + 108_000 // 100
+    assert (np.diff(index[start:stop]) > 0).all()
+    assert (label.ravel()[index] == 1).all()
+    again, _ = foreground_index(label, ignore_index=2, seed=1)
+    np.testing.assert_array_equal(index, again)
+
+
+def test_only_whole_cases_count(tmp_path):
+    store = Store(tmp_path)
+    store.write(make_case("a"), "plans", "inputs", (8, 8, 8))
+    store.write(make_case("b"), "plans", "inputs", (8, 8, 8))
+    (tmp_path / "b.json").unlink()  # as a kill before the last step leaves it
+    (tmp_path / ".123.c.json").write_text("{")
+    assert store.cases() == ["a"]
+    assert store.is_current("a", "plans", "inputs")
+    assert not store.is_current("a", "other plans", "inputs")
+    assert not store.is_current("a", "plans", "other inputs")
+    assert not store.is_current("b", "plans", "inputs")
+    with pytest.raises(UserError, match="run unetrpp_plan_and_preprocess again"):
+        store.open("b")
+
+
+def test_a_killed_rewrite_leaves_no_complete_case(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.write(make_case("a"), "plans", "inputs", (8, 8, 8))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unetrpp.store.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(make_case("a", seed=1), "plans", "inputs", (8, 8, 8))
+    assert store.cases() == []
+
+
+def test_a_missing_array_is_named(tmp_path):
+    store = Store(tmp_path)
+    store.write(make_case("a"), "plans", "inputs", (8, 8, 8))
+    (tmp_path / "a.image.b2nd").unlink()
+    with pytest.raises(UserError, match=r"a\.image\.b2nd is missing or damaged"):
+        store.open("a").read((0, 0, 0), (1, 1, 1))
+
+
+def test_half_precision_and_no_foreground(tmp_path):
+    store = Store(tmp_path)
+    case = make_case("a")
+    empty = PreprocessedCase(case.image, np.zeros(SHAPE, np.uint8), case.properties)
+    store.write(empty, "plans", "inputs", (8, 8, 8), dtype="float16")
+    opened = store.open("a")
+    assert opened.classes == ()
+    assert opened.foreground(1).shape == (0, 3)
+    image, _ = opened.read((0, 0, 0), SHAPE)
+    np.testing.assert_array_equal(image, case.image.astype(np.float16))

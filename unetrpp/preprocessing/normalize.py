@@ -1,0 +1,52 @@
+"""Scaling the intensities of one channel; the plans say how (planning.md's rule by the channel's name)."""
+
+import numpy as np
+
+from unetrpp.errors import UserError
+from unetrpp.plans import Normalization
+
+SMALLEST_STD = 1e-8
+
+
+def normalize(channel: np.ndarray, plan: Normalization, mask: np.ndarray | None) -> np.ndarray:
+    """Scale one channel (Z, Y, X) float32, in place where that is possible.
+
+    ``mask`` is what is not background; it counts for a masked z-score only, outside it the result is 0.
+
+    Raises:
+        UserError: an RGB channel holds values outside 0..255.
+    """
+    if plan.scheme == "ct":
+        statistics = plan.statistics
+        np.clip(channel, statistics.percentile_00_5, statistics.percentile_99_5, out=channel)
+        channel -= np.float32(statistics.mean)
+        channel /= np.float32(max(statistics.std, SMALLEST_STD))
+        return channel
+    if plan.scheme == "zscore":
+        return _zscore_inside(channel, mask) if plan.masked and mask is not None else _zscore(channel)
+    if plan.scheme == "rescale_0_1":
+        low, high = channel.min(), channel.max()
+        channel -= low
+        channel /= max(high - low, SMALLEST_STD)
+        return channel
+    if plan.scheme == "rgb_to_0_1":
+        if channel.min() < 0 or channel.max() > 255:
+            found = f"{channel.min():g} to {channel.max():g}"
+            raise UserError(f"channel {plan.channel!r} holds {found}, but RGB means 0 to 255; rename the channel")
+        channel /= np.float32(255)
+    return channel
+
+
+def _zscore(values: np.ndarray) -> np.ndarray:
+    values -= values.mean(dtype=np.float64).astype(np.float32)
+    flat = values.ravel()
+    std = np.sqrt(np.dot(flat, flat) / flat.size)  # BLAS: a third of the time of values.std()
+    values /= max(std, np.float32(SMALLEST_STD))
+    return values
+
+
+def _zscore_inside(channel: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    inside = _zscore(channel[mask])
+    channel[...] = 0
+    channel[mask] = inside
+    return channel

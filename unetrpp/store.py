@@ -1,0 +1,201 @@
+"""Preprocessed cases on disk: written once and whole, then read patch by patch.
+
+A case is four files: CASE.image.b2nd, CASE.label.b2nd, CASE.foreground.b2nd (blosc2 arrays) and CASE.json, which is
+written last. A case is complete when its JSON exists, and current when the JSON carries the expected digests.
+"""
+
+import zlib
+from functools import cached_property
+from pathlib import Path
+
+import blosc2
+import numpy as np
+
+from unetrpp.errors import UserError
+from unetrpp.files import Record, read_json, write_bytes, write_json
+from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
+
+OUTSIDE = -1  # label of what lies outside the case
+ANNOTATED = -1  # stands for "any annotated voxel" among the indexed classes, where the dataset has an ignore label
+INDEX_FLOOR, INDEX_SHARE = 10_000, 0.01  # foreground voxels kept a class: at most 10,000 + 1 %
+MEND = "run unetrpp_plan_and_preprocess again"
+
+
+class StoredRecord(Record, kw_only=True):
+    """The JSON of one case."""
+
+    format: int = 1
+    digest: str  # of the plans' preprocessing section
+    inputs_digest: str  # of the files the case was made from
+    channels: int
+    offsets: dict[int, tuple[int, int]]  # class index -> its range in the foreground index
+    properties: CaseProperties
+
+
+class Store:
+    """A folder of preprocessed cases."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def cases(self) -> list[str]:
+        """Ids of the complete cases."""
+        return sorted(p.name.removesuffix(".json") for p in self.folder.glob("*.json") if not p.name.startswith("."))
+
+    def is_current(self, case: str, digest: str, inputs_digest: str) -> bool:
+        """Whether the case is complete and was made by these plans from these files."""
+        path = self._path(case, "json")
+        if not path.exists():
+            return False
+        try:
+            record = read_json(path, StoredRecord)
+        except UserError:  # written by another release: make it anew
+            return False
+        return (record.digest, record.inputs_digest) == (digest, inputs_digest)
+
+    def write(
+        self,
+        case: PreprocessedCase,
+        digest: str,
+        inputs_digest: str,
+        chunk: tuple[int, int, int],
+        ignore_index: int | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        """Write a labelled case; an older one of the same name stops being complete before its files change.
+
+        ``chunk`` is the largest chunk (z, y, x), usually the patch: a patch read touches only its chunks.
+        """
+        if case.label is None:
+            raise ValueError(f"{case.properties.case} has no label; only training cases are stored")
+        name = case.properties.case
+        self._path(name, "json").unlink(missing_ok=True)
+        index, offsets = foreground_index(case.label, ignore_index, seed=zlib.crc32(name.encode()))
+        chunks = tuple(min(c, n) for c, n in zip(chunk, case.label.shape, strict=True))
+        write_bytes(self._path(name, "image.b2nd"), _packed(case.image.astype(dtype, copy=False), (1, *chunks)))
+        write_bytes(self._path(name, "label.b2nd"), _packed(case.label, chunks))
+        write_bytes(self._path(name, "foreground.b2nd"), _packed(index, (min(max(len(index), 1), 1 << 16),)))
+        record = StoredRecord(
+            digest=digest,
+            inputs_digest=inputs_digest,
+            channels=len(case.image),
+            offsets=offsets,
+            properties=case.properties,
+        )
+        write_json(self._path(name, "json"), record)
+
+    def open(self, case: str) -> "StoredCase":
+        """
+        Raises:
+            UserError: the case is not in the store, or not complete.
+        """
+        return StoredCase(self.folder, read_json(self._path(case, "json"), StoredRecord, mend=MEND))
+
+    def remove(self, case: str) -> None:
+        for ending in ("json", "image.b2nd", "label.b2nd", "foreground.b2nd"):
+            self._path(case, ending).unlink(missing_ok=True)
+
+    def _path(self, case: str, ending: str) -> Path:
+        return self.folder / f"{case}.{ending}"
+
+
+class StoredCase:
+    """One complete case; arrays are opened when they are first read."""
+
+    def __init__(self, folder: Path, record: StoredRecord):
+        self._folder = folder
+        self._record = record
+        self.properties = record.properties
+        self.case = record.properties.case
+        self.shape = record.properties.shape
+        self.channels = record.channels
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Indices of the foreground classes that are present."""
+        return tuple(sorted(index for index in self._record.offsets if index > 0))
+
+    def foreground(self, class_index: int) -> np.ndarray:
+        """Voxel indices (n, 3), int32, of one class in ascending order; at most 10,000 + 1 % of them."""
+        start, stop = self._record.offsets.get(class_index, (0, 0))
+        return np.stack(np.unravel_index(self._index[start:stop], self.shape), axis=1).astype(np.int32)
+
+    def annotated(self) -> np.ndarray | None:
+        """Voxel indices (n, 3) among all that are not under the ignore label; None without such voxels."""
+        return self.foreground(ANNOTATED) if ANNOTATED in self._record.offsets else None
+
+    def read(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """A patch: image (C, *size) float32 and label (*size) int16; outside the case 0 and -1.
+
+        ``start`` may be negative and ``start + size`` may exceed the shape.
+        """
+        image = np.zeros((self.channels, *size), np.float32)
+        label = np.full(size, OUTSIDE, np.int16)
+        source, target = [], []
+        for first, length, extent in zip(start, size, self.shape, strict=True):
+            low, high = max(first, 0), min(first + length, extent)
+            if low >= high:
+                return image, label
+            source.append(slice(low, high))
+            target.append(slice(low - first, high - first))
+        image[:, *target] = self._image[:, *source]
+        label[tuple(target)] = self._label[tuple(source)]
+        return image, label
+
+    @cached_property
+    def _image(self) -> blosc2.NDArray:
+        return self._open("image")
+
+    @cached_property
+    def _label(self) -> blosc2.NDArray:
+        return self._open("label")
+
+    @cached_property
+    def _index(self) -> np.ndarray:
+        return self._open("foreground")[:]
+
+    def _open(self, part: str) -> blosc2.NDArray:
+        path = self._folder / f"{self.case}.{part}.b2nd"
+        try:
+            return blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+        except (FileNotFoundError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{path} is missing or damaged ({error}); delete {self.case}.json beside it and {MEND}"
+            ) from None
+
+
+def foreground_index(
+    label: np.ndarray, ignore_index: int | None, seed: int
+) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
+    """Flat voxel indices of every foreground class of (Z, Y, X), one class after the other, and each one's range.
+
+    With an ignore label the annotated voxels (background included) are indexed too, under ``ANNOTATED``.
+    """
+    flat = label.reshape(-1)
+    kind = np.int32 if flat.size <= np.iinfo(np.int32).max else np.int64
+    random = np.random.default_rng(seed)
+    occupied = np.flatnonzero(flat).astype(kind)
+    values = flat[occupied]
+    parts, offsets, position = [np.empty(0, kind)], {}, 0
+    groups = {int(c): occupied[values == c] for c in np.flatnonzero(np.bincount(values)) if c != ignore_index}
+    if ignore_index is not None:
+        groups[ANNOTATED] = np.flatnonzero(flat != ignore_index).astype(kind)
+    for index, voxels in groups.items():
+        kept = _thinned(voxels, random)
+        parts.append(kept)
+        offsets[index] = (position, position + len(kept))
+        position += len(kept)
+    return np.concatenate(parts), offsets
+
+
+def _thinned(voxels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    limit = INDEX_FLOOR + int(INDEX_SHARE * len(voxels))
+    if len(voxels) <= limit:
+        return voxels
+    return np.sort(random.choice(voxels, limit, replace=False, shuffle=False))
+
+
+def _packed(array: np.ndarray, chunks: tuple[int, ...]) -> bytes:
+    """A blosc2 frame: fast to read and to write (LZ4, level 1, shuffled bytes)."""
+    parameters = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, typesize=array.itemsize, nthreads=1)
+    return blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, cparams=parameters).to_cframe()
