@@ -1,0 +1,52 @@
+"""How a fold is trained: one frozen record, written beside the checkpoint as training.json."""
+
+from typing import Literal
+
+from unetrpp.files import Record
+
+STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # nnU-Net's
+
+# Below this many steps a momentum of 0.99 (which averages the last hundred gradients) has no time to pay.
+SHORT_RUN_STEPS = 10_000
+
+
+class TrainingConfig(Record):
+    """The recipe of one fold. Its defaults are nnU-Net's, for a run of 250,000 steps."""
+
+    format: int = 1
+    fold: int | Literal["all"]
+    epochs: int = STANDARD_EPOCHS
+    iterations: int = STANDARD_ITERATIONS  # steps an epoch
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 1e-2
+    momentum: float = 0.99
+    warmup: int = 0  # steps of linearly rising learning rate
+    weight_decay: float = 3e-5
+    decay_everything: bool = False  # as in the released UNETR++; else norms, biases, gammas and positions are exempt
+    gradient_clip: float = 12.0
+    seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    recipe: str = "standard: nnU-Net's SGD for long runs"
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.iterations
+
+    @property
+    def fold_number(self) -> int:
+        """For seeding; ``all`` counts as -1."""
+        return -1 if self.fold == "all" else self.fold
+
+    @property
+    def validation_iterations(self) -> int:
+        """Patches of validation cases looked at after an epoch: one batch for five training steps."""
+        return max(1, self.iterations // 5)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, then poly decay: lr * (1 - step / steps) ** 0.9.
+
+        >>> TrainingConfig(fold=0, epochs=1, iterations=10, learning_rate=1.0).learning_rate_at(5)
+        0.5358867312681466
+        """
+        rising = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return self.learning_rate * rising * (1 - step / self.steps) ** 0.9

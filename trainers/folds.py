@@ -1,0 +1,135 @@
+"""Training the folds of a configuration: the model folder, what is left to do in it, and each fold's validation."""
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unetrpp.errors import UserError
+from unetrpp.files import read_json, write_bytes
+from unetrpp.plans import Configuration, Plans, read_plans
+from unetrpp.splits import Fold, Splits
+from unetrpp.store import Store
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.recipe import Wishes, config_for
+from unetrpp.trainers.trainer import Trainer
+from unetrpp.trainers.validation import validate_fold
+from unetrpp.workspace import Workspace
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """One `unetrpp_train` command. None leaves a choice to the recipe."""
+
+    dataset: str
+    plans_name: str
+    configuration: str
+    device: torch.device
+    epochs: int | None = None
+    iterations: int | None = None
+    learning_rate: float | None = None
+    optimizer: str | None = None
+    seed: int | None = None
+    precision: str | None = None
+    threads: int = 2
+    mirroring: bool = True
+    go_on: bool = False
+    overwrite: bool = False
+
+    def wishes(self) -> Wishes:
+        """The fields of the training config that this command sets."""
+        names = ("epochs", "iterations", "learning_rate", "optimizer", "seed", "precision")
+        wishes = {name: getattr(self, name) for name in names}
+        if self.precision is None and self.device.type == "cuda" and torch.cuda.is_bf16_supported():
+            wishes["precision"] = "bf16"
+        return wishes
+
+
+def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None) -> int:
+    """Train what ``fold`` asks for (None: every fold) and validate it. Finished folds are said and left alone."""
+    plans_path = workspace.plans(request.dataset, request.plans_name)
+    plans = read_plans(plans_path)
+    configuration = plans.configuration(request.configuration)
+    store = Store(workspace.store(request.dataset, request.plans_name, request.configuration))
+    splits = read_json(plans_path.with_name("splits.json"), Splits, mend="run unetrpp_plan_and_preprocess")
+    chosen = folds_of(fold, len(splits.folds))
+    require_cases(store, {case for f in splits.folds for case in (*f.train, *f.validation)})
+    model = workspace.model(request.dataset, request.plans_name, request.configuration)
+    prepare_model_folder(model, plans_path, request.overwrite)
+    for number in chosen:
+        if number == "all":
+            cases = tuple(store.cases())
+            part = Fold(train=cases, validation=cases)
+        else:
+            part = splits.folds[int(number)]
+        train_fold(model, plans, configuration, store, number, part, request)
+    return 0
+
+
+def train_fold(
+    model: Path, plans: Plans, configuration: Configuration, store: Store, number: int | str, part: Fold, request: TrainingRequest
+) -> None:
+    """Train and validate one fold, or only what is left of it."""
+    folder = model / f"fold_{number}"
+    if request.overwrite and folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = read_json(folder / "training.json", TrainingConfig) if (folder / "training.json").exists() else None
+    config = config_for(folder, number, request.wishes(), request.go_on)
+    if before is not None and before != config:  # extended: what was final is so no more
+        (folder / "checkpoint_final.pt").unlink(missing_ok=True)
+        shutil.rmtree(folder / "validation", ignore_errors=True)
+    if not (folder / "checkpoint_final.pt").exists():
+        LOG.info("fold %s: %d training and %d validation cases, %s", number, len(part.train), len(part.validation), config.recipe)
+        train, validation = ([store.open(case) for case in cases] for cases in (part.train, part.validation))
+        Trainer(configuration, config, folder, train, validation, request.device, request.threads).run()
+    if number == "all":
+        LOG.info("fold all: trained on every case, so no case is left to validate on")
+        return
+    validate_fold(model, plans, configuration, store, int(number), part.validation, request.device, request.mirroring)
+
+
+def folds_of(text: str | None, count: int) -> list[int | str]:
+    """The folds that FOLD names.
+
+    >>> folds_of(None, 3), folds_of("1", 3), folds_of("0-1", 3), folds_of("all", 3)
+    ([0, 1, 2], [1], [0, 1], ['all'])
+    """
+    if text == "all":
+        return ["all"]
+    first, _, last = (text or f"0-{count - 1}").partition("-")
+    if not (first.isdigit() and (last or first).isdigit()) or not int(first) <= int(last or first) < count:
+        raise UserError(f"fold {text!r} does not exist; splits.json has folds 0 to {count - 1}, or take all")
+    return list(range(int(first), int(last or first) + 1))
+
+
+def require_cases(store: Store, needed: set[str]) -> None:
+    """
+    Raises:
+        UserError: preprocessed cases are missing.
+    """
+    missing = sorted(needed - set(store.cases()))
+    if missing:
+        named = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise UserError(f"{len(missing)} of {len(needed)} cases are not preprocessed ({named}); run unetrpp_plan_and_preprocess")
+
+
+def prepare_model_folder(model: Path, plans_path: Path, overwrite: bool) -> None:
+    """Copy plans, dataset description and fingerprint, so that the folder predicts on any machine.
+
+    Raises:
+        UserError: the folder holds folds that were trained with other plans.
+    """
+    plans = plans_path.read_bytes()
+    there = model / "plans.json"
+    if there.exists() and there.read_bytes() != plans and any(model.glob("fold_*")) and not overwrite:
+        raise UserError(
+            f"{model} was trained with other plans than {plans_path}; plan with another --plans-name, or start anew with --overwrite"
+        )
+    write_bytes(there, plans)
+    for name in ("dataset.json", "fingerprint.json"):
+        write_bytes(model / name, plans_path.with_name(name).read_bytes())

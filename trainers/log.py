@@ -1,0 +1,66 @@
+"""What a training run leaves to look at: one progress bar, metrics.jsonl and progress.png."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tqdm import tqdm
+
+from unetrpp.report.curves import draw_curves
+
+LOG = logging.getLogger(__name__)
+REDRAW_SECONDS = 30.0  # a picture takes half a second; a short epoch should not wait for it
+
+
+class TrainingLog:
+    """One line an epoch in metrics.jsonl; after a resume, lines of epochs that are trained again are dropped."""
+
+    def __init__(self, folder: Path, class_names: Sequence[str], description: str, steps: int, done: int, epochs_done: int):
+        self.folder, self.class_names = folder, class_names
+        self.path = folder / "metrics.jsonl"
+        self.epochs = [e for e in read_metrics(self.path) if e["epoch"] <= epochs_done]
+        self.path.write_bytes(b"".join(msgspec.json.encode(e) + b"\n" for e in self.epochs))
+        self.bar = tqdm(total=steps, initial=done, desc=description, unit="step", disable=None, dynamic_ncols=True)
+        self.drawn = 0.0
+
+    def step(self, **shown: str) -> None:
+        self.bar.update()
+        if shown:
+            self.bar.set_postfix(shown)
+
+    def epoch(self, entry: dict[str, Any]) -> None:
+        """Write the entry, say it where no bar is shown, and redraw the curves when the last picture is old."""
+        self.epochs.append(entry)
+        with self.path.open("ab") as file:
+            file.write(msgspec.json.encode(entry) + b"\n")
+        if self.bar.disable:
+            dice = " ".join("-" if d is None else f"{d:.3f}" for d in entry["dice"])
+            LOG.info(
+                "%s epoch %d: loss %.3f, validation %.3f, Dice %s, %.0f s",
+                self.bar.desc or "", entry["epoch"], entry["train_loss"], entry["validation_loss"], dice, entry["seconds"],
+            )  # fmt: skip
+        if time.monotonic() - self.drawn > REDRAW_SECONDS:
+            self.draw()
+
+    def draw(self) -> None:
+        if self.epochs:
+            draw_curves(self.epochs, self.class_names, self.folder / "progress.png")
+        self.drawn = time.monotonic()
+
+    def close(self) -> None:
+        self.draw()
+        self.bar.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The epochs of a metrics.jsonl; a last line torn by a crash is left out."""
+    entries: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            entries.append(msgspec.json.decode(line))
+        except msgspec.DecodeError:
+            break
+    return entries

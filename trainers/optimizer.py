@@ -1,0 +1,22 @@
+"""The optimiser of a training config."""
+
+import torch
+
+from unetrpp.networks.parameters import parameter_groups
+from unetrpp.trainers.config import TrainingConfig
+
+
+def build_optimizer(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW, over the network's groups (docs/training.md says who is exempt from decay)."""
+    if config.decay_everything:
+        groups = [{"params": list(network.parameters()), "weight_decay": config.weight_decay}]
+    else:
+        groups = parameter_groups(network, config.weight_decay)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate

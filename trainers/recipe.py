@@ -1,0 +1,60 @@
+"""From what the user asked for and what is on disk to the training config of a fold."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from unetrpp.errors import UserError
+from unetrpp.files import read_json, write_json
+from unetrpp.trainers.config import SHORT_RUN_STEPS, TrainingConfig
+
+LOG = logging.getLogger(__name__)
+
+Wishes = dict[str, Any]  # fields of TrainingConfig that the user gave
+
+
+def new_config(fold: int | str, wishes: Wishes) -> TrainingConfig:
+    """The recipe for a run of the wished length: nnU-Net's for long ones, one that learns at once for short ones."""
+    standard = TrainingConfig(fold=0)
+    given = {key: value for key, value in wishes.items() if value is not None}
+    steps = given.get("epochs", standard.epochs) * given.get("iterations", standard.iterations)
+    recipe: dict[str, Any] = {}
+    if given.get("optimizer") == "adamw":
+        recipe = {"learning_rate": 1e-3, "weight_decay": 1e-2, "warmup": min(500, steps // 10), "recipe": "AdamW with warm-up"}
+    elif steps < SHORT_RUN_STEPS:
+        why = f"short: {steps} steps are fewer than {SHORT_RUN_STEPS}, so momentum 0.9 instead of 0.99"
+        recipe = {"momentum": 0.9, "warmup": min(20, steps // 10), "recipe": why}
+    return msgspec.convert({"fold": fold} | recipe | given, TrainingConfig)
+
+
+def config_for(folder: Path, fold: int | str, wishes: Wishes, go_on: bool) -> TrainingConfig:
+    """The config of a fold folder: the recorded one, extended with --continue, else a new one, which is recorded.
+
+    Extending keeps the recipe and stretches the poly schedule over the new number of epochs: the learning rate goes
+    on with the value that the longer run has at this step.
+
+    Raises:
+        UserError: the wishes contradict what the folder was started with, or there is nothing to extend.
+    """
+    path = folder / "training.json"
+    if not path.exists():
+        config = new_config(fold, wishes)
+        write_json(path, config)
+        return config
+    config = read_json(path, TrainingConfig, mend="start anew with --overwrite")
+    if go_on:
+        epochs = wishes.get("epochs")
+        if epochs is None or epochs < config.epochs:
+            raise UserError(f"fold {fold} was trained for {config.epochs} epochs; --continue needs --epochs with more than that")
+        config = msgspec.structs.replace(config, epochs=epochs)
+        write_json(path, config)
+    for key, value in wishes.items():
+        recorded = getattr(config, key)
+        if value is not None and value != recorded:
+            raise UserError(
+                f"fold {fold} was started with {key} {recorded}, not {value}; repeat the command without it to resume, "
+                "extend with --continue --epochs N, or start anew with --overwrite"
+            )
+    return config

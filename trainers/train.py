@@ -1,0 +1,88 @@
+"""`unetrpp_train`: train the folds of one configuration into a model folder."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetrpp.command_line import Parser, run
+
+EXAMPLES = """
+unetrpp_train Hippocampus 3d_fullres                    every fold, one after the other
+unetrpp_train Hippocampus 3d_fullres 0                  fold 0 only
+unetrpp_train Hippocampus 3d_fullres 1-3                folds 1, 2 and 3
+unetrpp_train Hippocampus 3d_fullres all                one model on all cases
+unetrpp_train Hippocampus 3d_fullres --epochs 20 --iterations 50
+unetrpp_train Hippocampus 3d_fullres 0 --continue --epochs 40    go on with a finished fold
+"""
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        "unetrpp_train",
+        "Train a configuration of a planned and preprocessed dataset. The same command resumes what is unfinished.",
+        EXAMPLES,
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="name in the workspace, DatasetNNN_Name, its number, or a path")
+    parser.add_argument("configuration", metavar="CONFIGURATION", help="a configuration of the plans, e.g. 3d_fullres")
+    parser.add_argument("fold", metavar="FOLD", nargs="?", help="a number, a range such as 0-4, or all (default: every fold)")
+    parser.add_argument("-p", "--plans-name", default="unetrpp", metavar="NAME", help="which plans (default: unetrpp)")
+    recipe = parser.add_argument_group("recipe (recorded in the fold's training.json)")
+    recipe.add_argument("--epochs", type=positive, metavar="N", help="default 1000")
+    recipe.add_argument("--iterations", type=positive, metavar="N", help="steps an epoch, default 250")
+    recipe.add_argument("--lr", type=float, metavar="RATE", help="initial learning rate (default: by the recipe)")
+    recipe.add_argument("--optimizer", choices=["sgd", "adamw"], help="default: sgd; adamw starts with a warm-up")
+    recipe.add_argument("--seed", type=int, metavar="N", help="default 0")
+    recipe.add_argument("--precision", choices=["fp32", "bf16"], help="default: bf16 where the GPU supports it, else fp32")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    machine.add_argument("--threads", type=positive, default=2, metavar="N", help="threads that read patches (default 2)")
+    parser.add_argument("--no-mirroring", action="store_true", help="validate without mirrored passes (faster)")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--continue", dest="go_on", action="store_true", help="extend finished folds to --epochs N")
+    again.add_argument("--overwrite", action="store_true", help="start anew, deleting what these folds hold")
+    return parser
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(build_parser(), work, argv)
+
+
+def work(arguments: argparse.Namespace) -> int:
+    import signal
+
+    from unetrpp.devices import find_device
+    from unetrpp.trainers.folds import TrainingRequest, train_folds
+    from unetrpp.workspace import Workspace
+
+    # A batch system's SIGTERM saves and leaves as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    workspace = Workspace.find(arguments.workspace)
+    request = TrainingRequest(
+        dataset=workspace.find_dataset(Path(arguments.dataset).name),
+        plans_name=arguments.plans_name,
+        configuration=arguments.configuration,
+        epochs=arguments.epochs,
+        iterations=arguments.iterations,
+        learning_rate=arguments.lr,
+        optimizer=arguments.optimizer,
+        seed=arguments.seed,
+        precision=arguments.precision,
+        device=find_device(arguments.device),
+        threads=arguments.threads,
+        mirroring=not arguments.no_mirroring,
+        go_on=arguments.go_on,
+        overwrite=arguments.overwrite,
+    )
+    return train_folds(workspace, request, arguments.fold)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The training loop of one fold: batches in, checkpoints and metrics out."""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unetrpp.augmentation.pipeline import Sample, make_batch
+from unetrpp.errors import UserError
+from unetrpp.losses.build import build_loss
+from unetrpp.networks.build import build_network
+from unetrpp.networks.parameters import to_fast_layout
+from unetrpp.patches.loader import PatchLoader, prefetch
+from unetrpp.plans import Configuration
+from unetrpp.randomness import Stream, torch_seed
+from unetrpp.store import StoredCase
+from unetrpp.trainers import checkpoint
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.log import TrainingLog
+from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
+from unetrpp.trainers.overlap import ClassOverlap
+
+LOG = logging.getLogger(__name__)
+SAVE_SECONDS = 60.0  # at least this long between two saves of `latest`
+SHOW_EVERY = 5  # steps between two looks at the loss: each look waits for the device
+BEST_SMOOTHING = 0.9  # `best` follows an exponential mean of the validation Dice, as nnU-Net's does
+
+
+class Trainer:
+    """Trains one fold and resumes from its own folder.
+
+    Args:
+        configuration: of the plans.
+        config: the recipe.
+        folder: ``fold_k`` of the model folder.
+        train, validation: stored cases.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        config: TrainingConfig,
+        folder: Path,
+        train: Sequence[StoredCase],
+        validation: Sequence[StoredCase],
+        device: torch.device,
+        threads: int,
+    ):
+        labels = configuration.preprocessing.labels
+        self.configuration, self.config, self.folder, self.device, self.threads = configuration, config, folder, device, threads
+        self.labels = labels
+        fold = config.fold_number
+        self.loader = PatchLoader(train, configuration, labels.ignore_index, config.seed, fold)
+        self.validation_loader = PatchLoader(
+            validation, configuration, labels.ignore_index, config.seed, fold, Stream.VALIDATION_PATCHES
+        )
+        torch.manual_seed(torch_seed(config.seed, fold, Stream.INITIALISATION))
+        self.network = to_fast_layout(build_network(configuration.architecture).to(device))
+        self.optimizer = build_optimizer(self.network, config)
+        spacing = tuple(1.0 if s is None else s for s in configuration.preprocessing.spacing_mm)[-len(configuration.patch) :]
+        self.loss = build_loss(configuration.loss, labels, configuration.architecture.head_strides(), spacing).to(device)
+        self.step_number = 0  # finished steps
+        self.losses: list[float] = []  # of this epoch
+        self.smoothed_dice, self.best_dice = math.nan, -1.0
+        self.saved = time.monotonic()
+
+    def run(self) -> None:
+        """Train to the end; an interruption saves first, and the next run goes on with the very next step.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
+        self.resume()
+        config = self.config
+        names = [region.name for region in self.labels.regions] or [self.labels.names[c] for c in self.labels.foreground]
+        epochs_done = self.step_number // config.iterations
+        log = TrainingLog(self.folder, names, f"fold {config.fold}", config.steps, self.step_number, epochs_done)
+        epoch_start = time.monotonic()
+        try:
+            for samples in prefetch(self.loader, range(self.step_number, config.steps), self.threads):
+                loss = self.step(samples)
+                self.losses.append(loss)
+                log.step(**self.shown(loss))
+                if self.step_number % config.iterations == 0:
+                    log.epoch(self.end_epoch(epoch_start))
+                    epoch_start = time.monotonic()
+        except KeyboardInterrupt:
+            self.save("latest")
+            raise
+        finally:
+            log.close()
+        self.save("latest")
+        self.save("final")
+
+    def step(self, samples: list[Sample]) -> float:
+        """One optimiser step; returns the loss."""
+        config = self.config
+        set_learning_rate(self.optimizer, config.learning_rate_at(self.step_number))
+        torch.manual_seed(torch_seed(config.seed, config.fold_number, Stream.DROPOUT, self.step_number))
+        images, target = self.batch(samples)
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            loss = self.loss(self.network(images), target)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise UserError(
+                f"fold {config.fold}: the loss became {value} at step {self.step_number}; the last good checkpoint stands in "
+                f"{self.folder}, lower --lr or check the intensities of {', '.join(sorted({s.case for s in samples}))}"
+            )
+        self.optimizer.step()
+        self.step_number += 1
+        return value
+
+    def end_epoch(self, start: float) -> dict[str, Any]:
+        """Look at validation patches, keep checkpoints, and return the epoch's entry of metrics.jsonl."""
+        epoch = self.step_number // self.config.iterations
+        validation_loss, dice = self.validate_patches(epoch)
+        mean = ClassOverlap.mean(dice)
+        train_loss = sum(self.losses) / len(self.losses)
+        self.losses = []
+        if mean is not None:
+            before = mean if math.isnan(self.smoothed_dice) else self.smoothed_dice
+            self.smoothed_dice = BEST_SMOOTHING * before + (1 - BEST_SMOOTHING) * mean
+        if self.smoothed_dice > self.best_dice:
+            self.best_dice = self.smoothed_dice
+            self.save("best")
+        if time.monotonic() - self.saved > SAVE_SECONDS:
+            self.save("latest")
+        return {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "validation_loss": validation_loss,
+            "dice": dice,
+            "mean_dice": mean,
+            "learning_rate": self.config.learning_rate_at(self.step_number - 1),
+            "seconds": round(time.monotonic() - start, 2),
+        }
+
+    @torch.no_grad()
+    def validate_patches(self, epoch: int) -> tuple[float, list[float | None]]:
+        """Loss and Dice per class over patches of the validation cases, pooled over all patches."""
+        self.network.eval()
+        n = self.config.validation_iterations
+        overlap = ClassOverlap(self.labels)
+        total = 0.0
+        for samples in prefetch(self.validation_loader, range((epoch - 1) * n, epoch * n), self.threads):
+            images, target = self.batch(samples)
+            with self.autocast():
+                outputs = self.network(images)
+                total += self.loss(outputs, target).item()
+            overlap.add(outputs[0], target)
+        return total / n, overlap.dice()
+
+    def batch(self, samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+        plan = self.configuration
+        return make_batch(samples, plan.patch, plan.augmentation.in_plane_only, self.device)
+
+    def shown(self, loss: float) -> dict[str, str]:
+        """What the bar shows: nothing but every few steps."""
+        if self.step_number % SHOW_EVERY:
+            return {}
+        rate = self.config.learning_rate_at(self.step_number - 1)
+        dice = "-" if math.isnan(self.smoothed_dice) else f"{self.smoothed_dice:.3f}"
+        return {"loss": f"{loss:.3f}", "dice": dice, "lr": f"{rate:.2g}"}
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def save(self, which: str) -> None:
+        """Write checkpoint_<which>.pt. `best` and `final` are for prediction and hold the weights alone."""
+        content: dict[str, Any] = {"network": self.network.state_dict(), "step": self.step_number}
+        if which == "latest":
+            content |= {
+                "optimizer": self.optimizer.state_dict(),
+                "losses": self.losses,
+                "smoothed_dice": self.smoothed_dice,
+                "best_dice": self.best_dice,
+            }
+            self.saved = time.monotonic()
+        checkpoint.save(self.folder / f"checkpoint_{which}.pt", content)
+
+    def resume(self) -> None:
+        path = self.folder / "checkpoint_latest.pt"
+        if not path.exists():
+            return
+        state = checkpoint.load(path, self.device)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step_number, self.losses = state["step"], state["losses"]
+        self.smoothed_dice, self.best_dice = state["smoothed_dice"], state["best_dice"]
+        LOG.info("fold %s: resumes after step %d of %d", self.config.fold, self.step_number, self.config.steps)

@@ -1,0 +1,130 @@
+"""Intensity changes of one sample (C, Z, Y, X), in place where possible. Each takes its drawn parameters.
+
+The list, its order, probabilities and ranges are nnU-Net v2's; `draw_intensity` draws, the `apply` functions only act.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import conv3d, interpolate, pad
+
+NOISE_PROBABILITY, NOISE_STD = 0.1, (0.0, 0.1)
+BLUR_PROBABILITY, BLUR_SIGMA = 0.2, (0.5, 1.0)
+BRIGHTNESS_PROBABILITY, BRIGHTNESS = 0.15, (0.75, 1.25)
+CONTRAST_PROBABILITY, CONTRAST = 0.15, (0.75, 1.25)
+LOW_RESOLUTION_PROBABILITY, LOW_RESOLUTION = 0.25, (0.5, 1.0)
+INVERTED_GAMMA_PROBABILITY, GAMMA_PROBABILITY, GAMMA = 0.1, 0.3, (0.7, 1.5)
+CHANNEL_PROBABILITY = 0.5  # of blur and low resolution, once they are drawn for a sample
+
+
+@dataclass(frozen=True)
+class IntensityDraw:
+    """One sample's parameters, one entry a channel; None: not drawn, NaN: not for this channel."""
+
+    noise_std: float | None
+    noise_seed: int
+    blur_sigma: np.ndarray | None  # (C, 3) voxels
+    brightness: np.ndarray | None
+    contrast: np.ndarray | None
+    low_resolution: np.ndarray | None
+    inverted_gamma: np.ndarray | None
+    gamma: np.ndarray | None
+
+
+def draw_intensity(rng: np.random.Generator, channels: int) -> IntensityDraw:
+    """Draw the parameters of one sample with ``channels`` channels."""
+
+    def per_channel(probability: float, limits: tuple[float, float], shape: tuple[int, ...]) -> np.ndarray | None:
+        return rng.uniform(*limits, shape) if rng.random() < probability else None
+
+    def some_channels(values: np.ndarray | None) -> np.ndarray | None:
+        if values is not None:
+            values[rng.random(channels) >= CHANNEL_PROBABILITY] = np.nan
+        return values
+
+    def gammas(probability: float) -> np.ndarray | None:
+        """Equal weight below and above 1."""
+        if rng.random() >= probability:
+            return None
+        low, high = rng.uniform(GAMMA[0], 1, channels), rng.uniform(1, GAMMA[1], channels)
+        return np.where(rng.random(channels) < 0.5, low, high)
+
+    return IntensityDraw(
+        noise_std=rng.uniform(*NOISE_STD) if rng.random() < NOISE_PROBABILITY else None,
+        noise_seed=int(rng.integers(2**63 - 1)),
+        blur_sigma=some_channels(per_channel(BLUR_PROBABILITY, BLUR_SIGMA, (channels, 3))),
+        brightness=per_channel(BRIGHTNESS_PROBABILITY, BRIGHTNESS, (channels,)),
+        contrast=per_channel(CONTRAST_PROBABILITY, CONTRAST, (channels,)),
+        low_resolution=some_channels(per_channel(LOW_RESOLUTION_PROBABILITY, LOW_RESOLUTION, (channels,))),
+        inverted_gamma=gammas(INVERTED_GAMMA_PROBABILITY),
+        gamma=gammas(GAMMA_PROBABILITY),
+    )
+
+
+def apply_intensity(image: torch.Tensor, draw: IntensityDraw, in_plane_only: bool) -> torch.Tensor:
+    """Apply what was drawn to a sample (C, Z, Y, X); the sample is changed in place and returned."""
+    if draw.noise_std is not None:
+        add_noise(image, draw.noise_std, draw.noise_seed)
+    for c, channel in enumerate(image):
+        if draw.blur_sigma is not None and not np.isnan(draw.blur_sigma[c]).any():
+            blur(channel, draw.blur_sigma[c])
+        if draw.brightness is not None:
+            channel.mul_(float(draw.brightness[c]))
+        if draw.contrast is not None:
+            change_contrast(channel, float(draw.contrast[c]))
+        if draw.low_resolution is not None and not np.isnan(draw.low_resolution[c]):
+            lower_resolution(channel, float(draw.low_resolution[c]), in_plane_only)
+        if draw.inverted_gamma is not None:
+            change_gamma(channel.neg_(), float(draw.inverted_gamma[c])).neg_()
+        if draw.gamma is not None:
+            change_gamma(channel, float(draw.gamma[c]))
+    return image
+
+
+def add_noise(image: torch.Tensor, std: float, seed: int) -> torch.Tensor:
+    generator = torch.Generator(image.device).manual_seed(seed)
+    return image.add_(torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype), alpha=std)
+
+
+def blur(channel: torch.Tensor, sigma: np.ndarray) -> torch.Tensor:
+    """Gaussian blur of (Z, Y, X) with one sigma (voxels) an axis, cut at 3 sigma; edges are replicated."""
+    for axis, s in enumerate(sigma):
+        radius = math.ceil(3 * s)
+        if channel.shape[axis] == 1:
+            continue
+        offsets = torch.arange(-radius, radius + 1, device=channel.device, dtype=channel.dtype)
+        kernel = torch.exp(-0.5 * (offsets / float(s)) ** 2)
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = kernel.numel()
+        widths = [0] * 6
+        widths[2 * (2 - axis)] = widths[2 * (2 - axis) + 1] = radius
+        padded = pad(channel[None, None], widths, mode="replicate")
+        channel.copy_(conv3d(padded, (kernel / kernel.sum()).view(shape))[0, 0])
+    return channel
+
+
+def change_contrast(channel: torch.Tensor, factor: float) -> torch.Tensor:
+    """Stretch about the mean, clipped to the range it had."""
+    low, high = torch.aminmax(channel)
+    mean = channel.mean()
+    return channel.sub_(mean).mul_(factor).add_(mean).clamp_(low, high)
+
+
+def lower_resolution(channel: torch.Tensor, factor: float, in_plane_only: bool) -> torch.Tensor:
+    """Sample down to ``factor`` by nearest voxel and back linearly, as a coarser scanner would have seen it."""
+    size = tuple(channel.shape)
+    coarse = [max(1, round(n * factor)) if axis or not in_plane_only else n for axis, n in enumerate(size)]
+    small = interpolate(channel[None, None], coarse, mode="nearest-exact")
+    return channel.copy_(interpolate(small, size, mode="trilinear")[0, 0])
+
+
+def change_gamma(channel: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Power law on the range; mean and standard deviation are kept."""
+    low, high = torch.aminmax(channel)
+    mean, std = channel.mean(), channel.std()
+    span = (high - low).clamp_min(1e-7)
+    channel.sub_(low).div_(span).clamp_min_(0).pow_(gamma).mul_(span).add_(low)
+    new_mean, new_std = channel.mean(), channel.std().clamp_min(1e-7)
+    return channel.sub_(new_mean).mul_(std / new_std).add_(mean)

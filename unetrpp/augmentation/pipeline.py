@@ -1,0 +1,71 @@
+"""From the samples a loader read to one augmented batch on the training device."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from unetrpp.augmentation.intensity import IntensityDraw, apply_intensity, draw_intensity
+from unetrpp.augmentation.spatial import apply_affine, draw_affine
+from unetrpp.plans import AugmentationPlan
+
+MIRROR_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True)
+class SampleDraw:
+    """Everything random about one sample; ``affine`` is known before reading, since it decides how much is read."""
+
+    affine: np.ndarray | None
+    intensity: IntensityDraw
+    mirror: tuple[int, ...]  # plan axes to flip
+
+
+def draw_sample(rng: np.random.Generator, plan: AugmentationPlan, channels: int, mirror_axes: tuple[int, ...]) -> SampleDraw:
+    """Draw one sample's augmentation. ``mirror_axes`` count the axes (z, y, x)."""
+    return SampleDraw(
+        affine=draw_affine(rng, plan),
+        intensity=draw_intensity(rng, channels),
+        mirror=tuple(axis for axis in mirror_axes if rng.random() < MIRROR_PROBABILITY),
+    )
+
+
+def apply_sample(
+    image: torch.Tensor, label: torch.Tensor, draw: SampleDraw, patch: tuple[int, int, int], in_plane_only: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Augment image (C, Z, Y, X) and label (Z, Y, X), as read, into a patch. The image may be changed in place."""
+    if draw.affine is not None:
+        image, label = apply_affine(image, label, draw.affine, patch)
+    image = apply_intensity(image, draw.intensity, in_plane_only)
+    if draw.mirror:
+        image, label = image.flip([a + 1 for a in draw.mirror]), label.flip(draw.mirror)
+    return image, label
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample as read: image (C, Z, Y, X) float32, label (Z, Y, X), and what was drawn for it (None: nothing)."""
+
+    case: str
+    image: np.ndarray
+    label: np.ndarray
+    draw: SampleDraw | None
+
+
+def make_batch(
+    samples: list[Sample], patch: tuple[int, ...], in_plane_only: bool, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move samples to the device, augment them there and stack: images (B, C, *patch), labels (B, *patch) int16.
+
+    A 2D patch (y, x) is augmented as one slice and loses its z axis here.
+    """
+    size = (1, patch[0], patch[1]) if len(patch) == 2 else (patch[0], patch[1], patch[2])
+    images, labels = [], []
+    for sample in samples:
+        image = torch.from_numpy(sample.image).to(device, non_blocking=True)
+        label = torch.from_numpy(sample.label).to(device, non_blocking=True)
+        if sample.draw is not None:
+            image, label = apply_sample(image, label, sample.draw, size, in_plane_only or len(patch) == 2)
+        images.append(image)
+        labels.append(label)
+    return torch.stack(images).view(len(samples), -1, *patch), torch.stack(labels).view(-1, *patch)

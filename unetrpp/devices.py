@@ -1,0 +1,24 @@
+"""Which device computes."""
+
+import torch
+
+from unetrpp.errors import UserError
+
+
+def find_device(name: str) -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU; anything else must exist.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used here ({reason}); take --device auto or cpu") from None
+    return device

@@ -1,0 +1,99 @@
+"""The loader of training patches: batch i is a function of (seed, fold, i), however many threads read it."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
+
+from unetrpp.augmentation.pipeline import Sample, SampleDraw, draw_sample
+from unetrpp.augmentation.spatial import read_size
+from unetrpp.errors import UserError
+from unetrpp.patches.sampling import PatchDraw, PatchSampler
+from unetrpp.plans import Configuration
+from unetrpp.randomness import Stream, generator
+from unetrpp.store import StoredCase
+
+
+class PatchLoader(SlimDataLoaderBase):
+    """Reads what a draw needs and nothing else; augmentation happens later, on the training device.
+
+    As a batchgenerators loader it may be iterated or handed to its augmenters; training calls :meth:`batch`.
+
+    Args:
+        cases: stored cases to draw from.
+        configuration: patch, batch size, foreground share, augmentation and mirror axes.
+        ignore: training index of the ignore label.
+        stream: which random numbers; validation patches have their own and are not augmented.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        configuration: Configuration,
+        ignore: int | None,
+        seed: int,
+        fold: int,
+        stream: Stream = Stream.PATCHES,
+    ):
+        super().__init__(None, configuration.batch_size)
+        self.cases = {case.case: case for case in cases}
+        self.configuration = configuration
+        self.seed, self.fold, self.stream = seed, fold, stream
+        patch = configuration.patch
+        self.patch = (1, patch[0], patch[1]) if len(patch) == 2 else (patch[0], patch[1], patch[2])
+        # Mirror axes of a 2D patch count (y, x); here every sample has a z axis.
+        self.mirror_axes = tuple(axis + 3 - len(patch) for axis in configuration.mirror_axes)
+        self.sampler = PatchSampler(cases, self.patch, configuration.foreground_fraction, ignore)
+        self.next_iteration = 0
+
+    def batch(self, iteration: int) -> list[Sample]:
+        """The samples of one iteration.
+
+        Raises:
+            UserError: a stored case cannot be read; it carries the case id.
+        """
+        places = self.sampler.draw(generator(self.seed, self.fold, self.stream, iteration), self.configuration.batch_size)
+        if self.stream is not Stream.PATCHES:
+            return [self._read(place, None) for place in places]
+        rng = generator(self.seed, self.fold, Stream.AUGMENTATION, iteration)
+        return [self._read(place, self._augmentation(rng, place)) for place in places]
+
+    def generate_train_batch(self) -> list[Sample]:
+        self.next_iteration += 1
+        return self.batch(self.next_iteration - 1)
+
+    def _augmentation(self, rng: np.random.Generator, place: PatchDraw) -> SampleDraw:
+        channels = self.cases[place.case].channels
+        return draw_sample(rng, self.configuration.augmentation, channels, self.mirror_axes)
+
+    def _read(self, place: PatchDraw, draw: SampleDraw | None) -> Sample:
+        size = read_size(draw.affine if draw else None, self.patch)
+        z, y, x = (c - n // 2 for c, n in zip(place.center, size, strict=True))
+        try:
+            image, label = self.cases[place.case].read((z, y, x), size)
+        except (OSError, RuntimeError, ValueError) as error:
+            message = f"the preprocessed case cannot be read ({error}); delete its files and preprocess again"
+            raise UserError(message, case=place.case) from error
+        return Sample(place.case, image, label, draw)
+
+
+def prefetch(loader: PatchLoader, iterations: range, threads: int) -> Iterator[list[Sample]]:
+    """Batches in order, read ahead by a few threads (blosc2 releases the interpreter lock).
+
+    Raises:
+        UserError: the first failing read, in its place in the order.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="patches") as pool:
+        waiting: deque[Future[list[Sample]]] = deque()
+        try:
+            for iteration in iterations:
+                waiting.append(pool.submit(loader.batch, iteration))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,70 @@
+"""Where training patches are drawn: a case and a start, foreground by class so that rare classes are seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unetrpp.store import StoredCase
+
+# The forced voxel lies in the central half of its patch: always at the exact centre, it would teach the position.
+JITTER = 0.25
+
+
+@dataclass(frozen=True)
+class PatchDraw:
+    """A patch of ``size`` centred on voxel ``center`` of case ``case`` (all in plan order)."""
+
+    case: str
+    center: tuple[int, int, int]
+    foreground: int | None  # the class the patch was centred on
+
+
+class PatchSampler:
+    """Draws patches from stored cases.
+
+    A forced patch takes a class first (uniformly over those that occur), then a case that has it, then one of its
+    voxels: drawing the case first would let a class that few cases have almost never appear. With an ignore label
+    the other patches are centred on annotated voxels, for a patch without any teaches nothing.
+    """
+
+    def __init__(self, cases: Sequence[StoredCase], patch: tuple[int, int, int], foreground_fraction: float, ignore: int | None):
+        self.cases = list(cases)
+        self.patch = patch
+        self.fraction = foreground_fraction
+        self.having = {
+            c: [case for case in self.cases if c in case.classes]
+            for c in sorted({c for case in self.cases for c in case.classes if c != ignore})
+        }
+
+    def draw(self, rng: np.random.Generator, batch_size: int) -> list[PatchDraw]:
+        """The last ``fraction`` of a batch is forced (of two samples: one), the rest falls anywhere."""
+        forced_from = round(batch_size * (1 - self.fraction))
+        return [
+            self._foreground(rng) if self.having and sample >= forced_from else self._anywhere(rng)
+            for sample in range(batch_size)
+        ]
+
+    def _anywhere(self, rng: np.random.Generator) -> PatchDraw:
+        case = self.cases[rng.integers(len(self.cases))]
+        annotated = case.annotated()
+        if annotated is not None:
+            return PatchDraw(case.case, self._inside(case, annotated[rng.integers(len(annotated))]), None)
+        return PatchDraw(case.case, self._inside(case, [rng.random() * n for n in case.shape]), None)
+
+    def _foreground(self, rng: np.random.Generator) -> PatchDraw:
+        foreground = list(self.having)[rng.integers(len(self.having))]
+        having = self.having[foreground]
+        case = having[rng.integers(len(having))]
+        voxels = case.foreground(foreground)
+        voxel = voxels[rng.integers(len(voxels))]
+        shift = rng.uniform(-JITTER, JITTER, 3) * self.patch
+        return PatchDraw(case.case, self._inside(case, voxel + shift), foreground)
+
+    def _inside(self, case: StoredCase, center: Sequence[float] | np.ndarray) -> tuple[int, int, int]:
+        """The nearest centre whose patch stays inside the case; a case smaller than the patch is centred."""
+        z, y, x = (
+            int(np.clip(int(c), p // 2, max(n - p + p // 2, p // 2))) if n > p else n // 2
+            for c, n, p in zip(center, case.shape, self.patch, strict=True)
+        )
+        return z, y, x
