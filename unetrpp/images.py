@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from unetrpp.errors import UserError
 from unetrpp.files import write_atomically
 from unetrpp.geometry import Geometry, same_grid
+from unetrpp.integrity import require_whole
 
 GRID_TOLERANCE_MM = 1e-2
 
@@ -141,6 +142,7 @@ def read_file(path: Path) -> Volume:
         raise UserError(f"{path} does not exist; check the path or restore the file")
     if path.stat().st_size == 0:
         raise UserError(f"{path.name} is empty (0 bytes); copy it again")
+    require_whole(path)
     return from_sitk(_guard(path, lambda: sitk.ReadImage(str(path))))
 
 

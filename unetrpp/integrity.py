@@ -1,0 +1,119 @@
+"""Is a file whole? ITK fills what is missing from a truncated NIfTI, TIFF, BMP or JPEG with zeros and says nothing.
+
+NRRD, MetaImage and PNG need no check here: ITK refuses damaged ones itself.
+"""
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from unetrpp.errors import UserError
+
+NIFTI_HEADER = 348
+CHUNK = 1 << 20
+
+
+def require_whole(path: Path) -> None:
+    """
+    Raises:
+        UserError: bytes are missing, or a compressed file's checksum is wrong.
+    """
+    checks = {
+        ".gz": _gzipped_nifti,
+        ".nii": _nifti,
+        ".tif": _tiff,
+        ".tiff": _tiff,
+        ".bmp": _bmp,
+        ".jpg": _jpeg,
+        ".jpeg": _jpeg,
+    }
+    check = checks.get(path.suffix.lower())
+    try:
+        whole = check is None or check(path)
+    except (EOFError, gzip.BadGzipFile, zlib.error, struct.error):
+        whole = False
+    if not whole:
+        raise UserError(
+            f"{path.name} is damaged or truncated (bytes are missing or its checksum is wrong); copy it again"
+        )
+
+
+def _gzipped_nifti(path: Path) -> bool:
+    """Reading to the end verifies gzip's own checksum and length."""
+    with gzip.open(path) as file:
+        header = file.read(NIFTI_HEADER)
+        length = len(header)
+        while chunk := file.read(CHUNK):
+            length += len(chunk)
+    return length >= _nifti_bytes(header)
+
+
+def _nifti(path: Path) -> bool:
+    with path.open("rb") as file:
+        header = file.read(NIFTI_HEADER)
+    return path.stat().st_size >= _nifti_bytes(header)
+
+
+def _nifti_bytes(header: bytes) -> int:
+    """Least bytes of a NIfTI-1 file with this header; other versions are left to ITK (0)."""
+    order = next((o for o in "<>" if struct.unpack_from(o + "i", header)[0] == NIFTI_HEADER), None)
+    if order is None:
+        return 0
+    dimensions = struct.unpack_from(order + "8h", header, 40)
+    bits = struct.unpack_from(order + "h", header, 72)[0]
+    offset = struct.unpack_from(order + "f", header, 108)[0] if header[344:347] == b"n+1" else 0
+    return int(offset) + math.prod(dimensions[1 : 1 + dimensions[0]]) * bits // 8
+
+
+def _bmp(path: Path) -> bool:
+    with path.open("rb") as file:
+        return struct.unpack("<2xI", file.read(6))[0] <= path.stat().st_size
+
+
+def _jpeg(path: Path) -> bool:
+    """A JPEG ends with the marker FFD9; some cameras pad with zeros."""
+    return path.read_bytes().rstrip(b"\0").endswith(b"\xff\xd9")
+
+
+def _tiff(path: Path) -> bool:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        return all(start + length <= size for start, length in _tiff_segments(file))
+
+
+# TIFF 6.0: tags of offsets and lengths of strips and tiles; letter and size of the integer types; BigTIFF adds 16.
+_OFFSETS, _LENGTHS = (273, 324), (279, 325)
+_INTEGERS = {3: "H", 4: "I", 16: "Q"}
+
+
+def _tiff_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """(offset, length) of every strip or tile of every page."""
+    order = {b"II": "<", b"MM": ">"}.get(file.read(2), "<")
+    big = struct.unpack(order + "H", file.read(2))[0] == 43
+    word, count_type, entry = ("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")
+    file.seek(8 if big else 4)
+    page = _unpack(file, order + word)[0]
+    while page:
+        file.seek(page)
+        entries = [_unpack(file, order + entry) for _ in range(_unpack(file, order + count_type)[0])]
+        page = _unpack(file, order + word)[0]
+        values = {tag: _tiff_values(file, order, *rest) for tag, *rest in entries if tag in (*_OFFSETS, *_LENGTHS)}
+        for offsets, lengths in zip(_OFFSETS, _LENGTHS, strict=True):
+            yield from zip(values.get(offsets, ()), values.get(lengths, ()), strict=True)
+
+
+def _tiff_values(file: BinaryIO, order: str, kind: int, count: int, field: bytes) -> tuple[int, ...]:
+    """The values of a tag: in its field when they fit, else where the field points."""
+    form = f"{order}{count}{_INTEGERS[kind]}"
+    if struct.calcsize(form) <= len(field):
+        return struct.unpack_from(form, field)
+    file.seek(struct.unpack(order + ("Q" if len(field) == 8 else "I"), field)[0])
+    return _unpack(file, form)
+
+
+def _unpack(file: BinaryIO, form: str) -> tuple:
+    return struct.unpack(form, file.read(struct.calcsize(form)))
