@@ -14,7 +14,7 @@ from unetrpp.files import Record, read_json
 from unetrpp.images import strip_ending
 
 
-class Pair(Record, kw_only=True):
+class Pair(Record, frozen=True, kw_only=True):
     image: str
     label: str
 

@@ -19,7 +19,7 @@ from unetrpp.parallel import CaseError, run_cases
 CLOCK_TOLERANCE_S = 2  # FAT and some network disks keep modification times to two seconds
 
 
-class Conversion(Record, kw_only=True):
+class Conversion(Record, frozen=True, kw_only=True):
     """conversion.json: how a raw dataset was made. A second run must ask for the same."""
 
     format: int = 1

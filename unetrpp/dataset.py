@@ -13,7 +13,7 @@ from unetrpp.images import FILE_ENDINGS, strip_ending
 from unetrpp.labels import LabelScheme, Region
 
 
-class DatasetDescription(Record, kw_only=True):
+class DatasetDescription(Record, frozen=True, kw_only=True):
     """dataset.json as we write it. A foreign file is read by :func:`read_description`, which drops unknown keys."""
 
     format: int = 1

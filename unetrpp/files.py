@@ -15,7 +15,8 @@ T = TypeVar("T")
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of everything that is written to disk: immutable, and a misspelt key is an error.
 
-    msgspec does not hand ``kw_only`` down, so every record says it again: ``class X(Record, kw_only=True)``.
+    msgspec does not hand ``kw_only`` down and type checkers want ``frozen`` again, so every record is written
+    ``class X(Record, frozen=True, kw_only=True)``.
     """
 
 

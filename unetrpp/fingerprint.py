@@ -3,7 +3,7 @@
 from unetrpp.files import Record
 
 
-class ClassStatistics(Record, kw_only=True):
+class ClassStatistics(Record, frozen=True, kw_only=True):
     """One class in one case, after cropping, in the canonical frame."""
 
     voxels: int
@@ -15,7 +15,7 @@ class ClassStatistics(Record, kw_only=True):
     center_lps_mm: tuple[float, float, float] | None  # relative to the image's centre
 
 
-class CaseFingerprint(Record, kw_only=True):
+class CaseFingerprint(Record, frozen=True, kw_only=True):
     """Shapes and spacings are (z, y, x) in the canonical frame."""
 
     case: str
@@ -26,7 +26,7 @@ class CaseFingerprint(Record, kw_only=True):
     classes: dict[str, ClassStatistics]  # by the label's name
 
 
-class IntensityStatistics(Record, kw_only=True):
+class IntensityStatistics(Record, frozen=True, kw_only=True):
     """Foreground intensities of one channel, over equally many voxels of every case."""
 
     mean: float
@@ -38,7 +38,7 @@ class IntensityStatistics(Record, kw_only=True):
     percentile_99_5: float
 
 
-class Fingerprint(Record, kw_only=True):
+class Fingerprint(Record, frozen=True, kw_only=True):
     format: int = 1
     dataset: str
     cases: tuple[CaseFingerprint, ...]

@@ -16,7 +16,7 @@ Axes = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
 
-class Geometry(Record, kw_only=True):
+class Geometry(Record, frozen=True, kw_only=True):
     """The grid of a volume.
 
     ``direction`` is ITK's 3 x 3 cosine matrix, row by row; its columns are the world directions of x, y and z.
@@ -29,7 +29,7 @@ class Geometry(Record, kw_only=True):
     dimensions: int = 3  # of the file: 2 for a photograph, whose z axis is ours
 
 
-class Orientation(Record, kw_only=True):
+class Orientation(Record, frozen=True, kw_only=True):
     """How to turn an array (Z, Y, X) into the canonical frame: transpose by ``axes``, then flip ``flips``.
 
     ``axes[i]`` is the source axis that becomes axis ``i``; ``flips`` are canonical axes.

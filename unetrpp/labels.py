@@ -5,7 +5,7 @@ import numpy as np
 from unetrpp.files import Record
 
 
-class Region(Record, kw_only=True):
+class Region(Record, frozen=True, kw_only=True):
     """A named union of labels, trained with a sigmoid of its own (nnU-Net's region-based training)."""
 
     name: str
@@ -13,7 +13,7 @@ class Region(Record, kw_only=True):
     value: int  # the user's value written where this region wins
 
 
-class LabelScheme(Record, kw_only=True):
+class LabelScheme(Record, frozen=True, kw_only=True):
     """How label values map to what the network learns.
 
     ``values[i]`` is the user's value of training index ``i``; index 0 is background. The ignore label has no output

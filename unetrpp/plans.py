@@ -19,7 +19,7 @@ from unetrpp.networks.architecture import Architecture
 FORMAT = 1
 
 
-class Decision(Record, kw_only=True):
+class Decision(Record, frozen=True, kw_only=True):
     """``about`` was set to ``value`` because of ``why`` (one line, with its numbers)."""
 
     about: str
@@ -27,7 +27,7 @@ class Decision(Record, kw_only=True):
     why: str
 
 
-class Normalization(Record, kw_only=True):
+class Normalization(Record, frozen=True, kw_only=True):
     """How one channel's intensities are scaled (planning.md's rule by channel name)."""
 
     channel: str
@@ -36,7 +36,7 @@ class Normalization(Record, kw_only=True):
     masked: bool = False  # z-score over the non-zero mask only; outside it the value is 0
 
 
-class Preprocessing(Record, kw_only=True):
+class Preprocessing(Record, frozen=True, kw_only=True):
     """All that decides what a preprocessed case looks like; its hash is stored with every case."""
 
     orientation: Literal["LPS"] = "LPS"
@@ -54,7 +54,7 @@ class Preprocessing(Record, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
 
 
-class LossPlan(Record, kw_only=True):
+class LossPlan(Record, frozen=True, kw_only=True):
     """``dice_ce``, or the Unified Focal loss and its boundary-weighted form (docs/focal_attention.md)."""
 
     name: Literal["dice_ce", "unified_focal", "unified_focal_distance"] = "dice_ce"
@@ -67,7 +67,7 @@ class LossPlan(Record, kw_only=True):
     distance_strength: float = 1.0  # kappa
 
 
-class AugmentationPlan(Record, kw_only=True):
+class AugmentationPlan(Record, frozen=True, kw_only=True):
     """What the augmentation may do; probabilities and ranges of single transforms are its own constants."""
 
     rotation_degrees: tuple[float, ...]  # largest angle about each plan axis; zeros switch rotation about that axis off
@@ -75,7 +75,7 @@ class AugmentationPlan(Record, kw_only=True):
     in_plane_only: bool = False  # leave the first plan axis alone (anisotropic patches)
 
 
-class Configuration(Record, kw_only=True):
+class Configuration(Record, frozen=True, kw_only=True):
     """One way to train on the dataset, e.g. ``3d_fullres``."""
 
     preprocessing: Preprocessing
@@ -94,7 +94,7 @@ class Configuration(Record, kw_only=True):
         return self.architecture.patch
 
 
-class Plans(Record, kw_only=True):
+class Plans(Record, frozen=True, kw_only=True):
     format: int = FORMAT
     dataset: str
     name: str  # of the plans: unetrpp, unet, resunet or the user's

@@ -12,12 +12,12 @@ FOLDS = 5
 SEED = 12345  # nnU-Net's, so that folds compare
 
 
-class Fold(Record, kw_only=True):
+class Fold(Record, frozen=True, kw_only=True):
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
 
-class Splits(Record, kw_only=True):
+class Splits(Record, frozen=True, kw_only=True):
     format: int = 1
     folds: tuple[Fold, ...]
 

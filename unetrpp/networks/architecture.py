@@ -6,7 +6,7 @@ from typing import Literal
 from unetrpp.files import Record
 
 
-class Level(Record, kw_only=True):
+class Level(Record, frozen=True, kw_only=True):
     """One resolution level: its encoder stage, its skip and, except at the deepest, its decoder stage.
 
     ``gate`` and ``squeeze_excitation`` hold the focal gamma of the module; None means that there is none.
@@ -24,7 +24,7 @@ class Level(Record, kw_only=True):
     squeeze_excitation: float | None = None
 
 
-class Architecture(Record, kw_only=True):
+class Architecture(Record, frozen=True, kw_only=True):
     """A UNETR++ or a U-Net of any depth for 2D or 3D patches; the deepest level comes last.
 
     In a UNETR++, level 0 is the full-resolution residual block, the stride of level 1 is the stem and the levels
