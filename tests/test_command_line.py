@@ -1,0 +1,98 @@
+"""Every command: instant help, refused flags, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+from unetrpp.command_line import Parser, run
+from unetrpp.errors import UserError
+
+SCRIPTS = {s.name: s.value for s in distribution("unetrpp").entry_points.select(group="console_scripts")}
+
+# Runs a command's entry point as its console script does and reports what it cost and imported.
+PROBE = """
+import importlib, json, os, sys
+module, function = sys.argv.pop(1).split(":")
+report = sys.argv.pop(1)
+code = 0
+try:
+    code = getattr(importlib.import_module(module), function)()
+except SystemExit as stop:
+    code = stop.code
+used = os.times()
+try:
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+except ImportError:
+    peak = 0
+loaded = sorted({name.split(".")[0] for name in sys.modules})
+open(report, "w").write(json.dumps({"code": code, "cpu": used.user + used.system, "peak_kb": peak, "loaded": loaded}))
+"""
+
+
+def probe(tmp_path: Path, command: str, *arguments: str) -> tuple[dict, subprocess.CompletedProcess]:
+    report = tmp_path / "report.json"
+    call = [sys.executable, "-c", PROBE, SCRIPTS[command], str(report), *arguments]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "COLUMNS": "100"})
+    return json.loads(report.read_text()), done
+
+
+@pytest.mark.parametrize("command", sorted(SCRIPTS))
+def test_help_is_instant_and_shows_examples(tmp_path, command):
+    report, done = probe(tmp_path, command, "--help")
+    assert report["code"] in (0, None)
+    assert not {"torch", "numpy", "SimpleITK", "scipy", "msgspec"} & set(report["loaded"])
+    assert "usage:" in done.stdout
+    if command != "unetrpp":
+        assert "examples:" in done.stdout
+
+
+@pytest.mark.parametrize("command", sorted(set(SCRIPTS) - {"unetrpp"}))
+def test_a_misspelt_flag_is_refused_with_the_nearest_one(tmp_path, command):
+    report, done = probe(tmp_path, command, "--debgu")
+    assert report["code"] == 2
+    assert "unknown option --debgu; did you mean --debug?" in done.stderr
+    assert not {"torch", "numpy"} & set(report["loaded"])
+
+
+@pytest.mark.parametrize("command", sorted(SCRIPTS))
+def test_version(tmp_path, command):
+    report, done = probe(tmp_path, command, "--version")
+    assert report["code"] in (0, None)
+    assert done.stdout.startswith("unetrpp ")
+
+
+def test_dispatch_names_the_nearest_command(tmp_path):
+    report, done = probe(tmp_path, "unetrpp", "trian")
+    assert report["code"] == 2
+    assert "did you mean train?" in done.stderr
+
+
+def test_dispatch_passes_on(tmp_path):
+    _, done = probe(tmp_path, "unetrpp", "train", "--help")
+    assert "usage: unetrpp_train" in done.stdout
+
+
+def parser() -> Parser:
+    return Parser("unetrpp_test", "A test.", "unetrpp_test")
+
+
+def test_exit_codes(capsys):
+    def refuse(arguments):
+        raise UserError("label 7 is unknown", case="a")
+
+    def crash(arguments):
+        raise ValueError("odd")
+
+    assert run(parser(), lambda arguments: 1, []) == 1
+    assert run(parser(), refuse, []) == 2
+    assert "unetrpp_test: error: a: label 7 is unknown" in capsys.readouterr().err
+    assert run(parser(), crash, []) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    with pytest.raises(ValueError, match="odd"):
+        run(parser(), crash, ["--debug"])
