@@ -1,0 +1,53 @@
+"""One loss over the outputs of several decoder levels, each against labels of its own resolution.
+
+Lee et al., "Deeply-Supervised Nets" (2015), with nnU-Net's weights.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from unetrpp.losses.truth import TruthEncoder
+
+
+def head_weights(heads: int) -> tuple[float, ...]:
+    """Halved from level to level and normalised. (nnU-Net gives its lowest head weight 0; here every head counts.)
+
+    >>> head_weights(2)
+    (0.6666666666666666, 0.3333333333333333)
+    """
+    total = sum(2.0**-i for i in range(heads))
+    return tuple(2.0**-i / total for i in range(heads))
+
+
+def downsample_labels(target: Tensor, stride: Sequence[int]) -> Tensor:
+    """Nearest label at every ``stride``-th voxel of (B, *patch), a view.
+
+    The voxel after the centre of each cell is taken, as ``interpolate(mode="nearest-exact")`` does.
+    """
+    return target[(slice(None), *(slice(s // 2, None, s) for s in stride))]
+
+
+class DeepSupervision(nn.Module):
+    """``losses[i]`` of output i against the labels at ``strides[i]``, weighted and summed, in float32."""
+
+    def __init__(self, losses: Sequence[nn.Module], strides: Sequence[Sequence[int]], encoder: TruthEncoder):
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+        self.strides = [tuple(stride) for stride in strides]
+        self.encoder = encoder
+        self.weights = head_weights(len(self.strides))
+
+    def forward(self, outputs: Sequence[Tensor], target: Tensor) -> Tensor:
+        """``outputs``: logits (B, C, *patch_i), full resolution first; ``target``: (B, *patch) training indices.
+
+        Raises:
+            ValueError: more or fewer outputs than heads.
+        """
+        total = torch.zeros((), device=target.device)
+        # Sums over a million voxels overflow in float16 and lose their tail in bfloat16.
+        with torch.autocast(target.device.type, enabled=False):
+            for weight, loss, stride, logits in zip(self.weights, self.losses, self.strides, outputs, strict=True):
+                total = total + weight * loss(logits.float(), self.encoder(downsample_labels(target, stride)))
+        return total
