@@ -109,6 +109,7 @@ def test_a_perfect_network_returns_the_label_on_the_inputs_grid(transpose, direc
     geometry = Geometry(shape_zyx=shape, spacing_zyx_mm=spacing, direction=direction, origin_xyz_mm=(5, -3, 2))
     preprocessing = plan((None, None, None), transpose)
     case = preprocess(Volume(image, geometry), Volume(label[None], geometry), preprocessing, "case")
+    assert case.label is not None
     logits = 9 * torch.nn.functional.one_hot(torch.from_numpy(case.label.astype(np.int64)), 4).movedim(-1, 0).float()
     result = segment([logits[None]], case.properties, preprocessing)
     np.testing.assert_array_equal(result, label)

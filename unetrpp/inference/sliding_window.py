@@ -135,4 +135,4 @@ def predicting(networks: Sequence[nn.Module]) -> Iterator[None]:
         for network, (training, supervised) in zip(networks, before, strict=True):
             network.train(training)
             if supervised is not None:
-                network.deep_supervision = supervised  # type: ignore[assignment]
+                network.deep_supervision = supervised

@@ -1,0 +1,114 @@
+"""Folders against folders: scores, undefined cases, errors by case, and the files written."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from unetrpp.errors import UserError
+from unetrpp.evaluation.cross_validation import cross_validate, fold_table, write_cross_validation
+from unetrpp.evaluation.folders import evaluate_folder
+from unetrpp.evaluation.summary import as_table, write_summary
+from unetrpp.geometry import Geometry
+from unetrpp.images import write_segmentation
+from unetrpp.labels import LabelScheme
+
+SCHEME = LabelScheme(names=("background", "a", "b"), values=(0, 1, 2))
+GEOMETRY = Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2.0, 1.0, 1.0), origin_xyz_mm=(3, 2, 1))
+
+
+def write(folder, case, voxels_a, voxels_b, geometry=GEOMETRY):
+    array = np.zeros(geometry.shape_zyx, np.uint8)
+    array[0].flat[:voxels_a] = 1
+    array[2].flat[:voxels_b] = 2
+    write_segmentation(folder / f"{case}.nii.gz", array, geometry)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    predictions, references = tmp_path / "predictions", tmp_path / "references"
+    for case, (ours, theirs) in {"c1": ((4, 6), (8, 6)), "c2": ((4, 0), (4, 0)), "c3": ((2, 0), (2, 5))}.items():
+        write(predictions, case, *ours)
+        write(references, case, *theirs)
+    return predictions, references
+
+
+def test_summary_of_two_folders(folders, tmp_path):
+    summary, errors = evaluate_folder(folders[0], folders[1], SCHEME, ".nii.gz", distances=True, processes=1)
+    assert not errors
+    assert summary.mean["1"]["Dice"] == pytest.approx((2 * 4 / 12 + 1 + 1) / 3)
+    assert summary.mean["2"]["Dice"] == pytest.approx((1 + 0) / 2)  # undefined in c2, missed in c3
+    assert summary.foreground_mean["Dice"] == pytest.approx((8 / 9 + 1 / 2) / 2)
+    counts = summary.counts["2"]
+    assert (counts.cases, counts.undefined, counts.missed, counts.invented) == (3, 1, 1, 0)
+    assert summary.mean["2"]["HD95"] == 0
+    assert summary.mean["2"]["HD95_or_diagonal"] == pytest.approx(np.sqrt(8**2 + 5**2 + 6**2) / 2)
+    write_summary(tmp_path, summary)
+    content = json.loads((tmp_path / "summary.json").read_text())
+    assert {"foreground_mean", "mean", "metric_per_case"} <= content.keys()  # nnU-Net's
+    assert content["metric_per_case"][1]["metrics"]["2"]["Dice"] is None
+    rows = list(csv.DictReader((tmp_path / "summary.csv").open()))
+    assert [(r["case"], r["class"], r["Dice"]) for r in rows[2:4]] == [("c2", "a", "1"), ("c2", "b", "")]
+    assert "a" in as_table(summary)
+
+
+def test_every_case_at_fault_is_named_and_the_others_are_scored(folders):
+    predictions, references = folders
+    (predictions / "c1.nii.gz").unlink()
+    write(predictions, "c2", 4, 0, Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2.0, 1.0, 1.0)))
+    summary, errors = evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
+    assert [error.case for error in errors] == ["c1", "c2"]
+    assert "does not exist" in errors[0].message
+    assert "different grids" in errors[1].message
+    assert [case.case for case in summary.metric_per_case] == ["c3"]
+    summary, errors = evaluate_folder(predictions, references, SCHEME, ".nii.gz", predicted_only=True, processes=1)
+    assert [error.case for error in errors] == ["c2"]
+
+
+def test_a_prediction_without_reference_and_empty_folders_are_refused(folders, tmp_path):
+    predictions, references = folders
+    write(predictions, "extra", 1, 1)
+    with pytest.raises(UserError, match=r"extra.nii.gz .* has no reference"):
+        evaluate_folder(predictions, references, SCHEME, ".nii.gz")
+    with pytest.raises(UserError, match="is no folder"):
+        evaluate_folder(tmp_path / "nowhere", references, SCHEME, ".nii.gz")
+    with pytest.raises(UserError, match="nothing to score"):
+        evaluate_folder(predictions, references, SCHEME, ".png", predicted_only=True)
+
+
+def test_an_unknown_label_is_an_error_of_its_case(folders):
+    _, references = folders
+    narrow = LabelScheme(names=("background", "a"), values=(0, 1))
+    _, errors = evaluate_folder(references, references, narrow, ".nii.gz", processes=1)
+    assert {error.case for error in errors} == {"c1", "c3"}
+    assert "label 2" in errors[0].message
+
+
+def test_cross_validation_pools_the_folds(folders, tmp_path):
+    predictions, references = folders
+    model = tmp_path / "model"
+    for fold, cases in enumerate([("c1",), ("c2", "c3")]):
+        validation = model / f"fold_{fold}" / "validation"
+        validation.mkdir(parents=True)
+        for case in cases:
+            (validation / f"{case}.nii.gz").write_bytes((predictions / f"{case}.nii.gz").read_bytes())
+        summary, _ = evaluate_folder(validation, references, SCHEME, ".nii.gz", predicted_only=True, processes=1)
+        write_summary(validation, summary)
+    (model / "fold_all").mkdir()
+    result = cross_validate(model, SCHEME)
+    assert [(f.fold, f.cases) for f in result.folds] == [(0, 1), (1, 2)]
+    whole, _ = evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
+    assert result.summary.mean == whole.mean
+    assert [case.fold for case in result.summary.metric_per_case] == [0, 1, 1]
+    first = (2 * 4 / 12 + 1) / 2
+    second = (1 + 0) / 2
+    assert result.mean_over_folds["Dice"] == pytest.approx((first + second) / 2)
+    write_cross_validation(model, result)
+    assert json.loads((model / "crossval_summary.json").read_text())["folds"][1]["fold"] == 1
+    assert fold_table(result).splitlines()[1].split()[:2] == ["0", "1"]
+
+
+def test_a_model_without_validation_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no validated fold"):
+        cross_validate(tmp_path, SCHEME)

@@ -1,0 +1,85 @@
+"""The cross-validation of a model folder: every case scored once, by the fold that did not train on it."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from unetrpp.errors import UserError
+from unetrpp.evaluation.metrics import Scores
+from unetrpp.evaluation.summary import Summary, aligned, as_csv, as_table, mean_scores, summarize
+from unetrpp.files import Record, read_json, write_bytes, write_json
+from unetrpp.labels import LabelScheme
+
+FILE = "crossval_summary.json"
+
+
+class FoldScores(Record, frozen=True, kw_only=True):
+    fold: int
+    cases: int
+    mean: dict[str, Scores]
+    foreground_mean: Scores
+
+
+class CrossValidation(Record, frozen=True, kw_only=True):
+    """``summary`` pools the cases of all folds; ``folds`` has the means of each."""
+
+    format: int = 1
+    folds: tuple[FoldScores, ...]
+    mean_over_folds: Scores
+    summary: Summary
+
+
+def cross_validate(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
+    """Gather ``fold_k/validation/summary.json`` of every fold that was validated.
+
+    Raises:
+        UserError: no fold was validated yet, or two folds validated the same case.
+    """
+    summaries = {fold: read_json(path, Summary) for fold, path in _validated_folds(model_folder).items()}
+    if not summaries:
+        raise UserError(f"{model_folder} has no validated fold; train one with unetrpp_train")
+    folds = tuple(
+        FoldScores(fold=fold, cases=len(s.metric_per_case), mean=s.mean, foreground_mean=s.foreground_mean)
+        for fold, s in summaries.items()
+    )
+    cases = [msgspec.structs.replace(case, fold=fold) for fold, s in summaries.items() for case in s.metric_per_case]
+    most_seen, times = Counter(case.case for case in cases).most_common(1)[0]
+    if times > 1:
+        raise UserError("two folds validated this case; train all folds with one splits.json", case=most_seen)
+    mean_over_folds = mean_scores([fold.foreground_mean for fold in folds])
+    return CrossValidation(folds=folds, mean_over_folds=mean_over_folds, summary=summarize(cases, scheme))
+
+
+def _validated_folds(model_folder: Path) -> dict[int, Path]:
+    """Fold number -> summary.json. ``fold_all`` has seen every case and validates nothing."""
+    found = {}
+    for folder in model_folder.glob("fold_*"):
+        number = re.fullmatch(r"fold_(\d+)", folder.name)
+        summary = folder / "validation" / "summary.json"
+        if number and summary.is_file():
+            found[int(number[1])] = summary
+    return dict(sorted(found.items()))
+
+
+def write_cross_validation(model_folder: Path, result: CrossValidation) -> None:
+    """``crossval_summary.json`` and ``.csv`` (one line a case and class) in the model folder."""
+    write_bytes((model_folder / FILE).with_suffix(".csv"), as_csv(result.summary).encode())
+    write_json(model_folder / FILE, result)
+
+
+def fold_table(result: CrossValidation, metric: str = "Dice") -> str:
+    """One line a fold with the mean of every class, then the means over folds and over cases."""
+    classes = result.summary.classes
+    rows = [["fold", "cases", *classes.values(), f"mean {metric}"]]
+    for fold in result.folds:
+        values = [fold.mean[key].get(metric) for key in classes]
+        rows.append([str(fold.fold), str(fold.cases), *map(_shown, [*values, fold.foreground_mean.get(metric)])])
+    over_folds = [mean_scores([fold.mean[key] for fold in result.folds]).get(metric) for key in classes]
+    rows.append(["mean", "", *map(_shown, [*over_folds, result.mean_over_folds.get(metric)])])
+    return aligned(rows) + "\n\nall cases together:\n" + as_table(result.summary)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,103 @@
+"""Scoring whole folders: pairs of prediction and reference files, in parallel."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from unetrpp.errors import UserError
+from unetrpp.evaluation.metrics import Scores, score_case
+from unetrpp.evaluation.summary import CaseScores, Summary, summarize
+from unetrpp.geometry import same_grid
+from unetrpp.images import GRID_TOLERANCE_MM, read_label
+from unetrpp.labels import LabelScheme
+from unetrpp.parallel import CaseError, run_cases, usable_cores
+
+Pairs = Mapping[str, tuple[Path, Path]]  # case -> prediction, reference
+
+
+def evaluate_folder(
+    predictions: Path,
+    references: Path,
+    scheme: LabelScheme,
+    file_ending: str,
+    *,
+    predicted_only: bool = False,
+    distances: bool = False,
+    tolerance_mm: float = 1.0,
+    processes: int | None = None,
+) -> tuple[Summary, list[CaseError]]:
+    """Score every ``CASE<ending>`` of ``references`` against the file of the same name in ``predictions``.
+
+    A reference without a prediction is an error of its case, unless ``predicted_only``.
+
+    Raises:
+        UserError: there is nothing to compare, or a prediction has no reference.
+    """
+    predicted, true = case_ids(predictions, file_ending), case_ids(references, file_ending)
+    unknown = sorted(predicted - true)
+    if unknown:
+        raise UserError(
+            f"{unknown[0]}{file_ending} of {predictions} has no reference in {references}; add one or remove it"
+        )
+    cases = sorted(predicted if predicted_only else true)
+    if not cases:
+        raise UserError(f"nothing to score: no *{file_ending} in {predictions if predicted_only else references}")
+    pairs = {c: (predictions / f"{c}{file_ending}", references / f"{c}{file_ending}") for c in cases}
+    return evaluate_pairs(pairs, scheme, distances=distances, tolerance_mm=tolerance_mm, processes=processes)
+
+
+def case_ids(folder: Path, file_ending: str) -> set[str]:
+    """Ids of the files CASE<ending> in ``folder``; hidden (half-written) ones are skipped.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; check the path")
+    return {p.name.removesuffix(file_ending) for p in folder.glob(f"*{file_ending}") if not p.name.startswith(".")}
+
+
+def evaluate_pairs(
+    pairs: Pairs,
+    scheme: LabelScheme,
+    *,
+    distances: bool = False,
+    tolerance_mm: float = 1.0,
+    processes: int | None = None,
+) -> tuple[Summary, list[CaseError]]:
+    """Score pairs of files in parallel processes; also the cases that could not be scored."""
+    jobs = {case: (case, *files, scheme, distances, tolerance_mm) for case, files in pairs.items()}
+    scored: list[CaseScores] = []
+    errors: list[CaseError] = []
+    for outcome in run_cases(score_files, jobs, "evaluating", processes or usable_cores()):
+        if outcome.value is not None:
+            scored.append(outcome.value)
+        if outcome.error is not None:
+            errors.append(outcome.error)
+    return summarize(scored, scheme), sorted(errors, key=lambda error: error.case)
+
+
+def score_files(
+    case: str, prediction: Path, reference: Path, scheme: LabelScheme, distances: bool, tolerance_mm: float
+) -> CaseScores:
+    """Read and score one case.
+
+    Raises:
+        UserError: a file is missing or unreadable, holds unknown values, or the grids differ.
+    """
+    predicted, true = read_label(prediction), read_label(reference)
+    differences = same_grid(predicted.geometry, true.geometry, GRID_TOLERANCE_MM)
+    if differences:
+        raise UserError(
+            f"prediction and reference lie on different grids: {differences[0]}; predict on the reference's image",
+            case=case,
+        )
+    for file, volume in ((prediction, predicted), (reference, true)):
+        unknown = sorted(set(np.unique(volume.array).tolist()) - set(scheme.known_values))
+        if unknown:
+            raise UserError(f"{file} holds label {unknown[0]}, which is not in dataset.json; remap the file", case=case)
+    scores: dict[str, Scores] = score_case(
+        predicted.array[0], true.array[0], true.geometry, scheme, distances, tolerance_mm
+    )
+    return CaseScores(case=case, prediction_file=str(prediction), reference_file=str(reference), metrics=scores)

@@ -1,0 +1,125 @@
+"""The scores of many cases as a record of nnU-Net's summary.json shape, as CSV and as a table."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from unetrpp.evaluation.metrics import ScoredClass, Scores, scored_classes
+from unetrpp.files import Record, write_bytes, write_json
+from unetrpp.labels import LabelScheme
+
+SHOWN = ("Dice", "IoU", "HD95", "NSD", "lesion_F1")
+
+
+class CaseScores(Record, frozen=True, kw_only=True):
+    """Scores of one case by class key; ``fold`` is its validation fold in a cross-validation."""
+
+    case: str
+    fold: int | None = None
+    prediction_file: str
+    reference_file: str
+    metrics: dict[str, Scores]
+
+
+class Counts(Record, frozen=True, kw_only=True):
+    """Cases of a class: how many have it, and where one of the two masks is empty."""
+
+    cases: int
+    undefined: int  # in neither mask: left out of the means
+    missed: int  # in the reference only
+    invented: int  # in the prediction only
+
+
+class Summary(Record, frozen=True, kw_only=True):
+    """Means run over the cases where a metric is defined; ``foreground_mean`` runs over the classes' means."""
+
+    format: int = 1
+    classes: dict[str, str]  # key -> name
+    foreground_mean: Scores
+    mean: dict[str, Scores]
+    counts: dict[str, Counts]
+    metric_per_case: tuple[CaseScores, ...]
+
+
+def summarize(cases: Iterable[CaseScores], scheme: LabelScheme) -> Summary:
+    """Means and counts over ``cases``, sorted by id."""
+    cases = tuple(sorted(cases, key=lambda case: case.case))
+    classes = scored_classes(scheme)
+    means = {scored.key: mean_scores([case.metrics[scored.key] for case in cases]) for scored in classes}
+    return Summary(
+        classes={scored.key: scored.name for scored in classes},
+        foreground_mean=mean_scores(list(means.values())),
+        mean=means,
+        counts={scored.key: _counts(scored, cases) for scored in classes},
+        metric_per_case=cases,
+    )
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Mean of every metric over where it is defined; None where it is nowhere."""
+    means: Scores = {}
+    for metric in scores[0] if scores else ():
+        defined = [value for score in scores if (value := score.get(metric)) is not None]
+        means[metric] = sum(defined) / len(defined) if defined else None
+    return means
+
+
+def _counts(scored: ScoredClass, cases: Sequence[CaseScores]) -> Counts:
+    present = [(bool(case.metrics[scored.key]["n_pred"]), bool(case.metrics[scored.key]["n_ref"])) for case in cases]
+    return Counts(
+        cases=len(present),
+        undefined=present.count((False, False)),
+        missed=present.count((False, True)),
+        invented=present.count((True, False)),
+    )
+
+
+def write_summary(folder: Path, summary: Summary, stem: str = "summary") -> None:
+    """``summary.json`` and ``summary.csv`` (one line a case and class) in ``folder``."""
+    write_bytes(folder / f"{stem}.csv", as_csv(summary).encode())
+    write_json(folder / f"{stem}.json", summary)
+
+
+def as_csv(summary: Summary) -> str:
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    metrics = list(next(iter(summary.mean.values()), {}))
+    with_folds = any(case.fold is not None for case in summary.metric_per_case)
+    writer.writerow(["case", *(["fold"] if with_folds else []), "label", "class", *metrics])
+    for case in summary.metric_per_case:
+        for key, scores in case.metrics.items():
+            fold = [case.fold] if with_folds else []
+            writer.writerow([case.case, *fold, key, summary.classes[key], *(_cell(scores.get(m)) for m in metrics)])
+    return lines.getvalue()
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def as_table(summary: Summary) -> str:
+    """Class by class, and their mean, for the terminal."""
+    metrics = [m for m in SHOWN if m in summary.foreground_mean]
+    rows = [["class", *metrics, "cases", "undefined", "missed", "invented"]]
+    for key, name in summary.classes.items():
+        counts = summary.counts[key]
+        numbers = [counts.cases, counts.undefined, counts.missed, counts.invented]
+        rows.append([name, *(_shown(summary.mean[key][m]) for m in metrics), *map(str, numbers)])
+    rows.append(["mean", *(_shown(summary.foreground_mean[m]) for m in metrics), "", "", "", ""])
+    return aligned(rows)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded to their widest cell, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
