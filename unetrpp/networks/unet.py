@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.blocks import ConvolutionBlock, NormMaker, ResidualBlock, norm_maker, pointwise, transposed
+from unetrpp.networks.gates import attention_gate, squeeze_excitation
 
 
 class UNet(nn.Module):
@@ -16,29 +17,14 @@ class UNet(nn.Module):
     def __init__(self, architecture: Architecture):
         super().__init__()
         self.deep_supervision = True
-        levels, tokens = architecture.levels, architecture.tokens()
-        norms = [norm_maker(architecture.norm, architecture.dimensions, n) for n in tokens]
-        residual = architecture.network == "resunet"
-        inputs = architecture.in_channels
+        levels, inputs = architecture.levels, architecture.in_channels
         self.stem: nn.Module = nn.Identity()
-        if residual:
-            self.stem = ConvolutionBlock(inputs, levels[0].channels, levels[0].kernel, norms[0])
+        if architecture.network == "resunet":
+            self.stem = ConvolutionBlock(inputs, levels[0].channels, levels[0].kernel, _norm(architecture, 0))
             inputs = levels[0].channels
-        self.encoder = nn.ModuleList()
-        for level, norm in zip(levels, norms, strict=True):
-            block = ResidualBlock if residual else ConvolutionBlock
-            self.encoder.append(
-                _stage(block, inputs, level.channels, level.kernel, norm, level.encoder_blocks, level.stride)
-            )
-            inputs = level.channels
-        pairs = list(zip(levels[:-1], levels[1:], norms[:-1], strict=True))
-        self.upsamplings = nn.ModuleList(
-            transposed(below.channels, level.channels, below.stride, bias=True) for level, below, _ in pairs
-        )
-        self.decoder = nn.ModuleList(
-            _stage(ConvolutionBlock, 2 * level.channels, level.channels, level.kernel, norm, level.decoder_blocks)
-            for level, _, norm in pairs
-        )
+        widths = [inputs, *(level.channels for level in levels)]
+        self.encoder = nn.ModuleList(EncoderStage(architecture, i, widths[i]) for i in range(len(levels)))
+        self.decoder = nn.ModuleList(DecoderStage(architecture, i) for i in range(len(levels) - 1))
         self.heads = nn.ModuleList(
             pointwise(level.channels, architecture.out_channels, architecture.dimensions, bias=True)
             for level in levels[: architecture.supervised_levels]
@@ -50,9 +36,9 @@ class UNet(nn.Module):
         for stage in self.encoder:
             x = stage(x)
             skips.append(x)
-        features = [x]
-        for upsampling, blocks, skip in reversed(list(zip(self.upsamplings, self.decoder, skips, strict=False))):
-            x = blocks(torch.cat([upsampling(x), skip], dim=1))
+        features = [] if len(self.decoder) else [x]
+        for stage, skip in zip(reversed(self.decoder), reversed(skips[:-1]), strict=True):  # type: ignore[call-overload]
+            x = stage(x, skip)
             features.append(x)
         features.reverse()
         if not self.deep_supervision:
@@ -60,14 +46,37 @@ class UNet(nn.Module):
         return [head(feature) for head, feature in zip(self.heads, features, strict=False)]
 
 
-def _stage(
-    block: type[ConvolutionBlock] | type[ResidualBlock],
-    inputs: int,
-    outputs: int,
-    kernel: tuple[int, ...],
-    norm: NormMaker,
-    count: int,
-    stride: tuple[int, ...] | None = None,
-) -> nn.Sequential:
-    first = block(inputs, outputs, kernel, norm, stride)
-    return nn.Sequential(first, *(block(outputs, outputs, kernel, norm) for _ in range(count - 1)))
+class EncoderStage(nn.Module):
+    """The blocks of level ``i``; the first one carries the stride."""
+
+    def __init__(self, architecture: Architecture, i: int, inputs: int):
+        super().__init__()
+        level, norm = architecture.levels[i], _norm(architecture, i)
+        block = ResidualBlock if architecture.network == "resunet" else ConvolutionBlock
+        first = block(inputs, level.channels, level.kernel, norm, level.stride)
+        rest = (block(level.channels, level.channels, level.kernel, norm) for _ in range(level.encoder_blocks - 1))
+        self.blocks = nn.Sequential(first, *rest)
+        self.squeeze_excitation = squeeze_excitation(level.channels, level.squeeze_excitation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.squeeze_excitation(self.blocks(x))
+
+
+class DecoderStage(nn.Module):
+    """Transposed convolution from level ``i + 1``, beside the (gated) skip of level ``i``, then convolutions."""
+
+    def __init__(self, architecture: Architecture, i: int):
+        super().__init__()
+        level, below = architecture.levels[i : i + 2]
+        self.upsample = transposed(below.channels, level.channels, below.stride, bias=True)
+        self.gate = attention_gate(level.channels, below.channels, below.stride, level.gate)
+        widths = [2 * level.channels, *[level.channels] * (level.decoder_blocks - 1)]
+        norm = _norm(architecture, i)
+        self.blocks = nn.Sequential(*(ConvolutionBlock(width, level.channels, level.kernel, norm) for width in widths))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.blocks(torch.cat([self.upsample(x), self.gate(skip, x)], dim=1))
+
+
+def _norm(architecture: Architecture, i: int) -> NormMaker:
+    return norm_maker(architecture.norm, architecture.dimensions, architecture.tokens()[i])

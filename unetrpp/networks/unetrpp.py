@@ -15,6 +15,7 @@ from unetrpp.networks.blocks import (
     transposed,
 )
 from unetrpp.networks.epa import EPABlock
+from unetrpp.networks.gates import attention_gate, squeeze_excitation
 
 
 class UNETRPP(nn.Module):
@@ -27,20 +28,9 @@ class UNETRPP(nn.Module):
         super().__init__()
         self.deep_supervision = True
         levels, dimensions = architecture.levels, architecture.dimensions
-        tokens = architecture.tokens()
-        full_norm = norm_maker("instance", dimensions, tokens[0], affine=False)
-        self.entry = _residual_blocks(
-            architecture.in_channels, levels[0].channels, levels[0].kernel, full_norm, levels[0].encoder_blocks
-        )
-        self.encoder = nn.ModuleList(_encoder_stage(architecture, i) for i in range(1, len(levels)))
-        self.upsamplings = nn.ModuleList(
-            transposed(below.channels, level.channels, below.stride) for level, below in pairwise(levels)
-        )
-        width = levels[0].channels
-        self.decoder = nn.ModuleList(
-            [_residual_blocks(width, width, levels[0].kernel, full_norm, levels[0].decoder_blocks)]
-        )
-        self.decoder.extend(_stage_blocks(architecture, i, decoder=True) for i in range(1, len(levels) - 1))
+        self.entry = EntryStage(architecture)
+        self.encoder = nn.ModuleList(EncoderStage(architecture, i) for i in range(1, len(levels)))
+        self.decoder = nn.ModuleList(DecoderStage(architecture, i) for i in range(len(levels) - 1))
         self.heads = nn.ModuleList(
             pointwise(level.channels, architecture.out_channels, dimensions, bias=True)
             for level in levels[: architecture.supervised_levels]
@@ -53,8 +43,8 @@ class UNETRPP(nn.Module):
             x = stage(x)
             skips.append(x)
         features = []
-        for upsampling, blocks, skip in reversed(list(zip(self.upsamplings, self.decoder, skips, strict=False))):
-            x = blocks(upsampling(x) + skip)
+        for stage, skip in zip(reversed(self.decoder), reversed(skips[:-1]), strict=True):  # type: ignore[call-overload]
+            x = stage(x, skip)
             features.append(x)
         features.reverse()
         if not self.deep_supervision:
@@ -62,21 +52,62 @@ class UNETRPP(nn.Module):
         return [head(feature) for head, feature in zip(self.heads, features, strict=False)]
 
 
-def _encoder_stage(architecture: Architecture, i: int) -> nn.Sequential:
-    above, level = architecture.levels[i - 1], architecture.levels[i]
-    inputs = architecture.in_channels if i == 1 else above.channels
-    groups = architecture.stem_groups if i == 1 else None
-    downsample = Downsample(inputs, level.channels, level.stride, groups, architecture.tokens()[i])
-    return nn.Sequential(downsample, _stage_blocks(architecture, i, decoder=False))
+class EntryStage(nn.Module):
+    """Residual blocks on the image at full resolution (the released code's encoder1)."""
+
+    def __init__(self, architecture: Architecture):
+        super().__init__()
+        level = architecture.levels[0]
+        self.blocks = _full_resolution_blocks(architecture, architecture.in_channels, level.encoder_blocks)
+        self.squeeze_excitation = squeeze_excitation(level.channels, level.squeeze_excitation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.squeeze_excitation(self.blocks(x))
 
 
-def _stage_blocks(architecture: Architecture, i: int, decoder: bool) -> nn.Sequential:
+class EncoderStage(nn.Module):
+    """Stem or downsampling, then the blocks of level ``i``."""
+
+    def __init__(self, architecture: Architecture, i: int):
+        super().__init__()
+        above, level = architecture.levels[i - 1], architecture.levels[i]
+        inputs, groups = (architecture.in_channels, architecture.stem_groups) if i == 1 else (above.channels, None)
+        self.downsample = Downsample(inputs, level.channels, level.stride, groups, architecture.tokens()[i])
+        self.blocks = _stage_blocks(architecture, i, level.encoder_blocks, level.encoder_projection)
+        self.squeeze_excitation = squeeze_excitation(level.channels, level.squeeze_excitation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.squeeze_excitation(self.blocks(self.downsample(x)))
+
+
+class DecoderStage(nn.Module):
+    """Transposed convolution from level ``i + 1``, plus the (gated) skip of level ``i``, then its blocks."""
+
+    def __init__(self, architecture: Architecture, i: int):
+        super().__init__()
+        level, below = architecture.levels[i : i + 2]
+        self.upsample = transposed(below.channels, level.channels, below.stride)
+        self.gate = attention_gate(level.channels, below.channels, below.stride, level.gate)
+        if i == 0:
+            self.blocks = _full_resolution_blocks(architecture, level.channels, level.decoder_blocks)
+        else:
+            self.blocks = _stage_blocks(architecture, i, level.decoder_blocks, level.decoder_projection)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.blocks(self.upsample(x) + self.gate(skip, x))
+
+
+def _full_resolution_blocks(architecture: Architecture, inputs: int, count: int) -> nn.Sequential:
+    level = architecture.levels[0]
+    norm = norm_maker("instance", architecture.dimensions, architecture.tokens()[0], affine=False)
+    return _residual_blocks(inputs, level.channels, level.kernel, norm, count)
+
+
+def _stage_blocks(architecture: Architecture, i: int, count: int, projected: int) -> nn.Sequential:
     level, tokens = architecture.levels[i], architecture.tokens()[i]
     norm = norm_maker(architecture.norm, architecture.dimensions, tokens)
-    count = level.decoder_blocks if decoder else level.encoder_blocks
     if level.attention == "conv":
         return _residual_blocks(level.channels, level.channels, level.kernel, norm, count)
-    projected = level.decoder_projection if decoder else level.encoder_projection
     return nn.Sequential(
         *(EPABlock(level.channels, tokens, projected, level.kernel, norm, architecture) for _ in range(count))
     )

@@ -1,0 +1,113 @@
+"""Parity with the released networks: heads, intermediates and gradients at fixed places (see tests/data)."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.networks import golden
+from unetrpp.networks.build import build_network
+from unetrpp.networks.official import convert_state, official_name
+from unetrpp.networks.presets import preset
+
+# The released modules whose outputs are in the golden files, and ours.
+PLACES = {
+    "unetr_pp_encoder.downsample_layers.0": "encoder.0.downsample",
+    "unetr_pp_encoder.stages.0.0.epa_block": "encoder.0.blocks.0.attention",
+    "unetr_pp_encoder.stages.0.0": "encoder.0.blocks.0",
+    "unetr_pp_encoder.stages.0": "encoder.0",
+    "unetr_pp_encoder.stages.1": "encoder.1",
+    "unetr_pp_encoder.stages.2": "encoder.2",
+    "unetr_pp_encoder.stages.3.0.epa_block": "encoder.3.blocks.0.attention",
+    "unetr_pp_encoder.stages.3": "encoder.3",
+    "encoder1": "entry",
+    "decoder5.transp_conv": "decoder.3.upsample",
+    "decoder5": "decoder.3",
+    "decoder4": "decoder.2",
+    "decoder3": "decoder.1",
+    "decoder2": "decoder.0",
+}
+MINIS = ["synapse_mini", "acdc_mini", "tumor_mini"]
+
+
+def network(numbers: dict[str, Any], dtype: torch.dtype) -> nn.Module:
+    published = preset(numbers["variant"].removesuffix("_mini"))
+    architecture = msgspec.structs.replace(published, patch=tuple(numbers["input_shape"][2:]))
+    theirs = {name: torch.from_numpy(value) for name, value in golden.state(numbers).items()}
+    ours = build_network(architecture)
+    ours.load_state_dict(convert_state(theirs, architecture))
+    return ours.to(dtype).eval()
+
+
+def assert_close(found: Tensor, numbers: dict[str, Any], tolerance: float) -> None:
+    values = found.detach().contiguous().flatten()[numbers["flat_indices"]].double().numpy()
+    assert list(found.shape) == numbers["shape"]
+    np.testing.assert_allclose(values, numbers["values"], rtol=0, atol=tolerance * numbers["absmax"])
+
+
+def record(module: nn.Module, names: list[str]) -> dict[str, Tensor]:
+    """Outputs of the named released modules, filled when the network runs."""
+    outputs: dict[str, Tensor] = {}
+    for name in names:
+        module.get_submodule(PLACES[name]).register_forward_hook(
+            lambda _m, _i, y, name=name: outputs.__setitem__(name, y)  # type: ignore[misc]
+        )
+    return outputs
+
+
+@pytest.mark.parametrize("name", MINIS)
+def test_heads_intermediates_and_gradients_in_float64(name):
+    numbers = golden.read(name)
+    ours = network(numbers, torch.float64)
+    outputs = record(ours, list(numbers["intermediates"]))
+    x = torch.from_numpy(golden.network_input(numbers)).double().requires_grad_()
+    heads = ours(x)
+    for head, expected in zip(heads, numbers["heads"].values(), strict=True):
+        assert_close(head, expected, 1e-7)
+    for place, expected in numbers["intermediates"].items():
+        assert_close(outputs[place], expected, 1e-7)
+
+    loss = sum(weight / 7 * (head**2).mean() for weight, head in zip((4, 2, 1), heads, strict=True))
+    assert float(loss) == pytest.approx(numbers["loss_value"], rel=1e-6)
+    loss.backward()
+    assert_close(x.grad, numbers["grad_input"], 1e-6)
+    found = {official_name(k, projection_of(name)): p.grad for k, p in ours.named_parameters()}
+    assert set(found) == set(numbers["grad_params_l2_and_sum"])
+    for parameter, (norm, total) in numbers["grad_params_l2_and_sum"].items():
+        assert float(found[parameter].norm()) == pytest.approx(norm, rel=1e-6), parameter
+        # A sum may cancel; its scale is the norm's times the root of the count.
+        assert float(found[parameter].sum()) == pytest.approx(
+            total, rel=1e-6, abs=1e-7 * norm * found[parameter].numel() ** 0.5
+        ), parameter
+
+
+def projection_of(name: str) -> str:
+    return preset(name.removesuffix("_mini")).projection
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [*((mini, 5e-3) for mini in MINIS), ("synapse", 5e-4)])
+def test_heads_and_intermediates_in_float32(name, tolerance):
+    numbers = golden.read(name)
+    ours = network(numbers, torch.float32)
+    outputs = record(ours, list(numbers["intermediates"]))
+    with torch.no_grad():
+        heads = ours(torch.from_numpy(golden.network_input(numbers)))
+    for head, expected in zip(heads, numbers["heads"].values(), strict=True):
+        assert_close(head, expected, tolerance)
+    for place, expected in numbers["intermediates"].items():
+        assert_close(outputs[place], expected, tolerance)
+
+
+def test_full_size_in_float64():
+    numbers = golden.read("synapse")
+    ours = network(numbers, torch.float64)
+    outputs = record(ours, list(numbers["intermediates"]))
+    with torch.no_grad():
+        heads = ours(torch.from_numpy(golden.network_input(numbers)).double())
+    for head, expected in zip(heads, numbers["heads"].values(), strict=True):
+        assert_close(head, expected, 1e-7)
+    for place, expected in numbers["intermediates"].items():
+        assert_close(outputs[place], expected, 1e-7)

@@ -1,0 +1,141 @@
+"""Focal attention gates and squeeze-and-excitation: attention coefficients A in (0, 1) to a power gamma (docs/focal_attention.md).
+
+gamma = 0 is the identity, 1 the usual module, above 1 suppresses harder. It is fixed, or learned at its own pace.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unetrpp.networks.blocks import OPERATORS, Axes, pointwise
+
+OPEN = 0.8  # A^gamma of a module that starts
+REDUCTION = 8  # of squeeze-and-excitation
+FEWEST_INNER = 4
+
+
+class FocalModule(nn.Module):
+    """What gates and squeeze-and-excitation share: logits of fixed scale, and the power.
+
+    gamma is nearly a temperature of the logits q, so q's scale is fixed: features are normalised over channels and meet
+    weights of unit norm. Otherwise a learned gamma would mean nothing.
+    """
+
+    def __init__(self, features: int, outputs: int, gamma: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.tensor(float(gamma)), requires_grad=False)
+        self.weight = nn.Parameter(torch.empty(outputs, features))
+        self.bias = nn.Parameter(torch.full((outputs,), _open_bias(gamma)))
+        nn.init.normal_(self.weight)
+        self.off = False
+        self.averaged = False  # replace the coefficients by their mean, to see what their pattern is worth
+
+    def power(self, features: Tensor) -> Tensor:
+        """(B, ..., features) -> A^gamma (B, ..., outputs), in float32 and never as pow(sigmoid)."""
+        features = F.layer_norm(features.float(), features.shape[-1:])
+        unit = F.normalize(self.weight.float(), dim=1)
+        logits = (features.unsqueeze(-2) * unit).sum(-1) + self.bias
+        coefficients = torch.exp(self.gamma * F.logsigmoid(logits))
+        if self.averaged:
+            coefficients = coefficients.mean(tuple(range(1, coefficients.ndim)), keepdim=True).expand_as(coefficients)
+        return coefficients
+
+    def learn(self, start: float) -> None:
+        """Let gamma be trained from ``start``; clamp it with :func:`clamp_gammas` after each step."""
+        self.off = False
+        self.requires_grad_(True)
+        with torch.no_grad():
+            self.gamma.fill_(start)
+            self.bias.fill_(_open_bias(start))
+
+    def fix(self, gamma: float | None = None) -> None:
+        """Hold gamma at a value, or where it is. 0 switches the module off: an identity that costs nothing."""
+        with torch.no_grad():
+            self.gamma.fill_(float(self.gamma) if gamma is None else gamma)
+        self.off = float(self.gamma) == 0.0
+        self.requires_grad_(not self.off)
+        self.gamma.requires_grad_(False)
+
+
+def _open_bias(gamma: float) -> float:
+    """The logit at which A^gamma is OPEN."""
+    coefficient = OPEN ** (1 / gamma) if gamma > 0 else OPEN
+    return math.log(coefficient / (1 - coefficient))
+
+
+class AttentionGate(FocalModule):
+    """Focal form of the additive attention gate (Oktay et al. 2018, eq. 1), without its last convolution.
+
+    A skip (B, C, *size) is weighted by a map computed at the resolution of the coarser signal (B, G, *size / stride).
+    """
+
+    def __init__(self, channels: int, signal_channels: int, stride: Axes, gamma: float):
+        inner = max(1, channels // 2)
+        super().__init__(inner, 1, gamma)
+        self.of_skip = OPERATORS[len(stride)].convolution(channels, inner, stride, stride, bias=False)  # type: ignore[arg-type]
+        self.of_signal = pointwise(signal_channels, inner, len(stride), bias=True)
+        self.mode = {2: "bilinear", 3: "trilinear"}[len(stride)]
+        self.fix(gamma)
+
+    def coefficients(self, skip: Tensor, signal: Tensor) -> Tensor:
+        """A^gamma (B, 1, *coarse size), float32."""
+        features = F.relu(self.of_skip(skip) + self.of_signal(signal))
+        return self.power(features.movedim(1, -1)).movedim(-1, 1)
+
+    def forward(self, skip: Tensor, signal: Tensor) -> Tensor:
+        if self.off:
+            return skip
+        weights = F.interpolate(self.coefficients(skip, signal), skip.shape[2:], mode=self.mode, align_corners=False)
+        return skip * weights.to(skip.dtype)
+
+
+class SqueezeExcitation(FocalModule):
+    """Focal form of squeeze-and-excitation (Hu et al. 2018): channels weighted from their global means."""
+
+    def __init__(self, channels: int, gamma: float):
+        inner = max(FEWEST_INNER, channels // REDUCTION)
+        super().__init__(inner, channels, gamma)
+        self.squeeze = nn.Linear(channels, inner)
+        self.fix(gamma)
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        """A^gamma (B, C), float32."""
+        return self.power(F.relu(self.squeeze(x.flatten(2).mean(-1))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.off:
+            return x
+        weights = self.coefficients(x).to(x.dtype)
+        return x * weights.view(*weights.shape, *(1,) * (x.ndim - 2))
+
+
+class NoGate(nn.Module):
+    """The skip as it is."""
+
+    def forward(self, skip: Tensor, signal: Tensor) -> Tensor:
+        return skip
+
+
+def attention_gate(channels: int, signal_channels: int, stride: Axes, gamma: float | None) -> nn.Module:
+    """The gate of a skip; ``gamma`` None: there is none."""
+    return NoGate() if gamma is None else AttentionGate(channels, signal_channels, stride, gamma)
+
+
+def squeeze_excitation(channels: int, gamma: float | None) -> nn.Module:
+    """The squeeze-and-excitation of an encoder level; ``gamma`` None: there is none."""
+    return nn.Identity() if gamma is None else SqueezeExcitation(channels, gamma)
+
+
+def focal_modules(network: nn.Module) -> Iterator[tuple[str, FocalModule]]:
+    """All gates and squeeze-and-excitations with their names."""
+    yield from ((name, module) for name, module in network.named_modules() if isinstance(module, FocalModule))
+
+
+@torch.no_grad()
+def clamp_gammas(network: nn.Module) -> None:
+    """Keep learned gammas at 0 or above; call it after each optimiser step."""
+    for _, module in focal_modules(network):
+        module.gamma.clamp_(min=0)
