@@ -42,7 +42,8 @@ def network(numbers: dict[str, Any], dtype: torch.dtype) -> nn.Module:
     return ours.to(dtype).eval()
 
 
-def assert_close(found: Tensor, numbers: dict[str, Any], tolerance: float) -> None:
+def assert_close(found: Tensor | None, numbers: dict[str, Any], tolerance: float) -> None:
+    assert found is not None
     values = found.detach().contiguous().flatten()[numbers["flat_indices"]].double().numpy()
     assert list(found.shape) == numbers["shape"]
     np.testing.assert_allclose(values, numbers["values"], rtol=0, atol=tolerance * numbers["absmax"])
@@ -53,7 +54,7 @@ def record(module: nn.Module, names: list[str]) -> dict[str, Tensor]:
     outputs: dict[str, Tensor] = {}
     for name in names:
         module.get_submodule(PLACES[name]).register_forward_hook(
-            lambda _m, _i, y, name=name: outputs.__setitem__(name, y)  # type: ignore[misc]
+            lambda _m, _i, y, name=name: outputs.__setitem__(name, y)
         )
     return outputs
 
@@ -71,17 +72,18 @@ def test_heads_intermediates_and_gradients_in_float64(name):
         assert_close(outputs[place], expected, 1e-7)
 
     loss = sum(weight / 7 * (head**2).mean() for weight, head in zip((4, 2, 1), heads, strict=True))
-    assert float(loss) == pytest.approx(numbers["loss_value"], rel=1e-6)
+    assert loss.item() == pytest.approx(numbers["loss_value"], rel=1e-6)
     loss.backward()
     assert_close(x.grad, numbers["grad_input"], 1e-6)
     found = {official_name(k, projection_of(name)): p.grad for k, p in ours.named_parameters()}
     assert set(found) == set(numbers["grad_params_l2_and_sum"])
     for parameter, (norm, total) in numbers["grad_params_l2_and_sum"].items():
-        assert float(found[parameter].norm()) == pytest.approx(norm, rel=1e-6), parameter
-        # A sum may cancel; its scale is the norm's times the root of the count.
-        assert float(found[parameter].sum()) == pytest.approx(
-            total, rel=1e-6, abs=1e-7 * norm * found[parameter].numel() ** 0.5
-        ), parameter
+        gradient = found[parameter]
+        assert gradient is not None
+        assert float(gradient.norm()) == pytest.approx(norm, rel=1e-6), parameter
+        # A sum may cancel; its scale is the norm times the root of the count.
+        scale = norm * gradient.numel() ** 0.5
+        assert float(gradient.sum()) == pytest.approx(total, rel=1e-6, abs=1e-7 * scale), parameter
 
 
 def projection_of(name: str) -> str:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 Axes = tuple[int, ...]
@@ -127,9 +126,12 @@ class ResidualBlock(nn.Module):
 
 
 def initialise_linears(module: nn.Module) -> None:
-    """Truncated normal (std 0.02) weights and zero biases for every Linear, as the released encoder starts."""
+    """Normal weights (std 0.02) and zero biases for every Linear, as the released encoder starts.
+
+    Theirs is a normal distribution truncated at 2, a hundred standard deviations away.
+    """
     for part in module.modules():
         if isinstance(part, nn.Linear):
-            nn.init.trunc_normal_(part.weight, std=0.02)
+            nn.init.normal_(part.weight, std=0.02)
             if part.bias is not None:
-                torch.nn.init.zeros_(part.bias)
+                nn.init.zeros_(part.bias)

@@ -1,4 +1,4 @@
-"""Focal attention gates and squeeze-and-excitation: attention coefficients A in (0, 1) to a power gamma (docs/focal_attention.md).
+"""Focal attention gates and squeeze-and-excitation: coefficients A in (0, 1) to a power (docs/focal_attention.md).
 
 gamma = 0 is the identity, 1 the usual module, above 1 suppresses harder. It is fixed, or learned at its own pace.
 """
@@ -53,9 +53,10 @@ class FocalModule(nn.Module):
 
     def fix(self, gamma: float | None = None) -> None:
         """Hold gamma at a value, or where it is. 0 switches the module off: an identity that costs nothing."""
+        value = float(self.gamma) if gamma is None else gamma
         with torch.no_grad():
-            self.gamma.fill_(float(self.gamma) if gamma is None else gamma)
-        self.off = float(self.gamma) == 0.0
+            self.gamma.fill_(value)
+        self.off = value == 0
         self.requires_grad_(not self.off)
         self.gamma.requires_grad_(False)
 

@@ -37,7 +37,7 @@ class UNet(nn.Module):
             x = stage(x)
             skips.append(x)
         features = [] if len(self.decoder) else [x]
-        for stage, skip in zip(reversed(self.decoder), reversed(skips[:-1]), strict=True):  # type: ignore[call-overload]
+        for stage, skip in zip(reversed(self.decoder), reversed(skips[:-1]), strict=True):
             x = stage(x, skip)
             features.append(x)
         features.reverse()

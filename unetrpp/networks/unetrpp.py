@@ -1,7 +1,5 @@
 """UNETR++ (Shaker et al., arXiv 2212.04497) for any patch, stride and depth, in 2D and 3D."""
 
-from itertools import pairwise
-
 from torch import Tensor, nn
 
 from unetrpp.networks.architecture import Architecture
@@ -43,7 +41,7 @@ class UNETRPP(nn.Module):
             x = stage(x)
             skips.append(x)
         features = []
-        for stage, skip in zip(reversed(self.decoder), reversed(skips[:-1]), strict=True):  # type: ignore[call-overload]
+        for stage, skip in zip(reversed(self.decoder), reversed(skips[:-1]), strict=True):
             x = stage(x, skip)
             features.append(x)
         features.reverse()
