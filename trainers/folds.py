@@ -9,7 +9,7 @@ import torch
 
 from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_bytes
-from unetrpp.plans import Configuration, Plans, read_plans
+from unetrpp.plans import Configuration, read_plans
 from unetrpp.splits import Fold, Splits
 from unetrpp.store import Store
 from unetrpp.trainers.config import TrainingConfig
@@ -66,14 +66,20 @@ def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None
             part = Fold(train=cases, validation=cases)
         else:
             part = splits.folds[int(number)]
-        train_fold(model, plans, configuration, store, number, part, request)
+        train_fold(model, configuration, store, number, part, request)
+        if number == "all":
+            LOG.info("fold all: trained on every case, so no case is left to validate on")
+            continue
+        references = plans_path.parent / "labels"
+        device, mirroring = request.device, request.mirroring
+        validate_fold(model, plans, configuration, store, references, int(number), part.validation, device, mirroring)
     return 0
 
 
 def train_fold(
-    model: Path, plans: Plans, configuration: Configuration, store: Store, number: int | str, part: Fold, request: TrainingRequest
+    model: Path, configuration: Configuration, store: Store, number: int | str, part: Fold, request: TrainingRequest
 ) -> None:
-    """Train and validate one fold, or only what is left of it."""
+    """Train one fold, or only what is left of it."""
     folder = model / f"fold_{number}"
     if request.overwrite and folder.exists():
         shutil.rmtree(folder)
@@ -87,10 +93,6 @@ def train_fold(
         LOG.info("fold %s: %d training and %d validation cases, %s", number, len(part.train), len(part.validation), config.recipe)
         train, validation = ([store.open(case) for case in cases] for cases in (part.train, part.validation))
         Trainer(configuration, config, folder, train, validation, request.device, request.threads).run()
-    if number == "all":
-        LOG.info("fold all: trained on every case, so no case is left to validate on")
-        return
-    validate_fold(model, plans, configuration, store, int(number), part.validation, request.device, request.mirroring)
 
 
 def folds_of(text: str | None, count: int) -> list[int | str]:

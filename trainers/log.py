@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import msgspec
 from tqdm import tqdm
 
 from unetrpp.report.curves import draw_curves
+from unetrpp.trainers.config import TrainingConfig
 
 LOG = logging.getLogger(__name__)
 REDRAW_SECONDS = 30.0  # a picture takes half a second; a short epoch should not wait for it
@@ -18,13 +20,22 @@ REDRAW_SECONDS = 30.0  # a picture takes half a second; a short epoch should not
 class TrainingLog:
     """One line an epoch in metrics.jsonl; after a resume, lines of epochs that are trained again are dropped."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str], description: str, steps: int, done: int, epochs_done: int):
-        self.folder, self.class_names = folder, class_names
+    def __init__(self, folder: Path, class_names: Sequence[str], name: str, config: TrainingConfig, steps_done: int):
+        self.folder, self.class_names, self.name = folder, class_names, name
         self.path = folder / "metrics.jsonl"
-        self.epochs = [e for e in read_metrics(self.path) if e["epoch"] <= epochs_done]
+        self.epochs = [e for e in read_metrics(self.path) if e["epoch"] <= steps_done // config.iterations]
         self.path.write_bytes(b"".join(msgspec.json.encode(e) + b"\n" for e in self.epochs))
-        self.bar = tqdm(total=steps, initial=done, desc=description, unit="step", disable=None, dynamic_ncols=True)
+        self.bar = tqdm(
+            total=config.steps, initial=steps_done, desc=name, unit="step", disable=None, dynamic_ncols=True
+        )
         self.drawn = 0.0
+
+    def __enter__(self) -> "TrainingLog":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.draw()
+        self.bar.close()
 
     def step(self, **shown: str) -> None:
         self.bar.update()
@@ -38,10 +49,8 @@ class TrainingLog:
             file.write(msgspec.json.encode(entry) + b"\n")
         if self.bar.disable:
             dice = " ".join("-" if d is None else f"{d:.3f}" for d in entry["dice"])
-            LOG.info(
-                "%s epoch %d: loss %.3f, validation %.3f, Dice %s, %.0f s",
-                self.bar.desc or "", entry["epoch"], entry["train_loss"], entry["validation_loss"], dice, entry["seconds"],
-            )  # fmt: skip
+            losses = f"loss {entry['train_loss']:.3f}, validation {entry['validation_loss']:.3f}"
+            LOG.info("%s epoch %d: %s, Dice %s, %.0f s", self.name, entry["epoch"], losses, dice, entry["seconds"])
         if time.monotonic() - self.drawn > REDRAW_SECONDS:
             self.draw()
 
@@ -49,10 +58,6 @@ class TrainingLog:
         if self.epochs:
             draw_curves(self.epochs, self.class_names, self.folder / "progress.png")
         self.drawn = time.monotonic()
-
-    def close(self) -> None:
-        self.draw()
-        self.bar.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -56,14 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    import signal
-
     from unetrpp.devices import find_device
     from unetrpp.trainers.folds import TrainingRequest, train_folds
     from unetrpp.workspace import Workspace
 
-    # A batch system's SIGTERM saves and leaves as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     workspace = Workspace.find(arguments.workspace)
     request = TrainingRequest(
         dataset=workspace.find_dataset(Path(arguments.dataset).name),

@@ -11,16 +11,18 @@ from typing import Any
 import torch
 
 from unetrpp.augmentation.pipeline import Sample, make_batch
+from unetrpp.devices import memory_format
 from unetrpp.errors import UserError
 from unetrpp.losses.build import build_loss
 from unetrpp.networks.build import build_network
-from unetrpp.networks.parameters import to_fast_layout
+from unetrpp.networks.gates import clamp_gammas
 from unetrpp.patches.loader import PatchLoader, prefetch
 from unetrpp.plans import Configuration
 from unetrpp.randomness import Stream, torch_seed
 from unetrpp.store import StoredCase
 from unetrpp.trainers import checkpoint
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.interrupt import StopRequest
 from unetrpp.trainers.log import TrainingLog
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
 from unetrpp.trainers.overlap import ClassOverlap
@@ -60,7 +62,8 @@ class Trainer:
             validation, configuration, labels.ignore_index, config.seed, fold, Stream.VALIDATION_PATCHES
         )
         torch.manual_seed(torch_seed(config.seed, fold, Stream.INITIALISATION))
-        self.network = to_fast_layout(build_network(configuration.architecture).to(device))
+        self.layout = memory_format(configuration.architecture.dimensions)
+        self.network = build_network(configuration.architecture).to(device, memory_format=self.layout)
         self.optimizer = build_optimizer(self.network, config)
         spacing = tuple(1.0 if s is None else s for s in configuration.preprocessing.spacing_mm)[-len(configuration.patch) :]
         self.loss = build_loss(configuration.loss, labels, configuration.architecture.head_strides(), spacing).to(device)
@@ -74,14 +77,14 @@ class Trainer:
 
         Raises:
             UserError: the loss is not finite.
+            KeyboardInterrupt: a stop was requested; the state is saved.
         """
         self.resume()
         config = self.config
         names = [region.name for region in self.labels.regions] or [self.labels.names[c] for c in self.labels.foreground]
-        epochs_done = self.step_number // config.iterations
-        log = TrainingLog(self.folder, names, f"fold {config.fold}", config.steps, self.step_number, epochs_done)
+        log = TrainingLog(self.folder, names, f"fold {config.fold}", config, self.step_number)
         epoch_start = time.monotonic()
-        try:
+        with log, StopRequest() as stop:
             for samples in prefetch(self.loader, range(self.step_number, config.steps), self.threads):
                 loss = self.step(samples)
                 self.losses.append(loss)
@@ -89,11 +92,10 @@ class Trainer:
                 if self.step_number % config.iterations == 0:
                     log.epoch(self.end_epoch(epoch_start))
                     epoch_start = time.monotonic()
-        except KeyboardInterrupt:
-            self.save("latest")
-            raise
-        finally:
-            log.close()
+                if stop.wanted or time.monotonic() - self.saved > SAVE_SECONDS:
+                    self.save("latest")
+                if stop.wanted:
+                    raise KeyboardInterrupt
         self.save("latest")
         self.save("final")
 
@@ -116,6 +118,7 @@ class Trainer:
                 f"{self.folder}, lower --lr or check the intensities of {', '.join(sorted({s.case for s in samples}))}"
             )
         self.optimizer.step()
+        clamp_gammas(self.network)
         self.step_number += 1
         return value
 
@@ -132,8 +135,6 @@ class Trainer:
         if self.smoothed_dice > self.best_dice:
             self.best_dice = self.smoothed_dice
             self.save("best")
-        if time.monotonic() - self.saved > SAVE_SECONDS:
-            self.save("latest")
         return {
             "epoch": epoch,
             "train_loss": train_loss,
@@ -161,7 +162,8 @@ class Trainer:
 
     def batch(self, samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         plan = self.configuration
-        return make_batch(samples, plan.patch, plan.augmentation.in_plane_only, self.device)
+        images, target = make_batch(samples, plan.patch, plan.augmentation.in_plane_only, self.device)
+        return images.to(memory_format=self.layout), target
 
     def shown(self, loss: float) -> dict[str, str]:
         """What the bar shows: nothing but every few steps."""

@@ -22,3 +22,8 @@ def find_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name!r} cannot be used here ({reason}); take --device auto or cpu") from None
     return device
+
+
+def memory_format(dimensions: int) -> torch.memory_format:
+    """Channels last: convolutions run faster in it, and tokens are a view of the volume."""
+    return torch.channels_last_3d if dimensions == 3 else torch.channels_last

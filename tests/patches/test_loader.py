@@ -1,0 +1,66 @@
+"""Batch i is a function of (seed, fold, i); a failing case arrives as its own error."""
+
+import numpy as np
+import pytest
+from tiny import configuration, store_balls
+
+from unetrpp.errors import UserError
+from unetrpp.patches.loader import PatchLoader, prefetch
+from unetrpp.randomness import Stream
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    store = store_balls(tmp_path_factory.mktemp("store"), 3)
+    return [store.open(case) for case in store.cases()]
+
+
+def loader(cases, **changed) -> PatchLoader:
+    return PatchLoader(cases, configuration(), None, **({"seed": 0, "fold": 0} | changed))
+
+
+def same(a, b) -> bool:
+    return all(
+        x.case == y.case and np.array_equal(x.image, y.image) and np.array_equal(x.label, y.label)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_threads_change_nothing(cases, threads):
+    expected = [loader(cases).batch(i) for i in range(3, 12)]
+    read = list(prefetch(loader(cases), range(3, 12), threads))
+    assert len(read) == len(expected)
+    assert all(same(a, b) for a, b in zip(read, expected, strict=True))
+
+
+def test_iterating_as_a_batchgenerators_loader(cases):
+    source = loader(cases)
+    assert same(next(source), source.batch(0))
+    assert same(next(source), source.batch(1))
+
+
+def test_seed_fold_and_iteration_matter(cases):
+    first = loader(cases).batch(0)
+    others = [loader(cases).batch(1), loader(cases, seed=1).batch(0), loader(cases, fold=1).batch(0)]
+    assert not any(same(first, other) for other in others if all(x.image.shape == y.image.shape for x, y in zip(first, other, strict=True)))
+
+
+def test_what_is_read_has_the_size_its_draw_needs(cases):
+    sizes = {(s.draw.affine is None, s.image.shape[1:]) for i in range(20) for s in loader(cases).batch(i)}
+    assert (True, (8, 16, 16)) in sizes
+    assert any(not still and size != (8, 16, 16) for still, size in sizes)
+    assert {size for still, size in sizes if still} == {(8, 16, 16)}
+
+
+def test_validation_patches_are_not_augmented(cases):
+    batch = loader(cases, stream=Stream.VALIDATION_PATCHES).batch(0)
+    assert all(sample.draw is None for sample in batch)
+
+
+def test_a_damaged_case_arrives_with_its_id(tmp_path):
+    store = store_balls(tmp_path, 2)
+    (tmp_path / "ball_1.image.b2nd").write_bytes(b"damaged")
+    damaged = PatchLoader([store.open("ball_1")], configuration(), None, seed=0, fold=0)
+    with pytest.raises(UserError, match="ball_1"):
+        list(prefetch(damaged, range(3), 2))

@@ -1,0 +1,76 @@
+"""Where patches fall: inside the case, on foreground as often as asked, rare classes as often as common ones."""
+
+import numpy as np
+import pytest
+
+from unetrpp.patches.sampling import PatchSampler
+
+
+class FakeCase:
+    """A stored case as the sampler sees it."""
+
+    def __init__(self, case: str, shape: tuple[int, int, int], voxels: dict[int, np.ndarray], annotated=None):
+        self.case, self.shape, self.channels = case, shape, 1
+        self._voxels, self._annotated = voxels, annotated
+
+    @property
+    def classes(self):
+        return tuple(sorted(self._voxels))
+
+    def foreground(self, c):
+        return self._voxels[c]
+
+    def annotated(self):
+        return self._annotated
+
+
+def voxels(*rows):
+    return np.array(rows, np.int32)
+
+
+@pytest.fixture
+def cases():
+    common = [FakeCase(f"c{i}", (20, 40, 40), {1: voxels((10, 20, 20), (3, 5, 5))}) for i in range(19)]
+    return [*common, FakeCase("rare", (20, 40, 40), {1: voxels((9, 9, 9)), 2: voxels((10, 20, 15))})]
+
+
+def test_a_rare_class_is_drawn_as_often_as_a_common_one(cases):
+    sampler = PatchSampler(cases, (8, 16, 16), 1.0, None)
+    rng = np.random.default_rng(0)
+    drawn = [place.foreground for _ in range(400) for place in sampler.draw(rng, 2)]
+    assert abs(np.mean(np.array(drawn) == 2) - 0.5) < 0.06
+
+
+def test_the_forced_voxel_lies_inside_its_patch_but_not_always_at_its_centre(cases):
+    sampler = PatchSampler(cases, (8, 16, 16), 1.0, None)
+    rng = np.random.default_rng(1)
+    offsets = []
+    for _ in range(200):
+        for place in sampler.draw(rng, 2):
+            if place.foreground == 2:
+                offset = np.array((10, 20, 15)) - (np.array(place.center) - np.array((4, 8, 8)))
+                offsets.append(offset)
+                assert ((offset >= 0) & (offset < (8, 16, 16))).all()
+    assert len({tuple(o) for o in offsets}) > 3
+
+
+@pytest.mark.parametrize(("batch", "forced"), [(2, 1), (3, 1), (9, 3), (12, 4)])
+def test_share_of_forced_patches(cases, batch, forced):
+    places = PatchSampler(cases, (8, 16, 16), 1 / 3, None).draw(np.random.default_rng(0), batch)
+    assert sum(place.foreground is not None for place in places) == forced
+
+
+def test_patches_stay_inside_and_small_cases_are_centred():
+    sampler = PatchSampler([FakeCase("a", (6, 40, 17), {})], (8, 16, 16), 1 / 3, None)
+    for _ in range(100):
+        for place in sampler.draw(np.random.default_rng(), 2):
+            z, y, x = place.center
+            assert z == 3
+            assert 8 <= y <= 32
+            assert 8 <= x <= 9
+
+
+def test_annotated_voxels_are_the_centres_where_there_is_an_ignore_label():
+    case = FakeCase("a", (20, 40, 40), {3: voxels((1, 1, 1))}, annotated=voxels((10, 20, 20)))
+    sampler = PatchSampler([case], (8, 16, 16), 1 / 3, ignore=3)
+    assert {place.center for place in sampler.draw(np.random.default_rng(0), 6)} == {(10, 20, 20)}

@@ -1,0 +1,42 @@
+"""How a dataset may be named."""
+
+import pytest
+
+from unetrpp.errors import UserError
+from unetrpp.workspace import Workspace, plain_name
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    for name in ("Hippocampus", "Dataset012_Heart", "Dataset120_Lung"):
+        (tmp_path / "raw" / name).mkdir(parents=True)
+        (tmp_path / "raw" / name / "dataset.json").write_text("{}")
+    return Workspace(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [("Hippocampus", "Hippocampus"), ("Heart", "Dataset012_Heart"), ("12", "Dataset012_Heart"), ("012", "Dataset012_Heart"),
+     ("Dataset120_Lung", "Dataset120_Lung"), ("120", "Dataset120_Lung")],
+)  # fmt: skip
+def test_names_and_numbers(workspace, given, found):
+    assert workspace.find_dataset(given) == found
+
+
+def test_unknown_names_list_what_there_is(workspace):
+    with pytest.raises(UserError, match="Hippocampus"):
+        workspace.find_dataset("Liver")
+
+
+def test_a_path_serves_too(workspace):
+    assert workspace.find_raw(str(workspace.root / "raw" / "Dataset012_Heart"))[0] == "Heart"
+
+
+def test_the_variable_is_the_default(monkeypatch, tmp_path):
+    monkeypatch.setenv("UNETRPP_WORKSPACE", str(tmp_path))
+    assert Workspace.find(None).root == tmp_path
+
+
+def test_plain_names():
+    assert plain_name("Task04_Hippocampus") == "Hippocampus"
+    assert plain_name("Tasks_of_mine") == "Tasks_of_mine"

@@ -1,0 +1,50 @@
+"""The schedule and the recipe."""
+
+import pytest
+
+from unetrpp.errors import UserError
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.folds import folds_of
+from unetrpp.trainers.recipe import config_for, new_config
+
+
+def test_the_long_recipe_is_nnunets():
+    config = new_config(0, {})
+    assert (config.epochs, config.iterations, config.momentum, config.learning_rate) == (1000, 250, 0.99, 1e-2)
+    assert (config.weight_decay, config.gradient_clip) == (3e-5, 12.0)
+
+
+def test_poly_decay_and_warm_up():
+    config = TrainingConfig(fold=0, epochs=2, iterations=50, learning_rate=0.1, warmup=10)
+    assert config.learning_rate_at(0) == pytest.approx(0.01)
+    assert config.learning_rate_at(50) == pytest.approx(0.1 * 0.5**0.9)
+    rates = [config.learning_rate_at(i) for i in range(10, 100)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_short_run_says_why_it_differs():
+    config = new_config(0, {"epochs": 2, "iterations": 10})
+    assert "20 steps" in config.recipe
+    assert new_config(0, {"epochs": 2, "iterations": 10, "learning_rate": 0.5}).learning_rate == 0.5
+
+
+def test_resuming_keeps_the_record_and_refuses_another_wish(tmp_path):
+    first = config_for(tmp_path, 0, {"epochs": 4, "iterations": 5}, go_on=False)
+    assert config_for(tmp_path, 0, {}, go_on=False) == first
+    with pytest.raises(UserError, match="was started with epochs 4, not 6"):
+        config_for(tmp_path, 0, {"epochs": 6}, go_on=False)
+
+
+def test_extending(tmp_path):
+    first = config_for(tmp_path, 0, {"epochs": 4, "iterations": 5}, go_on=False)
+    with pytest.raises(UserError, match="--epochs"):
+        config_for(tmp_path, 0, {}, go_on=True)
+    extended = config_for(tmp_path, 0, {"epochs": 8}, go_on=True)
+    assert extended.steps == 40
+    assert (extended.recipe, extended.momentum) == (first.recipe, first.momentum)
+
+
+@pytest.mark.parametrize("text", ["5", "x", "3-1", "0-9", "-1"])
+def test_folds_that_do_not_exist(text):
+    with pytest.raises(UserError, match="does not exist"):
+        folds_of(text, 5)
