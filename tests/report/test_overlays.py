@@ -1,0 +1,62 @@
+"""Overlay pictures: which slices are chosen, and that lines lie where the classes end."""
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from unetrpp.geometry import Geometry
+from unetrpp.images import Volume
+from unetrpp.report.overlays import color, informative_slices, slicing_axis, write_overlay
+
+
+def test_slices_show_every_class_and_the_disagreement():
+    truth = np.zeros((30, 8, 8), int)
+    truth[5, :4, :4] = 1
+    truth[20, :2, :2] = 2
+    predicted = truth.copy()
+    predicted[27, :3, :3] = 1
+    assert informative_slices(predicted, truth, [1, 2], 3) == [5, 20, 27]
+    assert informative_slices(predicted, None, [1, 2], 2) == [5, 20]
+
+
+def test_a_slice_is_never_shown_twice_and_none_is_invented():
+    empty = np.zeros((3, 4, 4), int)
+    assert informative_slices(empty, empty, [1], 4) == [0, 1, 2]
+
+
+def test_slices_are_cut_along_the_coarse_axis():
+    assert slicing_axis((40, 40, 20), (1.0, 1.0, 3.0)) == 2
+
+
+def test_colors_stay_apart():
+    colors = np.array([color(i) for i in range(20)])
+    gaps = np.abs(colors[:, None] - colors[None]).sum(-1) + 10 * np.eye(20)
+    assert gaps.min() > 0.05
+
+
+@pytest.mark.parametrize("coarse", [0, 2])
+def test_the_picture_has_one_line_color_a_class(tmp_path, coarse):
+    label = np.zeros((6, 40, 40), int)
+    label[3, 10:30, 10:30] = 4
+    label = np.moveaxis(label, 0, coarse)
+    spacing = (3.0, 1.0, 1.0) if coarse == 0 else (1.0, 1.0, 3.0)
+    geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=spacing)
+    path = tmp_path / "case.png"
+    write_overlay(
+        path, Volume(np.zeros((1, *label.shape), np.float32), geometry), label, label, {4: "organ", 7: "other"}, "case"
+    )
+    pixels = matplotlib.image.imread(path)[..., :3]
+
+    def count(i):
+        return int((np.abs(pixels - color(i)).max(-1) < 0.02).sum())
+
+    assert count(0) > 200  # four sides of the square and the legend
+    assert 0 < count(1) < 200  # absent: the legend only
+
+
+def test_a_photograph_without_reference(tmp_path):
+    geometry = Geometry(shape_zyx=(1, 20, 30), spacing_zyx_mm=(1, 1, 1), dimensions=2)
+    label = np.zeros((1, 20, 30), int)
+    label[0, :10] = 1
+    write_overlay(tmp_path / "a.png", Volume(np.ones((3, 1, 20, 30), np.float32), geometry), label, None, {1: "x"}, "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
