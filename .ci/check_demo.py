@@ -19,7 +19,9 @@ def main(folder: Path, last_line: str) -> int:
     for reference in references:
         (prediction,) = [p for p in folder.rglob(f"predictions/{reference.name}")]
         truth, found = read(reference), read(prediction)
-        scores += [2 * np.sum((truth == c) & (found == c)) / np.sum((truth == c).astype(int) + (found == c)) for c in (1, 2, 3)]
+        scores += [
+            2 * np.sum((truth == c) & (found == c)) / np.sum((truth == c).astype(int) + (found == c)) for c in (1, 2, 3)
+        ]
     mean = float(np.mean(scores))
     print(f"recomputed over {len(references)} cases and {len(scores)} classes: {mean:.3f}; the demo said: {last_line}")
     if len(references) != 4 or last_line != f"mean Dice {mean:.3f}" or mean < REQUIRED:

@@ -7,7 +7,7 @@ from unetrpp.errors import UserError
 from unetrpp.files import Record, read_json, write_atomically, write_json
 
 
-class Small(Record, kw_only=True):
+class Small(Record, frozen=True, kw_only=True):
     patch: tuple[int, ...]
     name: str = "x"
 
@@ -28,14 +28,24 @@ def test_a_failing_writer_leaves_the_old_file_and_no_debris(tmp_path):
 
 def test_the_temporary_name_keeps_the_suffix_and_is_hidden(tmp_path):
     seen = []
-    write_atomically(tmp_path / "a.nii.gz", lambda p: (seen.append(p.name), p.write_bytes(b"x")))
+
+    def write(temporary):
+        seen.append(temporary.name)
+        temporary.write_bytes(b"x")
+
+    write_atomically(tmp_path / "a.nii.gz", write)
     assert seen[0].startswith(".")
     assert seen[0].endswith("a.nii.gz")
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b'{"patch": [1], "nmae": "y"}', "nmae"), (b'{"patch": "1"}', r"\$.patch"), (b'{"patch": [1]', "truncated"), (b"{}", "patch")],
+    [
+        (b'{"patch": [1], "nmae": "y"}', "nmae"),
+        (b'{"patch": "1"}', r"\$.patch"),
+        (b'{"patch": [1]', "truncated"),
+        (b"{}", "patch"),
+    ],
 )
 def test_a_bad_record_names_the_place(tmp_path, content, words):
     (tmp_path / "r.json").write_bytes(content)

@@ -1,5 +1,7 @@
 """Generators depend on where they are used, and on nothing else."""
 
+from typing import Any
+
 from unetrpp.randomness import Stream, generator, torch_seed
 
 
@@ -8,7 +10,12 @@ def test_same_place_same_numbers():
 
 
 def test_every_coordinate_matters():
-    places = [(0, 0, Stream.PATCHES, 0), (1, 0, Stream.PATCHES, 0), (0, 1, Stream.PATCHES, 0), (0, -1, Stream.PATCHES, 0)]
+    places: list[Any] = [
+        (0, 0, Stream.PATCHES, 0),
+        (1, 0, Stream.PATCHES, 0),
+        (0, 1, Stream.PATCHES, 0),
+        (0, -1, Stream.PATCHES, 0),
+    ]
     places += [(0, 0, Stream.DROPOUT, 0), (0, 0, Stream.PATCHES, 1), (0, 0, Stream.PATCHES, 0, 1)]
     assert len({generator(*place).random() for place in places}) == len(places)
     assert len({torch_seed(*place) for place in places}) == len(places)

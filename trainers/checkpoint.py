@@ -24,7 +24,11 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); delete it to start from the one before") from error
+        raise UserError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); delete it to start from the one before"
+        ) from error
     if content.get("format") != FORMAT:
-        raise UserError(f"{path} has checkpoint format {content.get('format')}, this release reads {FORMAT}; install the matching unetrpp")
+        raise UserError(
+            f"{path} has checkpoint format {content.get('format')}, this release reads {FORMAT}; install the matching unetrpp"
+        )
     return content

@@ -10,7 +10,7 @@ STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # nnU-Net's
 SHORT_RUN_STEPS = 10_000
 
 
-class TrainingConfig(Record, kw_only=True):
+class TrainingConfig(Record, frozen=True, kw_only=True):
     """The recipe of one fold. Its defaults are nnU-Net's, for a run of 250,000 steps."""
 
     format: int = 1

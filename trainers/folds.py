@@ -90,7 +90,13 @@ def train_fold(
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)
         shutil.rmtree(folder / "validation", ignore_errors=True)
     if not (folder / "checkpoint_final.pt").exists():
-        LOG.info("fold %s: %d training and %d validation cases, %s", number, len(part.train), len(part.validation), config.recipe)
+        LOG.info(
+            "fold %s: %d training and %d validation cases, %s",
+            number,
+            len(part.train),
+            len(part.validation),
+            config.recipe,
+        )
         train, validation = ([store.open(case) for case in cases] for cases in (part.train, part.validation))
         Trainer(configuration, config, folder, train, validation, request.device, request.threads).run()
 
@@ -117,7 +123,9 @@ def require_cases(store: Store, needed: set[str]) -> None:
     missing = sorted(needed - set(store.cases()))
     if missing:
         named = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise UserError(f"{len(missing)} of {len(needed)} cases are not preprocessed ({named}); run unetrpp_plan_and_preprocess")
+        raise UserError(
+            f"{len(missing)} of {len(needed)} cases are not preprocessed ({named}); run unetrpp_plan_and_preprocess"
+        )
 
 
 def prepare_model_folder(model: Path, plans_path: Path, overwrite: bool) -> None:

@@ -22,7 +22,12 @@ def new_config(fold: int | str, wishes: Wishes) -> TrainingConfig:
     steps = given.get("epochs", standard.epochs) * given.get("iterations", standard.iterations)
     recipe: dict[str, Any] = {}
     if given.get("optimizer") == "adamw":
-        recipe = {"learning_rate": 1e-3, "weight_decay": 1e-2, "warmup": min(500, steps // 10), "recipe": "AdamW with warm-up"}
+        recipe = {
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-2,
+            "warmup": min(500, steps // 10),
+            "recipe": "AdamW with warm-up",
+        }
     elif steps < SHORT_RUN_STEPS:
         why = f"short: {steps} steps are fewer than {SHORT_RUN_STEPS}, so momentum 0.9 instead of 0.99"
         recipe = {"momentum": 0.9, "warmup": min(20, steps // 10), "recipe": why}
@@ -47,7 +52,9 @@ def config_for(folder: Path, fold: int | str, wishes: Wishes, go_on: bool) -> Tr
     if go_on:
         epochs = wishes.get("epochs")
         if epochs is None or epochs < config.epochs:
-            raise UserError(f"fold {fold} was trained for {config.epochs} epochs; --continue needs --epochs with more than that")
+            raise UserError(
+                f"fold {fold} was trained for {config.epochs} epochs; --continue needs --epochs with more than that"
+            )
         config = msgspec.structs.replace(config, epochs=epochs)
         write_json(path, config)
     for key, value in wishes.items():

@@ -23,9 +23,13 @@ def build_parser() -> Parser:
         "Train a configuration of a planned and preprocessed dataset. The same command resumes what is unfinished.",
         EXAMPLES,
     )
-    parser.add_argument("dataset", metavar="DATASET", help="name in the workspace, DatasetNNN_Name, its number, or a path")
+    parser.add_argument(
+        "dataset", metavar="DATASET", help="name in the workspace, DatasetNNN_Name, its number, or a path"
+    )
     parser.add_argument("configuration", metavar="CONFIGURATION", help="a configuration of the plans, e.g. 3d_fullres")
-    parser.add_argument("fold", metavar="FOLD", nargs="?", help="a number, a range such as 0-4, or all (default: every fold)")
+    parser.add_argument(
+        "fold", metavar="FOLD", nargs="?", help="a number, a range such as 0-4, or all (default: every fold)"
+    )
     parser.add_argument("-p", "--plans-name", default="unetrpp", metavar="NAME", help="which plans (default: unetrpp)")
     recipe = parser.add_argument_group("recipe (recorded in the fold's training.json)")
     recipe.add_argument("--epochs", type=positive, metavar="N", help="default 1000")
@@ -33,10 +37,16 @@ def build_parser() -> Parser:
     recipe.add_argument("--lr", type=float, metavar="RATE", help="initial learning rate (default: by the recipe)")
     recipe.add_argument("--optimizer", choices=["sgd", "adamw"], help="default: sgd; adamw starts with a warm-up")
     recipe.add_argument("--seed", type=int, metavar="N", help="default 0")
-    recipe.add_argument("--precision", choices=["fp32", "bf16"], help="default: bf16 where the GPU supports it, else fp32")
+    recipe.add_argument(
+        "--precision", choices=["fp32", "bf16"], help="default: bf16 where the GPU supports it, else fp32"
+    )
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    machine.add_argument("--threads", type=positive, default=2, metavar="N", help="threads that read patches (default 2)")
+    machine.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+    machine.add_argument(
+        "--threads", type=positive, default=2, metavar="N", help="threads that read patches (default 2)"
+    )
     parser.add_argument("--no-mirroring", action="store_true", help="validate without mirrored passes (faster)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--continue", dest="go_on", action="store_true", help="extend finished folds to --epochs N")

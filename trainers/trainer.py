@@ -54,7 +54,13 @@ class Trainer:
         threads: int,
     ):
         labels = configuration.preprocessing.labels
-        self.configuration, self.config, self.folder, self.device, self.threads = configuration, config, folder, device, threads
+        self.configuration, self.config, self.folder, self.device, self.threads = (
+            configuration,
+            config,
+            folder,
+            device,
+            threads,
+        )
         self.labels = labels
         fold = config.fold_number
         self.loader = PatchLoader(train, configuration, labels.ignore_index, config.seed, fold)
@@ -63,10 +69,14 @@ class Trainer:
         )
         torch.manual_seed(torch_seed(config.seed, fold, Stream.INITIALISATION))
         self.layout = memory_format(configuration.architecture.dimensions)
-        self.network = build_network(configuration.architecture).to(device, memory_format=self.layout)
+        self.network = build_network(configuration.architecture).to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.network, config)
-        spacing = tuple(1.0 if s is None else s for s in configuration.preprocessing.spacing_mm)[-len(configuration.patch) :]
-        self.loss = build_loss(configuration.loss, labels, configuration.architecture.head_strides(), spacing).to(device)
+        spacing = tuple(1.0 if s is None else s for s in configuration.preprocessing.spacing_mm)[
+            -len(configuration.patch) :
+        ]
+        self.loss = build_loss(configuration.loss, labels, configuration.architecture.head_strides(), spacing).to(
+            device
+        )
         self.step_number = 0  # finished steps
         self.losses: list[float] = []  # of this epoch
         self.smoothed_dice, self.best_dice = math.nan, -1.0
@@ -81,7 +91,9 @@ class Trainer:
         """
         self.resume()
         config = self.config
-        names = [region.name for region in self.labels.regions] or [self.labels.names[c] for c in self.labels.foreground]
+        names = [region.name for region in self.labels.regions] or [
+            self.labels.names[c] for c in self.labels.foreground
+        ]
         log = TrainingLog(self.folder, names, f"fold {config.fold}", config, self.step_number)
         epoch_start = time.monotonic()
         with log, StopRequest() as stop:

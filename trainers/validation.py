@@ -51,7 +51,7 @@ def validate_fold(
     missing = [case for case in cases if not (folder / f"{case}{ending}").exists()]
     network = build_network(configuration.architecture)
     network.load_state_dict(checkpoint.load(folder.parent / "checkpoint_final.pt", device)["network"])
-    network.to(device, memory_format=memory_format(configuration.architecture.dimensions))
+    network.to(device).to(memory_format=memory_format(configuration.architecture.dimensions))  # type: ignore[call-overload]
     for case in tqdm(missing, desc=f"fold {fold} validation", unit="case", disable=None):
         stored = store.open(case)
         image = torch.from_numpy(stored.read((0, 0, 0), stored.shape)[0])

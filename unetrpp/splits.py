@@ -35,7 +35,9 @@ def make_splits(cases: Sequence[str], groups: Mapping[str, str] | None = None) -
     unit = {case: (groups or {}).get(case, case) for case in sorted(cases)}
     units = np.array(sorted(set(unit.values())))
     if len(units) < 2:
-        raise UserError(f"cross-validation needs two cases (or groups), found {len(units)}; add cases or train the fold 'all'")
+        raise UserError(
+            f"cross-validation needs two cases (or groups), found {len(units)}; add cases or train the fold 'all'"
+        )
     parts = KFold(min(FOLDS, len(units)), shuffle=True, random_state=SEED).split(units)
     held_out = [set(units[validation]) for _, validation in parts]
     return Splits(
@@ -61,8 +63,12 @@ def read_or_make_splits(path: Path, cases: Sequence[str], groups: Mapping[str, s
     for number, fold in enumerate(splits.folds):
         unknown = sorted({*fold.train, *fold.validation} - set(cases))
         if unknown:
-            raise UserError(f"{path}: fold {number} names {unknown[0]!r}, which is no case of the dataset; correct or delete the file")
+            raise UserError(
+                f"{path}: fold {number} names {unknown[0]!r}, which is no case of the dataset; correct or delete the file"
+            )
         both = sorted(set(fold.train) & set(fold.validation))
         if both:
-            raise UserError(f"{path}: fold {number} trains and validates on {both[0]!r}; a case may be in one of the two only")
+            raise UserError(
+                f"{path}: fold {number} trains and validates on {both[0]!r}; a case may be in one of the two only"
+            )
     return splits

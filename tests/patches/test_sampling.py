@@ -1,5 +1,7 @@
 """Where patches fall: inside the case, on foreground as often as asked, rare classes as often as common ones."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ class FakeCase:
         return self._annotated
 
 
-def voxels(*rows):
+def voxels(*rows) -> Any:
     return np.array(rows, np.int32)
 
 
@@ -61,7 +63,12 @@ def test_share_of_forced_patches(cases, batch, forced):
 
 
 def test_patches_stay_inside_and_small_cases_are_centred():
-    sampler = PatchSampler([FakeCase("a", (6, 40, 17), {})], (8, 16, 16), 1 / 3, None)
+    sampler = PatchSampler(
+        [FakeCase("a", (6, 40, 17), {})],  # type: ignore[list-item]
+        (8, 16, 16),
+        1 / 3,
+        None,
+    )
     for _ in range(100):
         for place in sampler.draw(np.random.default_rng(), 2):
             z, y, x = place.center
@@ -71,6 +78,6 @@ def test_patches_stay_inside_and_small_cases_are_centred():
 
 
 def test_annotated_voxels_are_the_centres_where_there_is_an_ignore_label():
-    case = FakeCase("a", (20, 40, 40), {3: voxels((1, 1, 1))}, annotated=voxels((10, 20, 20)))
+    case: Any = FakeCase("a", (20, 40, 40), {3: voxels((1, 1, 1))}, annotated=voxels((10, 20, 20)))
     sampler = PatchSampler([case], (8, 16, 16), 1 / 3, ignore=3)
     assert {place.center for place in sampler.draw(np.random.default_rng(0), 6)} == {(10, 20, 20)}

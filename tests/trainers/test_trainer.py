@@ -5,8 +5,8 @@ import signal
 
 import pytest
 import torch
-from tiny import configuration, store_balls
 
+from tests.tiny import configuration, store_balls
 from unetrpp.errors import UserError
 from unetrpp.trainers import checkpoint
 from unetrpp.trainers.config import TrainingConfig

@@ -21,7 +21,9 @@ class SampleDraw:
     mirror: tuple[int, ...]  # plan axes to flip
 
 
-def draw_sample(rng: np.random.Generator, plan: AugmentationPlan, channels: int, mirror_axes: tuple[int, ...]) -> SampleDraw:
+def draw_sample(
+    rng: np.random.Generator, plan: AugmentationPlan, channels: int, mirror_axes: tuple[int, ...]
+) -> SampleDraw:
     """Draw one sample's augmentation. ``mirror_axes`` count the axes (z, y, x)."""
     return SampleDraw(
         affine=draw_affine(rng, plan),

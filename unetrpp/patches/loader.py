@@ -54,7 +54,9 @@ class PatchLoader(SlimDataLoaderBase):
         Raises:
             UserError: a stored case cannot be read; it carries the case id.
         """
-        places = self.sampler.draw(generator(self.seed, self.fold, self.stream, iteration), self.configuration.batch_size)
+        places = self.sampler.draw(
+            generator(self.seed, self.fold, self.stream, iteration), self.configuration.batch_size
+        )
         if self.stream is not Stream.PATCHES:
             return [self._read(place, None) for place in places]
         rng = generator(self.seed, self.fold, Stream.AUGMENTATION, iteration)

@@ -28,7 +28,9 @@ class PatchSampler:
     the other patches are centred on annotated voxels, for a patch without any teaches nothing.
     """
 
-    def __init__(self, cases: Sequence[StoredCase], patch: tuple[int, int, int], foreground_fraction: float, ignore: int | None):
+    def __init__(
+        self, cases: Sequence[StoredCase], patch: tuple[int, int, int], foreground_fraction: float, ignore: int | None
+    ):
         self.cases = list(cases)
         self.patch = patch
         self.fraction = foreground_fraction
