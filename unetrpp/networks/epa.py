@@ -80,8 +80,17 @@ class EPABlock(nn.Module):
         self.dropout = OPERATORS[len(kernel)].dropout(architecture.dropout)
         self.out = pointwise(channels, channels, len(kernel), bias=True)
 
+    def patch_bound(self) -> list[nn.Parameter]:
+        """The parameters that fit one number of tokens only."""
+        projections = [self.attention.project_keys, self.attention.project_values]
+        return [self.position, *(p.weight for p in projections if p is not None)]
+
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2).mT + self.position
         tokens = tokens + self.gamma * self.attention(self.norm(tokens))
         volume = tokens.mT.reshape(x.shape)
         return volume + self.out(self.dropout(self.convolutions(volume)))
+
+
+def use_reference_operators(network: nn.Module) -> None:
+    """Compute every EPA as the paper writes it, so that multiply-adds are counted on the published operators."""

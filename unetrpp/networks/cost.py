@@ -1,0 +1,170 @@
+"""What a network costs: parameters, multiply-adds and the memory of a training step, found without a GPU.
+
+The step runs on fake tensors, which have shapes and types but no values, so a large network takes a second or two.
+"""
+
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from unetrpp.files import Record
+from unetrpp.networks.architecture import Architecture
+from unetrpp.networks.build import build_network
+from unetrpp.networks.epa import EPABlock, use_reference_operators
+
+Precision = Literal["fp32", "bf16"]
+FLOAT32 = 4  # bytes
+
+
+class Cost(Record, frozen=True, kw_only=True):
+    """Counts are of one sample's forward pass, bytes of one training step of the batch."""
+
+    parameters: int
+    patch_bound_parameters: int  # positions and token projections, which fit one patch size only
+    multiply_adds: int  # convolutions and matrix products, on the reference operators
+    batch_size: int
+    precision: Precision
+    activation_bytes: int  # what the forward pass keeps for the backward pass
+    temporary_bytes: int  # at the fullest moment of the step, beside the activations kept until then
+    training_bytes: int  # weights, gradients, optimiser states, activations, temporaries
+
+
+class StepMemory(Record, frozen=True, kw_only=True):
+    """Bytes of one step beside weights, gradients and optimiser states."""
+
+    kept: int  # after the forward pass, for the backward pass
+    peak: int  # at the fullest moment
+
+
+def estimate(
+    architecture: Architecture, batch_size: int, precision: Precision = "fp32", optimizer_states: int = 1
+) -> Cost:
+    """Cost of training ``architecture`` with deep supervision and a Dice + cross-entropy loss.
+
+    Activations are affine in the batch, so two evaluations (cached) give every batch size. What a GPU's convolution
+    workspaces and allocator take comes on top.
+
+    Args:
+        precision: "bf16" is autocast; weights, gradients and optimiser states stay in float32.
+        optimizer_states: tensors the optimiser keeps for each weight: 1 for SGD with momentum, 2 for AdamW.
+    """
+    one, two = _step_memories(architecture, precision)
+    kept, peak = (a + (batch_size - 1) * (b - a) for a, b in ((one.kept, two.kept), (one.peak, two.peak)))
+    parameters, bound, multiply_adds = _size(architecture)
+    return Cost(
+        parameters=parameters,
+        patch_bound_parameters=bound,
+        multiply_adds=multiply_adds,
+        batch_size=batch_size,
+        precision=precision,
+        activation_bytes=kept,
+        temporary_bytes=peak - kept,
+        training_bytes=peak + parameters * FLOAT32 * (2 + optimizer_states),
+    )
+
+
+@lru_cache(maxsize=256)
+def _size(architecture: Architecture) -> tuple[int, int, int]:
+    """Parameters, those bound to the patch size, and multiply-adds of one sample's forward pass."""
+    with FakeTensorMode():
+        network = build_network(architecture).eval()
+        use_reference_operators(network)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, architecture.in_channels, *architecture.patch))
+    blocks = [module for module in network.modules() if isinstance(module, EPABlock)]
+    bound = sum(p.numel() for block in blocks for p in block.patch_bound())
+    return sum(p.numel() for p in network.parameters()), bound, counter.get_total_flops() // 2
+
+
+@lru_cache(maxsize=256)
+def _step_memories(architecture: Architecture, precision: Precision) -> tuple[StepMemory, StepMemory]:
+    """Of a batch of one and of two."""
+    with FakeTensorMode():
+        network = build_network(architecture)
+        one, two = (torch.empty(batch, architecture.in_channels, *architecture.patch) for batch in (1, 2))
+        return step_memory(network, one, reference_loss, precision), step_memory(
+            network, two, reference_loss, precision
+        )
+
+
+def step_memory(
+    network: nn.Module, x: Tensor, loss: Callable[[list[Tensor]], Tensor], precision: Precision = "fp32"
+) -> StepMemory:
+    """Memory of one forward and backward pass of any network, beside weights and their gradients.
+
+    Args:
+        x: the batch; where network and batch live in a FakeTensorMode nothing is computed.
+        loss: of the network's outputs.
+    """
+    meter = LiveBytes(ignored=list(network.parameters()) + list(network.buffers()))
+    with meter:
+        meter.count(x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            outputs = network(x)
+        value = loss(outputs if isinstance(outputs, list) else [outputs])
+        del outputs
+        kept = meter.live
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(lambda p: meter.forget(p.grad))  # counted as gradients
+        value.backward()
+    return StepMemory(kept=kept, peak=meter.peak)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all tensor storages that operators make and that are still alive."""
+
+    def __init__(self, ignored: list[Tensor]):
+        super().__init__()
+        self.live = self.peak = 0
+        self._sizes: dict[weakref.ref[torch.UntypedStorage], int] = {}
+        self._ignored = {weakref.ref(t.untyped_storage()) for t in ignored}
+
+    def count(self, tensor: Tensor) -> None:
+        reference = weakref.ref(tensor.untyped_storage(), self._release)
+        if reference in self._sizes or reference in self._ignored:
+            return
+        self._sizes[reference] = tensor.untyped_storage().nbytes()
+        self.live += self._sizes[reference]
+        self.peak = max(self.peak, self.live)
+
+    def forget(self, tensor: Tensor | None) -> None:
+        """Stop counting a tensor that stays alive."""
+        if tensor is not None:
+            reference = weakref.ref(tensor.untyped_storage())
+            self._ignored.add(reference)
+            self.live -= self._sizes.pop(reference, 0)
+
+    def _release(self, reference: weakref.ref[torch.UntypedStorage]) -> None:
+        self.live -= self._sizes.pop(reference, 0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self.count(leaf)
+        return result
+
+
+def reference_loss(outputs: list[Tensor]) -> Tensor:
+    """Cross-entropy plus soft Dice on every output, as a loss that keeps what such losses keep."""
+    total = outputs[0].new_zeros((), dtype=torch.float32)
+    for logits in outputs:
+        logits = logits.float()
+        target = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.int64)
+        one_hot = torch.zeros_like(logits).scatter_(1, target[:, None], 1)
+        probabilities = logits.softmax(1)
+        axes = tuple(range(2, logits.ndim))
+        overlap = (probabilities * one_hot).sum(axes)
+        dice = 2 * overlap / (probabilities.sum(axes) + one_hot.sum(axes))
+        total = total + F.cross_entropy(logits, target) - dice.mean()
+    return total
