@@ -17,7 +17,7 @@ def main(folder: Path, last_line: str) -> int:
     references = sorted(folder.rglob("labelsTs/*.nii.gz"))
     scores = []
     for reference in references:
-        (prediction,) = [p for p in folder.rglob(f"predictions/{reference.name}")]
+        (prediction,) = list(folder.rglob(f"predictions/{reference.name}"))
         truth, found = read(reference), read(prediction)
         scores += [
             2 * np.sum((truth == c) & (found == c)) / np.sum((truth == c).astype(int) + (found == c)) for c in (1, 2, 3)

@@ -29,7 +29,7 @@ from unetrpp.trainers.overlap import ClassOverlap
 
 LOG = logging.getLogger(__name__)
 SAVE_SECONDS = 60.0  # at least this long between two saves of `latest`
-SHOW_EVERY = 5  # steps between two looks at the loss: each look waits for the device
+COLLECT_EVERY = 5  # steps between two looks at the loss: each look waits for the device
 BEST_SMOOTHING = 0.9  # `best` follows an exponential mean of the validation Dice, as nnU-Net's does
 
 
@@ -79,6 +79,7 @@ class Trainer:
         )
         self.step_number = 0  # finished steps
         self.losses: list[float] = []  # of this epoch
+        self.uncollected: list[torch.Tensor] = []  # of the last few steps, on the device
         self.smoothed_dice, self.best_dice = math.nan, -1.0
         self.saved = time.monotonic()
 
@@ -98,9 +99,10 @@ class Trainer:
         epoch_start = time.monotonic()
         with log, StopRequest() as stop:
             for samples in prefetch(self.loader, range(self.step_number, config.steps), self.threads):
-                loss = self.step(samples)
-                self.losses.append(loss)
-                log.step(**self.shown(loss))
+                self.uncollected.append(self.step(samples))
+                if self.step_number % COLLECT_EVERY == 0:
+                    self.collect_losses()
+                log.step(**self.shown())
                 if self.step_number % config.iterations == 0:
                     log.epoch(self.end_epoch(epoch_start))
                     epoch_start = time.monotonic()
@@ -111,8 +113,8 @@ class Trainer:
         self.save("latest")
         self.save("final")
 
-    def step(self, samples: list[Sample]) -> float:
-        """One optimiser step; returns the loss."""
+    def step(self, samples: list[Sample]) -> torch.Tensor:
+        """One optimiser step; returns the loss, still on the device."""
         config = self.config
         set_learning_rate(self.optimizer, config.learning_rate_at(self.step_number))
         torch.manual_seed(torch_seed(config.seed, config.fold_number, Stream.DROPOUT, self.step_number))
@@ -120,22 +122,33 @@ class Trainer:
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
-            loss = self.loss(self.network(images), target)
+            loss: torch.Tensor = self.loss(self.network(images), target)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise UserError(
-                f"fold {config.fold}: the loss became {value} at step {self.step_number}; the last good checkpoint stands in "
-                f"{self.folder}, lower --lr or check the intensities of {', '.join(sorted({s.case for s in samples}))}"
-            )
         self.optimizer.step()
         clamp_gammas(self.network)
         self.step_number += 1
-        return value
+        return loss.detach()
+
+    def collect_losses(self) -> None:
+        """Fetch the losses of the last few steps from the device and check them.
+
+        Raises:
+            UserError: one is not finite. Nothing is saved before this check, so the checkpoint before it is good.
+        """
+        values = torch.stack(self.uncollected).tolist() if self.uncollected else []
+        self.uncollected = []
+        for value in values:
+            if not math.isfinite(value):
+                raise UserError(
+                    f"fold {self.config.fold}: the loss became {value} before step {self.step_number}; the last good "
+                    f"checkpoint stands in {self.folder}; lower --lr or look for extreme intensities"
+                )
+        self.losses += values
 
     def end_epoch(self, start: float) -> dict[str, Any]:
         """Look at validation patches, keep checkpoints, and return the epoch's entry of metrics.jsonl."""
+        self.collect_losses()
         epoch = self.step_number // self.config.iterations
         validation_loss, dice = self.validate_patches(epoch)
         mean = ClassOverlap.mean(dice)
@@ -177,19 +190,20 @@ class Trainer:
         images, target = make_batch(samples, plan.patch, plan.augmentation.in_plane_only, self.device)
         return images.to(memory_format=self.layout), target
 
-    def shown(self, loss: float) -> dict[str, str]:
-        """What the bar shows: nothing but every few steps."""
-        if self.step_number % SHOW_EVERY:
+    def shown(self) -> dict[str, str]:
+        """What the bar shows: nothing but after losses were collected."""
+        if self.uncollected or not self.losses:
             return {}
         rate = self.config.learning_rate_at(self.step_number - 1)
         dice = "-" if math.isnan(self.smoothed_dice) else f"{self.smoothed_dice:.3f}"
-        return {"loss": f"{loss:.3f}", "dice": dice, "lr": f"{rate:.2g}"}
+        return {"loss": f"{self.losses[-1]:.3f}", "dice": dice, "lr": f"{rate:.2g}"}
 
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def save(self, which: str) -> None:
         """Write checkpoint_<which>.pt. `best` and `final` are for prediction and hold the weights alone."""
+        self.collect_losses()
         content: dict[str, Any] = {"network": self.network.state_dict(), "step": self.step_number}
         if which == "latest":
             content |= {

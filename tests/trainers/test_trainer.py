@@ -73,7 +73,7 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
 def test_a_loss_that_is_not_finite_stops_with_one_sentence(tmp_path, cases, monkeypatch):
     broken = trainer(tmp_path / "f", cases)
     monkeypatch.setattr(broken.loss, "forward", lambda outputs, target: outputs[0].sum() * float("nan"))
-    with pytest.raises(UserError, match="the loss became nan at step 0"):
+    with pytest.raises(UserError, match="the loss became nan before step 5"):
         broken.run()
 
 
