@@ -49,7 +49,7 @@ def properties(shape, cropped_shape, spacing, whole=None, crop=None):
 def test_taps_are_scipys_zoom(n_in, n_out, order):
     x = np.random.default_rng(0).random(n_in)
     expected = ndimage.zoom(x, n_out / n_in, order=order, mode="nearest", grid_mode=True)
-    taps = Taps.between(n_in, n_out, nearest=order == 0, device=torch.device("cpu"))
+    taps = Taps.between(n_in, n_out, nearest=order == 0)
     ours = taps.apply(torch.from_numpy(x).float()[:, None, None], -3).flatten()
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
@@ -58,11 +58,10 @@ def test_taps_are_scipys_zoom(n_in, n_out, order):
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(1, 30))
 def test_slabs_give_what_the_whole_gives(depths, n_out):
     x = torch.rand(2, sum(depths), 3, 4)
-    device = torch.device("cpu")
     taps = (
-        Taps.between(sum(depths), n_out, False, device),
-        Taps.between(3, 5, False, device),
-        Taps.between(4, 2, False, device),
+        Taps.between(sum(depths), n_out, False),
+        Taps.between(3, 5, False),
+        Taps.between(4, 2, False),
     )
     ours = torch.cat(list(resample_slabs(x.split(depths, dim=1), taps)), dim=1)
     torch.testing.assert_close(ours, taps[0].apply(taps[1].apply(taps[2].apply(x, -1), -2), -3))

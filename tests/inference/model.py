@@ -1,0 +1,86 @@
+"""A model folder with random weights, as a training would leave it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.tiny import LABELS, STATISTICS, ball, configuration
+from unetrpp.dataset import DatasetDescription, nnunet_json
+from unetrpp.files import write_json
+from unetrpp.fingerprint import CaseFingerprint, ClassStatistics, Fingerprint
+from unetrpp.geometry import Geometry
+from unetrpp.images import Volume, write_image
+from unetrpp.networks.build import build_network
+from unetrpp.plans import Plans
+
+GEOMETRY = Geometry(
+    shape_zyx=(12, 24, 24),
+    spacing_zyx_mm=(1.5, 0.9, 0.9),
+    origin_xyz_mm=(-4.0, 7.0, 1.0),
+    direction=(0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+)
+
+
+def make_model(folder: Path, folds: int = 2) -> Path:
+    """A model folder ``unetrpp__3d_fullres`` with ``folds`` folds."""
+    model = folder / "unetrpp__3d_fullres"
+    plans = Plans(
+        dataset="balls",
+        name="unetrpp",
+        planner="by hand",
+        channel_names=("MRI",),
+        labels=LABELS,
+        file_ending=".nii.gz",
+        configurations={"3d_fullres": configuration()},
+        decisions=(),
+    )
+    write_json(model / "plans.json", plans)
+    description = DatasetDescription(name="balls", channel_names=("MRI",), labels=LABELS, file_ending=".nii.gz")
+    write_json(model / "dataset.json", nnunet_json(description, 4))
+    write_json(model / "fingerprint.json", fingerprint())
+    for fold in range(folds):
+        torch.manual_seed(fold)
+        network = build_network(configuration().architecture)
+        (model / f"fold_{fold}").mkdir()
+        torch.save({"format": 1, "network": network.state_dict()}, model / f"fold_{fold}" / "checkpoint_final.pt")
+    return model
+
+
+def fingerprint() -> Fingerprint:
+    statistics = ClassStatistics(
+        voxels=250,
+        volume_mm3=250.0,
+        components=1,
+        component_radii_mm=(4.0,),
+        surface_to_volume_per_mm=0.7,
+        smallest_extent_voxels=(8, 8, 8),
+        center_lps_mm=(0.0, 0.0, 0.0),
+    )
+    case = CaseFingerprint(
+        case="ball_0",
+        shape=(12, 24, 24),
+        spacing_mm=(1.0, 1.0, 1.0),
+        cropped_shape=(12, 24, 24),
+        coarse_axis_in_file=0,
+        inputs_digest="none",
+        classes={"ball": statistics},
+    )
+    return Fingerprint(
+        dataset="balls",
+        cases=(case,),
+        intensities=(STATISTICS,),
+        median_relative_size_after_crop=1.0,
+        median_spacing_mm=(1.0, 1.0, 1.0),
+        median_shape=(12, 24, 24),
+    )
+
+
+def write_images(folder: Path, count: int) -> list[Volume]:
+    """``case_0_0000.nii.gz``, ... on a turned, anisotropic grid."""
+    volumes = []
+    for i in range(count):
+        volume = Volume(ball(np.random.default_rng(100 + i))[0], GEOMETRY)
+        write_image(folder / f"case_{i}_0000.nii.gz", volume)
+        volumes.append(volume)
+    return volumes

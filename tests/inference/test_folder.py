@@ -1,0 +1,134 @@
+"""A folder of cases: resumed, shared, one bad case named at the end, and nothing mixed."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tests.inference.model import make_model, write_images
+from unetrpp.errors import UserError
+from unetrpp.inference.folder import Request, predict_folder
+from unetrpp.inference.inputs import find_cases
+from unetrpp.inference.predict import main
+from unetrpp.inference.predictor import Predictor
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make_model(tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path):
+    write_images(tmp_path / "images", 3)
+    return tmp_path / "images"
+
+
+def predict(*arguments):
+    return main([str(a) for a in arguments])
+
+
+def test_results_lie_on_their_inputs_grids(model, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert predict("-i", images, "-o", out, "-m", model, "--no-mirroring", "--device", "cpu") == 0
+    assert "3 of 3 cases" in capsys.readouterr().out
+    for i in range(3):
+        result, image = (
+            sitk.ReadImage(str(out / f"case_{i}.nii.gz")),
+            sitk.ReadImage(str(images / f"case_{i}_0000.nii.gz")),
+        )
+        for name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(result, name)() == getattr(image, name)()
+    record = json.loads((out / "predictions.json").read_text())
+    assert record["settings"]["folds"] == ["0", "1"]
+    assert len(record["settings"]["model_hash"]) == 16
+    case = record["cases"]["case_1"]
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "case_1.nii.gz")))
+    assert case["volumes_ml"]["ball"] == pytest.approx((array == 1).sum() * 1.5 * 0.9 * 0.9 / 1000, rel=1e-3)
+    assert case["geometry"]["spacing_zyx_mm"] == pytest.approx([1.5, 0.9, 0.9])
+
+
+def test_a_second_run_does_only_what_is_left(model, images, tmp_path):
+    out = tmp_path / "out"
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
+    cases = find_cases([images], predictor.model.description)
+    predict_folder(predictor, dict(list(cases.items())[:2]), Request(out))
+    stamps = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
+    assert len(stamps) == 2
+    (out / "case_0.nii.gz").unlink()
+    (out / ".123.case_2.nii.gz").write_bytes(b"half")  # what a killed run leaves
+    assert predict_folder(predictor, cases, Request(out)) == {}
+    assert (out / "case_1.nii.gz").stat().st_mtime_ns == stamps["case_1.nii.gz"]
+    assert (out / "case_0.nii.gz").exists()
+    assert (out / "case_2.nii.gz").exists()
+    assert set(json.loads((out / "predictions.json").read_text())["cases"]) == set(cases)
+
+
+def test_one_bad_case_is_reported_and_the_others_are_done(model, images, tmp_path, capsys):
+    (images / "case_1_0000.nii.gz").write_bytes(b"")
+    nan = sitk.GetImageFromArray(np.full((12, 24, 24), np.nan, np.float32))
+    sitk.WriteImage(nan, str(images / "case_3_0000.nii.gz"))
+    out = tmp_path / "out"
+    assert predict("-i", images, "-o", out, "-m", model, "--folds", "0", "--no-mirroring") == 1
+    captured = capsys.readouterr()
+    assert "2 of 4 cases" in captured.out
+    assert "case_1" in captured.err
+    assert "empty (0 bytes)" in captured.err
+    assert "no finite number" in captured.err
+    assert sorted(p.name for p in out.glob("*.nii.gz")) == ["case_0.nii.gz", "case_2.nii.gz"]
+    assert set(json.loads((out / "predictions.json").read_text())["failed"]) == {"case_1", "case_3"}
+
+
+def test_parts_share_a_folder(model, images, tmp_path):
+    out = tmp_path / "out"
+    for part in ("1/2", "2/2"):
+        assert predict("-i", images, "-o", out, "-m", model, "--folds", "0", "--no-mirroring", "--part", part) == 0
+    records = [json.loads(path.read_text())["cases"] for path in sorted(out.glob("predictions*.json"))]
+    assert [sorted(record) for record in records] == [["case_0", "case_2"], ["case_1"]]
+    assert predict("-i", images, "-o", out, "-m", model, "--part", "3/2") == 2
+
+
+def test_other_settings_and_other_peoples_files_are_not_mixed(model, images, tmp_path):
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
+    cases = find_cases([images], predictor.model.description)
+    predict_folder(predictor, cases, Request(tmp_path / "out"))
+    other = Predictor(model, folds=[1], device="cpu", mirroring=False)
+    with pytest.raises(UserError, match=r"made with model_hash .* or --overwrite"):
+        predict_folder(other, cases, Request(tmp_path / "out"))
+    assert predict_folder(other, cases, Request(tmp_path / "out", overwrite=True)) == {}
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "case_1.nii.gz").write_bytes(b"a reference, perhaps")
+    with pytest.raises(UserError, match=r"no predictions.json accounts for"):
+        predict_folder(predictor, cases, Request(tmp_path / "labels"))
+
+
+def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path, capsys):
+    assert (
+        predict(
+            "-i", images / "case_0_0000.nii.gz", "-o", tmp_path / "one", "-m", model, "--no-mirroring", "--uncertainty"
+        )
+        == 0
+    )
+    names = {p.name for p in (tmp_path / "one").iterdir()}
+    assert names == {"predictions.json", "case_0.nii.gz", "case_0_entropy.nii.gz", "case_0_disagreement.nii.gz"}
+    capsys.readouterr()
+    assert predict("-i", tmp_path / "nowhere", "-o", tmp_path / "o", "-m", model) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert predict("-i", tmp_path / "one", "-o", tmp_path / "o", "-m", model) == 2
+    assert "no image named CASE_0000.nii.gz" in capsys.readouterr().err
+    assert (
+        predict("-i", images / "case_0_0000.nii.gz", images / "case_1_0000.nii.gz", "-o", tmp_path / "o", "-m", model)
+        == 2
+    )
+    assert "2 files for a model with 1 channels (MRI)" in capsys.readouterr().err
+
+
+def test_an_unusual_input_is_warned_about(model, images, tmp_path, caplog):
+    image = sitk.ReadImage(str(images / "case_0_0000.nii.gz"))
+    image.SetSpacing((0.1, 0.9, 1.5))
+    (tmp_path / "odd").mkdir()
+    sitk.WriteImage(image, str(tmp_path / "odd" / "odd_0000.nii.gz"))
+    assert predict("-i", tmp_path / "odd", "-o", tmp_path / "out", "-m", model, "--folds", "0", "--no-mirroring") == 0
+    warnings = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]["odd"]["warnings"]
+    assert any("spacing along y is 0.1 mm, training cases had 1 to 1 mm" in warning for warning in warnings)

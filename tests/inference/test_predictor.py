@@ -1,0 +1,135 @@
+"""The predictor: the order of averaging against scipy, orientation against ITK, and what it refuses."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from scipy import ndimage
+
+from tests.inference.model import GEOMETRY, make_model, write_images
+from tests.tiny import configuration
+from unetrpp.errors import UserError
+from unetrpp.images import Volume, read_label, to_sitk
+from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.sliding_window import sliding_window
+from unetrpp.preprocessing.case import preprocess
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images"), 1)[0]
+
+
+def test_one_call_follows_the_order_of_averaging(model, image):
+    """Slow reference: whole logits a fold, softmax, mean, scipy's zoom, arg-max, and the canonical turn undone by hand."""
+    predictor = Predictor(model, device="cpu")
+    result = predictor(image, probabilities=True)
+    plan = configuration()
+    case = preprocess(image, None, plan.preprocessing, "image")
+    mean = np.zeros(())
+    for network in predictor.networks:
+        logits = sliding_window(network, torch.from_numpy(case.image), plan.patch, plan.mirror_axes).double().numpy()
+        mean = mean + np.exp(logits) / np.exp(logits).sum(axis=0) / 2
+    factors = [1, *(n / m for n, m in zip(case.properties.cropped_shape, case.properties.shape, strict=True))]
+    mean = ndimage.zoom(mean, factors, order=1, mode="nearest", grid_mode=True)
+    # Image x points to world y, image y to world -x: canonical = [z, world y, world x].
+    back = np.flip(mean, 3).transpose(0, 1, 3, 2)
+    assert back.shape[1:] == GEOMETRY.shape_zyx
+    np.testing.assert_allclose(result.probabilities, back, atol=2e-3)
+    decided = np.abs(back[0] - back[1]) > 1e-3
+    np.testing.assert_array_equal(result.array[decided], back.argmax(axis=0)[decided])
+    assert decided.mean() > 0.9
+    assert result.geometry == image.geometry
+    assert 0 < result.array.sum() < result.array.size
+
+
+def test_the_orientation_of_the_file_does_not_matter(model, image):
+    predictor = Predictor(model, device="cpu", mirroring=False)
+    whole = to_sitk(image.array[0], image.geometry)
+    expected = predictor(whole).to_sitk()
+    for orientation in ("RAS", "PIL", "SLA"):
+        turned = predictor(sitk.DICOMOrient(whole, orientation)).to_sitk()
+        back = sitk.DICOMOrient(
+            turned, sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(whole.GetDirection())
+        )
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(expected))
+        assert back.GetOrigin() == pytest.approx(expected.GetOrigin())
+
+
+def test_the_result_does_not_depend_on_the_tile_batch(model, image):
+    maps = [Predictor(model, device="cpu", tile_batch=n)(image, probabilities=True).probabilities for n in (1, 5)]
+    assert maps[0] is not None
+    assert maps[1] is not None
+    np.testing.assert_allclose(maps[0].astype(float), maps[1].astype(float), atol=1e-3)  # float16 maps
+
+
+def test_uncertainty_of_folds_that_agree_and_of_folds_that_do_not(model, image):
+    alone = Predictor(model, folds=[0], device="cpu")(image, uncertainty=True)
+    assert alone.disagreement is not None
+    assert alone.disagreement.max() == 0
+    both = Predictor(model, device="cpu")(image, uncertainty=True, probabilities=True)
+    assert both.entropy is not None
+    assert both.disagreement is not None
+    assert both.probabilities is not None
+    assert 0 <= both.entropy.min() <= both.entropy.max() <= 1
+    assert set(np.unique(both.disagreement)) - {0, 1} or 0.5 in both.disagreement
+    sure = np.abs(both.probabilities[0].astype(float) - both.probabilities[1]) > 0.8
+    assert not sure.any() or both.entropy[sure].mean() < both.entropy[~sure].mean()
+
+
+def test_maps_are_written_beside_the_labels(model, image, tmp_path):
+    result = Predictor(model, device="cpu", mirroring=False)(image, probabilities=True, uncertainty=True)
+    result.save(tmp_path / "case.nii.gz")
+    names = {p.name for p in tmp_path.iterdir()}
+    maps = ("probability_0", "probability_1", "entropy", "disagreement")
+    assert names == {"case.nii.gz", *(f"case_{name}.nii.gz" for name in maps)}
+    np.testing.assert_array_equal(read_label(tmp_path / "case.nii.gz").array[0], result.array)
+
+
+def test_what_is_refused(model, image, tmp_path):
+    with pytest.raises(UserError, match="is no model folder"):
+        Predictor(tmp_path)
+    with pytest.raises(UserError, match=r"no checkpoint_final.pt of fold 7 \(trained: 0, 1\)"):
+        Predictor(model, folds=[0, 7])
+    with pytest.raises(UserError, match=r"no checkpoint_best.pt of any fold"):
+        Predictor(model, checkpoint="best")
+    with pytest.raises(UserError, match="cannot be used here"):
+        Predictor(model, device="cuda:99")
+    predictor = Predictor(model, device="cpu")
+    with pytest.raises(UserError, match=r"c7: .* no finite number"):
+        predictor(Volume(np.full_like(image.array, np.nan), GEOMETRY), "c7")
+    with pytest.raises(UserError, match="2 channels"):
+        predictor(Volume(np.concatenate([image.array] * 2), GEOMETRY))
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
+    model = make_model(tmp_path, folds=1)
+    checkpoint = model / "fold_0" / "checkpoint_final.pt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"checkpoint_final.pt cannot be read"):
+        Predictor(model)
+    content = torch.load(_restored(checkpoint, whole), weights_only=True)
+    content["network"].popitem()
+    torch.save(content, checkpoint)
+    with pytest.raises(UserError, match="does not fit"):
+        Predictor(model)
+    torch.save({**content, "format": 99}, checkpoint)
+    with pytest.raises(UserError, match="format 99"):
+        Predictor(model)
+
+
+def _restored(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def test_a_renamed_folder_still_says_what_it_is(tmp_path):
+    model = make_model(tmp_path, folds=1)
+    renamed = model.rename(tmp_path / "my model")
+    assert Predictor(renamed, device="cpu").model.configuration_name == "3d_fullres"

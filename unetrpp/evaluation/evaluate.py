@@ -1,0 +1,105 @@
+"""`unetrpp_evaluate`: score a folder of predictions, or gather the cross-validation of a model."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetrpp.command_line import Parser, run
+
+EXAMPLES = """
+unetrpp_evaluate predictions/ raw/Hippocampus/labelsTs
+unetrpp_evaluate predictions/ references/ --dataset-json raw/Hippocampus/dataset.json --distances
+unetrpp_evaluate fold_predictions/ raw/Hippocampus/labelsTr --predicted-only
+unetrpp_evaluate --model results/Hippocampus/unetrpp__3d_fullres
+"""
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        "unetrpp_evaluate",
+        "Score a folder of predictions against a folder of references: summary.json, summary.csv and a table. "
+        "With --model, the cross-validation of a model folder over its folds.",
+        EXAMPLES,
+        workspace=False,
+    )
+    add = parser.add_argument
+    add(
+        "predictions",
+        type=Path,
+        nargs="?",
+        metavar="PREDICTIONS",
+        help="folder of CASE.ending; the summary is written into it",
+    )
+    add("references", type=Path, nargs="?", metavar="REFERENCES", help="folder of CASE.ending")
+    add(
+        "--dataset-json",
+        type=Path,
+        metavar="FILE",
+        help="names of the labels (default: dataset.json beside REFERENCES)",
+    )
+    add("--distances", action="store_true", help="also HD95, normalised surface distance, volumes and lesions (slower)")
+    add("--tolerance", type=float, default=1.0, metavar="MM", help="of the normalised surface distance (default 1 mm)")
+    add("--predicted-only", action="store_true", help="leave out references without a prediction")
+    add(
+        "--model",
+        type=Path,
+        metavar="MODEL_FOLDER",
+        help="gather the validation of all folds into crossval_summary.json",
+    )
+    add("--processes", type=int, metavar="N", help="default: the usable cores")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(build_parser(), work, argv)
+
+
+def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.errors import UserError
+
+    folders = (arguments.predictions, arguments.references)
+    if arguments.model is not None and folders == (None, None):
+        return cross_validation(arguments.model)
+    if arguments.model is not None or None in folders:
+        raise UserError("give PREDICTIONS and REFERENCES, or --model MODEL_FOLDER alone")
+    return folder(arguments)
+
+
+def cross_validation(path: Path) -> int:
+    from unetrpp.evaluation.cross_validation import cross_validate, fold_table, write_cross_validation
+    from unetrpp.model_folder import ModelFolder
+
+    model = ModelFolder.open(path)
+    result = cross_validate(model.path, model.plans.labels)
+    write_cross_validation(model.path, result)
+    print(fold_table(result))
+    return 0
+
+
+def folder(arguments: argparse.Namespace) -> int:
+    from unetrpp.dataset import read_description
+    from unetrpp.evaluation.folders import evaluate_folder
+    from unetrpp.evaluation.summary import as_table, write_summary
+
+    json = arguments.dataset_json or arguments.references.resolve().parent / "dataset.json"
+    description = read_description(json, json.parent.name)
+    summary, errors = evaluate_folder(
+        arguments.predictions,
+        arguments.references,
+        description.labels,
+        description.file_ending,
+        predicted_only=arguments.predicted_only,
+        distances=arguments.distances,
+        tolerance_mm=arguments.tolerance,
+        processes=arguments.processes,
+    )
+    write_summary(arguments.predictions, summary)
+    print(as_table(summary))
+    for error in errors:
+        print(f"{error.case}  {error.message}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""A stream of cases through one predictor: reading, the network and writing overlap, in bounded memory."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from unetrpp import __version__
+from unetrpp.errors import UserError
+from unetrpp.files import write_json
+from unetrpp.images import read_image
+from unetrpp.inference.export import Exported
+from unetrpp.inference.guards import check_input, check_volumes, class_volumes_ml
+from unetrpp.inference.inputs import Cases
+from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.record import CaseRecord, Predictions, Settings, file_name, finished_cases
+from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
+
+LOG = logging.getLogger(__name__)
+AHEAD = 2  # cases read before their turn, and written after it
+RECORD_SECONDS = 5.0  # between two writes of predictions.json
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Where the results go and what they hold."""
+
+    out: Path
+    part: str | None = None
+    overwrite: bool = False
+    probabilities: bool = False
+    uncertainty: bool = False
+
+
+@dataclass
+class Progress:
+    """The record of the run, written while it grows."""
+
+    path: Path
+    settings: Settings
+    device: str
+    cases: dict[str, CaseRecord]
+    failed: dict[str, str] = field(default_factory=dict)
+    written: float = -RECORD_SECONDS
+
+    def save(self, at_once: bool = False) -> None:
+        if at_once or time.monotonic() - self.written > RECORD_SECONDS:
+            # Copies: the writer's thread may add a case meanwhile.
+            record = Predictions(
+                version=__version__,
+                device=self.device,
+                settings=self.settings,
+                cases=dict(self.cases),
+                failed=dict(self.failed),
+            )
+            write_json(self.path, record)
+            self.written = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    prepared: PreprocessedCase
+    warnings: list[str]
+
+
+def predict_folder(predictor: Predictor, cases: Cases, request: Request) -> dict[str, str]:
+    """Predict every case that is not finished; returns the failed ones with their messages.
+
+    Raises:
+        UserError: the output folder holds something that these predictions must not mix with.
+    """
+    settings = settings_of(predictor)
+    progress = Progress(
+        request.out / file_name(request.part),
+        settings,
+        str(predictor.device),
+        {} if request.overwrite else _finished(predictor, cases, request, settings),
+    )
+    left = {case: files for case, files in cases.items() if case not in progress.cases}
+    if len(left) < len(cases):
+        LOG.info("%d of %d cases are finished already", len(cases) - len(left), len(cases))
+    progress.save(at_once=True)
+    try:
+        _stream(predictor, left, request, progress)
+    finally:
+        progress.save(at_once=True)
+    return progress.failed
+
+
+def settings_of(predictor: Predictor) -> Settings:
+    model = predictor.model
+    return Settings(
+        model=model.path.resolve().name,
+        model_hash=model.digest(predictor.folds, predictor.checkpoint),
+        dataset=model.plans.dataset,
+        plans=model.plans.name,
+        configuration=model.configuration_name,
+        folds=tuple(predictor.folds),
+        checkpoint=predictor.checkpoint,
+        mirroring=predictor.mirroring,
+        step=predictor.step,
+    )
+
+
+def _finished(predictor: Predictor, cases: Cases, request: Request, settings: Settings) -> dict[str, CaseRecord]:
+    """What may be skipped; a file that no record accounts for is somebody else's and is not overwritten."""
+    if not any(request.out.glob("predictions*.json")):
+        ending = predictor.model.plans.file_ending
+        foreign = next((c for c in cases if (request.out / f"{c}{ending}").exists()), None)
+        if foreign is not None:
+            raise UserError(
+                f"{request.out} holds {foreign}{ending}, which no predictions.json accounts for; "
+                "choose another folder or --overwrite"
+            )
+    finished = finished_cases(request.out, settings)
+    return {case: record for case, record in finished.items() if case in cases}
+
+
+def _stream(predictor: Predictor, cases: Cases, request: Request, progress: Progress) -> None:
+    """Main thread: the network. One thread reads and preprocesses ahead, one lays out and writes behind."""
+    writing: deque[tuple[str, Future[CaseRecord]]] = deque()
+    bar = tqdm(total=len(cases), desc="predicting", unit="case", disable=None)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, bar:
+        for case, loading in ahead(reader, lambda item: _load(predictor, *item), cases.items(), AHEAD):
+            try:
+                loaded = loading.result()
+                start = time.monotonic()
+                exported = predictor.export(
+                    loaded.prepared, probabilities=request.probabilities, uncertainty=request.uncertainty
+                )
+                seconds = time.monotonic() - start
+                properties, warnings = loaded.prepared.properties, loaded.warnings
+                job = writer.submit(_write, predictor, exported, properties, warnings, request.out, seconds)
+                writing.append((case[0], job))
+            except Exception as error:
+                _fail(progress, case[0], error)
+            while len(writing) > AHEAD:
+                _collect(progress, *writing.popleft())
+            bar.update()
+        for case_name, future in writing:
+            _collect(progress, case_name, future)
+
+
+def ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], Loaded], items: Iterable[T], count: int
+) -> Iterator[tuple[T, Future[Loaded]]]:
+    """Each item with its future, ``count`` of them computed before their turn."""
+    waiting: deque[tuple[T, Future[Loaded]]] = deque()
+    for item in items:
+        waiting.append((item, pool.submit(function, item)))
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _load(predictor: Predictor, case: str, files: tuple[Path, ...]) -> Loaded:
+    volume = read_image(files)
+    model = predictor.model
+    prepared = predictor.prepare(volume, case)
+    return Loaded(prepared, check_input(volume, model.plans.channel_names, model.fingerprint))
+
+
+def _write(
+    predictor: Predictor,
+    exported: Exported,
+    properties: CaseProperties,
+    warnings: list[str],
+    out: Path,
+    seconds: float,
+) -> CaseRecord:
+    model = predictor.model
+    segmentation = predictor.lay_out(exported, properties)
+    output = f"{properties.case}{model.plans.file_ending}"
+    segmentation.save(out / output)
+    volumes = class_volumes_ml(segmentation.array, segmentation.geometry, model.plans.labels)
+    return CaseRecord(
+        output=output,
+        geometry=segmentation.geometry,
+        volumes_ml=volumes,
+        warnings=(*warnings, *check_volumes(volumes, model.fingerprint)),
+        seconds=round(seconds, 3),
+    )
+
+
+def _collect(progress: Progress, case: str, future: Future[CaseRecord]) -> None:
+    try:
+        record = future.result()
+    except Exception as error:
+        _fail(progress, case, error)
+        return
+    progress.cases[case] = record
+    for warning in record.warnings:
+        LOG.warning("%s: warning: %s", case, warning)
+    progress.save()
+
+
+def _fail(progress: Progress, case: str, error: Exception) -> None:
+    LOG.debug("%s failed", case, exc_info=error)
+    message = Exception.__str__(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    progress.failed[case] = message

@@ -1,0 +1,57 @@
+"""Does an input look like what the model was trained on, and does the answer? Warnings, one sentence each."""
+
+import numpy as np
+
+from unetrpp.fingerprint import Fingerprint
+from unetrpp.geometry import Geometry, canonical_orientation, reorder
+from unetrpp.images import Volume
+from unetrpp.labels import LabelScheme
+from unetrpp.modality import check_modality
+
+SPACING_FACTOR = 2.0  # outside the training range by more than this
+EXTENT_FACTOR = 1.5
+VOLUME_FACTOR = 2.0
+
+
+def check_input(volume: Volume, channel_names: tuple[str, ...], fingerprint: Fingerprint) -> list[str]:
+    """Modality of every channel; spacing and extent along the canonical axes against the training cases'."""
+    named = zip(volume.array, channel_names, strict=False)
+    warnings = [message for channel, name in named for message, _ in check_modality(channel, name)]
+    axes = canonical_orientation(volume.geometry).axes
+    spacing = np.array(reorder(volume.geometry.spacing_zyx_mm, axes))
+    extent = spacing * reorder(volume.geometry.shape_zyx, axes)
+    trained_spacing = np.array([case.spacing_mm for case in fingerprint.cases])
+    trained_extent = trained_spacing * [case.shape for case in fingerprint.cases]
+    warnings += _outside("spacing", spacing, trained_spacing, SPACING_FACTOR)
+    return warnings + _outside("extent", extent, trained_extent, EXTENT_FACTOR)
+
+
+def _outside(what: str, values: np.ndarray, trained: np.ndarray, factor: float) -> list[str]:
+    low, high = trained.min(axis=0), trained.max(axis=0)
+    return [
+        f"{what} along {axis} is {value:.3g} mm, training cases had {a:.3g} to {b:.3g} mm"
+        for axis, value, a, b in zip("zyx", values, low, high, strict=True)
+        if value < a / factor or value > b * factor
+    ]
+
+
+def class_volumes_ml(array: np.ndarray, geometry: Geometry, labels: LabelScheme) -> dict[str, float]:
+    """Volume of every foreground label in a segmentation of the user's values."""
+    voxel_ml = float(np.prod(geometry.spacing_zyx_mm)) / 1000
+    counts = np.bincount(array.ravel(), minlength=max(labels.values) + 1)
+    return {labels.names[i]: round(int(counts[labels.values[i]]) * voxel_ml, 6) for i in labels.foreground}
+
+
+def check_volumes(volumes_ml: dict[str, float], fingerprint: Fingerprint) -> list[str]:
+    """Classes far larger or smaller than in any training case, or absent though every training case had them."""
+    warnings = []
+    for name, volume in volumes_ml.items():
+        seen = [case.classes[name].volume_mm3 / 1000 for case in fingerprint.cases if name in case.classes]
+        if not seen:
+            continue
+        low, high = min(seen), max(seen)
+        if volume == 0 < low:
+            warnings.append(f"{name} was not found, every training case had it ({low:.3g} to {high:.3g} ml)")
+        elif volume > high * VOLUME_FACTOR or volume < low / VOLUME_FACTOR:
+            warnings.append(f"{name} has {volume:.3g} ml, training cases had {low:.3g} to {high:.3g} ml")
+    return warnings

@@ -1,0 +1,59 @@
+"""What to predict: the cases of a folder, or one case given by its files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetrpp.dataset import DatasetDescription, channel_paths, image_ids
+from unetrpp.errors import UserError
+from unetrpp.images import strip_ending
+
+Cases = dict[str, tuple[Path, ...]]
+
+
+def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases:
+    """Case -> its files, one a channel, from one folder of CASE_0000.ending or from the files of one case.
+
+    Raises:
+        UserError: nothing there, a name of another form, or not one file a channel.
+    """
+    missing = next((path for path in inputs if not path.exists()), None)
+    if missing is not None:
+        raise UserError(f"{missing} does not exist; check the path")
+    if len(inputs) == 1 and inputs[0].is_dir():
+        return _cases_of_folder(inputs[0], description)
+    channels = len(description.channel_names)
+    if len(inputs) not in (1, channels):
+        names = ", ".join(description.channel_names)
+        raise UserError(
+            f"{len(inputs)} files for a model with {channels} channels ({names}); give one file a channel, in this order"
+        )
+    return {case_id(inputs[0]): tuple(inputs)}
+
+
+def _cases_of_folder(folder: Path, description: DatasetDescription) -> Cases:
+    cases = image_ids(folder, description)
+    if not cases:
+        ending = description.file_ending
+        raise UserError(f"{folder} has no image named CASE_0000{ending}; rename the files or give them one by one")
+    return {case: channel_paths(folder, case, description) for case in cases}
+
+
+def case_id(path: Path) -> str:
+    """A case's name from the file of its first channel.
+
+    >>> case_id(Path("liver_7_0000.nii.gz")), case_id(Path("scan.nrrd"))
+    ('liver_7', 'scan')
+    """
+    return strip_ending(path.name).removesuffix("_0000")
+
+
+def share(cases: Cases, part: str) -> Cases:
+    """Every n-th case from the k-th on, for ``part`` = "k/n" with k from 1: machines or GPUs share a folder.
+
+    Raises:
+        UserError: not of this form.
+    """
+    k, _, n = part.partition("/")
+    if not (k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
+        raise UserError(f"--part {part!r} must read k/n with k from 1 to n, such as 1/4")
+    return dict(list(cases.items())[int(k) - 1 :: int(n)])

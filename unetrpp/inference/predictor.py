@@ -1,0 +1,147 @@
+"""A trained model kept loaded: one call takes an image and returns its segmentation on the image's own grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from unetrpp.devices import find_device
+from unetrpp.errors import UserError
+from unetrpp.geometry import Geometry
+from unetrpp.images import Volume, from_sitk, read_image, strip_ending, to_sitk, write_image, write_segmentation
+from unetrpp.inference.export import Exported, export, on_input_grid, segmentation_on_input_grid
+from unetrpp.inference.sliding_window import sliding_window_slabs
+from unetrpp.inference.weights import load_networks
+from unetrpp.model_folder import ModelFolder
+from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase, preprocess
+
+Image: TypeAlias = Path | str | Sequence[Path] | Volume | sitk.Image
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The user's label values (Z, Y, X) on the grid of the input, and the maps that were asked for.
+
+    ``probabilities`` (K, Z, Y, X) float16 are of the classes in the order of the labels (of the regions where there
+    are some). ``entropy`` and ``disagreement`` (Z, Y, X) run from 0 to 1: of the mean probabilities, and the share of
+    the folds that decide otherwise than their mean.
+    """
+
+    array: np.ndarray
+    geometry: Geometry
+    probabilities: np.ndarray | None = None
+    entropy: np.ndarray | None = None
+    disagreement: np.ndarray | None = None
+
+    def to_sitk(self) -> sitk.Image:
+        return to_sitk(self.array, self.geometry)
+
+    def save(self, path: Path) -> None:
+        """Write the labels, and beside them the maps as CASE_entropy, CASE_disagreement, CASE_probability_k."""
+        stem = strip_ending(path.name)
+        ending = path.name.removeprefix(stem)
+        for name, array in self._maps().items():
+            write_image(path.with_name(f"{stem}_{name}{ending}"), Volume(array[None].astype(np.float32), self.geometry))
+        write_segmentation(path, self.array, self.geometry)
+
+    def _maps(self) -> dict[str, np.ndarray]:
+        maps = {f"probability_{k}": p for k, p in enumerate(() if self.probabilities is None else self.probabilities)}
+        named = {"entropy": self.entropy, "disagreement": self.disagreement}
+        return maps | {name: array for name, array in named.items() if array is not None}
+
+
+class Predictor:
+    """Averages the folds of one model folder.
+
+    Args:
+        model_folder: ``results/<dataset>/<plans>__<configuration>`` or a copy.
+        folds: "all" trained ones, or a list of them.
+        device: auto, cpu, cuda, cuda:1, mps.
+        mirroring: average over mirrored passes along the planned axes.
+        checkpoint: final, best or latest.
+        step: of the sliding window, in patches.
+        tile_batch: tiles in one forward pass; found by trial when None.
+
+    Raises:
+        UserError: no model folder, an untrained fold, a damaged checkpoint, or no such device.
+    """
+
+    def __init__(
+        self,
+        model_folder: Path | str,
+        folds: str | Sequence[str | int] = "all",
+        device: str = "auto",
+        mirroring: bool = True,
+        checkpoint: str = "final",
+        step: float = 0.5,
+        tile_batch: int | None = None,
+    ):
+        self.model = ModelFolder.open(Path(model_folder))
+        self.device = find_device(device)
+        self.folds = self.model.choose_folds(folds, checkpoint)
+        self.checkpoint = checkpoint
+        self.networks = load_networks(self.model, self.folds, checkpoint, self.device)
+        self.mirroring, self.step, self.tile_batch = mirroring, step, tile_batch
+        bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.autocast = torch.bfloat16 if bf16 else None
+
+    def __call__(
+        self, image: Image, case: str = "image", *, probabilities: bool = False, uncertainty: bool = False
+    ) -> Segmentation:
+        """Segment a path (or one path a channel), an ITK image, or a Volume: array (C, Z, Y, X) with its geometry."""
+        prepared = self.prepare(as_volume(image), case)
+        exported = self.export(prepared, probabilities=probabilities, uncertainty=uncertainty)
+        return self.lay_out(exported, prepared.properties)
+
+    def prepare(self, volume: Volume, case: str) -> PreprocessedCase:
+        """
+        Raises:
+            UserError: wrong number of channels, or values that are not finite.
+        """
+        if not np.isfinite(volume.array).all():
+            raise UserError("the image holds voxels that are no finite number; repair or exclude it", case=case)
+        return preprocess(volume, None, self.model.configuration.preprocessing, case)
+
+    def export(self, prepared: PreprocessedCase, *, probabilities: bool = False, uncertainty: bool = False) -> Exported:
+        """Network and export, slab by slab."""
+        configuration = self.model.configuration
+        slabs = sliding_window_slabs(
+            self.networks,
+            torch.from_numpy(prepared.image),
+            configuration.patch,
+            configuration.mirror_axes if self.mirroring else (),
+            self.step,
+            self.tile_batch,
+            self.autocast,
+        )
+        plan = configuration.preprocessing
+        return export(slabs, prepared.properties, plan, probabilities=probabilities, uncertainty=uncertainty)
+
+    def lay_out(self, exported: Exported, properties: CaseProperties) -> Segmentation:
+        """Back onto the input's grid. What was cropped away is background without doubt."""
+        plan = self.model.configuration.preprocessing
+        probabilities, entropy, disagreement = None, None, None
+        if exported.probabilities is not None:
+            certain = [0.0 if plan.labels.regions or k else 1.0 for k in range(len(exported.probabilities))]
+            pairs = zip(exported.probabilities, certain, strict=True)
+            probabilities = np.stack([on_input_grid(p, properties, plan, outside) for p, outside in pairs])
+        if exported.uncertainty is not None:
+            entropy, disagreement = (on_input_grid(doubt, properties, plan) for doubt in exported.uncertainty)
+        array = segmentation_on_input_grid(exported.decisions, properties, plan)
+        return Segmentation(array, properties.geometry, probabilities, entropy, disagreement)
+
+
+def as_volume(image: Image) -> Volume:
+    """
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    if isinstance(image, Volume):
+        return image
+    if isinstance(image, sitk.Image):
+        return from_sitk(image)
+    return read_image(Path(image) if isinstance(image, str) else image)

@@ -1,0 +1,70 @@
+"""predictions.json: what predicted, how, and for every case its grid, its checks, class volumes and warnings."""
+
+from pathlib import Path
+
+from unetrpp.errors import UserError
+from unetrpp.files import Record, read_json
+from unetrpp.geometry import Geometry
+
+FILE = "predictions.json"
+
+
+class CaseRecord(Record, frozen=True, kw_only=True):
+    """``output`` is the file's name; ``volumes_ml`` are by class name."""
+
+    output: str
+    geometry: Geometry
+    volumes_ml: dict[str, float]
+    warnings: tuple[str, ...]
+    seconds: float  # network and export
+
+
+class Settings(Record, frozen=True, kw_only=True):
+    """What decides a prediction; outputs made with other settings are never taken for finished ones."""
+
+    model: str  # name of the model folder
+    model_hash: str
+    dataset: str
+    plans: str
+    configuration: str
+    folds: tuple[str, ...]
+    checkpoint: str
+    mirroring: bool
+    step: float
+
+
+class Predictions(Record, frozen=True, kw_only=True):
+    format: int = 1
+    version: str  # of unetrpp
+    device: str
+    settings: Settings
+    cases: dict[str, CaseRecord]
+    failed: dict[str, str]  # case -> message
+
+
+def file_name(part: str | None) -> str:
+    """One file a part, so that processes that share a folder never write the same one.
+
+    >>> file_name(None), file_name("2/4")
+    ('predictions.json', 'predictions_2_of_4.json')
+    """
+    return FILE if part is None else FILE.replace(".json", f"_{part.replace('/', '_of_')}.json")
+
+
+def finished_cases(folder: Path, settings: Settings) -> dict[str, CaseRecord]:
+    """Cases of ``folder`` that earlier runs with the same settings finished, and whose output is still there.
+
+    Raises:
+        UserError: the folder holds predictions made with other settings.
+    """
+    finished: dict[str, CaseRecord] = {}
+    for path in sorted(folder.glob("predictions*.json")):
+        earlier = read_json(path, Predictions, mend="choose another output folder")
+        different = [k for k in Settings.__struct_fields__ if getattr(earlier.settings, k) != getattr(settings, k)]
+        if different:
+            was, now = (getattr(s, different[0]) for s in (earlier.settings, settings))
+            raise UserError(
+                f"{folder} holds predictions made with {different[0]} {was}, not {now}; choose another folder or --overwrite"
+            )
+        finished |= {case: record for case, record in earlier.cases.items() if (folder / record.output).is_file()}
+    return finished

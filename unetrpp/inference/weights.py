@@ -1,0 +1,47 @@
+"""Trained networks from the checkpoints of a model folder."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from unetrpp.devices import memory_format
+from unetrpp.errors import UserError
+from unetrpp.model_folder import ModelFolder
+from unetrpp.networks.build import build_network
+
+FORMAT = 1
+
+
+def load_networks(model: ModelFolder, folds: Sequence[str], which: str, device: torch.device) -> list[nn.Module]:
+    """One network a fold, in evaluation mode, with plain full-resolution output."""
+    return [load_network(model, fold, which, device) for fold in folds]
+
+
+def load_network(model: ModelFolder, fold: str, which: str, device: torch.device) -> nn.Module:
+    """
+    Raises:
+        UserError: the checkpoint is damaged, of another format, or does not fit the plans.
+    """
+    path = model.checkpoint(fold, which)
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); copy or train the fold again"
+        ) from error
+    if content.get("format") != FORMAT:
+        raise UserError(
+            f"{path} has format {content.get('format')}, this release reads {FORMAT}; install the matching unetrpp"
+        )
+    architecture = model.configuration.architecture
+    network = build_network(architecture)
+    try:
+        network.load_state_dict(content["network"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(
+            f"{path} does not fit {model.path / 'plans.json'} ({reason}); copy both from one training"
+        ) from None
+    network.to(device, memory_format=memory_format(architecture.dimensions))  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)

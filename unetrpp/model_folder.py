@@ -1,0 +1,101 @@
+"""Reading a model folder: plans, dataset.json, fingerprint and the folds with their checkpoints. Imports no torch."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from unetrpp.dataset import DatasetDescription, read_description
+from unetrpp.errors import UserError
+from unetrpp.files import read_json
+from unetrpp.fingerprint import Fingerprint
+from unetrpp.plans import Configuration, Plans, read_plans
+
+CHECKPOINTS = ("final", "best", "latest")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """``results/<dataset>/<plans>__<configuration>/``, or a copy of it anywhere. Self-contained."""
+
+    path: Path
+    plans: Plans
+    configuration_name: str
+
+    @classmethod
+    def open(cls, path: Path) -> "ModelFolder":
+        """
+        Raises:
+            UserError: no model folder, or it does not say which configuration it holds.
+        """
+        if not (path / "plans.json").is_file():
+            raise UserError(
+                f"{path} is no model folder (it has no plans.json); give results/<dataset>/<plans>__<configuration>"
+            )
+        plans = read_plans(path / "plans.json")
+        return cls(path, plans, _configuration_name(path, plans))
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.plans.configurations[self.configuration_name]
+
+    @cached_property
+    def description(self) -> DatasetDescription:
+        return read_description(self.path / "dataset.json", self.plans.dataset)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        return read_json(self.path / "fingerprint.json", Fingerprint, mend="copy it from the preprocessed dataset")
+
+    def folds(self) -> list[str]:
+        """Names of the folds that exist, finished or not: "0", "1", ... and "all"."""
+        names = [p.name.removeprefix("fold_") for p in self.path.glob("fold_*") if p.is_dir()]
+        return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0))
+
+    def checkpoint(self, fold: str, which: str = "final") -> Path:
+        return self.path / f"fold_{fold}" / f"checkpoint_{which}.pt"
+
+    def choose_folds(self, folds: str | Sequence[str | int] = "all", which: str = "final") -> list[str]:
+        """The folds to predict with: those asked for, or every fold that is trained ("all").
+
+        The cross-validation folds are taken together; a model trained on all cases (``fold_all``) is taken when it
+        is the only one, or by name in a list: ["all"].
+
+        Raises:
+            UserError: a fold is not trained, or none is.
+        """
+        trained = [fold for fold in self.folds() if self.checkpoint(fold, which).is_file()]
+        if folds == "all":
+            chosen = [fold for fold in trained if fold != "all"] or trained
+        else:
+            chosen = [str(fold) for fold in ([folds] if isinstance(folds, str) else folds)]
+        known = ", ".join(trained) or "none"
+        missing = [fold for fold in chosen if fold not in trained]
+        if missing or not chosen:
+            asked = f"fold {missing[0]}" if missing else "any fold"
+            raise UserError(
+                f"{self.path} has no checkpoint_{which}.pt of {asked} (trained: {known}); finish its training"
+            )
+        return chosen
+
+    def digest(self, folds: Sequence[str], which: str = "final") -> str:
+        """Hash of the plans and of the checkpoints of ``folds``: what decides a prediction."""
+        total = hashlib.sha256((self.path / "plans.json").read_bytes())
+        for fold in folds:
+            with self.checkpoint(fold, which).open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+        return total.hexdigest()[:16]
+
+
+def _configuration_name(path: Path, plans: Plans) -> str:
+    """After ``__`` in the folder's name; a renamed folder is clear only when its plans have one configuration."""
+    name = path.resolve().name.rpartition("__")[2]
+    if name in plans.configurations:
+        return name
+    if len(plans.configurations) == 1:
+        return next(iter(plans.configurations))
+    known = ", ".join(plans.configurations)
+    raise UserError(
+        f"{path} was renamed, and its plans have several configurations ({known}); end its name with __<configuration>"
+    )
