@@ -50,8 +50,12 @@ class Preprocessing(Record, frozen=True, kw_only=True):
     chunk: tuple[int, int, int]
 
     def digest(self) -> str:
-        """Hash of this section; equal digests mean equal preprocessed cases."""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
+        """Hash of what decides the voxels; equal digests mean equal preprocessed cases.
+
+        The chunk only decides how fast they are read, so another patch redoes nothing.
+        """
+        content = msgspec.structs.replace(self, chunk=(0, 0, 0))
+        return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:16]
 
 
 class LossPlan(Record, frozen=True, kw_only=True):
@@ -63,8 +67,10 @@ class LossPlan(Record, frozen=True, kw_only=True):
     delta: float = 0.6
     weight: float = 0.5
     symmetric: bool = False
-    distance_scale_mm: tuple[float, ...] = ()  # tau, one a foreground class
+    distance_scale_mm: tuple[float, ...] = ()  # tau, one a foreground class, or one a region
     distance_strength: float = 1.0  # kappa
+    distance_gamma: float = 1.0  # power on the distance's Phi; 0 is no penalty
+    distance_mode: Literal["near", "far"] = "near"  # weight voxels near the boundary, or those far from it
 
 
 class AugmentationPlan(Record, frozen=True, kw_only=True):
@@ -86,6 +92,7 @@ class Configuration(Record, frozen=True, kw_only=True):
     loss: LossPlan = LossPlan()
     foreground_fraction: float = 1 / 3  # share of patches centred on a foreground class
     training_memory_bytes: int  # estimate for one step
+    previous_stage: str | None = None  # of a cascade: its segmentation comes as further channels, one a foreground class
     decisions: tuple[Decision, ...]
 
     @property
@@ -99,6 +106,7 @@ class Plans(Record, frozen=True, kw_only=True):
     dataset: str
     name: str  # of the plans: unetrpp, unet, resunet or the user's
     planner: str
+    options: dict[str, str] = {}  # what the user asked for, so that the same command takes the file as it is
     channel_names: tuple[str, ...]
     labels: LabelScheme
     file_ending: str

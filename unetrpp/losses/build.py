@@ -4,10 +4,13 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from unetrpp.errors import UserError
 from unetrpp.labels import LabelScheme
 from unetrpp.losses.deep_supervision import DeepSupervision
 from unetrpp.losses.dice import DiceAndCrossEntropy
+from unetrpp.losses.distance import BoundaryWeights
 from unetrpp.losses.truth import TruthEncoder
+from unetrpp.losses.unified_focal import UnifiedFocal
 from unetrpp.plans import LossPlan
 
 
@@ -27,5 +30,42 @@ def _dice_ce(plan: LossPlan, labels: LabelScheme, spacing_mm: Sequence[float]) -
     return DiceAndCrossEntropy(regions=bool(labels.regions), batch_dice=plan.batch_dice)
 
 
+def _unified_focal(plan: LossPlan, labels: LabelScheme, spacing_mm: Sequence[float]) -> UnifiedFocal:
+    return UnifiedFocal(
+        gamma=plan.gamma,
+        delta=plan.delta,
+        weight=plan.weight,
+        symmetric=plan.symmetric,
+        regions=bool(labels.regions),
+        batch_dice=plan.batch_dice,
+    )
+
+
+def _unified_focal_distance(plan: LossPlan, labels: LabelScheme, spacing_mm: Sequence[float]) -> UnifiedFocal:
+    """
+    Raises:
+        UserError: not one distance scale for every foreground class or region.
+    """
+    needed = len(labels.regions) or len(labels.foreground)
+    if len(plan.distance_scale_mm) != needed or min(plan.distance_scale_mm) <= 0:
+        raise UserError(
+            f"the distance penalty needs {needed} scales above 0 mm (one a class or region), "
+            f"but the plans have {list(plan.distance_scale_mm)}; correct distance_scale_mm in the plans"
+        )
+    loss = _unified_focal(plan, labels, spacing_mm)
+    loss.boundary = BoundaryWeights(
+        plan.distance_scale_mm,
+        spacing_mm,
+        strength=plan.distance_strength,
+        gamma=plan.distance_gamma,
+        mode=plan.distance_mode,
+    )
+    return loss
+
+
 # name in the plans -> the loss of one head at a spacing
-LOSSES: dict[str, Callable[[LossPlan, LabelScheme, Sequence[float]], nn.Module]] = {"dice_ce": _dice_ce}
+LOSSES: dict[str, Callable[[LossPlan, LabelScheme, Sequence[float]], nn.Module]] = {
+    "dice_ce": _dice_ce,
+    "unified_focal": _unified_focal,
+    "unified_focal_distance": _unified_focal_distance,
+}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from unetrpp.losses.distance import BoundaryWeights
 from unetrpp.losses.truth import TruthEncoder
 
 
@@ -51,3 +52,9 @@ class DeepSupervision(nn.Module):
             for weight, loss, stride, logits in zip(self.weights, self.losses, self.strides, outputs, strict=True):
                 total = total + weight * loss(logits.float(), self.encoder(downsample_labels(target, stride)))
         return total
+
+    def set_progress(self, share: float) -> None:
+        """Tell the losses which share of the training is done (0 to 1): the distance penalty is ramped up by it."""
+        for module in self.modules():
+            if isinstance(module, BoundaryWeights):
+                module.progress = share

@@ -1,0 +1,143 @@
+"""Distance maps against scipy's and against pairs of voxels; the weights on shapes of known distance."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
+
+from unetrpp.losses.distance import (
+    MANY_CLASSES,
+    BoundaryWeights,
+    boundary_distance,
+    truncated_distance,
+    union_distance,
+)
+
+
+def two_sided(mask, spacing):
+    return np.where(
+        mask, distance_transform_edt(mask, sampling=spacing), distance_transform_edt(~mask, sampling=spacing)
+    )
+
+
+def ball(shape, spacing, radius_mm):
+    axes = np.meshgrid(*((np.arange(n) - n / 2) * s for n, s in zip(shape, spacing, strict=True)), indexing="ij")
+    return sum(a**2 for a in axes) < radius_mm**2
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.8, 0.8), (0.7, 2.5, 1.1)])
+@pytest.mark.parametrize("reach", [2.9, 7.1, 100.0])
+def test_the_map_equals_scipys_within_its_reach(spacing, reach):
+    rng = np.random.default_rng(0)
+    for mask in (ball((12, 20, 18), spacing, 6), rng.random((12, 20, 18)) < 0.02):
+        exact = two_sided(mask, spacing)
+        got = boundary_distance(
+            torch.from_numpy(mask), torch.ones(mask.shape, dtype=torch.bool), spacing, reach
+        ).numpy()
+        near = exact < reach - 1e-4
+        np.testing.assert_allclose(got[near], exact[near], rtol=1e-6)
+        assert np.isinf(got[exact > reach + 1e-4]).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 3), st.floats(0.3, 4))
+def test_any_number_of_axes_against_all_pairs_of_voxels(seed, axes, spacing):
+    rng = np.random.default_rng(seed)
+    spacings = tuple(float(s) for s in rng.uniform(0.5, 2, axes) * spacing)
+    sources = rng.random((2, *rng.integers(1, 7, axes))) < 0.2
+    got = truncated_distance(torch.from_numpy(sources), spacings, 5.0).numpy()
+    for layer, distances in zip(sources, got, strict=True):
+        where = np.argwhere(layer) * spacings
+        for voxel in np.ndindex(layer.shape):
+            exact = min((np.linalg.norm(np.array(voxel) * spacings - w) for w in where), default=np.inf)
+            if exact < 4.999:
+                assert distances[voxel] == pytest.approx(exact, rel=1e-5, abs=1e-6)
+            elif exact > 5.001:
+                assert np.isinf(distances[voxel])
+
+
+def test_what_is_ignored_is_no_boundary():
+    mask, valid = torch.zeros(1, 9, dtype=torch.bool), torch.ones(1, 9, dtype=torch.bool)
+    mask[0, 4:6] = True
+    valid[0, 2:4] = False  # left of the mask nothing is known
+    distance = boundary_distance(mask, valid, (1.0, 1.0), 10.0)[0]
+    assert distance.tolist()[4:6] == [2, 1]  # to voxel 6, not to the unknown 3
+    assert distance[1] == 3  # background beyond the gap still sees the mask
+
+
+def weights_of(target, scales, spacing, known=None, **options):
+    classes = len(scales) + 1
+    onehot = torch.stack([target == c for c in range(classes)])[None]
+    valid = torch.ones_like(target, dtype=torch.bool) if known is None else known
+    given: dict[str, Any] = {"strength": 1.0, "gamma": 1.0, "mode": "near"} | options
+    return BoundaryWeights(scales, spacing, **given)(onehot & valid, valid[None, None])
+
+
+def test_near_weights_fall_from_two_at_the_boundary_to_one_at_tau():
+    target = torch.zeros(1, 1, 30, dtype=torch.long)
+    target[..., 15:] = 1
+    weights = weights_of(target, (4.0,), (1.0, 1.0, 1.0))[0, 1, 0, 0].tolist()
+    assert weights[15:21] == pytest.approx([2, 1.75, 1.5, 1.25, 1, 1])
+    assert weights[9:15] == pytest.approx([1, 1, 1.25, 1.5, 1.75, 2])
+
+
+def test_far_weights_grow_with_distance():
+    target = torch.zeros(1, 1, 30, dtype=torch.long)
+    target[..., 15:] = 1
+    weights = weights_of(target, (4.0,), (1.0, 1.0, 1.0), mode="far")[0, 1, 0, 0].tolist()
+    assert weights[10:15] == pytest.approx([2, 2, 1.75, 1.5, 1.25])
+    assert weights[0] == 2
+
+
+def test_background_absent_and_filling_classes_have_weight_one():
+    target = torch.ones(4, 5, 6, dtype=torch.long)
+    assert (weights_of(target, (2.0, 2.0), (1.0, 1.0, 1.0)) == 1).all()
+    target[2, 2, 2] = 0
+    weights = weights_of(target, (2.0, 2.0), (1.0, 1.0, 1.0))
+    assert (weights[0, [0, 2]] == 1).all()
+    assert weights[0, 1].max() == 2
+
+
+@pytest.mark.parametrize("coarse", [3.0, 12.0])
+def test_the_first_voxels_along_a_coarse_axis_keep_a_weight(coarse):
+    target = torch.zeros(6, 4, 4, dtype=torch.long)
+    target[3:] = 1
+    weights = weights_of(target, (3.0,), (coarse, 1.0, 1.0))[0, 1, :, 0, 0]
+    assert weights[2] == weights[3]
+    assert weights[2] >= 1 + 1 / 3
+
+
+def test_gamma_sharpens_and_strength_scales():
+    target = torch.zeros(1, 1, 20, dtype=torch.long)
+    target[..., 10:] = 1
+    plain, sharp, weak = (
+        weights_of(target, (4.0,), (1.0, 1.0, 1.0), **o)[0, 1, 0, 0] - 1
+        for o in ({}, {"gamma": 2.0}, {"strength": 0.25})
+    )
+    torch.testing.assert_close(sharp, plain**2)
+    torch.testing.assert_close(weak, plain / 4)
+
+
+def test_every_region_uses_its_own_scale():
+    line = torch.zeros(4, 2, 1, 1, 40, dtype=torch.bool)  # two samples of two regions
+    line[:, 1, ..., 20:] = True
+    line[:, 0] = ~line[:, 1]
+    weigh = BoundaryWeights((2.0, 8.0), (1.0, 1.0, 1.0), strength=1.0, gamma=1.0, mode="near")
+    extent = (weigh(line, torch.ones(4, 1, 1, 1, 40, dtype=torch.bool))[:, 1, 0, 0] > 1).sum(-1).tolist()
+    assert extent == [4, 16, 4, 16]
+
+
+def test_above_sixteen_classes_one_map_over_the_union_serves_all():
+    classes = MANY_CLASSES + 3
+    target = torch.arange(classes).repeat_interleave(8).reshape(1, 1, -1)
+    weights = weights_of(target, (3.0,) * (classes - 1), (1.0, 1.0, 1.0))
+    few = weights_of(torch.where(target < 3, target, 0), (3.0, 3.0), (1.0, 1.0, 1.0))
+    assert (weights[0, 1] == weights[0, classes - 1]).all()
+    torch.testing.assert_close(weights[0, 1, ..., 12:20], few[0, 1:, ..., 12:20].amax(0))
+    onehot = torch.stack([target == c for c in range(classes)])
+    distance = union_distance(onehot, torch.ones_like(target, dtype=torch.bool), (1.0, 1.0, 1.0), 4.0)
+    assert distance[0, 0, 12:20].tolist() == [4, 3, 2, 1, 1, 2, 3, 4]

@@ -1,0 +1,148 @@
+"""Focal distance penalty (ours): voxels count more near a class's boundary, or far from it, in physical units.
+
+The distance maps are truncated and separable: exact up to their reach, on the device, without gradient.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+MANY_CLASSES = 16  # above it one map over the union of all boundaries serves every class
+RAMP = 0.2  # share of the training over which the penalty grows to full strength
+
+
+class BoundaryWeights(nn.Module):
+    """w_c = 1 + kappa Phi_c^gamma for every foreground class; background has 1.
+
+    ``scales_mm`` holds tau, one a class (or one a region: then samples run fastest over regions, as
+    :func:`unetrpp.losses.unified_focal.as_two_classes` lays them). ``progress`` is the share of the training done;
+    over the first fifth kappa grows from 0.
+    """
+
+    def __init__(
+        self,
+        scales_mm: Sequence[float],
+        spacing_mm: Sequence[float],
+        *,
+        strength: float,
+        gamma: float,
+        mode: Literal["near", "far"],
+    ):
+        super().__init__()
+        self.scales_mm = tuple(scales_mm)
+        self.spacing_mm = tuple(spacing_mm)
+        self.strength = strength
+        self.gamma = gamma
+        self.mode = mode
+        self.progress = 1.0
+
+    @torch.no_grad()
+    def forward(self, onehot: Tensor, valid: Tensor) -> Tensor | None:
+        """Weights (B, C, *patch) float32 for ``onehot`` (B, C, *patch); None where nothing is weighted.
+
+        ``valid`` (B, 1, *patch): what is not valid is neither inside nor outside, so its border is no boundary.
+        """
+        strength = self.strength * min(1.0, self.progress / RAMP)
+        if strength == 0 or self.gamma == 0:
+            return None
+        weights = torch.ones(onehot.shape, device=onehot.device)
+        for sample, classes in enumerate(_weighable(onehot, valid)):
+            if len(classes) > MANY_CLASSES:
+                scale = sorted(self.scales_mm)[len(self.scales_mm) // 2]
+                distance = union_distance(onehot[sample], valid[sample, 0], *self._grid(scale))
+                weights[sample, classes] += strength * self._phi(distance, scale) ** self.gamma
+                continue
+            for c in classes:
+                scale = self._scale(sample, c, onehot.shape[1])
+                distance = boundary_distance(onehot[sample, c], valid[sample, 0], *self._grid(scale))
+                weights[sample, c] += strength * self._phi(distance, scale) ** self.gamma
+        return weights
+
+    def _scale(self, sample: int, c: int, channels: int) -> float:
+        return self.scales_mm[(sample * (channels - 1) + c - 1) % len(self.scales_mm)]
+
+    def _grid(self, scale_mm: float) -> tuple[tuple[float, ...], float]:
+        """Spacing, and how far distances must be exact.
+
+        Spacing is capped so that the voxels beside a boundary keep a weight along a coarse axis, too.
+        """
+        spacing = tuple(min(s, scale_mm / 1.5) for s in self.spacing_mm)
+        return spacing, scale_mm + min(spacing)
+
+    def _phi(self, distance: Tensor, scale_mm: float) -> Tensor:
+        """near: 1 beside the boundary, 0 from ``scale_mm`` on. far: 0 at it, 1 from ``scale_mm`` on."""
+        if self.mode == "far":
+            return (distance / scale_mm).clamp(0, 1)
+        nearest = min(self._grid(scale_mm)[0])
+        return (1 - (distance - nearest) / scale_mm).clamp(0, 1)
+
+
+def _weighable(onehot: Tensor, valid: Tensor) -> list[list[int]]:
+    """For every sample the foreground classes that are there and do not fill it (a class without boundary has no map)."""
+    counts = onehot.flatten(2).sum(-1)
+    return [
+        [c for c, n in enumerate(row) if c > 0 and 0 < n < known]
+        for row, known in zip(counts.tolist(), valid.flatten(1).sum(-1).tolist(), strict=True)
+    ]
+
+
+def boundary_distance(mask: Tensor, valid: Tensor, spacing_mm: Sequence[float], reach_mm: float) -> Tensor:
+    """Distance in mm of every voxel of (*patch) to the other side of the mask's boundary; inf beyond ``reach_mm``.
+
+    Only the mask's box, grown by the reach, is computed.
+    """
+    box = _grown_box(mask, spacing_mm, reach_mm)
+    inside = mask[box]
+    sides = torch.stack([inside, valid[box] & ~inside])
+    to_mask, to_other = truncated_distance(sides, spacing_mm, reach_mm)
+    distance = torch.full(mask.shape, torch.inf, device=mask.device)
+    distance[box] = torch.where(inside, to_other, to_mask)
+    return distance
+
+
+def union_distance(onehot: Tensor, valid: Tensor, spacing_mm: Sequence[float], reach_mm: float) -> Tensor:
+    """The same over all boundaries between classes of (C, *patch), one map for all of them.
+
+    The voxels on both sides of a boundary are the sources, so the smallest spacing is added: beside a boundary the
+    other side is one voxel away.
+    """
+    index = torch.where(valid, onehot.byte().argmax(0), -1)
+    sources = torch.zeros_like(valid)
+    for axis in range(index.ndim):
+        n = index.shape[axis] - 1
+        left, right = index.narrow(axis, 0, n), index.narrow(axis, 1, n)
+        differ = (left != right) & (left >= 0) & (right >= 0)
+        sources.narrow(axis, 0, n).logical_or_(differ)
+        sources.narrow(axis, 1, n).logical_or_(differ)
+    return truncated_distance(sources[None], spacing_mm, reach_mm)[0] + min(spacing_mm)
+
+
+def truncated_distance(sources: Tensor, spacing_mm: Sequence[float], reach_mm: float) -> Tensor:
+    """Euclidean distance in mm to the nearest source, exact up to ``reach_mm`` and inf beyond.
+
+    ``sources`` (N, *patch) bool -> (N, *patch) float32. Axis after axis the minimum over offsets o of D + (o s)^2.
+    """
+    square = torch.where(sources, 0.0, torch.inf)
+    for axis, spacing in enumerate(spacing_mm, start=1):
+        size = square.shape[axis]
+        nearest = square.clone()
+        for offset in range(1, min(math.ceil(reach_mm / spacing), size - 1) + 1):
+            moved = square + (offset * spacing) ** 2
+            for here, there in ((0, offset), (offset, 0)):
+                view = nearest.narrow(axis, here, size - offset)
+                torch.minimum(view, moved.narrow(axis, there, size - offset), out=view)
+        square = nearest
+    distance = square.sqrt()
+    return distance.masked_fill(distance > reach_mm, torch.inf)
+
+
+def _grown_box(mask: Tensor, spacing_mm: Sequence[float], reach_mm: float) -> tuple[slice, ...]:
+    box = []
+    for axis, spacing in enumerate(spacing_mm):
+        indices = mask.movedim(axis, 0).flatten(1).any(1).nonzero()[:, 0]
+        margin = math.ceil(reach_mm / spacing)
+        box.append(slice(max(0, int(indices[0]) - margin), int(indices[-1]) + margin + 1))
+    return tuple(box)

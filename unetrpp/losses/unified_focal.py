@@ -1,0 +1,131 @@
+"""Unified Focal loss: a focal cross entropy and a focal Tversky loss that share gamma and delta.
+
+Yeung, Sala, Schoenlieb, Rundo, "Unified Focal loss", arXiv 2102.04525 (2021). Background is the common class, every
+foreground class is a rare one. gamma = 0 is not focal, as in the paper's convention.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from unetrpp.losses.distance import BoundaryWeights
+from unetrpp.losses.truth import Truth
+
+SMOOTH = 1e-5
+LEAST_MISS = 1e-3  # (1 - TI)^(1 - gamma) has an unbounded slope at TI = 1; below this it is continued as a line
+
+
+class UnifiedFocal(nn.Module):
+    """weight * focal Tversky + (1 - weight) * focal cross entropy.
+
+    With ``boundary`` every voxel counts by its nearness to (or distance from) the classes' boundaries (ours). With
+    ``regions`` every region is a two-class problem of its own, since a sigmoid of z is the softmax of (0, z).
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: float,
+        delta: float,
+        weight: float,
+        symmetric: bool,
+        regions: bool,
+        batch_dice: bool,
+        boundary: BoundaryWeights | None = None,
+    ):
+        super().__init__()
+        self.gamma = gamma
+        self.delta = delta
+        self.weight = weight
+        self.symmetric = symmetric
+        self.regions = regions
+        self.batch_dice = batch_dice
+        self.boundary = boundary
+
+    def forward(self, logits: Tensor, truth: Truth) -> Tensor:
+        """``logits`` (B, C, *patch) float32 -> scalar in [0, inf)."""
+        batch = len(logits)
+        onehot, valid = truth.onehot, truth.valid
+        if self.regions:
+            logits, onehot, valid = as_two_classes(logits, onehot, valid)
+        weights = self.boundary(onehot, valid) if self.boundary else None
+        entropy = focal_cross_entropy(
+            logits, onehot, valid, gamma=self.gamma, delta=self.delta, symmetric=self.symmetric, weights=weights
+        )
+        index = tversky_index(
+            logits.softmax(1), onehot, valid, delta=self.delta, weights=weights, batch=batch if self.batch_dice else 1
+        )
+        present = onehot.flatten(2).any(-1)
+        if self.batch_dice:
+            present = present.unflatten(0, (batch, -1)).any(0)
+        tversky = focal_tversky(index, present, gamma=self.gamma, symmetric=self.symmetric)
+        return self.weight * tversky + (1 - self.weight) * entropy
+
+
+def as_two_classes(logits: Tensor, onehot: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Regions (B, R, *patch) -> samples (B * R, 2, *patch) of background and region."""
+    regions = logits.shape[1]
+    two = torch.stack([torch.zeros_like(logits), logits], 2).flatten(0, 1)
+    inside = onehot.flatten(0, 1)
+    valid = valid.expand(-1, regions, *valid.shape[2:]).flatten(0, 1)
+    return two, torch.stack([valid & ~inside, inside], 1), valid[:, None]
+
+
+def focal_cross_entropy(
+    logits: Tensor,
+    onehot: Tensor,
+    valid: Tensor,
+    *,
+    gamma: float,
+    delta: float,
+    symmetric: bool,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Mean over valid voxels of (1 - delta) (1 - p_0)^gamma CE for background and delta CE for foreground.
+
+    ``symmetric`` puts the power on the foreground as well. All arguments are (B, C, *patch), ``valid`` (B, 1, *patch).
+    With ``weights`` a voxel counts by the largest one over its classes; the mean is theirs.
+    """
+    total = logits.logsumexp(1)
+    true = (logits * onehot).sum(1)
+    entropy = torch.where(valid[:, 0], total - true, 0)
+    # log(1 - p) from the other classes' logits: exact where p rounds to 1, and its gradient never is 0 * inf.
+    log_miss = logits.masked_fill(onehot, -torch.inf).logsumexp(1) - total
+    focal = (gamma * log_miss).exp()
+    background = onehot[:, 0]
+    balance = torch.where(background, (1 - delta) * focal, delta * focal if symmetric else delta)
+    if weights is None:
+        return (balance * entropy).sum() / valid.sum().clamp(min=1)
+    voxel = weights.amax(1) * valid[:, 0]
+    return (voxel * balance * entropy).sum() / voxel.sum().clamp(min=1)
+
+
+def tversky_index(
+    probabilities: Tensor, onehot: Tensor, valid: Tensor, *, delta: float, weights: Tensor | None = None, batch: int = 1
+) -> Tensor:
+    """TI = TP / (TP + delta FN + (1 - delta) FP) over valid voxels: (B, C).
+
+    ``weights`` stand on TP, FN and FP alike, so that TI stays in [0, 1] and is 1 for a perfect prediction only. With
+    ``batch`` > 1 the samples are that many groups in a row, whose sums are added first.
+    """
+    weights = valid.to(probabilities.dtype) if weights is None else weights * valid
+    voxels = tuple(range(2, probabilities.ndim))
+    overlap = (weights * probabilities * onehot).sum(voxels)
+    missed = (weights * onehot).sum(voxels) - overlap
+    invented = (weights * probabilities).sum(voxels) - overlap
+    if batch > 1:
+        overlap, missed, invented = (n.unflatten(0, (batch, -1)).sum(0) for n in (overlap, missed, invented))
+    return (overlap + SMOOTH) / (overlap + delta * missed + (1 - delta) * invented + SMOOTH)
+
+
+def focal_tversky(index: Tensor, present: Tensor, *, gamma: float, symmetric: bool) -> Tensor:
+    """Mean over the classes present of 1 - TI, to the power 1 - gamma for foreground (for all when ``symmetric``).
+
+    ``index`` and ``present`` are (B, C). A class that a sample does not have is left out, a sample without any too.
+    """
+    miss = 1 - index
+    focal = miss * miss.clamp(min=LEAST_MISS) ** -gamma
+    if not symmetric:
+        focal = torch.cat([miss[:, :1], focal[:, 1:]], 1)
+    classes = present.sum(1)
+    samples = (focal * present).sum(1) / classes.clamp(min=1)
+    return samples.sum() / (classes > 0).sum().clamp(min=1)
