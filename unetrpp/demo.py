@@ -54,6 +54,7 @@ def work(arguments: argparse.Namespace) -> int:
         ["plan_and_preprocess", DATASET, where, "--batch-size=2", "--width=0.5"],
         ["train", DATASET, CONFIGURATION, where, *recipe, device, "--no-mirroring"],
         ["predict", "-i", f"{raw / 'imagesTs'}", "-o", f"{predictions}", "-m", f"{model}", device],
+        ["evaluate", "--model", f"{model}"],
         ["evaluate", f"{predictions}", f"{raw / 'labelsTs'}", "--dataset-json", f"{raw / 'dataset.json'}"],
     ]
     for command in commands:
