@@ -67,3 +67,15 @@ def test_a_big_endian_header_and_a_gzip_of_too_little_are_understood(tmp_path):
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(big[:-1]))
     with pytest.raises(UserError):
         require_whole(tmp_path / "b.nii.gz")
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "nii"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_nan_in_a_nifti_is_refused_and_not_read_as_zero(tmp_path, ending, bad, kind):
+    array = np.ones((9, 10, 11), kind)
+    array[8, 9, 10] = bad
+    path = tmp_path / f"a.{ending}"
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+    with pytest.raises(UserError, match="NaN or infinite"):
+        read_file(path)

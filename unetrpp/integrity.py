@@ -11,16 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from unetrpp.errors import UserError
 
 NIFTI_HEADER = 348
+NIFTI_FLOATS = {16: "f4", 64: "f8"}  # datatype codes
 CHUNK = 1 << 20
 
 
 def require_whole(path: Path) -> None:
     """
     Raises:
-        UserError: bytes are missing, or a compressed file's checksum is wrong.
+        UserError: bytes are missing, a compressed file's checksum is wrong, or a NIfTI holds NaN or infinity.
     """
     checks = {
         ".gz": _gzipped_nifti,
@@ -45,28 +48,40 @@ def require_whole(path: Path) -> None:
 def _gzipped_nifti(path: Path) -> bool:
     """Reading to the end verifies gzip's own checksum and length."""
     with gzip.open(path) as file:
-        header = file.read(NIFTI_HEADER)
-        length = len(header)
-        while chunk := file.read(CHUNK):
-            length += len(chunk)
-    return length >= _nifti_bytes(header)
+        return _nifti_stream(path, file)
 
 
 def _nifti(path: Path) -> bool:
     with path.open("rb") as file:
-        header = file.read(NIFTI_HEADER)
-    return path.stat().st_size >= _nifti_bytes(header)
+        return _nifti_stream(path, file)
 
 
-def _nifti_bytes(header: bytes) -> int:
-    """Least bytes of a NIfTI-1 file with this header; other versions are left to ITK (0)."""
+def _nifti_stream(path: Path, file: BinaryIO | gzip.GzipFile) -> bool:
+    """Whether all bytes are there.
+
+    Raises:
+        UserError: a voxel is NaN or infinite, which ITK's reader would turn into 0 without a word.
+    """
+    header = file.read(NIFTI_HEADER)
     order = next((o for o in "<>" if struct.unpack_from(o + "i", header)[0] == NIFTI_HEADER), None)
-    if order is None:
-        return 0
+    if order is None:  # not NIfTI-1: left to ITK, but for gzip's checksum
+        return all(True for _ in iter(lambda: file.read(CHUNK), b""))
     dimensions = struct.unpack_from(order + "8h", header, 40)
-    bits = struct.unpack_from(order + "h", header, 72)[0]
-    offset = struct.unpack_from(order + "f", header, 108)[0] if header[344:347] == b"n+1" else 0
-    return int(offset) + math.prod(dimensions[1 : 1 + dimensions[0]]) * bits // 8
+    kind, bits = struct.unpack_from(order + "2h", header, 70)
+    offset = int(struct.unpack_from(order + "f", header, 108)[0]) if header[344:347] == b"n+1" else NIFTI_HEADER
+    missing = math.prod(dimensions[1 : 1 + dimensions[0]]) * bits // 8
+    gap = max(0, offset - len(header))
+    gap -= len(file.read(gap))
+    while chunk := file.read(CHUNK):
+        missing -= len(chunk)
+        if kind in NIFTI_FLOATS and not _finite(chunk, order + NIFTI_FLOATS[kind]):
+            raise UserError(f"{path.name} holds voxels that are NaN or infinite; replace them")
+    return gap == 0 and missing <= 0
+
+
+def _finite(chunk: bytes, kind: str) -> bool:
+    whole = len(chunk) // np.dtype(kind).itemsize
+    return bool(np.isfinite(np.frombuffer(chunk, kind, whole)).all())
 
 
 def _bmp(path: Path) -> bool:
