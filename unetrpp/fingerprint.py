@@ -24,6 +24,7 @@ class CaseFingerprint(Record, frozen=True, kw_only=True):
     cropped_shape: tuple[int, int, int]
     coarse_axis_in_file: int  # array axis of the file that became the coarsest canonical axis
     classes: dict[str, ClassStatistics]  # by the label's name
+    inputs_digest: str  # of the files, so that a second run sees what has changed
 
 
 class IntensityStatistics(Record, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -52,6 +53,29 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def default_processes(bytes_a_case: int) -> int:
+    """Never more processes than cores, and fewer where memory holds fewer cases of this size at once."""
+    memory = available_memory()
+    fitting = usable_cores() if memory is None else memory // max(bytes_a_case, 1)
+    return int(max(1, min(usable_cores(), fitting)))
+
+
+def available_memory() -> int | None:
+    """Bytes that new processes may take, by the container's limit and the system's free memory; None if unknown."""
+    free = _read(Path("/proc/meminfo"), lambda text: 1024 * int(text.split("MemAvailable:")[1].split()[0]))
+    limit, used = (_read(Path("/sys/fs/cgroup", name), int) for name in ("memory.max", "memory.current"))
+    left = None if limit is None or used is None else limit - used
+    return min((value for value in (free, left) if value is not None), default=None)
+
+
+def _read(path: Path, read: Callable[[str], int]) -> int | None:
+    """Linux tells in files; elsewhere, and where a limit is "max", there is nothing to read."""
+    try:
+        return read(path.read_text())
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def run_cases(

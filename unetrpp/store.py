@@ -21,7 +21,7 @@ INDEX_FLOOR, INDEX_SHARE = 10_000, 0.01  # foreground voxels kept a class: at mo
 MEND = "run unetrpp_plan_and_preprocess again"
 
 
-class StoredRecord(Record, kw_only=True):
+class StoredRecord(Record, frozen=True, kw_only=True):
     """The JSON of one case."""
 
     format: int = 1

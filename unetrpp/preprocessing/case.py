@@ -24,7 +24,7 @@ from unetrpp.preprocessing.resample import resample_image, resample_labels, sepa
 Shape = tuple[int, int, int]
 
 
-class CaseProperties(Record, kw_only=True):
+class CaseProperties(Record, frozen=True, kw_only=True):
     """What is needed to lay a result back onto the input's grid.
 
     Plan order means: the canonical frame (z, y, x) transposed by ``Preprocessing.transpose``.

@@ -1,0 +1,238 @@
+"""One configuration: from a target grid to patch, network, batch, augmentation and their reasons."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import msgspec
+
+from unetrpp.errors import UserError
+from unetrpp.networks.architecture import Architecture
+from unetrpp.planners.memory import LARGEST_SHARE, SMALLEST_BATCH, Fit
+from unetrpp.planners.options import Measures, Options
+from unetrpp.planners.spacing import coarser
+from unetrpp.planners.topology import Topology, candidates, pool
+from unetrpp.plans import AugmentationPlan, Configuration, Decision, LossPlan, Preprocessing
+
+DUMMY_2D = 3  # a patch this much longer than its first axis is augmented in plane only
+ELONGATED = 1.5  # a 2D patch more elongated than this is hardly rotated
+LOW_RESOLUTION_BELOW = 0.25  # share of the median image in a patch that asks for a low-resolution stage
+WORTHWHILE = 2  # the low-resolution image must have this factor fewer voxels
+GIGABYTE = 1024**3
+
+CASCADE = "3d_cascade"
+CONFIGURATIONS = ("3d_fullres", "2d", "3d_lowres", CASCADE)
+
+
+class Network(Protocol):
+    """What the planners differ in."""
+
+    options: Options
+    within_median: bool
+
+    def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture: ...
+
+    def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit: ...
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What all configurations of one dataset share; each is made on demand."""
+
+    network: Network
+    preprocessing: Preprocessing  # at full resolution, the chunk still open
+    measures: Measures
+    mirrored: tuple[int, ...]  # plan axes
+
+    @property
+    def channels(self) -> int:
+        return len(self.preprocessing.normalization)
+
+    def make(self, name: str) -> dict[str, Configuration]:
+        """The configuration of this name; a cascade brings its first stage along.
+
+        Raises:
+            UserError: there is no such configuration, or it makes no sense for this dataset.
+        """
+        if name not in CONFIGURATIONS:
+            raise UserError(f"unknown configuration {name!r}; choose among {', '.join(CONFIGURATIONS)}")
+        if name == "2d":
+            return {name: self.two_dimensional()}
+        if self.measures.flat:
+            raise UserError(
+                f"{name} needs three axes, but the median image has {by(self.measures.shape)} voxels; use 2d"
+            )
+        if name == "3d_fullres":
+            return {name: self.three_dimensional(self.measures)}
+        low = self.low_resolution()
+        return {"3d_lowres": low} if name == "3d_lowres" else {"3d_lowres": low, CASCADE: self.cascade()}
+
+    def three_dimensional(self, measures: Measures, inputs: int | None = None) -> Configuration:
+        spacing, shape = measures.spacing, measures.shape
+        return self._configuration(spacing, shape, spacing, measures.cases, self.mirrored, inputs or self.channels)
+
+    def two_dimensional(self) -> Configuration:
+        """Slices along the plan's first axis, which keep their own spacing."""
+        spacing, shape = self.measures.spacing, self.measures.shape
+        in_plane = tuple(axis - 1 for axis in self.mirrored if axis > 0)
+        slices = self.measures.cases * shape[0]
+        return self._configuration(
+            spacing[1:], shape[1:], (None, spacing[1], spacing[2]), slices, in_plane, self.channels
+        )
+
+    def low_resolution(self) -> Configuration:
+        """Coarser until a patch holds a quarter of the median image (rule 8)."""
+        measures = self.measures
+        original = math.prod(measures.shape)
+        low = full = self.three_dimensional(measures)
+        while math.prod(low.patch) < LOW_RESOLUTION_BELOW * math.prod(measures.shape):
+            measures = _coarser(measures, self.measures)
+            low = self.three_dimensional(measures)
+        times = original / math.prod(measures.shape)
+        if times < WORTHWHILE:
+            share = math.prod(full.patch) / original
+            raise UserError(
+                f"3d_lowres is of no use here: a patch at full resolution holds {share:.0%} of the median image, "
+                f"and a coarser one would have only {times:.1f} times fewer voxels; train 3d_fullres"
+            )
+        why = f"the first spacing at which a patch holds {LOW_RESOLUTION_BELOW:.0%} of the median image; {times:.1f} times fewer voxels"
+        return _with(
+            low, Decision(about="low resolution", value=f"{mm(measures.spacing)}, {by(measures.shape)}", why=why)
+        )
+
+    def cascade(self) -> Configuration:
+        """Full resolution with the first stage's segmentation as one-hot channels."""
+        classes = len(self.preprocessing.labels.foreground)
+        stage = self.three_dimensional(self.measures, self.channels + classes)
+        why = f"a patch holds too little of the median image; the first stage's {classes} classes come as channels"
+        return _with(stage, Decision(about="cascade", value="after 3d_lowres", why=why), previous_stage="3d_lowres")
+
+    def _configuration(
+        self,
+        spacing: Sequence[float],
+        shape: Sequence[float],
+        resample_to: tuple[float | None, float | None, float | None],
+        images: float,
+        mirrored: tuple[int, ...],
+        inputs: int,
+    ) -> Configuration:
+        """For ``images`` images of a median ``shape`` at ``spacing`` (two axes or three)."""
+        options, outputs = self.network.options, self.preprocessing.labels.outputs
+        topologies = self._topologies(spacing, shape)
+        fit = self.network.fit(topologies, inputs, outputs)
+        patch = fit.topology.patch
+        cap = max(SMALLEST_BATCH, round(images * math.prod(shape) * LARGEST_SHARE / math.prod(patch)))
+        batch = options.batch_size or max(SMALLEST_BATCH, min(fit.batch_size, cap))
+        augmentation = plan_augmentation(patch)
+        z, y, x = (*(1,) * (3 - len(patch)), *patch)
+        return Configuration(
+            preprocessing=_replaced(self.preprocessing, spacing_mm=resample_to, chunk=(z, y, x)),
+            architecture=self.network.architecture(inputs, outputs, fit.topology),
+            batch_size=batch,
+            mirror_axes=mirrored,
+            augmentation=augmentation,
+            loss=LossPlan(batch_dice=len(patch) == 2),
+            training_memory_bytes=fit.bytes_of(batch),
+            decisions=(
+                Decision(about="median image", value=by(shape), why=f"median of the cases at {mm(spacing)}"),
+                _patch_reason(options, topologies, fit),
+                _topology_reason(fit.topology, spacing),
+                _batch_reason(options, fit, batch, cap),
+                _augmentation_reason(patch, augmentation),
+            ),
+        )
+
+    def _topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]:
+        patch = self.network.options.patch
+        if patch is None:
+            return list(candidates(spacing, shape, self.network.within_median))
+        if len(patch) != len(spacing):
+            raise UserError(
+                f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one an axis"
+            )
+        topology = pool(patch, spacing)
+        if topology.patch != patch:
+            larger, divisors = by(topology.patch), by(topology.divisors)
+            raise UserError(f"--patch {by(patch)} is no multiple of {divisors}, what pooling needs; take {larger}")
+        return [topology]
+
+
+def plan_augmentation(patch: Sequence[int]) -> AugmentationPlan:
+    """Rotation by the patch's shape (rule 11).
+
+    >>> plan_augmentation((16, 320, 320)).rotation_degrees, plan_augmentation((128, 128, 128)).rotation_degrees
+    ((180.0, 0.0, 0.0), (30.0, 30.0, 30.0))
+    """
+    if len(patch) == 2:
+        angle = 15.0 if max(patch) > ELONGATED * min(patch) else 180.0
+        return AugmentationPlan(rotation_degrees=(angle, 0.0, 0.0), in_plane_only=True)
+    if max(patch) > DUMMY_2D * patch[0]:
+        return AugmentationPlan(rotation_degrees=(180.0, 0.0, 0.0), in_plane_only=True)
+    return AugmentationPlan(rotation_degrees=(30.0, 30.0, 30.0))
+
+
+def _coarser(measures: Measures, original: Measures) -> Measures:
+    spacing = coarser(measures.spacing)
+    z, y, x = (float(round(n * a / b)) for n, a, b in zip(original.shape, original.spacing, spacing, strict=True))
+    return replace(measures, spacing=spacing, shape=(z, y, x))
+
+
+def _patch_reason(options: Options, topologies: Sequence[Topology], fit: Fit) -> Decision:
+    patch = fit.topology.patch
+    if options.patch is not None:
+        return Decision(about="patch", value=by(patch), why="asked for")
+    first = topologies[0].patch
+    shrunk = f"shrunk from {by(first)} in {fit.tried - 1} steps" if fit.tried > 1 else "no shrinking was needed"
+    why = f"the largest patch of the median image's proportions that fits {fit.budget}; {shrunk}"
+    return Decision(about="patch", value=by(patch), why=why)
+
+
+def _topology_reason(topology: Topology, spacing: Sequence[float]) -> Decision:
+    steps = ", ".join(by(stride) for stride in topology.strides) or "none"
+    smallest = tuple(n // d for n, d in zip(topology.patch, topology.divisors, strict=True))
+    why = f"axes within a factor 2 of the finest spacing ({mm(spacing)}) are halved while 8 voxels long; {by(smallest)} remain"
+    return Decision(about="downsampling", value=steps, why=why)
+
+
+def _batch_reason(options: Options, fit: Fit, batch: int, cap: int) -> Decision:
+    if options.batch_size is not None:
+        why = f"asked for; memory allows {fit.batch_size}, 5 % of the dataset is {cap}"
+    else:
+        why = f"memory allows {fit.batch_size}, 5 % of the dataset's voxels are {cap} patches, and at least {SMALLEST_BATCH}"
+    gigabytes = fit.bytes_of(batch) / GIGABYTE
+    return Decision(
+        about="batch size", value=str(batch), why=f"{why}; {gigabytes:.2f} GB estimated ({fit.measured_by})"
+    )
+
+
+def _augmentation_reason(patch: Sequence[int], plan: AugmentationPlan) -> Decision:
+    ratio = max(patch) / (min(patch) if len(patch) == 2 else patch[0])
+    where = "in plane only" if plan.in_plane_only else "about all axes"
+    why = f"the longest edge is {ratio:.1f} times the {'shortest' if len(patch) == 2 else 'first'}"
+    return Decision(about="rotation", value=f"up to {max(plan.rotation_degrees):g} degrees, {where}", why=why)
+
+
+def _with(configuration: Configuration, decision: Decision, **changes: Any) -> Configuration:
+    decisions = (decision, *configuration.decisions)
+    return msgspec.structs.replace(configuration, decisions=decisions, **changes)
+
+
+def _replaced(preprocessing: Preprocessing, **changes: Any) -> Preprocessing:
+    return msgspec.structs.replace(preprocessing, **changes)
+
+
+def by(values: Sequence[float]) -> str:
+    """
+    >>> by((40, 56, 40.5))
+    '40 x 56 x 40.5'
+    """
+    return " x ".join(f"{v:g}" for v in values)
+
+
+def mm(values: Sequence[float]) -> str:
+    """
+    >>> mm((2.5, 0.8871, 0.8871))
+    '2.5 x 0.8871 x 0.8871 mm'
+    """
+    return " x ".join(f"{v:.4g}" for v in values) + " mm"

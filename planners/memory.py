@@ -1,0 +1,76 @@
+"""How large a patch and a batch may be: nnU-Net's proxy, or the bytes of a training step that networks/cost.py gives."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from unetrpp.planners.topology import Topology
+
+SMALLEST_BATCH = 2
+LARGEST_SHARE = 0.05  # of the dataset's voxels that one batch may hold
+DEFAULT_GPU_GB = 8.0  # where no GPU is at hand
+
+# nnU-Net v2's proxy (rule 7): feature-map elements that fit a reference batch on a card of REFERENCE_GB.
+REFERENCE_GB = 8.0
+REFERENCE_ELEMENTS = {2: 85e6, 3: 560e6}
+REFERENCE_BATCH = {2: 12, 3: 2}
+FIRST_FEATURES = 32
+MOST_FEATURES = {2: 512, 3: 320}
+CONVS_A_STAGE = 2
+
+
+class Fit(NamedTuple):
+    """What fits the budget. ``batch_size`` is what memory alone allows; bytes are affine in the batch."""
+
+    topology: Topology
+    batch_size: int
+    tried: int  # topologies, the chosen one included
+    fixed_bytes: float
+    bytes_a_patch: float
+    budget: str  # for a decision's reason
+    measured_by: str
+
+    def bytes_of(self, batch_size: int) -> int:
+        """Estimated memory of a training step."""
+        return round(self.fixed_bytes + batch_size * self.bytes_a_patch)
+
+
+def feature_map_elements(topology: Topology, outputs: int) -> float:
+    """Elements of all feature maps of nnU-Net's plain U-Net for one patch, the measure of its budget.
+
+    Two convolutions a stage in encoder and decoder, one transposed convolution a decoder stage, and the output.
+    """
+    dimensions = len(topology.patch)
+    voxels = [math.prod(topology.patch)]
+    for stride in topology.strides:
+        voxels.append(voxels[-1] // math.prod(stride))
+    features = [min(FIRST_FEATURES * 2**i, MOST_FEATURES[dimensions]) for i in range(len(voxels))]
+    maps = [n * f for n, f in zip(voxels, features, strict=True)]
+    encoder = CONVS_A_STAGE * sum(maps)
+    decoder = (CONVS_A_STAGE + 1) * sum(maps[:-1])
+    return encoder + decoder + outputs * voxels[0]
+
+
+def fit_by_proxy(
+    topologies: Sequence[Topology], outputs: int, gpu_memory_gb: float | None, batch_size: int | None
+) -> Fit:
+    """The first (largest) topology that nnU-Net's proxy lets through for the batch asked for, at least 2.
+
+    Where none fits, the last one is taken.
+    """
+    dimensions = len(topologies[0].patch)
+    memory = gpu_memory_gb or DEFAULT_GPU_GB
+    reference = REFERENCE_ELEMENTS[dimensions] * REFERENCE_BATCH[dimensions]  # of all patches of a batch, on 8 GB
+    allowed = reference * memory / REFERENCE_GB
+    batch = max(batch_size or 0, SMALLEST_BATCH)
+    elements = [feature_map_elements(topology, outputs) for topology in topologies]
+    chosen = next((i for i, n in enumerate(elements) if n * batch <= allowed), len(topologies) - 1)
+    return Fit(
+        topology=topologies[chosen],
+        batch_size=round(allowed / elements[chosen]),
+        tried=chosen + 1,
+        fixed_bytes=0.0,
+        bytes_a_patch=elements[chosen] / reference * REFERENCE_GB * 1024**3,
+        budget=f"{memory:g} GB at batch {batch}",
+        measured_by="nnU-Net's count of feature-map elements",
+    )

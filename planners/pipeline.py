@@ -1,0 +1,153 @@
+"""The steps in order: verify and measure, split, plan, preprocess. Each step takes what is on disk and current."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from unetrpp.dataset import RawDataset, nnunet_json, read_dataset
+from unetrpp.errors import UserError
+from unetrpp.files import read_json, write_json
+from unetrpp.fingerprint import Fingerprint
+from unetrpp.images import read_geometry
+from unetrpp.parallel import CaseError, default_processes, new_pool
+from unetrpp.planners.extract import is_current, survey
+from unetrpp.planners.options import Options
+from unetrpp.planners.planner import PLANNERS, UnetrppPlanner
+from unetrpp.planners.preprocess import preprocess_dataset
+from unetrpp.plans import Plans, read_plans
+from unetrpp.splits import read_or_make_splits
+from unetrpp.verification import inputs_digest, problem_table
+from unetrpp.workspace import Workspace
+
+LOG = logging.getLogger(__name__)
+
+BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed
+
+
+class Done(NamedTuple):
+    """Cases that could not be preprocessed, and what to tell the user."""
+
+    errors: list[CaseError]
+    summary: str
+
+
+def plan_and_preprocess(
+    dataset: str,
+    workspace: Workspace,
+    planner: str,
+    options: Options,
+    configurations: Sequence[str],
+    plans_name: str,
+    processes: int | None,
+    overwrite: bool,
+) -> Done:
+    """
+    Raises:
+        UserError: the dataset is unknown or refused, or plans of this name were made with other options.
+    """
+    name, folder = workspace.find_raw(dataset)
+    raw = read_dataset(folder, name)
+    home = workspace.preprocessed(name)
+    plans_path = workspace.plans(name, plans_name)
+    if overwrite:
+        plans_path.unlink(missing_ok=True)
+        (home / "fingerprint.json").unlink(missing_ok=True)
+        for store in home.glob(f"{plans_name}_*/"):
+            shutil.rmtree(store)
+    processes = processes or default_processes(_largest_case_bytes(raw))
+    with new_pool(min(processes, len(raw.cases))) as pool:  # workers start when the first case is handed out
+        fingerprint, digests = measure(raw, home, pool)
+        cases = [case.id for case in raw.cases]
+        read_or_make_splits(home / "splits.json", cases, raw.description.groups)
+        write_json(home / "dataset.json", nnunet_json(raw.description, len(cases)))
+        plans = settle(plans_path, PLANNERS[planner](options), fingerprint, raw, configurations)
+        errors: list[CaseError] = []
+        for configuration in configurations or list(plans.configurations)[:1]:
+            store = workspace.store(name, plans_name, configuration)
+            chosen = plans.configuration(configuration)
+            errors += preprocess_dataset(raw, chosen, store, digests, configuration, pool)
+    return Done(errors, _summary(plans, home))
+
+
+def measure(raw: RawDataset, home: Path, pool: Executor) -> tuple[Fingerprint, dict[str, str]]:
+    """The fingerprint (taken anew when a file has changed) and the digests of every case's files.
+
+    Raises:
+        UserError: verification found errors; the table of all problems has been logged.
+    """
+    path = home / "fingerprint.json"
+    if path.exists():
+        digests = {case.id: inputs_digest(case) for case in raw.cases}
+        fingerprint = read_json(path, Fingerprint, mend="delete it")
+        if is_current(fingerprint, digests):
+            return fingerprint, digests
+    found = survey(raw, pool)
+    if found.problems:
+        LOG.warning("%s", problem_table(found.problems))
+    if found.fingerprint is None:
+        errors = [p for p in found.problems if p.fatal]
+        cases = len({p.case for p in errors})
+        first = errors[0]
+        raise UserError(
+            f"{first.message} ({len(errors)} errors in {cases} cases, listed above; nothing was started)",
+            case=first.case,
+        )
+    write_json(path, found.fingerprint)
+    return found.fingerprint, {c.case: c.inputs_digest for c in found.fingerprint.cases}
+
+
+def settle(
+    path: Path, planner: UnetrppPlanner, fingerprint: Fingerprint, raw: RawDataset, names: Sequence[str]
+) -> Plans:
+    """The plans on disk, with the configurations that are missing added; made first where there are none.
+
+    A file that exists is the user's to edit, so it is taken as it is.
+
+    Raises:
+        UserError: the file was made by another planner or with other options.
+    """
+    if not path.exists():
+        plans = planner.plan(fingerprint, raw.description, path.stem, names)
+        write_json(path, plans)
+        return plans
+    plans = read_plans(path)
+    wanted = {"planner": planner.name, **planner.options.as_text()}
+    recorded = {"planner": plans.planner, **plans.options}
+    if wanted != recorded:
+        was, asked = (", ".join(f"{k} {v}" for k, v in o.items()) for o in (recorded, wanted))
+        raise UserError(f"{path} was made with {was}, not {asked}; --overwrite replaces it, --plans-name makes others")
+    if plans.labels != raw.description.labels or plans.channel_names != raw.description.channel_names:
+        raise UserError(
+            f"{path} was made for other labels or channels than dataset.json has now; --overwrite replaces it"
+        )
+    missing = [name for name in names if name not in plans.configurations]
+    if missing:
+        more = planner.plan(fingerprint, raw.description, path.stem, missing)
+        plans = msgspec.structs.replace(plans, configurations=more.configurations | plans.configurations)
+        write_json(path, plans)
+    return plans
+
+
+def _largest_case_bytes(raw: RawDataset) -> int:
+    """Of the arrays of the case with the largest files, by its header; 0 where that cannot be read."""
+    sizes: Mapping[str, int] = {c.id: sum(p.stat().st_size for p in c.images if p.is_file()) for c in raw.cases}
+    case = max(raw.cases, key=lambda c: sizes[c.id])
+    try:
+        z, y, x = read_geometry(case.images[0]).shape_zyx
+    except UserError:
+        return 0
+    return z * y * x * BYTES_A_VOXEL * len(raw.description.channel_names)
+
+
+def _summary(plans: Plans, home: Path) -> str:
+    lines = [f"plans {plans.name!r} for {plans.dataset} in {home}"]
+    for name, configuration in plans.configurations.items():
+        patch = " x ".join(str(n) for n in configuration.patch)
+        memory = configuration.training_memory_bytes / 1024**3
+        lines.append(f"  {name}: patch {patch}, batch {configuration.batch_size}, about {memory:.1f} GB for training")
+    return "\n".join(lines)

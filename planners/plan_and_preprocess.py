@@ -1,0 +1,92 @@
+"""`unetrpp_plan_and_preprocess`: verify a raw dataset, measure it, decide, and store what the network will see."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from unetrpp.command_line import Parser, run
+
+EXAMPLES = """\
+unetrpp_plan_and_preprocess Hippocampus
+unetrpp_plan_and_preprocess Hippocampus --batch-size 2 --width 0.5 --processes 2
+unetrpp_plan_and_preprocess Liver -c 3d_fullres 2d --gpu-memory-gb 24
+unetrpp_plan_and_preprocess Liver --planner unet --plans-name nnunet_like
+unetrpp_plan_and_preprocess path/to/Dataset007_Pancreas --workspace /data/unetrpp"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(parser(), work, argv)
+
+
+def parser() -> Parser:
+    p = Parser(
+        "unetrpp_plan_and_preprocess",
+        "Verify a raw dataset, measure it, plan the training and preprocess every case. "
+        "The same command again resumes what was interrupted and redoes only what has changed.",
+        EXAMPLES,
+    )
+    add = p.add_argument
+    add(
+        "dataset", metavar="DATASET", help="name in the workspace, nnU-Net's DatasetNNN_Name or number, or a raw folder"
+    )
+    what = "3d_fullres, 2d, 3d_lowres, 3d_cascade (default: 3d_fullres, or 2d for flat images)"
+    add("-c", "--configurations", nargs="+", default=[], metavar="NAME", help=what)
+    add("--planner", choices=("unetrpp", "unet", "resunet"), default="unetrpp", help="the network (default: unetrpp)")
+    add("--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
+    add("--batch-size", type=positive_int, metavar="N", help="patches a step (default: what memory and data allow)")
+    add("--width", type=positive_float, default=1.0, metavar="FACTOR", help="factor on all channel counts (default: 1)")
+    add("--gpu-memory-gb", type=positive_float, metavar="GB", help="memory to plan for (default: 8)")
+    add("--spacing", type=positive_float, nargs=3, metavar=("Z", "Y", "X"), help="target spacing in mm, not the rule's")
+    what = "patch in plan order (coarsest axis first), not the rule's"
+    add("--patch", type=positive_int, nargs="+", metavar="VOXELS", help=what)
+    add("--processes", type=positive_int, metavar="N", help="worker processes (default: by cores and memory)")
+    add("--overwrite", action="store_true", help="measure, plan and preprocess anew")
+    return p
+
+
+def positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
+def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.parallel import error_table
+    from unetrpp.planners.options import Options
+    from unetrpp.planners.pipeline import plan_and_preprocess
+    from unetrpp.workspace import Workspace
+
+    options = Options(
+        batch_size=arguments.batch_size,
+        width=arguments.width,
+        gpu_memory_gb=arguments.gpu_memory_gb,
+        spacing=tuple(arguments.spacing) if arguments.spacing else None,
+        patch=tuple(arguments.patch) if arguments.patch else None,
+    )
+    done = plan_and_preprocess(
+        arguments.dataset,
+        Workspace.find(arguments.workspace),
+        arguments.planner,
+        options,
+        arguments.configurations,
+        arguments.plans_name or arguments.planner,
+        arguments.processes,
+        arguments.overwrite,
+    )
+    if done.errors:
+        print(error_table(done.errors), file=sys.stderr)
+        return 1
+    print(done.summary)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

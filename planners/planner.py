@@ -1,0 +1,110 @@
+"""From a fingerprint to plans: three planners that share every rule and differ in the network and its budget."""
+
+import math
+from collections.abc import Sequence
+
+from unetrpp.dataset import DatasetDescription
+from unetrpp.fingerprint import Fingerprint
+from unetrpp.geometry import reorder
+from unetrpp.networks.architecture import Architecture
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.planners.configurations import Draft, mm
+from unetrpp.planners.memory import Fit, fit_by_proxy
+from unetrpp.planners.mirroring import mirror_axes
+from unetrpp.planners.normalization import plan_normalization
+from unetrpp.planners.options import FLAT, Measures, Options
+from unetrpp.planners.spacing import median_resampled_shape, plan_order, target_spacing
+from unetrpp.planners.topology import Topology
+from unetrpp.plans import Configuration, Decision, Plans, Preprocessing
+
+
+class UnetrppPlanner:
+    """UNETR++, the default."""
+
+    name = "unetrpp"
+    within_median = True  # the patch never exceeds the padded median image
+
+    def __init__(self, options: Options | None = None):
+        self.options = options or Options()
+
+    def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
+        return unetrpp_architecture(inputs, outputs, topology.patch, topology.strides, self.options.width)
+
+    def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
+        return fit_by_proxy(topologies, outputs, self.options.gpu_memory_gb, self.options.batch_size)
+
+    def plan(
+        self, fingerprint: Fingerprint, description: DatasetDescription, plans_name: str, names: Sequence[str] = ()
+    ) -> Plans:
+        """Plan the named configurations; without names the one to start with (3d_fullres, or 2d for flat images).
+
+        Raises:
+            UserError: a configuration makes no sense for this dataset, or a channel's name looks misspelt.
+        """
+        measures, decisions = self._measures(fingerprint)
+        normalization, reasons = plan_normalization(description.channel_names, fingerprint)
+        mirrored, reason = mirror_axes(fingerprint, description.labels)
+        preprocessing = Preprocessing(
+            transpose=measures.order,
+            spacing_mm=measures.spacing,
+            normalization=normalization,
+            labels=description.labels,
+            chunk=(1, 1, 1),  # each configuration sets its own
+        )
+        draft = Draft(self, preprocessing, measures, tuple(sorted(measures.order.index(axis) for axis in mirrored)))
+        configurations: dict[str, Configuration] = {}
+        for name in names or ["2d" if measures.flat else "3d_fullres"]:
+            configurations |= draft.make(name)
+        return Plans(
+            dataset=description.name,
+            name=plans_name,
+            planner=self.name,
+            options=self.options.as_text(),
+            channel_names=description.channel_names,
+            labels=description.labels,
+            file_ending=description.file_ending,
+            configurations=configurations,
+            decisions=(*decisions, *reasons, reason),
+        )
+
+    def _measures(self, fingerprint: Fingerprint) -> tuple[Measures, list[Decision]]:
+        target = target_spacing(fingerprint.cases)
+        spacing, decision = target.spacing, target.decision
+        if self.options.spacing is not None:
+            why = f"asked for; the rule gives {mm(spacing)} ({decision.why})"
+            spacing = self.options.spacing
+            decision = Decision(about=decision.about, value=f"{mm(spacing)} (z, y, x)", why=why)
+        shape = median_resampled_shape(fingerprint.cases, spacing)
+        # A flat axis comes first whatever its nominal spacing: slices are taken along it.
+        order = plan_order([math.inf if n < FLAT else s for n, s in zip(shape, spacing, strict=True)])
+        first = "zyx"[order[0]]
+        why = (
+            f"{first} is {'flat' if shape[order[0]] < FLAT else 'the coarsest'}; slices are taken along the first axis"
+        )
+        reordered = Decision(about="axis order", value=", ".join("zyx"[axis] for axis in order), why=why)
+        measures = Measures(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases))
+        return measures, [decision, reordered]
+
+
+class UNetPlanner(UnetrppPlanner):
+    """nnU-Net's plain U-Net within nnU-Net's own budget, so that results compare."""
+
+    name = "unet"
+    within_median = False
+
+    def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
+        strides, kernels = topology.strides, topology.kernels
+        return unet_architecture(inputs, outputs, topology.patch, strides, kernels, width=self.options.width)
+
+
+class ResidualUNetPlanner(UnetrppPlanner):
+    """The U-Net with a residual encoder."""
+
+    name = "resunet"
+
+    def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
+        strides, kernels, width = topology.strides, topology.kernels, self.options.width
+        return unet_architecture(inputs, outputs, topology.patch, strides, kernels, residual=True, width=width)
+
+
+PLANNERS = {planner.name: planner for planner in (UnetrppPlanner, UNetPlanner, ResidualUNetPlanner)}
