@@ -40,6 +40,7 @@ def test_one_call_follows_the_order_of_averaging(model, image):
     # Image x points to world y, image y to world -x: canonical = [z, world y, world x].
     back = np.flip(mean, 3).transpose(0, 1, 3, 2)
     assert back.shape[1:] == GEOMETRY.shape_zyx
+    assert result.probabilities is not None
     np.testing.assert_allclose(result.probabilities, back, atol=2e-3)
     decided = np.abs(back[0] - back[1]) > 1e-3
     np.testing.assert_array_equal(result.array[decided], back.argmax(axis=0)[decided])

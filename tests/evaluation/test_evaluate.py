@@ -1,0 +1,81 @@
+"""The command: two folders, a model's cross-validation, and its exit codes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.inference.model import make_model
+from unetrpp.evaluation.evaluate import main
+from unetrpp.evaluation.folders import evaluate_folder
+from unetrpp.evaluation.summary import write_summary
+from unetrpp.geometry import Geometry
+from unetrpp.images import write_segmentation
+from unetrpp.labels import LabelScheme
+
+GEOMETRY = Geometry(shape_zyx=(3, 6, 6), spacing_zyx_mm=(1.0, 1.0, 1.0))
+
+
+def write(folder, case, columns):
+    array = np.zeros(GEOMETRY.shape_zyx, np.uint8)
+    array[:, :, :columns] = 1
+    write_segmentation(folder / f"{case}.nii.gz", array, GEOMETRY)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """raw/ with dataset.json and labelsTs, and predictions/."""
+    for case, ours, theirs in (("a", 2, 2), ("b", 1, 3)):
+        write(tmp_path / "predictions", case, ours)
+        write(tmp_path / "raw" / "labelsTs", case, theirs)
+    content = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "ball": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "raw" / "dataset.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def evaluate(*arguments):
+    return main([str(a) for a in arguments])
+
+
+def test_folders(dataset, capsys):
+    assert evaluate(dataset / "predictions", dataset / "raw" / "labelsTs", "--processes", 1, "--distances") == 0
+    out = capsys.readouterr().out
+    assert "ball" in out
+    assert "HD95" in out
+    summary = json.loads((dataset / "predictions" / "summary.json").read_text())
+    assert summary["foreground_mean"]["Dice"] == pytest.approx((1 + 0.5) / 2)
+    assert (dataset / "predictions" / "summary.csv").exists()
+
+
+def test_a_missing_prediction_ends_with_one_and_is_named(dataset, capsys):
+    (dataset / "predictions" / "b.nii.gz").unlink()
+    references = dataset / "raw" / "labelsTs"
+    assert evaluate(dataset / "predictions", references, "--processes", 1) == 1
+    assert capsys.readouterr().err.startswith("b  ")
+    assert evaluate(dataset / "predictions", references, "--processes", 1, "--predicted-only") == 0
+
+
+def test_wrong_requests_end_with_two(dataset, capsys):
+    assert evaluate(dataset / "predictions") == 2
+    assert "give PREDICTIONS and REFERENCES" in capsys.readouterr().err
+    assert evaluate(dataset / "predictions", dataset / "predictions") == 2
+    assert "dataset.json" in capsys.readouterr().err
+    assert evaluate("--model", dataset) == 2
+    assert "is no model folder" in capsys.readouterr().err
+
+
+def test_cross_validation_of_a_model_folder(dataset, capsys):
+    model = make_model(dataset, folds=2)
+    scheme = LabelScheme(names=("background", "ball"), values=(0, 1))
+    for fold, case in enumerate("ab"):
+        validation = model / f"fold_{fold}" / "validation"
+        validation.mkdir()
+        (dataset / "predictions" / f"{case}.nii.gz").rename(validation / f"{case}.nii.gz")
+        references = dataset / "raw" / "labelsTs"
+        summary, _ = evaluate_folder(validation, references, scheme, ".nii.gz", predicted_only=True, processes=1)
+        write_summary(validation, summary)
+    assert evaluate("--model", model) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["0", "1", "1.000", "1.000"]
+    assert lines[3].split() == ["mean", "0.750", "0.750"]
+    assert json.loads((model / "crossval_summary.json").read_text())["mean_over_folds"]["Dice"] == 0.75
