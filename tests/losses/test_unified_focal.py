@@ -164,10 +164,11 @@ def test_the_slope_of_the_tversky_term_is_bounded_and_it_is_continuous():
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize(("labels", "outputs"), [(IGNORE, 3), (REGIONS, 2)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_gradients_stay_finite_at_saturated_logits_in_half_precision(name, symmetric, labels, outputs, dtype):
+@pytest.mark.parametrize("gamma", [0.1, 0.75])
+def test_gradients_stay_finite_at_saturated_logits_in_half_precision(name, symmetric, labels, outputs, dtype, gamma):
     _, target = example()
-    loss = make(labels, name=name, symmetric=symmetric, gamma=0.75, distance_scale_mm=(2.0, 2.0))
-    for scale in (0.0, 1.0, 100.0, 6e4):
+    loss = make(labels, name=name, symmetric=symmetric, gamma=gamma, distance_scale_mm=(2.0, 2.0))
+    for scale in (0.0, 1.0, 30.0, 68.0, 100.0, 6e4):
         signs = torch.randn(2, outputs, 3, 4, 5, generator=torch.Generator().manual_seed(3)).sign()
         logits = (signs * scale).to(dtype).requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -261,7 +262,10 @@ def test_focal_cross_entropy_of_background_fades_with_confidence():
     sure, unsure = torch.tensor([[[4.0], [0.0]]]), torch.tensor([[[0.5], [0.0]]])
 
     def ratio(gamma):
-        a, b = (focal_cross_entropy(z, onehot, valid, gamma=gamma, delta=0.6, symmetric=False) for z in (sure, unsure))
+        a, b = (
+            focal_cross_entropy(z.log_softmax(1), onehot, valid, gamma=gamma, delta=0.6, symmetric=False)
+            for z in (sure, unsure)
+        )
         return (a / b).item()
 
     miss = [1 - torch.sigmoid(torch.tensor(z)).item() for z in (4.0, 0.5)]

@@ -12,6 +12,7 @@ from unetrpp.losses.truth import Truth
 
 SMOOTH = 1e-5
 LEAST_MISS = 1e-3  # (1 - TI)^(1 - gamma) has an unbounded slope at TI = 1; below this it is continued as a line
+LEAST_OTHERS = 1e-30
 
 
 class UnifiedFocal(nn.Module):
@@ -48,11 +49,12 @@ class UnifiedFocal(nn.Module):
         if self.regions:
             logits, onehot, valid = as_two_classes(logits, onehot, valid)
         weights = self.boundary(onehot, valid) if self.boundary else None
+        log_p = logits.log_softmax(1)
         entropy = focal_cross_entropy(
-            logits, onehot, valid, gamma=self.gamma, delta=self.delta, symmetric=self.symmetric, weights=weights
+            log_p, onehot, valid, gamma=self.gamma, delta=self.delta, symmetric=self.symmetric, weights=weights
         )
         index = tversky_index(
-            logits.softmax(1), onehot, valid, delta=self.delta, weights=weights, batch=batch if self.batch_dice else 1
+            log_p.exp(), onehot, valid, delta=self.delta, weights=weights, batch=batch if self.batch_dice else 1
         )
         present = onehot.flatten(2).any(-1)
         if self.batch_dice:
@@ -71,7 +73,7 @@ def as_two_classes(logits: Tensor, onehot: Tensor, valid: Tensor) -> tuple[Tenso
 
 
 def focal_cross_entropy(
-    logits: Tensor,
+    log_p: Tensor,
     onehot: Tensor,
     valid: Tensor,
     *,
@@ -82,17 +84,16 @@ def focal_cross_entropy(
 ) -> Tensor:
     """Mean over valid voxels of (1 - delta) (1 - p_0)^gamma CE for background and delta CE for foreground.
 
-    ``symmetric`` puts the power on the foreground as well. All arguments are (B, C, *patch), ``valid`` (B, 1, *patch).
-    With ``weights`` a voxel counts by the largest one over its classes; the mean is theirs.
+    ``symmetric`` puts the power on the foreground as well. All arguments are (B, C, *patch), ``valid`` (B, 1, *patch);
+    ``log_p`` is the log-softmax. With ``weights`` a voxel counts by the largest one over its classes, and the mean is
+    theirs.
     """
-    total = logits.logsumexp(1)
-    true = (logits * onehot).sum(1)
-    entropy = torch.where(valid[:, 0], total - true, 0)
-    # log(1 - p) from the other classes' logits: exact where p rounds to 1, and its gradient never is 0 * inf.
-    log_miss = logits.masked_fill(onehot, -torch.inf).logsumexp(1) - total
-    focal = (gamma * log_miss).exp()
-    background = onehot[:, 0]
-    balance = torch.where(background, (1 - delta) * focal, delta * focal if symmetric else delta)
+    entropy = -(log_p * onehot).sum(1)
+    # 1 - p as the sum of the other probabilities, which does not cancel. Where even that underflows, the power of the
+    # clamped value keeps the gradient finite for every gamma in [0, 1].
+    others = log_p.exp() * ~onehot if symmetric else log_p[:, 1:].exp()
+    focal = others.sum(1).clamp(min=LEAST_OTHERS) ** gamma
+    balance = torch.where(onehot[:, 0], (1 - delta) * focal, delta * focal if symmetric else delta)
     if weights is None:
         return (balance * entropy).sum() / valid.sum().clamp(min=1)
     voxel = weights.amax(1) * valid[:, 0]
@@ -107,14 +108,13 @@ def tversky_index(
     ``weights`` stand on TP, FN and FP alike, so that TI stays in [0, 1] and is 1 for a perfect prediction only. With
     ``batch`` > 1 the samples are that many groups in a row, whose sums are added first.
     """
-    weights = valid.to(probabilities.dtype) if weights is None else weights * valid
+    there, known = (onehot, valid) if weights is None else (weights * onehot, weights * valid)
     voxels = tuple(range(2, probabilities.ndim))
-    overlap = (weights * probabilities * onehot).sum(voxels)
-    missed = (weights * onehot).sum(voxels) - overlap
-    invented = (weights * probabilities).sum(voxels) - overlap
+    sums = ((probabilities * there).sum(voxels), there.sum(voxels), (probabilities * known).sum(voxels))
     if batch > 1:
-        overlap, missed, invented = (n.unflatten(0, (batch, -1)).sum(0) for n in (overlap, missed, invented))
-    return (overlap + SMOOTH) / (overlap + delta * missed + (1 - delta) * invented + SMOOTH)
+        sums = tuple(n.unflatten(0, (batch, -1)).sum(0) for n in sums)
+    overlap, truth, predicted = sums
+    return (overlap + SMOOTH) / (overlap + delta * (truth - overlap) + (1 - delta) * (predicted - overlap) + SMOOTH)
 
 
 def focal_tversky(index: Tensor, present: Tensor, *, gamma: float, symmetric: bool) -> Tensor:
