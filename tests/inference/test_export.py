@@ -10,7 +10,9 @@ from scipy import ndimage
 from unetrpp.fingerprint import IntensityStatistics
 from unetrpp.geometry import Geometry, Orientation
 from unetrpp.images import Volume
-from unetrpp.inference.export import Taps, decide, resample_slabs, segment
+from unetrpp.inference.averaging import decide
+from unetrpp.inference.export import segment
+from unetrpp.inference.taps import Taps, resample_slabs
 from unetrpp.labels import LabelScheme, Region
 from unetrpp.plans import Normalization, Preprocessing
 from unetrpp.preprocessing.case import CaseProperties, preprocess

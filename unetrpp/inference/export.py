@@ -4,7 +4,6 @@ The order is the same everywhere: softmax or sigmoid -> mean over folds -> linea
 uncrop -> inverse transpose -> inverse canonical orientation -> the user's values.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,73 +12,15 @@ import torch
 from torch import Tensor
 
 from unetrpp.geometry import from_canonical, reorder
+from unetrpp.inference.averaging import decide, disagreement, entropy, fold_probabilities
+from unetrpp.inference.decisions import decided_slabs
+from unetrpp.inference.taps import Taps, resample_slabs
 from unetrpp.labels import LabelScheme
 from unetrpp.plans import Preprocessing
 from unetrpp.preprocessing.case import CaseProperties
 from unetrpp.preprocessing.resample import separate_axis
 
-
-def fold_probabilities(logits: Tensor, scheme: LabelScheme) -> Tensor:
-    """Softmax over the classes, or a sigmoid a region: (F, K, n, Y, X)."""
-    return logits.sigmoid() if scheme.regions else logits.softmax(dim=1)
-
-
-def decide(probability: Tensor, scheme: LabelScheme) -> Tensor:
-    """Arg-max over the classes, or the last region above one half: (K, ...) -> int64 (...) as ``decode`` takes it."""
-    if not scheme.regions:
-        return probability.argmax(dim=0)
-    order = torch.arange(1, len(probability) + 1, device=probability.device).reshape(-1, *[1] * (probability.dim() - 1))
-    return ((probability > 0.5) * order).amax(dim=0)
-
-
-@dataclass(frozen=True)
-class Taps:
-    """Linear interpolation along one axis: output i is (1 - weight[i]) * x[lower[i]] + weight[i] * x[upper[i]].
-
-    Voxel centres lie at half-integers of the common extent, as in ``scipy.ndimage.zoom(grid_mode=True)``.
-    """
-
-    lower: Tensor
-    upper: Tensor
-    weight: Tensor
-
-    @classmethod
-    def between(cls, n_in: int, n_out: int, nearest: bool) -> "Taps":
-        position = ((torch.arange(n_out, dtype=torch.float64) + 0.5) * n_in / n_out - 0.5).clamp(0, n_in - 1)
-        if nearest:
-            position = torch.floor(position + 0.5).clamp(max=n_in - 1)
-        lower = position.floor().long()
-        weight = (position - lower).float()
-        return cls(lower, (lower + 1).clamp(max=n_in - 1), weight)
-
-    def apply(self, x: Tensor, axis: int) -> Tensor:
-        """Interpolate ``x`` along ``axis`` (counted from the end)."""
-        if len(self.lower) == x.shape[axis] and not self.weight.any():
-            return x  # as many out as in, each its own
-        weight = self.weight.reshape(-1, *[1] * (-axis - 1)).to(x)
-        lower, upper = self.lower.to(x.device), self.upper.to(x.device)
-        return torch.lerp(x.index_select(axis, lower), x.index_select(axis, upper), weight)
-
-
-def resample_slabs(slabs: Iterable[Tensor], taps: tuple[Taps, Taps, Taps]) -> Iterator[Tensor]:
-    """Linear resampling of a stack of slabs (K, n, Y, X) that come in z order; yields (K, m, Y', X') in z order.
-
-    At most two slabs are held. Slices are resampled in plane first, then blended with their z neighbour.
-    """
-    z, y, x = taps
-    held, bottom, done = None, 0, 0
-    for slab in slabs:
-        plane = x.apply(y.apply(slab, -2), -1)
-        held = plane if held is None else torch.cat([held, plane], dim=-3)
-        ready = int(torch.searchsorted(z.upper, bottom + held.shape[-3]))
-        if ready == done:
-            continue
-        part = Taps(z.lower[done:ready] - bottom, z.upper[done:ready] - bottom, z.weight[done:ready])
-        yield part.apply(held, -3)
-        done = ready
-        if done < len(z.lower):
-            spent = min(int(z.lower[done]) - bottom, held.shape[-3])
-            held, bottom = held[..., spent:, :, :], bottom + spent
+PART_VALUES = 1 << 23  # logits worked on at once: temporaries stay small, whatever the slab
 
 
 def segment(slabs: Iterable[Tensor], properties: CaseProperties, preprocessing: Preprocessing) -> np.ndarray:
@@ -109,13 +50,41 @@ def export(
     uncertainty: bool = False,
 ) -> Exported:
     """Average, resample and decide slab by slab; keep the maps that are asked for."""
-    scheme, shape = preprocessing.labels, properties.cropped_shape
+    taps = resampling_taps(properties, preprocessing)
+    if probabilities or uncertainty:
+        return _export_maps(thin(slabs), properties, preprocessing.labels, taps, probabilities, uncertainty)
+    scheme = preprocessing.labels
+    decisions = np.zeros(properties.cropped_shape, np.min_scalar_type(len(scheme.known_values)))
+    done = 0
+    for slab in decided_slabs(thin(slabs), taps, scheme):
+        decisions[done : done + len(slab)] = slab.cpu().numpy()
+        done += len(slab)
+    return Exported(decisions)
+
+
+def thin(slabs: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same slabs (F, K, n, Y, X) in parts of bounded size, views."""
+    for slab in slabs:
+        slices = max(1, PART_VALUES * slab.shape[2] // slab.numel())
+        yield from slab.split(slices, dim=2)
+
+
+def _export_maps(
+    slabs: Iterable[Tensor],
+    properties: CaseProperties,
+    scheme: LabelScheme,
+    taps: tuple[Taps, Taps, Taps],
+    probabilities: bool,
+    uncertainty: bool,
+) -> Exported:
+    """Every class interpolated everywhere: what maps need."""
+    shape = properties.cropped_shape
     decisions = np.zeros(shape, np.min_scalar_type(len(scheme.known_values)))
     kept = np.zeros((scheme.outputs, *shape), np.float16) if probabilities else None
     doubts = np.zeros((2, *shape), np.float32) if uncertainty else None
     averaged = (_averaged(logits, scheme, uncertainty) for logits in slabs)
     done = 0
-    for slab in resample_slabs(averaged, resampling_taps(properties, preprocessing)):
+    for slab in resample_slabs(averaged, taps):
         place = slice(done, done + slab.shape[1])
         mean = slab[: scheme.outputs]
         decisions[place] = decide(mean, scheme).cpu().numpy()
@@ -134,20 +103,6 @@ def _averaged(logits: Tensor, scheme: LabelScheme, uncertainty: bool) -> Tensor:
     if not uncertainty:
         return mean
     return torch.cat([mean, entropy(mean, scheme)[None], disagreement(folds, mean, scheme)[None]])
-
-
-def entropy(mean: Tensor, scheme: LabelScheme) -> Tensor:
-    """Entropy of (K, ...) in parts of its largest value; with regions the mean over their binary entropies."""
-    if scheme.regions:
-        both = torch.stack([mean, 1 - mean])
-        return -(torch.special.xlogy(both, both)).sum(dim=0).mean(dim=0) / math.log(2)
-    return -torch.special.xlogy(mean, mean).sum(dim=0) / math.log(len(mean))
-
-
-def disagreement(folds: Tensor, mean: Tensor, scheme: LabelScheme) -> Tensor:
-    """Share of the folds (F, K, ...) that decide otherwise than their mean."""
-    ensemble = decide(mean, scheme)
-    return torch.stack([decide(fold, scheme) != ensemble for fold in folds]).float().mean(dim=0)
 
 
 def resampling_taps(properties: CaseProperties, preprocessing: Preprocessing) -> tuple[Taps, Taps, Taps]:

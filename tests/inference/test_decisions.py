@@ -1,0 +1,84 @@
+"""Decisions by agreement against interpolating everything."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from unetrpp.inference.averaging import decide, fold_probabilities
+from unetrpp.inference.decisions import decided_slabs
+from unetrpp.inference.taps import Taps
+from unetrpp.labels import LabelScheme, Region
+
+REGIONS = LabelScheme(
+    names=("background", "x", "y"),
+    values=(0, 1, 2),
+    regions=(Region(name="whole", members=(1, 2), value=1), Region(name="core", members=(2,), value=2)),
+)
+
+
+def softmax_scheme(classes):
+    return LabelScheme(names=tuple(f"c{k}" for k in range(classes)), values=tuple(range(classes)))
+
+
+def logits(folds, outputs, shape, blur, strength, seed):
+    """Blobs: smoothed noise, so that most voxels agree with their neighbours."""
+    noise = np.random.default_rng(seed).normal(size=(folds, outputs, *shape))
+    smooth = ndimage.gaussian_filter(noise, (0, 0, blur, blur, blur))
+    return torch.from_numpy(strength * smooth / max(smooth.std(), 1e-9)).float()
+
+
+def compare(values, taps, scheme, depths):
+    """Equal to the dense way wherever the decision is no tie in rounding."""
+    mean = fold_probabilities(values, scheme).mean(dim=0).double()
+    for axis, along in zip((-3, -2, -1), taps, strict=True):
+        mean = along.apply(mean, axis)
+    ours = torch.cat(list(decided_slabs(values.split(depths, dim=2), taps, scheme)))
+    assert ours.shape == mean.shape[1:]
+    if scheme.regions:
+        clear = ((mean - 0.5).abs() > 1e-5).all(dim=0)
+    else:
+        first, second = mean.topk(2, dim=0).values
+        clear = first - second > 1e-5
+    assert clear.double().mean() > 0.99
+    assert torch.equal(ours[clear].long(), decide(mean, scheme)[clear].long())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.integers(2, 9),
+    st.tuples(st.integers(2, 9), st.integers(2, 9), st.integers(2, 9)),
+    st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 14)),
+    st.sampled_from([0.0, 1.5]),
+    st.sampled_from([None, 0, 1, 2]),
+    st.integers(1, 9),
+)
+def test_equals_interpolating_every_class(folds, classes, shape, out, blur, nearest, depth):
+    values = logits(folds, classes, shape, blur, 4.0, seed=classes)
+    taps = tuple(Taps.between(n, m, nearest == axis) for axis, (n, m) in enumerate(zip(shape, out, strict=True)))
+    depths = [depth] * (shape[0] // depth) + ([shape[0] % depth] if shape[0] % depth else [])
+    compare(values, taps, softmax_scheme(classes), depths)
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_regions(folds):
+    shape, out = (7, 9, 8), (11, 6, 13)
+    taps = tuple(Taps.between(n, m, False) for n, m in zip(shape, out, strict=True))
+    compare(logits(folds, 2, shape, 1.0, 2.0, seed=4), taps, REGIONS, [3, 1, 3])
+
+
+def test_the_identity_needs_no_neighbours():
+    values = logits(1, 300, (4, 5, 6), 0.0, 3.0, seed=1)
+    taps = tuple(Taps.between(n, n, False) for n in (4, 5, 6))
+    compare(values, taps, softmax_scheme(300), [2, 2])
+
+
+def test_a_class_that_wins_nowhere_can_win_between():
+    """Second place at both voxels, first in the middle."""
+    values = torch.tensor([[9.0, 0.0], [8.6, 8.6], [0.0, 9.0]]).log_softmax(dim=0).reshape(1, 3, 1, 1, 2)
+    taps = (Taps.between(1, 1, False), Taps.between(1, 1, False), Taps.between(2, 5, False))
+    ours = next(decided_slabs([values], taps, softmax_scheme(3)))
+    assert ours.flatten().tolist() == [0, 0, 1, 2, 2]

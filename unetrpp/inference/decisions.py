@@ -1,0 +1,125 @@
+"""Decisions on a finer or coarser grid without interpolating every class everywhere.
+
+Linear interpolation and the mean over folds are convex combinations: where all folds decide alike at all voxels that
+an output is interpolated from, that is its decision. Only the rest, near boundaries, needs probabilities.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unetrpp.inference.averaging import arg_max, decide_logits, fold_probabilities, last_above
+from unetrpp.inference.taps import Taps
+from unetrpp.labels import LabelScheme
+
+UNSURE = -1
+
+AllTaps = tuple[Taps, Taps, Taps]
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Logits (F, K, n, Y, X) and what the folds decide alike, int16 (n, Y, X)."""
+
+    logits: Tensor
+    agreed: Tensor
+
+
+def decided_slabs(slabs: Iterable[Tensor], taps: AllTaps, scheme: LabelScheme) -> Iterator[Tensor]:
+    """Decisions int16 (m, Y', X') on the output grid, slab by slab, of logits (F, K, n, Y, X) in z order.
+
+    Equal to arg-max (or regions) of the interpolated mean probabilities, up to ties in rounding.
+    """
+    z = taps[0]
+    last: Slab | None = None  # the slice before the current slab: outputs between them need both
+    bottom, done = 0, 0
+    for logits in slabs:
+        own = Slab(logits, _agreed_by_folds(logits, scheme))
+        held = [own] if last is None else [last, own]
+        bottom_held = bottom - (last is not None)
+        bottom += logits.shape[2]
+        ready = z.ready(bottom)
+        if ready > done:
+            yield _decide(held, (z.part(done, ready, bottom_held), *taps[1:]), scheme)
+            done = ready
+        last = Slab(logits[:, :, -1:].clone(), own.agreed[-1:])
+
+
+def _agreed_by_folds(logits: Tensor, scheme: LabelScheme) -> Tensor:
+    first, *others = (decide_logits(fold, scheme).to(torch.int16) for fold in logits)
+    for other in others:
+        first = torch.where(first == other, first, UNSURE)
+    return first
+
+
+def _decide(held: list[Slab], taps: AllTaps, scheme: LabelScheme) -> Tensor:
+    decisions = torch.cat([slab.agreed for slab in held])
+    for axis, along in zip((-1, -2, -3), reversed(taps), strict=True):
+        decisions = along.agreeing(decisions, axis, UNSURE)
+    unsure = (decisions == UNSURE).nonzero(as_tuple=True)
+    if len(unsure[0]):
+        decisions[unsure] = _interpolated(held, taps, unsure, scheme).to(torch.int16)
+    return decisions
+
+
+def _interpolated(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...], scheme: LabelScheme) -> Tensor:
+    """Decisions (N,) at the outputs ``where`` (three index tensors of length N)."""
+    corners, weights = _corners(held, taps, where)
+    cells, places = _compact(corners, sum(slab.agreed.numel() for slab in held))
+    mean = fold_probabilities(_columns(held, cells), scheme).mean(dim=0)  # (K, cells)
+    corners = [places[corner] for corner in corners]
+    if scheme.regions:
+        return last_above(_blend(mean, corners, weights), 0.5)
+    winners = arg_max(mean).long().unique()
+    best = _blend(mean[winners], corners, weights).amax(dim=0)
+    # A class that nowhere exceeds the least of the maxima cannot win.
+    rivals = (mean.amax(dim=1) >= best.min()).nonzero().flatten()
+    candidates = torch.cat([winners, rivals]).unique()
+    return candidates[arg_max(_blend(mean[candidates], corners, weights)).long()]
+
+
+def _corners(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    """The up to eight voxels of every output as flat indices into the held slices, with their weights."""
+    shape = held[0].agreed.shape
+    sides = []
+    for along, index in zip(taps, where, strict=True):
+        lower, upper, weight = (t.to(index.device)[index] for t in (along.lower, along.upper, along.weight))
+        sides.append([(lower, 1 - weight)] if along.single else [(lower, 1 - weight), (upper, weight)])
+    corners, weights = [], []
+    for (z, wz), (y, wy), (x, wx) in itertools.product(*sides):
+        corners.append((z * shape[1] + y) * shape[2] + x)
+        weights.append(wz * wy * wx)
+    return corners, weights
+
+
+def _compact(corners: list[Tensor], cells: int) -> tuple[Tensor, Tensor]:
+    """The voxels that are needed, sorted, and for every voxel its place among them."""
+    needed = torch.zeros(cells, dtype=torch.bool, device=corners[0].device)
+    for corner in corners:
+        needed[corner] = True
+    used = needed.nonzero().flatten()
+    places = torch.empty(cells, dtype=torch.long, device=used.device)
+    places[used] = torch.arange(len(used), device=used.device)
+    return used, places
+
+
+def _columns(held: list[Slab], cells: Tensor) -> Tensor:
+    """Logits (F, K, len(cells)) of sorted flat indices into the held slices."""
+    columns, bottom = [], 0
+    for slab in held:
+        top = bottom + slab.agreed.numel()
+        own = cells[(cells >= bottom) & (cells < top)] - bottom
+        columns.append(slab.logits.flatten(2).index_select(2, own).float())
+        bottom = top
+    return torch.cat(columns, dim=2)
+
+
+def _blend(values: Tensor, corners: list[Tensor], weights: list[Tensor]) -> Tensor:
+    """Weighted sum (K, N) of ``values`` (K, cells) at the corners."""
+    total = values.index_select(1, corners[0]) * weights[0]
+    for corner, weight in zip(corners[1:], weights[1:], strict=True):
+        total.addcmul_(values.index_select(1, corner), weight)
+    return total

@@ -1,0 +1,78 @@
+"""Linear interpolation of a grid as two voxels and a weight per output and axis, applied to streamed slabs."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Linear interpolation along one axis: output i is (1 - weight[i]) * x[lower[i]] + weight[i] * x[upper[i]].
+
+    Voxel centres lie at half-integers of the common extent, as in ``scipy.ndimage.zoom(grid_mode=True)``.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    weight: Tensor
+
+    @classmethod
+    def between(cls, n_in: int, n_out: int, nearest: bool) -> "Taps":
+        position = ((torch.arange(n_out, dtype=torch.float64) + 0.5) * n_in / n_out - 0.5).clamp(0, n_in - 1)
+        if nearest:
+            position = torch.floor(position + 0.5).clamp(max=n_in - 1)
+        lower = position.floor().long()
+        weight = (position - lower).float()
+        # Where the weight is 0 no second voxel takes part.
+        return cls(lower, lower + (weight > 0), weight)
+
+    @property
+    def single(self) -> bool:
+        """Whether every output takes one voxel only."""
+        return not self.weight.any()
+
+    def apply(self, x: Tensor, axis: int) -> Tensor:
+        """Interpolate ``x`` along ``axis`` (counted from the end)."""
+        if len(self.lower) == x.shape[axis] and self.single:
+            return x  # as many out as in, each its own
+        weight = self.weight.reshape(-1, *[1] * (-axis - 1)).to(x)
+        lower, upper = self.lower.to(x.device), self.upper.to(x.device)
+        return torch.lerp(x.index_select(axis, lower), x.index_select(axis, upper), weight)
+
+    def agreeing(self, decisions: Tensor, axis: int, unsure: int) -> Tensor:
+        """The decision that both voxels share along ``axis``; ``unsure`` where they differ."""
+        lower = decisions.index_select(axis, self.lower.to(decisions.device))
+        if self.single:
+            return lower
+        upper = decisions.index_select(axis, self.upper.to(decisions.device))
+        return torch.where(lower == upper, lower, unsure)
+
+    def part(self, first: int, last: int, bottom: int) -> "Taps":
+        """Outputs [first, last) on an input that starts with voxel ``bottom``."""
+        return Taps(self.lower[first:last] - bottom, self.upper[first:last] - bottom, self.weight[first:last])
+
+    def ready(self, depth: int) -> int:
+        """How many outputs the first ``depth`` voxels suffice for."""
+        return int(torch.searchsorted(self.upper, depth))
+
+
+def resample_slabs(slabs: Iterable[Tensor], taps: tuple[Taps, Taps, Taps]) -> Iterator[Tensor]:
+    """Linear resampling of a stack of slabs (K, n, Y, X) that come in z order; yields (K, m, Y', X') in z order.
+
+    At most two slabs are held. Slices are resampled in plane first, then blended with their z neighbour.
+    """
+    z, y, x = taps
+    held, bottom, done = None, 0, 0
+    for slab in slabs:
+        plane = x.apply(y.apply(slab, -2), -1)
+        held = plane if held is None else torch.cat([held, plane], dim=-3)
+        ready = z.ready(bottom + held.shape[-3])
+        if ready == done:
+            continue
+        yield z.part(done, ready, bottom).apply(held, -3)
+        done = ready
+        if done < len(z.lower):
+            spent = min(int(z.lower[done]) - bottom, held.shape[-3])
+            held, bottom = held[..., spent:, :, :], bottom + spent
