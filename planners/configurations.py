@@ -9,7 +9,7 @@ import msgspec
 
 from unetrpp.errors import UserError
 from unetrpp.networks.architecture import Architecture
-from unetrpp.planners.memory import LARGEST_SHARE, SMALLEST_BATCH, Fit
+from unetrpp.planners.memory import GIGABYTE, LARGEST_SHARE, SMALLEST_BATCH, Fit, fit_by_proxy
 from unetrpp.planners.options import Measures, Options
 from unetrpp.planners.spacing import coarser
 from unetrpp.planners.topology import Topology, candidates, pool
@@ -19,7 +19,6 @@ DUMMY_2D = 3  # a patch this much longer than its first axis is augmented in pla
 ELONGATED = 1.5  # a 2D patch more elongated than this is hardly rotated
 LOW_RESOLUTION_BELOW = 0.25  # share of the median image in a patch that asks for a low-resolution stage
 WORTHWHILE = 2  # the low-resolution image must have this factor fewer voxels
-GIGABYTE = 1024**3
 
 CASCADE = "3d_cascade"
 CONFIGURATIONS = ("3d_fullres", "2d", "3d_lowres", CASCADE)
@@ -87,7 +86,7 @@ class Draft:
         original = math.prod(measures.shape)
         low = full = self.three_dimensional(measures)
         while math.prod(low.patch) < LOW_RESOLUTION_BELOW * math.prod(measures.shape):
-            measures = _coarser(measures, self.measures)
+            measures = self._coarser_by_proxy(_coarser(measures, self.measures))
             low = self.three_dimensional(measures)
         times = original / math.prod(measures.shape)
         if times < WORTHWHILE:
@@ -100,6 +99,16 @@ class Draft:
         return _with(
             low, Decision(about="low resolution", value=f"{mm(measures.spacing)}, {by(measures.shape)}", why=why)
         )
+
+    def _coarser_by_proxy(self, measures: Measures) -> Measures:
+        """The first spacing from here on at which the proxy's patch is large enough (a network's estimate is slow)."""
+        options, outputs = self.network.options, self.preprocessing.labels.outputs
+        while True:
+            topologies = self._topologies(measures.spacing, measures.shape)
+            patch = fit_by_proxy(topologies, outputs, options.gpu_memory_gb, options.batch_size).topology.patch
+            if math.prod(patch) >= LOW_RESOLUTION_BELOW * math.prod(measures.shape):
+                return measures
+            measures = _coarser(measures, self.measures)
 
     def cascade(self) -> Configuration:
         """Full resolution with the first stage's segmentation as one-hot channels."""

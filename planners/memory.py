@@ -1,14 +1,19 @@
 """How large a patch and a batch may be: nnU-Net's proxy, or the bytes of a training step that networks/cost.py gives."""
 
 import math
-from collections.abc import Sequence
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from unetrpp.networks.architecture import Architecture
 from unetrpp.planners.topology import Topology
 
 SMALLEST_BATCH = 2
 LARGEST_SHARE = 0.05  # of the dataset's voxels that one batch may hold
 DEFAULT_GPU_GB = 8.0  # where no GPU is at hand
+MARGIN = 0.1  # of the memory, for convolution workspaces and the allocator
+GIGABYTE = 1024**3
 
 # nnU-Net v2's proxy (rule 7): feature-map elements that fit a reference batch on a card of REFERENCE_GB.
 REFERENCE_GB = 8.0
@@ -70,7 +75,62 @@ def fit_by_proxy(
         batch_size=round(allowed / elements[chosen]),
         tried=chosen + 1,
         fixed_bytes=0.0,
-        bytes_a_patch=elements[chosen] / reference * REFERENCE_GB * 1024**3,
+        bytes_a_patch=elements[chosen] / reference * REFERENCE_GB * GIGABYTE,
         budget=f"{memory:g} GB at batch {batch}",
         measured_by="nnU-Net's count of feature-map elements",
     )
+
+
+def fit_by_cost(
+    topologies: Sequence[Topology],
+    architecture: Callable[[Topology], Architecture],
+    outputs: int,
+    gpu_memory_gb: float | None,
+    batch_size: int | None,
+) -> Fit:
+    """The largest topology whose training step fits the GPU, by the network's own estimate (networks/cost.py).
+
+    An estimate takes a second or two, so few are made: from the proxy's choice, the feature-map elements predict
+    which patch is the largest that fits, until a prediction comes true.
+    """
+    from unetrpp.networks.cost import estimate  # imports torch
+
+    memory = gpu_memory_gb or free_gpu_memory_gb() or DEFAULT_GPU_GB
+    allowed = memory * (1 - MARGIN) * GIGABYTE
+    batch = max(batch_size or 0, SMALLEST_BATCH)
+    elements = [feature_map_elements(topology, outputs) for topology in topologies]
+    too_large, fits = -1, len(topologies) - 1  # indices into ever smaller patches; the last is taken where none fits
+    probe = fit_by_proxy(topologies, outputs, memory, batch_size).tried - 1
+    while True:
+        one, two = (estimate(architecture(topologies[probe]), n, "bf16").training_bytes for n in (1, 2))
+        a_patch = two - one
+        fixed = one - a_patch
+        if fixed + batch * a_patch <= allowed:
+            fits = probe
+        else:
+            too_large = probe
+        per_element = a_patch / elements[probe]
+        predicted = next((i for i, n in enumerate(elements) if fixed + batch * per_element * n <= allowed), fits)
+        following = min(max(predicted, too_large + 1), fits)
+        if following == probe or (following == fits == too_large + 1 and probe == fits):
+            break
+        probe = following
+    return Fit(
+        topology=topologies[probe],
+        batch_size=max(1, int((allowed - fixed) / a_patch)),
+        tried=probe + 1,
+        fixed_bytes=fixed,
+        bytes_a_patch=a_patch,
+        budget=f"{memory:g} GB less {MARGIN:.0%} at batch {batch}",
+        measured_by="a training step of this network in bf16",
+    )
+
+
+def free_gpu_memory_gb() -> float | None:
+    """Free memory of the first GPU by NVIDIA's tool, so that planning without one imports nothing; None without one."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    query = [tool, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
+    return float(answer[0]) / 1024 if answer and answer[0].isdigit() else None

@@ -9,7 +9,7 @@ from unetrpp.geometry import reorder
 from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.planners.configurations import Draft, mm
-from unetrpp.planners.memory import Fit, fit_by_proxy
+from unetrpp.planners.memory import Fit, fit_by_cost, fit_by_proxy
 from unetrpp.planners.mirroring import mirror_axes
 from unetrpp.planners.normalization import plan_normalization
 from unetrpp.planners.options import FLAT, Measures, Options
@@ -31,7 +31,10 @@ class UnetrppPlanner:
         return unetrpp_architecture(inputs, outputs, topology.patch, topology.strides, self.options.width)
 
     def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
-        return fit_by_proxy(topologies, outputs, self.options.gpu_memory_gb, self.options.batch_size)
+        def network(topology: Topology) -> Architecture:
+            return self.architecture(inputs, outputs, topology)
+
+        return fit_by_cost(topologies, network, outputs, self.options.gpu_memory_gb, self.options.batch_size)
 
     def plan(
         self, fingerprint: Fingerprint, description: DatasetDescription, plans_name: str, names: Sequence[str] = ()
@@ -91,6 +94,9 @@ class UNetPlanner(UnetrppPlanner):
 
     name = "unet"
     within_median = False
+
+    def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
+        return fit_by_proxy(topologies, outputs, self.options.gpu_memory_gb, self.options.batch_size)
 
     def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
         strides, kernels = topology.strides, topology.kernels

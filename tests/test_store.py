@@ -21,7 +21,7 @@ def make_case(name="a", shape=SHAPE, seed=0):
         case=name,
         geometry=Geometry(shape_zyx=shape, spacing_zyx_mm=(1.0, 1.0, 1.0)),
         orientation=Orientation(axes=(0, 1, 2), flips=()),
-        crop=tuple((0, n) for n in shape),
+        crop=((0, shape[0]), (0, shape[1]), (0, shape[2])),
         cropped_shape=shape,
         cropped_spacing_mm=(1.0, 1.0, 1.0),
         shape=shape,

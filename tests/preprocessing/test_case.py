@@ -65,6 +65,7 @@ def test_plan_order_crop_and_spacing_are_recorded(case):
     properties = result.properties
     assert properties.crop == ((3, 8), (0, 6), (0, 7))
     assert properties.cropped_spacing_mm == (1.0, 2.0, 1.0)
+    assert result.label is not None
     assert result.image.shape[1:] == result.label.shape == properties.shape == (10, 6, 7)
 
 

@@ -1,0 +1,143 @@
+"""The command from end to end: files, exit codes, one table of faults, and what a second run redoes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.planners.raw_dataset import DESCRIPTION, GEOMETRY, make_case, write_case, write_dataset
+from unetrpp.files import read_json
+from unetrpp.geometry import Geometry
+from unetrpp.images import write_segmentation
+from unetrpp.planners.plan_and_preprocess import main
+from unetrpp.plans import read_plans
+from unetrpp.splits import Splits
+from unetrpp.store import Store
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    write_dataset(tmp_path / "raw" / "Blocks")
+    return tmp_path
+
+
+def command(workspace, *arguments):
+    return main(["Blocks", "--workspace", str(workspace), "--processes", "1", *arguments])
+
+
+def test_everything_is_written_and_a_second_run_redoes_only_what_changed(workspace, capsys):
+    assert command(workspace, "--batch-size", "2", "--width", "0.5") == 0
+    home = workspace / "preprocessed" / "Blocks"
+    assert {p.name for p in home.glob("*.json")} == {"dataset.json", "fingerprint.json", "splits.json", "unetrpp.json"}
+    configuration = read_plans(home / "unetrpp.json").configuration("3d_fullres")
+    assert configuration.batch_size == 2
+    assert len(read_json(home / "splits.json", Splits).folds) == 4
+    store = Store(home / "unetrpp_3d_fullres")
+    assert store.cases() == [f"case_{i}" for i in range(4)]
+    _, label = make_case(1)
+    np.testing.assert_array_equal(store.open("case_1").read((0, 0, 0), GEOMETRY.shape_zyx)[1], label)
+
+    stamps = {p.name: p.stat().st_mtime_ns for p in store.folder.glob("*.json")}
+    (store.folder / "case_2.json").unlink()  # as a kill leaves it
+    write_case(workspace / "raw" / "Blocks", "case_3", *make_case(33))
+    assert command(workspace, "--batch-size", "2", "--width", "0.5") == 0
+    again = {p.name: p.stat().st_mtime_ns for p in store.folder.glob("*.json")}
+    assert {name for name in again if again[name] != stamps[name]} == {"case_2.json", "case_3.json"}
+
+
+def test_other_options_do_not_replace_plans_silently(workspace, capsys):
+    assert command(workspace) == 0
+    assert command(workspace, "--batch-size", "3") == 2
+    assert "--overwrite replaces it, --plans-name makes others" in capsys.readouterr().err
+    assert command(workspace, "--batch-size", "3", "--overwrite") == 0
+    plans = read_plans(workspace / "preprocessed" / "Blocks" / "unetrpp.json")
+    assert plans.configuration("3d_fullres").batch_size == 3
+
+
+def test_configurations_are_added_and_edits_survive(workspace):
+    assert command(workspace, "--planner", "unet") == 0
+    path = workspace / "preprocessed" / "Blocks" / "unet.json"
+    path.write_text(path.read_text().replace('"batch_size": 2', '"batch_size": 5'))
+    assert command(workspace, "--planner", "unet", "-c", "2d") == 0
+    plans = read_plans(path)
+    assert set(plans.configurations) == {"3d_fullres", "2d"}
+    assert plans.configuration("3d_fullres").batch_size == 5
+    store = Store(path.parent / "unet_2d")
+    assert len(store.cases()) == 4
+    assert read_plans(path).configuration("2d").architecture.dimensions == 2
+
+
+def test_all_faults_of_all_cases_stand_in_one_table(workspace, capsys, caplog):
+    raw = workspace / "raw" / "Blocks"
+    image, label = make_case(0)
+    spoilt = {
+        "empty": lambda: (raw / "imagesTr" / "empty_0000.nii.gz").write_bytes(b""),
+        "cut": lambda: _truncate(raw / "imagesTr" / "cut_0000.nii.gz"),
+        "gone": lambda: (raw / "imagesTr" / "gone_0000.nii.gz").unlink(),
+        "unlabelled": lambda: (raw / "labelsTr" / "unlabelled.nii.gz").unlink(),
+        "foreign": lambda: write_segmentation(raw / "labelsTr" / "foreign.nii.gz", label * 4, GEOMETRY),
+        "small": lambda: write_segmentation(
+            raw / "labelsTr" / "small.nii.gz",
+            label[1:],
+            Geometry(shape_zyx=(11, 20, 16), spacing_zyx_mm=(2.0, 1.0, 1.0)),
+        ),
+    }
+    for case, spoil in spoilt.items():
+        write_case(raw, case, *make_case(len(case) + 50))
+        spoil()
+    holed = image.copy()
+    holed[0, 0, :3] = np.nan
+    write_case(raw, "holed", holed, label)
+    assert command(workspace) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    (table,) = [record.getMessage() for record in caplog.records if record.name == "unetrpp.planners.pipeline"]
+    rows = [line for line in table.splitlines() if line.startswith("error")]
+    assert {row.split()[1] for row in rows} == {*spoilt, "holed"}
+    by_case = {row.split()[1]: row for row in rows}
+    assert "is empty (0 bytes); copy it again" in by_case["empty"]
+    assert "truncated" in by_case["cut"]
+    assert "does not exist" in by_case["gone"]
+    assert "does not exist" in by_case["unlabelled"]
+    assert "labels 4, 8 are not in dataset.json (0, 1, 2)" in by_case["foreign"]
+    assert "one shape, found (11, 20, 16) against (12, 20, 16)" in by_case["small"]
+    assert "NaN" in by_case["holed"]
+    last = error.splitlines()[-1]
+    assert last.startswith("unetrpp_plan_and_preprocess: error: ")
+    assert "7 errors in 7 cases" in last
+    assert not (workspace / "preprocessed" / "Blocks" / "fingerprint.json").exists()
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "dataset.json"),
+        ("[1]", "dataset.json"),
+        (json.dumps({**DESCRIPTION, "labels": {"organ": 1}}), "has no background"),
+        (json.dumps({k: v for k, v in DESCRIPTION.items() if k != "file_ending"}), "'file_ending' is missing"),
+        (json.dumps({**DESCRIPTION, "channel_names": {"0": "c.t."}}), "looks like 'ct'"),
+    ],
+)
+def test_a_broken_description_is_refused(workspace, capsys, content, message):
+    (workspace / "raw" / "Blocks" / "dataset.json").write_text(content)
+    assert command(workspace) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_an_unknown_dataset_and_an_unknown_configuration(workspace, capsys):
+    assert main(["Nowhere", "--workspace", str(workspace)]) == 2
+    assert "'Nowhere' is not in the workspace" in capsys.readouterr().err
+    assert command(workspace, "-c", "3d") == 2
+    assert "unknown configuration '3d'" in capsys.readouterr().err
+
+
+def test_a_raw_folder_by_path(workspace, tmp_path):
+    folder = write_dataset(tmp_path / "elsewhere" / "Dataset007_Cubes")
+    assert main([str(folder), "--workspace", str(workspace), "--processes", "1"]) == 0
+    assert (workspace / "preprocessed" / "Cubes" / "unetrpp.json").exists()
