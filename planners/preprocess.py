@@ -31,6 +31,7 @@ def preprocess_dataset(
         The cases that failed; all others are done.
     """
     plan, store = configuration.preprocessing, Store(folder)
+    store.sweep()
     for name in set(store.cases()) - set(digests):
         store.remove(name)
     todo = [case for case in dataset.cases if not store.is_current(case.id, plan.digest(), digests[case.id])]

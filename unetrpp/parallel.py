@@ -5,6 +5,7 @@ Written against the standard ``concurrent.futures.Executor`` protocol, so a clus
 
 import multiprocessing
 import os
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -115,7 +116,19 @@ def _outcomes(
 
 def new_pool(processes: int) -> ProcessPoolExecutor:
     """A pool of spawned processes: a fork would copy the locks of threads that are running here."""
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _die_with_parent)
+
+
+def _die_with_parent() -> None:
+    """Workers of a killed parent would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _exit_after(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _from_pool(

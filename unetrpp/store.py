@@ -91,6 +91,11 @@ class Store:
         """
         return StoredCase(self.folder, read_json(self._path(case, "json"), StoredRecord, mend=MEND))
 
+    def sweep(self) -> None:
+        """Remove what interrupted writers left behind; to be called while nobody writes."""
+        for leftover in self.folder.glob(".*.*"):
+            leftover.unlink()
+
     def remove(self, case: str) -> None:
         for ending in ("json", "image.b2nd", "label.b2nd", "foreground.b2nd"):
             self._path(case, ending).unlink(missing_ok=True)

@@ -1,6 +1,10 @@
 """The command from end to end: files, exit codes, one table of faults, and what a second run redoes."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -43,6 +47,25 @@ def test_everything_is_written_and_a_second_run_redoes_only_what_changed(workspa
     assert command(workspace, "--batch-size", "2", "--width", "0.5") == 0
     again = {p.name: p.stat().st_mtime_ns for p in store.folder.glob("*.json")}
     assert {name for name in again if again[name] != stamps[name]} == {"case_2.json", "case_3.json"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_kill_leaves_nothing_half_and_the_same_command_finishes(tmp_path):
+    write_dataset(tmp_path / "raw" / "Blocks", cases=30)
+    store = Store(tmp_path / "preprocessed" / "Blocks" / "unet_3d_fullres")
+    line = [sys.executable, "-m", "unetrpp.planners.plan_and_preprocess", "Blocks", "--planner", "unet"]
+    with subprocess.Popen([*line, "--workspace", str(tmp_path), "--processes", "2"], stderr=subprocess.DEVNULL) as run:
+        while not store.cases() and run.poll() is None:
+            time.sleep(0.005)
+        run.send_signal(signal.SIGKILL)
+    done = {case: (store.folder / f"{case}.json").stat().st_mtime_ns for case in store.cases()}
+    for case in done:
+        store.open(case).read((0, 0, 0), (1, 1, 1))
+    (store.folder / ".1.case_9.label.b2nd").touch()
+    assert command(tmp_path, "--planner", "unet") == 0
+    assert len(store.cases()) == 30
+    assert all((store.folder / f"{case}.json").stat().st_mtime_ns == stamp for case, stamp in done.items())
+    assert not list(store.folder.glob(".*"))
 
 
 def test_other_options_do_not_replace_plans_silently(workspace, capsys):
