@@ -6,7 +6,7 @@ from unetrpp.files import Record
 
 STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # nnU-Net's
 
-# Below this many steps a momentum of 0.99 (which averages the last hundred gradients) has no time to pay.
+# Below this many steps nnU-Net's SGD (momentum 0.99 averages the last hundred gradients) has no time to pay; docs/training.md.
 SHORT_RUN_STEPS = 10_000
 
 

@@ -12,6 +12,8 @@ from unetrpp.trainers.config import SHORT_RUN_STEPS, TrainingConfig
 
 LOG = logging.getLogger(__name__)
 
+LONGEST_WARMUP = 500  # steps
+
 Wishes = dict[str, Any]  # fields of TrainingConfig that the user gave
 
 
@@ -20,17 +22,13 @@ def new_config(fold: int | str, wishes: Wishes) -> TrainingConfig:
     standard = TrainingConfig(fold=0)
     given = {key: value for key, value in wishes.items() if value is not None}
     steps = given.get("epochs", standard.epochs) * given.get("iterations", standard.iterations)
-    recipe: dict[str, Any] = {}
-    if given.get("optimizer") == "adamw":
-        recipe = {
-            "learning_rate": 1e-3,
-            "weight_decay": 1e-2,
-            "warmup": min(500, steps // 10),
-            "recipe": "AdamW with warm-up",
-        }
-    elif steps < SHORT_RUN_STEPS:
-        why = f"short: {steps} steps are fewer than {SHORT_RUN_STEPS}, so momentum 0.9 instead of 0.99"
-        recipe = {"momentum": 0.9, "warmup": min(20, steps // 10), "recipe": why}
+    chosen = given.get("optimizer") or ("adamw" if steps < SHORT_RUN_STEPS else "sgd")
+    recipe: dict[str, Any] = {"optimizer": chosen}
+    if chosen == "adamw":
+        recipe |= {"learning_rate": 3e-3, "weight_decay": 1e-2, "warmup": min(LONGEST_WARMUP, steps // 8)}
+        recipe["recipe"] = "AdamW with warm-up, as asked for"
+    if given.get("optimizer") is None and steps < SHORT_RUN_STEPS:
+        recipe["recipe"] = f"short: {steps} steps are fewer than {SHORT_RUN_STEPS}, so AdamW with warm-up instead of SGD"
     return msgspec.convert({"fold": fold} | recipe | given, TrainingConfig)
 
 

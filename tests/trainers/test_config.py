@@ -48,3 +48,12 @@ def test_extending(tmp_path):
 def test_folds_that_do_not_exist(text):
     with pytest.raises(UserError, match="does not exist"):
         folds_of(text, 5)
+
+
+def test_optimisers_by_wish_and_by_length():
+    assert new_config(0, {}).optimizer == "sgd"
+    short = new_config(0, {"epochs": 4, "iterations": 25})
+    assert (short.optimizer, short.warmup) == ("adamw", 12)
+    assert new_config(0, {"epochs": 4, "iterations": 25, "optimizer": "sgd"}).learning_rate == 1e-2
+    asked = new_config(0, {"optimizer": "adamw"})
+    assert (asked.optimizer, asked.warmup, asked.recipe) == ("adamw", 500, "AdamW with warm-up, as asked for")
