@@ -11,6 +11,7 @@ from unetrpp.plans import Decision, LossPlan
 DELTA = 0.6
 GAMMAS = (0.1, 0.75)
 GAMMA_A_BIT = 0.1
+FACES = 1.5  # the fingerprint's surface counts voxel faces, 1.5 times the area of a smooth surface
 MOSTLY_BOUNDARY = 0.5  # share of a structure that lies within a voxel of its surface
 SCALES = (2.0, 10.0)  # smallest and largest tau, in voxels of the finest axis
 
@@ -46,7 +47,7 @@ def boundary_share(fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Se
     """Median over cases and classes of (surface / volume) x voxel size, the share of a layer one voxel thick (at most 1)."""
     voxel_mm = math.prod(spacing_mm) ** (1 / len(spacing_mm))
     ratios = [
-        statistic.surface_to_volume_per_mm * voxel_mm
+        statistic.surface_to_volume_per_mm / FACES * voxel_mm
         for index in labels.foreground
         for statistic in _of_class(fingerprint, labels.names[index])
         if statistic.surface_to_volume_per_mm is not None

@@ -19,7 +19,7 @@ def balls(radius_mm, count=1):
         volume_mm3=count * volume,
         components=count,
         component_radii_mm=(radius_mm,) * count,
-        surface_to_volume_per_mm=3 / radius_mm,
+        surface_to_volume_per_mm=1.5 * 3 / radius_mm,  # by voxel faces
         smallest_extent_voxels=(1, 1, 1),
         center_lps_mm=(0, 0, 0),
     )
