@@ -90,31 +90,25 @@ def fit_by_cost(
 ) -> Fit:
     """The largest topology whose training step fits the GPU, by the network's own estimate (networks/cost.py).
 
-    An estimate takes a second or two, so few are made: from the proxy's choice, the feature-map elements predict
+    An estimate takes a second, so few are made: from the proxy's choice, the feature-map elements predict
     which patch is the largest that fits, until a prediction comes true.
     """
-    from unetrpp.networks.cost import estimate  # imports torch
-
     memory = gpu_memory_gb or free_gpu_memory_gb() or DEFAULT_GPU_GB
     allowed = memory * (1 - MARGIN) * GIGABYTE
     batch = max(batch_size or 0, SMALLEST_BATCH)
     elements = [feature_map_elements(topology, outputs) for topology in topologies]
-    too_large, fits = -1, len(topologies) - 1  # indices into ever smaller patches; the last is taken where none fits
-    probe = fit_by_proxy(topologies, outputs, memory, batch_size).tried - 1
-    while True:
-        one, two = (estimate(architecture(topologies[probe]), n, "bf16").training_bytes for n in (1, 2))
-        a_patch = two - one
-        fixed = one - a_patch
+    too_large, fits = -1, len(topologies) - 1  # ever smaller patches; the last is taken where none fits
+    probe, estimates = fit_by_proxy(topologies, outputs, memory, batch_size).tried - 1, {}
+    while probe not in estimates:
+        fixed, a_patch = estimates[probe] = step_bytes(architecture(topologies[probe]))
         if fixed + batch * a_patch <= allowed:
             fits = probe
         else:
             too_large = probe
-        per_element = a_patch / elements[probe]
-        predicted = next((i for i, n in enumerate(elements) if fixed + batch * per_element * n <= allowed), fits)
-        following = min(max(predicted, too_large + 1), fits)
-        if following == probe or (following == fits == too_large + 1 and probe == fits):
-            break
-        probe = following
+        scale = a_patch / elements[probe]
+        predicted = next((i for i, n in enumerate(elements) if fixed + batch * scale * n <= allowed), fits)
+        probe = min(max(predicted, too_large + 1), fits)
+    fixed, a_patch = estimates[probe]
     return Fit(
         topology=topologies[probe],
         batch_size=max(1, int((allowed - fixed) / a_patch)),
@@ -124,6 +118,22 @@ def fit_by_cost(
         budget=f"{memory:g} GB less {MARGIN:.0%} at batch {batch}",
         measured_by="a training step of this network in bf16",
     )
+
+
+def step_bytes(architecture: Architecture) -> tuple[float, float]:
+    """Memory of a training step (bf16, SGD with momentum): bytes of weights and their states, and bytes a patch."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from unetrpp.networks.build import build_network
+    from unetrpp.networks.cost import FLOAT32, reference_loss, step_memory
+
+    with FakeTensorMode():
+        network = build_network(architecture)
+        patches = torch.empty(SMALLEST_BATCH, architecture.in_channels, *architecture.patch)
+        peak = step_memory(network, patches, reference_loss, "bf16").peak
+        weights = sum(p.numel() for p in network.parameters())
+    return weights * FLOAT32 * 3.0, peak / SMALLEST_BATCH  # weights, gradients, momentum
 
 
 def free_gpu_memory_gb() -> float | None:
