@@ -113,6 +113,8 @@ def settle(
     """
     if not path.exists():
         plans = planner.plan(fingerprint, raw.description, path.stem, names)
+        for warning in plans.warnings:
+            LOG.warning("warning: %s", warning)
         write_json(path, plans)
         return plans
     plans = read_plans(path)

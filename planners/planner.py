@@ -8,6 +8,7 @@ from unetrpp.fingerprint import Fingerprint
 from unetrpp.geometry import reorder
 from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.planners.cautions import dataset_warnings, patch_warnings
 from unetrpp.planners.configurations import Draft, mm
 from unetrpp.planners.memory import Fit, fit_by_cost, fit_by_proxy
 from unetrpp.planners.mirroring import mirror_axes
@@ -44,7 +45,7 @@ class UnetrppPlanner:
         Raises:
             UserError: a configuration makes no sense for this dataset, or a channel's name looks misspelt.
         """
-        measures, decisions = self._measures(fingerprint)
+        measures, decisions, clusters = self._measures(fingerprint)
         normalization, reasons = plan_normalization(description.channel_names, fingerprint)
         mirrored, reason = mirror_axes(fingerprint, description.labels)
         preprocessing = Preprocessing(
@@ -67,10 +68,15 @@ class UnetrppPlanner:
             labels=description.labels,
             file_ending=description.file_ending,
             configurations=configurations,
+            warnings=(
+                *clusters,
+                *dataset_warnings(fingerprint, measures),
+                *(f"{n}: {w}" for n, c in configurations.items() for w in patch_warnings(fingerprint, measures, c)),
+            ),
             decisions=(*decisions, *reasons, reason),
         )
 
-    def _measures(self, fingerprint: Fingerprint) -> tuple[Measures, list[Decision]]:
+    def _measures(self, fingerprint: Fingerprint) -> tuple[Measures, list[Decision], tuple[str, ...]]:
         target = target_spacing(fingerprint.cases)
         spacing, decision = target.spacing, target.decision
         if self.options.spacing is not None:
@@ -86,7 +92,7 @@ class UnetrppPlanner:
         )
         reordered = Decision(about="axis order", value=", ".join("zyx"[axis] for axis in order), why=why)
         measures = Measures(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases))
-        return measures, [decision, reordered]
+        return measures, [decision, reordered], target.warnings
 
 
 class UNetPlanner(UnetrppPlanner):

@@ -111,6 +111,7 @@ class Plans(Record, frozen=True, kw_only=True):
     labels: LabelScheme
     file_ending: str
     configurations: dict[str, Configuration]
+    warnings: tuple[str, ...] = ()
     decisions: tuple[Decision, ...]  # those that hold for every configuration
 
     def configuration(self, name: str) -> Configuration:

@@ -1,0 +1,81 @@
+"""What a researcher should know about a plan before training: structures that vanish or never fit, mixed acquisitions."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from unetrpp.fingerprint import Fingerprint
+from unetrpp.planners.options import Measures
+from unetrpp.plans import Configuration
+
+FEW_CASES = 5
+ANISOTROPIC = 2  # a case with one axis this much coarser has an acquisition plane
+MIXED = 0.1  # share of the cases with another plane that is worth saying
+
+
+def dataset_warnings(fingerprint: Fingerprint, measures: Measures) -> Iterator[str]:
+    """What concerns the data whatever the configuration."""
+    cases = len(fingerprint.cases)
+    if cases < FEW_CASES:
+        folds = (
+            f"cross-validation leaves one out ({cases} folds)" if cases > 1 else "only the fold 'all' can be trained"
+        )
+        yield f"{cases} {'case' if cases == 1 else 'cases'}: {folds}, and no score from so few says much"
+    yield from _mixed_planes(fingerprint)
+    yield from _vanishing(fingerprint, measures)
+
+
+def patch_warnings(fingerprint: Fingerprint, measures: Measures, configuration: Configuration) -> Iterator[str]:
+    """Structures that no patch ever holds whole."""
+    spacing = [
+        planned or own for planned, own in zip(configuration.preprocessing.spacing_mm, measures.spacing, strict=True)
+    ]
+    patch = [n * mm for n, mm in zip(configuration.preprocessing.chunk, spacing, strict=True)]
+    first = 3 - len(configuration.patch)  # a 2D patch has no extent along the slices
+    for name, extent in _extents_mm(fingerprint, measures):
+        axes = [axis for axis in range(first, 3) if extent[axis] > patch[axis]]
+        if axes:
+            have = ", ".join(f"{extent[a]:.0f} mm along axis {a} against {patch[a]:.0f} mm" for a in axes)
+            yield f"{name!r} never lies whole inside a patch: {have}; a coarser spacing or 3d_lowres would hold it"
+
+
+def _vanishing(fingerprint: Fingerprint, measures: Measures) -> Iterator[str]:
+    for name, extent in _extents_mm(fingerprint, measures):
+        thin = [axis for axis in range(3) if extent[axis] < measures.spacing[axis]]
+        if thin and not measures.flat:
+            keep = list(measures.spacing)
+            for axis in thin:
+                keep[axis] = extent[axis]
+            canonical = [keep[measures.order.index(axis)] for axis in range(3)]
+            asked = " ".join(f"{mm:.3g}" for mm in canonical)
+            yield f"{name!r} may vanish: its median component is thinner than a target voxel; --spacing {asked} would keep it"
+
+
+def _extents_mm(fingerprint: Fingerprint, measures: Measures) -> Iterator[tuple[str, Sequence[float]]]:
+    """Median size of each class's components, plan order."""
+    names = fingerprint.cases[0].classes if fingerprint.cases else ()
+    for name in names:
+        extents = [
+            np.array(c.classes[name].smallest_extent_voxels) * c.spacing_mm
+            for c in fingerprint.cases
+            if c.classes[name].smallest_extent_voxels is not None
+        ]
+        if extents:
+            median = np.median(extents, axis=0)
+            yield name, [float(median[axis]) for axis in measures.order]
+
+
+def _mixed_planes(fingerprint: Fingerprint) -> Iterator[str]:
+    coarse: Counter[int] = Counter()
+    for case in fingerprint.cases:
+        axis = int(np.argmax(case.spacing_mm))
+        if case.spacing_mm[axis] > ANISOTROPIC * sorted(case.spacing_mm)[1]:
+            coarse[axis] += 1
+    if len(coarse) < 2:
+        return
+    if coarse.total() - max(coarse.values()) >= MIXED * coarse.total():
+        planes = {0: "axial", 1: "coronal", 2: "sagittal"}
+        counts = ", ".join(f"{n} {planes[axis]}" for axis, n in coarse.most_common())
+        consequence = "one network sees thick slices in every direction; consider one dataset a plane"
+        yield f"acquisition planes are mixed ({counts}): {consequence}"

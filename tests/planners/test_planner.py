@@ -1,0 +1,135 @@
+"""Whole plans from fingerprints made by hand."""
+
+import pytest
+
+from tests.planners.fingerprints import case_fingerprint, class_statistics, description, fingerprint
+from unetrpp.errors import UserError
+from unetrpp.planners.options import Options
+from unetrpp.planners.planner import PLANNERS, UNetPlanner
+
+
+def unet(cases, configurations=(), options=None, labels=("background", "organ")):
+    return UNetPlanner(options).plan(fingerprint(cases), description(labels), "unet", configurations)
+
+
+HIPPOCAMPUS = [case_fingerprint(shape=(36, 50, 35))] * 50
+LARGE = [case_fingerprint(shape=(300, 512, 512), spacing=(1.0, 0.8, 0.8))] * 50
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_every_planner_plans_and_gives_reasons(name):
+    plans = PLANNERS[name](Options(batch_size=2, width=0.5)).plan(fingerprint(HIPPOCAMPUS), description(), "mine")
+    configuration = plans.configuration("3d_fullres")
+    assert (plans.name, plans.planner, plans.options) == ("mine", name, {"batch_size": "2", "width": "0.5"})
+    assert configuration.patch == (40, 56, 40)
+    assert configuration.batch_size == 2
+    assert configuration.architecture.network == name
+    assert configuration.preprocessing.chunk == (40, 56, 40)
+    for decision in (*plans.decisions, *configuration.decisions):
+        assert decision.value
+        assert any(c.isdigit() for c in decision.why) or decision.about in (
+            "axis order",
+            "mirroring",
+            "normalisation of MR",
+        )
+
+
+def test_plan_order_is_kept_everywhere():
+    cases = [case_fingerprint(shape=(200, 20, 180), spacing=(1.0, 5.0, 1.0))] * 10
+    plans = unet(cases, ("3d_fullres", "2d"))
+    full, flat = plans.configuration("3d_fullres"), plans.configuration("2d")
+    assert full.preprocessing.transpose == (1, 0, 2)
+    assert full.preprocessing.spacing_mm == (5.0, 1.0, 1.0)
+    assert full.patch[0] < full.patch[1]
+    assert flat.preprocessing.spacing_mm == (None, 1.0, 1.0)
+    assert flat.preprocessing.chunk == (1, *flat.patch)
+    assert flat.mirror_axes == (0, 1)
+
+
+def test_left_and_right_follow_the_plan_order():
+    classes = {"left": class_statistics(), "right": class_statistics()}
+    cases = [case_fingerprint(shape=(200, 180, 20), spacing=(1.0, 1.0, 5.0), classes=classes)] * 10
+    plans = unet(cases, ("3d_fullres", "2d"), labels=("background", "left", "right"))
+    assert plans.configuration("3d_fullres").preprocessing.transpose == (2, 0, 1)  # sagittal slices: x comes first
+    assert plans.configuration("3d_fullres").mirror_axes == (1, 2)
+    assert plans.configuration("2d").mirror_axes == (0, 1)
+
+
+def test_a_low_resolution_stage_and_the_cascade():
+    plans = unet(LARGE, ("3d_cascade",))
+    low, full = plans.configuration("3d_lowres"), plans.configuration("3d_cascade")
+    assert full.previous_stage == "3d_lowres"
+    assert full.architecture.in_channels == 2
+    assert low.architecture.in_channels == 1
+    ratio = [a / b for a, b in zip(low.preprocessing.spacing_mm, full.preprocessing.spacing_mm, strict=True)]
+    assert min(ratio) > 1.5
+    voxels = 1.0
+    for n, r in zip((300, 512, 512), ratio, strict=True):
+        voxels *= n / r
+    z, y, x = low.patch
+    assert 0.25 <= z * y * x / voxels < 0.35
+
+
+def test_small_images_need_no_cascade():
+    with pytest.raises(UserError, match="3d_lowres is of no use here"):
+        unet(HIPPOCAMPUS, ("3d_lowres",))
+
+
+def test_flat_images_are_planned_in_two_dimensions():
+    photographs = [case_fingerprint(shape=(1, 256, 300))] * 12
+    plans = unet(photographs)
+    assert list(plans.configurations) == ["2d"]
+    with pytest.raises(UserError, match="3d_fullres needs three axes"):
+        unet(photographs, ("3d_fullres",))
+
+
+def test_a_singleton_axis_comes_first_wherever_it_is():
+    plans = unet([case_fingerprint(shape=(256, 300, 1), spacing=(2.0, 1.0, 1.0))] * 4)
+    assert plans.configuration("2d").preprocessing.transpose == (2, 0, 1)
+
+
+@pytest.mark.parametrize("cases", [1, 2, 3, 4])
+def test_few_cases_are_planned_and_warned_about(cases):
+    plans = unet([case_fingerprint(shape=(36, 50, 35))] * cases)
+    assert plans.configuration("3d_fullres").batch_size == 2
+    assert plans.warnings[0].startswith(f"{cases} case")
+
+
+def test_what_is_asked_for_is_taken_and_said():
+    options = Options(spacing=(2.0, 2.0, 2.0), patch=(16, 32, 16), batch_size=7)
+    configuration = (plans := unet(HIPPOCAMPUS, options=options)).configuration("3d_fullres")
+    assert configuration.patch == (16, 32, 16)
+    assert configuration.preprocessing.spacing_mm == (2.0, 2.0, 2.0)
+    assert configuration.batch_size == 7
+    assert plans.decisions[0].why.startswith("asked for; the rule gives 1 x 1 x 1 mm")
+
+
+@pytest.mark.parametrize(("patch", "words"), [((30, 32, 32), "is no multiple"), ((32, 32), "has 2 axes")])
+def test_a_patch_that_cannot_be_is_refused(patch, words):
+    with pytest.raises(UserError, match=words):
+        unet(HIPPOCAMPUS, options=Options(patch=patch))
+
+
+def test_vanishing_and_oversized_structures_are_said():
+    thin = {"organ": class_statistics(extent=(1, 6, 6))}
+    cases = [case_fingerprint(shape=(60, 60, 60), spacing=(0.5, 1.0, 1.0), classes=thin)] * 6
+    options = Options(spacing=(1.0, 1.0, 1.0))
+    assert any("--spacing 0.5 1 1 would keep it" in w for w in unet(cases, options=options).warnings)
+    huge = {"organ": class_statistics(extent=(50, 300, 300))}
+    cases = [case_fingerprint(shape=(300, 512, 512), spacing=(1.0, 0.8, 0.8), classes=huge)] * 6
+    assert any("never lies whole inside a patch" in w for w in unet(cases).warnings)
+
+
+def test_mixed_planes_are_said():
+    axial = [case_fingerprint(shape=(20, 300, 300), spacing=(5.0, 1.0, 1.0))] * 6
+    sagittal = [case_fingerprint(shape=(300, 300, 20), spacing=(1.0, 1.0, 5.0))] * 4
+    assert any("6 axial, 4 sagittal" in w for w in unet(axial + sagittal).warnings)
+    assert not any("mixed" in w for w in unet(axial).warnings)
+
+
+def test_rotation_and_batch_follow_the_patch():
+    thick = [case_fingerprint(shape=(24, 512, 512), spacing=(10.0, 0.7, 0.7))] * 50
+    assert unet(thick).configuration("3d_fullres").augmentation.in_plane_only
+    assert not unet(HIPPOCAMPUS).configuration("3d_fullres").augmentation.in_plane_only
+    # 5 % of 50 cases of 36 x 50 x 35 voxels are 1.8 patches: the least batch.
+    assert unet(HIPPOCAMPUS).configuration("3d_fullres").batch_size == 2
