@@ -31,10 +31,10 @@ def arg_max(values: Tensor) -> Tensor:
     best = values[0].clone()
     winner = torch.zeros(best.shape, dtype=_index_type(len(values)), device=values.device)
     for k in range(1, len(values)):
-        wins = values[k] > best
+        wins = (values[k] > best).view(torch.uint8).to(winner.dtype)  # a view or, above 256 classes, a copy
         torch.maximum(best, values[k], out=best)
         # A later class has a higher index, so the maximum keeps the last one that took the lead.
-        torch.maximum(winner, wins.to(winner.dtype).mul_(k), out=winner)
+        torch.maximum(winner, wins.mul_(k), out=winner)
     return winner
 
 

@@ -6,6 +6,7 @@ an output is interpolated from, that is its decision. Only the rest, near bounda
 
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -37,15 +38,29 @@ def decided_slabs(slabs: Iterable[Tensor], taps: AllTaps, scheme: LabelScheme) -
     last: Slab | None = None  # the slice before the current slab: outputs between them need both
     bottom, done = 0, 0
     for logits in slabs:
-        own = Slab(logits, _agreed_by_folds(logits, scheme))
-        held = [own] if last is None else [last, own]
-        bottom_held = bottom - (last is not None)
-        bottom += logits.shape[2]
-        ready = z.ready(bottom)
-        if ready > done:
-            yield _decide(held, (z.part(done, ready, bottom_held), *taps[1:]), scheme)
-            done = ready
+        with one_thread(logits.device):
+            own = Slab(logits, _agreed_by_folds(logits, scheme))
+            held = [own] if last is None else [last, own]
+            first_held = bottom - (last is not None)
+            bottom += logits.shape[2]
+            ready = z.ready(bottom)
+            decided = _decide(held, (z.part(done, ready, first_held), *taps[1:]), scheme) if ready > done else None
+        if decided is not None:
+            yield decided
         last = Slab(logits[:, :, -1:].clone(), own.agreed[-1:])
+        done = ready
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Many short operations: on a busy CPU, waiting for a second thread costs up to thirty times what it saves."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _agreed_by_folds(logits: Tensor, scheme: LabelScheme) -> Tensor:
@@ -73,12 +88,22 @@ def _interpolated(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...], sc
     corners = [places[corner] for corner in corners]
     if scheme.regions:
         return last_above(_blend(mean, corners, weights), 0.5)
-    winners = arg_max(mean).long().unique()
-    best = _blend(mean[winners], corners, weights).amax(dim=0)
-    # A class that nowhere exceeds the least of the maxima cannot win.
-    rivals = (mean.amax(dim=1) >= best.min()).nonzero().flatten()
-    candidates = torch.cat([winners, rivals]).unique()
-    return candidates[arg_max(_blend(mean[candidates], corners, weights)).long()]
+    frequent = _decided_classes(held, len(mean))
+    shares = _blend(mean[frequent], corners, weights)
+    # A class that nowhere exceeds the least of the maxima so far cannot win.
+    rivals = mean.amax(dim=1) >= shares.amax(dim=0).min()
+    rivals[frequent] = False
+    others = rivals.nonzero().flatten()
+    if len(others):
+        shares = torch.cat([shares, _blend(mean[others], corners, weights)])
+    return torch.cat([frequent, others])[arg_max(shares).long()]
+
+
+def _decided_classes(held: list[Slab], classes: int) -> Tensor:
+    """Classes that the folds agree on somewhere in the held slices; all when they agree nowhere."""
+    counts = sum(torch.bincount(slab.agreed.flatten().int() - UNSURE, minlength=classes - UNSURE) for slab in held)
+    present = (counts[-UNSURE:] > 0).nonzero().flatten()
+    return present if len(present) else torch.arange(classes, device=present.device)
 
 
 def _corners(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
@@ -112,14 +137,19 @@ def _columns(held: list[Slab], cells: Tensor) -> Tensor:
     for slab in held:
         top = bottom + slab.agreed.numel()
         own = cells[(cells >= bottom) & (cells < top)] - bottom
-        columns.append(slab.logits.flatten(2).index_select(2, own).float())
+        columns.append(_take(slab.logits.flatten(2), own).float())
         bottom = top
     return torch.cat(columns, dim=2)
 
 
 def _blend(values: Tensor, corners: list[Tensor], weights: list[Tensor]) -> Tensor:
     """Weighted sum (K, N) of ``values`` (K, cells) at the corners."""
-    total = values.index_select(1, corners[0]) * weights[0]
+    total = _take(values, corners[0]).mul_(weights[0])
     for corner, weight in zip(corners[1:], weights[1:], strict=True):
-        total.addcmul_(values.index_select(1, corner), weight)
+        total.addcmul_(_take(values, corner), weight)
     return total
+
+
+def _take(values: Tensor, index: Tensor) -> Tensor:
+    """``values[..., index]``; gather runs twice as fast as index_select on a CPU."""
+    return values.gather(-1, index.expand(*values.shape[:-1], len(index)))
