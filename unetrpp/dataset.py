@@ -89,7 +89,9 @@ def read_description(path: Path, name: str) -> DatasetDescription:
 
     channels = require("channel_names", dict) if "channel_names" in content else require("modality", dict)
     if sorted(channels) != sorted(str(i) for i in range(len(channels))):
-        raise UserError(f"{path}: the keys of 'channel_names' must be \"0\", \"1\", ... without gaps, not {sorted(channels)}")
+        raise UserError(
+            f'{path}: the keys of \'channel_names\' must be "0", "1", ... without gaps, not {sorted(channels)}'
+        )
     ending = require("file_ending", str)
     if ending not in FILE_ENDINGS:
         raise UserError(f"{path}: 'file_ending' {ending!r} is not one of {', '.join(FILE_ENDINGS)}")
@@ -105,7 +107,7 @@ def read_description(path: Path, name: str) -> DatasetDescription:
     )
 
 
-_KINDS = {dict: "an object such as {\"0\": \"CT\"}", str: "a text such as \".nii.gz\""}
+_KINDS: dict[type, str] = {dict: 'an object such as {"0": "CT"}', str: 'a text such as ".nii.gz"'}
 
 
 def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) -> LabelScheme:
@@ -123,9 +125,11 @@ def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) 
         raise UserError(f"{path}: two labels share one value; give every label a value of its own")
     regions = {name: value for name, value in named.items() if isinstance(value, list)}
     if not regions:
-        values = tuple(sorted(plain))
-        return LabelScheme(names=tuple(plain[v] for v in values), values=values, ignore_value=ignore)
-    return _region_scheme(path, {k: v if isinstance(v, list) else [v] for k, v in named.items() if v != 0}, plain, order, ignore)
+        known = tuple(sorted(plain))
+        return LabelScheme(names=tuple(plain[v] for v in known), values=known, ignore_value=ignore)
+    return _region_scheme(
+        path, {k: v if isinstance(v, list) else [v] for k, v in named.items() if v != 0}, plain, order, ignore
+    )
 
 
 def _region_scheme(
@@ -155,9 +159,13 @@ def read_dataset(folder: Path, name: str) -> RawDataset:
         UserError: no dataset.json, or no case at all.
     """
     description = read_description(folder / "dataset.json", name)
-    ids = set(description.files or ()) or _label_ids(folder / "labelsTr") | set(image_ids(folder / "imagesTr", description))
+    ids = set(description.files or ()) or _label_ids(folder / "labelsTr") | set(
+        image_ids(folder / "imagesTr", description)
+    )
     if not ids:
-        raise UserError(f"{folder} has no training case: no *_0000{description.file_ending} in imagesTr and nothing in labelsTr")
+        raise UserError(
+            f"{folder} has no training case: no *_0000{description.file_ending} in imagesTr and nothing in labelsTr"
+        )
     return RawDataset(folder, description, tuple(_case(folder, description, i) for i in sorted(ids)))
 
 

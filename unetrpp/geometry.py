@@ -61,13 +61,13 @@ def to_canonical(array: np.ndarray, orientation: Orientation) -> np.ndarray:
     """Turn the last three axes of ``array`` into the canonical frame (a view)."""
     lead = array.ndim - 3
     array = array.transpose(*range(lead), *(lead + a for a in orientation.axes))
-    return np.flip(array, [lead + a for a in orientation.flips])
+    return np.flip(array, tuple(lead + a for a in orientation.flips))
 
 
 def from_canonical(array: np.ndarray, orientation: Orientation) -> np.ndarray:
     """The inverse of :func:`to_canonical` (a view)."""
     lead = array.ndim - 3
-    array = np.flip(array, [lead + a for a in orientation.flips])
+    array = np.flip(array, tuple(lead + a for a in orientation.flips))
     return array.transpose(*range(lead), *(lead + a for a in np.argsort(orientation.axes)))
 
 

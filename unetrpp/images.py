@@ -62,7 +62,9 @@ def read_geometry(path: Path) -> Geometry:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     _guard(path, reader.ReadImageInformation)
-    return _geometry(reader.GetDimension(), reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    return _geometry(
+        reader.GetDimension(), reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
+    )
 
 
 def read_channels(path: Path) -> tuple[int, int]:
@@ -122,7 +124,9 @@ def to_sitk(array: np.ndarray, geometry: Geometry) -> sitk.Image:
 
 def from_sitk(image: sitk.Image) -> Volume:
     """Array (C, Z, Y, X) and geometry of an ITK image of two, three or four dimensions."""
-    geometry = _geometry(image.GetDimension(), image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    geometry = _geometry(
+        image.GetDimension(), image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
+    )
     array = sitk.GetArrayFromImage(image)
     channels = image.GetNumberOfComponentsPerPixel()
     if channels > 1:
@@ -151,8 +155,12 @@ def _guard(path: Path, read):  # type: ignore[no-untyped-def]
         return read()
     except RuntimeError as error:
         if "orthonormal" in str(error).lower():
-            raise UserError(f"{path.name} has a sheared direction matrix, which ITK refuses; orthonormalise its header") from None
-        raise UserError(f"{path.name} cannot be read as an image (damaged, truncated or of an unknown format); copy it again") from None
+            raise UserError(
+                f"{path.name} has a sheared direction matrix, which ITK refuses; orthonormalise its header"
+            ) from None
+        raise UserError(
+            f"{path.name} cannot be read as an image (damaged, truncated or of an unknown format); copy it again"
+        ) from None
 
 
 def _geometry(dimensions: int, size: tuple, spacing: tuple, origin: tuple, direction: tuple) -> Geometry:
@@ -160,10 +168,9 @@ def _geometry(dimensions: int, size: tuple, spacing: tuple, origin: tuple, direc
     n = min(dimensions, 3)
     matrix = np.eye(3)
     matrix[:n, :n] = np.array(direction).reshape(dimensions, dimensions)[:n, :n]
-    pad = 3 - n
-    x, y, z = (*size[:n], *(1,) * pad)
-    sx, sy, sz = (*spacing[:n], *(1.0,) * pad)
-    ox, oy, oz = (*origin[:n], *(0.0,) * pad)
+    x, y, z = [*size[:n], 1][:3]
+    sx, sy, sz = [*spacing[:n], 1.0][:3]
+    ox, oy, oz = [*origin[:n], 0.0][:3]
     return Geometry(
         shape_zyx=(int(z), int(y), int(x)),
         spacing_zyx_mm=(float(sz), float(sy), float(sx)),
@@ -177,4 +184,6 @@ def _require_one_grid(files: list[Path], volumes: list[Volume]) -> None:
     for file, volume in zip(files[1:], volumes[1:], strict=True):
         differences = same_grid(volumes[0].geometry, volume.geometry, GRID_TOLERANCE_MM)
         if differences:
-            raise UserError(f"{file.name} and {files[0].name} lie on different grids: {differences[0]}; resample one onto the other")
+            raise UserError(
+                f"{file.name} and {files[0].name} lie on different grids: {differences[0]}; resample one onto the other"
+            )
