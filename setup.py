@@ -30,6 +30,7 @@ COMMANDS = [
     "unetrpp_train = unetrpp.trainers.train:main",
     "unetrpp_predict = unetrpp.inference.predict:main",
     "unetrpp_evaluate = unetrpp.evaluation.evaluate:main",
+    "unetrpp_find_best = unetrpp.evaluation.find_best:main",
     "unetrpp_demo = unetrpp.demo:main",
 ]
 
@@ -68,6 +69,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "tensorboard": ["tensorboard>=2.15"],
         "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "import-linter>=2.0"],
     },
     entry_points={"console_scripts": COMMANDS},

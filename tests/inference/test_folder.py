@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from tests.inference.model import make_model, write_images
 from unetrpp.errors import UserError
+from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import Request, predict_folder
 from unetrpp.inference.inputs import find_cases
 from unetrpp.inference.predict import main
@@ -41,8 +42,9 @@ def test_results_lie_on_their_inputs_grids(model, images, tmp_path, capsys):
         for name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
             assert getattr(result, name)() == getattr(image, name)()
     record = json.loads((out / "predictions.json").read_text())
-    assert record["settings"]["folds"] == ["0", "1"]
-    assert len(record["settings"]["model_hash"]) == 16
+    (member,) = record["settings"]["members"]
+    assert member["folds"] == ["0", "1"]
+    assert len(member["model_hash"]) == 16
     case = record["cases"]["case_1"]
     array = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "case_1.nii.gz")))
     assert case["volumes_ml"]["ball"] == pytest.approx((array == 1).sum() * 1.5 * 0.9 * 0.9 / 1000, rel=1e-3)
@@ -53,12 +55,12 @@ def test_a_second_run_does_only_what_is_left(model, images, tmp_path):
     out = tmp_path / "out"
     predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     cases = find_cases([images], predictor.model.description)
-    predict_folder(predictor, dict(list(cases.items())[:2]), Request(out))
+    predict_folder(Ensemble([predictor]), dict(list(cases.items())[:2]), Request(out))
     stamps = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
     assert len(stamps) == 2
     (out / "case_0.nii.gz").unlink()
     (out / ".123.case_2.nii.gz").write_bytes(b"half")  # what a killed run leaves
-    assert predict_folder(predictor, cases, Request(out)) == {}
+    assert predict_folder(Ensemble([predictor]), cases, Request(out)) == {}
     assert (out / "case_1.nii.gz").stat().st_mtime_ns == stamps["case_1.nii.gz"]
     assert (out / "case_0.nii.gz").exists()
     assert (out / "case_2.nii.gz").exists()
@@ -92,15 +94,15 @@ def test_parts_share_a_folder(model, images, tmp_path):
 def test_other_settings_and_other_peoples_files_are_not_mixed(model, images, tmp_path):
     predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     cases = find_cases([images], predictor.model.description)
-    predict_folder(predictor, cases, Request(tmp_path / "out"))
+    predict_folder(Ensemble([predictor]), cases, Request(tmp_path / "out"))
     other = Predictor(model, folds=[1], device="cpu", mirroring=False)
-    with pytest.raises(UserError, match=r"made with model_hash .* or --overwrite"):
-        predict_folder(other, cases, Request(tmp_path / "out"))
-    assert predict_folder(other, cases, Request(tmp_path / "out", overwrite=True)) == {}
+    with pytest.raises(UserError, match=r"other settings \(members\); .* --overwrite"):
+        predict_folder(Ensemble([other]), cases, Request(tmp_path / "out"))
+    assert predict_folder(Ensemble([other]), cases, Request(tmp_path / "out", overwrite=True)) == {}
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "case_1.nii.gz").write_bytes(b"a reference, perhaps")
     with pytest.raises(UserError, match=r"no predictions.json accounts for"):
-        predict_folder(predictor, cases, Request(tmp_path / "labels"))
+        predict_folder(Ensemble([predictor]), cases, Request(tmp_path / "labels"))
 
 
 def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path, capsys):

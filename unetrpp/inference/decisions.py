@@ -101,8 +101,8 @@ def _interpolated(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...], sc
 
 def _decided_classes(held: list[Slab], classes: int) -> Tensor:
     """Classes that the folds agree on somewhere in the held slices; all when they agree nowhere."""
-    counts = sum(torch.bincount(slab.agreed.flatten().int() - UNSURE, minlength=classes - UNSURE) for slab in held)
-    present = (counts[-UNSURE:] > 0).nonzero().flatten()
+    agreed = torch.cat([slab.agreed.flatten() for slab in held]).int()
+    present = (torch.bincount(agreed - UNSURE, minlength=classes - UNSURE)[-UNSURE:] > 0).nonzero().flatten()
     return present if len(present) else torch.arange(classes, device=present.device)
 
 

@@ -50,13 +50,13 @@ def export(
     uncertainty: bool = False,
 ) -> Exported:
     """Average, resample and decide slab by slab; keep the maps that are asked for."""
-    taps = resampling_taps(properties, preprocessing)
+    scheme, shape = preprocessing.labels, properties.cropped_shape
     if probabilities or uncertainty:
-        return _export_maps(thin(slabs), properties, preprocessing.labels, taps, probabilities, uncertainty)
-    scheme = preprocessing.labels
-    decisions = np.zeros(properties.cropped_shape, np.min_scalar_type(len(scheme.known_values)))
+        averaged = averaged_slabs(slabs, properties, preprocessing, uncertainty)
+        return collect(averaged, shape, scheme, probabilities, uncertainty)
+    decisions = np.zeros(shape, np.min_scalar_type(len(scheme.known_values)))
     done = 0
-    for slab in decided_slabs(thin(slabs), taps, scheme):
+    for slab in decided_slabs(thin(slabs), resampling_taps(properties, preprocessing), scheme):
         decisions[done : done + len(slab)] = slab.cpu().numpy()
         done += len(slab)
     return Exported(decisions)
@@ -69,22 +69,37 @@ def thin(slabs: Iterable[Tensor]) -> Iterator[Tensor]:
         yield from slab.split(slices, dim=2)
 
 
-def _export_maps(
-    slabs: Iterable[Tensor],
-    properties: CaseProperties,
-    scheme: LabelScheme,
-    taps: tuple[Taps, Taps, Taps],
-    probabilities: bool,
-    uncertainty: bool,
+def averaged_slabs(
+    slabs: Iterable[Tensor], properties: CaseProperties, preprocessing: Preprocessing, uncertainty: bool = False
+) -> Iterator[Tensor]:
+    """Mean probabilities of the folds on the cropped grid, slab by slab (K, m, Y, X): what maps and ensembles need.
+
+    With ``uncertainty``, entropy and fold disagreement ride along as two more channels.
+    """
+    scheme = preprocessing.labels
+
+    def averaged(logits: Tensor) -> Tensor:
+        folds = fold_probabilities(logits, scheme)
+        mean = folds.mean(dim=0)
+        return with_doubts(folds, mean, scheme) if uncertainty else mean
+
+    yield from resample_slabs(map(averaged, thin(slabs)), resampling_taps(properties, preprocessing))
+
+
+def with_doubts(members: Tensor, mean: Tensor, scheme: LabelScheme) -> Tensor:
+    """``mean`` (K, ...), then its entropy and the share of ``members`` (F, K, ...) that decide otherwise."""
+    return torch.cat([mean, entropy(mean, scheme)[None], disagreement(members, mean, scheme)[None]])
+
+
+def collect(
+    slabs: Iterable[Tensor], shape: tuple[int, int, int], scheme: LabelScheme, probabilities: bool, uncertainty: bool
 ) -> Exported:
-    """Every class interpolated everywhere: what maps need."""
-    shape = properties.cropped_shape
+    """Decide slabs of mean probabilities on the cropped grid and keep the maps that are asked for."""
     decisions = np.zeros(shape, np.min_scalar_type(len(scheme.known_values)))
     kept = np.zeros((scheme.outputs, *shape), np.float16) if probabilities else None
     doubts = np.zeros((2, *shape), np.float32) if uncertainty else None
-    averaged = (_averaged(logits, scheme, uncertainty) for logits in slabs)
     done = 0
-    for slab in resample_slabs(averaged, taps):
+    for slab in slabs:
         place = slice(done, done + slab.shape[1])
         mean = slab[: scheme.outputs]
         decisions[place] = decide(mean, scheme).cpu().numpy()
@@ -94,15 +109,6 @@ def _export_maps(
             doubts[:, place] = slab[scheme.outputs :].cpu().numpy()
         done = place.stop
     return Exported(decisions, kept, doubts)
-
-
-def _averaged(logits: Tensor, scheme: LabelScheme, uncertainty: bool) -> Tensor:
-    """Mean probabilities (K, n, Y, X); the maps of doubt ride along as two more channels."""
-    folds = fold_probabilities(logits, scheme)
-    mean = folds.mean(dim=0)
-    if not uncertainty:
-        return mean
-    return torch.cat([mean, entropy(mean, scheme)[None], disagreement(folds, mean, scheme)[None]])
 
 
 def resampling_taps(properties: CaseProperties, preprocessing: Preprocessing) -> tuple[Taps, Taps, Taps]:

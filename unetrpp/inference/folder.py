@@ -1,11 +1,11 @@
-"""A stream of cases through one predictor: reading, the network and writing overlap, in bounded memory."""
+"""A stream of cases through an ensemble: reading, the network and writing overlap, in bounded memory."""
 
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,14 +13,15 @@ from tqdm import tqdm
 
 from unetrpp import __version__
 from unetrpp.errors import UserError
+from unetrpp.evaluation.postprocessing import NOTHING, PostProcessing
 from unetrpp.files import write_json
 from unetrpp.images import read_image
+from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.export import Exported
 from unetrpp.inference.guards import check_input, check_volumes, class_volumes_ml
 from unetrpp.inference.inputs import Cases
-from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.record import CaseRecord, Predictions, Settings, file_name, finished_cases
-from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
+from unetrpp.inference.record import CaseRecord, Member, Predictions, Settings, file_name, finished_cases
+from unetrpp.preprocessing.case import CaseProperties
 
 LOG = logging.getLogger(__name__)
 AHEAD = 2  # cases read before their turn, and written after it
@@ -38,6 +39,7 @@ class Request:
     overwrite: bool = False
     probabilities: bool = False
     uncertainty: bool = False
+    postprocessing: PostProcessing = NOTHING
 
 
 @dataclass
@@ -67,53 +69,60 @@ class Progress:
 
 @dataclass(frozen=True)
 class Loaded:
-    prepared: PreprocessedCase
+    prepared: Prepared
     warnings: list[str]
 
 
-def predict_folder(predictor: Predictor, cases: Cases, request: Request) -> dict[str, str]:
+def predict_folder(ensemble: Ensemble, cases: Cases, request: Request) -> dict[str, str]:
     """Predict every case that is not finished; returns the failed ones with their messages.
 
     Raises:
         UserError: the output folder holds something that these predictions must not mix with.
     """
-    settings = settings_of(predictor)
+    settings = settings_of(ensemble, request.postprocessing)
     progress = Progress(
         request.out / file_name(request.part),
         settings,
-        str(predictor.device),
-        {} if request.overwrite else _finished(predictor, cases, request, settings),
+        str(ensemble.first.device),
+        {} if request.overwrite else _finished(ensemble, cases, request, settings),
     )
     left = {case: files for case, files in cases.items() if case not in progress.cases}
     if len(left) < len(cases):
         LOG.info("%d of %d cases are finished already", len(cases) - len(left), len(cases))
     progress.save(at_once=True)
     try:
-        _stream(predictor, left, request, progress)
+        _stream(ensemble, left, request, progress)
     finally:
         progress.save(at_once=True)
     return progress.failed
 
 
-def settings_of(predictor: Predictor) -> Settings:
-    model = predictor.model
+def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
+    members = tuple(
+        Member(
+            model=member.model.path.resolve().name,
+            model_hash=member.model.digest(member.folds, member.checkpoint),
+            plans=member.model.plans.name,
+            configuration=member.model.configuration_name,
+            folds=tuple(member.folds),
+            checkpoint=member.checkpoint,
+        )
+        for member in ensemble.members
+    )
+    first = ensemble.first
     return Settings(
-        model=model.path.resolve().name,
-        model_hash=model.digest(predictor.folds, predictor.checkpoint),
-        dataset=model.plans.dataset,
-        plans=model.plans.name,
-        configuration=model.configuration_name,
-        folds=tuple(predictor.folds),
-        checkpoint=predictor.checkpoint,
-        mirroring=predictor.mirroring,
-        step=predictor.step,
+        dataset=first.model.plans.dataset,
+        members=members,
+        mirroring=first.mirroring,
+        step=first.step,
+        postprocessing=postprocessing,
     )
 
 
-def _finished(predictor: Predictor, cases: Cases, request: Request, settings: Settings) -> dict[str, CaseRecord]:
+def _finished(ensemble: Ensemble, cases: Cases, request: Request, settings: Settings) -> dict[str, CaseRecord]:
     """What may be skipped; a file that no record accounts for is somebody else's and is not overwritten."""
     if not any(request.out.glob("predictions*.json")):
-        ending = predictor.model.plans.file_ending
+        ending = ensemble.first.model.plans.file_ending
         foreign = next((c for c in cases if (request.out / f"{c}{ending}").exists()), None)
         if foreign is not None:
             raise UserError(
@@ -124,21 +133,21 @@ def _finished(predictor: Predictor, cases: Cases, request: Request, settings: Se
     return {case: record for case, record in finished.items() if case in cases}
 
 
-def _stream(predictor: Predictor, cases: Cases, request: Request, progress: Progress) -> None:
+def _stream(ensemble: Ensemble, cases: Cases, request: Request, progress: Progress) -> None:
     """Main thread: the network. One thread reads and preprocesses ahead, one lays out and writes behind."""
     writing: deque[tuple[str, Future[CaseRecord]]] = deque()
     bar = tqdm(total=len(cases), desc="predicting", unit="case", disable=None)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, bar:
-        for case, loading in ahead(reader, lambda item: _load(predictor, *item), cases.items(), AHEAD):
+        for case, loading in ahead(reader, lambda item: _load(ensemble, *item), cases.items(), AHEAD):
             try:
                 loaded = loading.result()
                 start = time.monotonic()
-                exported = predictor.export(
+                exported = ensemble.export(
                     loaded.prepared, probabilities=request.probabilities, uncertainty=request.uncertainty
                 )
                 seconds = time.monotonic() - start
-                properties, warnings = loaded.prepared.properties, loaded.warnings
-                job = writer.submit(_write, predictor, exported, properties, warnings, request.out, seconds)
+                properties, warnings = loaded.prepared[0].properties, loaded.warnings
+                job = writer.submit(_write, ensemble, exported, properties, warnings, request, seconds)
                 writing.append((case[0], job))
             except Exception as error:
                 _fail(progress, case[0], error)
@@ -161,25 +170,26 @@ def ahead(
     yield from waiting
 
 
-def _load(predictor: Predictor, case: str, files: tuple[Path, ...]) -> Loaded:
+def _load(ensemble: Ensemble, case: str, files: tuple[Path, ...]) -> Loaded:
     volume = read_image(files)
-    model = predictor.model
-    prepared = predictor.prepare(volume, case)
+    model = ensemble.first.model
+    prepared = ensemble.prepare(volume, case)
     return Loaded(prepared, check_input(volume, model.plans.channel_names, model.fingerprint))
 
 
 def _write(
-    predictor: Predictor,
+    ensemble: Ensemble,
     exported: Exported,
     properties: CaseProperties,
     warnings: list[str],
-    out: Path,
+    request: Request,
     seconds: float,
 ) -> CaseRecord:
-    model = predictor.model
-    segmentation = predictor.lay_out(exported, properties)
+    model = ensemble.first.model
+    laid_out = ensemble.lay_out(exported, properties)
+    segmentation = replace(laid_out, array=request.postprocessing.apply(laid_out.array))
     output = f"{properties.case}{model.plans.file_ending}"
-    segmentation.save(out / output)
+    segmentation.save(request.out / output)
     volumes = class_volumes_ml(segmentation.array, segmentation.geometry, model.plans.labels)
     return CaseRecord(
         output=output,

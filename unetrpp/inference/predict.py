@@ -4,14 +4,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unetrpp.command_line import Parser, run
+
+if TYPE_CHECKING:
+    from unetrpp.evaluation.postprocessing import PostProcessing
 
 EXAMPLES = """
 unetrpp_predict -i images/ -o segmentations/ -m results/Hippocampus/unetrpp__3d_fullres
 unetrpp_predict -i scan.nii.gz -o segmentations/ -m MODEL --folds 0 --no-mirroring
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --part 1/2 --device cuda:0
+unetrpp_predict -i images/ -o segmentations/ -m MODEL OTHER_MODEL      mean of several models
+unetrpp_predict -i images/ -o segmentations/ --best Hippocampus        as unetrpp_find_best chose
 """
 
 
@@ -20,7 +26,6 @@ def build_parser() -> Parser:
         "unetrpp_predict",
         "Segment images on their own grids with the mean of a model's folds. The same command resumes what is unfinished.",
         EXAMPLES,
-        workspace=False,
     )
     add = parser.add_argument
     add(
@@ -33,14 +38,16 @@ def build_parser() -> Parser:
         help="a folder of CASE_0000.ending, or one case's files, one a channel",
     )
     add("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for CASE.ending and predictions.json")
-    add(
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
         "-m",
         "--model",
         type=Path,
-        required=True,
+        nargs="+",
         metavar="MODEL_FOLDER",
-        help="results/<dataset>/<plans>__<configuration>, or a copy",
+        help="results/<dataset>/<plans>__<configuration>, or a copy; several are averaged",
     )
+    which.add_argument("--best", metavar="DATASET", help="models and post-processing that unetrpp_find_best chose")
     add(
         "--folds",
         nargs="+",
@@ -81,20 +88,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.inference.ensemble import Ensemble
     from unetrpp.inference.folder import Request, predict_folder
     from unetrpp.inference.inputs import find_cases, share
     from unetrpp.inference.predictor import Predictor
 
-    predictor = Predictor(
-        arguments.model,
-        arguments.folds[0] if len(arguments.folds) == 1 else arguments.folds,
-        arguments.device,
-        mirroring=not arguments.no_mirroring,
-        checkpoint=arguments.checkpoint,
-        step=arguments.step,
-        tile_batch=arguments.tile_batch,
-    )
-    cases = find_cases(arguments.input, predictor.model.description)
+    models, postprocessing = chosen_models(arguments)
+    folds = arguments.folds[0] if len(arguments.folds) == 1 else arguments.folds
+    mirroring = not arguments.no_mirroring
+    options = (arguments.device, mirroring, arguments.checkpoint, arguments.step, arguments.tile_batch)
+    ensemble = Ensemble([Predictor(model, folds, *options) for model in models])
+    cases = find_cases(arguments.input, ensemble.first.model.description)
     if arguments.part:
         cases = share(cases, arguments.part)
     request = Request(
@@ -103,9 +107,25 @@ def work(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         probabilities=arguments.probabilities,
         uncertainty=arguments.uncertainty,
+        postprocessing=postprocessing,
     )
-    failed = predict_folder(predictor, cases, request)
+    failed = predict_folder(ensemble, cases, request)
     return report(failed, len(cases), arguments.output)
+
+
+def chosen_models(arguments: argparse.Namespace) -> "tuple[list[Path], PostProcessing]":
+    """The model folders given, or those of inference.json with its post-processing."""
+    from unetrpp.evaluation.postprocessing import NOTHING
+    from unetrpp.evaluation.selection import FILE, Selection
+    from unetrpp.files import read_json
+    from unetrpp.workspace import Workspace
+
+    if arguments.best is None:
+        return arguments.model, NOTHING
+    workspace = Workspace.find(arguments.workspace)
+    results = workspace.root / "results" / workspace.find_dataset(arguments.best)
+    selection = read_json(results / FILE, Selection, mend="run unetrpp_find_best")
+    return [results / member for member in selection.members], selection.postprocessing
 
 
 def report(failed: dict[str, str], count: int, out: Path) -> int:

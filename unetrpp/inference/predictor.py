@@ -1,6 +1,6 @@
 """A trained model kept loaded: one call takes an image and returns its segmentation on the image's own grid."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import SimpleITK as sitk
 import torch
+from torch import Tensor
 
 from unetrpp.devices import find_device
 from unetrpp.errors import UserError
@@ -108,8 +109,14 @@ class Predictor:
 
     def export(self, prepared: PreprocessedCase, *, probabilities: bool = False, uncertainty: bool = False) -> Exported:
         """Network and export, slab by slab."""
+        plan = self.model.configuration.preprocessing
+        slabs = self.logits(prepared)
+        return export(slabs, prepared.properties, plan, probabilities=probabilities, uncertainty=uncertainty)
+
+    def logits(self, prepared: PreprocessedCase) -> Iterator[Tensor]:
+        """Logits (F, K, n, Y, X) of all folds on the preprocessed grid, slab by slab."""
         configuration = self.model.configuration
-        slabs = sliding_window_slabs(
+        return sliding_window_slabs(
             self.networks,
             torch.from_numpy(prepared.image),
             configuration.patch,
@@ -118,8 +125,6 @@ class Predictor:
             self.tile_batch,
             self.autocast,
         )
-        plan = configuration.preprocessing
-        return export(slabs, prepared.properties, plan, probabilities=probabilities, uncertainty=uncertainty)
 
     def lay_out(self, exported: Exported, properties: CaseProperties) -> Segmentation:
         """Back onto the input's grid. What was cropped away is background without doubt."""

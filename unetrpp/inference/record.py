@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetrpp.errors import UserError
+from unetrpp.evaluation.postprocessing import PostProcessing
 from unetrpp.files import Record, read_json
 from unetrpp.geometry import Geometry
 
@@ -19,18 +20,25 @@ class CaseRecord(Record, frozen=True, kw_only=True):
     seconds: float  # network and export
 
 
-class Settings(Record, frozen=True, kw_only=True):
-    """What decides a prediction; outputs made with other settings are never taken for finished ones."""
+class Member(Record, frozen=True, kw_only=True):
+    """One model of the ensemble (usually the only one)."""
 
     model: str  # name of the model folder
-    model_hash: str
-    dataset: str
+    model_hash: str  # of its plans and checkpoints
     plans: str
     configuration: str
     folds: tuple[str, ...]
     checkpoint: str
+
+
+class Settings(Record, frozen=True, kw_only=True):
+    """What decides a prediction; outputs made with other settings are never taken for finished ones."""
+
+    dataset: str
+    members: tuple[Member, ...]
     mirroring: bool
     step: float
+    postprocessing: PostProcessing
 
 
 class Predictions(Record, frozen=True, kw_only=True):
@@ -62,9 +70,9 @@ def finished_cases(folder: Path, settings: Settings) -> dict[str, CaseRecord]:
         earlier = read_json(path, Predictions, mend="choose another output folder")
         different = [k for k in Settings.__struct_fields__ if getattr(earlier.settings, k) != getattr(settings, k)]
         if different:
-            was, now = (getattr(s, different[0]) for s in (earlier.settings, settings))
             raise UserError(
-                f"{folder} holds predictions made with {different[0]} {was}, not {now}; choose another folder or --overwrite"
+                f"{folder} holds predictions made with other settings ({', '.join(different)}); "
+                "choose another folder or --overwrite"
             )
         finished |= {case: record for case, record in earlier.cases.items() if (folder / record.output).is_file()}
     return finished

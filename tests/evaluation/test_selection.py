@@ -1,0 +1,103 @@
+"""find-best on two tiny models: scores, the pair, inference.json, and predict --best."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.inference.model import GEOMETRY, make_model
+from tests.tiny import LABELS, ball
+from unetrpp.dataset import image_ids, read_dataset
+from unetrpp.errors import UserError
+from unetrpp.evaluation.find_best import main
+from unetrpp.evaluation.folders import evaluate_pairs
+from unetrpp.evaluation.selection import find_best
+from unetrpp.evaluation.summary import write_summary
+from unetrpp.images import Volume, write_image, write_segmentation
+from unetrpp.inference.ensemble import Ensemble
+from unetrpp.inference.folder import Request, predict_folder
+from unetrpp.inference.predict import main as predict
+from unetrpp.inference.predictor import Predictor
+
+
+def validate(model, raw):
+    """What the trainer does after each fold; fold k has case_k."""
+    for fold in range(2):
+        case = next(c for c in raw.cases if c.id == f"case_{fold}")
+        out = model / f"fold_{fold}" / "validation"
+        predictor = Predictor(model, [fold], "cpu", mirroring=False)
+        assert not predict_folder(Ensemble([predictor]), {case.id: case.images}, Request(out))
+        summary, errors = evaluate_pairs({case.id: (out / f"{case.id}.nii.gz", case.label)}, LABELS, processes=1)
+        assert not errors
+        write_summary(out, summary)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    root = tmp_path_factory.mktemp("workspace")
+    folder = root / "raw" / "balls"
+    for i in range(2):
+        image, label = ball(np.random.default_rng(i))
+        write_image(folder / "imagesTr" / f"case_{i}_0000.nii.gz", Volume(image, GEOMETRY))
+        write_segmentation(folder / "labelsTr" / f"case_{i}.nii.gz", label, GEOMETRY)
+    results = root / "results" / "balls"
+    first = make_model(results, folds=2)
+    shutil.copy(first / "dataset.json", folder / "dataset.json")
+    second = results / "unet__3d_fullres"
+    shutil.copytree(first, second)
+    for name, other in (("fold_0", "fold_1"), ("fold_1", "fold_0")):  # other weights
+        shutil.copy(first / name / "checkpoint_final.pt", second / other / "checkpoint_final.pt")
+    raw = read_dataset(folder, "balls")
+    for model in (first, second):
+        validate(model, raw)
+    return root
+
+
+def test_find_best_and_predict_with_it(workspace, tmp_path, capsys):
+    assert main(["balls", "--workspace", str(workspace), "--no-mirroring", "--device", "cpu"]) == 0
+    assert "unet__3d_fullres + unetrpp__3d_fullres" in capsys.readouterr().out
+    selection = json.loads((workspace / "results" / "balls" / "inference.json").read_text())
+    dice = [c["foreground_mean"]["Dice"] for c in selection["candidates"]]
+    assert len(dice) == 3
+    assert dice == sorted(dice, reverse=True)
+    assert selection["members"] == selection["candidates"][0]["members"]
+    before, after = selection["dice_before_postprocessing"]["1"], selection["dice_after_postprocessing"]["1"]
+    assert before == pytest.approx(dice[0])
+    assert after >= before
+    images = workspace / "raw" / "balls" / "imagesTr"
+    out = tmp_path / "out"
+    arguments = ["-i", images, "-o", out, "--best", "balls", "--workspace", workspace, "--no-mirroring"]
+    assert predict([str(a) for a in arguments]) == 0
+    settings = json.loads((out / "predictions.json").read_text())["settings"]
+    assert [member["model"] for member in settings["members"]] == selection["members"]
+    assert settings["postprocessing"] == selection["postprocessing"]
+    raw = read_dataset(workspace / "raw" / "balls", "balls")
+    assert sorted(p.name for p in out.glob("*.nii.gz")) == [f"{c}.nii.gz" for c in image_ids(images, raw.description)]
+
+
+def test_models_validated_on_different_cases_are_refused(workspace, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(workspace / "results" / "balls", results)
+    summary = results / "unet__3d_fullres" / "fold_1" / "validation" / "summary.json"
+    summary.write_text(summary.read_text().replace('"case": "case_1"', '"case": "case_7"'))
+    with pytest.raises(UserError, match="validated on different cases"):
+        find_best(results, read_dataset(workspace / "raw" / "balls", "balls"), pairs=False)
+
+
+def test_a_model_with_an_unvalidated_fold_is_left_out(workspace, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(workspace / "results" / "balls", results)
+    raw = read_dataset(workspace / "raw" / "balls", "balls")
+    (results / "unet__3d_fullres" / "fold_1" / "validation" / "summary.json").unlink()
+    assert [c.members for c in find_best(results, raw).candidates] == [("unetrpp__3d_fullres",)]
+    (results / "unetrpp__3d_fullres" / "fold_0" / "validation" / "summary.json").unlink()
+    with pytest.raises(UserError, match="no model whose folds are all validated"):
+        find_best(results, raw)
+
+
+def test_best_without_a_selection(tmp_path, capsys):
+    (tmp_path / "raw" / "balls").mkdir(parents=True)
+    arguments = ["-i", tmp_path, "-o", tmp_path / "out", "--best", "balls", "--workspace", tmp_path]
+    assert predict([str(a) for a in arguments]) == 2
+    assert "run unetrpp_find_best" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""Whether keeping the largest component helps: measured on cross-validation predictions, class by class."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from unetrpp.errors import UserError
+from unetrpp.evaluation.metrics import Scores, score_case, scored_classes
+from unetrpp.evaluation.postprocessing import NOTHING, PostProcessing
+from unetrpp.evaluation.summary import mean_scores
+from unetrpp.images import read_label
+from unetrpp.labels import LabelScheme
+from unetrpp.parallel import run_cases, usable_cores
+
+Groups = Sequence[tuple[int, ...]]
+Means = dict[str, float | None]  # class key -> mean Dice
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """Scores of one case by class, without and with each of several post-processings."""
+
+    without: dict[str, Scores]
+    treated: list[dict[str, Scores]]
+
+
+def choose_components(
+    pairs: Mapping[str, tuple[Path, Path]], scheme: LabelScheme, processes: int | None = None
+) -> tuple[PostProcessing, Means, Means]:
+    """The groups (all foreground together, every class or region) worth it; mean Dice of the classes before and after.
+
+    A group is taken when some class gains and none loses in mean Dice over the cases; so must all of them together,
+    else the one that gains most is taken alone.
+
+    Args:
+        pairs: case -> prediction, reference.
+    """
+    groups = candidate_groups(scheme)
+    single = [PostProcessing(largest_component=(group,)) for group in groups]
+    before, after = compare(pairs, scheme, single, processes)
+    gains = {group: gain(before, means) for group, means in zip(groups, after, strict=True)}
+    helpful = tuple(group for group in groups if gains[group] > 0)
+    if not helpful:
+        return NOTHING, before, before
+    best = max(helpful, key=lambda group: gains[group])
+    options = [PostProcessing(largest_component=helpful), PostProcessing(largest_component=(best,))]
+    _, (together, alone) = compare(pairs, scheme, options, processes)
+    if gain(before, together) >= gain(before, alone):
+        return options[0], before, together
+    return options[1], before, alone
+
+
+def candidate_groups(scheme: LabelScheme) -> Groups:
+    """All foreground labels together, then every scored class; each once."""
+    everything = tuple(scheme.values[i] for i in scheme.foreground)
+    return list(dict.fromkeys([everything, *(scored.values for scored in scored_classes(scheme))]))
+
+
+def gain(before: Means, after: Means) -> float:
+    """Mean gain in Dice over the classes; minus infinity when a class loses."""
+    changes = [b - a for key, a in before.items() if a is not None and (b := after[key]) is not None]
+    return sum(changes) / len(changes) if changes and min(changes) >= 0 else float("-inf")
+
+
+def compare(
+    pairs: Mapping[str, tuple[Path, Path]],
+    scheme: LabelScheme,
+    options: Sequence[PostProcessing],
+    processes: int | None,
+) -> tuple[Means, list[Means]]:
+    """Mean Dice of every class without and with each of ``options``.
+
+    Raises:
+        UserError: a case cannot be read.
+    """
+    jobs = {case: (*files, scheme, options) for case, files in pairs.items()}
+    trials = []
+    for outcome in run_cases(try_options, jobs, "post-processing", processes or usable_cores()):
+        if outcome.value is None:
+            raise UserError(outcome.error.message if outcome.error else "no result", case=outcome.case)
+        trials.append(outcome.value)
+    keys = [scored.key for scored in scored_classes(scheme)]
+    without = {key: mean_scores([t.without[key] for t in trials])["Dice"] for key in keys}
+    treated = [
+        {key: mean_scores([t.treated[i][key] for t in trials])["Dice"] for key in keys} for i in range(len(options))
+    ]
+    return without, treated
+
+
+def try_options(prediction: Path, reference: Path, scheme: LabelScheme, options: Sequence[PostProcessing]) -> Trial:
+    predicted, true = read_label(prediction), read_label(reference).array[0]
+    score = [
+        score_case(array, true, predicted.geometry, scheme)
+        for array in (predicted.array[0], *(option.apply(predicted.array[0]) for option in options))
+    ]
+    return Trial(score[0], score[1:])
