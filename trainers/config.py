@@ -25,7 +25,9 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     decay_everything: bool = False  # as in the released UNETR++; else norms, biases, gammas and positions are exempt
     gradient_clip: float = 12.0
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    max_hours: float | None = None  # the schedule ends when this is spent, if steps are left
+    patience: int | None = None  # epochs without a better smoothed Dice on validation patches
     recipe: str = "standard: nnU-Net's SGD for long runs"
 
     @property
@@ -42,11 +44,15 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
         """Patches of validation cases looked at after an epoch: one batch for five training steps."""
         return max(1, self.iterations // 5)
 
-    def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then poly decay: lr * (1 - step / steps) ** 0.9.
+    def progress(self, step: int, hours: float = 0.0) -> float:
+        """Share of the run that is done, by steps or by hours, whichever is further."""
+        return max(step / self.steps, hours / self.max_hours if self.max_hours else 0.0)
+
+    def learning_rate_at(self, step: int, hours: float = 0.0) -> float:
+        """Linear warm-up, then poly decay: lr * (1 - progress) ** 0.9.
 
         >>> TrainingConfig(fold=0, epochs=1, iterations=10, learning_rate=1.0).learning_rate_at(5)
         0.5358867312681466
         """
         rising = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        return self.learning_rate * rising * (1 - step / self.steps) ** 0.9
+        return self.learning_rate * rising * max(0.0, 1 - self.progress(step, hours)) ** 0.9

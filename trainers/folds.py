@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from unetrpp.errors import UserError
-from unetrpp.files import read_json, write_bytes
+from unetrpp.files import read_json, write_bytes, write_json
 from unetrpp.plans import Configuration, read_plans
 from unetrpp.splits import Fold, Splits
 from unetrpp.store import Store
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.log import TensorBoard
 from unetrpp.trainers.recipe import Wishes, config_for
 from unetrpp.trainers.trainer import Trainer
 from unetrpp.trainers.validation import validate_fold
@@ -35,6 +36,10 @@ class TrainingRequest:
     optimizer: str | None = None
     seed: int | None = None
     precision: str | None = None
+    max_hours: float | None = None
+    patience: int | None = None
+    compile: bool = False
+    tensorboard: bool = False
     threads: int = 2
     mirroring: bool = True
     go_on: bool = False
@@ -42,11 +47,14 @@ class TrainingRequest:
 
     def wishes(self) -> Wishes:
         """The fields of the training config that this command sets."""
-        names = ("epochs", "iterations", "learning_rate", "optimizer", "seed", "precision")
-        wishes = {name: getattr(self, name) for name in names}
-        if self.precision is None and self.device.type == "cuda" and torch.cuda.is_bf16_supported():
-            wishes["precision"] = "bf16"
-        return wishes
+        names = ("epochs", "iterations", "learning_rate", "optimizer", "seed", "precision", "max_hours", "patience")
+        return {name: getattr(self, name) for name in names}
+
+    def automatic_precision(self) -> str:
+        """For a new fold; one that is resumed elsewhere keeps what it was started with."""
+        if self.device.type != "cuda":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
 def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None) -> int:
@@ -59,7 +67,8 @@ def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None
     chosen = folds_of(fold, len(splits.folds))
     require_cases(store, {case for f in splits.folds for case in (*f.train, *f.validation)})
     model = workspace.model(request.dataset, request.plans_name, request.configuration)
-    prepare_model_folder(model, plans_path, request.overwrite)
+    replaced = {f"fold_{number}" for number in chosen} if request.overwrite else set()
+    prepare_model_folder(model, plans_path, request.configuration, replaced)
     for number in chosen:
         if number == "all":
             cases = tuple(store.cases())
@@ -84,21 +93,22 @@ def train_fold(
     if request.overwrite and folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    before = read_json(folder / "training.json", TrainingConfig) if (folder / "training.json").exists() else None
-    config = config_for(folder, number, request.wishes(), request.go_on)
-    if before is not None and before != config:  # extended: what was final is so no more
+    record = folder / "training.json"
+    config = config_for(folder, number, request.wishes(), request.go_on, request.automatic_precision())
+    if record.exists() and read_json(record, TrainingConfig) != config:  # extended: what was final is so no more
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)
         shutil.rmtree(folder / "validation", ignore_errors=True)
+    write_json(record, config)
     if not (folder / "checkpoint_final.pt").exists():
-        LOG.info(
-            "fold %s: %d training and %d validation cases, %s",
-            number,
-            len(part.train),
-            len(part.validation),
-            config.recipe,
-        )
+        counts = f"{len(part.train)} training and {len(part.validation)} validation cases"
+        LOG.info("fold %s: %s, %s", number, counts, config.recipe)
         train, validation = ([store.open(case) for case in cases] for cases in (part.train, part.validation))
-        Trainer(configuration, config, folder, train, validation, request.device, request.threads).run()
+        trainer = Trainer(
+            configuration, config, folder, train, validation, request.device, request.threads, request.compile
+        )
+        if request.tensorboard:
+            trainer.tracker = TensorBoard(folder, trainer.class_names())
+        trainer.run()
 
 
 def folds_of(text: str | None, count: int) -> list[int | str]:
@@ -128,18 +138,19 @@ def require_cases(store: Store, needed: set[str]) -> None:
         )
 
 
-def prepare_model_folder(model: Path, plans_path: Path, overwrite: bool) -> None:
+def prepare_model_folder(model: Path, plans_path: Path, name: str, replaced: set[str]) -> None:
     """Copy plans, dataset description and fingerprint, so that the folder predicts on any machine.
 
     Raises:
-        UserError: the folder holds folds that were trained with other plans.
+        UserError: it holds folds (other than those that are ``replaced``) whose configuration was another one.
     """
-    plans = plans_path.read_bytes()
     there = model / "plans.json"
-    if there.exists() and there.read_bytes() != plans and any(model.glob("fold_*")) and not overwrite:
+    kept = [p.name for p in model.glob("fold_*") if p.name not in replaced]
+    if kept and read_plans(there).configurations.get(name) != read_plans(plans_path).configuration(name):
         raise UserError(
-            f"{model} was trained with other plans than {plans_path}; plan with another --plans-name, or start anew with --overwrite"
+            f"{model / kept[0]} was trained with another {name} than {plans_path} holds; "
+            "plan with another --plans-name, or start every fold anew with --overwrite"
         )
-    write_bytes(there, plans)
-    for name in ("dataset.json", "fingerprint.json"):
-        write_bytes(model / name, plans_path.with_name(name).read_bytes())
+    write_bytes(there, plans_path.read_bytes())
+    for file in ("dataset.json", "fingerprint.json"):
+        write_bytes(model / file, plans_path.with_name(file).read_bytes())

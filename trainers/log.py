@@ -5,11 +5,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from tqdm import tqdm
 
+from unetrpp.errors import UserError
 from unetrpp.report.curves import draw_curves
 from unetrpp.trainers.config import TrainingConfig
 
@@ -17,11 +18,49 @@ LOG = logging.getLogger(__name__)
 REDRAW_SECONDS = 30.0  # a picture takes half a second; a short epoch should not wait for it
 
 
+class Tracker(Protocol):
+    """Anything that wants every epoch's entry of metrics.jsonl."""
+
+    def epoch(self, entry: dict[str, Any]) -> None: ...
+
+
+class TensorBoard:
+    """Scalars for TensorBoard, in the fold's folder (needs the extra: pip install "unetrpp[tensorboard]").
+
+    Raises:
+        UserError: the package is not installed.
+    """
+
+    def __init__(self, folder: Path, class_names: Sequence[str]):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError('--tensorboard needs the package tensorboard; pip install "unetrpp[tensorboard]"') from None
+        self.writer, self.class_names = SummaryWriter(str(folder / "tensorboard")), class_names
+
+    def epoch(self, entry: dict[str, Any]) -> None:
+        for key in ("train_loss", "validation_loss", "mean_dice", "learning_rate", "seconds"):
+            if entry[key] is not None:
+                self.writer.add_scalar(key, entry[key], entry["epoch"])
+        for name, dice in zip(self.class_names, entry["dice"], strict=True):
+            if dice is not None:
+                self.writer.add_scalar(f"dice/{name}", dice, entry["epoch"])
+        self.writer.flush()
+
+
 class TrainingLog:
     """One line an epoch in metrics.jsonl; after a resume, lines of epochs that are trained again are dropped."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str], name: str, config: TrainingConfig, steps_done: int):
-        self.folder, self.class_names, self.name = folder, class_names, name
+    def __init__(
+        self,
+        folder: Path,
+        class_names: Sequence[str],
+        name: str,
+        config: TrainingConfig,
+        steps_done: int,
+        tracker: Tracker | None = None,
+    ):
+        self.folder, self.class_names, self.name, self.tracker = folder, class_names, name, tracker
         self.path = folder / "metrics.jsonl"
         self.epochs = [e for e in read_metrics(self.path) if e["epoch"] <= steps_done // config.iterations]
         self.path.write_bytes(b"".join(msgspec.json.encode(e) + b"\n" for e in self.epochs))
@@ -47,6 +86,8 @@ class TrainingLog:
         self.epochs.append(entry)
         with self.path.open("ab") as file:
             file.write(msgspec.json.encode(entry) + b"\n")
+        if self.tracker is not None:
+            self.tracker.epoch(entry)
         if self.bar.disable:
             dice = " ".join("-" if d is None else f"{d:.3f}" for d in entry["dice"])
             losses = f"loss {entry['train_loss']:.3f}, validation {entry['validation_loss']:.3f}"

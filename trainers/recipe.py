@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from unetrpp.errors import UserError
-from unetrpp.files import read_json, write_json
+from unetrpp.files import read_json
 from unetrpp.trainers.config import SHORT_RUN_STEPS, TrainingConfig
 
 LOG = logging.getLogger(__name__)
@@ -17,23 +17,25 @@ LONGEST_WARMUP = 500  # steps
 Wishes = dict[str, Any]  # fields of TrainingConfig that the user gave
 
 
-def new_config(fold: int | str, wishes: Wishes) -> TrainingConfig:
+def new_config(fold: int | str, wishes: Wishes, precision: str = "fp32") -> TrainingConfig:
     """The recipe for a run of the wished length: nnU-Net's for long ones, one that learns at once for short ones."""
     standard = TrainingConfig(fold=0)
     given = {key: value for key, value in wishes.items() if value is not None}
     steps = given.get("epochs", standard.epochs) * given.get("iterations", standard.iterations)
     chosen = given.get("optimizer") or ("adamw" if steps < SHORT_RUN_STEPS else "sgd")
-    recipe: dict[str, Any] = {"optimizer": chosen}
+    recipe: dict[str, Any] = {"optimizer": chosen, "precision": precision}
     if chosen == "adamw":
         recipe |= {"learning_rate": 3e-3, "weight_decay": 1e-2, "warmup": min(LONGEST_WARMUP, steps // 8)}
         recipe["recipe"] = "AdamW with warm-up, as asked for"
     if given.get("optimizer") is None and steps < SHORT_RUN_STEPS:
-        recipe["recipe"] = f"short: {steps} steps are fewer than {SHORT_RUN_STEPS}, so AdamW with warm-up instead of SGD"
+        recipe["recipe"] = (
+            f"short: {steps} steps are fewer than {SHORT_RUN_STEPS}, so AdamW with warm-up instead of SGD"
+        )
     return msgspec.convert({"fold": fold} | recipe | given, TrainingConfig)
 
 
-def config_for(folder: Path, fold: int | str, wishes: Wishes, go_on: bool) -> TrainingConfig:
-    """The config of a fold folder: the recorded one, extended with --continue, else a new one, which is recorded.
+def config_for(folder: Path, fold: int | str, wishes: Wishes, go_on: bool, precision: str = "fp32") -> TrainingConfig:
+    """The config of a fold folder: the recorded one, extended with --continue, else a new one.
 
     Extending keeps the recipe and stretches the poly schedule over the new number of epochs: the learning rate goes
     on with the value that the longer run has at this step.
@@ -43,9 +45,7 @@ def config_for(folder: Path, fold: int | str, wishes: Wishes, go_on: bool) -> Tr
     """
     path = folder / "training.json"
     if not path.exists():
-        config = new_config(fold, wishes)
-        write_json(path, config)
-        return config
+        return new_config(fold, wishes, precision)
     config = read_json(path, TrainingConfig, mend="start anew with --overwrite")
     if go_on:
         epochs = wishes.get("epochs")
@@ -54,7 +54,6 @@ def config_for(folder: Path, fold: int | str, wishes: Wishes, go_on: bool) -> Tr
                 f"fold {fold} was trained for {config.epochs} epochs; --continue needs --epochs with more than that"
             )
         config = msgspec.structs.replace(config, epochs=epochs)
-        write_json(path, config)
     for key, value in wishes.items():
         recorded = getattr(config, key)
         if value is not None and value != recorded:

@@ -47,6 +47,8 @@ def build_parser() -> Parser:
     machine.add_argument(
         "--threads", type=positive, default=2, metavar="N", help="threads that read patches (default 2)"
     )
+    machine.add_argument("--compile", action="store_true", help="try torch.compile; falls back with one line")
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard scalars (an extra)")
     parser.add_argument("--no-mirroring", action="store_true", help="validate without mirrored passes (faster)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--continue", dest="go_on", action="store_true", help="extend finished folds to --epochs N")
@@ -81,6 +83,10 @@ def work(arguments: argparse.Namespace) -> int:
         optimizer=arguments.optimizer,
         seed=arguments.seed,
         precision=arguments.precision,
+        max_hours=arguments.max_hours,
+        patience=arguments.patience,
+        compile=arguments.compile,
+        tensorboard=arguments.tensorboard,
         device=find_device(arguments.device),
         threads=arguments.threads,
         mirroring=not arguments.no_mirroring,

@@ -21,9 +21,10 @@ from unetrpp.plans import Configuration
 from unetrpp.randomness import Stream, torch_seed
 from unetrpp.store import StoredCase
 from unetrpp.trainers import checkpoint
+from unetrpp.trainers.compilation import compile_network
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.interrupt import StopRequest
-from unetrpp.trainers.log import TrainingLog
+from unetrpp.trainers.log import Tracker, TrainingLog
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
 from unetrpp.trainers.overlap import ClassOverlap
 
@@ -41,6 +42,9 @@ class Trainer:
         config: the recipe.
         folder: ``fold_k`` of the model folder.
         train, validation: stored cases.
+        threads: that read patches.
+        compile: try torch.compile first.
+        tracker: also gets every epoch's entry.
     """
 
     def __init__(
@@ -51,7 +55,9 @@ class Trainer:
         train: Sequence[StoredCase],
         validation: Sequence[StoredCase],
         device: torch.device,
-        threads: int,
+        threads: int = 2,
+        compile: bool = False,
+        tracker: Tracker | None = None,
     ):
         labels = configuration.preprocessing.labels
         self.configuration, self.config, self.folder, self.device, self.threads = (
@@ -61,7 +67,7 @@ class Trainer:
             device,
             threads,
         )
-        self.labels = labels
+        self.labels, self.compile, self.tracker = labels, compile, tracker
         fold = config.fold_number
         self.loader = PatchLoader(train, configuration, labels.ignore_index, config.seed, fold)
         self.validation_loader = PatchLoader(
@@ -71,6 +77,8 @@ class Trainer:
         self.layout = memory_format(configuration.architecture.dimensions)
         self.network = build_network(configuration.architecture).to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.network, config)
+        # Scales the loss in half precision, where small gradients would vanish; otherwise it passes everything on.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         spacing = tuple(1.0 if s is None else s for s in configuration.preprocessing.spacing_mm)[
             -len(configuration.patch) :
         ]
@@ -80,8 +88,9 @@ class Trainer:
         self.step_number = 0  # finished steps
         self.losses: list[float] = []  # of this epoch
         self.uncollected: list[torch.Tensor] = []  # of the last few steps, on the device
-        self.smoothed_dice, self.best_dice = math.nan, -1.0
-        self.saved = time.monotonic()
+        self.smoothed_dice, self.best_dice, self.epochs_without_better = math.nan, -1.0, 0
+        self.seconds_before = 0.0  # spent by the runs that this one resumes
+        self.started = self.epoch_started = self.saved = time.monotonic()
 
     def run(self) -> None:
         """Train to the end; an interruption saves first, and the next run goes on with the very next step.
@@ -92,43 +101,72 @@ class Trainer:
         """
         self.resume()
         config = self.config
-        names = [region.name for region in self.labels.regions] or [
-            self.labels.names[c] for c in self.labels.foreground
-        ]
-        log = TrainingLog(self.folder, names, f"fold {config.fold}", config, self.step_number)
-        epoch_start = time.monotonic()
+        if self.compile:
+            compile_network(self.network, lambda: self.loss_of(self.loader.batch(0)))
+        log = TrainingLog(
+            self.folder, self.class_names(), f"fold {config.fold}", config, self.step_number, self.tracker
+        )
         with log, StopRequest() as stop:
-            for samples in prefetch(self.loader, range(self.step_number, config.steps), self.threads):
-                self.uncollected.append(self.step(samples))
+            batches = prefetch(self.loader, range(self.step_number, config.steps), self.threads)
+            while not self.finished():
+                self.uncollected.append(self.step(next(batches)))
                 if self.step_number % COLLECT_EVERY == 0:
                     self.collect_losses()
                 log.step(**self.shown())
                 if self.step_number % config.iterations == 0:
-                    log.epoch(self.end_epoch(epoch_start))
-                    epoch_start = time.monotonic()
+                    log.epoch(self.end_epoch())
                 if stop.wanted or time.monotonic() - self.saved > SAVE_SECONDS:
                     self.save("latest")
                 if stop.wanted:
                     raise KeyboardInterrupt
+            batches.close()
         self.save("latest")
         self.save("final")
+
+    def finished(self) -> bool:
+        """All steps are done, or at an epoch's end the hours are spent or patience is over."""
+        config = self.config
+        if self.step_number >= config.steps:
+            return True
+        if self.step_number % config.iterations:
+            return False
+        impatient = config.patience is not None and self.epochs_without_better >= config.patience
+        if impatient:
+            LOG.info("fold %s: no better Dice for %d epochs, so training ends", config.fold, self.epochs_without_better)
+        return impatient or config.progress(self.step_number, self.hours()) >= 1
+
+    def hours(self) -> float:
+        """Spent on this fold, earlier runs counted in."""
+        return (self.seconds_before + time.monotonic() - self.started) / 3600
+
+    def class_names(self) -> list[str]:
+        regions, names = self.labels.regions, self.labels.names
+        return [region.name for region in regions] or [names[c] for c in self.labels.foreground]
 
     def step(self, samples: list[Sample]) -> torch.Tensor:
         """One optimiser step; returns the loss, still on the device."""
         config = self.config
-        set_learning_rate(self.optimizer, config.learning_rate_at(self.step_number))
+        set_learning_rate(
+            self.optimizer, config.learning_rate_at(self.step_number, self.hours() if config.max_hours else 0)
+        )
         torch.manual_seed(torch_seed(config.seed, config.fold_number, Stream.DROPOUT, self.step_number))
-        images, target = self.batch(samples)
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with self.autocast():
-            loss: torch.Tensor = self.loss(self.network(images), target)
-        loss.backward()
+        loss = self.loss_of(samples)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         clamp_gammas(self.network)
         self.step_number += 1
         return loss.detach()
+
+    def loss_of(self, samples: list[Sample]) -> torch.Tensor:
+        images, target = self.batch(samples)
+        with self.autocast():
+            loss: torch.Tensor = self.loss(self.network(images), target)
+        return loss
 
     def collect_losses(self) -> None:
         """Fetch the losses of the last few steps from the device and check them.
@@ -146,7 +184,7 @@ class Trainer:
                 )
         self.losses += values
 
-    def end_epoch(self, start: float) -> dict[str, Any]:
+    def end_epoch(self) -> dict[str, Any]:
         """Look at validation patches, keep checkpoints, and return the epoch's entry of metrics.jsonl."""
         self.collect_losses()
         epoch = self.step_number // self.config.iterations
@@ -157,17 +195,19 @@ class Trainer:
         if mean is not None:
             before = mean if math.isnan(self.smoothed_dice) else self.smoothed_dice
             self.smoothed_dice = BEST_SMOOTHING * before + (1 - BEST_SMOOTHING) * mean
+        self.epochs_without_better += 1
         if self.smoothed_dice > self.best_dice:
-            self.best_dice = self.smoothed_dice
+            self.best_dice, self.epochs_without_better = self.smoothed_dice, 0
             self.save("best")
+        seconds, self.epoch_started = time.monotonic() - self.epoch_started, time.monotonic()
         return {
             "epoch": epoch,
             "train_loss": train_loss,
             "validation_loss": validation_loss,
             "dice": dice,
             "mean_dice": mean,
-            "learning_rate": self.config.learning_rate_at(self.step_number - 1),
-            "seconds": round(time.monotonic() - start, 2),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": round(seconds, 2),
         }
 
     @torch.no_grad()
@@ -194,12 +234,13 @@ class Trainer:
         """What the bar shows: nothing but after losses were collected."""
         if self.uncollected or not self.losses:
             return {}
-        rate = self.config.learning_rate_at(self.step_number - 1)
+        rate = self.optimizer.param_groups[0]["lr"]
         dice = "-" if math.isnan(self.smoothed_dice) else f"{self.smoothed_dice:.3f}"
         return {"loss": f"{self.losses[-1]:.3f}", "dice": dice, "lr": f"{rate:.2g}"}
 
     def autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+        kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.config.precision]
+        return torch.autocast(self.device.type, kind, enabled=kind is not None)
 
     def save(self, which: str) -> None:
         """Write checkpoint_<which>.pt. `best` and `final` are for prediction and hold the weights alone."""
@@ -211,6 +252,9 @@ class Trainer:
                 "losses": self.losses,
                 "smoothed_dice": self.smoothed_dice,
                 "best_dice": self.best_dice,
+                "epochs_without_better": self.epochs_without_better,
+                "scaler": self.scaler.state_dict(),
+                "seconds": self.hours() * 3600,
             }
             self.saved = time.monotonic()
         checkpoint.save(self.folder / f"checkpoint_{which}.pt", content)
@@ -224,4 +268,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step_number, self.losses = state["step"], state["losses"]
         self.smoothed_dice, self.best_dice = state["smoothed_dice"], state["best_dice"]
+        self.epochs_without_better, self.seconds_before = state["epochs_without_better"], state["seconds"]
+        self.scaler.load_state_dict(state["scaler"])
         LOG.info("fold %s: resumes after step %d of %d", self.config.fold, self.step_number, self.config.steps)

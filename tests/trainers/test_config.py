@@ -3,8 +3,8 @@
 import pytest
 
 from unetrpp.errors import UserError
+from unetrpp.files import write_json
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.folds import folds_of
 from unetrpp.trainers.recipe import config_for, new_config
 
 
@@ -28,26 +28,27 @@ def test_a_short_run_says_why_it_differs():
     assert new_config(0, {"epochs": 2, "iterations": 10, "learning_rate": 0.5}).learning_rate == 0.5
 
 
+def started(folder):
+    """The record of a fold that was begun."""
+    config = config_for(folder, 0, {"epochs": 4, "iterations": 5}, go_on=False)
+    write_json(folder / "training.json", config)
+    return config
+
+
 def test_resuming_keeps_the_record_and_refuses_another_wish(tmp_path):
-    first = config_for(tmp_path, 0, {"epochs": 4, "iterations": 5}, go_on=False)
+    first = started(tmp_path)
     assert config_for(tmp_path, 0, {}, go_on=False) == first
     with pytest.raises(UserError, match="was started with epochs 4, not 6"):
         config_for(tmp_path, 0, {"epochs": 6}, go_on=False)
 
 
 def test_extending(tmp_path):
-    first = config_for(tmp_path, 0, {"epochs": 4, "iterations": 5}, go_on=False)
+    first = started(tmp_path)
     with pytest.raises(UserError, match="--epochs"):
         config_for(tmp_path, 0, {}, go_on=True)
     extended = config_for(tmp_path, 0, {"epochs": 8}, go_on=True)
     assert extended.steps == 40
     assert (extended.recipe, extended.momentum) == (first.recipe, first.momentum)
-
-
-@pytest.mark.parametrize("text", ["5", "x", "3-1", "0-9", "-1"])
-def test_folds_that_do_not_exist(text):
-    with pytest.raises(UserError, match="does not exist"):
-        folds_of(text, 5)
 
 
 def test_optimisers_by_wish_and_by_length():

@@ -9,6 +9,7 @@ import torch
 from tests.tiny import configuration, store_balls
 from unetrpp.errors import UserError
 from unetrpp.trainers import checkpoint
+from unetrpp.trainers.compilation import compile_network
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.trainer import Trainer
 
@@ -84,3 +85,52 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     torch.save({"format": 99}, tmp_path / "c.pt")
     with pytest.raises(UserError, match="format 99"):
         checkpoint.load(tmp_path / "c.pt", CPU)
+
+
+def test_patience_ends_a_run_that_gets_no_better(tmp_path, cases, monkeypatch):
+    impatient = trainer(tmp_path / "f", cases, epochs=50, iterations=2, patience=3)
+    monkeypatch.setattr(impatient, "validate_patches", lambda epoch: (1.0, [0.5]))
+    impatient.run()
+    assert impatient.step_number == 2 * (1 + 3)
+    assert (tmp_path / "f" / "checkpoint_final.pt").exists()
+
+
+def test_hours_end_a_run_and_count_across_resumes(tmp_path, cases):
+    short = trainer(tmp_path / "f", cases, epochs=5000, iterations=2, max_hours=0.5 / 3600)
+    short.run()
+    assert 2 <= short.step_number < 10_000
+    resumed = trainer(tmp_path / "f", cases, epochs=5000, iterations=2, max_hours=0.5 / 3600)
+    resumed.resume()
+    assert resumed.hours() >= 0.5 / 3600
+    assert resumed.finished()
+
+
+def test_a_tracker_gets_every_epoch(tmp_path, cases):
+    class Collected(list):
+        def epoch(self, entry):
+            self.append(entry["epoch"])
+
+    watched = trainer(tmp_path / "f", cases)
+    watched.tracker = Collected()
+    watched.run()
+    assert watched.tracker == [1, 2]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_compile_leaves_no_trace_and_falls_back(monkeypatch, caplog, works):
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 1), torch.nn.BatchNorm3d(2))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    calls = []
+
+    def loss():
+        calls.append(1)
+        if not works:
+            raise RuntimeError("no compiler\nlong story")
+        return network.forward(torch.rand(2, 1, 4, 4, 4)).sum()
+
+    monkeypatch.setattr(network, "compile", lambda: None)
+    assert compile_network(network, loss) is works
+    assert calls == [1]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
+    assert ("no compiler" in caplog.text) is not works

@@ -1,7 +1,7 @@
 """The loader of training patches: batch i is a function of (seed, fold, i), however many threads read it."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -81,7 +81,7 @@ class PatchLoader(SlimDataLoaderBase):
         return Sample(place.case, image, label, draw)
 
 
-def prefetch(loader: PatchLoader, iterations: range, threads: int) -> Iterator[list[Sample]]:
+def prefetch(loader: PatchLoader, iterations: range, threads: int) -> Generator[list[Sample], None, None]:
     """Batches in order, read ahead by a few threads (blosc2 releases the interpreter lock).
 
     Raises:

@@ -1,0 +1,112 @@
+"""A whole `unetrpp_train` on stored balls: all folds, then resumed, extended and refused."""
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import LABELS, ball, configuration, store_balls
+from unetrpp.dataset import DatasetDescription, nnunet_json
+from unetrpp.errors import UserError
+from unetrpp.files import read_json, write_json
+from unetrpp.geometry import Geometry
+from unetrpp.images import write_segmentation
+from unetrpp.plans import Plans
+from unetrpp.splits import make_splits
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.folds import TrainingRequest, folds_of, train_folds
+from unetrpp.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """Plans, splits, store and reference labels of four balls."""
+    workspace = Workspace(tmp_path)
+    home = workspace.preprocessed("balls")
+    store = store_balls(workspace.store("balls", "unet", "3d_fullres"), 4)
+    description = DatasetDescription(name="balls", channel_names=("MRI",), labels=LABELS, file_ending=".nii.gz")
+    plans = Plans(
+        dataset="balls",
+        name="unet",
+        planner="unet",
+        channel_names=("MRI",),
+        labels=LABELS,
+        file_ending=".nii.gz",
+        configurations={"3d_fullres": configuration()},
+        decisions=(),
+    )
+    write_json(home / "unet.json", plans)
+    write_json(home / "splits.json", make_splits(store.cases()))
+    write_json(home / "dataset.json", nnunet_json(description, 4))
+    write_json(home / "fingerprint.json", {})
+    for i, case in enumerate(store.cases()):
+        label = ball(np.random.default_rng(i))[1]
+        geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0))
+        write_segmentation(home / "labels" / f"{case}.nii.gz", label, geometry)
+    return workspace
+
+
+def request(**changed) -> TrainingRequest:
+    wishes = {"epochs": 2, "iterations": 4} | changed
+    return TrainingRequest("balls", "unet", "3d_fullres", torch.device("cpu"), **wishes)
+
+
+def test_every_fold_is_trained_validated_and_summed_up(workspace):
+    assert train_folds(workspace, request(), None) == 0
+    model = workspace.model("balls", "unet", "3d_fullres")
+    result = json.loads((model / "crossval_summary.json").read_text())
+    assert [fold["cases"] for fold in result["folds"]] == [1, 1, 1, 1]
+    assert len(result["summary"]["metric_per_case"]) == 4
+    for k in range(4):
+        assert len(list((model / f"fold_{k}" / "validation").glob("*.nii.gz"))) == 1
+        assert read_json(model / f"fold_{k}" / "training.json", TrainingConfig).steps == 8
+    before = {p: p.stat().st_mtime_ns for p in model.rglob("*.pt")}
+    assert train_folds(workspace, request(), None) == 0
+    assert before == {p: p.stat().st_mtime_ns for p in model.rglob("*.pt")}
+
+
+def test_extending_and_overwriting(workspace):
+    train_folds(workspace, request(), "0")
+    fold = workspace.model("balls", "unet", "3d_fullres") / "fold_0"
+    with pytest.raises(UserError, match="--continue"):
+        train_folds(workspace, request(epochs=3), "0")
+    train_folds(workspace, request(epochs=3, iterations=None, go_on=True), "0")
+    assert [json.loads(line)["epoch"] for line in (fold / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
+    train_folds(workspace, request(epochs=1, overwrite=True), "0")
+    assert len((fold / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_all_cases_make_one_model_without_validation(workspace):
+    train_folds(workspace, request(), "all")
+    fold = workspace.model("balls", "unet", "3d_fullres") / "fold_all"
+    assert (fold / "checkpoint_final.pt").exists()
+    assert not (fold / "validation").exists()
+
+
+def test_what_is_not_preprocessed_or_planned_is_refused(workspace):
+    (workspace.store("balls", "unet", "3d_fullres") / "ball_2.json").unlink()
+    with pytest.raises(UserError, match=r"1 of 4 cases are not preprocessed \(ball_2\)"):
+        train_folds(workspace, request(), None)
+    with pytest.raises(UserError, match="run unetrpp_plan_and_preprocess"):
+        train_folds(workspace, TrainingRequest("balls", "other", "3d_fullres", torch.device("cpu")), None)
+
+
+def test_other_plans_do_not_mix_with_trained_folds(workspace):
+    train_folds(workspace, request(), "0")
+    path = workspace.plans("balls", "unet")
+    plans = read_json(path, Plans)
+    more = plans.configurations | {"2d": plans.configurations["3d_fullres"]}
+    write_json(path, msgspec.structs.replace(plans, configurations=more))
+    train_folds(workspace, request(), "1")  # another configuration beside it changes nothing here
+    changed = msgspec.structs.replace(plans.configurations["3d_fullres"], batch_size=3)
+    write_json(path, msgspec.structs.replace(plans, configurations={"3d_fullres": changed}))
+    with pytest.raises(UserError, match="was trained with another 3d_fullres"):
+        train_folds(workspace, request(), "2")
+
+
+@pytest.mark.parametrize("text", ["5", "x", "3-1", "0-9", "-1"])
+def test_folds_that_do_not_exist(text):
+    with pytest.raises(UserError, match="does not exist"):
+        folds_of(text, 5)
