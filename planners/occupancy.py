@@ -20,7 +20,7 @@ def foreground_bits(fractions: Sequence[float]) -> tuple[float, ...]:
     >>> foreground_bits([0.25, 1.0])
     (2.0, 0.0)
     """
-    return tuple(-math.log2(f) for f in fractions)
+    return tuple(math.log2(1 / f) for f in fractions)
 
 
 def cell_strides(architecture: Architecture) -> list[tuple[int, int, int]]:
