@@ -38,7 +38,9 @@ open(report, "w").write(json.dumps({"code": code, "cpu": used.user + used.system
 def probe(tmp_path: Path, command: str, *arguments: str) -> tuple[dict, subprocess.CompletedProcess]:
     report = tmp_path / "report.json"
     call = [sys.executable, "-c", PROBE, SCRIPTS[command], str(report), *arguments]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "COLUMNS": "100"})
+    done = subprocess.run(
+        call, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "COLUMNS": "100"}
+    )
     return json.loads(report.read_text()), done
 
 

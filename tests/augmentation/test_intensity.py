@@ -77,7 +77,9 @@ def test_probabilities_of_the_draws():
 
 def test_channels_are_changed_apart_and_a_draw_replays():
     rng = np.random.default_rng(3)
-    draw = next(d for d in (draw_intensity(rng, 2) for _ in range(500)) if d.brightness is not None and d.gamma is not None)
+    draw = next(
+        d for d in (draw_intensity(rng, 2) for _ in range(500)) if d.brightness is not None and d.gamma is not None
+    )
     image = torch.rand(2, 6, 6, 6) + 1
     once, again = (apply_intensity(image.clone(), draw, in_plane_only=False) for _ in range(2))
     assert torch.equal(once, again)

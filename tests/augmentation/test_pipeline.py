@@ -21,7 +21,9 @@ def test_image_and_label_stay_aligned(seed):
     draw = SampleDraw(affine=drawn.affine, intensity=still(), mirror=drawn.mirror)
     size = read_size(draw.affine, PATCH)
     # Blocks of 4 voxels: away from their edges linear and nearest interpolation agree.
-    blocks = np.kron(rng.integers(0, 2, [n // 4 + 1 for n in size]), np.ones((4, 4, 4)))[: size[0], : size[1], : size[2]]
+    blocks = np.kron(rng.integers(0, 2, [n // 4 + 1 for n in size]), np.ones((4, 4, 4)))[
+        : size[0], : size[1], : size[2]
+    ]
     image, label = apply_sample(
         torch.from_numpy(blocks.astype(np.float32))[None], torch.from_numpy(blocks.astype(np.int16)), draw, PATCH, False
     )
@@ -37,7 +39,8 @@ def still():
 
 def test_flat_patches_lose_their_z_axis():
     samples = [
-        Sample("a", np.random.rand(3, 1, 8, 9).astype(np.float32), np.zeros((1, 8, 9), np.int16), None) for _ in range(2)
+        Sample("a", np.random.rand(3, 1, 8, 9).astype(np.float32), np.zeros((1, 8, 9), np.int16), None)
+        for _ in range(2)
     ]
     images, labels = make_batch(samples, (8, 9), False, torch.device("cpu"))
     assert images.shape == (2, 3, 8, 9)
