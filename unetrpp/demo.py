@@ -10,6 +10,7 @@ from unetrpp.command_line import Parser, run
 
 LOG = logging.getLogger(__name__)
 DATASET, PLANS, CONFIGURATION = "synthetic", "unetrpp", "3d_fullres"
+RATE = 3e-3  # three times the standard: there are only some hundred steps
 
 
 def build_parser() -> Parser:
@@ -22,8 +23,8 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--folder", type=Path, default=Path("unetrpp_demo"), help="where all of it goes (default: ./unetrpp_demo)"
     )
-    parser.add_argument("--epochs", type=int, default=4, metavar="N", help="of every fold (default 4)")
-    parser.add_argument("--iterations", type=int, default=25, metavar="N", help="steps an epoch (default 25)")
+    parser.add_argument("--epochs", type=int, default=5, metavar="N", help="of every fold (default 5)")
+    parser.add_argument("--iterations", type=int, default=40, metavar="N", help="steps an epoch (default 40)")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the dataset and of the training (default 0)"
     )
@@ -44,16 +45,21 @@ def work(arguments: argparse.Namespace) -> int:
     raw = workspace.raw(DATASET)
     model = workspace.model(DATASET, PLANS, CONFIGURATION)
     predictions, overlays = folder / "predictions", folder / "overlays"
-    recipe = [f"--epochs={arguments.epochs}", f"--iterations={arguments.iterations}", f"--seed={arguments.seed}"]
+    recipe = [
+        f"--epochs={arguments.epochs}",
+        f"--iterations={arguments.iterations}",
+        f"--lr={RATE}",
+        f"--seed={arguments.seed}",
+    ]
     device = f"--device={arguments.device}"
     where = f"--workspace={workspace.root}"
 
     LOG.info("making 20 + 4 synthetic volumes in %s", raw)
     write_synthetic_dataset(raw, seed=arguments.seed)
     commands = [
-        ["plan_and_preprocess", DATASET, where, "--batch-size=2", "--width=0.5"],
+        ["plan_and_preprocess", DATASET, where, "--batch-size=2", "--width=0.5", "--patch", "16", "32", "32"],
         ["train", DATASET, CONFIGURATION, where, *recipe, device, "--no-mirroring"],
-        ["predict", "-i", f"{raw / 'imagesTs'}", "-o", f"{predictions}", "-m", f"{model}", device],
+        ["predict", "-i", f"{raw / 'imagesTs'}", "-o", f"{predictions}", "-m", f"{model}", device, "--no-mirroring"],
         ["evaluate", "--model", f"{model}"],
         ["evaluate", f"{predictions}", f"{raw / 'labelsTs'}", "--dataset-json", f"{raw / 'dataset.json'}"],
     ]

@@ -30,7 +30,7 @@ class Organ:
 BODY = Organ("body", (0, 0, 0), (60, 23, 24), 100)
 ORGANS = (
     Organ("large organ", (-4, -4, 8), (16, 9, 8), 150),
-    Organ("round organ", (5, 3, -9), (11, 6.5, 6.5), 60),
+    Organ("round organ", (5, 3, -9), (11, 6.5, 6.5), 45),
     Organ("small organ", (-9, 11, -2), (6.5, 4, 4), 210),
 )
 SCHEME = LabelScheme(names=("background", *(o.name for o in ORGANS)), values=tuple(range(len(ORGANS) + 1)))
