@@ -12,7 +12,7 @@ from unetrpp.networks.architecture import Architecture
 from unetrpp.planners.memory import GIGABYTE, LARGEST_SHARE, SMALLEST_BATCH, Fit, fit_by_proxy
 from unetrpp.planners.options import Measures, Options
 from unetrpp.planners.spacing import coarser
-from unetrpp.planners.topology import Topology, candidates, pool
+from unetrpp.planners.topology import Topology
 from unetrpp.plans import AugmentationPlan, Configuration, Decision, LossPlan, Preprocessing
 
 DUMMY_2D = 3  # a patch this much longer than its first axis is augmented in plane only
@@ -28,7 +28,8 @@ class Network(Protocol):
     """What the planners differ in."""
 
     options: Options
-    within_median: bool
+
+    def topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]: ...
 
     def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture: ...
 
@@ -104,7 +105,7 @@ class Draft:
         """The first spacing from here on at which the proxy's patch is large enough (a network's estimate is slow)."""
         options, outputs = self.network.options, self.preprocessing.labels.outputs
         while True:
-            topologies = self._topologies(measures.spacing, measures.shape)
+            topologies = self.network.topologies(measures.spacing, measures.shape)
             patch = fit_by_proxy(topologies, outputs, options.gpu_memory_gb, options.batch_size).topology.patch
             if math.prod(patch) >= LOW_RESOLUTION_BELOW * math.prod(measures.shape):
                 return measures
@@ -128,7 +129,7 @@ class Draft:
     ) -> Configuration:
         """For ``images`` images of a median ``shape`` at ``spacing`` (two axes or three)."""
         options, outputs = self.network.options, self.preprocessing.labels.outputs
-        topologies = self._topologies(spacing, shape)
+        topologies = self.network.topologies(spacing, shape)
         fit = self.network.fit(topologies, inputs, outputs)
         patch = fit.topology.patch
         cap = max(SMALLEST_BATCH, round(images * math.prod(shape) * LARGEST_SHARE / math.prod(patch)))
@@ -151,20 +152,6 @@ class Draft:
                 _augmentation_reason(patch, augmentation),
             ),
         )
-
-    def _topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]:
-        patch = self.network.options.patch
-        if patch is None:
-            return list(candidates(spacing, shape, self.network.within_median))
-        if len(patch) != len(spacing):
-            raise UserError(
-                f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one an axis"
-            )
-        topology = pool(patch, spacing)
-        if topology.patch != patch:
-            larger, divisors = by(topology.patch), by(topology.divisors)
-            raise UserError(f"--patch {by(patch)} is no multiple of {divisors}, what pooling needs; take {larger}")
-        return [topology]
 
 
 def plan_augmentation(patch: Sequence[int]) -> AugmentationPlan:
@@ -189,8 +176,11 @@ def _coarser(measures: Measures, original: Measures) -> Measures:
 
 def _patch_reason(options: Options, topologies: Sequence[Topology], fit: Fit) -> Decision:
     patch = fit.topology.patch
-    if options.patch is not None:
-        return Decision(about="patch", value=by(patch), why="asked for")
+    if options.patch is not None or options.preset is not None:
+        why = f"published for {options.preset}" if options.preset else "asked for"
+        return Decision(
+            about="patch", value=by(patch), why=f"{why}; at batch 2 it needs {fit.bytes_of(2) / GIGABYTE:.2f} GB"
+        )
     first = topologies[0].patch
     shrunk = f"shrunk from {by(first)} in {fit.tried - 1} steps" if fit.tried > 1 else "no shrinking was needed"
     why = f"the largest patch of the median image's proportions that fits {fit.budget}; {shrunk}"

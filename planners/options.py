@@ -16,6 +16,7 @@ class Options:
     gpu_memory_gb: float | None = None
     spacing: Spacing | None = None
     patch: tuple[int, ...] | None = None
+    preset: str | None = None  # of networks/presets: patch and network as published
 
     def as_text(self) -> dict[str, str]:
         """Those that differ from the default, as the plans record them.

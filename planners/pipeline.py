@@ -16,11 +16,12 @@ from unetrpp.fingerprint import Fingerprint
 from unetrpp.images import read_geometry
 from unetrpp.parallel import CaseError, default_processes, new_pool
 from unetrpp.planners.extract import is_current, survey
+from unetrpp.planners.groups import with_groups
 from unetrpp.planners.options import Options
-from unetrpp.planners.planner import PLANNERS, UnetrppPlanner
+from unetrpp.planners.planner import UnetrppPlanner, make_planner
 from unetrpp.planners.preprocess import preprocess_dataset
 from unetrpp.plans import Plans, read_plans
-from unetrpp.splits import read_or_make_splits
+from unetrpp.splits import Splits, read_or_make_splits
 from unetrpp.verification import inputs_digest, problem_table
 from unetrpp.workspace import Workspace
 
@@ -45,13 +46,14 @@ def plan_and_preprocess(
     plans_name: str,
     processes: int | None,
     overwrite: bool,
+    group_by: str | None = None,
 ) -> Done:
     """
     Raises:
         UserError: the dataset is unknown or refused, or plans of this name were made with other options.
     """
     name, folder = workspace.find_raw(dataset)
-    raw = read_dataset(folder, name)
+    raw = with_groups(read_dataset(folder, name), group_by)
     home = workspace.preprocessed(name)
     plans_path = workspace.plans(name, plans_name)
     if overwrite:
@@ -63,9 +65,13 @@ def plan_and_preprocess(
     with new_pool(min(processes, len(raw.cases))) as pool:  # workers start when the first case is handed out
         fingerprint, digests = measure(raw, home, pool)
         cases = [case.id for case in raw.cases]
-        read_or_make_splits(home / "splits.json", cases, raw.description.groups)
+        groups = raw.description.groups or {}
+        if len({groups.get(case, case) for case in cases}) > 1:
+            read_or_make_splits(home / "splits.json", cases, groups)
+        else:  # nothing to validate on: only the fold "all" can be trained
+            write_json(home / "splits.json", Splits(folds=()))
         write_json(home / "dataset.json", nnunet_json(raw.description, len(cases)))
-        plans = settle(plans_path, PLANNERS[planner](options), fingerprint, raw, configurations)
+        plans = settle(plans_path, make_planner(planner, options), fingerprint, raw, configurations)
         errors: list[CaseError] = []
         for configuration in configurations or list(plans.configurations)[:1]:
             store = workspace.store(name, plans_name, configuration)

@@ -39,6 +39,9 @@ def parser() -> Parser:
     add("--spacing", type=positive_float, nargs=3, metavar=("Z", "Y", "X"), help="target spacing in mm, not the rule's")
     what = "patch in plan order (coarsest axis first), not the rule's"
     add("--patch", type=positive_int, nargs="+", metavar="VOXELS", help=what)
+    add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="patch and network as published for UNETR++")
+    what = "cases of one group stay in one fold: a pattern whose first group names it, or a CSV file of case,group"
+    add("--group-by", metavar="REGEX|CSV", help=what)
     add("--processes", type=positive_int, metavar="N", help="worker processes (default: by cores and memory)")
     add("--overwrite", action="store_true", help="measure, plan and preprocess anew")
     return p
@@ -70,6 +73,7 @@ def work(arguments: argparse.Namespace) -> int:
         gpu_memory_gb=arguments.gpu_memory_gb,
         spacing=tuple(arguments.spacing) if arguments.spacing else None,
         patch=tuple(arguments.patch) if arguments.patch else None,
+        preset=arguments.preset,
     )
     done = plan_and_preprocess(
         arguments.dataset,
@@ -80,6 +84,7 @@ def work(arguments: argparse.Namespace) -> int:
         arguments.plans_name or arguments.planner,
         arguments.processes,
         arguments.overwrite,
+        arguments.group_by,
     )
     if done.errors:
         print(error_table(done.errors), file=sys.stderr)

@@ -3,19 +3,23 @@
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 from unetrpp.dataset import DatasetDescription
+from unetrpp.errors import UserError
 from unetrpp.fingerprint import Fingerprint
 from unetrpp.geometry import reorder
 from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.networks.presets import preset
 from unetrpp.planners.cautions import dataset_warnings, patch_warnings
-from unetrpp.planners.configurations import Draft, mm
+from unetrpp.planners.configurations import Draft, by, mm
 from unetrpp.planners.memory import Fit, fit_by_cost, fit_by_proxy
 from unetrpp.planners.mirroring import mirror_axes
 from unetrpp.planners.normalization import plan_normalization
 from unetrpp.planners.options import FLAT, Measures, Options
 from unetrpp.planners.spacing import median_resampled_shape, plan_order, target_spacing
-from unetrpp.planners.topology import Topology
+from unetrpp.planners.topology import Topology, candidates, pool
 from unetrpp.plans import Configuration, Decision, Plans, Preprocessing
 
 
@@ -27,6 +31,25 @@ class UnetrppPlanner:
 
     def __init__(self, options: Options | None = None):
         self.options = options or Options()
+
+    def topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]:
+        """Ever smaller patches with their strides, or the one that was asked for.
+
+        Raises:
+            UserError: the patch asked for does not suit.
+        """
+        patch = self.options.patch
+        if patch is None:
+            return list(candidates(spacing, shape, self.within_median))
+        if len(patch) != len(spacing):
+            raise UserError(
+                f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one an axis"
+            )
+        topology = pool(patch, spacing)
+        if topology.patch != patch:
+            larger, divisors = by(topology.patch), by(topology.divisors)
+            raise UserError(f"--patch {by(patch)} is no multiple of {divisors}, what pooling needs; take {larger}")
+        return [topology]
 
     def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
         return unetrpp_architecture(inputs, outputs, topology.patch, topology.strides, self.options.width)
@@ -119,4 +142,35 @@ class ResidualUNetPlanner(UnetrppPlanner):
         return unet_architecture(inputs, outputs, topology.patch, strides, kernels, residual=True, width=width)
 
 
+class PresetPlanner(UnetrppPlanner):
+    """UNETR++ with patch and network as published for one of its datasets; new trainings use the corrected layout."""
+
+    def __init__(self, options: Options, name: str):
+        super().__init__(options)
+        self.preset = preset(name)
+
+    def topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]:
+        levels = self.preset.levels
+        if len(spacing) != len(self.preset.patch):
+            raise UserError("the presets are 3D networks; plan 3d_fullres, or 2d without --preset")
+        strides, kernels = (tuple(level.stride for level in levels[1:]), tuple(level.kernel for level in levels))
+        return [Topology(self.preset.patch, strides, kernels)]
+
+    def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
+        return msgspec.structs.replace(self.preset, in_channels=inputs, out_channels=outputs, spatial_layout="correct")
+
+
 PLANNERS = {planner.name: planner for planner in (UnetrppPlanner, UNetPlanner, ResidualUNetPlanner)}
+
+
+def make_planner(name: str, options: Options) -> UnetrppPlanner:
+    """The planner of this name, or the one of a preset.
+
+    Raises:
+        UserError: a preset was asked for of another network than UNETR++, or there is none of this name.
+    """
+    if options.preset is None:
+        return PLANNERS[name](options)
+    if name != UnetrppPlanner.name:
+        raise UserError(f"--preset is for UNETR++, not for --planner {name}; leave one of the two out")
+    return PresetPlanner(options, options.preset)

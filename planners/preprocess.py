@@ -44,7 +44,7 @@ def store_case(case: Case, plan: Preprocessing, folder: Path, inputs_digest: str
     """Preprocess one training case into the store (runs in a worker)."""
     if case.label is None:
         raise ValueError(f"{case.id} has no label; only training cases are stored")
-    prepared = preprocess(read_image(case.images), read_label(case.label), plan, case.id)
+    prepared = preprocess(read_image(case.images, verified=True), read_label(case.label, verified=True), plan, case.id)
     keep_reference(
         case.label, folder.parent / "labels" / f"{case.id}{case.label.name.removeprefix(strip_ending(case.label.name))}"
     )

@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import numpy as np
 import SimpleITK as sitk
 
+from unetrpp.dicom import read_series
 from unetrpp.errors import UserError
-from unetrpp.files import write_atomically
+from unetrpp.files import read_json, write_atomically
 from unetrpp.geometry import Geometry, same_grid
 from unetrpp.integrity import require_whole
 
 GRID_TOLERANCE_MM = 1e-2
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 
 # What SimpleITK reads and we accept, longest suffix first so that .nii.gz wins over .gz.
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".tiff", ".tif", ".png", ".bmp", ".jpeg", ".jpg")
@@ -38,7 +42,7 @@ def strip_ending(name: str) -> str:
     return name
 
 
-def read_image(paths: Path | Sequence[Path]) -> Volume:
+def read_image(paths: Path | Sequence[Path], verified: bool = False) -> Volume:
     """Read one file, or one file per channel, as float32 (C, Z, Y, X).
 
     A file may bring several channels itself (RGB, or a 4D NIfTI whose last axis is the channel).
@@ -47,7 +51,7 @@ def read_image(paths: Path | Sequence[Path]) -> Volume:
         UserError: a file is missing, empty, truncated or no image, or the channels lie on different grids.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
-    volumes = [read_file(file) for file in files]
+    volumes = [read_file(file, verified) for file in files]
     _require_one_grid(files, volumes)
     array = np.concatenate([v.array.astype(np.float32, copy=False) for v in volumes])
     return Volume(array, volumes[0].geometry)
@@ -80,13 +84,13 @@ def read_channels(path: Path) -> tuple[int, int]:
     return reader.GetNumberOfComponents() * volumes, min(reader.GetDimension(), 3)
 
 
-def read_label(path: Path) -> Volume:
+def read_label(path: Path, verified: bool = False) -> Volume:
     """Read a label file as an integer array (1, Z, Y, X); float files must hold whole numbers.
 
     Raises:
         UserError: unreadable, more than one channel, or values that are no whole numbers.
     """
-    volume = read_file(path)
+    volume = read_file(path, verified)
     if volume.array.shape[0] != 1:
         raise UserError(f"{path.name} has {volume.array.shape[0]} channels; a label file must have one")
     array = volume.array
@@ -136,18 +140,46 @@ def from_sitk(image: sitk.Image) -> Volume:
     return Volume(array.reshape(-1, *geometry.shape_zyx), geometry)
 
 
-def read_file(path: Path) -> Volume:
-    """Read one file in its own pixel type.
+def read_file(path: Path, verified: bool = False) -> Volume:
+    """Read one file, or the DICOM series of a folder, in its own pixel type.
+
+    A TIFF has no spacing of its own that could be trusted: CASE.json beside it may give it (nnU-Net's sidecar).
+
+    Args:
+        verified: this very file was read before, so the second pass over its bytes may be left out.
 
     Raises:
         UserError: missing, empty, truncated or no image.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist; check the path or restore the file")
+    if path.is_dir():
+        return from_sitk(_guard(path, lambda: read_series(path)))
     if path.stat().st_size == 0:
         raise UserError(f"{path.name} is empty (0 bytes); copy it again")
-    require_whole(path)
-    return from_sitk(_guard(path, lambda: sitk.ReadImage(str(path))))
+    if not verified:
+        require_whole(path)
+    volume = from_sitk(_guard(path, lambda: sitk.ReadImage(str(path))))
+    sidecar = _sidecar(path) if path.suffix.lower() in (".tif", ".tiff") else None
+    return volume if sidecar is None else Volume(volume.array, _with_spacing(volume.geometry, sidecar))
+
+
+class SpacingSidecar(msgspec.Struct):
+    """What a JSON beside a TIFF says; other keys are left alone."""
+
+    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat]  # mm (z, y, x)
+
+
+def _sidecar(path: Path) -> Path | None:
+    """CASE.json beside CASE.tif, or beside CASE_0000.tif."""
+    name = strip_ending(path.name)
+    candidates = (path.with_name(f"{stem}.json") for stem in (name, name[:-5]))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _with_spacing(geometry: Geometry, sidecar: Path) -> Geometry:
+    found = read_json(sidecar, SpacingSidecar, mend='write {"spacing": [z, y, x]} in mm')
+    return msgspec.structs.replace(geometry, spacing_zyx_mm=found.spacing)
 
 
 def _guard(path: Path, read):  # type: ignore[no-untyped-def]

@@ -157,9 +157,10 @@ def inputs_digest(case: Case) -> str:
     digest = hashlib.sha256()
     for path in (*case.images, *(() if case.label is None else (case.label,))):
         digest.update(path.name.encode())
-        if path.is_file():
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:  # a folder is a DICOM series
+            if file.is_file():
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
 
 

@@ -164,3 +164,29 @@ def test_a_raw_folder_by_path(workspace, tmp_path):
     folder = write_dataset(tmp_path / "elsewhere" / "Dataset007_Cubes")
     assert main([str(folder), "--workspace", str(workspace), "--processes", "1"]) == 0
     assert (workspace / "preprocessed" / "Cubes" / "unetrpp.json").exists()
+
+
+def test_one_case_and_groups(tmp_path):
+    write_dataset(tmp_path / "raw" / "Blocks", cases=1)
+    assert command(tmp_path, "--planner", "unet") == 0
+    splits = tmp_path / "preprocessed" / "Blocks" / "splits.json"
+    assert read_json(splits, Splits).folds == ()
+    splits.unlink()
+    write_dataset(tmp_path / "raw" / "Blocks", cases=6)
+    assert command(tmp_path, "--planner", "unet", "--group-by", "case_([0-2])|([3-5])") == 2
+    for case in range(3, 6):
+        write_case(tmp_path / "raw" / "Blocks", f"case_{case - 3}b", *make_case(case + 50))
+    assert command(tmp_path, "--planner", "unet", "--group-by", r"case_(\d)") == 0
+    for fold in read_json(splits, Splits).folds:
+        assert not {case[5] for case in fold.train} & {case[5] for case in fold.validation}
+
+
+def test_the_fingerprint_does_not_depend_on_the_number_of_processes(tmp_path):
+    for processes in ("1", "3"):
+        write_dataset(tmp_path / processes / "raw" / "Blocks")
+        assert (
+            main(["Blocks", "--workspace", str(tmp_path / processes), "--planner", "unet", "--processes", processes])
+            == 0
+        )
+    one, three = (tmp_path / p / "preprocessed" / "Blocks" / "fingerprint.json" for p in ("1", "3"))
+    assert json.loads(one.read_text()) == {**json.loads(three.read_text())}

@@ -5,7 +5,7 @@ import pytest
 from tests.planners.fingerprints import case_fingerprint, class_statistics, description, fingerprint
 from unetrpp.errors import UserError
 from unetrpp.planners.options import Options
-from unetrpp.planners.planner import PLANNERS, UNetPlanner
+from unetrpp.planners.planner import PLANNERS, UNetPlanner, make_planner
 
 
 def unet(cases, configurations=(), options=None, labels=("background", "organ")):
@@ -133,3 +133,15 @@ def test_rotation_and_batch_follow_the_patch():
     assert not unet(HIPPOCAMPUS).configuration("3d_fullres").augmentation.in_plane_only
     # 5 % of 50 cases of 36 x 50 x 35 voxels are 1.8 patches: the least batch.
     assert unet(HIPPOCAMPUS).configuration("3d_fullres").batch_size == 2
+
+
+def test_a_preset_fixes_patch_and_network():
+    planner = make_planner("unetrpp", Options(preset="acdc"))
+    plans = planner.plan(fingerprint(LARGE), description(), "acdc")
+    architecture = plans.configuration("3d_fullres").architecture
+    assert architecture.patch == (16, 160, 160)
+    assert (architecture.in_channels, architecture.out_channels, architecture.spatial_layout) == (1, 2, "correct")
+    with pytest.raises(UserError, match="--preset is for UNETR"):
+        make_planner("unet", Options(preset="acdc"))
+    with pytest.raises(UserError, match="3D networks"):
+        planner.plan(fingerprint(LARGE), description(), "acdc", ("2d",))
