@@ -26,6 +26,7 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     gradient_clip: float = 12.0
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    augmentation: Literal["device", "workers"] = "device"  # workers: batchgenerators' chain in processes
     max_hours: float | None = None  # the schedule ends when this is spent, if steps are left
     patience: int | None = None  # epochs without a better smoothed Dice on validation patches
     recipe: str = "standard: nnU-Net's SGD for long runs"

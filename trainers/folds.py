@@ -36,6 +36,7 @@ class TrainingRequest:
     optimizer: str | None = None
     seed: int | None = None
     precision: str | None = None
+    augmentation: str | None = None
     max_hours: float | None = None
     patience: int | None = None
     compile: bool = False
@@ -47,7 +48,17 @@ class TrainingRequest:
 
     def wishes(self) -> Wishes:
         """The fields of the training config that this command sets."""
-        names = ("epochs", "iterations", "learning_rate", "optimizer", "seed", "precision", "max_hours", "patience")
+        names = (
+            "epochs",
+            "iterations",
+            "learning_rate",
+            "optimizer",
+            "seed",
+            "precision",
+            "augmentation",
+            "max_hours",
+            "patience",
+        )
         return {name: getattr(self, name) for name in names}
 
     def automatic_precision(self) -> str:

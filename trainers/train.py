@@ -40,12 +40,21 @@ def build_parser() -> Parser:
     recipe.add_argument(
         "--precision", choices=["fp32", "bf16"], help="default: bf16 where the GPU supports it, else fp32"
     )
+    recipe.add_argument(
+        "--augmentation",
+        choices=["device", "workers"],
+        help="on the training device (default), or by batchgenerators in --threads processes",
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
     )
     machine.add_argument(
-        "--threads", type=positive, default=2, metavar="N", help="threads that read patches (default 2)"
+        "--threads",
+        type=positive,
+        default=2,
+        metavar="N",
+        help="threads that read patches, or processes that augment (default 2)",
     )
     machine.add_argument("--compile", action="store_true", help="try torch.compile; falls back with one line")
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard scalars (an extra)")
@@ -83,6 +92,7 @@ def work(arguments: argparse.Namespace) -> int:
         optimizer=arguments.optimizer,
         seed=arguments.seed,
         precision=arguments.precision,
+        augmentation=arguments.augmentation,
         max_hours=arguments.max_hours,
         patience=arguments.patience,
         compile=arguments.compile,

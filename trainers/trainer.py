@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from unetrpp.augmentation.pipeline import Sample, make_batch
+from unetrpp.augmentation.workers import worker_batches
 from unetrpp.devices import memory_format
 from unetrpp.errors import UserError
 from unetrpp.losses.build import build_loss
@@ -42,7 +43,7 @@ class Trainer:
         config: the recipe.
         folder: ``fold_k`` of the model folder.
         train, validation: stored cases.
-        threads: that read patches.
+        threads: that read patches; processes where workers augment.
         compile: try torch.compile first.
         tracker: also gets every epoch's entry.
     """
@@ -107,7 +108,8 @@ class Trainer:
             self.folder, self.class_names(), f"fold {config.fold}", config, self.step_number, self.tracker
         )
         with log, StopRequest() as stop:
-            batches = prefetch(self.loader, range(self.step_number, config.steps), self.threads)
+            source = worker_batches if config.augmentation == "workers" else prefetch
+            batches = source(self.loader, range(self.step_number, config.steps), self.threads)
             while not self.finished():
                 self.uncollected.append(self.step(next(batches)))
                 if self.step_number % COLLECT_EVERY == 0:

@@ -46,10 +46,12 @@ def test_it_learns(tmp_path, cases):
     ]
 
 
-@pytest.mark.parametrize(("stop", "threads"), [(1, 1), (6, 2), (9, 3)])
-def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, stop, threads):
-    trainer(tmp_path / "whole", cases).run()
-    interrupted = trainer(tmp_path / "parts", cases, threads)
+@pytest.mark.parametrize(
+    ("stop", "threads", "augmentation"), [(1, 1, "device"), (6, 2, "device"), (9, 3, "device"), (5, 2, "workers")]
+)
+def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, stop, threads, augmentation):
+    trainer(tmp_path / "whole", cases, augmentation=augmentation).run()
+    interrupted = trainer(tmp_path / "parts", cases, threads, augmentation=augmentation)
     step = interrupted.step
 
     def until_stopped(samples):
@@ -60,7 +62,7 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
     monkeypatch.setattr(interrupted, "step", until_stopped)
     with pytest.raises(KeyboardInterrupt):
         interrupted.run()
-    trainer(tmp_path / "parts", cases, threads).run()
+    trainer(tmp_path / "parts", cases, threads, augmentation=augmentation).run()
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)

@@ -58,20 +58,29 @@ class PatchLoader(SlimDataLoaderBase):
             generator(self.seed, self.fold, self.stream, iteration), self.configuration.batch_size
         )
         if self.stream is not Stream.PATCHES:
-            return [self._read(place, None) for place in places]
+            return self.read(iteration, self.patch)
+        places = self._places(iteration)
         rng = generator(self.seed, self.fold, Stream.AUGMENTATION, iteration)
-        return [self._read(place, self._augmentation(rng, place)) for place in places]
+        draws = [self._augmentation(rng, place) for place in places]
+        return [self._read(p, draw, read_size(draw.affine, self.patch)) for p, draw in zip(places, draws, strict=True)]
+
+    def read(self, iteration: int, size: tuple[int, int, int]) -> list[Sample]:
+        """The same places as :meth:`batch`, read at a fixed size and not augmented."""
+        return [self._read(place, None, size) for place in self._places(iteration)]
 
     def generate_train_batch(self) -> list[Sample]:
         self.next_iteration += 1
         return self.batch(self.next_iteration - 1)
 
+    def _places(self, iteration: int) -> list[PatchDraw]:
+        rng = generator(self.seed, self.fold, self.stream, iteration)
+        return self.sampler.draw(rng, self.configuration.batch_size)
+
     def _augmentation(self, rng: np.random.Generator, place: PatchDraw) -> SampleDraw:
         channels = self.cases[place.case].channels
         return draw_sample(rng, self.configuration.augmentation, channels, self.mirror_axes)
 
-    def _read(self, place: PatchDraw, draw: SampleDraw | None) -> Sample:
-        size = read_size(draw.affine if draw else None, self.patch)
+    def _read(self, place: PatchDraw, draw: SampleDraw | None, size: tuple[int, int, int]) -> Sample:
         z, y, x = (c - n // 2 for c, n in zip(place.center, size, strict=True))
         try:
             image, label = self.cases[place.case].read((z, y, x), size)
