@@ -10,7 +10,6 @@ from unetrpp.command_line import Parser, run
 
 LOG = logging.getLogger(__name__)
 DATASET, PLANS, CONFIGURATION = "synthetic", "unetrpp", "3d_fullres"
-RATE = 3e-3  # three times the standard: there are only some hundred steps
 
 
 def build_parser() -> Parser:
@@ -48,7 +47,6 @@ def work(arguments: argparse.Namespace) -> int:
     recipe = [
         f"--epochs={arguments.epochs}",
         f"--iterations={arguments.iterations}",
-        f"--lr={RATE}",
         f"--seed={arguments.seed}",
     ]
     device = f"--device={arguments.device}"
