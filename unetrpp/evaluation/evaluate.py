@@ -12,6 +12,7 @@ unetrpp_evaluate predictions/ raw/Hippocampus/labelsTs
 unetrpp_evaluate predictions/ references/ --dataset-json raw/Hippocampus/dataset.json --distances
 unetrpp_evaluate fold_predictions/ raw/Hippocampus/labelsTr --predicted-only
 unetrpp_evaluate --model results/Hippocampus/unetrpp__3d_fullres
+unetrpp_evaluate --compare one/summary.json other/summary.json
 """
 
 
@@ -19,7 +20,7 @@ def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_evaluate",
         "Score a folder of predictions against a folder of references: summary.json, summary.csv and a table. "
-        "With --model, the cross-validation of a model folder over its folds.",
+        "With --model, the cross-validation of a model folder over its folds; with --compare, two models case by case.",
         EXAMPLES,
         workspace=False,
     )
@@ -47,6 +48,13 @@ def build_parser() -> Parser:
         metavar="MODEL_FOLDER",
         help="gather the validation of all folds into crossval_summary.json",
     )
+    add(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar="SUMMARY",
+        help="two summary.json or crossval_summary.json of the same cases",
+    )
     add("--processes", type=int, metavar="N", help="default: the usable cores")
     return parser
 
@@ -59,11 +67,23 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.errors import UserError
 
     folders = (arguments.predictions, arguments.references)
-    if arguments.model is not None and folders == (None, None):
+    wishes = [folders != (None, None), arguments.model is not None, arguments.compare is not None]
+    if wishes == [False, True, False]:
         return cross_validation(arguments.model)
-    if arguments.model is not None or None in folders:
-        raise UserError("give PREDICTIONS and REFERENCES, or --model MODEL_FOLDER alone")
+    if wishes == [False, False, True]:
+        return comparison(*arguments.compare)
+    if wishes != [True, False, False] or None in folders:
+        raise UserError(
+            "give PREDICTIONS and REFERENCES, or --model MODEL_FOLDER alone, or --compare with two summaries alone"
+        )
     return folder(arguments)
+
+
+def comparison(first: Path, second: Path) -> int:
+    from unetrpp.evaluation.comparison import compare, comparison_table, read_summary
+
+    print(comparison_table(compare(read_summary(first), read_summary(second))))
+    return 0
 
 
 def cross_validation(path: Path) -> int:

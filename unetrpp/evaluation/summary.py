@@ -5,7 +5,10 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from unetrpp.evaluation.metrics import ScoredClass, Scores, scored_classes
+from unetrpp.evaluation.statistics import Interval, intervals
 from unetrpp.files import Record, write_bytes, write_json
 from unetrpp.labels import LabelScheme
 
@@ -40,6 +43,8 @@ class Summary(Record, frozen=True, kw_only=True):
     mean: dict[str, Scores]
     counts: dict[str, Counts]
     metric_per_case: tuple[CaseScores, ...]
+    # 95 %, bootstrapped over cases; by class, and "foreground"
+    intervals: dict[str, dict[str, Interval | None]] = msgspec.field(default_factory=dict)
 
 
 def summarize(cases: Iterable[CaseScores], scheme: LabelScheme) -> Summary:
@@ -53,6 +58,7 @@ def summarize(cases: Iterable[CaseScores], scheme: LabelScheme) -> Summary:
         mean=means,
         counts={scored.key: _counts(scored, cases) for scored in classes},
         metric_per_case=cases,
+        intervals=intervals([case.metrics for case in cases]),
     )
 
 
@@ -101,13 +107,20 @@ def _cell(value: float | None) -> str:
 def as_table(summary: Summary) -> str:
     """Class by class, and their mean, for the terminal."""
     metrics = [m for m in SHOWN if m in summary.foreground_mean]
-    rows = [["class", *metrics, "cases", "undefined", "missed", "invented"]]
+    rows = [["class", *metrics, "95 % of Dice", "cases", "undefined", "missed", "invented"]]
     for key, name in summary.classes.items():
         counts = summary.counts[key]
         numbers = [counts.cases, counts.undefined, counts.missed, counts.invented]
-        rows.append([name, *(_shown(summary.mean[key][m]) for m in metrics), *map(str, numbers)])
-    rows.append(["mean", *(_shown(summary.foreground_mean[m]) for m in metrics), "", "", "", ""])
+        means = [_shown(summary.mean[key][m]) for m in metrics]
+        rows.append([name, *means, _interval(summary, key), *map(str, numbers)])
+    means = [_shown(summary.foreground_mean[m]) for m in metrics]
+    rows.append(["mean", *means, _interval(summary, "foreground"), "", "", "", ""])
     return aligned(rows)
+
+
+def _interval(summary: Summary, key: str) -> str:
+    interval = summary.intervals.get(key, {}).get("Dice")
+    return "-" if interval is None else f"{interval[0]:.3f}..{interval[1]:.3f}"
 
 
 def _shown(value: float | None) -> str:

@@ -1,0 +1,79 @@
+"""Bootstrap intervals against the normal approximation, and the paired comparison of two summaries."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from unetrpp.errors import UserError
+from unetrpp.evaluation.comparison import compare, comparison_table
+from unetrpp.evaluation.evaluate import main
+from unetrpp.evaluation.metrics import overlap_scores
+from unetrpp.evaluation.statistics import bootstrap_interval, paired_difference
+from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
+from unetrpp.labels import LabelScheme
+
+SCHEME = LabelScheme(names=("background", "ball"), values=(0, 1))
+
+
+def test_the_interval_is_near_the_normal_one_for_many_cases():
+    values = np.random.default_rng(1).normal(0.8, 0.1, 400)
+    low, high = bootstrap_interval(values) or (0, 0)
+    error = values.std() / np.sqrt(400)
+    assert (low, high) == pytest.approx(
+        (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error * 3
+    )
+
+
+def test_undefined_scores_are_left_out():
+    values = np.array([0.5, 0.7, np.nan, 0.9])
+    assert bootstrap_interval(values) == pytest.approx(bootstrap_interval(values), abs=0)
+    low, high = bootstrap_interval(values) or (0, 0)
+    assert 0.5 <= low < 0.7 < high <= 0.9
+    assert bootstrap_interval(np.array([0.5])) is None
+    assert bootstrap_interval(np.full(5, np.nan)) is None
+    both = np.stack([values, np.full(4, 0.1)], axis=1)
+    assert bootstrap_interval(both) == pytest.approx(((low + 0.1) / 2, (high + 0.1) / 2), abs=0.02)
+
+
+def test_paired_difference():
+    rng = np.random.default_rng(0)
+    first = rng.uniform(0.6, 0.8, 30)
+    second = first + rng.normal(0.05, 0.01, 30)
+    result = paired_difference([*first, None], [*second, 0.5])
+    assert result.cases == 30
+    assert result.difference == pytest.approx((second - first).mean())
+    assert result.interval is not None
+    assert result.interval[0] > 0.04
+    assert result.p_value == pytest.approx(stats.wilcoxon(second - first).pvalue)
+    assert paired_difference([0.5, 0.6], [0.5, 0.7]).p_value is None
+    assert paired_difference([None], [0.5]).cases == 0
+
+
+def summary(hits):
+    """Case i has ``hits[i]`` of ten voxels right."""
+    true = np.ones((1, 1, 10), bool)
+    cases = []
+    for i, n in enumerate(hits):
+        predicted = np.arange(10).reshape(1, 1, 10) < n
+        metrics = {"1": overlap_scores(predicted, true)}
+        cases.append(CaseScores(case=f"c{i}", prediction_file="p", reference_file="r", metrics=metrics))
+    return summarize(cases, SCHEME)
+
+
+def test_two_summaries(tmp_path, capsys):
+    first, second = summary([5, 6, 7, 8, 5, 6, 7]), summary([7, 8, 9, 9, 8, 7, 9])
+    result = compare(first, second)
+    assert result["ball"].difference == result["mean"].difference
+    assert result["ball"].p_value == pytest.approx(0.0156, abs=1e-3)
+    assert first.intervals["1"]["Dice"] == first.intervals["foreground"]["Dice"]
+    assert "+0." in comparison_table(result)
+    write_summary(tmp_path / "one", first)
+    write_summary(tmp_path / "two", second)
+    assert main(["--compare", *(str(tmp_path / name / "summary.json") for name in ("one", "two"))]) == 0
+    assert "Wilcoxon" in capsys.readouterr().out
+
+
+def test_summaries_without_a_common_case_are_refused():
+    first = summary([5])
+    with pytest.raises(UserError, match="share 0 cases"):
+        compare(first, summary([]))

@@ -1,0 +1,60 @@
+"""Two summaries of the same cases, class by class: which model is better, and is it chance?"""
+
+from pathlib import Path
+
+from unetrpp.errors import UserError
+from unetrpp.evaluation.cross_validation import CrossValidation
+from unetrpp.evaluation.statistics import Difference, paired_difference
+from unetrpp.evaluation.summary import Summary, aligned, mean_scores
+from unetrpp.files import read_json
+
+
+def read_summary(path: Path) -> Summary:
+    """A summary.json, or the pooled cases of a crossval_summary.json.
+
+    Raises:
+        UserError: neither of the two.
+    """
+    if path.name.startswith("crossval"):
+        return read_json(path, CrossValidation).summary
+    return read_json(path, Summary, mend="score the predictions with unetrpp_evaluate")
+
+
+def compare(first: Summary, second: Summary, metric: str = "Dice") -> dict[str, Difference]:
+    """Differences by class name, and over the mean of the classes of every case.
+
+    Raises:
+        UserError: the summaries share no case or no class.
+    """
+    ours = {case.case: case.metrics for case in first.metric_per_case}
+    theirs = {case.case: case.metrics for case in second.metric_per_case}
+    cases = sorted(ours.keys() & theirs.keys())
+    keys = [key for key in first.classes if key in second.classes]
+    if not cases or not keys:
+        raise UserError(
+            f"the two summaries share {len(cases)} cases and {len(keys)} classes; compare predictions of one dataset"
+        )
+
+    result = {
+        first.classes[key]: paired_difference(
+            [ours[case][key].get(metric) for case in cases], [theirs[case][key].get(metric) for case in cases]
+        )
+        for key in keys
+    }
+    over_classes = [
+        [mean_scores([{metric: scores[case][key].get(metric)} for key in keys])[metric] for case in cases]
+        for scores in (ours, theirs)
+    ]
+    return result | {"mean": paired_difference(*over_classes)}
+
+
+def comparison_table(differences: dict[str, Difference], metric: str = "Dice") -> str:
+    rows = [["class", "cases", f"{metric} first", "second", "difference", "95 % interval", "p (Wilcoxon)"]]
+    for name, d in differences.items():
+        interval = "-" if d.interval is None else f"{d.interval[0]:+.3f} .. {d.interval[1]:+.3f}"
+        numbers = [f"{v:.3f}" if v is not None else "-" for v in (d.first, d.second)]
+        difference = "-" if d.difference is None else f"{d.difference:+.3f}"
+        rows.append(
+            [name, str(d.cases), *numbers, difference, interval, "-" if d.p_value is None else f"{d.p_value:.2g}"]
+        )
+    return aligned(rows)
