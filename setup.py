@@ -27,6 +27,7 @@ COMMANDS = [
     "unetrpp = unetrpp.__main__:main",
     "unetrpp_convert = unetrpp.dataset_conversion.convert:main",
     "unetrpp_plan_and_preprocess = unetrpp.planners.plan_and_preprocess:main",
+    "unetrpp_plan_report = unetrpp.planners.plan_report:main",
     "unetrpp_train = unetrpp.trainers.train:main",
     "unetrpp_predict = unetrpp.inference.predict:main",
     "unetrpp_evaluate = unetrpp.evaluation.evaluate:main",

@@ -1,0 +1,29 @@
+from tests.planners.fingerprints import case_fingerprint, class_statistics, description, fingerprint
+from unetrpp.files import write_json
+from unetrpp.images import read_file
+from unetrpp.planners.plan_report import main
+from unetrpp.planners.planner import UNetPlanner
+
+
+def test_the_report_names_every_decision_and_draws_a_picture(tmp_path, capsys):
+    classes = {"organ": class_statistics(extent=(1, 1, 1))}
+    cases = [case_fingerprint(shape=(300 + i, 512, 512), spacing=(2.0, 0.8, 0.8), classes=classes) for i in range(6)]
+    measured = fingerprint(cases)
+    plans = UNetPlanner().plan(measured, description(), "unet", ("3d_fullres", "2d"))
+    home = tmp_path / "preprocessed" / "Made"
+    write_json(home / "fingerprint.json", measured)
+    write_json(home / "unet.json", plans)
+    assert main(["Made", "--workspace", str(tmp_path), "--plans-name", "unet"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for configuration in plans.configurations.values():
+        for decision in (*plans.decisions, *configuration.decisions):
+            assert decision.value in printed
+            assert " ".join(decision.why.split()) in printed
+    assert all(warning in printed for warning in plans.warnings)
+    assert read_file(home / "unet_report.png").array.shape[2] > 500
+
+
+def test_missing_plans(tmp_path, capsys):
+    (tmp_path / "preprocessed" / "Made").mkdir(parents=True)
+    assert main(["Made", "--workspace", str(tmp_path)]) == 2
+    assert "run unetrpp_plan_and_preprocess" in capsys.readouterr().err
