@@ -37,8 +37,8 @@ def write_raw_dataset(
     Raises:
         UserError: the folder holds another conversion, or no case has a readable image.
     """
-    _require_same(folder, conversion, overwrite)
     ending = common_ending(source.cases)
+    _require_same(folder, conversion, overwrite)
     foreground = source.labels.values[-1] if instances else None
     jobs = {case.id: (case, folder, len(source.channel_names), ending, foreground, overwrite) for case in source.cases}
     errors = [o.error for o in run_cases(convert_case, jobs, "converting", processes) if o.error]

@@ -100,7 +100,7 @@ def _by_rule(architecture: Architecture, fractions: Sequence[float]) -> tuple[li
                 _decide(
                     f"blocks at stride {names[i]}",
                     value,
-                    f"{where} (EPA below {FULL_SHARE:.0%}); memory is the patch's matter",
+                    f"{where} (EPA below {FULL_SHARE:.0%})",
                 )
             )
         levels[i] = msgspec.structs.replace(
