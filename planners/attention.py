@@ -79,34 +79,38 @@ def place_attention(
 
 
 def _by_rule(architecture: Architecture, fractions: Sequence[float]) -> tuple[list[Level], list[Decision]]:
-    levels, decisions = list(architecture.levels), []
-    bits = foreground_bits(fractions)
     names = [" x ".join(map(str, stride)) for stride in cell_strides(architecture)]
-    gammas, reasons = gate_gammas(bits, names)
-    for i, level in enumerate(levels):
-        if i < len(levels) - 1:
-            value = "none" if gammas[i] is None else f"focal gate, gamma {gammas[i]:.2g}"
-            decisions.append(_decide(f"skip at stride {names[i]}", value, reasons[i]))
-        excited = gammas[i] is None and fractions[i] >= LEAST_SHARE and level.channels >= LEAST_CHANNELS
-        why = f"{'a' if gammas[i] else 'no'} gate, {fractions[i]:.0%} of the cells hold foreground, {level.channels} channels"
-        decisions.append(_decide(f"squeeze-and-excitation at stride {names[i]}", "gamma 1" if excited else "none", why))
-        kind = level.attention
-        if kind == "epa":
-            kept = fractions[i] < FULL_SHARE or i == len(levels) - 1
-            kind = "epa" if kept else "conv"
-            where = "the deepest level" if i == len(levels) - 1 else f"{fractions[i]:.0%} of the cells hold foreground"
-            value = "EPA" if kept else "plain residual blocks"
-            decisions.append(
-                _decide(
-                    f"blocks at stride {names[i]}",
-                    value,
-                    f"{where} (EPA below {FULL_SHARE:.0%})",
-                )
-            )
-        levels[i] = msgspec.structs.replace(
-            level, gate=gammas[i], squeeze_excitation=1.0 if excited else None, attention=kind
-        )
+    gammas, reasons = gate_gammas(foreground_bits(fractions), names)
+    levels, decisions = [], []
+    for i, (level, gamma, name) in enumerate(zip(architecture.levels, gammas, names, strict=True)):
+        deepest = i == len(names) - 1
+        if not deepest:
+            value = "none" if gamma is None else f"focal gate, gamma {gamma:.2g}"
+            decisions.append(_decide(f"skip at stride {name}", value, reasons[i]))
+        level, excitation = _with_excitation(level, gamma, fractions[i], name)
+        decisions.append(excitation)
+        if level.attention == "epa":
+            level, blocks = _with_blocks(level, deepest, fractions[i], name)
+            decisions.append(blocks)
+        levels.append(msgspec.structs.replace(level, gate=gamma))
     return levels, decisions
+
+
+def _with_excitation(level: Level, gate: float | None, fraction: float, name: str) -> tuple[Level, Decision]:
+    excited = gate is None and fraction >= LEAST_SHARE and level.channels >= LEAST_CHANNELS
+    why = (
+        f"{'no' if gate is None else 'a'} gate, {fraction:.0%} of the cells hold foreground, {level.channels} channels"
+    )
+    decision = _decide(f"squeeze-and-excitation at stride {name}", "gamma 1" if excited else "none", why)
+    return msgspec.structs.replace(level, squeeze_excitation=1.0 if excited else None), decision
+
+
+def _with_blocks(level: Level, deepest: bool, fraction: float, name: str) -> tuple[Level, Decision]:
+    kept = deepest or fraction < FULL_SHARE
+    where = "the deepest level" if deepest else f"{fraction:.0%} of the cells hold foreground"
+    why = f"{where} (EPA below {FULL_SHARE:.0%})"
+    decision = _decide(f"blocks at stride {name}", "EPA" if kept else "plain residual blocks", why)
+    return msgspec.structs.replace(level, attention="epa" if kept else "conv"), decision
 
 
 def gate_gammas(bits: Sequence[float], names: Sequence[str]) -> tuple[list[float | None], list[str]]:
