@@ -17,6 +17,7 @@ from unetrpp.images import read_geometry
 from unetrpp.parallel import CaseError, default_processes, new_pool
 from unetrpp.planners.extract import is_current, survey
 from unetrpp.planners.groups import with_groups
+from unetrpp.planners.mend import mend_dataset
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import UnetrppPlanner, make_planner
 from unetrpp.planners.preprocess import preprocess_dataset
@@ -47,6 +48,7 @@ def plan_and_preprocess(
     processes: int | None,
     overwrite: bool,
     group_by: str | None = None,
+    fix: bool = False,
 ) -> Done:
     """
     Raises:
@@ -63,6 +65,7 @@ def plan_and_preprocess(
             shutil.rmtree(store)
     processes = processes or default_processes(_largest_case_bytes(raw))
     with new_pool(min(processes, len(raw.cases))) as pool:  # workers start when the first case is handed out
+        raw = mend_dataset(raw, home / "fixed", pool) if fix else raw
         fingerprint, digests = measure(raw, home, pool)
         cases = [case.id for case in raw.cases]
         groups = raw.description.groups or {}

@@ -43,6 +43,8 @@ def parser() -> Parser:
     what = "cases of one group stay in one fold: a pattern whose first group names it, or a CSV file of case,group"
     add("--group-by", metavar="REGEX|CSV", help=what)
     add("--processes", type=positive_int, metavar="N", help="worker processes (default: by cores and memory)")
+    what = "mend labels on another grid than their image where that is safe, into new files beside the plans"
+    add("--fix", action="store_true", help=what)
     add("--overwrite", action="store_true", help="measure, plan and preprocess anew")
     return p
 
@@ -85,6 +87,7 @@ def work(arguments: argparse.Namespace) -> int:
         arguments.processes,
         arguments.overwrite,
         arguments.group_by,
+        arguments.fix,
     )
     if done.errors:
         print(error_table(done.errors), file=sys.stderr)

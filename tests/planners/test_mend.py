@@ -1,0 +1,60 @@
+"""What --fix mends, and what it leaves alone."""
+
+import numpy as np
+import pytest
+
+from tests.planners.raw_dataset import GEOMETRY, make_case, write_case, write_dataset
+from unetrpp.dataset import Case
+from unetrpp.geometry import Geometry, same_grid
+from unetrpp.images import read_label, write_segmentation
+from unetrpp.planners.mend import mend_label
+from unetrpp.planners.plan_and_preprocess import main
+
+PLAIN = Geometry(shape_zyx=GEOMETRY.shape_zyx, spacing_zyx_mm=(1.0, 1.0, 1.0))
+
+
+@pytest.fixture
+def case(tmp_path):
+    write_case(tmp_path, "a", *make_case(0))
+    return Case("a", (tmp_path / "imagesTr" / "a_0000.nii.gz",), tmp_path / "labelsTr" / "a.nii.gz")
+
+
+def test_a_sound_label_is_left_alone(case, tmp_path):
+    assert mend_label(case, tmp_path / "fixed") is None
+    assert not (tmp_path / "fixed").exists()
+
+
+def test_a_label_without_header_gets_the_images(case, tmp_path):
+    _, label = make_case(0)
+    write_segmentation(case.label, label, PLAIN)
+    path, _ = mend_label(case, tmp_path / "fixed")
+    mended = read_label(path)
+    np.testing.assert_array_equal(mended.array[0], label)
+    assert same_grid(mended.geometry, GEOMETRY, 1e-3) == []
+    assert same_grid(read_label(case.label).geometry, PLAIN, 1e-3) == []  # the user's own file is untouched
+
+
+def test_a_label_on_a_finer_grid_is_resampled(case, tmp_path):
+    _, label = make_case(0)
+    fine = Geometry(shape_zyx=(24, 20, 16), spacing_zyx_mm=(1.0, 1.0, 1.0), origin_xyz_mm=(5.0, -3.0, 9.5))
+    write_segmentation(case.label, label.repeat(2, axis=0), fine)
+    path, _ = mend_label(case, tmp_path / "fixed")
+    np.testing.assert_array_equal(read_label(path).array[0], label)
+
+
+def test_what_is_ambiguous_or_would_not_survive_is_refused(case, tmp_path):
+    _, label = make_case(0)
+    cut = Geometry(shape_zyx=(11, 20, 16), spacing_zyx_mm=(1.0, 1.0, 1.0))
+    write_segmentation(case.label, label[1:], cut)  # no header and another shape
+    assert mend_label(case, tmp_path / "fixed") is None
+    far = Geometry(shape_zyx=GEOMETRY.shape_zyx, spacing_zyx_mm=(2.0, 1.0, 1.0), origin_xyz_mm=(500.0, 0.0, 0.0))
+    write_segmentation(case.label, label, far)  # elsewhere: nothing of it would be left
+    assert mend_label(case, tmp_path / "fixed") is None
+
+
+def test_the_command_refuses_without_fix_and_goes_on_with_it(tmp_path):
+    raw = write_dataset(tmp_path / "raw" / "Blocks")
+    write_segmentation(raw / "labelsTr" / "case_2.nii.gz", make_case(2)[1], PLAIN)
+    line = ["Blocks", "--workspace", str(tmp_path), "--planner", "unet", "--processes", "1"]
+    assert main(line) == 2
+    assert main([*line, "--fix"]) == 0
