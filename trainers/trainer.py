@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from unetrpp import checkpoint
 from unetrpp.augmentation.pipeline import Sample, make_batch
 from unetrpp.augmentation.workers import worker_batches
 from unetrpp.devices import memory_format
@@ -21,7 +22,6 @@ from unetrpp.patches.loader import PatchLoader, prefetch
 from unetrpp.plans import Configuration
 from unetrpp.randomness import Stream, torch_seed
 from unetrpp.store import StoredCase
-from unetrpp.trainers import checkpoint
 from unetrpp.trainers.compilation import compile_network
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.interrupt import StopRequest

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from unetrpp.devices import memory_format
 from unetrpp.errors import UserError
 from unetrpp.evaluation.cross_validation import cross_validate, write_cross_validation
 from unetrpp.evaluation.folders import evaluate_pairs
@@ -15,11 +14,11 @@ from unetrpp.evaluation.summary import write_summary
 from unetrpp.images import write_segmentation
 from unetrpp.inference.export import segment
 from unetrpp.inference.sliding_window import sliding_window_slabs
-from unetrpp.networks.build import build_network
+from unetrpp.inference.weights import load_network
+from unetrpp.model_folder import ModelFolder
 from unetrpp.parallel import usable_cores
 from unetrpp.plans import Configuration, Plans
 from unetrpp.store import Store
-from unetrpp.trainers import checkpoint
 
 LOG = logging.getLogger(__name__)
 CASES_A_PROCESS = 16  # fewer are scored sooner than another process starts
@@ -49,9 +48,7 @@ def validate_fold(
         return
     ending = plans.file_ending
     missing = [case for case in cases if not (folder / f"{case}{ending}").exists()]
-    network = build_network(configuration.architecture)
-    network.load_state_dict(checkpoint.load(folder.parent / "checkpoint_final.pt", device)["network"])
-    network.to(device).to(memory_format=memory_format(configuration.architecture.dimensions))  # type: ignore[call-overload]
+    network = load_network(ModelFolder.open(model), str(fold), "final", device)
     for case in tqdm(missing, desc=f"fold {fold} validation", unit="case", disable=None):
         stored = store.open(case)
         image = torch.from_numpy(stored.read((0, 0, 0), stored.shape)[0])

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.tiny import configuration, store_balls
+from unetrpp import checkpoint
 from unetrpp.errors import UserError
-from unetrpp.trainers import checkpoint
 from unetrpp.trainers.compilation import compile_network
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.trainer import Trainer

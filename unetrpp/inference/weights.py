@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from unetrpp import checkpoint
 from unetrpp.devices import memory_format
 from unetrpp.errors import UserError
 from unetrpp.model_folder import ModelFolder
 from unetrpp.networks.build import build_network
-
-FORMAT = 1
 
 
 def load_networks(model: ModelFolder, folds: Sequence[str], which: str, device: torch.device) -> list[nn.Module]:
@@ -24,16 +23,7 @@ def load_network(model: ModelFolder, fold: str, which: str, device: torch.device
         UserError: the checkpoint is damaged, of another format, or does not fit the plans.
     """
     path = model.checkpoint(fold, which)
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}); copy or train the fold again"
-        ) from error
-    if content.get("format") != FORMAT:
-        raise UserError(
-            f"{path} has format {content.get('format')}, this release reads {FORMAT}; install the matching unetrpp"
-        )
+    content = checkpoint.load(path, device)
     architecture = model.configuration.architecture
     network = build_network(architecture)
     try:

@@ -25,7 +25,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise UserError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}); delete it to start from the one before"
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); copy it again, or delete it and train on"
         ) from error
     if content.get("format") != FORMAT:
         raise UserError(
