@@ -92,7 +92,7 @@ def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None
             continue
         references = plans_path.parent / "labels"
         device, mirroring = request.device, request.mirroring
-        validate_fold(model, plans, configuration, store, references, int(number), part.validation, device, mirroring)
+        validate_fold(model, plans, store, references, int(number), part.validation, device, mirroring)
     return 0
 
 

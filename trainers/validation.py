@@ -11,13 +11,10 @@ from unetrpp.errors import UserError
 from unetrpp.evaluation.cross_validation import cross_validate, write_cross_validation
 from unetrpp.evaluation.folders import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
-from unetrpp.images import write_segmentation
-from unetrpp.inference.export import segment
-from unetrpp.inference.sliding_window import sliding_window_slabs
-from unetrpp.inference.weights import load_network
-from unetrpp.model_folder import ModelFolder
+from unetrpp.inference.predictor import Predictor
 from unetrpp.parallel import usable_cores
-from unetrpp.plans import Configuration, Plans
+from unetrpp.plans import Plans
+from unetrpp.preprocessing.case import PreprocessedCase
 from unetrpp.store import Store
 
 LOG = logging.getLogger(__name__)
@@ -27,7 +24,6 @@ CASES_A_PROCESS = 16  # fewer are scored sooner than another process starts
 def validate_fold(
     model: Path,
     plans: Plans,
-    configuration: Configuration,
     store: Store,
     references: Path,
     fold: int,
@@ -35,7 +31,7 @@ def validate_fold(
     device: torch.device,
     mirroring: bool,
 ) -> None:
-    """Predict the fold's validation cases with its final checkpoint, score them and renew the cross-validation.
+    """Predict the fold's validation cases as unetrpp_predict would, score them and renew the cross-validation.
 
     ``references`` holds the labels as CASE.ending. Cases that are predicted already are not predicted again.
 
@@ -48,14 +44,12 @@ def validate_fold(
         return
     ending = plans.file_ending
     missing = [case for case in cases if not (folder / f"{case}{ending}").exists()]
-    network = load_network(ModelFolder.open(model), str(fold), "final", device)
+    predictor = Predictor(model, [fold], str(device), mirroring)
     for case in tqdm(missing, desc=f"fold {fold} validation", unit="case", disable=None):
         stored = store.open(case)
-        image = torch.from_numpy(stored.read((0, 0, 0), stored.shape)[0])
-        mirrored = configuration.mirror_axes if mirroring else ()
-        slabs = sliding_window_slabs([network], image, configuration.patch, mirrored)
-        segmentation = segment(slabs, stored.properties, configuration.preprocessing)
-        write_segmentation(folder / f"{case}{ending}", segmentation, stored.properties.geometry)
+        image, _ = stored.read((0, 0, 0), stored.shape)
+        exported = predictor.export(PreprocessedCase(image, None, stored.properties))
+        predictor.lay_out(exported, stored.properties).save(folder / f"{case}{ending}")
     pairs = {case: (folder / f"{case}{ending}", references / f"{case}{ending}") for case in cases}
     processes = min(usable_cores(), 1 + len(cases) // CASES_A_PROCESS)
     summary, errors = evaluate_pairs(pairs, plans.labels, processes=processes)
