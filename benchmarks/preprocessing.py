@@ -131,13 +131,19 @@ def pss_mb(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
 
 
-def write_phantom(folder: Path, cases: int, classes: int, shape: tuple[int, int, int]) -> None:
+def write_phantom(
+    folder: Path,
+    cases: int,
+    classes: int,
+    shape: tuple[int, int, int],
+    spacing_xyz: tuple[float, ...] = (0.9, 0.9, 2.5),
+) -> None:
     """CT-like volumes: air, a body, and in it round organs, the last of which is small and in every third case only."""
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
     for case in range(cases):
         image, label = phantom_case(case, classes, shape)
-        spacing = tuple(float(mm) for mm in np.random.default_rng(case).normal(1, 0.03, 3) * (0.9, 0.9, 2.5))
+        spacing = tuple(float(mm) for mm in np.random.default_rng(case).normal(1, 0.03, 3) * spacing_xyz)
         for array, name in ((image, f"imagesTr/case_{case:02d}_0000"), (label, f"labelsTr/case_{case:02d}")):
             volume = sitk.GetImageFromArray(array)
             volume.SetSpacing(spacing)
