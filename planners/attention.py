@@ -81,7 +81,10 @@ def place_attention(
 def _by_rule(architecture: Architecture, fractions: Sequence[float]) -> tuple[list[Level], list[Decision]]:
     names = [" x ".join(map(str, stride)) for stride in cell_strides(architecture)]
     gammas, reasons = gate_gammas(foreground_bits(fractions), names)
-    levels, decisions = [], []
+    levels, decisions = (
+        [],
+        [_decide("attention", "by the rule", "--attention auto: from the labels of training patches")],
+    )
     for i, (level, gamma, name) in enumerate(zip(architecture.levels, gammas, names, strict=True)):
         deepest = i == len(names) - 1
         if not deepest:

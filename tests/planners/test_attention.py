@@ -150,6 +150,7 @@ def test_squeeze_and_excitation_stands_where_no_gate_is_and_foreground_and_chann
     assert [level.gate for level in result.levels] == [pytest.approx(2), 2.0, pytest.approx(np.log2(0.8 / 0.3)), None]
     assert [level.squeeze_excitation for level in result.levels] == [None, None, None, 1.0]
     assert sum(d.about.startswith("skip at stride") for d in decisions) == 3
+    assert decisions[0].about == "attention"
     assert all(d.why for d in decisions)
 
 
