@@ -50,7 +50,7 @@ def nnunet_json(description: DatasetDescription, cases: int) -> dict[str, Any]:
     order = None
     if scheme.regions:
         named = {name: value for name, value in labels.items() if value == 0}
-        labels = named | {r.name: [scheme.values[m] for m in r.members] for r in scheme.regions}
+        labels = named | {region.name: _region_value(scheme, region) for region in scheme.regions}
         order = [r.value for r in scheme.regions]
     if scheme.ignore_value is not None:
         labels["ignore"] = scheme.ignore_value
@@ -70,6 +70,12 @@ def nnunet_json(description: DatasetDescription, cases: int) -> dict[str, Any]:
         "licence": description.licence,
     }
     return content | {key: value for key, value in optional.items() if value is not None}
+
+
+def _region_value(scheme: LabelScheme, region: Region) -> int | list[int]:
+    """A region of the one label it is named after is written as that label, as nnU-Net's users do."""
+    values = [scheme.values[m] for m in region.members]
+    return values[0] if [scheme.names[m] for m in region.members] == [region.name] else values
 
 
 def read_description(path: Path, name: str) -> DatasetDescription:
