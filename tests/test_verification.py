@@ -27,6 +27,8 @@ def problems(case, description=DESCRIPTION):
 def test_a_sound_case(case):
     found = inspect(case, DESCRIPTION)
     assert found.problems == ()
+    assert found.image is not None
+    assert found.label is not None
     assert found.image.array.dtype == np.float32
     np.testing.assert_array_equal(found.label.array[0], make_case(0)[1])
 

@@ -38,7 +38,12 @@ def test_the_largest_patch_that_fits_is_found_with_few_estimates(gigabytes, monk
 
     expected = next(topology for topology in topologies if fits(topology))
     calls = []
-    monkeypatch.setattr(memory, "step_bytes", lambda a: calls.append(a) or step_bytes(a))
+
+    def counted(architecture):
+        calls.append(architecture)
+        return step_bytes(architecture)
+
+    monkeypatch.setattr(memory, "step_bytes", counted)
     found = fit_by_cost(topologies, network, 3, gigabytes, None)
     assert found.topology == expected
     assert len(calls) <= 4

@@ -27,8 +27,8 @@ def test_a_sound_label_is_left_alone(case, tmp_path):
 def test_a_label_without_header_gets_the_images(case, tmp_path):
     _, label = make_case(0)
     write_segmentation(case.label, label, PLAIN)
-    path, _ = mend_label(case, tmp_path / "fixed")
-    mended = read_label(path)
+    assert (done := mend_label(case, tmp_path / "fixed")) is not None
+    mended = read_label(done[0])
     np.testing.assert_array_equal(mended.array[0], label)
     assert same_grid(mended.geometry, GEOMETRY, 1e-3) == []
     assert same_grid(read_label(case.label).geometry, PLAIN, 1e-3) == []  # the user's own file is untouched
@@ -38,8 +38,8 @@ def test_a_label_on_a_finer_grid_is_resampled(case, tmp_path):
     _, label = make_case(0)
     fine = Geometry(shape_zyx=(24, 20, 16), spacing_zyx_mm=(1.0, 1.0, 1.0), origin_xyz_mm=(5.0, -3.0, 9.5))
     write_segmentation(case.label, label.repeat(2, axis=0), fine)
-    path, _ = mend_label(case, tmp_path / "fixed")
-    np.testing.assert_array_equal(read_label(path).array[0], label)
+    assert (done := mend_label(case, tmp_path / "fixed")) is not None
+    np.testing.assert_array_equal(read_label(done[0]).array[0], label)
 
 
 def test_what_is_ambiguous_or_would_not_survive_is_refused(case, tmp_path):
