@@ -4,7 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from unetrpp.networks.normalize import is_channels_last, normalize
 
 Axes = tuple[int, ...]
 NormMaker = Callable[[int], nn.Module]  # channels -> norm
@@ -41,7 +44,25 @@ def convolution(
 
 def pointwise(inputs: int, outputs: int, dimensions: int, *, bias: bool = False) -> nn.Module:
     """A 1^n convolution."""
-    return convolution(inputs, outputs, (1,) * dimensions, bias=bias)
+    return {2: Pointwise2d, 3: Pointwise3d}[dimensions](inputs, outputs, 1, bias=bias)
+
+
+class Pointwise2d(nn.Conv2d):
+    """A 1^2 convolution; of a channels-last tensor it is one matrix product."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _as_linear(self, x) if is_channels_last(x) else super().forward(x)
+
+
+class Pointwise3d(nn.Conv3d):
+    """A 1^3 convolution; of a channels-last tensor it is one matrix product."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _as_linear(self, x) if is_channels_last(x) else super().forward(x)
+
+
+def _as_linear(convolution: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+    return F.linear(x.movedim(1, -1), convolution.weight.flatten(1), convolution.bias).movedim(-1, 1)
 
 
 def transposed(inputs: int, outputs: int, stride: Axes, *, bias: bool = False) -> nn.Module:
@@ -70,23 +91,29 @@ def _groups(channels: int, wanted: int, voxels: int) -> int:
     return next(fits, 1)
 
 
-class Downsample(nn.Sequential):
+class Downsample(nn.Module):
     """Stem or downsampling of UNETR++: a convolution with kernel = stride, then GroupNorm; no activation."""
 
     def __init__(self, inputs: int, outputs: int, stride: Axes, groups: int | None, voxels: int):
         """``groups``: None for gcd(inputs, outputs), as published where it divides; ``voxels``: of the output."""
-        wanted = groups or math.gcd(inputs, outputs)
-        convolution = OPERATORS[len(stride)].convolution(inputs, outputs, stride, stride, bias=False)  # type: ignore[arg-type]
-        super().__init__(convolution, nn.GroupNorm(_groups(outputs, wanted, voxels), outputs))
+        super().__init__()
+        self.conv = OPERATORS[len(stride)].convolution(inputs, outputs, stride, stride, bias=False)  # type: ignore[arg-type]
+        self.norm = nn.GroupNorm(_groups(outputs, groups or math.gcd(inputs, outputs), voxels), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalize(self.norm, self.conv(x))
 
 
-class ConvolutionBlock(nn.Sequential):
+class ConvolutionBlock(nn.Module):
     """Convolution - norm - LeakyReLU, the block of the plain U-Net."""
 
     def __init__(self, inputs: int, outputs: int, kernel: Axes, norm: NormMaker, stride: Axes | None = None):
-        super().__init__(
-            convolution(inputs, outputs, kernel, stride, bias=True), norm(outputs), nn.LeakyReLU(SLOPE, inplace=True)
-        )
+        super().__init__()
+        self.conv = convolution(inputs, outputs, kernel, stride, bias=True)
+        self.norm = norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalize(self.norm, self.conv(x), slope=SLOPE)
 
 
 class ResidualBlock(nn.Module):
@@ -96,33 +123,31 @@ class ResidualBlock(nn.Module):
     channels change.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: Axes,
-        norm: NormMaker,
-        stride: Axes | None = None,
-        *,
-        bias: bool = False,
-    ):
+    def __init__(self, inputs: int, outputs: int, kernel: Axes, norm: NormMaker, stride: Axes | None = None):
         super().__init__()
-        self.conv1 = convolution(inputs, outputs, kernel, stride, bias=bias)
+        self.conv1 = convolution(inputs, outputs, kernel, stride)
         self.norm1 = norm(outputs)
-        self.conv2 = convolution(outputs, outputs, kernel, bias=bias)
+        self.conv2 = convolution(outputs, outputs, kernel)
         self.norm2 = norm(outputs)
-        self.activation = nn.LeakyReLU(SLOPE, inplace=True)
-        skip: list[nn.Module] = []
-        if stride is not None and max(stride) > 1:
-            skip.append(OPERATORS[len(kernel)].average_pool(stride, stride))  # type: ignore[arg-type]
-        if inputs != outputs:
-            skip += [pointwise(inputs, outputs, len(kernel)), norm(outputs)]
-        self.skip = nn.Sequential(*skip)
+        strided = stride is not None and max(stride) > 1
+        self.pool = OPERATORS[len(kernel)].average_pool(stride, stride) if strided else nn.Identity()  # type: ignore[arg-type]
+        self.skip = Skip(inputs, outputs, len(kernel), norm) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.activation(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
-        return self.activation(y + self.skip(x))
+        y = normalize(self.norm1, self.conv1(x), slope=SLOPE)
+        return normalize(self.norm2, self.conv2(y), self.skip(self.pool(x)), SLOPE)
+
+
+class Skip(nn.Module):
+    """The skip of a residual block that changes the channels."""
+
+    def __init__(self, inputs: int, outputs: int, dimensions: int, norm: NormMaker):
+        super().__init__()
+        self.conv = pointwise(inputs, outputs, dimensions)
+        self.norm = norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalize(self.norm, self.conv(x))
 
 
 def initialise_linears(module: nn.Module) -> None:

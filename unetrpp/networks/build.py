@@ -8,6 +8,7 @@ from torch import nn
 
 from unetrpp.errors import UserError
 from unetrpp.networks.architecture import Architecture
+from unetrpp.networks.normalize import CHANNELS_LAST
 from unetrpp.networks.unet import UNet
 from unetrpp.networks.unetrpp import UNETRPP
 
@@ -25,7 +26,8 @@ def build_network(architecture: Architecture) -> nn.Module:
         UserError: unknown network, or sizes that do not fit each other.
     """
     check(architecture)
-    return _maker(architecture.network)(architecture)
+    network = _maker(architecture.network)(architecture)
+    return network.to(memory_format=CHANNELS_LAST[architecture.dimensions + 2])  # type: ignore[call-overload]
 
 
 def _maker(name: str) -> Callable[[Architecture], nn.Module]:

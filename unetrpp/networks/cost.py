@@ -57,8 +57,7 @@ def estimate(
         precision: "bf16" is autocast; weights, gradients and optimiser states stay in float32.
         optimizer_states: tensors the optimiser keeps for each weight: 1 for SGD with momentum, 2 for AdamW.
     """
-    one, two = _step_memories(architecture, precision)
-    kept, peak = (a + (batch_size - 1) * (b - a) for a, b in ((one.kept, two.kept), (one.peak, two.peak)))
+    memory = _batch_memory(architecture, batch_size, precision)
     parameters, bound, multiply_adds = _size(architecture)
     return Cost(
         parameters=parameters,
@@ -66,9 +65,9 @@ def estimate(
         multiply_adds=multiply_adds,
         batch_size=batch_size,
         precision=precision,
-        activation_bytes=kept,
-        temporary_bytes=peak - kept,
-        training_bytes=peak + parameters * FLOAT32 * (2 + optimizer_states),
+        activation_bytes=memory.kept,
+        temporary_bytes=memory.peak - memory.kept,
+        training_bytes=memory.peak + parameters * FLOAT32 * (2 + optimizer_states),
     )
 
 
@@ -85,15 +84,20 @@ def _size(architecture: Architecture) -> tuple[int, int, int]:
     return sum(p.numel() for p in network.parameters()), bound, counter.get_total_flops() // 2
 
 
+def _batch_memory(architecture: Architecture, batch_size: int, precision: Precision) -> StepMemory:
+    if batch_size <= 2:
+        return _evaluated(architecture, batch_size, precision)
+    one, two = _evaluated(architecture, 1, precision), _evaluated(architecture, 2, precision)
+    more = batch_size - 1
+    return StepMemory(kept=one.kept + more * (two.kept - one.kept), peak=one.peak + more * (two.peak - one.peak))
+
+
 @lru_cache(maxsize=256)
-def _step_memories(architecture: Architecture, precision: Precision) -> tuple[StepMemory, StepMemory]:
-    """Of a batch of one and of two."""
+def _evaluated(architecture: Architecture, batch_size: int, precision: Precision) -> StepMemory:
     with FakeTensorMode():
         network = build_network(architecture)
-        one, two = (torch.empty(batch, architecture.in_channels, *architecture.patch) for batch in (1, 2))
-        return step_memory(network, one, reference_loss, precision), step_memory(
-            network, two, reference_loss, precision
-        )
+        x = torch.empty(batch_size, architecture.in_channels, *architecture.patch)
+        return step_memory(network, x, reference_loss, precision)
 
 
 def step_memory(

@@ -17,8 +17,8 @@ from unetrpp.networks.build import build_network
 # Our name of a module or parameter -> theirs; the first pattern that matches the whole name is used.
 STAGES = [
     (r"entry\.blocks\.0\.(.+)", r"encoder1.\1"),
-    (r"encoder\.(\d)\.downsample\.0\.(.+)", r"unetr_pp_encoder.downsample_layers.\1.0.conv.\2"),
-    (r"encoder\.(\d)\.downsample\.1\.(.+)", r"unetr_pp_encoder.downsample_layers.\1.1.\2"),
+    (r"encoder\.(\d)\.downsample\.conv\.(.+)", r"unetr_pp_encoder.downsample_layers.\1.0.conv.\2"),
+    (r"encoder\.(\d)\.downsample\.norm\.(.+)", r"unetr_pp_encoder.downsample_layers.\1.1.\2"),
     (r"encoder\.(\d)\.blocks\.(.+)", r"unetr_pp_encoder.stages.\1.\2"),
     (r"heads\.(\d)\.(.+)", r"out<\1+1>.conv.conv.\2"),
     (r"decoder\.(\d)\.upsample\.(.+)", r"decoder<\1+2>.transp_conv.conv.\2"),
@@ -37,7 +37,7 @@ PARTS = [
     (r"\.convolutions\.0\.", r".conv51."),
     (r"\.convolutions\.1\.", r".conv52."),
     (r"\.out\.(weight|bias)$", r".conv8.1.\1"),
-    (r"\.skip\.0\.", r".conv3."),
+    (r"\.skip\.conv\.", r".conv3."),
     (r"\.conv(1|2|3)\.weight$", r".conv\1.conv.weight"),
 ]
 KEYS = "state_dict"

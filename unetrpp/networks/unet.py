@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.blocks import ConvolutionBlock, NormMaker, ResidualBlock, norm_maker, pointwise, transposed
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
+from unetrpp.networks.normalize import lay_out
 
 
 class UNet(nn.Module):
@@ -31,7 +32,7 @@ class UNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
-        x = self.stem(x)
+        x = self.stem(lay_out(x))
         skips = []
         for stage in self.encoder:
             x = stage(x)

@@ -14,6 +14,7 @@ from unetrpp.networks.blocks import (
 )
 from unetrpp.networks.epa import EPABlock
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
+from unetrpp.networks.normalize import lay_out
 
 
 class UNETRPP(nn.Module):
@@ -36,6 +37,7 @@ class UNETRPP(nn.Module):
         initialise_linears(self.encoder)
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+        x = lay_out(x)
         skips = [self.entry(x)]
         for stage in self.encoder:
             x = stage(x)
