@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,42 +24,19 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """One `unetrpp_train` command. None leaves a choice to the recipe."""
+    """One `unetrpp_train` command. ``wishes`` are fields of the training config; None leaves one to the recipe."""
 
     dataset: str
     plans_name: str
     configuration: str
     device: torch.device
-    epochs: int | None = None
-    iterations: int | None = None
-    learning_rate: float | None = None
-    optimizer: str | None = None
-    seed: int | None = None
-    precision: str | None = None
-    augmentation: str | None = None
-    max_hours: float | None = None
-    patience: int | None = None
+    wishes: Wishes = field(default_factory=dict)
     compile: bool = False
     tensorboard: bool = False
     threads: int = 2
     mirroring: bool = True
     go_on: bool = False
     overwrite: bool = False
-
-    def wishes(self) -> Wishes:
-        """The fields of the training config that this command sets."""
-        names = (
-            "epochs",
-            "iterations",
-            "learning_rate",
-            "optimizer",
-            "seed",
-            "precision",
-            "augmentation",
-            "max_hours",
-            "patience",
-        )
-        return {name: getattr(self, name) for name in names}
 
     def automatic_precision(self) -> str:
         """For a new fold; one that is resumed elsewhere keeps what it was started with."""
@@ -105,7 +82,7 @@ def train_fold(
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "training.json"
-    config = config_for(folder, number, request.wishes(), request.go_on, request.automatic_precision())
+    config = config_for(folder, number, request.wishes, request.go_on, request.automatic_precision())
     if record.exists() and read_json(record, TrainingConfig) != config:  # extended: what was final is so no more
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)
         shutil.rmtree(folder / "validation", ignore_errors=True)

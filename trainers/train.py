@@ -16,6 +16,11 @@ unetrpp_train Hippocampus 3d_fullres --epochs 20 --iterations 50
 unetrpp_train Hippocampus 3d_fullres 0 --continue --epochs 40    go on with a finished fold
 """
 
+# Options that are fields of the training config, by their names there.
+RECIPE = (
+    "epochs", "iterations", "learning_rate", "optimizer", "seed", "precision", "augmentation", "max_hours", "patience",
+)  # fmt: skip
+
 
 def build_parser() -> Parser:
     parser = Parser(
@@ -34,11 +39,19 @@ def build_parser() -> Parser:
     recipe = parser.add_argument_group("recipe (recorded in the fold's training.json)")
     recipe.add_argument("--epochs", type=positive, metavar="N", help="default 1000")
     recipe.add_argument("--iterations", type=positive, metavar="N", help="steps an epoch, default 250")
-    recipe.add_argument("--lr", type=float, metavar="RATE", help="initial learning rate (default: by the recipe)")
+    recipe.add_argument(
+        "--lr", dest="learning_rate", type=float, metavar="RATE", help="initial learning rate (default: by the recipe)"
+    )
     recipe.add_argument("--optimizer", choices=["sgd", "adamw"], help="default: sgd; adamw starts with a warm-up")
     recipe.add_argument("--seed", type=int, metavar="N", help="default 0")
     recipe.add_argument(
-        "--precision", choices=["fp32", "bf16"], help="default: bf16 where the GPU supports it, else fp32"
+        "--precision", choices=["fp32", "bf16", "fp16"], help="default: bf16 or fp16 on a GPU, fp32 elsewhere"
+    )
+    recipe.add_argument(
+        "--max-hours", type=float, metavar="H", help="the schedule follows the clock; a fold ends after H hours"
+    )
+    recipe.add_argument(
+        "--patience", type=positive, metavar="N", help="stop after N epochs without a better validation Dice"
     )
     recipe.add_argument(
         "--augmentation",
@@ -86,18 +99,10 @@ def work(arguments: argparse.Namespace) -> int:
         dataset=workspace.find_dataset(Path(arguments.dataset).name),
         plans_name=arguments.plans_name,
         configuration=arguments.configuration,
-        epochs=arguments.epochs,
-        iterations=arguments.iterations,
-        learning_rate=arguments.lr,
-        optimizer=arguments.optimizer,
-        seed=arguments.seed,
-        precision=arguments.precision,
-        augmentation=arguments.augmentation,
-        max_hours=arguments.max_hours,
-        patience=arguments.patience,
+        device=find_device(arguments.device),
+        wishes={name: getattr(arguments, name) for name in RECIPE},
         compile=arguments.compile,
         tensorboard=arguments.tensorboard,
-        device=find_device(arguments.device),
         threads=arguments.threads,
         mirroring=not arguments.no_mirroring,
         go_on=arguments.go_on,

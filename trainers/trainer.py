@@ -148,9 +148,9 @@ class Trainer:
     def step(self, samples: list[Sample]) -> torch.Tensor:
         """One optimiser step; returns the loss, still on the device."""
         config = self.config
-        set_learning_rate(
-            self.optimizer, config.learning_rate_at(self.step_number, self.hours() if config.max_hours else 0)
-        )
+        hours = self.hours() if config.max_hours else 0.0  # without a limit nothing depends on the clock
+        set_learning_rate(self.optimizer, config.learning_rate_at(self.step_number, hours))
+        self.loss.set_progress(config.progress(self.step_number, hours))
         torch.manual_seed(torch_seed(config.seed, config.fold_number, Stream.DROPOUT, self.step_number))
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)

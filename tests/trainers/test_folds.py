@@ -17,6 +17,7 @@ from unetrpp.plans import Plans
 from unetrpp.splits import make_splits
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import TrainingRequest, folds_of, train_folds
+from unetrpp.trainers.train import RECIPE, build_parser, main
 from unetrpp.workspace import Workspace
 
 
@@ -49,8 +50,9 @@ def workspace(tmp_path):
 
 
 def request(**changed) -> TrainingRequest:
-    wishes = {"epochs": 2, "iterations": 4} | changed
-    return TrainingRequest("balls", "unet", "3d_fullres", torch.device("cpu"), **wishes)
+    wishes = {"epochs": 2, "iterations": 4} | {k: v for k, v in changed.items() if k in RECIPE}
+    others = {k: v for k, v in changed.items() if k not in RECIPE}
+    return TrainingRequest("balls", "unet", "3d_fullres", torch.device("cpu"), wishes, **others)
 
 
 def test_every_fold_is_trained_validated_and_summed_up(workspace):
@@ -110,3 +112,28 @@ def test_other_plans_do_not_mix_with_trained_folds(workspace):
 def test_folds_that_do_not_exist(text):
     with pytest.raises(UserError, match="does not exist"):
         folds_of(text, 5)
+
+
+def test_the_command_trains_and_records_what_was_asked(workspace):
+    command = ["balls", "3d_fullres", "0", "-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
+    wished = [
+        "--epochs=1",
+        "--iterations=2",
+        "--lr=0.004",
+        "--seed=7",
+        "--patience=3",
+        "--max-hours=1",
+        "--no-mirroring",
+    ]
+    assert main([*command, *wished]) == 0
+    record = read_json(workspace.model("balls", "unet", "3d_fullres") / "fold_0" / "training.json", TrainingConfig)
+    assert (record.epochs, record.iterations, record.learning_rate, record.seed) == (1, 2, 0.004, 7)
+    assert (record.patience, record.max_hours, record.precision) == (3, 1.0, "fp32")
+    assert main([*command, "--epochs=9"]) == 2
+    assert main(["ball", *command[1:]]) == 2
+
+
+def test_every_wish_is_an_option_and_a_field():
+    options = {action.dest for action in build_parser()._actions}
+    assert set(RECIPE) <= options
+    assert set(RECIPE) <= set(TrainingConfig.__struct_fields__)
