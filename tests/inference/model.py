@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
@@ -12,7 +13,10 @@ from unetrpp.fingerprint import CaseFingerprint, ClassStatistics, Fingerprint
 from unetrpp.geometry import Geometry
 from unetrpp.images import Volume, write_image
 from unetrpp.networks.build import build_network
-from unetrpp.plans import Plans
+from unetrpp.networks.design import unet_architecture
+from unetrpp.plans import Configuration, Normalization, Plans
+
+PLAN = configuration()
 
 GEOMETRY = Geometry(
     shape_zyx=(12, 24, 24),
@@ -22,26 +26,50 @@ GEOMETRY = Geometry(
 )
 
 
-def make_model(folder: Path, folds: int = 2) -> Path:
-    """A model folder ``unetrpp__3d_fullres`` with ``folds`` folds."""
-    model = folder / "unetrpp__3d_fullres"
+def make_model_2d(folder: Path) -> Path:
+    """One fold of a 2D U-Net on RGB photographs."""
+    plan = configuration()
+    channels = ("R", "G", "B")
+    normalization = tuple(Normalization(channel=c, scheme="rgb_to_0_1", statistics=STATISTICS) for c in channels)
+    preprocessing = msgspec.structs.replace(
+        plan.preprocessing, normalization=normalization, spacing_mm=(None, 1.0, 1.0), chunk=(1, 16, 16)
+    )
+    flat = msgspec.structs.replace(
+        plan,
+        preprocessing=preprocessing,
+        architecture=unet_architecture(3, 2, (16, 16), [(2, 2)], kernels=[(3, 3)] * 2, width=0.25),
+        mirror_axes=(0, 1),
+    )
+    return make_model(folder, 1, flat, "2d", channels, ".png")
+
+
+def make_model(
+    folder: Path,
+    folds: int = 2,
+    configuration: Configuration = PLAN,
+    name: str = "3d_fullres",
+    channels: tuple[str, ...] = ("MRI",),
+    ending: str = ".nii.gz",
+) -> Path:
+    """A model folder ``unetrpp__<name>`` with ``folds`` folds."""
+    model = folder / f"unetrpp__{name}"
     plans = Plans(
         dataset="balls",
         name="unetrpp",
         planner="by hand",
-        channel_names=("MRI",),
+        channel_names=channels,
         labels=LABELS,
-        file_ending=".nii.gz",
-        configurations={"3d_fullres": configuration()},
+        file_ending=ending,
+        configurations={name: configuration},
         decisions=(),
     )
     write_json(model / "plans.json", plans)
-    description = DatasetDescription(name="balls", channel_names=("MRI",), labels=LABELS, file_ending=".nii.gz")
+    description = DatasetDescription(name="balls", channel_names=channels, labels=LABELS, file_ending=ending)
     write_json(model / "dataset.json", nnunet_json(description, 4))
     write_json(model / "fingerprint.json", fingerprint())
     for fold in range(folds):
         torch.manual_seed(fold)
-        network = build_network(configuration().architecture)
+        network = build_network(configuration.architecture)
         (model / f"fold_{fold}").mkdir()
         torch.save({"format": 1, "network": network.state_dict()}, model / f"fold_{fold}" / "checkpoint_final.pt")
     return model

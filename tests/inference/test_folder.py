@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.inference.model import make_model, write_images
+from tests.inference.model import make_model, make_model_2d, write_images
 from unetrpp.errors import UserError
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import Request, predict_folder
@@ -134,3 +134,22 @@ def test_an_unusual_input_is_warned_about(model, images, tmp_path, caplog):
     assert predict("-i", tmp_path / "odd", "-o", tmp_path / "out", "-m", model, "--folds", "0", "--no-mirroring") == 0
     warnings = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]["odd"]["warnings"]
     assert any("spacing along y is 0.1 mm, training cases had 1 to 1 mm" in warning for warning in warnings)
+
+
+def test_photographs_and_their_maps(tmp_path):
+    """A 2D network on RGB images of a size below and above the patch; maps become TIFF."""
+    model = make_model_2d(tmp_path)
+    shapes = {"small": (11, 40), "large": (37, 30)}
+    for case, shape in shapes.items():
+        pixels = np.random.default_rng(0).integers(0, 255, (*shape, 3)).astype(np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(tmp_path / "in" / f"{case}_0000.png"))
+    out = tmp_path / "out"
+    assert predict("-i", tmp_path / "in", "-o", out, "-m", model, "--uncertainty") == 0
+    for case, shape in shapes.items():
+        result = sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"{case}.png")))
+        assert result.shape == shape
+        assert set(np.unique(result)) <= {0, 1}
+        entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"{case}_entropy.tif")))
+        assert entropy.shape == shape
+        assert entropy.dtype == np.float32

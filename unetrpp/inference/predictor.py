@@ -20,6 +20,8 @@ from unetrpp.inference.weights import load_networks
 from unetrpp.model_folder import ModelFolder
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase, preprocess
 
+WHOLE_NUMBERS_ONLY = (".png", ".bmp", ".jpeg", ".jpg")  # maps of an image of these are written as .tif
+
 Image: TypeAlias = Path | str | Sequence[Path] | Volume | sitk.Image
 
 
@@ -45,6 +47,7 @@ class Segmentation:
         """Write the labels, and beside them the maps as CASE_entropy, CASE_disagreement, CASE_probability_k."""
         stem = strip_ending(path.name)
         ending = path.name.removeprefix(stem)
+        ending = ".tif" if ending.lower() in WHOLE_NUMBERS_ONLY else ending
         for name, array in self._maps().items():
             write_image(path.with_name(f"{stem}_{name}{ending}"), Volume(array[None].astype(np.float32), self.geometry))
         write_segmentation(path, self.array, self.geometry)
