@@ -34,6 +34,7 @@ COMMANDS = [
     "unetrpp_find_best = unetrpp.evaluation.find_best:main",
     "unetrpp_export = unetrpp.export_model:main",
     "unetrpp_import = unetrpp.import_model:main",
+    "unetrpp_cost = unetrpp.networks.cost_command:main",
     "unetrpp_demo = unetrpp.demo:main",
 ]
 

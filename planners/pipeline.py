@@ -49,6 +49,7 @@ def plan_and_preprocess(
     overwrite: bool,
     group_by: str | None = None,
     fix: bool = False,
+    plan_only: bool = False,
 ) -> Done:
     """
     Raises:
@@ -76,7 +77,8 @@ def plan_and_preprocess(
         write_json(home / "dataset.json", nnunet_json(raw.description, len(cases)))
         plans = settle(plans_path, make_planner(planner, options), fingerprint, raw, configurations)
         errors: list[CaseError] = []
-        for configuration in configurations or list(plans.configurations)[:1]:
+        chosen_names = () if plan_only else configurations or list(plans.configurations)[:1]
+        for configuration in chosen_names:
             store = workspace.store(name, plans_name, configuration)
             chosen = plans.configuration(configuration)
             errors += preprocess_dataset(raw, chosen, store, digests, configuration, pool)

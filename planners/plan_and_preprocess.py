@@ -45,6 +45,7 @@ def parser() -> Parser:
     add("--processes", type=positive_int, metavar="N", help="worker processes (default: by cores and memory)")
     what = "mend labels on another grid than their image where that is safe, into new files beside the plans"
     add("--fix", action="store_true", help=what)
+    add("--plan-only", action="store_true", help="measure and plan, but preprocess nothing yet")
     add("--overwrite", action="store_true", help="measure, plan and preprocess anew")
     return p
 
@@ -88,6 +89,7 @@ def work(arguments: argparse.Namespace) -> int:
         arguments.overwrite,
         arguments.group_by,
         arguments.fix,
+        arguments.plan_only,
     )
     if done.errors:
         print(error_table(done.errors), file=sys.stderr)

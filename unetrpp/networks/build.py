@@ -8,7 +8,7 @@ from torch import nn
 
 from unetrpp.errors import UserError
 from unetrpp.networks.architecture import Architecture
-from unetrpp.networks.normalize import CHANNELS_LAST
+from unetrpp.networks.normalize import lay_out
 from unetrpp.networks.unet import UNet
 from unetrpp.networks.unetrpp import UNETRPP
 
@@ -27,7 +27,10 @@ def build_network(architecture: Architecture) -> nn.Module:
     """
     check(architecture)
     network = _maker(architecture.network)(architecture)
-    return network.to(memory_format=CHANNELS_LAST[architecture.dimensions + 2])  # type: ignore[call-overload]
+    for parameter in network.parameters():
+        if parameter.ndim == architecture.dimensions + 2:
+            parameter.data = lay_out(parameter.data)
+    return network
 
 
 def _maker(name: str) -> Callable[[Architecture], nn.Module]:

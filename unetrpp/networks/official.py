@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from unetrpp.errors import UserError
 from unetrpp.networks.architecture import Architecture
@@ -40,8 +41,8 @@ PARTS = [
     (r"\.skip\.conv\.", r".conv3."),
     (r"\.conv(1|2|3)\.weight$", r".conv\1.conv.weight"),
 ]
-KEYS = "state_dict"
-SHAPES_SHOWN = 5
+STATE = "state_dict"
+PROBLEMS_SHOWN = 5
 
 
 def official_name(name: str, projection: str = "shared") -> str:
@@ -73,7 +74,8 @@ def convert_state(theirs: Mapping[str, Tensor], architecture: Architecture) -> d
         theirs = _without_aliases(theirs)
     ours: dict[str, Tensor] = {}
     problems: list[str] = []
-    expected = build_network(architecture).state_dict()
+    with FakeTensorMode():  # shapes without values
+        expected = build_network(architecture).state_dict()
     names = {name: official_name(name, architecture.projection) for name in expected}
     for name, value in expected.items():
         their_value = theirs.get(names[name])
@@ -108,8 +110,8 @@ def _without_aliases(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _some(problems: list[str]) -> str:
-    more = f" and {len(problems) - SHAPES_SHOWN} more" if len(problems) > SHAPES_SHOWN else ""
-    return ", ".join(problems[:SHAPES_SHOWN]) + more
+    more = f" and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
+    return ", ".join(problems[:PROBLEMS_SHOWN]) + more
 
 
 def read_official(path: Path) -> dict[str, Tensor]:
@@ -126,9 +128,9 @@ def read_official(path: Path) -> dict[str, Tensor]:
     except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} holds more than tensors and numbers, or is no checkpoint: {reason}") from None
-    state = content.get(KEYS, content) if isinstance(content, dict) else None
+    state = content.get(STATE, content) if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} has no {KEYS!r} of tensors; give a checkpoint of the released UNETR++ code")
+        raise UserError(f"{path} has no {STATE!r} of tensors; give a checkpoint of the released UNETR++ code")
     return dict(state)
 
 
