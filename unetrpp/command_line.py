@@ -67,9 +67,7 @@ def _nearest(word: str, known: list[str]) -> str:
 def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse, do the work and turn its errors into one sentence and an exit code."""
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
-    # Third parties chatter below warning.
-    logging.getLogger().setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)  # others chatter below it
     logging.getLogger("unetrpp").setLevel(logging.DEBUG if arguments.debug else logging.INFO)
     try:
         return work(arguments)
