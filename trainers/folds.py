@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import torch
 
 from unetrpp.errors import UserError
@@ -127,18 +128,19 @@ def require_cases(store: Store, needed: set[str]) -> None:
 
 
 def prepare_model_folder(model: Path, plans_path: Path, name: str, replaced: set[str]) -> None:
-    """Copy plans, dataset description and fingerprint, so that the folder predicts on any machine.
+    """Copy dataset description, fingerprint and the plans of this configuration: the folder predicts on any machine.
 
     Raises:
         UserError: it holds folds (other than those that are ``replaced``) whose configuration was another one.
     """
     there = model / "plans.json"
+    plans = read_plans(plans_path)
     kept = [p.name for p in model.glob("fold_*") if p.name not in replaced]
-    if kept and read_plans(there).configurations.get(name) != read_plans(plans_path).configuration(name):
+    if kept and read_plans(there).configurations != {name: plans.configuration(name)}:
         raise UserError(
             f"{model / kept[0]} was trained with another {name} than {plans_path} holds; "
             "plan with another --plans-name, or start every fold anew with --overwrite"
         )
-    write_bytes(there, plans_path.read_bytes())
+    write_json(there, msgspec.structs.replace(plans, configurations={name: plans.configuration(name)}))
     for file in ("dataset.json", "fingerprint.json"):
         write_bytes(model / file, plans_path.with_name(file).read_bytes())
