@@ -110,9 +110,9 @@ class UnetrppPlanner:
         # A flat axis comes first whatever its nominal spacing: slices are taken along it.
         order = plan_order([math.inf if n < FLAT else s for n, s in zip(shape, spacing, strict=True)])
         first = "zyx"[order[0]]
-        why = (
-            f"{first} is {'flat' if shape[order[0]] < FLAT else 'the coarsest'}; slices are taken along the first axis"
-        )
+        is_what = "flat" if shape[order[0]] < FLAT else "the coarsest"
+        equal = len(set(spacing)) == 1 and is_what != "flat"
+        why = f"{'all axes are equally fine' if equal else f'{first} is {is_what}'}; slices are taken along the first axis"
         reordered = Decision(about="axis order", value=", ".join("zyx"[axis] for axis in order), why=why)
         measures = Measures(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases))
         return measures, [decision, reordered], target.warnings
