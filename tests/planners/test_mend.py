@@ -27,7 +27,8 @@ def test_a_sound_label_is_left_alone(case, tmp_path):
 def test_a_label_without_header_gets_the_images(case, tmp_path):
     _, label = make_case(0)
     write_segmentation(case.label, label, PLAIN)
-    assert (done := mend_label(case, tmp_path / "fixed")) is not None
+    done = mend_label(case, tmp_path / "fixed")
+    assert done is not None
     mended = read_label(done[0])
     np.testing.assert_array_equal(mended.array[0], label)
     assert same_grid(mended.geometry, GEOMETRY, 1e-3) == []
@@ -38,7 +39,8 @@ def test_a_label_on_a_finer_grid_is_resampled(case, tmp_path):
     _, label = make_case(0)
     fine = Geometry(shape_zyx=(24, 20, 16), spacing_zyx_mm=(1.0, 1.0, 1.0), origin_xyz_mm=(5.0, -3.0, 9.5))
     write_segmentation(case.label, label.repeat(2, axis=0), fine)
-    assert (done := mend_label(case, tmp_path / "fixed")) is not None
+    done = mend_label(case, tmp_path / "fixed")
+    assert done is not None
     np.testing.assert_array_equal(read_label(done[0]).array[0], label)
 
 
