@@ -61,7 +61,7 @@ def work(arguments: argparse.Namespace) -> int:
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {arguments.batch_size}")
     states = 1 if arguments.optimizer == "sgd" else 2
-    rows = [HEADER]
+    rows: list[tuple[str, ...]] = [HEADER]
     for name, (architecture, planned) in _networks(arguments).items():
         batch = arguments.batch_size or planned
         rows += [_row(name, architecture, estimate(architecture, batch, p, states)) for p in arguments.precision]

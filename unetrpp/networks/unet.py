@@ -76,7 +76,7 @@ class DecoderStage(nn.Module):
         self.blocks = nn.Sequential(*(ConvolutionBlock(width, level.channels, level.kernel, norm) for width in widths))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.blocks(torch.cat([self.upsample(x), self.gate(skip, x)], dim=1))
+        return self.blocks(torch.cat([lay_out(self.upsample(x)), self.gate(skip, x)], dim=1))
 
 
 def _norm(architecture: Architecture, i: int) -> NormMaker:

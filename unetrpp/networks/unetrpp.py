@@ -94,7 +94,7 @@ class DecoderStage(nn.Module):
             self.blocks = _stage_blocks(architecture, i, level.decoder_blocks, level.decoder_projection)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.blocks(self.upsample(x) + self.gate(skip, x))
+        return self.blocks(lay_out(self.upsample(x)) + self.gate(skip, x))
 
 
 def _full_resolution_blocks(architecture: Architecture, inputs: int, count: int) -> nn.Sequential:
