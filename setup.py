@@ -65,7 +65,6 @@ setup(
         "SimpleITK>=2.3",
         "batchgenerators>=0.25.1",
         "acvl-utils>=0.2.3",
-        "scikit-learn>=1.3",
         "threadpoolctl>=3.0",
         "matplotlib>=3.8",
         "msgspec>=0.18",
@@ -74,7 +73,7 @@ setup(
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.15"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "import-linter>=2.0"],
+        "test": ["pytest>=8", "scikit-learn>=1.3", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "import-linter>=2.0"],
     },
     entry_points={"console_scripts": COMMANDS},
 )

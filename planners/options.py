@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from unetrpp.geometry import Axes, Spacing
+from unetrpp.planners.attention import Mode
 
 FLAT = 2  # a median image with fewer voxels along an axis is two-dimensional
 
@@ -17,6 +18,8 @@ class Options:
     spacing: Spacing | None = None
     patch: tuple[int, ...] | None = None
     preset: str | None = None  # of networks/presets: patch and network as published
+    attention: Mode = "paper"  # docs/focal_attention.md
+    place: tuple[str, ...] = ()  # attention of single levels, such as gate@1=1.5
 
     def as_text(self) -> dict[str, str]:
         """Those that differ from the default, as the plans record them.

@@ -15,7 +15,9 @@ from unetrpp.files import read_json, write_json
 from unetrpp.fingerprint import Fingerprint
 from unetrpp.images import read_geometry
 from unetrpp.parallel import CaseError, default_processes, new_pool
+from unetrpp.planners.attention import Mode, Override, parse_override
 from unetrpp.planners.extract import is_current, survey
+from unetrpp.planners.focal import with_attention
 from unetrpp.planners.groups import with_groups
 from unetrpp.planners.mend import mend_dataset
 from unetrpp.planners.options import Options
@@ -23,6 +25,7 @@ from unetrpp.planners.planner import UnetrppPlanner, make_planner
 from unetrpp.planners.preprocess import preprocess_dataset
 from unetrpp.plans import Plans, read_plans
 from unetrpp.splits import Splits, read_or_make_splits
+from unetrpp.store import Store
 from unetrpp.verification import inputs_digest, problem_table
 from unetrpp.workspace import Workspace
 
@@ -55,6 +58,11 @@ def plan_and_preprocess(
     Raises:
         UserError: the dataset is unknown or refused, or plans of this name were made with other options.
     """
+    if plan_only and options.attention == "auto":
+        raise UserError(
+            "--attention auto looks at preprocessed labels, so it cannot go with --plan-only; leave one out"
+        )
+    overrides = [parse_override(text) for text in options.place]
     name, folder = workspace.find_raw(dataset)
     raw = with_groups(read_dataset(folder, name), group_by)
     home = workspace.preprocessed(name)
@@ -82,7 +90,28 @@ def plan_and_preprocess(
             store = workspace.store(name, plans_name, configuration)
             chosen = plans.configuration(configuration)
             errors += preprocess_dataset(raw, chosen, store, digests, configuration, pool)
+        if not errors and not plan_only:
+            plans = place(plans, plans_path, workspace, fingerprint, options.attention, overrides)
     return Done(errors, _summary(plans, home))
+
+
+def place(
+    plans: Plans, path: Path, workspace: Workspace, fingerprint: Fingerprint, mode: Mode, overrides: Sequence[Override]
+) -> Plans:
+    """Attention for every preprocessed configuration that has none decided yet; the plans are written again.
+
+    It comes after preprocessing, because the rule looks at labels on the training grid, and changes nothing there.
+    """
+    decided = dict(plans.configurations)
+    for name, configuration in plans.configurations.items():
+        store = Store(workspace.store(path.parent.name, path.stem, name))
+        cases = [store.open(case) for case in store.cases()]
+        if cases and not any(decision.about == "attention" for decision in configuration.decisions):
+            decided[name] = with_attention(configuration, cases, fingerprint, plans.labels, mode, overrides)
+    if decided != plans.configurations:
+        plans = msgspec.structs.replace(plans, configurations=decided)
+        write_json(path, plans)
+    return plans
 
 
 def measure(raw: RawDataset, home: Path, pool: Executor) -> tuple[Fingerprint, dict[str, str]]:

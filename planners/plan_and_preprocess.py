@@ -40,6 +40,10 @@ def parser() -> Parser:
     what = "patch in plan order (coarsest axis first), not the rule's"
     add("--patch", type=positive_int, nargs="+", metavar="VOXELS", help=what)
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="patch and network as published for UNETR++")
+    what = "paper: UNETR++ as published (default); auto: by the labels (experimental); none; all"
+    add("--attention", choices=("paper", "auto", "none", "all"), default="paper", help=what)
+    what = "attention of single levels: gate@1=1.5, se@3=off, epa@2=on (level 0 is full resolution)"
+    add("--place", nargs="+", default=[], metavar="MODULE@LEVEL=GAMMA", help=what)
     what = "cases of one group stay in one fold: a pattern whose first group names it, or a CSV file of case,group"
     add("--group-by", metavar="REGEX|CSV", help=what)
     add("--processes", type=positive_int, metavar="N", help="worker processes (default: by cores and memory)")
@@ -77,6 +81,8 @@ def work(arguments: argparse.Namespace) -> int:
         spacing=tuple(arguments.spacing) if arguments.spacing else None,
         patch=tuple(arguments.patch) if arguments.patch else None,
         preset=arguments.preset,
+        attention=arguments.attention,
+        place=tuple(arguments.place),
     )
     done = plan_and_preprocess(
         arguments.dataset,

@@ -190,3 +190,36 @@ def test_the_fingerprint_does_not_depend_on_the_number_of_processes(tmp_path):
         )
     one, three = (tmp_path / p / "preprocessed" / "Blocks" / "fingerprint.json" for p in ("1", "3"))
     assert json.loads(one.read_text()) == {**json.loads(three.read_text())}
+
+
+def decided(workspace, plans_name: str) -> dict[str, str]:
+    plans = read_plans(workspace / "preprocessed" / "Blocks" / f"{plans_name}.json")
+    return {d.about: d.value for d in plans.configuration("3d_fullres").decisions}
+
+
+def test_attention_is_placed_once_by_the_labels_or_as_asked(workspace):
+    assert command(workspace, "--width", "0.5", "--attention", "auto", "--plans-name", "auto") == 0
+    assert decided(workspace, "auto")["attention"] == "by the rule"
+    path = workspace / "preprocessed" / "Blocks" / "auto.json"
+    before = path.read_bytes()
+    assert command(workspace, "--width", "0.5", "--attention", "auto", "--plans-name", "auto") == 0
+    assert path.read_bytes() == before
+    assert command(workspace, "--width", "0.5", "--place", "gate@1=1.5", "--plans-name", "asked") == 0
+    architecture = (
+        read_plans(workspace / "preprocessed" / "Blocks" / "asked.json").configuration("3d_fullres").architecture
+    )
+    assert [level.gate for level in architecture.levels[:2]] == [None, 1.5]
+    assert decided(workspace, "asked")["gate at level 1"] == "gamma 1.5"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--place", "gate1"], "no attention override"),
+        (["--attention", "auto", "--plan-only"], "cannot go with --plan-only"),
+    ],
+)
+def test_attention_that_cannot_be_is_refused_before_anything_starts(workspace, capsys, arguments, words):
+    assert command(workspace, *arguments) == 2
+    assert words in capsys.readouterr().err
+    assert not (workspace / "preprocessed").exists()
