@@ -131,12 +131,8 @@ def measure(raw: RawDataset, home: Path, pool: Executor) -> tuple[Fingerprint, d
         LOG.warning("%s", problem_table(found.problems))
     if found.fingerprint is None:
         errors = [p for p in found.problems if p.fatal]
-        cases = len({p.case for p in errors})
-        first = errors[0]
-        raise UserError(
-            f"{first.message} ({len(errors)} errors in {cases} cases, listed above; nothing was started)",
-            case=first.case,
-        )
+        others = f"; {len(errors) - 1} more in the table above" if len(errors) > 1 else ""
+        raise UserError(f"{errors[0].message} (nothing was started{others})", case=errors[0].case)
     write_json(path, found.fingerprint)
     return found.fingerprint, {c.case: c.inputs_digest for c in found.fingerprint.cases}
 

@@ -84,7 +84,7 @@ def read_description(path: Path, name: str) -> DatasetDescription:
     Raises:
         UserError: a required key is missing or malformed.
     """
-    content = read_json(path, dict[str, Any], mend="write one (docs/dataset_format.md shows it)")
+    content = read_json(path, dict[str, Any], mend="write or correct it (docs/dataset_format.md shows one)")
 
     def require(key: str, kind: type) -> Any:
         value = content.get(key)
