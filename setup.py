@@ -57,7 +57,7 @@ setup(
     python_requires=">=3.11",
     packages=list(PACKAGE_DIR),
     package_dir=PACKAGE_DIR,
-    package_data={"unetrpp": ["py.typed"]},
+    package_data={"unetrpp": ["py.typed"], "unetrpp.evaluation": ["protocols/*.json"]},
     install_requires=[
         "torch>=2.5",
         "numpy>=1.26",

@@ -11,6 +11,7 @@ EXAMPLES = """
 unetrpp_evaluate predictions/ raw/Hippocampus/labelsTs
 unetrpp_evaluate predictions/ references/ --dataset-json raw/Hippocampus/dataset.json --distances
 unetrpp_evaluate fold_predictions/ raw/Hippocampus/labelsTr --predicted-only
+unetrpp_evaluate predictions/ references/ --protocol synapse
 unetrpp_evaluate --model results/Hippocampus/unetrpp__3d_fullres
 unetrpp_evaluate --compare one/summary.json other/summary.json
 """
@@ -41,6 +42,12 @@ def build_parser() -> Parser:
     )
     add("--distances", action="store_true", help="also HD95, normalised surface distance, volumes and lesions (slower)")
     add("--tolerance", type=float, default=1.0, metavar="MM", help="of the normalised surface distance (default 1 mm)")
+    add(
+        "--protocol",
+        metavar="NAME_OR_FILE",
+        help="test cases and classes of a published table, and its way of counting beside ours: synapse, acdc, brats, "
+        "lung, or a JSON file of that shape",
+    )
     add("--predicted-only", action="store_true", help="leave out references without a prediction")
     add(
         "--model",
@@ -100,22 +107,27 @@ def cross_validation(path: Path) -> int:
 def folder(arguments: argparse.Namespace) -> int:
     from unetrpp.dataset import read_description
     from unetrpp.evaluation.folders import evaluate_folder
+    from unetrpp.evaluation.protocol import protocol_table, read_protocol
     from unetrpp.evaluation.summary import as_table, write_summary
 
     json = arguments.dataset_json or arguments.references.resolve().parent / "dataset.json"
     description = read_description(json, json.parent.name)
+    protocol = read_protocol(arguments.protocol) if arguments.protocol else None
     summary, errors = evaluate_folder(
         arguments.predictions,
         arguments.references,
         description.labels,
         description.file_ending,
         predicted_only=arguments.predicted_only,
-        distances=arguments.distances,
+        distances=arguments.distances or (protocol is not None and "HD95" in protocol.metrics),
         tolerance_mm=arguments.tolerance,
         processes=arguments.processes,
+        protocol=protocol,
     )
     write_summary(arguments.predictions, summary)
     print(as_table(summary))
+    if protocol is not None:
+        print(f"\n{protocol_table(protocol, summary)}")
     for error in errors:
         print(f"{error.case}  {error.message}", file=sys.stderr)
     return 1 if errors else 0

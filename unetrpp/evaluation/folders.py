@@ -7,6 +7,7 @@ import numpy as np
 
 from unetrpp.errors import UserError
 from unetrpp.evaluation.metrics import Scores, score_case
+from unetrpp.evaluation.protocol import Protocol, require_labels
 from unetrpp.evaluation.summary import CaseScores, Summary, summarize
 from unetrpp.geometry import same_grid
 from unetrpp.images import GRID_TOLERANCE_MM, read_label
@@ -26,13 +27,16 @@ def evaluate_folder(
     distances: bool = False,
     tolerance_mm: float = 1.0,
     processes: int | None = None,
+    protocol: Protocol | None = None,
 ) -> tuple[Summary, list[CaseError]]:
     """Score every ``CASE<ending>`` of ``references`` against the file of the same name in ``predictions``.
 
-    A reference without a prediction is an error of its case, unless ``predicted_only``.
+    A reference without a prediction is an error of its case, unless ``predicted_only``. ``protocol`` chooses cases and
+    classes, and adds the published way of counting.
 
     Raises:
-        UserError: there is nothing to compare, or a prediction has no reference.
+        UserError: there is nothing to compare, a prediction or a case of the protocol has no reference, or the
+            protocol is about other labels.
     """
     predicted, true = case_ids(predictions, file_ending), case_ids(references, file_ending)
     unknown = sorted(predicted - true)
@@ -40,11 +44,23 @@ def evaluate_folder(
         raise UserError(
             f"{unknown[0]}{file_ending} of {predictions} has no reference in {references}; add one or remove it"
         )
+    if protocol is not None:
+        require_labels(protocol, scheme)
+        scheme = protocol.scheme(scheme.ignore_value)
+        true = protocol.test_cases(true, references)
+        predicted &= true
     cases = sorted(predicted if predicted_only else true)
     if not cases:
         raise UserError(f"nothing to score: no *{file_ending} in {predictions if predicted_only else references}")
     pairs = {c: (predictions / f"{c}{file_ending}", references / f"{c}{file_ending}") for c in cases}
-    return evaluate_pairs(pairs, scheme, distances=distances, tolerance_mm=tolerance_mm, processes=processes)
+    return evaluate_pairs(
+        pairs,
+        scheme,
+        distances=distances,
+        tolerance_mm=tolerance_mm,
+        processes=processes,
+        published=protocol is not None,
+    )
 
 
 def case_ids(folder: Path, file_ending: str) -> set[str]:
@@ -65,9 +81,10 @@ def evaluate_pairs(
     distances: bool = False,
     tolerance_mm: float = 1.0,
     processes: int | None = None,
+    published: bool = False,
 ) -> tuple[Summary, list[CaseError]]:
     """Score pairs of files in parallel processes; also the cases that could not be scored."""
-    jobs = {case: (case, *files, scheme, distances, tolerance_mm) for case, files in pairs.items()}
+    jobs = {case: (case, *files, scheme, distances, tolerance_mm, published) for case, files in pairs.items()}
     scored: list[CaseScores] = []
     errors: list[CaseError] = []
     for outcome in run_cases(score_files, jobs, "evaluating", processes or usable_cores()):
@@ -79,7 +96,13 @@ def evaluate_pairs(
 
 
 def score_files(
-    case: str, prediction: Path, reference: Path, scheme: LabelScheme, distances: bool, tolerance_mm: float
+    case: str,
+    prediction: Path,
+    reference: Path,
+    scheme: LabelScheme,
+    distances: bool,
+    tolerance_mm: float,
+    published: bool = False,
 ) -> CaseScores:
     """Read and score one case.
 
@@ -98,6 +121,6 @@ def score_files(
         if unknown:
             raise UserError(f"{file} holds label {unknown[0]}, which is not in dataset.json; remap the file", case=case)
     scores: dict[str, Scores] = score_case(
-        predicted.array[0], true.array[0], true.geometry, scheme, distances, tolerance_mm
+        predicted.array[0], true.array[0], true.geometry, scheme, distances, tolerance_mm, published
     )
     return CaseScores(case=case, prediction_file=str(prediction), reference_file=str(reference), metrics=scores)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unetrpp.evaluation.lesions import lesion_scores
+from unetrpp.evaluation.published import published_scores
 from unetrpp.evaluation.surface import surface_scores
 from unetrpp.geometry import Geometry, voxel_volume_mm3
 from unetrpp.labels import LabelScheme
@@ -45,16 +46,20 @@ def score_case(
     scheme: LabelScheme,
     distances: bool = False,
     tolerance_mm: float = 1.0,
+    published: bool = False,
 ) -> dict[str, Scores]:
     """Scores by class key of two arrays (Z, Y, X) of the user's values on one grid.
 
     ``distances`` adds HD95, normalised surface distance at ``tolerance_mm``, volume difference and lesion detection.
+    ``published`` adds Dice and HD95 as published tables count them.
     """
     valid = None if scheme.ignore_value is None else reference != scheme.ignore_value
     scores = {}
     for scored in scored_classes(scheme):
         predicted, true = _mask(prediction, scored, valid), _mask(reference, scored, valid)
         scores[scored.key] = overlap_scores(predicted, true, valid)
+        if published:
+            scores[scored.key] |= published_scores(predicted, true, valid, distances)
         if distances:
             scores[scored.key] |= volume_scores(predicted, true, voxel_volume_mm3(geometry.spacing_zyx_mm))
             scores[scored.key] |= surface_scores(predicted, true, geometry.spacing_zyx_mm, tolerance_mm, valid)

@@ -12,7 +12,7 @@ from unetrpp.evaluation.statistics import Interval, intervals
 from unetrpp.files import Record, write_bytes, write_json
 from unetrpp.labels import LabelScheme
 
-SHOWN = ("Dice", "IoU", "HD95", "NSD", "lesion_F1")
+SHOWN = ("Dice", "Dice_published", "IoU", "HD95", "HD95_published", "NSD", "lesion_F1")
 
 
 class CaseScores(Record, frozen=True, kw_only=True):

@@ -39,6 +39,17 @@ def surface_scores(
     return scores | {"NSD": _normalised_surface_distance(predicted, true, spacing, tolerance_mm, valid)}
 
 
+def pooled_hausdorff95(
+    predicted: np.ndarray, true: np.ndarray, spacing: tuple[float, ...], valid: np.ndarray | None = None
+) -> float | None:
+    """95th percentile of both directions' border distances together; the masks are not empty.
+
+    None where the ignore label leaves a mask no border.
+    """
+    predicted, true, valid, spacing = _boxed(predicted, true, valid, spacing)
+    return _hausdorff95(predicted, true, spacing, valid)["HD95_pooled"]
+
+
 def _boxed(
     predicted: np.ndarray, true: np.ndarray, valid: np.ndarray | None, spacing: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, ...]]:

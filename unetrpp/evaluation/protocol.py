@@ -1,0 +1,93 @@
+"""Published protocols: which cases and classes a benchmark's table is about, and the table's way of counting."""
+
+from pathlib import Path
+
+import msgspec
+
+from unetrpp.errors import UserError
+from unetrpp.evaluation.summary import Summary, aligned
+from unetrpp.files import Record, read_json
+from unetrpp.labels import LabelScheme, Region
+
+FOLDER = Path(__file__).parent / "protocols"
+
+
+class Protocol(Record, frozen=True, kw_only=True):
+    """Facts of a benchmark. ``scored`` names regions where there are some, else labels; no ``test``: all cases."""
+
+    source: str
+    labels: dict[str, int]
+    scored: tuple[str, ...]
+    regions: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
+    metrics: tuple[str, ...] = ("Dice",)
+    train: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    published: dict[str, dict[str, float]] = msgspec.field(default_factory=dict)  # model -> metric; Dice in percent
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.scored if name not in (self.regions or self.labels)]
+        values = {value for region in self.regions.values() for value in region} - set(self.labels.values())
+        both = sorted(set(self.train) & set(self.test))
+        if not self.scored or unknown:
+            raise ValueError(f"scored must name labels or regions of the protocol, not {unknown or 'nothing'}")
+        if values:
+            raise ValueError(f"a region holds label {min(values)}, which is not among the labels")
+        if both:
+            raise ValueError(f"{both[0]} is both a training and a test case")
+
+    def scheme(self, ignore_value: int | None = None) -> LabelScheme:
+        """The protocol's labels, with every scored class as a region."""
+        values = (0, *self.labels.values())
+        members = {name: (value,) for name, value in self.labels.items()} if not self.regions else self.regions
+        regions = tuple(
+            Region(name=name, members=tuple(values.index(v) for v in members[name]), value=i + 1)
+            for i, name in enumerate(self.scored)
+        )
+        names = ("background", *self.labels)
+        return LabelScheme(names=names, values=values, ignore_value=ignore_value, regions=regions)
+
+    def test_cases(self, references: set[str], folder: Path) -> set[str]:
+        """The ids among ``references`` that the table is about.
+
+        Raises:
+            UserError: one of them is missing.
+        """
+        missing = sorted(set(self.test) - references)
+        if missing:
+            raise UserError(f"{folder} lacks a reference of a test case of the protocol; add it", case=missing[0])
+        return set(self.test) or references
+
+
+def read_protocol(name: str) -> Protocol:
+    """A protocol that comes with the package (synapse, acdc, brats, lung), or a JSON file of that shape.
+
+    Raises:
+        UserError: neither.
+    """
+    known = {path.stem: path for path in FOLDER.glob("*.json")}
+    path = known.get(name, Path(name))
+    return read_json(path, Protocol, mend=f"give a file, or one of {', '.join(sorted(known))}")
+
+
+def protocol_table(protocol: Protocol, summary: Summary) -> str:
+    """The predictions' means in the published way above the published figures; Dice in percent, HD95 in voxels."""
+    means = summary.foreground_mean
+    shown = [m for m in protocol.metrics if f"{m}_published" in means]
+    ours = {m: value * (100 if m == "Dice" else 1) for m in shown if (value := means[f"{m}_published"]) is not None}
+    rows = [["the published way", *shown]]
+    for name, figures in {"these predictions": ours, **protocol.published}.items():
+        rows.append([name, *(f"{figures[m]:.2f}" if m in figures else "-" for m in shown)])
+    return aligned(rows)
+
+
+def require_labels(protocol: Protocol, scheme: LabelScheme) -> None:
+    """
+    Raises:
+        UserError: the dataset's label values are not the protocol's.
+    """
+    ours, theirs = set(scheme.values) - {0}, set(protocol.labels.values())
+    if ours != theirs:
+        raise UserError(
+            f"the protocol has the labels {sorted(theirs)}, dataset.json has {sorted(ours)}; "
+            "renumber the labels, or score without --protocol"
+        )
