@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it
 _PUBLIC = {
+    "Geometry": "unetrpp.geometry",
     "Plans": "unetrpp.plans",
     "Predictor": "unetrpp.inference.predictor",
     "Volume": "unetrpp.images",
@@ -17,7 +18,7 @@ _PUBLIC = {
     "read_image": "unetrpp.images",
 }
 
-__all__ = ["Plans", "Predictor", "Volume", "__version__", "build_network", "read_image"]
+__all__ = ["Geometry", "Plans", "Predictor", "Volume", "__version__", "build_network", "read_image"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,3 +18,4 @@ def test_the_python_example_runs(tmp_path):
     exec(code, names)  # our own page
     assert names["image"].GetSize() == (24, 24, 12)
     assert names["segmentation"].entropy.shape == names["segmentation"].array.shape
+    assert names["labels"].shape == (12, 24, 24)

@@ -92,6 +92,25 @@ def test_maps_are_written_beside_the_labels(model, image, tmp_path):
     np.testing.assert_array_equal(read_label(tmp_path / "case.nii.gz").array[0], result.array)
 
 
+def test_an_array_with_its_geometry_is_as_good_as_a_file(model, image):
+    predictor = Predictor(model, device="cpu", mirroring=False)
+    rounded = np.round(image.array * 100).astype(np.int16)
+    from_array = predictor(Volume(rounded, GEOMETRY))
+    from_itk = predictor(to_sitk(rounded[0], GEOMETRY))
+    np.testing.assert_array_equal(from_array.array, from_itk.array)
+    assert from_array.geometry == GEOMETRY
+
+
+def test_arrays_that_do_not_fit_their_geometry_are_refused(model, image):
+    predictor = Predictor(model, device="cpu")
+    with pytest.raises(UserError, match=r"shape \(12, 24, 24\); give \(C, Z, Y, X\), such as array\[None\]"):
+        predictor(Volume(image.array[0], GEOMETRY))
+    with pytest.raises(UserError, match=r"its geometry \(12, 24, 24\) \(Z, Y, X\)"):
+        predictor(Volume(image.array.transpose(0, 3, 2, 1), GEOMETRY))
+    with pytest.raises(UserError, match="an array alone has no spacing"):
+        predictor(image.array)
+
+
 def test_what_is_refused(model, image, tmp_path):
     with pytest.raises(UserError, match="is no model folder"):
         Predictor(tmp_path)

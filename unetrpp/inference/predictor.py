@@ -146,10 +146,23 @@ class Predictor:
 def as_volume(image: Image) -> Volume:
     """
     Raises:
-        UserError: a file that cannot be read.
+        UserError: a file that cannot be read, an array without geometry, or one that does not fit its geometry.
     """
     if isinstance(image, Volume):
+        _require_whole_volume(image)
         return image
     if isinstance(image, sitk.Image):
         return from_sitk(image)
+    if isinstance(image, np.ndarray):
+        raise UserError(
+            "an array alone has no spacing; give Volume(array, Geometry(shape_zyx=..., spacing_zyx_mm=...))"
+        )
     return read_image(Path(image) if isinstance(image, str) else image)
+
+
+def _require_whole_volume(volume: Volume) -> None:
+    shape, grid = volume.array.shape, volume.geometry.shape_zyx
+    if len(shape) != 4:
+        raise UserError(f"the array has shape {shape}; give (C, Z, Y, X), such as array[None] for one channel")
+    if shape[1:] != grid:
+        raise UserError(f"the array has shape {shape}, its geometry {grid} (Z, Y, X); make both those of one image")
