@@ -84,17 +84,46 @@ def test_one_empty_mask_is_missed_and_two_are_undefined():
     assert set(surface_scores(empty, empty, (1, 1, 1), 1.0).values()) == {None}
 
 
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 1.0, 0.5)])
-def test_area_of_a_box_and_of_a_sphere(spacing):
+def area_of(mask, spacing):
+    return surface_areas(mask, spacing, np.ones_like(mask)).sum()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 1.0, 0.5), (3.0, 0.7, 1.1), (5.0, 0.8, 0.8)])
+@pytest.mark.parametrize("radius", [9.0, 12.0, 18.0])
+def test_area_of_a_ball(spacing, radius):
+    shape = tuple(round(2 * radius / s) + 8 for s in spacing)
+    centre = np.array(shape) / 2 + (0.2, 0.4, 0.1)
+    assert area_of(ball(shape, centre, radius, spacing), spacing) == pytest.approx(4 * math.pi * radius**2, rel=0.03)
+
+
+def test_length_of_a_circle():
+    disc = ball((50, 90), (24.7, 45.2), 20.0, (1.0, 0.5))
+    assert area_of(disc, (1.0, 0.5)) == pytest.approx(2 * math.pi * 20, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("normal", "rel"), [((1, 0, 0), 0.01), ((0, 0, 1), 0.01), ((1, 2, 3), 0.03), ((0, 1, 1), 0.03)]
+)
+def test_area_of_a_plane_does_not_depend_on_its_direction(normal, rel):
+    """Elements within a tube of radius R around the normal: a disc of pi R^2."""
+    spacing = np.array((2.0, 1.0, 1.0))
+    unit = np.array(normal) / np.linalg.norm(normal)
+    shape = (40, 80, 80)
+    points = np.indices(shape).reshape(3, -1).T * spacing - (np.array(shape) / 2 + 0.3) * spacing
+    mask = (points @ unit < 0).reshape(shape)
+    areas = surface_areas(mask, tuple(spacing), np.ones_like(mask))
+    corners = points.reshape(*shape, 3)[:-1, :-1, :-1] + spacing / 2
+    tube = np.linalg.norm(np.cross(corners, unit), axis=-1) < 24
+    assert areas[tube].sum() == pytest.approx(math.pi * 24**2, rel=rel)
+
+
+@pytest.mark.parametrize(("spacing", "rounding"), [((1.0, 1.0, 1.0), 0.06), ((2.0, 1.0, 0.5), 0.08)])
+def test_area_of_a_box_whose_edges_look_rounded(spacing, rounding):
     box = np.zeros((24, 24, 24), bool)
     box[4:20, 4:20, 4:20] = True
     z, y, x = (16 * s for s in spacing)
-    everywhere = np.ones_like(box)
-    assert surface_areas(box, spacing, everywhere).sum() == pytest.approx(2 * (z * y + y * x + z * x), rel=0.06)
-    shape = tuple(round(24 / s) for s in spacing)
-    sphere = ball(shape, [n / 2 for n in shape], 9.0, spacing)
-    area = surface_areas(sphere, spacing, np.ones_like(sphere)).sum()
-    assert area == pytest.approx(4 * math.pi * 9.0**2, rel=0.16)
+    exact = 2 * (z * y + y * x + z * x)
+    assert (1 - rounding) * exact < area_of(box, spacing) < exact
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 0.5, 1.0), (0.5, 3.0, 1.0)])
