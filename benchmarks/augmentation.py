@@ -47,9 +47,7 @@ def ours(batches: int) -> float:
             label = np.zeros((1, 96, 160, 160), np.uint8)
             label[:, 30:60, 40:90, 50:100] = 1
             geometry = Geometry(shape_zyx=(96, 160, 160), spacing_zyx_mm=(1.0, 1.0, 1.0))
-            prepared = preprocess(
-                Volume(image, geometry), Volume(label, geometry), plan.preprocessing, f"case_{case}"
-            )
+            prepared = preprocess(Volume(image, geometry), Volume(label, geometry), plan.preprocessing, f"case_{case}")
             store.write(prepared, "digest", "inputs", PATCH)
         loader = PatchLoader([store.open(case) for case in store.cases()], plan, None, seed=0, fold=0)
         device = torch.device("cpu")
@@ -106,7 +104,9 @@ def main() -> None:
         seconds["ours"].append(run(sys.executable, "ours", arguments.batches))
         if arguments.peer:
             seconds["peer"].append(run(arguments.peer, "peer", arguments.batches))
-    print(f"batches of 2 x 64 x 128 x 128 a second, one core; median of {arguments.rounds} rounds of {arguments.batches}")
+    print(
+        f"batches of 2 x 64 x 128 x 128 a second, one core; median of {arguments.rounds} rounds of {arguments.batches}"
+    )
     for who, values in seconds.items():
         if values:
             print(f"{who:6s} {arguments.batches / float(np.median(values)):6.2f}")

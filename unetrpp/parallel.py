@@ -80,7 +80,11 @@ def _read(path: Path, read: Callable[[str], int]) -> int | None:
 
 
 def run_cases(
-    function: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], stage: str, processes: int, executor: Executor | None = None
+    function: Callable[..., T],
+    jobs: Mapping[str, tuple[Any, ...]],
+    stage: str,
+    processes: int,
+    executor: Executor | None = None,
 ) -> Iterator[Outcome[T]]:
     """Call ``function(*arguments)`` for every case of ``jobs``; yield outcomes as they come, under one progress bar.
 
@@ -95,7 +99,11 @@ def run_cases(
 
 
 def _outcomes(
-    function: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], stage: str, processes: int, executor: Executor | None
+    function: Callable[..., T],
+    jobs: Mapping[str, tuple[Any, ...]],
+    stage: str,
+    processes: int,
+    executor: Executor | None,
 ) -> Iterator[Outcome[T]]:
     if processes <= 1 and executor is None:
         yield from (_guarded(function, case, stage, arguments, 0) for case, arguments in jobs.items())

@@ -92,7 +92,9 @@ class Configuration(Record, frozen=True, kw_only=True):
     loss: LossPlan = LossPlan()
     foreground_fraction: float = 1 / 3  # share of patches centred on a foreground class
     training_memory_bytes: int  # estimate for one step
-    previous_stage: str | None = None  # of a cascade: its segmentation comes as further channels, one a foreground class
+    previous_stage: str | None = (
+        None  # of a cascade: its segmentation comes as further channels, one a foreground class
+    )
     decisions: tuple[Decision, ...]
 
     @property
@@ -120,7 +122,9 @@ class Plans(Record, frozen=True, kw_only=True):
             UserError: there is none of this name.
         """
         if name not in self.configurations:
-            raise UserError(f"configuration {name!r} is not in the plans {self.name!r}, which have {', '.join(self.configurations)}")
+            raise UserError(
+                f"configuration {name!r} is not in the plans {self.name!r}, which have {', '.join(self.configurations)}"
+            )
         return self.configurations[name]
 
 

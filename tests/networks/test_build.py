@@ -24,7 +24,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
     strides = draw(st.lists(st.tuples(*[st.sampled_from([1, 2])] * dimensions), min_size=1, max_size=5))
     if draw(st.booleans()):
         strides[0] = tuple(draw(st.sampled_from([1, 2, 3])) for _ in range(dimensions))
-    patch = list(math.prod(axis) for axis in zip(*strides, strict=True))
+    patch = [math.prod(axis) for axis in zip(*strides, strict=True)]
     for axis in range(dimensions):
         fewest = 2 if math.prod(patch) < 32 else 1
         patch[axis] *= draw(st.integers(fewest, max(fewest, min(5, MOST_VOXELS // math.prod(patch)))))

@@ -37,7 +37,13 @@ def _is_slow(x: Tensor) -> bool:
 
 def _onednn(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
     return torch.mkldnn_convolution(
-        x, layer.weight, layer.bias, layer.padding, layer.stride, layer.dilation, layer.groups
+        x,
+        layer.weight,
+        layer.bias,
+        layer.padding,
+        layer.stride,
+        layer.dilation,
+        layer.groups,  # type: ignore[arg-type]
     )
 
 
