@@ -73,7 +73,14 @@ setup(
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.15"],
-        "test": ["pytest>=8", "scikit-learn>=1.3", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "import-linter>=2.0"],
+        "test": [
+            "pytest>=8",
+            "scikit-learn>=1.3",
+            "hypothesis>=6.100",
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "import-linter>=2.0",
+        ],
     },
     entry_points={"console_scripts": COMMANDS},
 )

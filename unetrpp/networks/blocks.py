@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,15 +36,8 @@ def _is_slow(x: Tensor) -> bool:
 
 
 def _onednn(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
-    return torch.mkldnn_convolution(
-        x,
-        layer.weight,
-        layer.bias,
-        layer.padding,
-        layer.stride,
-        layer.dilation,
-        layer.groups,  # type: ignore[arg-type]
-    )
+    geometry: Any = (layer.padding, layer.stride, layer.dilation, layer.groups)
+    return torch.mkldnn_convolution(x, layer.weight, layer.bias, *geometry)
 
 
 class Operators(NamedTuple):
