@@ -1,12 +1,16 @@
 """What a prediction run costs on top of the network's forward passes, process start excluded.
 
     python benchmarks/predict.py -m MODEL_FOLDER -i IMAGES [--cases 10] [--mirroring] [--device cuda]
+    python benchmarks/predict.py -m MODEL_FOLDER -i IMAGES --cases 100 --memory
 
 First the forward passes alone, over cases that are preprocessed already; then the whole pipeline of unetrpp_predict
-from files to files. CPU seconds stand beside wall seconds, for machines that are not quiet.
+from files to files. CPU seconds stand beside wall seconds, for machines that are not quiet. With --memory the pipeline
+alone, and the peak resident memory of the process (POSIX only).
 """
 
 import argparse
+import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -65,6 +69,16 @@ def forward_alone(predictor: Predictor, cases: Cases) -> ForwardClock:
     return clock
 
 
+def peak_mb() -> float:
+    """Of this process so far; macOS counts in bytes, Linux in kB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def whole_pipeline(predictor: Predictor, cases: Cases) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as out:
+        return clocked(lambda: predict_folder(Ensemble([predictor]), cases, Request(Path(out))))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-m", "--model", type=Path, required=True)
@@ -73,6 +87,7 @@ def main() -> None:
     parser.add_argument("--folds", nargs="+", default=["0"])
     parser.add_argument("--mirroring", action="store_true")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--memory", action="store_true", help="the pipeline alone, and the peak memory")
     arguments = parser.parse_args()
 
     def load() -> Predictor:
@@ -80,9 +95,15 @@ def main() -> None:
 
     predictor = load()
     cases = dict(list(find_cases([arguments.input], predictor.model.description).items())[: arguments.cases])
+    if arguments.memory:
+        loaded = peak_mb()
+        wall, cpu = whole_pipeline(predictor, cases)
+        print(
+            f"{len(cases)} cases: {wall:.1f} wall s, {cpu:.1f} CPU s; peak {peak_mb():.0f} MB, {loaded:.0f} MB loaded"
+        )
+        return
     forward = forward_alone(load(), cases)
-    with tempfile.TemporaryDirectory() as out:
-        wall, cpu = clocked(lambda: predict_folder(Ensemble([predictor]), cases, Request(Path(out))))
+    wall, cpu = whole_pipeline(predictor, cases)
     print(f"{len(cases)} cases, {forward.passes} forward passes, device {predictor.device}")
     print(f"{'':16s}{'wall s':>9s}{'CPU s':>9s}\n{'forward alone':16s}{forward.wall:9.2f}{forward.cpu:9.2f}")
     print(f"{'whole pipeline':16s}{wall:9.2f}{cpu:9.2f}")
