@@ -55,11 +55,14 @@ def fused_norm(
     mean, variance = _moments(x, groups)
     scale = (variance + eps).rsqrt() * (1 if weight is None else weight)
     shift = ((0 if bias is None else bias) - mean * scale).to(_working(x))
-    scale = scale.to(_working(x))
+    scale, exact = scale.to(_working(x)), x.dtype == _working(x)
     for i, values, added, targets in _pieces(x, x if residual is None else residual, out):
-        y = torch.addcmul(shift[i], values, scale[i])
+        y = targets if exact else torch.empty_like(values, dtype=_working(x))
+        torch.addcmul(shift[i], values, scale[i], out=y)
         y = y if residual is None else y.add_(added)
-        targets.copy_(y if slope == 1.0 else F.leaky_relu_(y, slope))
+        y = y if slope == 1.0 else F.leaky_relu_(y, slope)
+        if not exact:
+            targets.copy_(y)
     return out, mean, variance
 
 
@@ -83,7 +86,10 @@ def fused_norm_backward(
     linear = grad_residual if has_residual else grad_x  # the gradient before the activation
     sums, products = torch.zeros_like(mean), torch.zeros_like(mean)  # of the gradient, and of gradient times x
     for i, values, outputs, g, before in _pieces(x, out, gradient, linear):
-        before.copy_(g if slope == 1.0 else torch.ops.aten.leaky_relu_backward(g, outputs, slope, True))
+        if slope == 1.0:
+            before.copy_(g)
+        else:
+            torch.ops.aten.leaky_relu_backward.grad_input(g, outputs, slope, True, grad_input=before)
         sums[i] += before.sum(0, dtype=_working(x))
         products[i] += (before * values).sum(0, dtype=_working(x))
 
@@ -93,8 +99,13 @@ def fused_norm_backward(
     of_x = -_group_means(weights * products, groups) / count * rstd**2
     constant = -_group_means(weights * sums, groups) / count * rstd - of_x * mean
     of_gradient, of_x, constant = (t.to(_working(x)) for t in (weights * rstd, of_x, constant))
+    exact = x.dtype == _working(x)
     for i, values, before, targets in _pieces(x, linear, grad_x):
-        targets.copy_(torch.addcmul(constant[i], values, of_x[i]).addcmul_(before, of_gradient[i]))
+        y = targets if exact else torch.empty_like(values, dtype=_working(x))
+        torch.addcmul(constant[i], before, of_gradient[i], out=y)  # first: before may be targets
+        y.addcmul_(values, of_x[i])
+        if not exact:
+            targets.copy_(y)
     kind = x.dtype if weight is None else weight.dtype
     return grad_x, grad_residual, products.sum(0).to(kind), sums.sum(0).to(kind)
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 2048  # tokens whose maps stay in a core's cache
+NARROW = 8  # columns
 
 
 def spatial_attention(q: Tensor, keys: Tensor, values: Tensor, heads: int, dropout: float = 0.0) -> Tensor:
@@ -42,7 +43,8 @@ def chunked_attention(q: Tensor, keys: Tensor, values: Tensor, heads: int, kept:
     out = torch.empty_like(q)
     k, v, o, queries = (_by_head(t, heads) for t in (keys, values, out, q))
     for at in _chunks(q):
-        o[at] = _drop(_weights(queries[at], k[at[0]]), kept, at) @ v[at[0]]
+        weights = _weights(queries[at], k[at[0]])
+        o[at] = _tall_product(weights if kept is None else weights * kept[at], v[at[0]])
     return out
 
 
@@ -56,11 +58,15 @@ def chunked_attention_backward(
     for at in _chunks(q):
         b = at[0]
         weights = _weights(queries[at], k[b])
-        gv[b] += _drop(weights, kept, at).mT @ g[at]
-        weights_gradient = _drop(g[at] @ v[b].mT, kept, at)
-        logits_gradient = torch._softmax_backward_data(weights_gradient, weights, -1, weights.dtype)
-        gq[at] = logits_gradient @ k[b]
-        gk[b] += logits_gradient.mT @ queries[at]
+        of_weights = g[at] @ v[b].mT
+        dropped = weights
+        if kept is not None:
+            mask = kept[at].to(weights.dtype)
+            dropped, of_weights = weights * mask, of_weights.mul_(mask)
+        of_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        gv[b] += (g[at].mT @ dropped).mT
+        gk[b] += (queries[at].mT @ of_logits).mT
+        gq[at] = _tall_product(of_logits, k[b])
     return gradients
 
 
@@ -95,5 +101,6 @@ def _weights(queries: Tensor, keys: Tensor) -> Tensor:
     return (queries @ keys.mT).softmax(-1)
 
 
-def _drop(weights: Tensor, kept: Tensor | None, at: tuple[int, slice, slice]) -> Tensor:
-    return weights if kept is None else weights * kept[at]
+def _tall_product(weights: Tensor, values: Tensor) -> Tensor:
+    """weights (h, n, P) values (h, P, d): matrix libraries are slow where the result is but a few columns wide."""
+    return (values.mT @ weights.mT).mT if values.shape[-1] <= NARROW else weights @ values
