@@ -91,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.devices import find_device
+    from unetrpp.networks.allocator import keep_freed_memory
     from unetrpp.trainers.folds import TrainingRequest, train_folds
     from unetrpp.workspace import Workspace
 
@@ -108,6 +109,8 @@ def work(arguments: argparse.Namespace) -> int:
         go_on=arguments.go_on,
         overwrite=arguments.overwrite,
     )
+    if request.device.type == "cpu":
+        keep_freed_memory()
     return train_folds(workspace, request, arguments.fold)
 
 

@@ -92,12 +92,15 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.inference.folder import Request, predict_folder
     from unetrpp.inference.inputs import find_cases, share
     from unetrpp.inference.predictor import Predictor
+    from unetrpp.networks.allocator import keep_freed_memory
 
     models, postprocessing = chosen_models(arguments)
     folds = arguments.folds[0] if len(arguments.folds) == 1 else arguments.folds
     mirroring = not arguments.no_mirroring
     options = (arguments.device, mirroring, arguments.checkpoint, arguments.step, arguments.tile_batch)
     ensemble = Ensemble([Predictor(model, folds, *options) for model in models])
+    if ensemble.first.device.type == "cpu":
+        keep_freed_memory()
     cases = find_cases(arguments.input, ensemble.first.model.description)
     if arguments.part:
         cases = share(cases, arguments.part)
