@@ -16,6 +16,7 @@ from unetrpp.fingerprint import Fingerprint
 from unetrpp.images import read_geometry
 from unetrpp.parallel import CaseError, default_processes, new_pool
 from unetrpp.planners.attention import Mode, Override, parse_override
+from unetrpp.planners.configurations import CONFIGURATIONS
 from unetrpp.planners.extract import is_current, survey
 from unetrpp.planners.focal import with_attention
 from unetrpp.planners.groups import with_groups
@@ -67,23 +68,18 @@ def plan_and_preprocess(
     raw = with_groups(read_dataset(folder, name), group_by)
     home = workspace.preprocessed(name)
     plans_path = workspace.plans(name, plans_name)
-    if overwrite:
-        plans_path.unlink(missing_ok=True)
-        (home / "fingerprint.json").unlink(missing_ok=True)
-        for store in home.glob(f"{plans_name}_*/"):
-            shutil.rmtree(store)
     processes = processes or default_processes(_largest_case_bytes(raw))
     with new_pool(min(processes, len(raw.cases))) as pool:  # workers start when the first case is handed out
         raw = mend_dataset(raw, home / "fixed", pool) if fix else raw
-        fingerprint, digests = measure(raw, home, pool)
+        fingerprint, digests = measure(raw, home, pool, overwrite)
         cases = [case.id for case in raw.cases]
         groups = raw.description.groups or {}
         if len({groups.get(case, case) for case in cases}) > 1:
             read_or_make_splits(home / "splits.json", cases, groups)
-        else:  # nothing to validate on: only the fold "all" can be trained
+        elif not (home / "splits.json").exists():  # nothing to validate on: only the fold "all" can be trained
             write_json(home / "splits.json", Splits(folds=()))
         write_json(home / "dataset.json", nnunet_json(raw.description, len(cases)))
-        plans = settle(plans_path, make_planner(planner, options), fingerprint, raw, configurations)
+        plans = settle(plans_path, make_planner(planner, options), fingerprint, raw, configurations, overwrite)
         errors: list[CaseError] = []
         chosen_names = () if plan_only else configurations or list(plans.configurations)[:1]
         for configuration in chosen_names:
@@ -114,14 +110,14 @@ def place(
     return plans
 
 
-def measure(raw: RawDataset, home: Path, pool: Executor) -> tuple[Fingerprint, dict[str, str]]:
+def measure(raw: RawDataset, home: Path, pool: Executor, anew: bool = False) -> tuple[Fingerprint, dict[str, str]]:
     """The fingerprint (taken anew when a file has changed) and the digests of every case's files.
 
     Raises:
         UserError: verification found errors; the table of all problems has been logged.
     """
     path = home / "fingerprint.json"
-    if path.exists():
+    if path.exists() and not anew:
         digests = {case.id: inputs_digest(case) for case in raw.cases}
         fingerprint = read_json(path, Fingerprint, mend="delete it")
         if is_current(fingerprint, digests):
@@ -138,7 +134,12 @@ def measure(raw: RawDataset, home: Path, pool: Executor) -> tuple[Fingerprint, d
 
 
 def settle(
-    path: Path, planner: UnetrppPlanner, fingerprint: Fingerprint, raw: RawDataset, names: Sequence[str]
+    path: Path,
+    planner: UnetrppPlanner,
+    fingerprint: Fingerprint,
+    raw: RawDataset,
+    names: Sequence[str],
+    anew: bool = False,
 ) -> Plans:
     """The plans on disk, with the configurations that are missing added; made first where there are none.
 
@@ -147,10 +148,13 @@ def settle(
     Raises:
         UserError: the file was made by another planner or with other options.
     """
-    if not path.exists():
+    if anew or not path.exists():
         plans = planner.plan(fingerprint, raw.description, path.stem, names)
         for warning in plans.warnings:
             LOG.warning("warning: %s", warning)
+        if anew:  # only now that the new plans are made
+            for name in CONFIGURATIONS:
+                shutil.rmtree(path.with_name(f"{path.stem}_{name}"), ignore_errors=True)
         write_json(path, plans)
         return plans
     plans = read_plans(path)

@@ -29,13 +29,18 @@ def parser() -> Parser:
     add(
         "dataset", metavar="DATASET", help="name in the workspace, nnU-Net's DatasetNNN_Name or number, or a raw folder"
     )
-    what = "3d_fullres, 2d, 3d_lowres, 3d_cascade (default: 3d_fullres, or 2d for flat images)"
+    what = "3d_fullres, 2d, 3d_lowres, 3d_cascade (planned only) (default: 3d_fullres, or 2d for flat images)"
     add("-c", "--configurations", nargs="+", default=[], metavar="NAME", help=what)
     add("--planner", choices=("unetrpp", "unet", "resunet"), default="unetrpp", help="the network (default: unetrpp)")
     add("--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
     add("--batch-size", type=positive_int, metavar="N", help="patches a step (default: what memory and data allow)")
     add("--width", type=positive_float, default=1.0, metavar="FACTOR", help="factor on all channel counts (default: 1)")
-    add("--gpu-memory-gb", type=positive_float, metavar="GB", help="memory to plan for (default: 8)")
+    add(
+        "--gpu-memory-gb",
+        type=positive_float,
+        metavar="GB",
+        help="memory to plan for (default: free on the GPU, else 8)",
+    )
     add("--spacing", type=positive_float, nargs=3, metavar=("Z", "Y", "X"), help="target spacing in mm, not the rule's")
     what = "patch in plan order (coarsest axis first), not the rule's"
     add("--patch", type=positive_int, nargs="+", metavar="VOXELS", help=what)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from unetrpp.dataset import nnunet_json, read_dataset, read_description
+from unetrpp.dataset import nnunet_json, read_dataset, read_description, read_labels
 from unetrpp.errors import UserError
 
 PLAIN = {
@@ -92,3 +92,11 @@ def test_a_folder_without_cases(tmp_path):
     described(tmp_path, PLAIN)
     with pytest.raises(UserError, match="has no training case"):
         read_dataset(tmp_path, "Made")
+
+
+@pytest.mark.parametrize("order", [[10, 20], [2, 1], [2, 2]])
+def test_a_regions_order_that_writes_other_labels_is_refused(tmp_path, order):
+    labels = {"background": 0, "whole": [1, 2], "core": [2]}
+    with pytest.raises(UserError, match="regions_class_order"):
+        read_labels(tmp_path / "dataset.json", labels, order)
+    assert [r.value for r in read_labels(tmp_path / "dataset.json", labels, [1, 2]).regions] == [1, 2]

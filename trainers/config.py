@@ -15,6 +15,7 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
 
     format: int = 1
     fold: int | Literal["all"]
+    cases: str = ""  # digest of the fold's training and validation cases
     epochs: int = STANDARD_EPOCHS
     iterations: int = STANDARD_ITERATIONS  # steps an epoch
     optimizer: Literal["sgd", "adamw"] = "sgd"

@@ -1,5 +1,6 @@
 """Training the folds of a configuration: the model folder, what is left to do in it, and each fold's validation."""
 
+import hashlib
 import logging
 import shutil
 from dataclasses import dataclass, field
@@ -53,6 +54,11 @@ def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None
     configuration = plans.configuration(request.configuration)
     store = Store(workspace.store(request.dataset, request.plans_name, request.configuration))
     splits = read_json(plans_path.with_name("splits.json"), Splits, mend="run unetrpp_plan_and_preprocess")
+    if configuration.previous_stage is not None:
+        raise UserError(
+            f"{request.configuration} is planned but cannot be trained in this release (its second stage needs the first "
+            f"one's predictions); train {configuration.previous_stage} or 3d_fullres"
+        )
     chosen = folds_of(fold, len(splits.folds))
     require_cases(store, {case for f in splits.folds for case in (*f.train, *f.validation)})
     model = workspace.model(request.dataset, request.plans_name, request.configuration)
@@ -81,15 +87,16 @@ def train_fold(
     folder = model / f"fold_{number}"
     if request.overwrite and folder.exists():
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     record = folder / "training.json"
-    config = config_for(folder, number, request.wishes, request.go_on, request.automatic_precision())
+    precision, cases = request.automatic_precision(), digest_of(part)
+    config = config_for(folder, number, request.wishes, request.go_on, precision, cases)
     if record.exists() and read_json(record, TrainingConfig) != config:  # extended: what was final is so no more
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)
         shutil.rmtree(folder / "validation", ignore_errors=True)
     write_json(record, config)
     if not (folder / "checkpoint_final.pt").exists():
-        counts = f"{len(part.train)} training and {len(part.validation)} validation cases"
+        held_out = "no" if number == "all" else len(part.validation)
+        counts = f"{len(part.train)} training and {held_out} validation cases"
         LOG.info("fold %s: %s, %s", number, counts, config.recipe)
         train, validation = ([store.open(case) for case in cases] for cases in (part.train, part.validation))
         trainer = Trainer(
@@ -100,6 +107,11 @@ def train_fold(
         trainer.run()
 
 
+def digest_of(part: Fold) -> str:
+    """Of the cases a fold trains and validates on, so that an edited splits.json is noticed."""
+    return hashlib.sha256(msgspec.json.encode(part)).hexdigest()[:16]
+
+
 def folds_of(text: str | None, count: int) -> list[int | str]:
     """The folds that FOLD names.
 
@@ -108,6 +120,8 @@ def folds_of(text: str | None, count: int) -> list[int | str]:
     """
     if text == "all":
         return ["all"]
+    if count == 0:
+        raise UserError("splits.json has no folds, for one case leaves nothing to validate on; train the fold all")
     first, _, last = (text or f"0-{count - 1}").partition("-")
     if not (first.isdigit() and (last or first).isdigit()) or not int(first) <= int(last or first) < count:
         raise UserError(f"fold {text!r} does not exist; splits.json has folds 0 to {count - 1}, or take all")

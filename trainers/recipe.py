@@ -34,26 +34,36 @@ def new_config(fold: int | str, wishes: Wishes, precision: str = "fp32") -> Trai
     return msgspec.convert({"fold": fold} | recipe | given, TrainingConfig)
 
 
-def config_for(folder: Path, fold: int | str, wishes: Wishes, go_on: bool, precision: str = "fp32") -> TrainingConfig:
+def config_for(
+    folder: Path, fold: int | str, wishes: Wishes, go_on: bool, precision: str = "fp32", cases: str = ""
+) -> TrainingConfig:
     """The config of a fold folder: the recorded one, extended with --continue, else a new one.
 
     Extending keeps the recipe and stretches the poly schedule over the new number of epochs: the learning rate goes
-    on with the value that the longer run has at this step.
+    on with the value that the longer run has at this step. Limits of hours and patience are those of this command.
 
     Raises:
-        UserError: the wishes contradict what the folder was started with, or there is nothing to extend.
+        UserError: the wishes or the cases contradict what the folder was started with, or there is nothing to extend.
     """
     path = folder / "training.json"
     if not path.exists():
-        return new_config(fold, wishes, precision)
+        if go_on:
+            raise UserError(f"fold {fold} was never started, so --continue has nothing to extend; train it first")
+        return msgspec.structs.replace(new_config(fold, wishes, precision), cases=cases)
     config = read_json(path, TrainingConfig, mend="start anew with --overwrite")
+    if config.cases != cases:
+        raise UserError(
+            f"the cases of fold {fold} in splits.json are others than when its training started; "
+            "restore them, or start the fold anew with --overwrite"
+        )
     if go_on:
         epochs = wishes.get("epochs")
         if epochs is None or epochs < config.epochs:
             raise UserError(
-                f"fold {fold} was trained for {config.epochs} epochs; --continue needs --epochs with more than that"
+                f"fold {fold} was planned for {config.epochs} epochs; --continue needs --epochs with at least that"
             )
-        config = msgspec.structs.replace(config, epochs=epochs)
+        limits = {name: wishes.get(name) for name in ("max_hours", "patience")}
+        config = msgspec.structs.replace(config, epochs=epochs, **limits)
     for key, value in wishes.items():
         recorded = getattr(config, key)
         if value is not None and value != recorded:

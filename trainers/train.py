@@ -40,15 +40,19 @@ def build_parser() -> Parser:
     recipe.add_argument("--epochs", type=positive, metavar="N", help="default 1000")
     recipe.add_argument("--iterations", type=positive, metavar="N", help="steps an epoch, default 250")
     recipe.add_argument(
-        "--lr", dest="learning_rate", type=float, metavar="RATE", help="initial learning rate (default: by the recipe)"
+        "--lr",
+        dest="learning_rate",
+        type=above_zero,
+        metavar="RATE",
+        help="initial learning rate (default: by the recipe)",
     )
     recipe.add_argument("--optimizer", choices=["sgd", "adamw"], help="default: sgd; adamw starts with a warm-up")
-    recipe.add_argument("--seed", type=int, metavar="N", help="default 0")
+    recipe.add_argument("--seed", type=not_negative, metavar="N", help="default 0")
     recipe.add_argument(
         "--precision", choices=["fp32", "bf16", "fp16"], help="default: bf16 or fp16 on a GPU, fp32 elsewhere"
     )
     recipe.add_argument(
-        "--max-hours", type=float, metavar="H", help="the schedule follows the clock; a fold ends after H hours"
+        "--max-hours", type=above_zero, metavar="H", help="the schedule follows the clock; a fold ends after H hours"
     )
     recipe.add_argument(
         "--patience", type=positive, metavar="N", help="stop after N epochs without a better validation Dice"
@@ -82,6 +86,20 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, but is {value}")
+    return value
+
+
+def above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
     return value
 
 

@@ -157,7 +157,9 @@ class Trainer:
         loss = self.loss_of(samples)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
+        if not self.scaler.is_enabled():  # the scaler leaves out steps whose gradients are not finite; here they show
+            loss = loss + 0 * norm
         self.scaler.step(self.optimizer)
         self.scaler.update()
         clamp_gammas(self.network)

@@ -9,7 +9,7 @@ import msgspec
 
 from unetrpp.errors import UserError
 from unetrpp.files import Record, read_json
-from unetrpp.images import FILE_ENDINGS, strip_ending
+from unetrpp.images import FILE_ENDINGS
 from unetrpp.labels import LabelScheme, Region
 
 
@@ -143,6 +143,13 @@ def _region_scheme(
 ) -> LabelScheme:
     if order is None or len(order) != len(regions):
         raise UserError(f"{path}: {len(regions)} regions need 'regions_class_order' with as many values, found {order}")
+    for i, ((name, members), value) in enumerate(zip(regions.items(), order, strict=True)):
+        later = {v for others in list(regions.values())[i + 1 :] for v in others}
+        if value not in members or value in later:
+            raise UserError(
+                f"{path}: 'regions_class_order' writes {value} for region {name!r} {members}; it must be one of its labels "
+                "that no later region has"
+            )
     values = (0, *sorted({v for members in regions.values() for v in members} - {0}))
     index = {value: i for i, value in enumerate(values)}
     return LabelScheme(
@@ -165,7 +172,7 @@ def read_dataset(folder: Path, name: str) -> RawDataset:
         UserError: no dataset.json, or no case at all.
     """
     description = read_description(folder / "dataset.json", name)
-    ids = set(description.files or ()) or _label_ids(folder / "labelsTr") | set(
+    ids = set(description.files or ()) or _label_ids(folder / "labelsTr", description.file_ending) | set(
         image_ids(folder / "imagesTr", description)
     )
     if not ids:
@@ -197,5 +204,5 @@ def image_ids(folder: Path, description: DatasetDescription) -> list[str]:
     return sorted({n.removesuffix(ending)[:-5] for n in names if n.removesuffix(ending)[-5:-4] == "_"})
 
 
-def _label_ids(folder: Path) -> set[str]:
-    return {strip_ending(p.name) for p in folder.glob("*") if p.is_file() and not p.name.startswith(".")}
+def _label_ids(folder: Path, ending: str) -> set[str]:
+    return {p.name.removesuffix(ending) for p in folder.glob(f"*{ending}") if not p.name.startswith(".")}

@@ -81,3 +81,17 @@ def test_annotated_voxels_are_the_centres_where_there_is_an_ignore_label():
     case: Any = FakeCase("a", (20, 40, 40), {3: voxels((1, 1, 1))}, annotated=voxels((10, 20, 20)))
     sampler = PatchSampler([case], (8, 16, 16), 1 / 3, ignore=3)
     assert {place.center for place in sampler.draw(np.random.default_rng(0), 6)} == {(10, 20, 20)}
+
+
+def test_a_slice_patch_lies_on_the_drawn_voxels_slice():
+    case: Any = FakeCase("a", (50, 40, 40), {1: voxels((25, 20, 20))})
+    sampler = PatchSampler([case], (1, 16, 16), 1.0, None)
+    rng = np.random.default_rng(0)
+    assert {place.center[0] for _ in range(100) for place in sampler.draw(rng, 2)} == {25}
+
+
+def test_a_batch_of_one_is_forced_as_often_as_asked(cases):
+    sampler = PatchSampler(cases, (8, 16, 16), 1 / 3, None)
+    rng = np.random.default_rng(0)
+    forced = [sampler.draw(rng, 1)[0].foreground is not None for _ in range(600)]
+    assert abs(np.mean(forced) - 1 / 3) < 0.06

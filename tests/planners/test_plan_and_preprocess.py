@@ -223,3 +223,16 @@ def test_attention_that_cannot_be_is_refused_before_anything_starts(workspace, c
     assert command(workspace, *arguments) == 2
     assert words in capsys.readouterr().err
     assert not (workspace / "preprocessed").exists()
+
+
+def test_overwriting_leaves_other_plans_alone_and_a_refusal_leaves_everything(workspace):
+    assert command(workspace, "--planner", "unet", "--plans-name", "unet_big") == 0
+    assert command(workspace, "--planner", "unet") == 0
+    assert command(workspace, "--planner", "unet", "--overwrite") == 0
+    home = workspace / "preprocessed" / "Blocks"
+    assert len(Store(home / "unet_big_3d_fullres").cases()) == len(Store(home / "unet_3d_fullres").cases()) == 4
+    before = {p: p.read_bytes() for p in home.rglob("*.json")}
+    assert command(workspace, "--planner", "unet", "--overwrite", "-c", "3d_lowres") == 2
+    assert {p: p.read_bytes() for p in home.rglob("*.json") if "fingerprint" not in p.name} == {
+        p: content for p, content in before.items() if "fingerprint" not in p.name
+    }

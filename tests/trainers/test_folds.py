@@ -14,7 +14,7 @@ from unetrpp.files import read_json, write_json
 from unetrpp.geometry import Geometry
 from unetrpp.images import write_segmentation
 from unetrpp.plans import Plans
-from unetrpp.splits import make_splits
+from unetrpp.splits import Splits, make_splits
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import TrainingRequest, folds_of, train_folds
 from unetrpp.trainers.train import RECIPE, build_parser, main
@@ -137,3 +137,42 @@ def test_every_wish_is_an_option_and_a_field():
     options = {action.dest for action in build_parser()._actions}
     assert set(RECIPE) <= options
     assert set(RECIPE) <= set(TrainingConfig.__struct_fields__)
+
+
+def test_edited_splits_are_not_mixed_into_a_started_fold(workspace):
+    train_folds(workspace, request(), "0")
+    path = workspace.preprocessed("balls") / "splits.json"
+    splits = read_json(path, Splits)
+    write_json(path, msgspec.structs.replace(splits, folds=splits.folds[1:] + splits.folds[:1]))
+    with pytest.raises(UserError, match=r"the cases of fold 0 in splits\.json are others"):
+        train_folds(workspace, request(), "0")
+
+
+def test_nothing_to_extend_and_nothing_to_validate_are_said(workspace):
+    with pytest.raises(UserError, match="never started"):
+        train_folds(workspace, request(go_on=True), "0")
+    with pytest.raises(UserError, match="train the fold all"):
+        folds_of(None, 0)
+
+
+def test_limits_are_those_of_the_command_that_extends(workspace):
+    train_folds(workspace, request(patience=1), "0")
+    train_folds(workspace, request(epochs=3, iterations=None, go_on=True), "0")
+    folder = workspace.model("balls", "unet", "3d_fullres") / "fold_0"
+    assert read_json(folder / "training.json", TrainingConfig).patience is None
+
+
+def test_a_cascades_second_stage_is_refused(workspace):
+    path = workspace.plans("balls", "unet")
+    plans = read_json(path, Plans)
+    second = msgspec.structs.replace(plans.configurations["3d_fullres"], previous_stage="3d_lowres")
+    write_json(path, msgspec.structs.replace(plans, configurations={"3d_fullres": second}))
+    with pytest.raises(UserError, match="cannot be trained in this release"):
+        train_folds(workspace, request(), "0")
+
+
+@pytest.mark.parametrize("flag", ["--lr=0", "--lr=-1", "--seed=-1", "--max-hours=0", "--epochs=0"])
+def test_impossible_numbers_are_usage_errors(workspace, flag):
+    with pytest.raises(SystemExit) as stop:
+        main(["balls", "3d_fullres", "--workspace", str(workspace.root), flag])
+    assert stop.value.code == 2

@@ -136,3 +136,11 @@ def test_compile_leaves_no_trace_and_falls_back(monkeypatch, caplog, works):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
     assert ("no compiler" in caplog.text) is not works
+
+
+def test_gradients_that_are_not_finite_are_found_before_anything_is_saved(tmp_path, cases, monkeypatch):
+    broken = trainer(tmp_path / "f", cases)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, limit: torch.tensor(float("inf")))
+    with pytest.raises(UserError, match="became nan"):
+        broken.run()
+    assert not list((tmp_path / "f").glob("*.pt"))

@@ -54,9 +54,6 @@ class PatchLoader(SlimDataLoaderBase):
         Raises:
             UserError: a stored case cannot be read; it carries the case id.
         """
-        places = self.sampler.draw(
-            generator(self.seed, self.fold, self.stream, iteration), self.configuration.batch_size
-        )
         if self.stream is not Stream.PATCHES:
             return self.read(iteration, self.patch)
         places = self._places(iteration)

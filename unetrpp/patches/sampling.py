@@ -1,5 +1,6 @@
 """Where training patches are drawn: a case and a start, foreground by class so that rare classes are seen."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,8 +41,8 @@ class PatchSampler:
         }
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> list[PatchDraw]:
-        """The last ``fraction`` of a batch is forced (of two samples: one), the rest falls anywhere."""
-        forced_from = round(batch_size * (1 - self.fraction))
+        """The last ``fraction`` of a batch is forced (of two samples: one; a single one as often), the rest falls anywhere."""
+        forced_from = round(batch_size * (1 - self.fraction)) if batch_size > 1 else int(rng.random() >= self.fraction)
         return [
             self._foreground(rng) if self.having and sample >= forced_from else self._anywhere(rng)
             for sample in range(batch_size)
@@ -52,7 +53,7 @@ class PatchSampler:
         annotated = case.annotated()
         if annotated is not None:
             return PatchDraw(case.case, self._inside(case, annotated[rng.integers(len(annotated))]), None)
-        return PatchDraw(case.case, self._inside(case, [rng.random() * n for n in case.shape]), None)
+        return PatchDraw(case.case, self._inside(case, [rng.random() * n - 0.5 for n in case.shape]), None)
 
     def _foreground(self, rng: np.random.Generator) -> PatchDraw:
         foreground = list(self.having)[rng.integers(len(self.having))]
@@ -60,13 +61,13 @@ class PatchSampler:
         case = having[rng.integers(len(having))]
         voxels = case.foreground(foreground)
         voxel = voxels[rng.integers(len(voxels))]
-        shift = rng.uniform(-JITTER, JITTER, 3) * self.patch
+        shift = rng.uniform(-JITTER, JITTER, 3) * (np.array(self.patch) - 1)  # none along the one slice of a 2D patch
         return PatchDraw(case.case, self._inside(case, voxel + shift), foreground)
 
     def _inside(self, case: StoredCase, center: Sequence[float] | np.ndarray) -> tuple[int, int, int]:
         """The nearest centre whose patch stays inside the case; a case smaller than the patch is centred."""
         z, y, x = (
-            int(np.clip(int(c), p // 2, max(n - p + p // 2, p // 2))) if n > p else n // 2
+            int(np.clip(math.floor(c + 0.5), p // 2, max(n - p + p // 2, p // 2))) if n > p else n // 2
             for c, n, p in zip(center, case.shape, self.patch, strict=True)
         )
         return z, y, x
