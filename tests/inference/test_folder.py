@@ -153,3 +153,64 @@ def test_photographs_and_their_maps(tmp_path):
         entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"{case}_entropy.tif")))
         assert entropy.shape == shape
         assert entropy.dtype == np.float32
+
+
+def quick(model, fold=0):
+    return Ensemble([Predictor(model, folds=[fold], device="cpu", mirroring=False)])
+
+
+def cases_of(out):
+    return sorted(json.loads((out / "predictions.json").read_text())["cases"])
+
+
+def test_foreign_files_and_inputs_are_safe_on_every_run(model, images, tmp_path):
+    out, ensemble = tmp_path / "out", quick(model)
+    cases = find_cases([images], ensemble.first.model.description)
+    predict_folder(ensemble, {"case_0": cases["case_0"]}, Request(out))
+    (out / "case_1.nii.gz").write_bytes(b"a reference, perhaps")
+    with pytest.raises(UserError, match=r"holds case_1.nii.gz, which no predictions.json accounts for"):
+        predict_folder(ensemble, cases, Request(out))
+    scan = (images / "case_0_0000.nii.gz").rename(images / "scan.nii.gz")
+    content = scan.read_bytes()
+    with pytest.raises(UserError, match="is one of the inputs"):
+        predict_folder(ensemble, {"scan": (scan,)}, Request(images, overwrite=True))
+    assert scan.read_bytes() == content
+
+
+def test_outputs_that_a_killed_run_had_not_recorded_are_its_own(model, images, tmp_path):
+    out, ensemble = tmp_path / "out", quick(model)
+    cases = find_cases([images], ensemble.first.model.description)
+    predict_folder(ensemble, {"case_0": cases["case_0"]}, Request(out))
+    record = json.loads((out / "predictions.json").read_text())
+    assert record["pending"] == []
+    (out / "predictions.json").write_text(json.dumps(record | {"cases": {}, "pending": ["case_0.nii.gz"]}))
+    assert predict_folder(ensemble, cases, Request(out)) == {}
+    assert cases_of(out) == sorted(cases)
+
+
+def test_maps_asked_for_later_are_written_and_other_records_stay(model, images, tmp_path):
+    out, ensemble = tmp_path / "out", quick(model)
+    cases = find_cases([images], ensemble.first.model.description)
+    predict_folder(ensemble, cases, Request(out))
+    one = {"case_1": cases["case_1"]}
+    predict_folder(ensemble, one, Request(out, uncertainty=True, probabilities=True))
+    maps = {p.name for p in out.glob("case_1_*")}
+    assert maps == {f"case_1_{m}.nii.gz" for m in ("entropy", "disagreement", "probability_0", "probability_1")}
+    assert cases_of(out) == sorted(cases)
+    stamp = (out / "case_1.nii.gz").stat().st_mtime_ns
+    predict_folder(ensemble, one, Request(out, uncertainty=True))
+    assert (out / "case_1.nii.gz").stat().st_mtime_ns == stamp
+
+
+def test_overwriting_in_parts_can_be_resumed(model, images, tmp_path):
+    out, other = tmp_path / "out", quick(model, 1)
+    cases = find_cases([images], other.first.model.description)
+    predict_folder(quick(model), cases, Request(out))
+    first, second = dict(list(cases.items())[::2]), dict(list(cases.items())[1::2])
+    predict_folder(other, first, Request(out, part="1/2", overwrite=True))
+    assert cases_of(out) == ["case_1"]
+    predict_folder(other, second, Request(out, part="2/2", overwrite=True))
+    assert sorted(p.name for p in out.glob("*.json")) == ["predictions_1_of_2.json", "predictions_2_of_2.json"]
+    stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
+    assert predict_folder(other, cases, Request(out)) == {}
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")} == stamps

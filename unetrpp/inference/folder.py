@@ -20,7 +20,18 @@ from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.export import Exported
 from unetrpp.inference.guards import check_input, check_volumes, class_volumes_ml
 from unetrpp.inference.inputs import Cases
-from unetrpp.inference.record import CaseRecord, Member, Predictions, Settings, file_name, finished_cases
+from unetrpp.inference.predictor import map_names, map_path
+from unetrpp.inference.record import (
+    CaseRecord,
+    Member,
+    Predictions,
+    Settings,
+    earlier_runs,
+    file_name,
+    forget,
+    recorded_cases,
+    refuse_foreign,
+)
 from unetrpp.preprocessing.case import CaseProperties
 
 LOG = logging.getLogger(__name__)
@@ -41,6 +52,11 @@ class Request:
     uncertainty: bool = False
     postprocessing: PostProcessing = NOTHING
 
+    def maps(self, output: str, classes: int) -> tuple[str, ...]:
+        """Names of the maps that are asked for, beside the segmentation ``output``."""
+        names = map_names(classes if self.probabilities else 0, self.uncertainty)
+        return tuple(map_path(Path(output), name).name for name in names)
+
 
 @dataclass
 class Progress:
@@ -50,6 +66,7 @@ class Progress:
     settings: Settings
     device: str
     cases: dict[str, CaseRecord]
+    pending: set[str]
     failed: dict[str, str] = field(default_factory=dict)
     written: float = -RECORD_SECONDS
 
@@ -62,6 +79,7 @@ class Progress:
                 settings=self.settings,
                 cases=dict(self.cases),
                 failed=dict(self.failed),
+                pending=tuple(sorted(self.pending)),
             )
             write_json(self.path, record)
             self.written = time.monotonic()
@@ -80,15 +98,28 @@ def predict_folder(ensemble: Ensemble, cases: Cases, request: Request) -> dict[s
         UserError: the output folder holds something that these predictions must not mix with.
     """
     settings = settings_of(ensemble, request.postprocessing)
-    progress = Progress(
-        request.out / file_name(request.part),
-        settings,
-        str(ensemble.first.device),
-        {} if request.overwrite else _finished(ensemble, cases, request, settings),
-    )
-    left = {case: files for case, files in cases.items() if case not in progress.cases}
-    if len(left) < len(cases):
-        LOG.info("%d of %d cases are finished already", len(cases) - len(left), len(cases))
+    plans = ensemble.first.model.plans
+    outputs = {case: f"{case}{plans.file_ending}" for case in cases}
+    maps = {case: request.maps(output, plans.labels.outputs) for case, output in outputs.items()}
+    _refuse_inputs(request.out, [*outputs.values(), *(name for names in maps.values() for name in names)], cases)
+    own = file_name(request.part)
+    if request.overwrite:
+        forget(request.out, earlier_runs(request.out), set(outputs.values()))
+    earlier = earlier_runs(request.out)
+    if request.overwrite:  # of the other cases; one file holds one kind of settings
+        earlier = {name: run for name, run in earlier.items() if name == own and run.settings == settings}
+    recorded = recorded_cases(request.out, earlier, settings)
+    finished = {case for case in cases if case in recorded and _has(request.out, recorded[case], maps[case])}
+    left = {case: files for case, files in cases.items() if case not in finished}
+    if not request.overwrite:
+        refuse_foreign(request.out, [outputs[case] for case in left], earlier)
+    if finished:
+        LOG.info("%d of %d cases are finished already", len(finished), len(cases))
+    before = earlier.get(own)
+    kept = {case: r for case, r in recorded.items() if case in cases or (before is not None and case in before.cases)}
+    pending = {output for output in (before.pending if before else ()) if (request.out / output).exists()}
+    pending = (pending - {record.output for record in recorded.values()}) | {outputs[case] for case in left}
+    progress = Progress(request.out / own, settings, str(ensemble.first.device), kept, pending)
     progress.save(at_once=True)
     try:
         _stream(ensemble, left, request, progress)
@@ -119,18 +150,16 @@ def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
     )
 
 
-def _finished(ensemble: Ensemble, cases: Cases, request: Request, settings: Settings) -> dict[str, CaseRecord]:
-    """What may be skipped; a file that no record accounts for is somebody else's and is not overwritten."""
-    if not any(request.out.glob("predictions*.json")):
-        ending = ensemble.first.model.plans.file_ending
-        foreign = next((c for c in cases if (request.out / f"{c}{ending}").exists()), None)
-        if foreign is not None:
-            raise UserError(
-                f"{request.out} holds {foreign}{ending}, which no predictions.json accounts for; "
-                "choose another folder or --overwrite"
-            )
-    finished = finished_cases(request.out, settings)
-    return {case: record for case, record in finished.items() if case in cases}
+def _refuse_inputs(out: Path, names: Iterable[str], cases: Cases) -> None:
+    """No option makes a prediction replace an image that is being read."""
+    inputs = {path.resolve() for files in cases.values() for path in files}
+    name = next((name for name in names if (out / name).resolve() in inputs), None)
+    if name is not None:
+        raise UserError(f"{out / name} is one of the inputs and would be overwritten; choose another output folder")
+
+
+def _has(out: Path, record: CaseRecord, maps: Iterable[str]) -> bool:
+    return all(name in record.maps and (out / name).is_file() for name in maps)
 
 
 def _stream(ensemble: Ensemble, cases: Cases, request: Request, progress: Progress) -> None:
@@ -197,6 +226,7 @@ def _write(
         volumes_ml=volumes,
         warnings=(*warnings, *check_volumes(volumes, model.fingerprint)),
         seconds=round(seconds, 3),
+        maps=request.maps(output, model.plans.labels.outputs),
     )
 
 
@@ -207,6 +237,7 @@ def _collect(progress: Progress, case: str, future: Future[CaseRecord]) -> None:
         _fail(progress, case, error)
         return
     progress.cases[case] = record
+    progress.pending.discard(record.output)
     for warning in record.warnings:
         LOG.warning("%s: warning: %s", case, warning)
     progress.save()

@@ -45,17 +45,35 @@ class Segmentation:
 
     def save(self, path: Path) -> None:
         """Write the labels, and beside them the maps as CASE_entropy, CASE_disagreement, CASE_probability_k."""
-        stem = strip_ending(path.name)
-        ending = path.name.removeprefix(stem)
-        ending = ".tif" if ending.lower() in WHOLE_NUMBERS_ONLY else ending
         for name, array in self._maps().items():
-            write_image(path.with_name(f"{stem}_{name}{ending}"), Volume(array[None].astype(np.float32), self.geometry))
+            write_image(map_path(path, name), Volume(array[None].astype(np.float32), self.geometry))
         write_segmentation(path, self.array, self.geometry)
 
     def _maps(self) -> dict[str, np.ndarray]:
-        maps = {f"probability_{k}": p for k, p in enumerate(() if self.probabilities is None else self.probabilities)}
-        named = {"entropy": self.entropy, "disagreement": self.disagreement}
-        return maps | {name: array for name, array in named.items() if array is not None}
+        probabilities = () if self.probabilities is None else self.probabilities
+        doubts = () if self.entropy is None or self.disagreement is None else (self.entropy, self.disagreement)
+        return dict(zip(map_names(len(probabilities), bool(doubts)), (*probabilities, *doubts), strict=True))
+
+
+def map_names(probabilities: int, uncertainty: bool) -> tuple[str, ...]:
+    """The maps of a segmentation: one probability a class, and the doubts.
+
+    >>> map_names(2, True)
+    ('probability_0', 'probability_1', 'entropy', 'disagreement')
+    """
+    return (*(f"probability_{k}" for k in range(probabilities)), *(("entropy", "disagreement") if uncertainty else ()))
+
+
+def map_path(path: Path, name: str) -> Path:
+    """Beside the segmentation at ``path``.
+
+    >>> map_path(Path("case.png"), "entropy").name
+    'case_entropy.tif'
+    """
+    stem = strip_ending(path.name)
+    ending = path.name.removeprefix(stem)
+    ending = ".tif" if ending.lower() in WHOLE_NUMBERS_ONLY else ending
+    return path.with_name(f"{stem}_{name}{ending}")
 
 
 class Predictor:

@@ -1,23 +1,27 @@
 """predictions.json: what predicted, how, and for every case its grid, its checks, class volumes and warnings."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
+
+import msgspec
 
 from unetrpp.errors import UserError
 from unetrpp.evaluation.postprocessing import PostProcessing
-from unetrpp.files import Record, read_json
+from unetrpp.files import Record, read_json, write_json
 from unetrpp.geometry import Geometry
 
 FILE = "predictions.json"
 
 
 class CaseRecord(Record, frozen=True, kw_only=True):
-    """``output`` is the file's name; ``volumes_ml`` are by class name."""
+    """``output`` and ``maps`` are names of files; ``volumes_ml`` are by class name."""
 
     output: str
     geometry: Geometry
     volumes_ml: dict[str, float]
     warnings: tuple[str, ...]
     seconds: float  # network and export
+    maps: tuple[str, ...] = ()
 
 
 class Member(Record, frozen=True, kw_only=True):
@@ -48,6 +52,7 @@ class Predictions(Record, frozen=True, kw_only=True):
     settings: Settings
     cases: dict[str, CaseRecord]
     failed: dict[str, str]  # case -> message
+    pending: tuple[str, ...] = ()  # outputs that the run had still to write: a killed run may have written some
 
 
 def file_name(part: str | None) -> str:
@@ -59,20 +64,52 @@ def file_name(part: str | None) -> str:
     return FILE if part is None else FILE.replace(".json", f"_{part.replace('/', '_of_')}.json")
 
 
-def finished_cases(folder: Path, settings: Settings) -> dict[str, CaseRecord]:
-    """Cases of ``folder`` that earlier runs with the same settings finished, and whose output is still there.
+def earlier_runs(folder: Path) -> dict[str, Predictions]:
+    """What stands in ``folder`` already: every predictions*.json by its name."""
+    paths = sorted(folder.glob("predictions*.json"))
+    return {path.name: read_json(path, Predictions, mend="choose another output folder") for path in paths}
+
+
+def recorded_cases(folder: Path, earlier: Mapping[str, Predictions], settings: Settings) -> dict[str, CaseRecord]:
+    """Cases that earlier runs with the same settings finished, and whose output is still there.
 
     Raises:
         UserError: the folder holds predictions made with other settings.
     """
-    finished: dict[str, CaseRecord] = {}
-    for path in sorted(folder.glob("predictions*.json")):
-        earlier = read_json(path, Predictions, mend="choose another output folder")
-        different = [k for k in Settings.__struct_fields__ if getattr(earlier.settings, k) != getattr(settings, k)]
-        if different:
+    recorded: dict[str, CaseRecord] = {}
+    for run in earlier.values():
+        different = [k for k in Settings.__struct_fields__ if getattr(run.settings, k) != getattr(settings, k)]
+        if different and (run.cases or run.pending):
             raise UserError(
                 f"{folder} holds predictions made with other settings ({', '.join(different)}); "
                 "choose another folder or --overwrite"
             )
-        finished |= {case: record for case, record in earlier.cases.items() if (folder / record.output).is_file()}
-    return finished
+        recorded |= {case: record for case, record in run.cases.items() if (folder / record.output).is_file()}
+    return recorded
+
+
+def refuse_foreign(folder: Path, outputs: Collection[str], earlier: Mapping[str, Predictions]) -> None:
+    """
+    Raises:
+        UserError: one of ``outputs`` exists and no record accounts for it: it is somebody else's.
+    """
+    ours = {record.output for run in earlier.values() for record in run.cases.values()}
+    ours |= {output for run in earlier.values() for output in run.pending}
+    foreign = next((o for o in outputs if o not in ours and (folder / o).exists()), None)
+    if foreign is not None:
+        raise UserError(
+            f"{folder} holds {foreign}, which no predictions.json accounts for; choose another folder or --overwrite"
+        )
+
+
+def forget(folder: Path, earlier: Mapping[str, Predictions], outputs: Collection[str]) -> None:
+    """Take ``outputs`` out of the records, which are about to be made anew; a record that is left empty goes."""
+    for name, run in earlier.items():
+        cases = {case: record for case, record in run.cases.items() if record.output not in outputs}
+        pending = tuple(output for output in run.pending if output not in outputs)
+        if (len(cases), len(pending)) == (len(run.cases), len(run.pending)):
+            continue
+        if cases or pending:
+            write_json(folder / name, msgspec.structs.replace(run, cases=cases, pending=pending))
+        else:
+            (folder / name).unlink(missing_ok=True)
