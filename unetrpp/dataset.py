@@ -1,5 +1,6 @@
 """The raw dataset: nnU-Net v2's folder with its dataset.json, read tolerantly, and the list of its cases."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,7 @@ def read_description(path: Path, name: str) -> DatasetDescription:
     )
 
 
+_CHANNEL = re.compile(r".+_\d{4}")
 _KINDS: dict[type, str] = {dict: 'an object such as {"0": "CT"}', str: 'a text such as ".nii.gz"'}
 
 
@@ -201,7 +203,14 @@ def image_ids(folder: Path, description: DatasetDescription) -> list[str]:
     """Case ids of a folder of images named CASE_0000.ending."""
     ending = description.file_ending
     names = (p.name for p in folder.glob(f"*{ending}") if not p.name.startswith("."))
-    return sorted({n.removesuffix(ending)[:-5] for n in names if n.removesuffix(ending)[-5:-4] == "_"})
+    return sorted({n.removesuffix(ending)[:-5] for n in names if _CHANNEL.fullmatch(n.removesuffix(ending))})
+
+
+def ignored_images(folder: Path, description: DatasetDescription) -> list[str]:
+    """Names of the image files that :func:`image_ids` passes over: no channel number, or another ending."""
+    ending = description.file_ending
+    names = (p.name for p in folder.glob("*") if p.name.endswith(FILE_ENDINGS) and not p.name.startswith("."))
+    return sorted(n for n in names if not (n.endswith(ending) and _CHANNEL.fullmatch(n.removesuffix(ending))))
 
 
 def _label_ids(folder: Path, ending: str) -> set[str]:

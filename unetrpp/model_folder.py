@@ -56,7 +56,7 @@ class ModelFolder:
     def checkpoint(self, fold: str, which: str = "final") -> Path:
         return self.path / f"fold_{fold}" / f"checkpoint_{which}.pt"
 
-    def choose_folds(self, folds: str | Sequence[str | int] = "all", which: str = "final") -> list[str]:
+    def choose_folds(self, folds: str | int | Sequence[str | int] = "all", which: str = "final") -> list[str]:
         """The folds to predict with: those asked for, or every fold that is trained ("all").
 
         The cross-validation folds are taken together; a model trained on all cases (``fold_all``) is taken when it
@@ -69,7 +69,7 @@ class ModelFolder:
         if folds == "all":
             chosen = [fold for fold in trained if fold != "all"] or trained
         else:
-            chosen = [str(fold) for fold in ([folds] if isinstance(folds, str) else folds)]
+            chosen = [str(fold) for fold in ([folds] if isinstance(folds, str | int) else folds)]
         known = ", ".join(trained) or "none"
         missing = [fold for fold in chosen if fold not in trained]
         if missing or not chosen:

@@ -13,6 +13,7 @@ from unetrpp.inference.folder import Request, predict_folder
 from unetrpp.inference.inputs import find_cases
 from unetrpp.inference.predict import main
 from unetrpp.inference.predictor import Predictor
+from unetrpp.model_folder import ModelFolder
 
 
 @pytest.fixture
@@ -214,3 +215,17 @@ def test_overwriting_in_parts_can_be_resumed(model, images, tmp_path):
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
     assert predict_folder(other, cases, Request(out)) == {}
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")} == stamps
+
+
+def test_images_of_another_name_are_named(images, model, caplog):
+    for name in ("scan.nii.gz", "scan_left.nii.gz", "case_0_0000.mha", "notes.txt"):
+        (images / name).touch()
+    assert sorted(find_cases([images], ModelFolder.open(model).description)) == ["case_0", "case_1", "case_2"]
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.endswith("are ignored: case_0_0000.mha, scan.nii.gz, scan_left.nii.gz")
+
+
+def test_a_batch_of_no_tiles_is_refused(model, images, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        predict("-i", images, "-o", tmp_path / "out", "-m", model, "--tile-batch", "0")
+    assert "must be at least 1, not 0" in capsys.readouterr().err

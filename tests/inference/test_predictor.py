@@ -153,3 +153,11 @@ def test_a_renamed_folder_still_says_what_it_is(tmp_path):
     model = make_model(tmp_path, folds=1)
     renamed = model.rename(tmp_path / "my model")
     assert Predictor(renamed, device="cpu").model.configuration_name == "3d_fullres"
+
+
+def test_one_fold_and_paths_as_texts(tmp_path):
+    predictor = Predictor(make_model(tmp_path), folds=0, device="cpu", mirroring=False)
+    assert predictor.folds == ["0"]
+    write_images(tmp_path / "images", 1)
+    path = tmp_path / "images" / "case_0_0000.nii.gz"
+    np.testing.assert_array_equal(predictor([str(path)]).array, predictor(path).array)

@@ -1,11 +1,14 @@
 """What to predict: the cases of a folder, or one case given by its files."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.dataset import DatasetDescription, channel_paths, image_ids
+from unetrpp.dataset import DatasetDescription, channel_paths, ignored_images, image_ids
 from unetrpp.errors import UserError
 from unetrpp.images import strip_ending
+
+LOG = logging.getLogger(__name__)
 
 Cases = dict[str, tuple[Path, ...]]
 
@@ -35,6 +38,12 @@ def _cases_of_folder(folder: Path, description: DatasetDescription) -> Cases:
     if not cases:
         ending = description.file_ending
         raise UserError(f"{folder} has no image named CASE_0000{ending}; rename the files or give them one by one")
+    ignored = ignored_images(folder, description)
+    if ignored:
+        names = ", ".join(ignored[:5]) + (", ..." if len(ignored) > 5 else "")
+        LOG.warning(
+            "%d images are not named CASE_0000%s and are ignored: %s", len(ignored), description.file_ending, names
+        )
     return {case: channel_paths(folder, case, description) for case in cases}
 
 

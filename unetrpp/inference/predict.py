@@ -68,7 +68,7 @@ def build_parser() -> Parser:
     )
     add("--step", type=step, default=0.5, metavar="PART", help="of the sliding window, in patches (default 0.5)")
     add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    add("--tile-batch", type=int, metavar="N", help="tiles a forward pass (default: found by trial)")
+    add("--tile-batch", type=positive, metavar="N", help="tiles a forward pass (default: found by trial)")
     add("--uncertainty", action="store_true", help="also write entropy and fold disagreement, 0 to 1, as volumes")
     add("--probabilities", action="store_true", help="also write the probability of every class as a volume")
     add("--part", metavar="K/N", help="predict every N-th case from the K-th on: machines or GPUs share a folder")
@@ -80,6 +80,13 @@ def step(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
+    return value
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
     return value
 
 

@@ -22,7 +22,7 @@ from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase, preproc
 
 WHOLE_NUMBERS_ONLY = (".png", ".bmp", ".jpeg", ".jpg")  # maps of an image of these are written as .tif
 
-Image: TypeAlias = Path | str | Sequence[Path] | Volume | sitk.Image
+Image: TypeAlias = Path | str | Sequence[Path | str] | Volume | sitk.Image
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Predictor:
 
     Args:
         model_folder: ``results/<dataset>/<plans>__<configuration>`` or a copy.
-        folds: "all" trained ones, or a list of them.
+        folds: "all" trained ones, one, or a list of them.
         device: auto, cpu, cuda, cuda:1, mps.
         mirroring: average over mirrored passes along the planned axes.
         checkpoint: final, best or latest.
@@ -95,7 +95,7 @@ class Predictor:
     def __init__(
         self,
         model_folder: Path | str,
-        folds: str | Sequence[str | int] = "all",
+        folds: str | int | Sequence[str | int] = "all",
         device: str = "auto",
         mirroring: bool = True,
         checkpoint: str = "final",
@@ -175,7 +175,7 @@ def as_volume(image: Image) -> Volume:
         raise UserError(
             "an array alone has no spacing; give Volume(array, Geometry(shape_zyx=..., spacing_zyx_mm=...))"
         )
-    return read_image(Path(image) if isinstance(image, str) else image)
+    return read_image(Path(image) if isinstance(image, str | Path) else [Path(path) for path in image])
 
 
 def _require_whole_volume(volume: Volume) -> None:
