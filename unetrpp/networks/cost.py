@@ -85,11 +85,12 @@ def _size(architecture: Architecture) -> tuple[int, int, int]:
 
 
 def _batch_memory(architecture: Architecture, batch_size: int, precision: Precision) -> StepMemory:
-    if batch_size <= 2:
+    """From batches of two and three; a batch of one takes other operators here and there."""
+    if batch_size <= 3:
         return _evaluated(architecture, batch_size, precision)
-    one, two = _evaluated(architecture, 1, precision), _evaluated(architecture, 2, precision)
-    more = batch_size - 1
-    return StepMemory(kept=one.kept + more * (two.kept - one.kept), peak=one.peak + more * (two.peak - one.peak))
+    two, three = _evaluated(architecture, 2, precision), _evaluated(architecture, 3, precision)
+    more = batch_size - 2
+    return StepMemory(kept=two.kept + more * (three.kept - two.kept), peak=two.peak + more * (three.peak - two.peak))
 
 
 @lru_cache(maxsize=256)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -125,8 +124,8 @@ def read_official(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give the path of a .model or .pt checkpoint") from None
-    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # what an unpickler raises on a strange file is open-ended
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} holds more than tensors and numbers, or is no checkpoint: {reason}") from None
     state = content.get(STATE, content) if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
