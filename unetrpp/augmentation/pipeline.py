@@ -35,23 +35,30 @@ def draw_sample(
 def apply_sample(
     image: torch.Tensor, label: torch.Tensor, draw: SampleDraw, patch: tuple[int, int, int], in_plane_only: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Augment image (C, Z, Y, X) and label (Z, Y, X), as read, into a patch. The image may be changed in place."""
+    """Augment image (C, Z, Y, X) and label (Z, Y, X), as read, into a patch. The image may be changed in place.
+
+    Of a cascade, ``label`` is (2, Z, Y, X): with the first stage's segmentation, which moves alike.
+    """
     if draw.affine is not None:
         image, label = apply_affine(image, label, draw.affine, patch)
     image = apply_intensity(image, draw.intensity, in_plane_only)
     if draw.mirror:
-        image, label = image.flip([a + 1 for a in draw.mirror]), label.flip(draw.mirror)
+        image, label = image.flip([a + 1 for a in draw.mirror]), label.flip([a - 3 for a in draw.mirror])
     return image, label
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample as read: image (C, Z, Y, X) float32, label (Z, Y, X), and what was drawn for it (None: nothing)."""
+    """One sample as read: image (C, Z, Y, X) float32, label (Z, Y, X), and what was drawn for it (None: nothing).
+
+    ``previous`` (Z, Y, X) is a cascade's first segmentation, in training indices.
+    """
 
     case: str
     image: np.ndarray
     label: np.ndarray
     draw: SampleDraw | None
+    previous: np.ndarray | None = None
 
 
 def make_batch(
@@ -59,15 +66,20 @@ def make_batch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Move samples to the device, augment them there and stack: images (B, C, *patch), labels (B, *patch) int16.
 
-    A 2D patch (y, x) is augmented as one slice and loses its z axis here.
+    A 2D patch (y, x) is augmented as one slice and loses its z axis here. A cascade's first segmentation becomes the
+    last channel (unetrpp.networks.cascade).
     """
     size = (1, patch[0], patch[1]) if len(patch) == 2 else (patch[0], patch[1], patch[2])
     images, labels = [], []
     for sample in samples:
         image = torch.from_numpy(sample.image).to(device, non_blocking=True)
-        label = torch.from_numpy(sample.label).to(device, non_blocking=True)
+        maps = sample.label if sample.previous is None else np.stack([sample.label, sample.previous])
+        label = torch.from_numpy(maps).to(device, non_blocking=True)
         if sample.draw is not None:
             image, label = apply_sample(image, label, sample.draw, size, in_plane_only or len(patch) == 2)
+        if sample.previous is not None:
+            label, previous = label
+            image = torch.cat([image, previous[None].to(image.dtype)])
         images.append(image)
         labels.append(label)
     return torch.stack(images).view(len(samples), -1, *patch), torch.stack(labels).view(-1, *patch)

@@ -59,15 +59,16 @@ def read_size(affine: np.ndarray | None, patch: tuple[int, int, int]) -> tuple[i
 def apply_affine(
     image: torch.Tensor, label: torch.Tensor, affine: np.ndarray, patch: tuple[int, int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sample image (C, Z, Y, X) linearly and label (Z, Y, X) by nearest voxel onto the patch.
+    """Sample image (C, Z, Y, X) linearly and label (Z, Y, X), or several maps (L, Z, Y, X), by nearest voxel.
 
-    Beyond what was read the image is 0 and the label -1 (outside the case).
+    Both come out on the patch. Beyond what was read the image is 0 and the label -1 (outside the case).
     """
     grid = _grid(affine, patch, tuple(image.shape[1:]), image.device)
     moved = grid_sample(image[None], grid, mode="bilinear", align_corners=True)[0]
     # Zero padding of label + 1 is -1 in the label.
-    shifted = grid_sample((label + 1)[None, None].float(), grid, mode="nearest", align_corners=True)[0, 0]
-    return moved, shifted.to(label.dtype) - 1
+    shifted = (label + 1).float().reshape(1, -1, *image.shape[1:])
+    shifted = grid_sample(shifted, grid, mode="nearest", align_corners=True)
+    return moved, shifted.to(label.dtype).view(*label.shape[:-3], *patch) - 1
 
 
 def _grid(affine: np.ndarray, patch: tuple[int, ...], read: tuple[int, ...], device: torch.device) -> torch.Tensor:
