@@ -229,3 +229,28 @@ def test_a_batch_of_no_tiles_is_refused(model, images, tmp_path, capsys):
     with pytest.raises(SystemExit):
         predict("-i", images, "-o", tmp_path / "out", "-m", model, "--tile-batch", "0")
     assert "must be at least 1, not 0" in capsys.readouterr().err
+
+
+def test_a_changed_image_is_predicted_again_by_whichever_part_has_it(model, images, tmp_path, caplog):
+    out, ensemble = tmp_path / "out", quick(model)
+    cases = find_cases([images], ensemble.first.model.description)
+    predict_folder(ensemble, cases, Request(out, uncertainty=True))
+    before = {path.name: path.read_bytes() for path in out.glob("case_*")}
+    replaced = images / "case_1_0000.nii.gz"
+    replaced.write_bytes((images / "case_2_0000.nii.gz").read_bytes())
+    caplog.set_level("INFO")
+    predict_folder(ensemble, {"case_1": cases["case_1"]}, Request(out, part="2/2"))
+    assert "1 of 1 images have changed" in caplog.text
+    assert cases_of(out) == ["case_0", "case_2"]
+    changed = {name for name, content in before.items() if not (out / name).exists() or _bytes(out, name) != content}
+    assert changed == {"case_1.nii.gz", "case_1_entropy.nii.gz", "case_1_disagreement.nii.gz"}
+    assert not (out / "case_1_entropy.nii.gz").exists()  # it was of the former image
+    arrays = [sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"case_{i}.nii.gz"))) for i in (1, 2)]
+    assert np.array_equal(*arrays)
+    stamp = (out / "case_1.nii.gz").stat().st_mtime_ns
+    predict_folder(ensemble, cases, Request(out))
+    assert (out / "case_1.nii.gz").stat().st_mtime_ns == stamp
+
+
+def _bytes(out, name):
+    return (out / name).read_bytes()

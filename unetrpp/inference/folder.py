@@ -12,6 +12,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from unetrpp import __version__
+from unetrpp.dataset import Case
 from unetrpp.errors import UserError
 from unetrpp.evaluation.postprocessing import NOTHING, PostProcessing
 from unetrpp.files import write_json
@@ -31,8 +32,10 @@ from unetrpp.inference.record import (
     forget,
     recorded_cases,
     refuse_foreign,
+    remove_maps,
 )
 from unetrpp.preprocessing.case import CaseProperties
+from unetrpp.verification import inputs_digest
 
 LOG = logging.getLogger(__name__)
 AHEAD = 2  # cases read before their turn, and written after it
@@ -89,6 +92,7 @@ class Progress:
 class Loaded:
     prepared: Prepared
     warnings: list[str]
+    digest: str  # of the files
 
 
 def predict_folder(ensemble: Ensemble, cases: Cases, request: Request) -> dict[str, str]:
@@ -109,6 +113,8 @@ def predict_folder(ensemble: Ensemble, cases: Cases, request: Request) -> dict[s
     if request.overwrite:  # of the other cases; one file holds one kind of settings
         earlier = {name: run for name, run in earlier.items() if name == own and run.settings == settings}
     recorded = recorded_cases(request.out, earlier, settings)
+    changed = _changed(recorded, cases)
+    recorded = {case: record for case, record in recorded.items() if case not in changed}
     finished = {case for case in cases if case in recorded and _has(request.out, recorded[case], maps[case])}
     left = {case: files for case, files in cases.items() if case not in finished}
     if not request.overwrite:
@@ -121,6 +127,9 @@ def predict_folder(ensemble: Ensemble, cases: Cases, request: Request) -> dict[s
     pending = (pending - {record.output for record in recorded.values()}) | {outputs[case] for case in left}
     progress = Progress(request.out / own, settings, str(ensemble.first.device), kept, pending)
     progress.save(at_once=True)
+    remove_maps(request.out, changed.values())
+    others = {name: run for name, run in earlier.items() if name != own}
+    forget(request.out, others, {record.output for record in changed.values()})
     try:
         _stream(ensemble, left, request, progress)
     finally:
@@ -158,6 +167,18 @@ def _refuse_inputs(out: Path, names: Iterable[str], cases: Cases) -> None:
         raise UserError(f"{out / name} is one of the inputs and would be overwritten; choose another output folder")
 
 
+def _changed(recorded: dict[str, CaseRecord], cases: Cases) -> dict[str, CaseRecord]:
+    """Records of predictions whose image has other bytes now."""
+    found = {c: r for c, r in recorded.items() if c in cases and r.inputs != _digest(c, cases[c])}
+    if found:
+        LOG.info("%d of %d images have changed since their prediction, which is made anew", len(found), len(cases))
+    return found
+
+
+def _digest(case: str, files: tuple[Path, ...]) -> str:
+    return inputs_digest(Case(id=case, images=files, label=None))
+
+
 def _has(out: Path, record: CaseRecord, maps: Iterable[str]) -> bool:
     return all(name in record.maps and (out / name).is_file() for name in maps)
 
@@ -175,8 +196,8 @@ def _stream(ensemble: Ensemble, cases: Cases, request: Request, progress: Progre
                     loaded.prepared, probabilities=request.probabilities, uncertainty=request.uncertainty
                 )
                 seconds = time.monotonic() - start
-                properties, warnings = loaded.prepared[0].properties, loaded.warnings
-                job = writer.submit(_write, ensemble, exported, properties, warnings, request, seconds)
+                properties, found = loaded.prepared[0].properties, (loaded.digest, loaded.warnings)
+                job = writer.submit(_write, ensemble, exported, properties, *found, request, seconds)
                 writing.append((case[0], job))
             except Exception as error:
                 _fail(progress, case[0], error)
@@ -200,16 +221,18 @@ def ahead(
 
 
 def _load(ensemble: Ensemble, case: str, files: tuple[Path, ...]) -> Loaded:
+    digest = _digest(case, files)
     volume = read_image(files)
     model = ensemble.first.model
     prepared = ensemble.prepare(volume, case)
-    return Loaded(prepared, check_input(volume, model.plans.channel_names, model.fingerprint))
+    return Loaded(prepared, check_input(volume, model.plans.channel_names, model.fingerprint), digest)
 
 
 def _write(
     ensemble: Ensemble,
     exported: Exported,
     properties: CaseProperties,
+    digest: str,
     warnings: list[str],
     request: Request,
     seconds: float,
@@ -222,6 +245,7 @@ def _write(
     volumes = class_volumes_ml(segmentation.array, segmentation.geometry, model.plans.labels)
     return CaseRecord(
         output=output,
+        inputs=digest,
         geometry=segmentation.geometry,
         volumes_ml=volumes,
         warnings=(*warnings, *check_volumes(volumes, model.fingerprint)),

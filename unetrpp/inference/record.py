@@ -1,6 +1,6 @@
 """predictions.json: what predicted, how, and for every case its grid, its checks, class volumes and warnings."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ class CaseRecord(Record, frozen=True, kw_only=True):
     """``output`` and ``maps`` are names of files; ``volumes_ml`` are by class name."""
 
     output: str
+    inputs: str  # digest of the image's files
     geometry: Geometry
     volumes_ml: dict[str, float]
     warnings: tuple[str, ...]
@@ -105,6 +106,7 @@ def refuse_foreign(folder: Path, outputs: Collection[str], earlier: Mapping[str,
 def forget(folder: Path, earlier: Mapping[str, Predictions], outputs: Collection[str]) -> None:
     """Take ``outputs`` out of the records, which are about to be made anew; a record that is left empty goes."""
     for name, run in earlier.items():
+        remove_maps(folder, [record for record in run.cases.values() if record.output in outputs])
         cases = {case: record for case, record in run.cases.items() if record.output not in outputs}
         pending = tuple(output for output in run.pending if output not in outputs)
         if (len(cases), len(pending)) == (len(run.cases), len(run.pending)):
@@ -112,4 +114,11 @@ def forget(folder: Path, earlier: Mapping[str, Predictions], outputs: Collection
         if cases or pending:
             write_json(folder / name, msgspec.structs.replace(run, cases=cases, pending=pending))
         else:
+            (folder / name).unlink(missing_ok=True)
+
+
+def remove_maps(folder: Path, records: Iterable[CaseRecord]) -> None:
+    """Of segmentations that are about to be replaced: no map of the former one stays beside the new one."""
+    for record in records:
+        for name in record.maps:
             (folder / name).unlink(missing_ok=True)
