@@ -16,6 +16,7 @@ class Stream(enum.IntEnum):
     DROPOUT = 2
     VALIDATION_PATCHES = 3
     INITIALISATION = 4
+    CORRUPTION = 7  # of a cascade's first segmentation
 
 
 def generator(seed: int, fold: int, stream: Stream, iteration: int = 0, rank: int = 0) -> np.random.Generator:

@@ -2,9 +2,11 @@
 
 A case is four files: CASE.image.b2nd, CASE.label.b2nd, CASE.foreground.b2nd (blosc2 arrays) and CASE.json, which is
 written last. A case is complete when its JSON exists, and current when the JSON carries the expected digests.
+In the store of a cascade's second stage, previous/CASE.b2nd is the first stage's segmentation with its digest.
 """
 
 import zlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -91,14 +93,29 @@ class Store:
         """
         return StoredCase(self.folder, read_json(self._path(case, "json"), StoredRecord, mend=MEND))
 
+    def write_previous(self, case: str, indices: np.ndarray, digest: str, chunk: tuple[int, int, int]) -> None:
+        """Write a cascade's first segmentation: training indices (Z, Y, X) on the grid of the stored case."""
+        chunks = tuple(min(c, n) for c, n in zip(chunk, indices.shape, strict=True))
+        write_bytes(previous_path(self.folder, case), _packed(indices, chunks, digest))
+
+    def has_previous(self, case: str, digest: str) -> bool:
+        """Whether the first segmentation is there and was made of what ``digest`` says."""
+        try:
+            array = blosc2.open(str(previous_path(self.folder, case)), mode="r")
+        except (FileNotFoundError, RuntimeError, ValueError):
+            return False
+        return bool(array.schunk.vlmeta["digest"] == digest)
+
     def sweep(self) -> None:
         """Remove what interrupted writers left behind; to be called while nobody writes."""
-        for leftover in self.folder.glob(".*.*"):
-            leftover.unlink()
+        for folder in (self.folder, previous_path(self.folder, "").parent):
+            for leftover in folder.glob(".*.*"):
+                leftover.unlink()
 
     def remove(self, case: str) -> None:
         for ending in ("json", "image.b2nd", "label.b2nd", "foreground.b2nd"):
             self._path(case, ending).unlink(missing_ok=True)
+        previous_path(self.folder, case).unlink(missing_ok=True)
 
     def _path(self, case: str, ending: str) -> Path:
         return self.folder / f"{case}.{ending}"
@@ -136,16 +153,17 @@ class StoredCase:
         """
         image = np.zeros((self.channels, *size), np.float32)
         label = np.full(size, OUTSIDE, np.int16)
-        source, target = [], []
-        for first, length, extent in zip(start, size, self.shape, strict=True):
-            low, high = max(first, 0), min(first + length, extent)
-            if low >= high:
-                return image, label
-            source.append(slice(low, high))
-            target.append(slice(low - first, high - first))
-        image[:, *target] = self._image[:, *source]
-        label[tuple(target)] = self._label[tuple(source)]
+        for source, target in _overlap(start, size, self.shape):
+            image[:, *target] = self._image[:, *source]
+            label[target] = self._label[source]
         return image, label
+
+    def read_previous(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> np.ndarray:
+        """The same patch of a cascade's first segmentation (*size) int16; background outside the case."""
+        indices = np.zeros(size, np.int16)
+        for source, target in _overlap(start, size, self.shape):
+            indices[target] = self._previous[source]
+        return indices
 
     @cached_property
     def _image(self) -> blosc2.NDArray:
@@ -159,14 +177,35 @@ class StoredCase:
     def _index(self) -> np.ndarray:
         return self._open("foreground")[:]
 
+    @cached_property
+    def _previous(self) -> blosc2.NDArray:
+        return _opened(previous_path(self._folder, self.case), "delete it and start the training again")
+
     def _open(self, part: str) -> blosc2.NDArray:
         path = self._folder / f"{self.case}.{part}.b2nd"
-        try:
-            return blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
-        except (FileNotFoundError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"{path} is missing or damaged ({error}); delete {self.case}.json beside it and {MEND}"
-            ) from None
+        return _opened(path, f"delete {self.case}.json beside it and {MEND}")
+
+
+def previous_path(store: Path, case: str) -> Path:
+    return store / "previous" / f"{case}.b2nd"
+
+
+def _opened(path: Path, mend: str) -> blosc2.NDArray:
+    try:
+        return blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+    except (FileNotFoundError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); {mend}") from None
+
+
+def _overlap(
+    start: tuple[int, ...], size: tuple[int, ...], shape: tuple[int, ...]
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Where a patch lies in its case, and that part's place in the patch; nothing where they do not meet."""
+    low = [max(first, 0) for first in start]
+    high = [min(first + length, extent) for first, length, extent in zip(start, size, shape, strict=True)]
+    if all(a < b for a, b in zip(low, high, strict=True)):
+        bounds = list(zip(low, high, start, strict=True))
+        yield tuple(slice(a, b) for a, b, _ in bounds), tuple(slice(a - first, b - first) for a, b, first in bounds)
 
 
 def foreground_index(
@@ -200,7 +239,10 @@ def _thinned(voxels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.sort(random.choice(voxels, limit, replace=False, shuffle=False))
 
 
-def _packed(array: np.ndarray, chunks: tuple[int, ...]) -> bytes:
+def _packed(array: np.ndarray, chunks: tuple[int, ...], digest: str | None = None) -> bytes:
     """A blosc2 frame: fast to read and to write (LZ4, level 1, shuffled bytes)."""
     parameters = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, typesize=array.itemsize, nthreads=1)
-    return blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, cparams=parameters).to_cframe()
+    packed = blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, cparams=parameters)
+    if digest is not None:
+        packed.schunk.vlmeta["digest"] = digest
+    return packed.to_cframe()

@@ -86,19 +86,22 @@ class ChainLoader(SlimDataLoaderBase):
         return [self.augmented(sample) for sample in loader.read(iteration, self.read_size)]
 
     def augmented(self, sample: Sample) -> Sample:
-        """Image (C, Z, Y, X) and label (Z, Y, X) of the read size -> of the patch."""
-        image, label = sample.image, sample.label[None].astype(np.float32)
+        """Image (C, Z, Y, X) and label (Z, Y, X) of the read size -> of the patch; a cascade's segmentation alike."""
+        maps = [sample.label] if sample.previous is None else [sample.label, sample.previous]
+        image, label = sample.image, np.stack(maps).astype(np.float32)
         if self.in_plane_only:  # slices as channels of one 2D image, so that all move alike
             channels, depth = image.shape[:2]
-            moved = self.moves(data=image.reshape(1, -1, *image.shape[2:]), seg=label)
+            flat = (1, -1, *image.shape[2:])
+            moved = self.moves(data=image.reshape(flat), seg=label.reshape(flat))
             image = moved["data"][0].reshape(channels, depth, *self.patch[1:])
-            label = moved["seg"]
+            label = moved["seg"][0].reshape(len(maps), depth, *self.patch[1:])
         else:
             moved = self.moves(data=image[None], seg=label[None])
             image, label = moved["data"][0], moved["seg"][0]
         changed = self.changes(data=np.ascontiguousarray(image[None]), seg=np.ascontiguousarray(label[None]))
-        image, label = changed["data"][0].astype(np.float32), changed["seg"][0, 0].astype(np.int16)
-        return Sample(sample.case, np.ascontiguousarray(image), np.ascontiguousarray(label), None)
+        image, label = changed["data"][0].astype(np.float32), changed["seg"][0].astype(np.int16)
+        previous = None if sample.previous is None else np.ascontiguousarray(label[1])
+        return Sample(sample.case, np.ascontiguousarray(image), np.ascontiguousarray(label[0]), None, previous)
 
 
 def move(plan: AugmentationPlan, patch: Patch, in_plane_only: bool) -> AbstractTransform:

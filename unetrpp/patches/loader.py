@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 
+from unetrpp.augmentation.corruption import CorruptionDraw, corrupt, draw_corruption
 from unetrpp.augmentation.pipeline import Sample, SampleDraw, draw_sample
 from unetrpp.augmentation.spatial import read_size
 from unetrpp.errors import UserError
@@ -23,7 +24,8 @@ class PatchLoader(SlimDataLoaderBase):
 
     Args:
         cases: stored cases to draw from.
-        configuration: patch, batch size, foreground share, augmentation and mirror axes.
+        configuration: patch, batch size, foreground share, augmentation and mirror axes. The second stage of a cascade
+            also reads the first one's segmentation, with mistakes drawn into it for training.
         ignore: training index of the ignore label.
         stream: which random numbers; validation patches have their own and are not augmented.
     """
@@ -59,11 +61,13 @@ class PatchLoader(SlimDataLoaderBase):
         places = self._places(iteration)
         rng = generator(self.seed, self.fold, Stream.AUGMENTATION, iteration)
         draws = [self._augmentation(rng, place) for place in places]
-        return [self._read(p, draw, read_size(draw.affine, self.patch)) for p, draw in zip(places, draws, strict=True)]
+        sizes = [read_size(draw.affine, self.patch) for draw in draws]
+        return list(map(self._read, places, draws, sizes, self._mistakes(iteration)))
 
     def read(self, iteration: int, size: tuple[int, int, int]) -> list[Sample]:
         """The same places as :meth:`batch`, read at a fixed size and not augmented."""
-        return [self._read(place, None, size) for place in self._places(iteration)]
+        places, mistakes = self._places(iteration), self._mistakes(iteration)
+        return [self._read(place, None, size, mistake) for place, mistake in zip(places, mistakes, strict=True)]
 
     def generate_train_batch(self) -> list[Sample]:
         self.next_iteration += 1
@@ -77,14 +81,27 @@ class PatchLoader(SlimDataLoaderBase):
         channels = self.cases[place.case].channels
         return draw_sample(rng, self.configuration.augmentation, channels, self.mirror_axes)
 
-    def _read(self, place: PatchDraw, draw: SampleDraw | None, size: tuple[int, int, int]) -> Sample:
+    def _mistakes(self, iteration: int) -> list[CorruptionDraw]:
+        """What is done to the first segmentation of every sample of a cascade; nothing for validation."""
+        count, classes = self.configuration.batch_size, len(self.configuration.preprocessing.labels.foreground)
+        if self.configuration.previous_stage is None or self.stream is not Stream.PATCHES:
+            return [CorruptionDraw()] * count
+        rng = generator(self.seed, self.fold, Stream.CORRUPTION, iteration)
+        return [draw_corruption(rng, classes) for _ in range(count)]
+
+    def _read(
+        self, place: PatchDraw, draw: SampleDraw | None, size: tuple[int, int, int], mistakes: CorruptionDraw
+    ) -> Sample:
         z, y, x = (c - n // 2 for c, n in zip(place.center, size, strict=True))
+        case, previous = self.cases[place.case], None
         try:
-            image, label = self.cases[place.case].read((z, y, x), size)
+            image, label = case.read((z, y, x), size)
+            if self.configuration.previous_stage is not None:
+                previous = corrupt(case.read_previous((z, y, x), size), mistakes)
         except (OSError, RuntimeError, ValueError) as error:
             message = f"the preprocessed case cannot be read ({error}); delete its files and preprocess again"
             raise UserError(message, case=place.case) from error
-        return Sample(place.case, image, label, draw)
+        return Sample(place.case, image, label, draw, previous)
 
 
 def prefetch(loader: PatchLoader, iterations: range, threads: int) -> Generator[list[Sample], None, None]:
