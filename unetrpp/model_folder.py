@@ -13,6 +13,7 @@ from unetrpp.fingerprint import Fingerprint
 from unetrpp.plans import Configuration, Plans, read_plans
 
 CHECKPOINTS = ("final", "best", "latest")
+PREVIOUS = "previous_stage"  # in a cascade's second stage: the model folder of its first
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ class ModelFolder:
         names = [p.name.removeprefix("fold_") for p in self.path.glob("fold_*") if p.is_dir()]
         return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0))
 
+    @cached_property
+    def previous(self) -> "ModelFolder | None":
+        """The first stage of a cascade, which lies inside the second's folder.
+
+        Raises:
+            UserError: it is missing there.
+        """
+        if self.configuration.previous_stage is None:
+            return None
+        if not (self.path / PREVIOUS).is_dir():
+            raise UserError(f"{self.path} is a cascade's second stage without {PREVIOUS}/; copy the whole model folder")
+        return ModelFolder.open(self.path / PREVIOUS)
+
     def checkpoint(self, fold: str, which: str = "final") -> Path:
         return self.path / f"fold_{fold}" / f"checkpoint_{which}.pt"
 
@@ -79,12 +93,21 @@ class ModelFolder:
             )
         return chosen
 
+    def feeding(self, folds: Sequence[str]) -> list[str]:
+        """Which of this first stage's folds feed these of the second: the same; all of them feed ``fold_all``.
+
+        So a cross-validation's case is never segmented by a first stage that was trained on it.
+        """
+        return self.choose_folds("all" if "all" in folds else folds)
+
     def digest(self, folds: Sequence[str], which: str = "final") -> str:
         """Hash of the plans and of the checkpoints of ``folds``: what decides a prediction."""
         total = hashlib.sha256((self.path / "plans.json").read_bytes())
         for fold in folds:
             with self.checkpoint(fold, which).open("rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
+        if self.previous is not None:
+            total.update(self.previous.digest(self.previous.feeding(folds)).encode())
         return total.hexdigest()[:16]
 
 

@@ -19,6 +19,7 @@ from unetrpp.inference.sliding_window import sliding_window_slabs
 from unetrpp.inference.weights import load_networks
 from unetrpp.model_folder import ModelFolder
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase, preprocess
+from unetrpp.preprocessing.previous import previous_on_grid, with_previous
 
 WHOLE_NUMBERS_ONLY = (".png", ".bmp", ".jpeg", ".jpg")  # maps of an image of these are written as .tif
 
@@ -55,6 +56,13 @@ class Segmentation:
         return dict(zip(map_names(len(probabilities), bool(doubts)), (*probabilities, *doubts), strict=True))
 
 
+@dataclass(frozen=True)
+class CascadeCase(PreprocessedCase):
+    """An image as a cascade's second stage takes it, but for the segmentation, and as its first stage takes it."""
+
+    first: PreprocessedCase
+
+
 def map_names(probabilities: int, uncertainty: bool) -> tuple[str, ...]:
     """The maps of a segmentation: one probability a class, and the doubts.
 
@@ -77,14 +85,14 @@ def map_path(path: Path, name: str) -> Path:
 
 
 class Predictor:
-    """Averages the folds of one model folder.
+    """Averages the folds of one model folder. Of a cascade's second stage, it runs the first stage before.
 
     Args:
         model_folder: ``results/<dataset>/<plans>__<configuration>`` or a copy.
         folds: "all" trained ones, one, or a list of them.
         device: auto, cpu, cuda, cuda:1, mps.
         mirroring: average over mirrored passes along the planned axes.
-        checkpoint: final, best or latest.
+        checkpoint: final, best or latest; a cascade's first stage takes the final one.
         step: of the sliding window, in patches.
         tile_batch: tiles in one forward pass; found by trial when None.
 
@@ -107,6 +115,10 @@ class Predictor:
         self.folds = self.model.choose_folds(folds, checkpoint)
         self.checkpoint = checkpoint
         self.networks = load_networks(self.model, self.folds, checkpoint, self.device)
+        self.first_stage: Predictor | None = None
+        if (first := self.model.previous) is not None:
+            feeding = first.feeding(self.folds)
+            self.first_stage = Predictor(first.path, feeding, device, mirroring, "final", step, tile_batch)
         self.mirroring, self.step, self.tile_batch = mirroring, step, tile_batch
         bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.autocast = torch.bfloat16 if bf16 else None
@@ -126,7 +138,10 @@ class Predictor:
         """
         if not np.isfinite(volume.array).all():
             raise UserError("the image holds voxels that are no finite number; repair or exclude it", case=case)
-        return preprocess(volume, None, self.model.configuration.preprocessing, case)
+        prepared = preprocess(volume, None, self.model.configuration.preprocessing, case)
+        if self.first_stage is None:
+            return prepared
+        return CascadeCase(prepared.image, None, prepared.properties, self.first_stage.prepare(volume, case))
 
     def export(self, prepared: PreprocessedCase, *, probabilities: bool = False, uncertainty: bool = False) -> Exported:
         """Network and export, slab by slab."""
@@ -139,13 +154,21 @@ class Predictor:
         configuration = self.model.configuration
         return sliding_window_slabs(
             self.networks,
-            torch.from_numpy(prepared.image),
+            torch.from_numpy(self.network_input(prepared)),
             configuration.patch,
             configuration.mirror_axes if self.mirroring else (),
             self.step,
             self.tile_batch,
             self.autocast,
         )
+
+    def network_input(self, prepared: PreprocessedCase) -> np.ndarray:
+        """The image (C, Z, Y, X); of a cascade with the first stage's segmentation, made now, as one more channel."""
+        if self.first_stage is None or not isinstance(prepared, CascadeCase):
+            return prepared.image
+        first, plan = self.first_stage, self.model.configuration.preprocessing
+        segmentation = first.lay_out(first.export(prepared.first), prepared.first.properties)
+        return with_previous(prepared.image, previous_on_grid(segmentation.array, prepared.properties, plan))
 
     def lay_out(self, exported: Exported, properties: CaseProperties) -> Segmentation:
         """Back onto the input's grid. What was cropped away is background without doubt."""

@@ -10,6 +10,7 @@ from unetrpp.devices import memory_format
 from unetrpp.errors import UserError
 from unetrpp.model_folder import ModelFolder
 from unetrpp.networks.build import build_network
+from unetrpp.networks.cascade import take_previous
 
 
 def load_networks(model: ModelFolder, folds: Sequence[str], which: str, device: torch.device) -> list[nn.Module]:
@@ -33,5 +34,7 @@ def load_network(model: ModelFolder, fold: str, which: str, device: torch.device
         raise UserError(
             f"{path} does not fit {model.path / 'plans.json'} ({reason}); copy both from one training"
         ) from None
+    if model.configuration.previous_stage is not None:
+        take_previous(network, len(model.plans.labels.foreground))
     network.to(device, memory_format=memory_format(architecture.dimensions))  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
