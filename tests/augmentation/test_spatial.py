@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import affine_transform
 
+from unetrpp.augmentation import interpolation
 from unetrpp.augmentation.spatial import apply_affine, draw_affine, read_size, rotation
 from unetrpp.plans import AugmentationPlan
 
@@ -18,11 +19,13 @@ def naive(volume: np.ndarray, affine: np.ndarray, patch: tuple[int, ...], order:
 
 
 @pytest.mark.parametrize("patch", [(8, 10, 12), (7, 9, 6), (1, 12, 12)])
-def test_equals_scipy(patch):
+@pytest.mark.parametrize("turns", [{}, {0: 0.4}, {0: 0.4, 2: -0.3}])
+def test_equals_scipy(patch, turns):
     rng = np.random.default_rng(0)
-    affine = rotation(0, 0.4) @ np.diag([1.0, 0.8, 1.3])
-    if patch[0] > 1:
-        affine = affine @ rotation(2, -0.3)
+    affine = np.diag([1.0, 0.83, 1.27])
+    for axis, angle in turns.items():
+        if patch[0] > 1 or axis == 0:
+            affine = rotation(axis, angle) @ affine
     read = read_size(affine, patch)
     image = rng.random(read).astype(np.float32)
     label = rng.integers(0, 3, read).astype(np.int16)
@@ -32,12 +35,38 @@ def test_equals_scipy(patch):
     assert (moved_label.numpy() == naive(label + 1, affine, patch, 0) - 1).mean() > 0.98
 
 
-def test_outside_is_unlabelled():
-    affine = np.diag([1.0, 1.0, 1.4])
-    image, label = torch.ones(1, 4, 6, 6), torch.ones(4, 6, 6, dtype=torch.int16)
-    _, moved = apply_affine(image, label, affine, (4, 6, 6))  # read no more than the patch: the rim is outside
-    assert moved[:, :, 0].eq(-1).all()
-    assert moved[:, :, 2:4].eq(1).all()
+@pytest.mark.parametrize("turn", [0.0, 0.3])
+def test_beyond_what_was_read_the_edge_is_taken(turn):
+    affine = rotation(0, turn) @ np.diag([1.0, 1.0, 1.4])
+    image = torch.arange(6.0).expand(1, 4, 6, 6).contiguous()
+    moved, label = apply_affine(image, image[0].short(), affine, (4, 6, 6))  # read no more than the patch
+    assert moved.min() == label.min() == 0
+    assert moved.max() == label.max() == 5
+
+
+def test_several_channels_and_maps_move_alike():
+    rng = np.random.default_rng(3)
+    patch = (6, 9, 8)
+    for affine in (rotation(1, 0.3) @ rotation(0, 0.2), np.diag([1.0, 1.2, 0.8])):
+        read = read_size(affine, patch)
+        image = torch.from_numpy(rng.random((2, *read)).astype(np.float32))
+        maps = torch.from_numpy(rng.integers(-1, 4, (2, *read)).astype(np.int16))
+        moved, chosen = apply_affine(image, maps, affine, patch)
+        for i in range(2):
+            alone, map_alone = apply_affine(image[i : i + 1], maps[i], affine, patch)
+            assert torch.equal(moved[i], alone[0])
+            assert torch.equal(chosen[i], map_alone)
+
+
+def test_slabs_change_nothing(monkeypatch):
+    affine = rotation(0, 0.3) @ rotation(2, -0.2)
+    image = torch.from_numpy(np.random.default_rng(4).random((1, *read_size(affine, (8, 9, 10)))).astype(np.float32))
+    label = (image[0] * 9).short()
+    whole = apply_affine(image, label, affine, (8, 9, 10))
+    monkeypatch.setattr(interpolation, "SLAB", 3 * 9 * 10)
+    parts = apply_affine(image, label, affine, (8, 9, 10))
+    assert torch.equal(whole[0], parts[0])
+    assert torch.equal(whole[1], parts[1])
 
 
 @settings(max_examples=30, deadline=None)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import conv3d, interpolate, pad
+from torch.nn.functional import interpolate, pad
+
+from unetrpp.augmentation.interpolation import linear_along
 
 NOISE_PROBABILITY, NOISE_STD = 0.1, (0.0, 0.1)
 BLUR_PROBABILITY, BLUR_SIGMA = 0.2, (0.5, 1.0)
@@ -89,20 +91,24 @@ def add_noise(image: torch.Tensor, std: float, seed: int) -> torch.Tensor:
 
 
 def blur(channel: torch.Tensor, sigma: np.ndarray) -> torch.Tensor:
-    """Gaussian blur of (Z, Y, X) with one sigma (voxels) an axis, cut at 3 sigma; edges are replicated."""
-    for axis, s in enumerate(sigma):
+    """Gaussian blur of (Z, Y, X) with one sigma (voxels) an axis, cut at 3 sigma; edges are replicated.
+
+    Few taps: adding shifted copies is several times as fast as a convolution of one channel.
+    """
+    blurred = channel
+    for axis, (s, n) in enumerate(zip(sigma.tolist(), channel.shape, strict=True)):
         radius = math.ceil(3 * s)
-        if channel.shape[axis] == 1:
+        if n == 1:
             continue
-        offsets = torch.arange(-radius, radius + 1, device=channel.device, dtype=channel.dtype)
-        kernel = torch.exp(-0.5 * (offsets / float(s)) ** 2)
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = kernel.numel()
+        kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / s) ** 2)
         widths = [0] * 6
         widths[2 * (2 - axis)] = widths[2 * (2 - axis) + 1] = radius
-        padded = pad(channel[None, None], widths, mode="replicate")
-        channel.copy_(conv3d(padded, (kernel / kernel.sum()).view(shape))[0, 0])
-    return channel
+        padded = pad(blurred[None, None], widths, mode="replicate")[0, 0]
+        first, *others = (kernel / kernel.sum()).tolist()
+        blurred = padded.narrow(axis, 0, n) * first
+        for i, weight in enumerate(others, start=1):
+            blurred.add_(padded.narrow(axis, i, n), alpha=weight)
+    return channel.copy_(blurred)
 
 
 def change_contrast(channel: torch.Tensor, factor: float) -> torch.Tensor:
@@ -116,15 +122,22 @@ def lower_resolution(channel: torch.Tensor, factor: float, in_plane_only: bool) 
     """Sample down to ``factor`` by nearest voxel and back linearly, as a coarser scanner would have seen it."""
     size = tuple(channel.shape)
     coarse = [max(1, round(n * factor)) if axis or not in_plane_only else n for axis, n in enumerate(size)]
-    small = interpolate(channel[None, None], coarse, mode="nearest-exact")
-    return channel.copy_(interpolate(small, size, mode="trilinear")[0, 0])
+    seen = interpolate(channel[None, None], coarse, mode="nearest-exact")[0, 0]
+    for axis in (2, 1, 0):  # whole rows are copied faster than single voxels: those while there are few
+        seen = linear_along(seen, axis, (np.arange(size[axis]) + 0.5) * coarse[axis] / size[axis] - 0.5)
+    return channel.copy_(seen)
 
 
 def change_gamma(channel: torch.Tensor, gamma: float) -> torch.Tensor:
     """Power law on the range; mean and standard deviation are kept."""
+    mean, spread = _centre(channel)
     low, high = torch.aminmax(channel)
-    mean, std = channel.mean(), channel.std()
-    span = (high - low).clamp_min(1e-7)
-    channel.sub_(low).div_(span).clamp_min_(0).pow_(gamma).mul_(span).add_(low)
-    new_mean, new_std = channel.mean(), channel.std().clamp_min(1e-7)
-    return channel.sub_(new_mean).mul_(std / new_std).add_(mean)
+    channel.sub_(low).div_((high - low).clamp_min(1e-7)).pow_(gamma)
+    _, new_spread = _centre(channel)
+    return channel.mul_(spread / new_spread.clamp_min(1e-7)).add_(mean)
+
+
+def _centre(channel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Subtract the mean in place; the mean and the norm of what is left, which grows with the standard deviation."""
+    mean = channel.mean()
+    return mean, torch.linalg.vector_norm(channel.sub_(mean))

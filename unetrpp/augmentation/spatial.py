@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 import torch
-from torch.nn.functional import grid_sample
 
+from unetrpp.augmentation.interpolation import linear_along, nearest_along, sample
 from unetrpp.plans import AugmentationPlan
 
 ROTATION_PROBABILITY = 0.2
@@ -61,21 +61,13 @@ def apply_affine(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sample image (C, Z, Y, X) linearly and label (Z, Y, X), or several maps (L, Z, Y, X), by nearest voxel.
 
-    Both come out on the patch. Beyond what was read the image is 0 and the label -1 (outside the case).
+    Both come out on the patch. What was read must cover the map (:func:`read_size`); beyond it the edge is taken.
     """
-    grid = _grid(affine, patch, tuple(image.shape[1:]), image.device)
-    moved = grid_sample(image[None], grid, mode="bilinear", align_corners=True)[0]
-    # Zero padding of label + 1 is -1 in the label.
-    shifted = (label + 1).float().reshape(1, -1, *image.shape[1:])
-    shifted = grid_sample(shifted, grid, mode="nearest", align_corners=True)
-    return moved, shifted.to(label.dtype).view(*label.shape[:-3], *patch) - 1
-
-
-def _grid(affine: np.ndarray, patch: tuple[int, ...], read: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Sampling positions (1, Z, Y, X, 3) in grid_sample's units: x first, -1..1 from first to last voxel centre."""
-    half = [(n - 1) / 2 or 1.0 for n in read]
-    # One row an input axis, scaled; columns act on output offsets. x, y, z is grid_sample's order.
-    scaled = torch.tensor(affine / np.array(half)[:, None], dtype=torch.float32, device=device).flip(0)
-    z, y, x = (torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2 for n in patch)
-    along = [axis[..., None] * scaled[:, i] for i, axis in enumerate((z, y, x))]
-    return (along[0][:, None, None] + along[1][None, :, None] + along[2][None, None])[None]
+    if np.any(affine != np.diag(np.diagonal(affine))):
+        size = image.shape[1:]
+        moved, maps = sample(image, label.reshape(-1, *size), affine, patch)
+        return moved, maps.view(*label.shape[:-3], *patch)
+    for axis, (factor, n_in, n_out) in enumerate(zip(np.diagonal(affine), image.shape[1:], patch, strict=True)):
+        positions = (np.arange(n_out) - (n_out - 1) / 2) * factor + (n_in - 1) / 2
+        image, label = linear_along(image, axis - 3, positions), nearest_along(label, axis - 3, positions)
+    return image, label
