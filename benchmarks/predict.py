@@ -1,15 +1,19 @@
 """What a prediction run costs on top of the network's forward passes, process start excluded.
 
     python benchmarks/predict.py -m MODEL_FOLDER -i IMAGES [--cases 10] [--mirroring] [--device cuda]
+    python benchmarks/predict.py -m U_NET_FOLDER -i IMAGES --device cpu --peer PYTHON_WITH_NNUNETV2
     python benchmarks/predict.py -m MODEL_FOLDER -i IMAGES --cases 100 --memory
 
 First the forward passes alone, over cases that are preprocessed already; then the whole pipeline of unetrpp_predict
-from files to files. CPU seconds stand beside wall seconds, for machines that are not quiet. With --memory the pipeline
-alone, and the peak resident memory of the process (POSIX only).
+from files to files. CPU seconds stand beside wall seconds, for machines that are not quiet. With --peer nnU-Net does the
+same with the same U-Net (model of --planner unet), tiles and images, in its sequential and in its multi-process mode.
+With --memory the pipeline alone, and the peak resident memory of the process (POSIX only).
 """
 
 import argparse
+import json
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -79,6 +83,23 @@ def whole_pipeline(predictor: Predictor, cases: Cases) -> tuple[float, float]:
         return clocked(lambda: predict_folder(Ensemble([predictor]), cases, Request(Path(out))))
 
 
+def peer(python: str, model: Path, cases: Cases, mirroring: bool) -> dict[str, dict[str, float]]:
+    """What benchmarks/predict_peer.py measures in nnU-Net's own environment."""
+    files = [str(path.resolve()) for paths in cases.values() for path in paths]
+    command = [python, str(Path(__file__).with_name("predict_peer.py")), str(model.resolve()), *files]
+    done = subprocess.run([*command, *["--mirroring"] * mirroring], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def show(title: str, forward: tuple[float, float], rows: dict[str, tuple[float, float]]) -> None:
+    print(f"{title:40s}{'wall s':>9s}{'CPU s':>9s}{'on top: wall':>14s}{'CPU':>8s}")
+    print(f"{'forward passes alone':40s}{forward[0]:9.2f}{forward[1]:9.2f}")
+    for name, (wall, cpu) in rows.items():
+        print(
+            f"{name:40s}{wall:9.2f}{cpu:9.2f}{100 * (wall / forward[0] - 1):13.1f}%{100 * (cpu / forward[1] - 1):7.1f}%"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-m", "--model", type=Path, required=True)
@@ -87,6 +108,9 @@ def main() -> None:
     parser.add_argument("--folds", nargs="+", default=["0"])
     parser.add_argument("--mirroring", action="store_true")
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--peer", metavar="PYTHON", help="of an environment with nnunetv2; on the CPU, one-channel images"
+    )
     parser.add_argument("--memory", action="store_true", help="the pipeline alone, and the peak memory")
     arguments = parser.parse_args()
 
@@ -103,11 +127,13 @@ def main() -> None:
         )
         return
     forward = forward_alone(load(), cases)
-    wall, cpu = whole_pipeline(predictor, cases)
+    ours = whole_pipeline(predictor, cases)
     print(f"{len(cases)} cases, {forward.passes} forward passes, device {predictor.device}")
-    print(f"{'':16s}{'wall s':>9s}{'CPU s':>9s}\n{'forward alone':16s}{forward.wall:9.2f}{forward.cpu:9.2f}")
-    print(f"{'whole pipeline':16s}{wall:9.2f}{cpu:9.2f}")
-    print(f"{'on top':16s}{100 * (wall / forward.wall - 1):8.1f}%{100 * (cpu / forward.cpu - 1):8.1f}%")
+    show("unetrpp", (forward.wall, forward.cpu), {"whole pipeline": ours})
+    if arguments.peer:
+        theirs = peer(arguments.peer, arguments.model, cases, arguments.mirroring)
+        rows = {name: (seconds["wall"], seconds["cpu"]) for name, seconds in theirs.items()}
+        show(f"nnU-Net, {theirs['forward']['passes']} forward passes", rows.pop("forward"), rows)
 
 
 if __name__ == "__main__":

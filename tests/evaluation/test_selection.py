@@ -55,7 +55,7 @@ def workspace(tmp_path_factory):
 
 
 def test_find_best_and_predict_with_it(workspace, tmp_path, capsys):
-    assert main(["balls", "--workspace", str(workspace), "--no-mirroring", "--device", "cpu"]) == 0
+    assert main(["balls", "--workspace", str(workspace), "--device", "cpu"]) == 0
     assert "unet__3d_fullres + unetrpp__3d_fullres" in capsys.readouterr().out
     selection = json.loads((workspace / "results" / "balls" / "inference.json").read_text())
     dice = [c["foreground_mean"]["Dice"] for c in selection["candidates"]]
@@ -67,11 +67,12 @@ def test_find_best_and_predict_with_it(workspace, tmp_path, capsys):
     assert after >= before
     images = workspace / "raw" / "balls" / "imagesTr"
     out = tmp_path / "out"
-    arguments = ["-i", images, "-o", out, "--best", "balls", "--workspace", workspace, "--no-mirroring"]
+    arguments = ["-i", images, "-o", out, "--best", "balls", "--workspace", workspace]
     assert predict([str(a) for a in arguments]) == 0
     settings = json.loads((out / "predictions.json").read_text())["settings"]
     assert [member["model"] for member in settings["members"]] == selection["members"]
     assert settings["postprocessing"] == selection["postprocessing"]
+    assert settings["mirroring"] is selection["mirroring"] is False  # as validated
     raw = read_dataset(workspace / "raw" / "balls", "balls")
     assert sorted(p.name for p in out.glob("*.nii.gz")) == [f"{c}.nii.gz" for c in image_ids(images, raw.description)]
 
@@ -93,6 +94,36 @@ def test_a_model_with_an_unvalidated_fold_is_left_out(workspace, tmp_path):
     assert [c.members for c in find_best(results, raw).candidates] == [("unetrpp__3d_fullres",)]
     (results / "unetrpp__3d_fullres" / "fold_0" / "validation" / "summary.json").unlink()
     with pytest.raises(UserError, match="no model whose folds are all validated"):
+        find_best(results, raw)
+
+
+def test_pairs_follow_their_members(workspace, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(workspace / "results" / "balls", results)
+    raw = read_dataset(workspace / "raw" / "balls", "balls")
+    find_best(results, raw)
+    (pair,) = (results / "ensembles").iterdir()
+    files = [pair / f"fold_{k}" / "validation" / f"case_{k}.nii.gz" for k in (0, 1)]
+    before = [file.stat().st_mtime_ns for file in files]
+    find_best(results, raw)
+    assert [file.stat().st_mtime_ns for file in files] == before
+    first, second = results / "unetrpp__3d_fullres", results / "unet__3d_fullres"
+    retrained = second / "fold_1" / "checkpoint_final.pt"
+    retrained.write_bytes((first / "fold_1" / "checkpoint_final.pt").read_bytes())
+    find_best(results, raw)
+    assert [new.stat().st_mtime_ns > old for new, old in zip(files, before, strict=True)] == [False, True]
+
+
+def test_mirrored_and_plain_validations_are_not_compared(workspace, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(workspace / "results" / "balls", results)
+    raw = read_dataset(workspace / "raw" / "balls", "balls")
+    record = results / "unet__3d_fullres" / "fold_1" / "validation" / "predictions.json"
+    record.write_text(record.read_text().replace('"mirroring": false', '"mirroring": true'))
+    with pytest.raises(UserError, match=r"with mirroring and .* without, so they cannot be compared"):
+        find_best(results, raw)
+    record.unlink()
+    with pytest.raises(UserError, match="run unetrpp_train again to validate anew"):
         find_best(results, raw)
 
 

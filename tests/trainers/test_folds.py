@@ -13,6 +13,7 @@ from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_json
 from unetrpp.geometry import Geometry
 from unetrpp.images import write_segmentation
+from unetrpp.networks.architecture import Architecture
 from unetrpp.plans import Plans
 from unetrpp.splits import Splits, make_splits
 from unetrpp.trainers.config import TrainingConfig
@@ -176,3 +177,34 @@ def test_impossible_numbers_are_usage_errors(workspace, flag):
     with pytest.raises(SystemExit) as stop:
         main(["balls", "3d_fullres", "--workspace", str(workspace.root), flag])
     assert stop.value.code == 2
+
+
+def test_a_validation_has_one_mirroring(workspace):
+    train_folds(workspace, request(mirroring=False), "0")
+    folder = workspace.model("balls", "unet", "3d_fullres") / "fold_0" / "validation"
+    (prediction,) = folder.glob("*.nii.gz")
+    (folder / "summary.json").unlink()  # as if it had been interrupted
+    stamp = prediction.stat().st_mtime_ns
+    train_folds(workspace, request(mirroring=False), "0")
+    assert (folder / "summary.json").exists()
+    assert prediction.stat().st_mtime_ns == stamp
+    train_folds(workspace, request(mirroring=True), "0")
+    assert prediction.stat().st_mtime_ns > stamp
+    assert json.loads((folder / "predictions.json").read_text())["settings"]["mirroring"] is True
+
+
+def test_learned_attention_is_a_switch_of_the_fold(workspace):
+    command = ["balls", "3d_fullres", "0", "-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
+    short = ["--epochs=2", "--iterations=2", "--no-mirroring"]
+    assert main([*command, *short, "--learn-attention"]) == 0
+    fold = workspace.model("balls", "unet", "3d_fullres") / "fold_0"
+    assert read_json(fold / "training.json", TrainingConfig).learn_attention
+    own = read_json(fold / "architecture.json", Architecture)
+    judgement = json.loads((fold / "metrics.jsonl").read_text().splitlines()[0])["judgement"]
+    assert own.focal_gammas() == {v["module"]: v["gamma"] for v in judgement if v["kept"]}
+    assert (fold / "validation" / "summary.json").exists()
+    assert main([*command, "--learn-attention"]) == 0  # finished
+    assert main([*command, *short]) == 0
+    assert main([*command[:2], "1", *command[3:], *short]) == 0  # another fold without it
+    assert main([*command[:2], "1", *command[3:], "--learn-attention"]) == 2
+    assert main([*command[:2], "2", *command[3:], "--epochs=1", "--iterations=2", "--learn-attention"]) == 2

@@ -17,14 +17,14 @@ def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_find_best",
         "Compare all validated models of a dataset and their pairs on the cross-validation, pick the post-processing, "
-        "and write inference.json, which unetrpp_predict --best follows.",
+        "and write inference.json, which unetrpp_predict --best follows. Pairs are predicted with or without mirroring as "
+        "their models were validated.",
         EXAMPLES,
     )
     parser.add_argument(
         "dataset", metavar="DATASET", help="name in the workspace, DatasetNNN_Name, its number, or a path"
     )
     parser.add_argument("--no-pairs", action="store_true", help="single models only: nothing has to be predicted")
-    parser.add_argument("--no-mirroring", action="store_true", help="predict pairs without mirrored passes (faster)")
     parser.add_argument(
         "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
     )
@@ -43,13 +43,8 @@ def work(arguments: argparse.Namespace) -> int:
     workspace = Workspace.find(arguments.workspace)
     name, raw = workspace.find_raw(arguments.dataset)
     results = workspace.root / "results" / name
-    selection = find_best(
-        results,
-        read_dataset(raw, name),
-        pairs=not arguments.no_pairs,
-        device=arguments.device,
-        mirroring=not arguments.no_mirroring,
-    )
+    dataset = read_dataset(raw, name)
+    selection = find_best(results, dataset, pairs=not arguments.no_pairs, device=arguments.device)
     print(selection_table(selection))
     print(f"written to {results / FILE}")
     return 0

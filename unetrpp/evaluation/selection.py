@@ -17,6 +17,7 @@ from unetrpp.files import Record, write_json
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import Request, predict_folder
 from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.record import Settings, earlier_runs
 from unetrpp.model_folder import ModelFolder
 
 LOG = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Selection(Record, frozen=True, kw_only=True):
     format: int = 1
     dataset: str
     members: tuple[str, ...]
+    mirroring: bool  # of the cross-validation, so of everything below
     postprocessing: PostProcessing
     why: tuple[str, ...]
     candidates: tuple[Candidate, ...]  # best first
@@ -54,15 +56,15 @@ class Selection(Record, frozen=True, kw_only=True):
     dice_after_postprocessing: dict[str, float | None]
 
 
-def find_best(
-    results: Path, dataset: RawDataset, *, pairs: bool = True, device: str = "auto", mirroring: bool = True
-) -> Selection:
+def find_best(results: Path, dataset: RawDataset, *, pairs: bool = True, device: str = "auto") -> Selection:
     """Compare the fully validated model folders of ``results`` and their pairs, choose, and write inference.json.
 
     Raises:
-        UserError: no model is validated on all of its folds, or models were validated on different cases.
+        UserError: no model is validated on all of its folds, or models were validated on different cases, or some with
+            mirroring and some without.
     """
     models = validated_models(results)
+    mirroring = common_mirroring(models)
     folders: dict[tuple[str, ...], Path] = {(model.path.name,): model.path for model in models}
     if pairs:
         for first, second in itertools.combinations(models, 2):
@@ -78,6 +80,7 @@ def find_best(
     selection = Selection(
         dataset=models[0].plans.dataset,
         members=best.members,
+        mirroring=mirroring,
         postprocessing=postprocessing,
         why=_reasons(ranked, postprocessing),
         candidates=tuple(ranked),
@@ -105,6 +108,28 @@ def _is_validated(model: ModelFolder) -> bool:
     return bool(folds) and all(
         (model.path / f"fold_{fold}" / "validation" / "summary.json").is_file() for fold in folds
     )
+
+
+def common_mirroring(models: Sequence[ModelFolder]) -> bool:
+    """Whether all models were validated with mirroring, or all without, as the folds' predictions.json say.
+
+    Raises:
+        UserError: they differ among each other, or one does not say.
+    """
+    found: dict[bool, Path] = {}
+    for model in models:
+        for fold in (fold for fold in model.folds() if fold != "all"):
+            folder = model.path / f"fold_{fold}" / "validation"
+            runs = earlier_runs(folder).values()
+            if not runs:
+                raise UserError(f"{folder} has no predictions.json; run unetrpp_train again to validate anew")
+            found |= {run.settings.mirroring: folder for run in runs}
+    if len(found) > 1:
+        raise UserError(
+            f"{found[True]} was predicted with mirroring and {found[False]} without, so they cannot be compared; "
+            "run unetrpp_train again for one of them, with or without --no-mirroring"
+        )
+    return next(iter(found))
 
 
 def rank(scores: dict[tuple[str, ...], CrossValidation]) -> list[Candidate]:
@@ -136,19 +161,26 @@ def _require_same_cases(scores: dict[tuple[str, ...], CrossValidation]) -> None:
 def validate_pair(
     results: Path, first: ModelFolder, second: ModelFolder, dataset: RawDataset, device: str, mirroring: bool
 ) -> Path:
-    """Predict every fold's validation cases with the pair's models of that fold, and score them. Resumes."""
+    """Predict every fold's validation cases with the pair's models of that fold, and score them. Resumes.
+
+    What other checkpoints or the other mirroring had predicted is made anew.
+    """
     folder = results / PAIRS / f"{first.path.name}+{second.path.name}"
     by_id = {case.id: case for case in dataset.cases}
     labels = first.plans.labels
     for fold in (fold for fold in first.folds() if fold != "all"):
         out = folder / f"fold_{fold}" / "validation"
-        if (out / "summary.json").is_file():
+        hashes = [model.digest([fold]) for model in (first, second)]
+        current = all(_made_by(run.settings, hashes, mirroring) for run in earlier_runs(out).values())
+        if current and (out / "summary.json").is_file():
             continue
+        (out / "summary.json").unlink(missing_ok=True)
         validated = cross_validate(first.path, labels).summary.metric_per_case
         cases = [by_id[case.case] for case in validated if str(case.fold) == fold]
         members = [Predictor(model.path, [fold], device, mirroring) for model in (first, second)]
         LOG.info("%s + %s, fold %s: %d cases", first.path.name, second.path.name, fold, len(cases))
-        failed = predict_folder(Ensemble(members), {case.id: case.images for case in cases}, Request(out))
+        images = {case.id: case.images for case in cases}
+        failed = predict_folder(Ensemble(members), images, Request(out, overwrite=not current))
         if failed:
             case, message = next(iter(failed.items()))
             raise UserError(message, case=case)
@@ -158,6 +190,10 @@ def validate_pair(
         write_summary(out, summary)
     write_cross_validation(folder, cross_validate(folder, labels))
     return folder
+
+
+def _made_by(settings: Settings, hashes: Sequence[str], mirroring: bool) -> bool:
+    return settings.mirroring == mirroring and [member.model_hash for member in settings.members] == hashes
 
 
 def _pairs(folder: Path, cases: Sequence[Case], ending: str) -> dict[str, tuple[Path, Path]]:

@@ -47,7 +47,9 @@ def build_parser() -> Parser:
         metavar="MODEL_FOLDER",
         help="results/<dataset>/<plans>__<configuration>, or a copy; several are averaged",
     )
-    which.add_argument("--best", metavar="DATASET", help="models and post-processing that unetrpp_find_best chose")
+    which.add_argument(
+        "--best", metavar="DATASET", help="models, post-processing and mirroring as unetrpp_find_best chose"
+    )
     add(
         "--folds",
         nargs="+",
@@ -101,9 +103,8 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.inference.predictor import Predictor
     from unetrpp.networks.allocator import keep_freed_memory
 
-    models, postprocessing = chosen_models(arguments)
+    models, postprocessing, mirroring = chosen_models(arguments)
     folds = arguments.folds[0] if len(arguments.folds) == 1 else arguments.folds
-    mirroring = not arguments.no_mirroring
     options = (arguments.device, mirroring, arguments.checkpoint, arguments.step, arguments.tile_batch)
     ensemble = Ensemble([Predictor(model, folds, *options) for model in models])
     if ensemble.first.device.type == "cpu":
@@ -123,19 +124,20 @@ def work(arguments: argparse.Namespace) -> int:
     return report(failed, len(cases), arguments.output)
 
 
-def chosen_models(arguments: argparse.Namespace) -> "tuple[list[Path], PostProcessing]":
-    """The model folders given, or those of inference.json with its post-processing."""
+def chosen_models(arguments: argparse.Namespace) -> "tuple[list[Path], PostProcessing, bool]":
+    """The model folders given, or those of inference.json with its post-processing; and whether to mirror."""
     from unetrpp.evaluation.postprocessing import NOTHING
     from unetrpp.evaluation.selection import FILE, Selection
     from unetrpp.files import read_json
     from unetrpp.workspace import Workspace
 
     if arguments.best is None:
-        return arguments.model, NOTHING
+        return arguments.model, NOTHING, not arguments.no_mirroring
     workspace = Workspace.find(arguments.workspace)
     results = workspace.root / "results" / workspace.find_dataset(arguments.best)
     selection = read_json(results / FILE, Selection, mend="run unetrpp_find_best")
-    return [results / member for member in selection.members], selection.postprocessing
+    mirroring = selection.mirroring and not arguments.no_mirroring
+    return [results / member for member in selection.members], selection.postprocessing, mirroring
 
 
 def report(failed: dict[str, str], count: int, out: Path) -> int:
