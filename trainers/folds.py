@@ -1,6 +1,5 @@
 """Training the folds of a configuration: the model folder, what is left to do in it, and each fold's validation."""
 
-import hashlib
 import logging
 import shutil
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from unetrpp.files import read_json, write_bytes, write_json
 from unetrpp.plans import Configuration, read_plans
 from unetrpp.splits import Fold, Splits
 from unetrpp.store import Store
+from unetrpp.trainers.cascade import SecondStage, feed_second_stage
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.log import TensorBoard
 from unetrpp.trainers.recipe import Wishes, config_for
@@ -54,15 +54,15 @@ def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None
     configuration = plans.configuration(request.configuration)
     store = Store(workspace.store(request.dataset, request.plans_name, request.configuration))
     splits = read_json(plans_path.with_name("splits.json"), Splits, mend="run unetrpp_plan_and_preprocess")
-    if configuration.previous_stage is not None:
-        raise UserError(
-            f"{request.configuration} is planned but cannot be trained in this release (its second stage needs the first "
-            f"one's predictions); train {configuration.previous_stage} or 3d_fullres"
-        )
     chosen = folds_of(fold, len(splits.folds))
-    require_cases(store, {case for f in splits.folds for case in (*f.train, *f.validation)})
+    require_cases(store, splits.cases())
     model = workspace.model(request.dataset, request.plans_name, request.configuration)
     replaced = {f"fold_{number}" for number in chosen} if request.overwrite else set()
+    if configuration.previous_stage is not None:
+        first = workspace.model(request.dataset, request.plans_name, configuration.previous_stage)
+        started = any(p.name not in replaced for p in model.glob("fold_*"))
+        needed = set(store.cases()) if "all" in chosen else splits.cases()
+        feed_second_stage(SecondStage(model, store, plans, request.configuration), first, splits, needed, started)
     prepare_model_folder(model, plans_path, request.configuration, replaced)
     for number in chosen:
         if number == "all":
@@ -88,7 +88,7 @@ def train_fold(
     if request.overwrite and folder.exists():
         shutil.rmtree(folder)
     record = folder / "training.json"
-    precision, cases = request.automatic_precision(), digest_of(part)
+    precision, cases = request.automatic_precision(), part.digest()
     config = config_for(folder, number, request.wishes, request.go_on, precision, cases)
     if record.exists() and read_json(record, TrainingConfig) != config:  # extended: what was final is so no more
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)
@@ -105,11 +105,6 @@ def train_fold(
         if request.tensorboard:
             trainer.tracker = TensorBoard(folder, trainer.class_names())
         trainer.run()
-
-
-def digest_of(part: Fold) -> str:
-    """Of the cases a fold trains and validates on, so that an edited splits.json is noticed."""
-    return hashlib.sha256(msgspec.json.encode(part)).hexdigest()[:16]
 
 
 def folds_of(text: str | None, count: int) -> list[int | str]:

@@ -17,6 +17,7 @@ from unetrpp.devices import memory_format
 from unetrpp.errors import UserError
 from unetrpp.losses.build import build_loss
 from unetrpp.networks.build import build_network
+from unetrpp.networks.cascade import unfold_previous
 from unetrpp.networks.gates import clamp_gammas
 from unetrpp.patches.loader import PatchLoader, prefetch
 from unetrpp.plans import Configuration
@@ -232,6 +233,8 @@ class Trainer:
     def batch(self, samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         plan = self.configuration
         images, target = make_batch(samples, plan.patch, plan.augmentation.in_plane_only, self.device)
+        if plan.previous_stage is not None:
+            images = unfold_previous(images, len(self.labels.foreground))
         return images.to(memory_format=self.layout), target
 
     def shown(self) -> dict[str, str]:

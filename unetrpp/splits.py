@@ -1,8 +1,10 @@
 """splits.json: which cases each fold trains on and validates on. The user may edit it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from unetrpp.errors import UserError
@@ -16,10 +18,17 @@ class Fold(Record, frozen=True, kw_only=True):
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
+    def digest(self) -> str:
+        """Hash of the cases, so that an edited splits.json is noticed."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+
 
 class Splits(Record, frozen=True, kw_only=True):
     format: int = 1
     folds: tuple[Fold, ...]
+
+    def cases(self) -> set[str]:
+        return {case for fold in self.folds for case in (*fold.train, *fold.validation)}
 
 
 def make_splits(cases: Sequence[str], groups: Mapping[str, str] | None = None) -> Splits:

@@ -163,15 +163,6 @@ def test_limits_are_those_of_the_command_that_extends(workspace):
     assert read_json(folder / "training.json", TrainingConfig).patience is None
 
 
-def test_a_cascades_second_stage_is_refused(workspace):
-    path = workspace.plans("balls", "unet")
-    plans = read_json(path, Plans)
-    second = msgspec.structs.replace(plans.configurations["3d_fullres"], previous_stage="3d_lowres")
-    write_json(path, msgspec.structs.replace(plans, configurations={"3d_fullres": second}))
-    with pytest.raises(UserError, match="cannot be trained in this release"):
-        train_folds(workspace, request(), "0")
-
-
 @pytest.mark.parametrize("flag", ["--lr=0", "--lr=-1", "--seed=-1", "--max-hours=0", "--epochs=0"])
 def test_impossible_numbers_are_usage_errors(workspace, flag):
     with pytest.raises(SystemExit) as stop:

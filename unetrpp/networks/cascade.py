@@ -6,25 +6,26 @@ import torch
 from torch import Tensor, nn
 
 
-def one_hot(indices: Tensor, classes: int) -> Tensor:
-    """Channels (B, classes, *patch) of 0 and 1 from indices (B, 1, *patch); background and outside are 0 everywhere.
+def unfold_previous(patches: Tensor, classes: int) -> Tensor:
+    """(B, C + 1, *patch), the segmentation's indices last -> (B, C + classes, *patch).
 
-    >>> one_hot(torch.tensor([0.0, 2.0, -1.0, 1.0]).view(1, 1, 4), 2)
-    tensor([[[0., 0., 0., 1.],
-             [0., 1., 0., 0.]]])
+    The channels of the segmentation are 0 and 1; background and what lies outside the image are 0 in all of them.
+
+    >>> unfold_previous(torch.tensor([[[0.5, 0.5, 0.5], [0.0, 2.0, 1.0]]]), 2)
+    tensor([[[0.5000, 0.5000, 0.5000],
+             [0.0000, 0.0000, 1.0000],
+             [0.0000, 1.0000, 0.0000]]])
     """
+    image, indices = patches[:, :-1], patches[:, -1:]
     foreground = torch.arange(1, classes + 1, device=indices.device, dtype=indices.dtype)
-    return (indices == foreground.view(-1, *(1,) * (indices.ndim - 2))).to(indices.dtype)
+    one_hot = indices == foreground.view(-1, *(1,) * (indices.ndim - 2))
+    return torch.cat([image, one_hot.to(image.dtype)], dim=1)
 
 
 def take_previous(network: nn.Module, classes: int) -> None:
-    """Let ``network``, which has one input channel a foreground class behind the image's, take their indices instead.
-
-    Its parameters and their names stay as they are.
-    """
+    """Let ``network`` take the segmentation's indices and unfold them itself; its parameters keep their names."""
 
     def unfold(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        patch, *rest = inputs
-        return (torch.cat([patch[:, :-1], one_hot(patch[:, -1:], classes)], dim=1), *rest)
+        return (unfold_previous(inputs[0], classes), *inputs[1:])
 
     network.register_forward_pre_hook(unfold)
