@@ -14,12 +14,13 @@ from unetrpp import __version__
 from unetrpp.errors import UserError
 from unetrpp.files import Record, write_atomically
 from unetrpp.model_card import model_card
-from unetrpp.model_folder import ModelFolder
+from unetrpp.model_folder import PREVIOUS, ModelFolder
 
 MANIFEST = "manifest.json"
 RECORDS = ("plans.json", "dataset.json", "fingerprint.json")
 EXPECTED = re.compile(
-    r"plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|fold_(\d+|all)/checkpoint_final\.pt"
+    rf"({PREVIOUS}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
+    r"fold_(\d+|all)/checkpoint_final\.pt)"
 )
 NAME = re.compile(r"[\w.-]+__[\w.-]+")
 MOST_FILES = 100
@@ -51,17 +52,28 @@ def export_model(path: Path, target: Path, folds: str | Sequence[str] = "all", c
 
 
 def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoint: str) -> None:
-    files: dict[str, str] = {}
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in (*RECORDS, "crossval_summary.json"):
-            if (model.path / name).is_file():
-                files[name] = _add(archive, name, (model.path / name).read_bytes())
+        files = _add_model(archive, model, folds, checkpoint)
         files["MODEL_CARD.md"] = _add(archive, "MODEL_CARD.md", model_card(model, folds, checkpoint).encode())
-        for fold in folds:
-            name = f"fold_{fold}/checkpoint_final.pt"
-            files[name] = _add(archive, name, _weights_only(model.checkpoint(fold, checkpoint)))
+        first = model.previous
+        if first is not None:
+            files |= _add_model(archive, first, first.feeding(folds), "final", f"{PREVIOUS}/")
         manifest = Manifest(version=__version__, name=_name(model), dataset=model.plans.dataset, files=files)
         _add(archive, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+
+
+def _add_model(
+    archive: zipfile.ZipFile, model: ModelFolder, folds: Sequence[str], checkpoint: str, within: str = ""
+) -> dict[str, str]:
+    """Records and weights of one model folder, under ``within``; returns their hashes."""
+    files: dict[str, str] = {}
+    for name in (*RECORDS, "crossval_summary.json"):
+        if (model.path / name).is_file():
+            files[within + name] = _add(archive, within + name, (model.path / name).read_bytes())
+    for fold in folds:
+        name = f"{within}fold_{fold}/checkpoint_final.pt"
+        files[name] = _add(archive, name, _weights_only(model.checkpoint(fold, checkpoint)))
+    return files
 
 
 def _name(model: ModelFolder) -> str:
@@ -105,7 +117,7 @@ def import_model(source: Path, results: Path, largest_gb: float = 20.0, overwrit
                 unpacked = Path(folder) / manifest.name
                 for name, digest in manifest.files.items():
                     _unpack(source, archive, name, digest, unpacked / name)
-                ModelFolder.open(unpacked)
+                _ = ModelFolder.open(unpacked).previous  # of a cascade, both stages are there
                 _replace(unpacked, target)
     except FileNotFoundError:
         raise UserError(f"{source} does not exist; check the path") from None

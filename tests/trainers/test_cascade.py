@@ -1,0 +1,264 @@
+"""Both stages of a cascade from stored cases to predictions of new images, on two-coloured balls."""
+
+import json
+import shutil
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from tests.inference.model import GEOMETRY, fingerprint
+from tests.tiny import PATCH, ball, configuration
+from unetrpp.dataset import DatasetDescription, nnunet_json
+from unetrpp.errors import UserError
+from unetrpp.files import read_json, write_json
+from unetrpp.images import Volume, read_image, write_image, write_segmentation
+from unetrpp.inference.predict import main as predict
+from unetrpp.inference.predictor import Predictor
+from unetrpp.labels import LabelScheme
+from unetrpp.model_exchange import export_model, import_model
+from unetrpp.model_folder import PREVIOUS, ModelFolder
+from unetrpp.networks.design import unet_architecture
+from unetrpp.plans import Plans
+from unetrpp.preprocessing.case import preprocess
+from unetrpp.preprocessing.previous import previous_on_grid
+from unetrpp.splits import Splits, make_splits
+from unetrpp.store import Store
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.folds import TrainingRequest, train_folds
+from unetrpp.trainers.log import TrainingLog
+from unetrpp.trainers.recipe import Wishes
+from unetrpp.workspace import Workspace
+
+LABELS = LabelScheme(names=("background", "left", "right"), values=(0, 3, 7))  # as a user may number them
+CASES = tuple(f"ball_{i}" for i in range(4))
+LOW, HIGH = "3d_lowres", "3d_cascade"
+
+
+def stage(spacing: float, channels: int, previous: str | None):
+    plan = configuration()
+    preprocessing = msgspec.structs.replace(plan.preprocessing, spacing_mm=(1.5, spacing, spacing), labels=LABELS)
+    architecture = unet_architecture(channels, 3, PATCH, [(2, 2, 2)], kernels=[(3, 3, 3)] * 2, width=0.25)
+    return msgspec.structs.replace(
+        plan, preprocessing=preprocessing, architecture=architecture, mirror_axes=(0,), previous_stage=previous
+    )
+
+
+PLANS = Plans(
+    dataset="balls",
+    name="unet",
+    planner="unet",
+    channel_names=("MRI",),
+    labels=LABELS,
+    file_ending=".nii.gz",
+    configurations={LOW: stage(1.8, 1, None), HIGH: stage(0.9, 3, LOW)},
+    decisions=(),
+)
+
+
+def halves(i: int) -> tuple[Volume, Volume]:
+    """A ball whose halves along x are two classes, on a turned grid."""
+    image, label = ball(np.random.default_rng(i))
+    label = np.where(label > 0, np.where(np.arange(label.shape[2]) < 12, 3, 7), 0).astype(np.uint8)
+    return Volume(image, GEOMETRY), Volume(label[None], GEOMETRY)
+
+
+def make_workspace(folder) -> Workspace:
+    workspace = Workspace(folder)
+    home = workspace.preprocessed("balls")
+    description = DatasetDescription(name="balls", channel_names=("MRI",), labels=LABELS, file_ending=".nii.gz")
+    write_json(home / "unet.json", PLANS)
+    write_json(home / "splits.json", make_splits(CASES))
+    write_json(home / "dataset.json", nnunet_json(description, 4))
+    write_json(home / "fingerprint.json", fingerprint())
+    for i, case in enumerate(CASES):
+        image, label = halves(i)
+        write_segmentation(home / "labels" / f"{case}.nii.gz", label.array[0], GEOMETRY)
+        for name, planned in PLANS.configurations.items():
+            plan = planned.preprocessing
+            store = Store(workspace.store("balls", "unet", name))
+            store.write(preprocess(image, label, plan, case), plan.digest(), "none", plan.chunk)
+    return workspace
+
+
+def request(name: str, overwrite: bool = False, **wishes) -> TrainingRequest:
+    wanted: Wishes = {"epochs": 2, "iterations": 4} | wishes
+    return TrainingRequest("balls", "unet", name, torch.device("cpu"), wanted, mirroring=False, overwrite=overwrite)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_pictures():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingLog, "draw", lambda self: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def first_stage(tmp_path_factory):
+    """A workspace whose first stage is finished: four folds that each held one ball out."""
+    workspace = make_workspace(tmp_path_factory.mktemp("cascade"))
+    train_folds(workspace, request(LOW, epochs=1, iterations=24), None)
+    return workspace
+
+
+@pytest.fixture
+def workspace(first_stage, tmp_path):
+    return Workspace(shutil.copytree(first_stage.root, tmp_path / "copy", copy_function=shutil.copy2))
+
+
+@pytest.fixture(scope="module")
+def trained(first_stage, tmp_path_factory):
+    """Both stages; all folds of the second."""
+    root = shutil.copytree(first_stage.root, tmp_path_factory.mktemp("both") / "copy", copy_function=shutil.copy2)
+    train_folds(Workspace(root), request(HIGH), None)
+    return Workspace(root)
+
+
+def test_one_command_predicts_with_both_stages(trained, tmp_path):
+    model = trained.model("balls", "unet", HIGH)
+    result = json.loads((model / "crossval_summary.json").read_text())
+    assert len(result["summary"]["metric_per_case"]) == 4
+    for i in range(2):
+        write_image(tmp_path / "in" / f"new_{i}_0000.nii.gz", halves(50 + i)[0])
+    moved = shutil.copytree(model, tmp_path / "elsewhere")  # without the first stage's own folder
+    arguments = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", str(moved), "--device", "cpu"]
+    assert predict([*arguments, "--no-mirroring"]) == 0
+    for i in range(2):
+        written = read_image(tmp_path / "out" / f"new_{i}.nii.gz")
+        whole = Predictor(moved, mirroring=False, device="cpu")(tmp_path / "in" / f"new_{i}_0000.nii.gz")
+        np.testing.assert_array_equal(written.array[0], whole.array)
+        assert set(np.unique(whole.array)) <= {0, 3, 7}
+
+
+def test_the_second_stage_sees_what_the_first_segmented(trained):
+    """By hand: the first stage's answer, one-hot, behind the image."""
+    model, image = trained.model("balls", "unet", HIGH), halves(60)[0]
+    predictor = Predictor(model, folds=0, mirroring=False, device="cpu")
+    found = next(iter(predictor.logits(predictor.prepare(image, "new"))))[0]
+
+    first = Predictor(trained.model("balls", "unet", LOW), folds=0, mirroring=False, device="cpu")(image)
+    plan = PLANS.configuration(HIGH).preprocessing
+    prepared = preprocess(image, None, plan, "new")
+    answer = preprocess(image, Volume(first.array[None], GEOMETRY), plan, "new").label
+    channels = np.concatenate([prepared.image, np.stack([answer == 1, answer == 2]).astype(np.float32)])
+
+    by_hand = Predictor(model, folds=0, mirroring=False, device="cpu")
+    (network,) = by_hand.networks
+    network._forward_pre_hooks.clear()
+    by_hand.network_input = lambda _: channels
+    expected = next(iter(by_hand.logits(prepared)))[0]
+    assert answer.any()
+    torch.testing.assert_close(found, expected)
+
+
+def test_no_case_is_seen_through_a_model_that_was_trained_on_it(trained):
+    low, store = trained.model("balls", "unet", LOW), Store(trained.store("balls", "unet", HIGH))
+    splits = read_json(trained.preprocessed("balls") / "splits.json", Splits)
+    plan = PLANS.configuration(HIGH).preprocessing
+    for k, fold in enumerate(splits.folds):
+        (case,) = fold.validation
+        stored = store.open(case)
+        held_out = Predictor(low, folds=k, mirroring=False, device="cpu")(halves(int(case[-1]))[0])
+        expected = previous_on_grid(held_out.array, stored.properties, plan)
+        np.testing.assert_array_equal(stored.read_previous((0, 0, 0), stored.shape), expected)
+
+
+def test_a_fold_of_the_second_stage_is_fed_by_the_same_fold_of_the_first(trained):
+    model = ModelFolder.open(trained.model("balls", "unet", HIGH))
+    assert model.previous.feeding(["2"]) == ["2"]
+    assert model.previous.feeding(["all"]) == ["0", "1", "2", "3"]
+    before = model.digest(["0"])
+    checkpoint = model.path / PREVIOUS / "fold_0" / "checkpoint_final.pt"
+    kept = checkpoint.read_bytes()
+    other = (model.path / PREVIOUS / "fold_1" / "checkpoint_final.pt").read_bytes()
+    try:
+        checkpoint.unlink()
+        checkpoint.write_bytes(other)
+        assert model.digest(["0"]) != before
+    finally:
+        checkpoint.write_bytes(kept)
+
+
+def test_an_exported_cascade_predicts(trained, tmp_path):
+    model, image = trained.model("balls", "unet", HIGH), halves(70)[0]
+    export_model(model, tmp_path / "cascade.zip", ["0", "2"])
+    copy = import_model(tmp_path / "cascade.zip", tmp_path / "results")
+    assert ModelFolder.open(copy).previous.folds() == ["0", "2"]
+    ours = Predictor(model, folds=[0, 2], mirroring=False, device="cpu")(image)
+    np.testing.assert_array_equal(Predictor(copy, mirroring=False, device="cpu")(image).array, ours.array)
+
+
+def test_the_fold_all_learns_from_held_out_segmentations_too(workspace):
+    train_folds(workspace, request(HIGH), "all")
+    predictor = Predictor(workspace.model("balls", "unet", HIGH), mirroring=False, device="cpu")
+    assert predictor.folds == ["all"]
+    assert predictor.first_stage.folds == ["0", "1", "2", "3"]
+
+
+def test_an_unfinished_first_stage_is_named_with_its_command(workspace):
+    low = workspace.model("balls", "unet", LOW)
+    (low / "fold_2" / "validation" / "summary.json").unlink()
+    with pytest.raises(
+        UserError, match=r"fold 2 of 3d_lowres is not finished; run unetrpp_train balls 3d_lowres -p unet"
+    ):
+        train_folds(workspace, request(HIGH), "0")
+    assert not workspace.model("balls", "unet", HIGH).exists()
+    train_folds(workspace, request(LOW, epochs=None, iterations=None), None)
+    train_folds(workspace, request(HIGH), "0")
+
+
+def test_other_folds_than_the_first_stages_are_refused(workspace):
+    path = workspace.preprocessed("balls") / "splits.json"
+    splits = read_json(path, Splits)
+    write_json(path, msgspec.structs.replace(splits, folds=splits.folds[1:] + splits.folds[:1]))
+    with pytest.raises(UserError, match=r"fold 0 of .*3d_lowres was trained on other cases"):
+        train_folds(workspace, request(HIGH), "0")
+
+
+def test_another_first_stage_means_training_anew(workspace):
+    train_folds(workspace, request(HIGH), "0")
+    store = Store(workspace.store("balls", "unet", HIGH))
+    path = store.folder / "previous" / "ball_1.b2nd"
+    before, stamp = path.read_bytes(), path.stat().st_mtime_ns
+    train_folds(workspace, request(HIGH), "1")  # the same one: nothing is made again
+    assert path.stat().st_mtime_ns == stamp
+    train_folds(workspace, request(LOW, overwrite=True, seed=3), None)
+    with pytest.raises(UserError, match="train all of them anew with --overwrite"):
+        train_folds(workspace, request(HIGH), "1")
+    with pytest.raises(UserError, match="--overwrite"):  # fold 1 is left
+        train_folds(workspace, request(HIGH, overwrite=True), "0")
+    train_folds(workspace, request(HIGH, overwrite=True), "0-1")
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize("augmentation", ["device", "workers"])
+def test_an_interrupted_second_stage_ends_where_an_uninterrupted_one_does(
+    trained, workspace, monkeypatch, augmentation
+):
+    from unetrpp.trainers.trainer import Trainer
+
+    step = Trainer.step
+
+    def interrupted(self, samples):
+        if self.step_number == 5:
+            self.save("latest")
+            raise KeyboardInterrupt
+        return step(self, samples)
+
+    model = workspace.model("balls", "unet", HIGH)
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_folds(workspace, request(HIGH, augmentation=augmentation), "0")
+    monkeypatch.undo()
+    train_folds(workspace, request(HIGH, augmentation=augmentation), "0")
+    cut = torch.load(model / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"]
+    if augmentation == "device":
+        whole = trained.model("balls", "unet", HIGH)
+    else:
+        shutil.rmtree(model / "fold_0")
+        train_folds(workspace, request(HIGH, augmentation=augmentation), "0")
+        whole = model
+    expected = torch.load(whole / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"]
+    assert all(torch.equal(cut[name], expected[name]) for name in expected)
+    assert read_json(model / "fold_0" / "training.json", TrainingConfig).steps == 8
