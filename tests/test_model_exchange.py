@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.model import make_model, write_images
+from tests.inference.model import give_own_attention, make_model, write_images
 from unetrpp.errors import UserError
 from unetrpp.export_model import main as export_command
 from unetrpp.import_model import main as import_command
@@ -53,6 +53,24 @@ def test_the_copy_predicts_the_same(model, tmp_path, capsys):
     card = (copy / "MODEL_CARD.md").read_text()
     assert "Not a medical device" in card
     assert "1 ball" in card
+
+
+def test_folds_of_different_architectures_are_averaged_and_travel(model, tmp_path):
+    give_own_attention(model, 1, {"gate@0": 0.7, "se@1": 1.3})
+    image = write_images(tmp_path / "images", 1)[0]
+    first = Predictor(model, device="cpu", mirroring=False)
+    plain, own = (network.state_dict().keys() for network in first.networks)
+    assert plain < own
+    both = first(image, probabilities=True).probabilities
+    each = [
+        Predictor(model, [fold], "cpu", mirroring=False)(image, probabilities=True).probabilities for fold in (0, 1)
+    ]
+    np.testing.assert_allclose(np.asarray(both, float), np.mean(np.asarray(each, float), axis=0), atol=2e-3)
+    export_model(model, tmp_path / "model.zip")
+    copy = import_model(tmp_path / "model.zip", tmp_path / "there")
+    assert (copy / "fold_1" / "architecture.json").read_bytes() == (model / "fold_1" / "architecture.json").read_bytes()
+    again = Predictor(copy, device="cpu", mirroring=False)(image, probabilities=True).probabilities
+    np.testing.assert_array_equal(np.asarray(again), np.asarray(both))
 
 
 def test_an_existing_model_is_kept(exported, tmp_path):

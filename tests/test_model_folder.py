@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
-from tests.inference.model import make_model
+from tests.inference.model import PLAN, give_own_attention, make_model
 from unetrpp.errors import UserError
+from unetrpp.files import write_json
 from unetrpp.model_folder import ModelFolder
 
 
@@ -47,3 +48,23 @@ def test_a_renamed_folder_with_several_configurations_is_refused(tmp_path):
     assert ModelFolder.open(path).configuration_name == "3d_fullres"
     with pytest.raises(UserError, match="was renamed"):
         ModelFolder.open(path.rename(tmp_path / "mine"))
+
+
+def test_a_fold_may_have_learned_attention_of_its_own(tmp_path):
+    path = make_model(tmp_path, folds=2)
+    model = ModelFolder.open(path)
+    before = model.digest(["0", "1"])
+    give_own_attention(path, 1, {"gate@0": 0.7})
+    assert model.architecture("0") == PLAN.architecture
+    assert model.architecture("1").focal_gammas() == {"gate@0": 0.7}
+    with_weights = model.digest(["0", "1"])
+    write_json(path / "fold_1" / "architecture.json", PLAN.architecture.with_focal({"gate@0": 0.8}))
+    assert len({before, with_weights, model.digest(["0", "1"])}) == 3
+
+
+def test_an_architecture_of_another_network_is_refused(tmp_path):
+    path = make_model(tmp_path, folds=1)
+    other = msgspec.structs.replace(PLAN.architecture, in_channels=2)
+    write_json(path / "fold_0" / "architecture.json", other)
+    with pytest.raises(UserError, match="in more than gates"):
+        ModelFolder.open(path).architecture("0")

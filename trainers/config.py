@@ -30,6 +30,15 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     augmentation: Literal["device", "workers"] = "device"  # workers: batchgenerators' chain in processes
     max_hours: float | None = None  # the schedule ends when this is spent, if steps are left
     patience: int | None = None  # epochs without a better smoothed Dice on validation patches
+    pretrained: str | None = None  # the checkpoint that this training started from; pretrained.json says what fitted
+    pretrained_hash: str | None = None
+    learn_attention: bool = (
+        False  # learn the focal gammas and prune (docs/focal_attention.md); the fields below say how
+    )
+    learn_share: float = 0.15  # of the run, until the modules are judged
+    gamma_rate: float = 10.0  # the gammas' learning rate, as a multiple of the others'
+    least_gamma: float = 0.05  # of a module that is kept
+    least_contrast: float = 0.05  # std / mean of its coefficients
     recipe: str = "standard: nnU-Net's SGD for long runs"
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import torch
 
+from unetrpp.dataset import read_description
 from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_bytes, write_json
 from unetrpp.plans import Configuration, read_plans
@@ -15,6 +16,7 @@ from unetrpp.splits import Fold, Splits
 from unetrpp.store import Store
 from unetrpp.trainers.cascade import SecondStage, feed_second_stage
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.log import TensorBoard
 from unetrpp.trainers.recipe import Wishes, config_for
 from unetrpp.trainers.trainer import Trainer
@@ -99,9 +101,13 @@ def train_fold(
         counts = f"{len(part.train)} training and {held_out} validation cases"
         LOG.info("fold %s: %s, %s", number, counts, config.recipe)
         train, validation = ([store.open(case) for case in cases] for cases in (part.train, part.validation))
-        trainer = Trainer(
-            configuration, config, folder, train, validation, request.device, request.threads, request.compile
-        )
+        data = (configuration, config, folder, train, validation)
+        machine = (request.device, request.threads, request.compile)
+        if config.learn_attention:
+            groups = read_description(model / "dataset.json", request.dataset).groups
+            trainer: Trainer = FocalTrainer(*data, *machine, groups)
+        else:
+            trainer = Trainer(*data, *machine)
         if request.tensorboard:
             trainer.tracker = TensorBoard(folder, trainer.class_names())
         trainer.run()

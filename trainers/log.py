@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from unetrpp.errors import UserError
 from unetrpp.report.curves import draw_curves
+from unetrpp.report.gammas import draw_gammas
 from unetrpp.trainers.config import TrainingConfig
 
 LOG = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class TensorBoard:
         for name, dice in zip(self.class_names, entry["dice"], strict=True):
             if dice is not None:
                 self.writer.add_scalar(f"dice/{name}", dice, entry["epoch"])
+        for place, gamma in entry.get("gammas", {}).items():
+            self.writer.add_scalar(f"gamma/{place}", gamma, entry["epoch"])
         self.writer.flush()
 
 
@@ -98,6 +101,8 @@ class TrainingLog:
     def draw(self) -> None:
         if self.epochs:
             draw_curves(self.epochs, self.class_names, self.folder / "progress.png")
+        if self.epochs and "gammas" in self.epochs[0]:
+            draw_gammas(self.epochs, self.folder / "gammas.png")
         self.drawn = time.monotonic()
 
 

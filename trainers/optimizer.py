@@ -10,10 +10,14 @@ FUSED = ("cpu", "cuda")  # devices with fused optimisers
 
 def build_optimizer(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW, over the network's groups (docs/training.md says who is exempt from decay)."""
+    groups = parameter_groups(network, config.weight_decay)
+    gammas = [group | {"rate": config.gamma_rate} for group in groups if group["name"] == "gammas"]
+    others = [group for group in groups if group["name"] != "gammas"]
     if config.decay_everything:
-        groups = [{"params": list(network.parameters()), "weight_decay": config.weight_decay}]
-    else:
-        groups = parameter_groups(network, config.weight_decay)
+        learned = {id(p) for group in gammas for p in group["params"]}
+        everything = [p for p in network.parameters() if id(p) not in learned]
+        others = [{"params": everything, "weight_decay": config.weight_decay}]
+    groups = others + gammas
     # One kernel for all parameters instead of several for each: these networks have hundreds of small ones.
     fused = next(network.parameters()).device.type in FUSED
     if config.optimizer == "adamw":
@@ -23,5 +27,6 @@ def build_optimizer(network: torch.nn.Module, config: TrainingConfig) -> torch.o
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """A group with a ``rate`` takes that multiple of it."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("rate", 1.0)

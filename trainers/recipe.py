@@ -18,7 +18,11 @@ Wishes = dict[str, Any]  # fields of TrainingConfig that the user gave
 
 
 def new_config(fold: int | str, wishes: Wishes, precision: str = "fp32") -> TrainingConfig:
-    """The recipe for a run of the wished length: nnU-Net's for long ones, one that learns at once for short ones."""
+    """The recipe for a run of the wished length: nnU-Net's for long ones, one that learns at once for short ones.
+
+    Raises:
+        UserError: attention is to be learned in a single epoch.
+    """
     standard = TrainingConfig(fold=0)
     given = {key: value for key, value in wishes.items() if value is not None}
     steps = given.get("epochs", standard.epochs) * given.get("iterations", standard.iterations)
@@ -31,7 +35,12 @@ def new_config(fold: int | str, wishes: Wishes, precision: str = "fp32") -> Trai
         recipe["recipe"] = (
             f"short: {steps} steps are fewer than {SHORT_RUN_STEPS}, so AdamW with warm-up instead of SGD"
         )
-    return msgspec.convert({"fold": fold} | recipe | given, TrainingConfig)
+    config = msgspec.convert({"fold": fold} | recipe | given, TrainingConfig)
+    if config.learn_attention and config.epochs < 2:
+        raise UserError(
+            "--learn-attention judges after an epoch and trains on after that; give --epochs 2 or more, or less --iterations"
+        )
+    return config
 
 
 def config_for(

@@ -13,12 +13,15 @@ unetrpp_train Hippocampus 3d_fullres 0                  fold 0 only
 unetrpp_train Hippocampus 3d_fullres 1-3                folds 1, 2 and 3
 unetrpp_train Hippocampus 3d_fullres all                one model on all cases
 unetrpp_train Hippocampus 3d_fullres --epochs 20 --iterations 50
+unetrpp_train Hippocampus 3d_fullres 0 --learn-attention         gates and their gammas from the data
 unetrpp_train Hippocampus 3d_fullres 0 --continue --epochs 40    go on with a finished fold
+unetrpp_train Prostate 3d_fullres --pretrained results/Hippocampus/unetrpp__3d_fullres    fine-tune
 """
 
 # Options that are fields of the training config, by their names there.
 RECIPE = (
     "epochs", "iterations", "learning_rate", "optimizer", "seed", "precision", "augmentation", "max_hours", "patience",
+    "learn_attention",
 )  # fmt: skip
 
 
@@ -61,6 +64,19 @@ def build_parser() -> Parser:
         "--augmentation",
         choices=["device", "workers"],
         help="on the training device (default), or by batchgenerators in --threads processes",
+    )
+    recipe.add_argument(
+        "--learn-attention",
+        action="store_true",
+        default=None,
+        help="learn the focal gammas first, then keep only the gates that do something (experimental)",
+    )
+    recipe.add_argument(
+        "--pretrained",
+        type=Path,
+        metavar="MODEL",
+        help="start from a model folder (its fold_all, else its first fold) or a checkpoint in one: what fits is loaded, "
+        "other input channels, classes and patch sizes are adapted, and a table says how",
     )
     machine = parser.add_argument_group("machine")
     machine.add_argument(
@@ -111,6 +127,7 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.devices import find_device
     from unetrpp.networks.allocator import keep_freed_memory
     from unetrpp.trainers.folds import TrainingRequest, train_folds
+    from unetrpp.trainers.pretrained import wishes_for
     from unetrpp.workspace import Workspace
 
     workspace = Workspace.find(arguments.workspace)
@@ -119,7 +136,7 @@ def work(arguments: argparse.Namespace) -> int:
         plans_name=arguments.plans_name,
         configuration=arguments.configuration,
         device=find_device(arguments.device),
-        wishes={name: getattr(arguments, name) for name in RECIPE},
+        wishes={name: getattr(arguments, name) for name in RECIPE} | wishes_for(arguments.pretrained),
         compile=arguments.compile,
         tensorboard=arguments.tensorboard,
         threads=arguments.threads,

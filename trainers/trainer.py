@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from unetrpp.trainers.interrupt import StopRequest
 from unetrpp.trainers.log import Tracker, TrainingLog
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
 from unetrpp.trainers.overlap import ClassOverlap
+from unetrpp.trainers.pretrained import Side, start_from
 
 LOG = logging.getLogger(__name__)
 SAVE_SECONDS = 60.0  # at least this long between two saves of `latest`
@@ -70,12 +71,9 @@ class Trainer:
             threads,
         )
         self.labels, self.compile, self.tracker = labels, compile, tracker
-        fold = config.fold_number
-        self.loader = PatchLoader(train, configuration, labels.ignore_index, config.seed, fold)
-        self.validation_loader = PatchLoader(
-            validation, configuration, labels.ignore_index, config.seed, fold, Stream.VALIDATION_PATCHES
-        )
-        torch.manual_seed(torch_seed(config.seed, fold, Stream.INITIALISATION))
+        self.loader = self.loader_over(train)
+        self.validation_loader = self.loader_over(validation, Stream.VALIDATION_PATCHES)
+        torch.manual_seed(torch_seed(config.seed, config.fold_number, Stream.INITIALISATION))
         self.layout = memory_format(configuration.architecture.dimensions)
         self.network = build_network(configuration.architecture).to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.network, config)
@@ -94,6 +92,10 @@ class Trainer:
         self.seconds_before = 0.0  # spent by the runs that this one resumes
         self.started = self.epoch_started = self.saved = time.monotonic()
 
+    def loader_over(self, cases: Sequence[StoredCase], stream: Stream = Stream.PATCHES) -> PatchLoader:
+        ignore, config = self.labels.ignore_index, self.config
+        return PatchLoader(cases, self.configuration, ignore, config.seed, config.fold_number, stream)
+
     def run(self) -> None:
         """Train to the end; an interruption saves first, and the next run goes on with the very next step.
 
@@ -109,8 +111,7 @@ class Trainer:
             self.folder, self.class_names(), f"fold {config.fold}", config, self.step_number, self.tracker
         )
         with log, StopRequest() as stop:
-            source = worker_batches if config.augmentation == "workers" else prefetch
-            batches = source(self.loader, range(self.step_number, config.steps), self.threads)
+            batches = self.batches()
             while not self.finished():
                 self.uncollected.append(self.step(next(batches)))
                 if self.step_number % COLLECT_EVERY == 0:
@@ -125,6 +126,15 @@ class Trainer:
             batches.close()
         self.save("latest")
         self.save("final")
+
+    def batches(self) -> Generator[list[Sample], None, None]:
+        """Training batches from the next step on, read ahead; a loader that was replaced is read no further."""
+        source = worker_batches if self.config.augmentation == "workers" else prefetch
+        while True:
+            loader = self.loader
+            with closing(source(loader, range(self.step_number, self.config.steps), self.threads)) as read:
+                while self.loader is loader:
+                    yield next(read)
 
     def finished(self) -> bool:
         """All steps are done, or at an epoch's end the hours are spent or patience is over."""
@@ -252,29 +262,40 @@ class Trainer:
     def save(self, which: str) -> None:
         """Write checkpoint_<which>.pt. `best` and `final` are for prediction and hold the weights alone."""
         self.collect_losses()
-        content: dict[str, Any] = {"network": self.network.state_dict(), "step": self.step_number}
+        content: dict[str, Any] = {"network": self.weights(), "step": self.step_number}
         if which == "latest":
-            content |= {
-                "optimizer": self.optimizer.state_dict(),
-                "losses": self.losses,
-                "smoothed_dice": self.smoothed_dice,
-                "best_dice": self.best_dice,
-                "epochs_without_better": self.epochs_without_better,
-                "scaler": self.scaler.state_dict(),
-                "seconds": self.hours() * 3600,
-            }
+            content |= self.state()
             self.saved = time.monotonic()
         checkpoint.save(self.folder / f"checkpoint_{which}.pt", content)
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        return self.network.state_dict()
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs besides the weights."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "losses": self.losses,
+            "smoothed_dice": self.smoothed_dice,
+            "best_dice": self.best_dice,
+            "epochs_without_better": self.epochs_without_better,
+            "scaler": self.scaler.state_dict(),
+            "seconds": self.hours() * 3600,
+        }
+
     def resume(self) -> None:
         path = self.folder / "checkpoint_latest.pt"
-        if not path.exists():
-            return
-        state = checkpoint.load(path, self.device)
+        if path.exists():
+            self.restore(checkpoint.load(path, self.device))
+            LOG.info("fold %s: resumes after step %d of %d", self.config.fold, self.step_number, self.config.steps)
+        elif self.config.pretrained is not None:
+            side = Side(self.configuration.architecture, self.labels)
+            start_from(Path(self.config.pretrained), self.network, side, self.folder)
+
+    def restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step_number, self.losses = state["step"], state["losses"]
         self.smoothed_dice, self.best_dice = state["smoothed_dice"], state["best_dice"]
         self.epochs_without_better, self.seconds_before = state["epochs_without_better"], state["seconds"]
         self.scaler.load_state_dict(state["scaler"])
-        LOG.info("fold %s: resumes after step %d of %d", self.config.fold, self.step_number, self.config.steps)

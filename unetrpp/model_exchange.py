@@ -14,13 +14,13 @@ from unetrpp import __version__
 from unetrpp.errors import UserError
 from unetrpp.files import Record, write_atomically
 from unetrpp.model_card import model_card
-from unetrpp.model_folder import PREVIOUS, ModelFolder
+from unetrpp.model_folder import ARCHITECTURE, PREVIOUS, ModelFolder
 
 MANIFEST = "manifest.json"
 RECORDS = ("plans.json", "dataset.json", "fingerprint.json")
 EXPECTED = re.compile(
     rf"({PREVIOUS}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
-    r"fold_(\d+|all)/checkpoint_final\.pt)"
+    r"fold_(\d+|all)/(checkpoint_final\.pt|architecture\.json))"
 )
 NAME = re.compile(r"[\w.-]+__[\w.-]+")
 MOST_FILES = 100
@@ -73,6 +73,10 @@ def _add_model(
     for fold in folds:
         name = f"{within}fold_{fold}/checkpoint_final.pt"
         files[name] = _add(archive, name, _weights_only(model.checkpoint(fold, checkpoint)))
+        own = model.path / f"fold_{fold}" / ARCHITECTURE
+        if own.is_file():
+            name = f"{within}fold_{fold}/{ARCHITECTURE}"
+            files[name] = _add(archive, name, own.read_bytes())
     return files
 
 

@@ -10,10 +10,12 @@ from unetrpp.dataset import DatasetDescription, read_description
 from unetrpp.errors import UserError
 from unetrpp.files import read_json
 from unetrpp.fingerprint import Fingerprint
+from unetrpp.networks.architecture import Architecture
 from unetrpp.plans import Configuration, Plans, read_plans
 
 CHECKPOINTS = ("final", "best", "latest")
 PREVIOUS = "previous_stage"  # in a cascade's second stage: the model folder of its first
+ARCHITECTURE = "architecture.json"  # of a fold whose attention was learned: its own gates and squeeze-and-excitations
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,24 @@ class ModelFolder:
     def checkpoint(self, fold: str, which: str = "final") -> Path:
         return self.path / f"fold_{fold}" / f"checkpoint_{which}.pt"
 
+    def architecture(self, fold: str) -> Architecture:
+        """The fold's own architecture where its attention was learned, else that of the plans.
+
+        Raises:
+            UserError: it is not the planned network with other focal modules.
+        """
+        planned = self.configuration.architecture
+        path = self.path / f"fold_{fold}" / ARCHITECTURE
+        if not path.is_file():
+            return planned
+        own = read_json(path, Architecture, mend="copy the fold again from where it was trained")
+        if own.with_focal({}) != planned.with_focal({}):
+            raise UserError(
+                f"{path} differs from {self.path / 'plans.json'} in more than gates and squeeze-and-excitations; "
+                "copy both from one training"
+            )
+        return own
+
     def choose_folds(self, folds: str | int | Sequence[str | int] = "all", which: str = "final") -> list[str]:
         """The folds to predict with: those asked for, or every fold that is trained ("all").
 
@@ -101,9 +121,11 @@ class ModelFolder:
         return self.choose_folds("all" if "all" in folds else folds)
 
     def digest(self, folds: Sequence[str], which: str = "final") -> str:
-        """Hash of the plans and of the checkpoints of ``folds``: what decides a prediction."""
+        """Hash of the plans, and of the checkpoints and own architectures of ``folds``: what decides a prediction."""
         total = hashlib.sha256((self.path / "plans.json").read_bytes())
         for fold in folds:
+            own = self.path / f"fold_{fold}" / ARCHITECTURE
+            total.update(own.read_bytes() if own.is_file() else b"")
             with self.checkpoint(fold, which).open("rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
         if self.previous is not None:

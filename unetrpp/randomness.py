@@ -16,6 +16,8 @@ class Stream(enum.IntEnum):
     DROPOUT = 2
     VALIDATION_PATCHES = 3
     INITIALISATION = 4
+    INNER_SPLIT = 5
+    JUDGEMENT_PATCHES = 6
     CORRUPTION = 7  # of a cascade's first segmentation
 
 

@@ -75,6 +75,15 @@ def make_model(
     return model
 
 
+def give_own_attention(model: Path, fold: int, gammas: dict[str, float]) -> None:
+    """Leave the fold as stage B would: a network of its own beside its architecture."""
+    own = PLAN.architecture.with_focal(gammas)
+    torch.manual_seed(100 + fold)
+    network = build_network(own)
+    torch.save({"format": 1, "network": network.state_dict()}, model / f"fold_{fold}" / "checkpoint_final.pt")
+    write_json(model / f"fold_{fold}" / "architecture.json", own)
+
+
 def fingerprint() -> Fingerprint:
     statistics = ClassStatistics(
         voxels=250,

@@ -199,3 +199,19 @@ def test_learned_attention_is_a_switch_of_the_fold(workspace):
     assert main([*command[:2], "1", *command[3:], *short]) == 0  # another fold without it
     assert main([*command[:2], "1", *command[3:], "--learn-attention"]) == 2
     assert main([*command[:2], "2", *command[3:], "--epochs=1", "--iterations=2", "--learn-attention"]) == 2
+
+
+def test_a_fold_starts_from_another_training_and_remembers_it(workspace, tmp_path):
+    train_folds(workspace, request(), "0")
+    model = workspace.model("balls", "unet", "3d_fullres")
+    options = ["-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
+    short = ["--epochs=1", "--iterations=1", "--lr=1e-9", "--optimizer=sgd"]
+    assert main(["balls", "3d_fullres", "1", *options, *short, "--pretrained", str(model)]) == 0
+    record = read_json(model / "fold_1" / "training.json", TrainingConfig)
+    assert record.pretrained == str(model / "fold_0" / "checkpoint_final.pt")
+    assert json.loads((model / "fold_1" / "pretrained.json").read_text())["share"] == 1
+    first, second = (torch.load(model / f"fold_{k}" / "checkpoint_final.pt")["network"] for k in (0, 1))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6)
+    assert main(["balls", "3d_fullres", "1", *options]) == 0  # finished: needs no repetition
+    assert main(["balls", "3d_fullres", "0", *options, "--pretrained", str(model)]) == 2  # was started without

@@ -25,14 +25,14 @@ def load_network(model: ModelFolder, fold: str, which: str, device: torch.device
     """
     path = model.checkpoint(fold, which)
     content = checkpoint.load(path, device)
-    architecture = model.configuration.architecture
+    architecture = model.architecture(fold)
     network = build_network(architecture)
     try:
         network.load_state_dict(content["network"])
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(
-            f"{path} does not fit {model.path / 'plans.json'} ({reason}); copy both from one training"
+            f"{path} does not fit its fold's architecture ({reason}); copy the model folder again from one training"
         ) from None
     if model.configuration.previous_stage is not None:
         take_previous(network, len(model.plans.labels.foreground))

@@ -1,7 +1,10 @@
 """What a network is, as data: the part of the plans that a builder turns into a module. Imports no torch."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
+
+import msgspec
 
 from unetrpp.files import Record
 
@@ -72,3 +75,26 @@ class Architecture(Record, frozen=True, kw_only=True):
         """Stride of every supervised output against the patch, full resolution first."""
         sizes = self.sizes()[: self.supervised_levels]
         return [tuple(n // m for n, m in zip(self.patch, size, strict=True)) for size in sizes]
+
+    def focal_gammas(self) -> dict[str, float]:
+        """The gammas of its modules by place: ``gate@LEVEL``, then ``se@LEVEL`` (squeeze-and-excitation)."""
+        gates = {f"gate@{i}": level.gate for i, level in enumerate(self.levels)}
+        squeezes = {f"se@{i}": level.squeeze_excitation for i, level in enumerate(self.levels)}
+        return {place: gamma for place, gamma in (gates | squeezes).items() if gamma is not None}
+
+    def with_focal(self, gammas: Mapping[str, float]) -> "Architecture":
+        """This network with focal modules at these places and nowhere else."""
+        levels = (
+            msgspec.structs.replace(level, gate=gammas.get(f"gate@{i}"), squeeze_excitation=gammas.get(f"se@{i}"))
+            for i, level in enumerate(self.levels)
+        )
+        return msgspec.structs.replace(self, levels=tuple(levels))
+
+    def focal_candidates(self) -> "Architecture":
+        """What learning starts from: its own focal modules, or where it has none, every gate and squeeze-and-excitation
+        with gamma 1."""
+        if self.focal_gammas():
+            return self
+        count = len(self.levels)
+        gates = {f"gate@{i}": 1.0 for i in range(count - 1)}
+        return self.with_focal(gates | {f"se@{i}": 1.0 for i in range(count)})

@@ -4,12 +4,14 @@ gamma = 0 is the identity, 1 the usual module, above 1 suppresses harder. It is 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unetrpp.errors import UserError
+from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.blocks import OPERATORS, Axes, pointwise
 
 OPEN = 0.8  # A^gamma of a module that starts
@@ -32,6 +34,7 @@ class FocalModule(nn.Module):
         nn.init.normal_(self.weight)
         self.off = False
         self.averaged = False  # replace the coefficients by their mean, to see what their pattern is worth
+        self.watcher: Callable[[Tensor], None] | None = None  # is shown the coefficients of every pass
 
     def power(self, features: Tensor) -> Tensor:
         """(B, ..., features) -> A^gamma (B, ..., outputs), in float32 and never as pow(sigmoid)."""
@@ -39,6 +42,8 @@ class FocalModule(nn.Module):
         unit = F.normalize(self.weight.float(), dim=1)
         logits = (features.unsqueeze(-2) * unit).sum(-1) + self.bias
         coefficients = torch.exp(self.gamma * F.logsigmoid(logits))
+        if self.watcher is not None:
+            self.watcher(coefficients)
         if self.averaged:
             coefficients = coefficients.mean(tuple(range(1, coefficients.ndim)), keepdim=True).expand_as(coefficients)
         return coefficients
@@ -53,7 +58,7 @@ class FocalModule(nn.Module):
 
     def fix(self, gamma: float | None = None) -> None:
         """Hold gamma at a value, or where it is. 0 switches the module off: an identity that costs nothing."""
-        value = float(self.gamma) if gamma is None else gamma
+        value = self.gamma.item() if gamma is None else gamma
         with torch.no_grad():
             self.gamma.fill_(value)
         self.off = value == 0
@@ -133,6 +138,24 @@ def squeeze_excitation(channels: int, gamma: float | None) -> nn.Module:
 def focal_modules(network: nn.Module) -> Iterator[tuple[str, FocalModule]]:
     """All gates and squeeze-and-excitations with their names."""
     yield from ((name, module) for name, module in network.named_modules() if isinstance(module, FocalModule))
+
+
+def modules_by_place(network: nn.Module, architecture: Architecture) -> dict[str, FocalModule]:
+    """The network's focal modules by their place in its architecture (``gate@1``, ``se@3``).
+
+    Raises:
+        UserError: a network of somebody else that does not hold, from full resolution down, what its architecture says.
+    """
+    modules: list[FocalModule] = []
+    for kind in (AttentionGate, SqueezeExcitation):
+        modules += [module for _, module in focal_modules(network) if isinstance(module, kind)]
+    places = list(architecture.focal_gammas())
+    if ["gate@" in place for place in places] != [isinstance(module, AttentionGate) for module in modules]:
+        raise UserError(
+            f"network {architecture.network!r} does not hold the {len(places)} focal modules of its architecture; "
+            "their gammas can be learned in UNETR++ and in the U-Nets"
+        )
+    return dict(zip(places, modules, strict=True))
 
 
 @torch.no_grad()
