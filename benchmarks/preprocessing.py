@@ -8,6 +8,7 @@ nnU-Net needs an environment of its own: install torch first, then nnunetv2==2.8
 """
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
@@ -81,18 +82,36 @@ def theirs(venv: Path, processes: int) -> list[str]:
 
 def run(command: list[str], environment: dict[str, str]) -> Usage:
     """Run to the end; its output is shown only when it fails."""
+    adopt_orphans()
     start = time.perf_counter()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT)
         peak = Peak(process.pid)
         peak.start()
         _, status, usage = os.wait4(process.pid, 0)
+        wall_s, cpu_s = time.perf_counter() - start, usage.ru_utime + usage.ru_stime + orphans_cpu_s()
         process.returncode = os.waitstatus_to_exitcode(status)
         peak.stop()
         if process.returncode:
             output.seek(0)
             raise SystemExit(output.read().decode() + f"\n{command[0]} failed with {process.returncode}")
-    return Usage(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, peak.megabytes)
+    return Usage(wall_s, cpu_s, peak.megabytes)
+
+
+def adopt_orphans() -> None:
+    """Descendants that outlive their parent become our children, so that their CPU seconds are counted (Linux)."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+def orphans_cpu_s() -> float:
+    """Wait for all that is left of the run."""
+    seconds = 0.0
+    while True:
+        try:
+            _, _, usage = os.wait3(0)
+        except ChildProcessError:
+            return seconds
+        seconds += usage.ru_utime + usage.ru_stime
 
 
 class Peak(threading.Thread):

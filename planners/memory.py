@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from unetrpp.networks.architecture import Architecture
+from unetrpp.networks.footprint import FULL, HALF, footprint
 from unetrpp.planners.topology import Topology
 
 SMALLEST_BATCH = 2
@@ -88,9 +89,9 @@ def fit_by_cost(
     gpu_memory_gb: float | None,
     batch_size: int | None,
 ) -> Fit:
-    """The largest topology whose training step fits the GPU, by the network's own estimate (networks/cost.py).
+    """The largest topology whose training step fits the GPU, by the network's own estimate (:func:`step_bytes`).
 
-    An estimate takes a second, so few are made: from the proxy's choice, the feature-map elements predict
+    An estimate may take a second, so few are made: from the proxy's choice, the feature-map elements predict
     which patch is the largest that fits, until a prediction comes true.
     """
     memory = gpu_memory_gb or free_gpu_memory_gb() or DEFAULT_GPU_GB
@@ -121,7 +122,19 @@ def fit_by_cost(
 
 
 def step_bytes(architecture: Architecture) -> tuple[float, float]:
-    """Memory of a training step (bf16, SGD with momentum): bytes of weights and their states, and bytes a patch."""
+    """Memory of a training step (bf16, SGD with momentum): bytes of weights and their states, and bytes a patch.
+
+    In closed form where there is one: to import torch and try the step on tensors without values takes seconds.
+    """
+    counted = footprint(architecture)
+    if counted is None:
+        return _tried_step_bytes(architecture)
+    weights = counted.parameters * (3 * FULL + HALF)  # weights, gradients, momentum, and a half-precision copy
+    return float(weights), float(counted.kept + counted.temporary)
+
+
+def _tried_step_bytes(architecture: Architecture) -> tuple[float, float]:
+    """For any network that the builder knows."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 

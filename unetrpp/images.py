@@ -13,7 +13,7 @@ from unetrpp.dicom import read_series
 from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_atomically
 from unetrpp.geometry import Geometry, same_grid
-from unetrpp.integrity import require_whole
+from unetrpp.integrity import matches_checksum, require_whole
 
 GRID_TOLERANCE_MM = 1e-2
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
@@ -157,9 +157,9 @@ def read_file(path: Path, verified: bool = False) -> Volume:
         return from_sitk(_guard(path, lambda: read_series(path)))
     if path.stat().st_size == 0:
         raise UserError(f"{path.name} is empty (0 bytes); copy it again")
-    if not verified:
-        require_whole(path)
     volume = from_sitk(_guard(path, lambda: sitk.ReadImage(str(path))))
+    if not verified and not matches_checksum(path, volume.array):
+        require_whole(path)
     sidecar = _sidecar(path) if path.suffix.lower() in (".tif", ".tiff") else None
     return volume if sidecar is None else Volume(volume.array, _with_spacing(volume.geometry, sidecar))
 
@@ -190,6 +190,7 @@ def _guard(path: Path, read):  # type: ignore[no-untyped-def]
             raise UserError(
                 f"{path.name} has a sheared direction matrix, which ITK refuses; orthonormalise its header"
             ) from None
+        require_whole(path)
         raise UserError(
             f"{path.name} cannot be read as an image (damaged, truncated or of an unknown format); copy it again"
         ) from None

@@ -4,7 +4,9 @@ Written against the standard ``concurrent.futures.Executor`` protocol, so a clus
 """
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -122,9 +124,23 @@ def _outcomes(
             pool.shutdown(cancel_futures=True)
 
 
-def new_pool(processes: int) -> ProcessPoolExecutor:
-    """A pool of spawned processes: a fork would copy the locks of threads that are running here."""
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _die_with_parent)
+def new_pool(processes: int, start: str = "spawn") -> ProcessPoolExecutor:
+    """A pool of processes that copy nothing from this one: a fork would copy the locks of threads running here.
+
+    ``start`` is how they start: each by itself, or as :func:`prepare_workers` says.
+    """
+    return ProcessPoolExecutor(processes, multiprocessing.get_context(start), _die_with_parent)
+
+
+def prepare_workers(modules: Sequence[str]) -> str:
+    """Begin to import what workers need, once, in an empty process that they are then forked from; at once returns
+    how they start. Only Linux forks reliably with numeric libraries loaded; elsewhere every worker imports by itself.
+    """
+    if sys.platform != "linux":
+        return "spawn"
+    multiprocessing.set_forkserver_preload(list(modules))
+    multiprocessing.forkserver.ensure_running()
+    return "forkserver"
 
 
 def _die_with_parent() -> None:

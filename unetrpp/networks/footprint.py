@@ -1,0 +1,160 @@
+"""The memory of a training step in closed form, for the built-in networks without gates. Imports no torch.
+
+It counts what each block keeps for the backward pass under bf16 autocast; networks/cost.py measures the same on the
+network itself, for any network, and the tests hold the two together.
+"""
+
+import math
+from typing import NamedTuple
+
+from unetrpp.networks.architecture import Architecture
+
+HALF, FULL, INDEX = 2, 4, 8  # bytes of bfloat16, float32 and int64
+EPA_MAPS = 17  # an EPA block keeps 13 bfloat16 and 2 float32 tensors of its tokens' size
+EPA_CHANNEL_MAPS = 9  # its channel attention: C x C maps, counted in bfloat16
+
+
+class Footprint(NamedTuple):
+    """Bytes of one training step in bf16: those of every sample, and the weights that they meet."""
+
+    parameters: int
+    kept: int  # a sample's activations until the backward pass
+    temporary: int  # a sample's at the fullest moment, beside those kept
+
+
+def footprint(architecture: Architecture) -> Footprint | None:
+    """None where there is no closed form: other networks and norms, gates, squeeze-and-excitation."""
+    plain = all(level.gate is None and level.squeeze_excitation is None for level in architecture.levels)
+    if not plain:
+        return None
+    if architecture.network == "unetrpp":
+        return _unetrpp(architecture) if _is_default(architecture) else None
+    return _unet(architecture) if architecture.network in ("unet", "resunet") else None
+
+
+def _is_default(architecture: Architecture) -> bool:
+    usual = (architecture.projection, architecture.fusion, architecture.norm, architecture.residual_convs)
+    many = all(tokens > 1 for tokens in architecture.tokens())  # a single voxel gets another norm
+    return usual == ("shared", "concat", "batch", 1) and many
+
+
+class _Sum:
+    """Parameters, and bytes that one sample keeps."""
+
+    def __init__(self) -> None:
+        self.parameters = 0
+        self.kept = 0
+
+    def keep(self, tokens: int, channels: int, maps: int = 1) -> None:
+        """Bfloat16 feature maps."""
+        self.kept += maps * tokens * channels * HALF
+
+    def convolve(self, tokens: int, inputs: int, outputs: int, kernel: tuple[int, ...], norm: bool = True) -> None:
+        """A convolution and its norm keep their outputs."""
+        self.parameters += inputs * outputs * math.prod(kernel) + (2 * outputs if norm else 0)
+        self.keep(tokens, outputs, 2 if norm else 1)
+
+    def residual(
+        self, tokens: int, inputs: int, outputs: int, kernel: tuple[int, ...], pooled: int | None = None
+    ) -> None:
+        """``pooled``: tokens before the pooling on its skip, which autocast computes in float32 in 3D."""
+        self.convolve(tokens, inputs, outputs, kernel)
+        self.convolve(tokens, outputs, outputs, kernel)
+        if inputs != outputs:
+            self.convolve(tokens, inputs, outputs, (1,))
+            if pooled:
+                self.keep(tokens, inputs)
+        if pooled and len(kernel) == 3:
+            self.kept += pooled * inputs * FULL
+
+    def image(self, architecture: Architecture, casts: int) -> None:
+        self.kept += architecture.tokens()[0] * architecture.in_channels * (FULL + casts * HALF)
+
+    def heads(self, architecture: Architecture) -> None:
+        classes = architecture.out_channels
+        for level in architecture.levels[: architecture.supervised_levels]:
+            self.parameters += (level.channels + 1) * classes
+        self.kept += sum(_loss_bytes(architecture))
+
+
+def _loss_bytes(architecture: Architecture) -> list[int]:
+    """Softmax, its logarithm, one-hot and indices of the truth, by supervised level."""
+    a_voxel = 3 * FULL * architecture.out_channels + INDEX
+    return [a_voxel * tokens for tokens in architecture.tokens()[: architecture.supervised_levels]]
+
+
+def _finished(total: _Sum, architecture: Architecture, gradients: int) -> Footprint:
+    """The fullest moment is the backward pass of the last block at full resolution: the loss's maps are gone, the
+    gradients of the supervised features and ``gradients`` maps at full resolution have come. With very many classes it is
+    the loss of the full resolution, the last: two gradients beside its own maps, those of the logits elsewhere.
+    """
+    classes, tokens, loss = architecture.out_channels, architecture.tokens(), _loss_bytes(architecture)
+    lower = range(1, architecture.supervised_levels)
+    features = sum(tokens[i] * architecture.levels[i].channels for i in lower) * HALF
+    in_block = gradients * tokens[0] * architecture.levels[0].channels * HALF + features - sum(loss)
+    logits = sum(tokens[i] * classes for i in lower) * HALF
+    in_loss = (2 * FULL * classes - INDEX) * tokens[0] + logits - sum(loss[1:])
+    return Footprint(total.parameters, total.kept, max(in_block, in_loss))
+
+
+def _unet(architecture: Architecture) -> Footprint:
+    total, levels, tokens = _Sum(), architecture.levels, architecture.tokens()
+    total.image(architecture, casts=1)
+    inputs, residual = architecture.in_channels, architecture.network == "resunet"
+    if residual:
+        total.convolve(tokens[0], inputs, levels[0].channels, levels[0].kernel)
+        inputs = levels[0].channels
+    for i, level in enumerate(levels):
+        for block in range(level.encoder_blocks):
+            if residual:
+                pooled = tokens[i - 1] if block == 0 and i > 0 else None
+                total.residual(tokens[i], inputs, level.channels, level.kernel, pooled)
+            else:
+                total.convolve(tokens[i], inputs, level.channels, level.kernel)
+            inputs = level.channels
+    for i, level in enumerate(levels[:-1]):
+        below = levels[i + 1]
+        total.parameters += below.channels * level.channels * math.prod(below.stride)
+        total.keep(tokens[i], 2 * level.channels)  # skip and upsampled, side by side
+        for block in range(level.decoder_blocks):
+            total.convolve(tokens[i], (1 if block else 2) * level.channels, level.channels, level.kernel)
+    total.heads(architecture)
+    return _finished(total, architecture, gradients=2)
+
+
+def _unetrpp(architecture: Architecture) -> Footprint:
+    total, levels, tokens = _Sum(), architecture.levels, architecture.tokens()
+    total.image(architecture, casts=3)
+    for block in range(levels[0].encoder_blocks):
+        inputs = levels[0].channels if block else architecture.in_channels
+        total.residual(tokens[0], inputs, levels[0].channels, levels[0].kernel)
+    inputs = architecture.in_channels
+    for i, level in enumerate(levels[1:], start=1):
+        total.convolve(tokens[i], inputs, level.channels, level.stride)
+        _blocks(total, architecture, i, level.encoder_blocks, level.encoder_projection)
+        inputs = level.channels
+    for i, level in enumerate(levels[:-1]):
+        below = levels[i + 1]
+        total.parameters += below.channels * level.channels * math.prod(below.stride)
+        if i == 0:
+            total.keep(tokens[0], level.channels)  # the sum with the skip
+            for _ in range(level.decoder_blocks):
+                total.residual(tokens[0], level.channels, level.channels, level.kernel)
+        else:
+            _blocks(total, architecture, i, level.decoder_blocks, level.decoder_projection)
+    total.heads(architecture)
+    return _finished(total, architecture, gradients=3)
+
+
+def _blocks(total: _Sum, architecture: Architecture, i: int, count: int, projected: int) -> None:
+    level, tokens = architecture.levels[i], architecture.tokens()[i]
+    c = level.channels
+    for _ in range(count):
+        if level.attention == "conv":
+            total.residual(tokens, c, c, level.kernel)
+            continue
+        total.keep(tokens, c, EPA_MAPS)
+        total.kept += tokens * (architecture.heads * projected + 2 * FULL)  # kept weights of dropout; layer norm
+        total.keep(c, c, EPA_CHANNEL_MAPS)
+        total.parameters += tokens * (c + projected) + 4 * c * c + c * c  # position, projections, maps, outputs
+        total.parameters += 2 * c * c * math.prod(level.kernel) + c * c + 9 * c
