@@ -24,6 +24,7 @@ from unetrpp.planners.mend import mend_dataset
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import UnetrppPlanner, make_planner
 from unetrpp.planners.preprocess import preprocess_dataset
+from unetrpp.planners.workers import start_method
 from unetrpp.plans import Plans, read_plans
 from unetrpp.splits import Splits, read_or_make_splits
 from unetrpp.store import Store
@@ -69,7 +70,7 @@ def plan_and_preprocess(
     home = workspace.preprocessed(name)
     plans_path = workspace.plans(name, plans_name)
     processes = processes or default_processes(_largest_case_bytes(raw))
-    with new_pool(min(processes, len(raw.cases))) as pool:  # workers start when the first case is handed out
+    with new_pool(min(processes, len(raw.cases)), start_method()) as pool:  # they start with the first case
         raw = mend_dataset(raw, home / "fixed", pool) if fix else raw
         fingerprint, digests = measure(raw, home, pool, overwrite)
         cases = [case.id for case in raw.cases]
@@ -81,7 +82,7 @@ def plan_and_preprocess(
         write_json(home / "dataset.json", nnunet_json(raw.description, len(cases)))
         plans = settle(plans_path, make_planner(planner, options), fingerprint, raw, configurations, overwrite)
         errors: list[CaseError] = []
-        chosen_names = () if plan_only else configurations or list(plans.configurations)[:1]
+        chosen_names = () if plan_only else with_first_stages(plans, configurations or list(plans.configurations)[:1])
         for configuration in chosen_names:
             store = workspace.store(name, plans_name, configuration)
             chosen = plans.configuration(configuration)
@@ -89,6 +90,12 @@ def plan_and_preprocess(
         if not errors and not plan_only:
             plans = place(plans, plans_path, workspace, fingerprint, options.attention, overrides)
     return Done(errors, _summary(plans, home))
+
+
+def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
+    """A cascade is trained on its first stage's segmentations, so that stage is preprocessed too, before it."""
+    stages = [stage for name in names for stage in (plans.configuration(name).previous_stage, name) if stage]
+    return list(dict.fromkeys(stages))
 
 
 def place(

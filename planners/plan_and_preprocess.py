@@ -29,7 +29,7 @@ def parser() -> Parser:
     add(
         "dataset", metavar="DATASET", help="name in the workspace, nnU-Net's DatasetNNN_Name or number, or a raw folder"
     )
-    what = "3d_fullres, 2d, 3d_lowres, 3d_cascade (planned only) (default: 3d_fullres, or 2d for flat images)"
+    what = "3d_fullres, 2d, 3d_lowres, 3d_cascade with its 3d_lowres (default: 3d_fullres, or 2d for flat images)"
     add("-c", "--configurations", nargs="+", default=[], metavar="NAME", help=what)
     add("--planner", choices=("unetrpp", "unet", "resunet"), default="unetrpp", help="the network (default: unetrpp)")
     add("--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
@@ -74,6 +74,9 @@ def positive_float(text: str) -> float:
 
 
 def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.planners.workers import start_method
+
+    start_method()  # workers import while this process does
     from unetrpp.parallel import error_table
     from unetrpp.planners.options import Options
     from unetrpp.planners.pipeline import plan_and_preprocess
