@@ -1,0 +1,163 @@
+"""Fine-tuning: what fits is loaded, other channels, classes and patches are adapted, and all is said."""
+
+import logging
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from tests.inference.model import make_model
+from tests.tiny import LABELS, configuration
+from unetrpp.errors import UserError
+from unetrpp.files import read_json
+from unetrpp.labels import LabelScheme
+from unetrpp.networks.build import build_network
+from unetrpp.networks.design import unetrpp_architecture
+from unetrpp.trainers.pretrained import (
+    FILE,
+    Side,
+    Transfer,
+    find_checkpoint,
+    resize_position,
+    resize_projection,
+    spread_channels,
+    start_from,
+    wishes_for,
+)
+
+OTHER_LABELS = LabelScheme(names=("background", "liver", "tumour"), values=(0, 1, 2))
+
+
+def architecture(channels=1, classes=2, patch=(16, 16, 16), **changed):
+    made = unetrpp_architecture(channels, classes, patch, [(2, 2, 2), (2, 2, 2)], width=0.25)
+    return msgspec.structs.replace(made, **changed)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    plan = msgspec.structs.replace(configuration(), architecture=architecture())
+    return make_model(tmp_path_factory.mktemp("model"), 1, plan)
+
+
+def built(side: Side, seed: int = 5):
+    torch.manual_seed(seed)
+    return build_network(side.architecture).eval()
+
+
+def outputs(network, x):
+    network.deep_supervision = False
+    with torch.no_grad():
+        return network(x)
+
+
+def test_the_same_plans_give_the_same_network(model, tmp_path):
+    side = Side(architecture(), LABELS)
+    network = built(side)
+    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
+    assert (transfer.changes, transfer.share) == ((), 1.0)
+    theirs = torch.load(model / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"]
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in network.state_dict().items())
+
+
+def test_more_channels_and_other_classes(model, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    side = Side(architecture(channels=3, classes=3), OTHER_LABELS)
+    network, before = built(side), built(side)
+    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
+    assert read_json(tmp_path / FILE, Transfer) == transfer
+    said = {change.tensor: change.what for change in transfer.changes}
+    image_convolutions = {"entry.blocks.0.conv1.weight", "entry.blocks.0.skip.conv.weight"}
+    spread = {name for name, what in said.items() if what.startswith("input channels averaged and spread")}
+    assert image_convolutions <= spread
+    assert said.keys() - spread == {f"heads.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")}
+    assert all(f"  {name} " in caplog.text for name in said)
+    assert torch.equal(network.heads[0].weight, before.heads[0].weight)
+    # An image of three equal channels passes as one channel did.
+    old = built(Side(architecture(), LABELS))
+    old.load_state_dict(torch.load(model / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"])
+    x = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(network.entry(x.repeat(1, 3, 1, 1, 1)), old.entry(x))
+
+
+def test_classes_of_other_names_get_new_heads_even_where_they_fit(model, tmp_path):
+    side = Side(architecture(), LabelScheme(names=("background", "liver"), values=(0, 1)))
+    transfer = start_from(find_checkpoint(model), built(side), side, tmp_path)
+    assert {change.tensor.split(".")[0] for change in transfer.changes} == {"heads"}
+
+
+def test_another_patch_interpolates_positions_and_projections(model, tmp_path):
+    side = Side(architecture(patch=(16, 24, 32)), LABELS)
+    network = built(side)
+    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
+    assert transfer.share == 1.0
+    assert all(change.what.startswith("interpolated: ") for change in transfer.changes)
+    assert "8 x 8 x 8 -> 8 x 12 x 16 tokens" in transfer.changes[0].what
+    assert outputs(network, torch.randn(1, 1, 16, 24, 32)).shape == (1, 2, 16, 24, 32)
+
+
+def linear(values: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Interpolation along one axis with numpy: cell centres, edges repeated."""
+    n = values.shape[axis]
+    places = (np.arange(size) + 0.5) * n / size - 0.5
+    return np.apply_along_axis(lambda line: np.interp(places, np.arange(n), line), axis, values)
+
+
+def test_resizing_against_numpy():
+    before, after = (3, 4, 2), (5, 4, 3)
+    grid = np.random.default_rng(0).normal(size=(*before, 6))
+    expected = grid
+    for axis, size in enumerate(after):
+        expected = linear(expected, size, axis)
+    position = torch.from_numpy(grid.reshape(1, -1, 6))
+    np.testing.assert_allclose(resize_position(position, before, after)[0], expected.reshape(-1, 6))
+    projection = position[0].T
+    scale = 24 / 60
+    np.testing.assert_allclose(resize_projection(projection, before, after), expected.reshape(-1, 6).T * scale)
+    tokens = torch.ones(24, dtype=torch.float64)
+    kept = resize_projection(torch.full((2, 24), 0.3, dtype=torch.float64), before, after) @ torch.ones(60).double()
+    torch.testing.assert_close(kept, torch.full((2, 24), 0.3, dtype=torch.float64) @ tokens)
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, 4), (4, 1), (2, 3)])
+def test_spread_channels_keep_the_answer_to_equal_channels(old, new):
+    weight, x = torch.randn(5, old, 3, 3), torch.randn(1, 1, 8, 8)
+    expected = torch.nn.functional.conv2d(x.repeat(1, old, 1, 1), weight)
+    got = torch.nn.functional.conv2d(x.repeat(1, new, 1, 1), spread_channels(weight, new))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_planned_gammas_are_kept(model, tmp_path):
+    gated = architecture()
+    levels = tuple(msgspec.structs.replace(level, gate=2.0 if i == 0 else None) for i, level in enumerate(gated.levels))
+    side = Side(msgspec.structs.replace(gated, levels=levels), LABELS)
+    network = built(side)
+    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
+    assert {change.what for change in transfer.changes} == {"afresh: not in the checkpoint"}
+    plan = msgspec.structs.replace(configuration(), architecture=side.architecture)
+    first = make_model(tmp_path / "gated", 1, plan)
+    other = tuple(msgspec.structs.replace(level, gate=None if level.gate is None else 0.5) for level in levels)
+    side = Side(msgspec.structs.replace(gated, levels=other), LABELS)
+    network = built(side)
+    transfer = start_from(find_checkpoint(first), network, side, tmp_path)
+    assert [(c.tensor, c.what) for c in transfer.changes] == [("decoder.0.gate.gamma", "afresh: as planned")]
+    assert network.decoder[0].gate.gamma.item() == 0.5
+
+
+def test_other_kinds_of_networks_and_missing_checkpoints_are_refused(model, tmp_path):
+    plan = configuration()
+    with pytest.raises(UserError, match="network unetrpp, the plans have unet"):
+        start_from(find_checkpoint(model), build_network(plan.architecture), Side(plan.architecture, LABELS), tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        wishes_for(tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="no model folder"):
+        wishes_for(tmp_path)
+    assert wishes_for(None) == {}
+
+
+def test_fold_all_comes_first(model, tmp_path):
+    assert find_checkpoint(model) == model / "fold_0" / "checkpoint_final.pt"
+    (model / "fold_all").mkdir()
+    (model / "fold_all" / "checkpoint_final.pt").write_bytes(find_checkpoint(model).read_bytes())
+    assert find_checkpoint(model) == model / "fold_all" / "checkpoint_final.pt"
