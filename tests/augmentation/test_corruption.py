@@ -1,0 +1,80 @@
+"""Mistakes in a cascade's first segmentation: scipy's morphology, single components, and pure functions of the draw."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from unetrpp.augmentation.corruption import OPERATIONS, CorruptionDraw, corrupt, draw_corruption, morph
+
+SHAPE = (14, 20, 18)
+
+
+def blobs(seed: int, classes: int = 2) -> np.ndarray:
+    """A few boxes a class, away from the border."""
+    rng = np.random.default_rng(seed)
+    indices = np.zeros(SHAPE, np.int16)
+    for c in range(1, classes + 1):
+        for _ in range(3):
+            z, y, x = (rng.integers(4, n - 6) for n in SHAPE)
+            indices[z : z + 2, y : y + 2, x : x + 2] = c
+    return indices
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), radius=st.integers(1, 4), operation=st.sampled_from(OPERATIONS))
+def test_morphology_is_scipys_with_a_ball(seed, radius, operation):
+    mask = np.random.default_rng(seed).random((12, 13, 11)) < 0.2
+    mask = ndimage.binary_dilation(mask)
+    wide = np.pad(mask, 3 * radius)  # scipy's border does not reach in
+    ball = np.linalg.norm(np.indices((2 * radius + 1,) * 3) - radius, axis=0) <= radius
+    expected = getattr(ndimage, f"binary_{operation}")(wide, ball)
+    np.testing.assert_array_equal(morph(wide, operation, radius), expected)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_class_that_fills_the_patch_or_is_absent_stays(operation):
+    for mask in (np.ones(SHAPE, bool), np.zeros(SHAPE, bool)):
+        np.testing.assert_array_equal(morph(mask, operation, 3), mask)
+    whole = np.ones(SHAPE, np.int16)
+    np.testing.assert_array_equal(corrupt(whole, CorruptionDraw(((operation, 2),), (0.5,))), whole)
+
+
+def test_what_a_class_gains_it_takes_and_what_it_loses_is_background():
+    indices = np.zeros((1, 1, 9), np.int16)
+    indices[0, 0, 2:5], indices[0, 0, 5:7] = 1, 2
+    grown = corrupt(indices, CorruptionDraw((("dilation", 1), ("closing", 1))))
+    assert grown[0, 0].tolist() == [0, 1, 1, 1, 1, 1, 2, 0, 0]
+    shrunk = corrupt(indices, CorruptionDraw((("erosion", 1), ("opening", 2))))
+    assert shrunk[0, 0].tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0]
+
+
+def test_the_box_of_a_class_is_enough():
+    """Inside its box and margin, a class changes as in the whole volume."""
+    for seed in range(5):
+        indices = blobs(seed, 1)
+        for operation in OPERATIONS:
+            expected = morph(indices == 1, operation, 3)
+            np.testing.assert_array_equal(corrupt(indices, CorruptionDraw(((operation, 3),))) == 1, expected)
+
+
+def test_one_small_component_is_forgotten():
+    indices = np.zeros((10, 10, 10), np.int16)
+    indices[0, 0, 0] = indices[0, 0, 5] = indices[0, 5, 0] = 1
+    indices[5:] = 2  # half of the patch: too large to be overlooked
+    left = [corrupt(indices, CorruptionDraw(removed=(which, 0.5))) for which in (0.0, 0.5, 0.99)]
+    assert [np.argwhere(indices != one).tolist() for one in left] == [[[0, 0, 0]], [[0, 0, 5]], [[0, 5, 0]]]
+
+
+def test_the_draw_decides_everything():
+    indices = blobs(0)
+    before = indices.copy()
+    draws = [draw_corruption(np.random.default_rng(i), 2) for i in range(400)]
+    assert draws == [draw_corruption(np.random.default_rng(i), 2) for i in range(400)]
+    for draw in draws[:20]:
+        np.testing.assert_array_equal(corrupt(indices, draw), corrupt(indices, draw))
+        assert set(np.unique(corrupt(indices, draw))) <= {0, 1, 2}
+    np.testing.assert_array_equal(indices, before)
+    assert abs(np.mean([bool(d.morphology) for d in draws]) - 0.4) < 0.08
+    assert abs(np.mean([bool(d.removed) for d in draws]) - 0.2) < 0.07
