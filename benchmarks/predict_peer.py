@@ -141,28 +141,28 @@ class ForwardClock:
 
 
 def measure(predictor: nnUNetPredictor, files: list[Path]) -> dict[str, Any]:
-    """Forward passes alone, its sequential mode, and its multi-process mode without the start of the workers.
+    """Forward passes alone, its sequential mode, and its multi-process mode with and without the start of the workers.
 
-    What the workers' start costs falls out of the difference between a run of all cases twice and one of all once.
+    The start falls out of the difference between a run of all cases and one of a single case.
     """
 
-    def run(mode: str, times: int, count: int | None = None) -> Seconds:
+    def run(mode: str, count: int | None = None) -> Seconds:
         with tempfile.TemporaryDirectory() as out:
-            inputs = [[str(file)] for file in files[:count] * times]
+            inputs = [[str(file)] for file in files[:count]]
             outputs = [str(Path(out) / str(i)) for i in range(len(inputs))]
             return clocked(lambda: getattr(predictor, mode)(inputs, outputs))
 
-    run("predict_from_files_sequential", 1, 1)  # warm up
+    run("predict_from_files_sequential", 1)  # warm up
     clock = ForwardClock(predictor.network)
-    sequential = run("predict_from_files_sequential", 1)
+    sequential = run("predict_from_files_sequential")
     forward = {"wall": clock.wall, "cpu": clock.cpu, "passes": clock.passes}
-    once, twice = run("predict_from_files", 1), run("predict_from_files", 2)
-    parallel = {key: twice[key] - once[key] for key in once}
+    parallel, single = run("predict_from_files"), run("predict_from_files", 1)
+    started = {key: (parallel[key] - single[key]) * len(files) / (len(files) - 1) for key in parallel}
     return {
         "forward": forward,
         "sequential mode": sequential,
-        "multi-process mode": once,
-        "multi-process mode without its start": parallel,
+        "multi-process mode": parallel,
+        "multi-process mode without its start": started,
     }
 
 
