@@ -37,6 +37,23 @@ def still():
     return type(NOTHING)(None, 0, None, None, None, None, None, None)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_first_segmentation_goes_where_the_label_goes(seed):
+    rng = np.random.default_rng(seed)
+    drawn = draw_sample(rng, AugmentationPlan(rotation_degrees=(30.0, 30.0, 30.0)), 1, (0, 1, 2))
+    size = read_size(drawn.affine, PATCH)
+    label = rng.integers(0, 3, size).astype(np.int16)
+    image = rng.random((1, *size)).astype(np.float32)
+    with_it = Sample("a", image.copy(), label, drawn, label.copy())
+    without = Sample("a", image.copy(), label, drawn)
+    images, labels = make_batch([with_it], PATCH, False, torch.device("cpu"))
+    alone, same_labels = make_batch([without], PATCH, False, torch.device("cpu"))
+    assert images.shape == (1, 2, *PATCH)
+    torch.testing.assert_close(images[:, :1], alone, rtol=0, atol=0)
+    assert torch.equal(labels, same_labels)
+    assert torch.equal(images[:, 1], labels.float())
+
+
 def test_flat_patches_lose_their_z_axis():
     samples = [
         Sample("a", np.random.rand(3, 1, 8, 9).astype(np.float32), np.zeros((1, 8, 9), np.int16), None)

@@ -1,5 +1,7 @@
 """The device's pipeline and batchgenerators' chain change images alike: same statistics within sampling error."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -66,6 +68,16 @@ def features(image: np.ndarray, label: np.ndarray) -> tuple[float, ...]:
     """What augmentation moves: brightness, contrast, noise or blur, and how much of what is seen."""
     rough = np.abs(np.diff(image, axis=1)).mean() / image.std()
     return float(image.mean()), float(image.std()), float(rough), float((label == 1).mean()), float((label < 0).mean())
+
+
+@pytest.mark.parametrize("in_plane_only", [False, True])
+def test_a_first_segmentation_goes_where_the_label_goes(cases, in_plane_only):
+    degrees = (180.0, 0.0, 0.0) if in_plane_only else (30.0, 30.0, 30.0)
+    chain = ChainLoader(loader(cases, in_plane_only=in_plane_only, rotation_degrees=degrees), range(0), 1)
+    for sample in (s for i in range(6) for s in chain.loader.read(i, chain.read_size)):
+        moved = chain.augmented(replace(sample, previous=sample.label))
+        np.testing.assert_array_equal(moved.previous, moved.label)
+        assert moved.label.shape == PATCH
 
 
 def test_image_and_label_stay_aligned(cases):

@@ -1,5 +1,6 @@
 """Batch i is a function of (seed, fold, i); a failing case arrives as its own error."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -62,6 +63,31 @@ def test_what_is_read_has_the_size_its_draw_needs(cases):
 def test_validation_patches_are_not_augmented(cases):
     batch = loader(cases, stream=Stream.VALIDATION_PATCHES).batch(0)
     assert all(sample.draw is None for sample in batch)
+
+
+def test_the_first_segmentation_of_a_cascade_is_read_with_mistakes(tmp_path):
+    store = store_balls(tmp_path, 2)
+    for case in store.cases():
+        opened = store.open(case)
+        label = opened.read((0, 0, 0), opened.shape)[1]
+        store.write_previous(case, label.astype(np.uint8), "none", (8, 16, 16))
+    cases = [store.open(case) for case in store.cases()]
+    second = msgspec.structs.replace(configuration(), previous_stage="3d_lowres")
+
+    def loader(stream: Stream = Stream.PATCHES) -> PatchLoader:
+        return PatchLoader(cases, second, None, seed=0, fold=0, stream=stream)
+
+    expected = [loader().batch(i) for i in range(12)]
+    for batch, again in zip(expected, prefetch(loader(), range(12), 3), strict=True):
+        assert same(batch, again)
+        assert all(np.array_equal(a.previous, b.previous) for a, b in zip(batch, again, strict=True))
+    plain = PatchLoader(cases, configuration(), None, seed=0, fold=0)
+    assert all(same(batch, plain.batch(i)) for i, batch in enumerate(expected))  # nothing else is drawn otherwise
+    samples = [sample for batch in expected for sample in batch]
+    changed = [not np.array_equal(s.previous, np.maximum(s.label, 0)) for s in samples if (s.label > 0).any()]
+    assert 0 < sum(changed) < len(changed)
+    for sample in (s for i in range(6) for s in loader(Stream.VALIDATION_PATCHES).batch(i)):
+        np.testing.assert_array_equal(sample.previous, np.maximum(sample.label, 0))
 
 
 def test_a_damaged_case_arrives_with_its_id(tmp_path):

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
 from tests.planners.raw_dataset import DESCRIPTION, GEOMETRY, make_case, write_case, write_dataset
-from unetrpp.files import read_json
+from unetrpp.files import read_json, write_json
 from unetrpp.geometry import Geometry
 from unetrpp.images import write_segmentation
 from unetrpp.planners.plan_and_preprocess import main
@@ -223,6 +224,22 @@ def test_attention_that_cannot_be_is_refused_before_anything_starts(workspace, c
     assert command(workspace, *arguments) == 2
     assert words in capsys.readouterr().err
     assert not (workspace / "preprocessed").exists()
+
+
+def test_a_cascade_brings_its_first_stage(workspace):
+    assert command(workspace, "--planner", "unet", "--plan-only") == 0
+    path = workspace / "preprocessed" / "Blocks" / "unet.json"
+    plans = read_plans(path)
+    full = plans.configuration("3d_fullres")
+    coarse = msgspec.structs.replace(full.preprocessing, spacing_mm=(4.0, 4.0, 4.0))
+    stages = {
+        "3d_cascade": msgspec.structs.replace(full, previous_stage="3d_lowres"),
+        "3d_lowres": msgspec.structs.replace(full, preprocessing=coarse),
+    }
+    write_json(path, msgspec.structs.replace(plans, configurations=stages))
+    assert command(workspace, "--planner", "unet", "-c", "3d_cascade") == 0
+    for name in stages:
+        assert len(Store(path.with_name(f"unet_{name}")).cases()) == 4
 
 
 def test_overwriting_leaves_other_plans_alone_and_a_refusal_leaves_everything(workspace):
