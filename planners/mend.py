@@ -1,4 +1,4 @@
-"""Repairs that are safe, into new files, never in place: labels whose grid is not their image's.
+"""Repairs that are safe, into new files, never in place: sheared axes, and labels whose grid is not their image's.
 
 A header-less copy of a correct label, resampled blindly, comes out empty; so what is ambiguous is left to the user.
 """
@@ -16,6 +16,7 @@ from unetrpp.errors import UserError
 from unetrpp.files import write_atomically
 from unetrpp.geometry import Geometry, same_grid, voxel_volume_mm3
 from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_geometry, read_label, to_sitk, write_segmentation
+from unetrpp.nifti import write_straightened
 from unetrpp.parallel import run_cases
 
 LOG = logging.getLogger(__name__)
@@ -25,13 +26,42 @@ DEFAULT = Geometry(shape_zyx=(1, 1, 1), spacing_zyx_mm=(1.0, 1.0, 1.0))
 
 
 def mend_dataset(raw: RawDataset, folder: Path, executor: Executor) -> RawDataset:
-    """The dataset with mended labels, written below ``folder``, in place of those that do not lie on their image."""
+    """The dataset with mended files, written below ``folder``, in place of those that cannot be used as they are."""
     jobs = {case.id: (case, folder) for case in raw.cases}
-    mended = {o.case: o.value for o in run_cases(mend_label, jobs, "fix", len(jobs), executor) if o.value is not None}
-    for case, (_, what) in sorted(mended.items()):
-        LOG.info("%s: %s", case, what)
-    cases = [replace(case, label=mended[case.id][0]) if case.id in mended else case for case in raw.cases]
-    return replace(raw, cases=tuple(cases))
+    mended = {o.case: o.value for o in run_cases(mend_case, jobs, "fix", len(jobs), executor) if o.value is not None}
+    for case, (_, done) in sorted(mended.items()):
+        for what in done:
+            LOG.info("%s: %s", case, what)
+    return replace(raw, cases=tuple(mended[case.id][0] if case.id in mended else case for case in raw.cases))
+
+
+def mend_case(case: Case, folder: Path) -> tuple[Case, list[str]]:
+    """The case with new files where something was to mend, and what was done (runs in a worker)."""
+    done: list[str] = []
+    images = tuple(_straightened(path, folder / "images", done) for path in case.images)
+    label = None if case.label is None else _straightened(case.label, folder, done)
+    case = replace(case, images=images, label=label)
+    if (mended := mend_label(case, folder)) is not None:
+        case = replace(case, label=mended[0])
+        done.append(mended[1])
+    return case, done
+
+
+def _straightened(path: Path, folder: Path, done: list[str]) -> Path:
+    """A copy without shear; the file itself where it has none, or more than is safe to take away."""
+    try:
+        read_geometry(path)
+        return path
+    except UserError:  # whatever it is, the verification that follows names it
+        pass
+    try:
+        moved = write_straightened(path, folder / path.name)
+    except UserError:
+        return path
+    done.append(
+        f"the axes of {path.name} were sheared; they were straightened, which moves no corner by more than {moved:.2g} mm"
+    )
+    return folder / path.name
 
 
 def mend_label(case: Case, folder: Path) -> tuple[Path, str] | None:

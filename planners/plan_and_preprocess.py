@@ -52,7 +52,7 @@ def parser() -> Parser:
     what = "cases of one group stay in one fold: a pattern whose first group names it, or a CSV file of case,group"
     add("--group-by", metavar="REGEX|CSV", help=what)
     add("--processes", type=positive_int, metavar="N", help="worker processes (default: by cores and memory)")
-    what = "mend labels on another grid than their image where that is safe, into new files beside the plans"
+    what = "mend sheared axes and labels on another grid than their image where that is safe, into new files"
     add("--fix", action="store_true", help=what)
     add("--plan-only", action="store_true", help="measure and plan, but preprocess nothing yet")
     add("--overwrite", action="store_true", help="measure, plan and preprocess anew")

@@ -14,6 +14,7 @@ from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_atomically
 from unetrpp.geometry import Geometry, same_grid
 from unetrpp.integrity import matches_checksum, require_whole
+from unetrpp.nifti import require_little_shear, shear_degrees
 
 GRID_TOLERANCE_MM = 1e-2
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
@@ -187,8 +188,10 @@ def _guard(path: Path, read):  # type: ignore[no-untyped-def]
         return read()
     except RuntimeError as error:
         if "orthonormal" in str(error).lower():
+            degrees = shear_degrees(require_little_shear(path)[0])
             raise UserError(
-                f"{path.name} has a sheared direction matrix, which ITK refuses; orthonormalise its header"
+                f"{path.name} is sheared by {degrees:.2g} degrees, which ITK refuses; "
+                "unetrpp_plan_and_preprocess --fix straightens it"
             ) from None
         require_whole(path)
         raise UserError(

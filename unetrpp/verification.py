@@ -10,10 +10,11 @@ import numpy as np
 from unetrpp.dataset import Case, DatasetDescription
 from unetrpp.errors import UserError
 from unetrpp.files import Record
-from unetrpp.geometry import same_grid
+from unetrpp.geometry import Geometry, same_grid
 from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_file, read_label
 from unetrpp.labels import LabelScheme
 from unetrpp.modality import check_modality
+from unetrpp.nifti import read_transforms
 
 GRID_LIMIT_VOXELS = 0.25  # label and image may lie this share of a voxel apart; more is another grid
 COUNTABLE = 1 << 16  # label values up to here are counted
@@ -60,6 +61,9 @@ def inspect(case: Case, description: DatasetDescription) -> Inspection:
         _check_labels(label, description.labels, notes)
     if image is not None and label is not None:
         _check_grid(image, label, notes)
+    for path, volume in ((case.images[0], image), (case.label, label)):
+        if path is not None and volume is not None:
+            _check_transforms(path, volume.geometry, notes)
     return Inspection(image=image, label=label, problems=tuple(notes.problems))
 
 
@@ -127,6 +131,16 @@ def _check_grid(image: Volume, label: Volume, notes: _Notes) -> None:
         notes.add(f"label and image must lie on one grid, but their {differences[0]}; --fix mends what is safe")
     elif differences := same_grid(image.geometry, label.geometry, GRID_TOLERANCE_MM):
         notes.add(f"the grids of label and image differ a little: {differences[0]}; the image's is used", fatal=False)
+
+
+def _check_transforms(path: Path, geometry: Geometry, notes: _Notes) -> None:
+    """A NIfTI may place its voxels twice, and programs differ in which place they take."""
+    found = read_transforms(path)
+    if found is not None and found.distance_mm() > GRID_LIMIT_VOXELS * min(geometry.spacing_zyx_mm):
+        notes.add(
+            f"sform and qform of {path.name} lie {found.distance_mm():.3g} mm apart; the {found.taken(geometry)} is used",
+            fatal=False,
+        )
 
 
 def duplicates(images: Mapping[str, str], groups: Mapping[str, str] | None) -> list[Problem]:

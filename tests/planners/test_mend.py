@@ -1,13 +1,17 @@
 """What --fix mends, and what it leaves alone."""
 
+import gzip
+import struct
+
 import numpy as np
 import pytest
 
 from tests.planners.raw_dataset import GEOMETRY, make_case, write_case, write_dataset
 from unetrpp.dataset import Case
 from unetrpp.geometry import Geometry, same_grid
-from unetrpp.images import read_label, write_segmentation
-from unetrpp.planners.mend import mend_label
+from unetrpp.images import read_geometry, read_label, write_segmentation
+from unetrpp.nifti import CODES, SFORM
+from unetrpp.planners.mend import mend_case, mend_label
 from unetrpp.planners.plan_and_preprocess import main
 
 PLAIN = Geometry(shape_zyx=GEOMETRY.shape_zyx, spacing_zyx_mm=(1.0, 1.0, 1.0))
@@ -60,3 +64,18 @@ def test_the_command_refuses_without_fix_and_goes_on_with_it(tmp_path):
     line = ["Blocks", "--workspace", str(tmp_path), "--planner", "unet", "--processes", "1"]
     assert main(line) == 2
     assert main([*line, "--fix"]) == 0
+
+
+def test_sheared_axes_are_straightened_where_that_moves_little(case, tmp_path):
+    for path in (case.images[0], case.label):
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        axes = np.array(struct.unpack_from("<12f", content, SFORM)).reshape(3, 4)
+        axes[:, 1] += 0.005 * axes[:, 0]
+        struct.pack_into("<2h", content, CODES, 0, 1)
+        struct.pack_into("<12f", content, SFORM, *axes.ravel())
+        path.write_bytes(gzip.compress(bytes(content)))
+    mended, done = mend_case(case, tmp_path / "fixed")
+    assert len(done) == 2
+    assert "straightened" in done[0]
+    assert same_grid(read_geometry(mended.images[0]), read_label(mended.label).geometry, 1e-4) == []
+    assert mended.images[0].parent != case.images[0].parent
