@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from unetrpp.errors import UserError
 from unetrpp.geometry import Geometry, Orientation
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
-from unetrpp.store import INDEX_FLOOR, OUTSIDE, Store, foreground_index
+from unetrpp.store import ANNOTATED, INDEX_FLOOR, OUTSIDE, Store, foreground_index
 
 SHAPE = (9, 20, 13)
 
@@ -57,7 +57,19 @@ def test_foreground_is_the_sorted_voxels_of_a_class(stored):
     for index in (1, 2, 3):
         np.testing.assert_array_equal(opened.foreground(index), np.argwhere(case.label == index))
     assert opened.foreground(1).dtype == np.int32
-    assert opened.annotated() is None
+    assert not opened.has_annotated
+
+
+def test_a_drawn_voxel_is_one_of_the_class(tmp_path):
+    store = Store(tmp_path)
+    case = make_case("a")
+    store.write(case, "plans", "inputs", (8, 8, 8), ignore_index=3)
+    opened = store.open("a")
+    rng = np.random.default_rng(0)
+    assert opened.has_annotated
+    assert all(case.label[tuple(opened.draw_voxel(rng, 1))] == 1 for _ in range(20))
+    drawn = {int(case.label[tuple(opened.draw_voxel(rng, ANNOTATED))]) for _ in range(200)}
+    assert drawn == {0, 1}
 
 
 def test_properties_survive(stored):

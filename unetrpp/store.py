@@ -14,11 +14,12 @@ import blosc2
 import numpy as np
 
 from unetrpp.errors import UserError
-from unetrpp.files import Record, read_json, write_bytes, write_json
+from unetrpp.files import Record, read_json, write_bytes, write_json, write_together
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
 
 OUTSIDE = -1  # label of what lies outside the case
 ANNOTATED = -1  # stands for "any annotated voxel" among the indexed classes, where the dataset has an ignore label
+BLOCK = (16, 32, 32)  # voxels that are decompressed at a time: a patch cuts through few of them
 INDEX_FLOOR, INDEX_SHARE = 10_000, 0.01  # foreground voxels kept a class: at most 10,000 + 1 %
 MEND = "run unetrpp_plan_and_preprocess again"
 
@@ -74,9 +75,12 @@ class Store:
         self._path(name, "json").unlink(missing_ok=True)
         index, offsets = foreground_index(case.label, ignore_index, seed=zlib.crc32(name.encode()))
         chunks = tuple(min(c, n) for c, n in zip(chunk, case.label.shape, strict=True))
-        write_bytes(self._path(name, "image.b2nd"), _packed(case.image.astype(dtype, copy=False), (1, *chunks)))
-        write_bytes(self._path(name, "label.b2nd"), _packed(case.label, chunks))
-        write_bytes(self._path(name, "foreground.b2nd"), _packed(index, (min(max(len(index), 1), 1 << 16),)))
+        arrays = {
+            "image.b2nd": _packed(case.image.astype(dtype, copy=False), (1, *chunks)),
+            "label.b2nd": _packed(case.label, chunks),
+            "foreground.b2nd": _packed(index, (min(max(len(index), 1), 1 << 16),)),
+        }
+        write_together({self._path(name, ending): content for ending, content in arrays.items()})
         record = StoredRecord(
             digest=digest,
             inputs_digest=inputs_digest,
@@ -142,9 +146,15 @@ class StoredCase:
         start, stop = self._record.offsets.get(class_index, (0, 0))
         return np.stack(np.unravel_index(self._index[start:stop], self.shape), axis=1).astype(np.int32)
 
-    def annotated(self) -> np.ndarray | None:
-        """Voxel indices (n, 3) among all that are not under the ignore label; None without such voxels."""
-        return self.foreground(ANNOTATED) if ANNOTATED in self._record.offsets else None
+    @property
+    def has_annotated(self) -> bool:
+        """Whether annotated voxels were indexed: the dataset has an ignore label, and not all is under it."""
+        start, stop = self._record.offsets.get(ANNOTATED, (0, 0))
+        return start < stop
+
+    def draw_voxel(self, rng: np.random.Generator, class_index: int) -> np.ndarray:
+        """One voxel (z, y, x) of a class that is present, or of all annotated ones (``ANNOTATED``)."""
+        return np.array(np.unravel_index(self._index[rng.integers(*self._record.offsets[class_index])], self.shape))
 
     def read(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
         """A patch: image (C, *size) float32 and label (*size) int16; outside the case 0 and -1.
@@ -242,7 +252,8 @@ def _thinned(voxels: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def _packed(array: np.ndarray, chunks: tuple[int, ...], digest: str | None = None) -> bytes:
     """A blosc2 frame: fast to read and to write (LZ4, level 1, shuffled bytes)."""
     parameters = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, typesize=array.itemsize, nthreads=1)
-    packed = blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, cparams=parameters)
+    blocks = None if array.ndim < 3 else (*chunks[:-3], *map(min, chunks[-3:], BLOCK))
+    packed = blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, blocks=blocks, cparams=parameters)
     if digest is not None:
         packed.schunk.vlmeta["digest"] = digest
     return packed.to_cframe()

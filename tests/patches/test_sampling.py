@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from unetrpp.patches.sampling import PatchSampler
+from unetrpp.store import ANNOTATED
 
 
 class FakeCase:
@@ -13,17 +14,15 @@ class FakeCase:
 
     def __init__(self, case: str, shape: tuple[int, int, int], voxels: dict[int, np.ndarray], annotated=None):
         self.case, self.shape, self.channels = case, shape, 1
-        self._voxels, self._annotated = voxels, annotated
+        self._voxels, self.has_annotated = voxels, annotated is not None
+        self._drawn = voxels | {ANNOTATED: annotated}
 
     @property
     def classes(self):
         return tuple(sorted(self._voxels))
 
-    def foreground(self, c):
-        return self._voxels[c]
-
-    def annotated(self):
-        return self._annotated
+    def draw_voxel(self, rng, c):
+        return self._drawn[c][rng.integers(len(self._drawn[c]))]
 
 
 def voxels(*rows) -> Any:

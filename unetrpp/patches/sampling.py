@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unetrpp.store import StoredCase
+from unetrpp.store import ANNOTATED, StoredCase
 
 # The forced voxel lies in the central half of its patch: always at the exact centre, it would teach the position.
 JITTER = 0.25
@@ -50,17 +50,15 @@ class PatchSampler:
 
     def _anywhere(self, rng: np.random.Generator) -> PatchDraw:
         case = self.cases[rng.integers(len(self.cases))]
-        annotated = case.annotated()
-        if annotated is not None:
-            return PatchDraw(case.case, self._inside(case, annotated[rng.integers(len(annotated))]), None)
+        if case.has_annotated:
+            return PatchDraw(case.case, self._inside(case, case.draw_voxel(rng, ANNOTATED)), None)
         return PatchDraw(case.case, self._inside(case, [rng.random() * n - 0.5 for n in case.shape]), None)
 
     def _foreground(self, rng: np.random.Generator) -> PatchDraw:
         foreground = list(self.having)[rng.integers(len(self.having))]
         having = self.having[foreground]
         case = having[rng.integers(len(having))]
-        voxels = case.foreground(foreground)
-        voxel = voxels[rng.integers(len(voxels))]
+        voxel = case.draw_voxel(rng, foreground)
         shift = rng.uniform(-JITTER, JITTER, 3) * (np.array(self.patch) - 1)  # none along the one slice of a 2D patch
         return PatchDraw(case.case, self._inside(case, voxel + shift), foreground)
 
