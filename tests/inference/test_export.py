@@ -120,3 +120,10 @@ def test_a_perfect_network_returns_the_label_on_the_inputs_grid(transpose, direc
 def test_later_regions_win_and_half_is_not_enough():
     probability = torch.tensor([[0.6, 0.6, 0.5, 0.1], [0.4, 0.9, 0.5, 0.7]])
     assert decide(probability, REGIONS).tolist() == [1, 2, 0, 2]
+
+
+def test_slabs_in_half_precision_are_decided_as_their_float32():
+    cropped, plans = (9, 10, 11), plan((1.0, 1.0, 1.0))
+    about = properties((6, 12, 8), cropped, (1.0, 1.0, 1.0))
+    logits = torch.randn(2, 4, 6, 12, 8, generator=torch.Generator().manual_seed(0)).half()
+    assert np.array_equal(segment([logits], about, plans), segment([logits.float()], about, plans))

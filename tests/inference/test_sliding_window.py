@@ -116,3 +116,20 @@ def test_one_tile_that_does_not_fit_is_an_error():
 
     with pytest.raises(torch.OutOfMemoryError):
         sliding_window(Starved(), torch.rand(1, 4, 4, 4), (4, 4, 4))
+
+
+def test_accumulators_in_half_precision_give_nearly_the_same(monkeypatch):
+    network, image = Supervised(), torch.rand(2, 13, 10, 9)
+    whole = sliding_window(network, image, (6, 8, 8), (0, 1, 2))
+    asked = []
+
+    def half(values, device):
+        asked.append(values)
+        return device, torch.float16
+
+    monkeypatch.setattr("unetrpp.inference.sliding_window.accumulator_kind", half)
+    ours = sliding_window(network, image, (6, 8, 8), (0, 1, 2), tile_batch=1)
+    assert asked == [1 * 3 * 6 * 10 * 9]  # networks, classes, slices of a row of tiles, the padded slice
+    assert ours.dtype == torch.float32
+    assert not torch.equal(ours, whole)
+    torch.testing.assert_close(ours, whole, atol=2e-3, rtol=0)

@@ -63,10 +63,11 @@ def export(
 
 
 def thin(slabs: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The same slabs (F, K, n, Y, X) in parts of bounded size, views."""
+    """The same slabs (F, K, n, Y, X) in parts of bounded size, float32 (views where they are)."""
     for slab in slabs:
         slices = max(1, PART_VALUES * slab.shape[2] // slab.numel())
-        yield from slab.split(slices, dim=2)
+        for part in slab.split(slices, dim=2):
+            yield part.float()
 
 
 def averaged_slabs(

@@ -2,12 +2,14 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from unetrpp.inference.accumulator import accumulator_kind
 from unetrpp.inference.tiles import Tile, TileAggregator, TileSampler
 
 LOG = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ def sliding_window(
     is found by trial when None. ``autocast`` names the low precision of the forward pass.
     """
     slabs = sliding_window_slabs([network], image, patch, mirror_axes, step, tile_batch, autocast)
-    return torch.cat(list(slabs), dim=2)[0]
+    return torch.cat(list(slabs), dim=2)[0].float()
 
 
 @torch.no_grad()
@@ -49,7 +51,8 @@ def sliding_window_slabs(
 ) -> Iterator[Tensor]:
     """Logits (F, K, n, Y, X) of F networks (the folds), slab after slab in z order as they are finished.
 
-    The tiles are cut once for all networks. No more than a row of tiles is held, whatever the image's size.
+    The tiles are cut once for all networks. No more than a row of tiles is held, whatever the image's size; on a GPU
+    with little memory left in float16, or in the host's memory.
     """
     flat = len(patch) == 2
     sampler = TileSampler(image, (1, *patch) if flat else tuple(patch), step)  # type: ignore[arg-type]
@@ -71,7 +74,9 @@ def sliding_window_slabs(
                 continue
             if aggregator is None:
                 depth = _slices_held(passes, batch, sampler.patch[0])
-                aggregator = TileAggregator(sampler, tuple(logits.shape[1:3]), depth, device)
+                values = logits.shape[1:3].numel() * depth * math.prod(sampler.padded_shape[1:])
+                kind = accumulator_kind(values, device)
+                aggregator = TileAggregator(sampler, tuple(logits.shape[1:3]), depth, *kind)
             for result, (tile, axes) in zip(logits, chunk, strict=True):
                 aggregator.add(result.flip([a - len(patch) for a in axes]), tile, 1 / len(mirrorings))
             done += len(chunk)
