@@ -61,8 +61,8 @@ def feed_second_stage(second: SecondStage, first: Path, splits: Splits, cases: C
     missing = sorted(set(cases) - set(segmentations))
     if missing:
         raise UserError(
-            f"no fold of splits.json validates it alone, so {first.name} has no segmentation by a model that never saw it; "
-            "add it to a fold's validation cases or remove it",
+            f"no fold of splits.json holds it out, so {first.name} has no segmentation by a model that never saw it; "
+            "put it into a fold's validation cases and train that fold, or train 3d_fullres",
             case=missing[0],
         )
     take_along(first, second.model, len(splits.folds), started)

@@ -4,6 +4,7 @@ nnU-Net's two: each class grown, shrunk, closed or opened by a ball, and one of 
 the first stage errs more than on the cases that were at hand when it was designed.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,31 +47,28 @@ def draw_corruption(rng: np.random.Generator, classes: int) -> CorruptionDraw:
 def corrupt(indices: np.ndarray, draw: CorruptionDraw) -> np.ndarray:
     """A copy of the segmentation (Z, Y, X) of training indices with the mistakes of ``draw``."""
     indices = indices.copy()
-    for c, (operation, radius) in enumerate(draw.morphology, 1):
-        _reshape_class(indices, c, operation, radius)
-    for c, which in enumerate(draw.removed, 1):
-        _remove_component(indices, c, which)
+    for c, box in _boxes(indices, len(draw.morphology)):
+        operation, radius = draw.morphology[c - 1]
+        margin = radius + 1  # nothing beyond it can change
+        around = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in box)
+        _reshape_class(indices[around], c, operation, radius)
+    for c, box in _boxes(indices, len(draw.removed)):
+        _remove_component(indices[box], c, draw.removed[c - 1], LARGEST_REMOVED * indices.size)
     return indices
 
 
-def _reshape_class(indices: np.ndarray, c: int, operation: Operation, radius: int) -> None:
+def _boxes(indices: np.ndarray, classes: int) -> Iterator[tuple[int, tuple[slice, ...]]]:
+    """Every class that is present, with the box that held it at the beginning: others only ever take from it."""
+    found = ndimage.find_objects(indices, classes) if classes else []
+    yield from ((c, box) for c, box in enumerate(found, 1) if box is not None)
+
+
+def _reshape_class(part: np.ndarray, c: int, operation: Operation, radius: int) -> None:
     """In place; what a class gains it takes from the others, what it loses becomes background."""
-    box = _box(indices == c, radius + 1)
-    if box is None:
-        return
-    part = indices[box]
     before = part == c
     after = morph(before, operation, radius)
     part[before & ~after] = 0
     part[after] = c
-
-
-def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...] | None:
-    """The voxels of ``mask`` and ``margin`` around them: nothing else can change."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found:
-        return None
-    return tuple(slice(max(0, s.start - margin), s.stop + margin) for s in found[0])
 
 
 def morph(mask: np.ndarray, operation: Operation, radius: int) -> np.ndarray:
@@ -92,10 +90,10 @@ def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
     return grown
 
 
-def _remove_component(indices: np.ndarray, c: int, which: float) -> None:
-    """In place, one of the components that are small enough."""
-    components, _ = ndimage.label(indices == c)
+def _remove_component(part: np.ndarray, c: int, which: float, largest: float) -> None:
+    """In place, one of the components of at most ``largest`` voxels."""
+    components, _ = ndimage.label(part == c)
     sizes = np.bincount(components.ravel())[1:]
-    small = np.flatnonzero(sizes <= LARGEST_REMOVED * indices.size) + 1
+    small = np.flatnonzero(sizes <= largest) + 1
     if len(small):
-        indices[components == small[int(which * len(small))]] = 0
+        part[components == small[int(which * len(small))]] = 0
