@@ -11,7 +11,7 @@ import torch
 
 from unetrpp.files import Record, write_json
 from unetrpp.model_folder import ARCHITECTURE
-from unetrpp.networks.gates import FocalModule, focal_modules, modules_by_place
+from unetrpp.networks.gates import FocalModule, contrast, focal_modules, modules_by_place
 from unetrpp.patches.loader import prefetch
 from unetrpp.plans import Configuration
 from unetrpp.randomness import Stream
@@ -104,7 +104,7 @@ class FocalTrainer(Trainer):
             module.watcher = None
         return tuple(self.verdict(place, torch.cat(seen).mean().item(), dice) for place, seen in contrasts.items())
 
-    def verdict(self, place: str, contrast: float, dice: float | None) -> Verdict:
+    def verdict(self, place: str, measured: float, dice: float | None) -> Verdict:
         module, config = self.modules[place], self.config
         module.averaged = True
         averaged = self.judged_dice()
@@ -113,9 +113,9 @@ class FocalTrainer(Trainer):
         return Verdict(
             module=place,
             gamma=gamma,
-            contrast=contrast,
+            contrast=measured,
             dice_change=None if dice is None or averaged is None else averaged - dice,
-            kept=gamma >= config.least_gamma and contrast >= config.least_contrast,
+            kept=gamma >= config.least_gamma and measured >= config.least_contrast,
         )
 
     @torch.no_grad()
@@ -176,9 +176,3 @@ class FocalTrainer(Trainer):
         super().restore(state | {"network": self.network.state_dict() | state["network"]})
         if state["judgement"] is not None:
             self.apply(tuple(Verdict(**verdict) for verdict in state["judgement"]))
-
-
-def contrast(coefficients: torch.Tensor) -> torch.Tensor:
-    """std / mean of (B, ...) over all but the first axis: (B,); 0 where every coefficient is alike."""
-    flat = coefficients.flatten(1)
-    return flat.std(1, correction=0) / flat.mean(1).clamp_min(torch.finfo(flat.dtype).tiny)

@@ -14,9 +14,9 @@ from unetrpp.files import read_json
 from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
-from unetrpp.networks.gates import AttentionGate, SqueezeExcitation, modules_by_place
+from unetrpp.networks.gates import AttentionGate, SqueezeExcitation, contrast, modules_by_place
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.focal import FocalTrainer, contrast
+from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.inner_split import held_out
 
 CPU = torch.device("cpu")

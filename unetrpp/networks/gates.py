@@ -158,6 +158,12 @@ def modules_by_place(network: nn.Module, architecture: Architecture) -> dict[str
     return dict(zip(places, modules, strict=True))
 
 
+def contrast(coefficients: Tensor) -> Tensor:
+    """std / mean of (B, ...) over all but the first axis: (B,); 0 where every coefficient is alike."""
+    flat = coefficients.flatten(1)
+    return flat.std(1, correction=0) / flat.mean(1).clamp_min(torch.finfo(flat.dtype).tiny)
+
+
 @torch.no_grad()
 def clamp_gammas(network: nn.Module) -> None:
     """Keep learned gammas at 0 or above; call it after each optimiser step."""

@@ -1,0 +1,130 @@
+"""What the focal modules of a trained network do on one case: maps, coefficients, and what their pattern is worth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unetrpp.evaluation.metrics import Scores, score_case
+from unetrpp.images import Volume
+from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.sliding_window import sliding_window
+from unetrpp.networks.gates import AttentionGate, FocalModule, SqueezeExcitation, contrast, modules_by_place
+from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
+from unetrpp.preprocessing.previous import previous_on_grid
+
+
+@dataclass(frozen=True)
+class ModuleFinding:
+    """One focal module on the case. ``scores`` are the prediction's with its coefficients replaced by their mean."""
+
+    place: str
+    gamma: float
+    mean: float  # of its coefficients A^gamma
+    contrast: float  # std / mean over positions or channels, averaged over tiles
+    scores: dict[str, Scores] | None
+    map: np.ndarray | None  # A^gamma of a gate (Z, Y, X)
+    channels: np.ndarray | None  # A^gamma of a squeeze-and-excitation (C,), averaged over tiles
+
+
+@dataclass(frozen=True)
+class AttentionFindings:
+    """``image``, ``predicted`` and ``label`` (training indices) lie on the preprocessed grid, as the maps do."""
+
+    image: np.ndarray
+    spacing_mm: tuple[float, ...]
+    predicted: np.ndarray
+    label: np.ndarray | None
+    scores: dict[str, Scores] | None  # of the prediction as it is, on the image's own grid
+    modules: tuple[ModuleFinding, ...]
+
+
+class Watched(nn.Module):
+    """A network with the maps of its gates behind its logits: x (B, C, *patch) -> (B, K + gates, *patch)."""
+
+    def __init__(self, network: nn.Module, modules: Mapping[str, FocalModule]):
+        super().__init__()
+        self.network, self.deep_supervision = network, False
+        self.modules_by_place = dict(modules)
+        self.last: dict[str, Tensor] = {}
+        self.contrasts: dict[str, list[Tensor]] = {place: [] for place in modules}
+        self.means: dict[str, list[Tensor]] = {place: [] for place in modules}
+        self.channels: dict[str, list[Tensor]] = {place: [] for place in modules}
+        network.deep_supervision = False  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for place, module in self.modules_by_place.items():
+            module.watcher = lambda coefficients, place=place: self.note(place, coefficients)
+        try:
+            outputs = [self.network(x)]
+        finally:
+            for module in self.modules_by_place.values():
+                module.watcher = None
+        for place, module in self.modules_by_place.items():
+            if isinstance(module, AttentionGate):
+                coarse = self.last[place].movedim(-1, 1)
+                outputs.append(F.interpolate(coarse, x.shape[2:], mode=module.mode, align_corners=False))
+        return torch.cat(outputs, dim=1)
+
+    def note(self, place: str, coefficients: Tensor) -> None:
+        self.last[place] = coefficients
+        self.contrasts[place].append(contrast(coefficients))
+        self.means[place].append(coefficients.flatten(1).mean(1))
+        if isinstance(self.modules_by_place[place], SqueezeExcitation):
+            self.channels[place].append(coefficients)
+
+
+def look_at_case(predictor: Predictor, image: Volume, label: np.ndarray | None, case: str) -> AttentionFindings:
+    """The findings of the predictor's one fold. ``label`` (Z, Y, X) holds the user's values on the image's grid.
+
+    The case is predicted as it is, and once for every module with that module's coefficients replaced by their mean.
+    """
+    model, network = predictor.model, predictor.networks[0]
+    prepared = predictor.prepare(image, case)
+    # A cascade's first stage runs once, not once a module.
+    prepared = PreprocessedCase(predictor.network_input(prepared), None, prepared.properties)
+    plan, properties = model.configuration.preprocessing, prepared.properties
+
+    def predict() -> tuple[np.ndarray, dict[str, Scores] | None]:
+        array = predictor.lay_out(predictor.export(prepared), properties).array
+        return array, None if label is None else score_case(array, label, image.geometry, model.plans.labels)
+
+    placed = modules_by_place(network, model.architecture(predictor.folds[0]))
+    watched = Watched(network, {place: module for place, module in placed.items() if not module.off})
+    patch, tiles = model.configuration.patch, torch.from_numpy(prepared.image)
+    outputs = sliding_window(watched, tiles, patch, (), predictor.step, predictor.tile_batch, predictor.autocast)
+    maps = iter(outputs[model.plans.labels.outputs :].cpu().numpy())
+    segmentation, scores = predict()
+    findings = []
+    for place, module in watched.modules_by_place.items():
+        module.averaged = True
+        _, without = predict()
+        module.averaged = False
+        findings.append(
+            ModuleFinding(
+                place=place,
+                gamma=module.gamma.item(),
+                mean=torch.cat(watched.means[place]).mean().item(),
+                contrast=torch.cat(watched.contrasts[place]).mean().item(),
+                scores=without,
+                map=next(maps) if isinstance(module, AttentionGate) else None,
+                channels=torch.cat(seen).mean(0).cpu().numpy() if (seen := watched.channels[place]) else None,
+            )
+        )
+    return AttentionFindings(
+        image=prepared.image[0],
+        spacing_mm=grid_spacing(properties),
+        predicted=previous_on_grid(segmentation, properties, plan),
+        label=None if label is None else previous_on_grid(label, properties, plan),
+        scores=scores,
+        modules=tuple(findings),
+    )
+
+
+def grid_spacing(properties: CaseProperties) -> tuple[float, ...]:
+    """Spacing (mm, plan order) of the preprocessed grid."""
+    sides = zip(properties.cropped_shape, properties.cropped_spacing_mm, properties.shape, strict=True)
+    return tuple(n * spacing / resampled for n, spacing, resampled in sides)
