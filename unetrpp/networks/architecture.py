@@ -52,6 +52,7 @@ class Architecture(Record, frozen=True, kw_only=True):
     attention_dropout: float = 0.1
     dropout: float = 0.1
     layer_scale: float = 1e-6  # initial gamma of the EPA residual
+    initial_logits: tuple[float, ...] = ()  # of a fresh network, one an output; () leaves heads random, as released
 
     @property
     def dimensions(self) -> int:

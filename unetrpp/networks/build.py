@@ -58,6 +58,10 @@ def check(architecture: Architecture) -> None:
         raise UserError(
             f"{architecture.supervised_levels} supervised levels, but there are {len(levels) - 1} decoder levels"
         )
+    if len(architecture.initial_logits) not in (0, architecture.out_channels):
+        raise UserError(
+            f"{len(architecture.initial_logits)} initial logits for {architecture.out_channels} outputs; give one an output"
+        )
     for i, level in enumerate(levels):
         if level.attention == "epa" and (level.channels % architecture.heads or level.channels % 2):
             raise UserError(

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from unetrpp.networks.architecture import Architecture
-from unetrpp.networks.blocks import ConvolutionBlock, NormMaker, ResidualBlock, norm_maker, pointwise, transposed
+from unetrpp.networks.blocks import ConvolutionBlock, NormMaker, ResidualBlock, norm_maker, transposed
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
+from unetrpp.networks.heads import segmentation_heads
 from unetrpp.networks.normalize import lay_out
 
 
@@ -26,10 +27,7 @@ class UNet(nn.Module):
         widths = [inputs, *(level.channels for level in levels)]
         self.encoder = nn.ModuleList(EncoderStage(architecture, i, widths[i]) for i in range(len(levels)))
         self.decoder = nn.ModuleList(DecoderStage(architecture, i) for i in range(len(levels) - 1))
-        self.heads = nn.ModuleList(
-            pointwise(level.channels, architecture.out_channels, architecture.dimensions, bias=True)
-            for level in levels[: architecture.supervised_levels]
-        )
+        self.heads = segmentation_heads(architecture)
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
         x = self.stem(lay_out(x))

@@ -9,11 +9,11 @@ from unetrpp.networks.blocks import (
     ResidualBlock,
     initialise_linears,
     norm_maker,
-    pointwise,
     transposed,
 )
 from unetrpp.networks.epa import EPABlock
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
+from unetrpp.networks.heads import segmentation_heads
 from unetrpp.networks.normalize import lay_out
 
 
@@ -26,14 +26,11 @@ class UNETRPP(nn.Module):
     def __init__(self, architecture: Architecture):
         super().__init__()
         self.deep_supervision = True
-        levels, dimensions = architecture.levels, architecture.dimensions
+        levels = architecture.levels
         self.entry = EntryStage(architecture)
         self.encoder = nn.ModuleList(EncoderStage(architecture, i) for i in range(1, len(levels)))
         self.decoder = nn.ModuleList(DecoderStage(architecture, i) for i in range(len(levels) - 1))
-        self.heads = nn.ModuleList(
-            pointwise(level.channels, architecture.out_channels, dimensions, bias=True)
-            for level in levels[: architecture.supervised_levels]
-        )
+        self.heads = segmentation_heads(architecture)
         initialise_linears(self.encoder)
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
