@@ -21,7 +21,8 @@ AXES = list(itertools.permutations(np.eye(3)))
 def case(seed: int) -> tuple[Volume, np.ndarray]:
     """A turned and flipped grid, an image with a border to crop, and blocks of the user's label values."""
     rng = np.random.default_rng(seed)
-    shape = tuple(int(n) for n in rng.integers(10, 16, 3))
+    z, y, x = (int(n) for n in rng.integers(10, 16, 3))
+    shape = (z, y, x)
     direction = np.array(AXES[seed % 6]) * rng.choice([-1, 1], 3)
     geometry = Geometry(
         shape_zyx=shape,

@@ -25,6 +25,7 @@ from unetrpp.preprocessing.case import preprocess
 from unetrpp.preprocessing.previous import previous_on_grid
 from unetrpp.splits import Splits, make_splits
 from unetrpp.store import Store
+from unetrpp.trainers.cascade import SecondStage, feed_second_stage, held_out_segmentations
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import TrainingRequest, train_folds
 from unetrpp.trainers.log import TrainingLog
@@ -131,7 +132,7 @@ def test_one_command_predicts_with_both_stages(trained, tmp_path):
         assert set(np.unique(whole.array)) <= {0, 3, 7}
 
 
-def test_the_second_stage_sees_what_the_first_segmented(trained):
+def test_the_second_stage_sees_what_the_first_segmented(trained, monkeypatch):
     """By hand: the first stage's answer, one-hot, behind the image."""
     model, image = trained.model("balls", "unet", HIGH), halves(60)[0]
     predictor = Predictor(model, folds=0, mirroring=False, device="cpu")
@@ -146,8 +147,9 @@ def test_the_second_stage_sees_what_the_first_segmented(trained):
     by_hand = Predictor(model, folds=0, mirroring=False, device="cpu")
     (network,) = by_hand.networks
     network._forward_pre_hooks.clear()
-    by_hand.network_input = lambda _: channels
+    monkeypatch.setattr(by_hand, "network_input", lambda _: channels)
     expected = next(iter(by_hand.logits(prepared)))[0]
+    assert answer is not None
     assert answer.any()
     torch.testing.assert_close(found, expected)
 
@@ -166,6 +168,7 @@ def test_no_case_is_seen_through_a_model_that_was_trained_on_it(trained):
 
 def test_a_fold_of_the_second_stage_is_fed_by_the_same_fold_of_the_first(trained):
     model = ModelFolder.open(trained.model("balls", "unet", HIGH))
+    assert model.previous is not None
     assert model.previous.feeding(["2"]) == ["2"]
     assert model.previous.feeding(["all"]) == ["0", "1", "2", "3"]
     before = model.digest(["0"])
@@ -184,7 +187,9 @@ def test_an_exported_cascade_predicts(trained, tmp_path):
     model, image = trained.model("balls", "unet", HIGH), halves(70)[0]
     export_model(model, tmp_path / "cascade.zip", ["0", "2"])
     copy = import_model(tmp_path / "cascade.zip", tmp_path / "results")
-    assert ModelFolder.open(copy).previous.folds() == ["0", "2"]
+    first = ModelFolder.open(copy).previous
+    assert first is not None
+    assert first.folds() == ["0", "2"]
     ours = Predictor(model, folds=[0, 2], mirroring=False, device="cpu")(image)
     np.testing.assert_array_equal(Predictor(copy, mirroring=False, device="cpu")(image).array, ours.array)
 
@@ -193,6 +198,7 @@ def test_the_fold_all_learns_from_held_out_segmentations_too(workspace):
     train_folds(workspace, request(HIGH), "all")
     predictor = Predictor(workspace.model("balls", "unet", HIGH), mirroring=False, device="cpu")
     assert predictor.folds == ["all"]
+    assert predictor.first_stage is not None
     assert predictor.first_stage.folds == ["0", "1", "2", "3"]
 
 
@@ -214,6 +220,25 @@ def test_other_folds_than_the_first_stages_are_refused(workspace):
     write_json(path, msgspec.structs.replace(splits, folds=splits.folds[1:] + splits.folds[:1]))
     with pytest.raises(UserError, match=r"fold 0 of .*3d_lowres was trained on other cases"):
         train_folds(workspace, request(HIGH), "0")
+
+
+def test_a_case_that_no_fold_held_out_is_named(first_stage):
+    splits = read_json(first_stage.preprocessed("balls") / "splits.json", Splits)
+    low = first_stage.model("balls", "unet", LOW)
+    second = SecondStage(low, Store(first_stage.store("balls", "unet", HIGH)), PLANS, HIGH)
+    found = held_out_segmentations(second, low, splits)
+    assert {case: path.parent.parent.name for case, path in found.items()} == {
+        case: f"fold_{k}" for k, fold in enumerate(splits.folds) for case in fold.validation
+    }
+    with pytest.raises(UserError, match=r"stranger: no fold of splits\.json holds it out"):
+        feed_second_stage(second, low, splits, [*CASES, "stranger"], started=False)
+
+
+def test_a_second_stage_without_its_first_is_refused(trained, tmp_path):
+    alone = shutil.copytree(trained.model("balls", "unet", HIGH), tmp_path / "alone")
+    shutil.rmtree(alone / PREVIOUS)
+    with pytest.raises(UserError, match="second stage without previous_stage/; copy the whole model folder"):
+        Predictor(alone, device="cpu")
 
 
 def test_another_first_stage_means_training_anew(workspace):
