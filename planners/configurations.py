@@ -10,6 +10,7 @@ import msgspec
 from unetrpp.errors import UserError
 from unetrpp.networks.architecture import Architecture
 from unetrpp.planners.memory import GIGABYTE, LARGEST_SHARE, SMALLEST_BATCH, Fit, fit_by_proxy
+from unetrpp.planners.mirroring import LEFT_RIGHT, Mirroring
 from unetrpp.planners.options import Measures, Options
 from unetrpp.planners.spacing import coarser
 from unetrpp.planners.topology import Topology
@@ -43,7 +44,8 @@ class Draft:
     network: Network
     preprocessing: Preprocessing  # at full resolution, the chunk still open
     measures: Measures
-    mirrored: tuple[int, ...]  # plan axes
+    mirroring: Mirroring
+    initial_logits: tuple[float, ...]  # of a fresh network
 
     @property
     def channels(self) -> int:
@@ -70,16 +72,13 @@ class Draft:
 
     def three_dimensional(self, measures: Measures, inputs: int | None = None) -> Configuration:
         spacing, shape = measures.spacing, measures.shape
-        return self._configuration(spacing, shape, spacing, measures.cases, self.mirrored, inputs or self.channels)
+        return self._configuration(spacing, shape, spacing, measures.cases, inputs or self.channels)
 
     def two_dimensional(self) -> Configuration:
         """Slices along the plan's first axis, which keep their own spacing."""
         spacing, shape = self.measures.spacing, self.measures.shape
-        in_plane = tuple(axis - 1 for axis in self.mirrored if axis > 0)
         slices = self.measures.cases * shape[0]
-        return self._configuration(
-            spacing[1:], shape[1:], (None, spacing[1], spacing[2]), slices, in_plane, self.channels
-        )
+        return self._configuration(spacing[1:], shape[1:], (None, spacing[1], spacing[2]), slices, self.channels)
 
     def low_resolution(self) -> Configuration:
         """Coarser until a patch holds a quarter of the median image (rule 8)."""
@@ -124,7 +123,6 @@ class Draft:
         shape: Sequence[float],
         resample_to: tuple[float | None, float | None, float | None],
         images: float,
-        mirrored: tuple[int, ...],
         inputs: int,
     ) -> Configuration:
         """For ``images`` images of a median ``shape`` at ``spacing`` (two axes or three)."""
@@ -135,12 +133,16 @@ class Draft:
         cap = max(SMALLEST_BATCH, round(images * math.prod(shape) * LARGEST_SHARE / math.prod(patch)))
         batch = options.batch_size or max(SMALLEST_BATCH, min(fit.batch_size, cap))
         augmentation = plan_augmentation(patch)
+        axes, side, pairs = self._mirrored(len(patch))
         z, y, x = (*(1,) * (3 - len(patch)), *patch)
+        network = self.network.architecture(inputs, outputs, fit.topology)
         return Configuration(
             preprocessing=_replaced(self.preprocessing, spacing_mm=resample_to, chunk=(z, y, x)),
-            architecture=self.network.architecture(inputs, outputs, fit.topology),
+            architecture=msgspec.structs.replace(network, initial_logits=self.initial_logits),
             batch_size=batch,
-            mirror_axes=mirrored,
+            mirror_axes=axes,
+            exchange_axis=side,
+            exchanged_labels=pairs,
             augmentation=augmentation,
             loss=LossPlan(batch_dice=len(patch) == 2),
             training_memory_bytes=fit.bytes_of(batch),
@@ -152,6 +154,14 @@ class Draft:
                 _augmentation_reason(patch, augmentation),
             ),
         )
+
+    def _mirrored(self, dimensions: int) -> tuple[tuple[int, ...], int | None, tuple[tuple[int, int], ...]]:
+        """Axes of a patch, which of them exchanges left and right labels, and those."""
+        skipped = 3 - dimensions  # a 2D patch has no first plan axis
+        places = {axis: self.measures.order.index(axis) - skipped for axis in self.mirroring.axes}
+        axes = tuple(sorted(place for place in places.values() if place >= 0))
+        side = places.get(LEFT_RIGHT, -1)
+        return (axes, side, self.mirroring.pairs) if self.mirroring.pairs and side >= 0 else (axes, None, ())
 
 
 def plan_augmentation(patch: Sequence[int]) -> AugmentationPlan:

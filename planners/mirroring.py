@@ -2,42 +2,79 @@
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from unetrpp.errors import UserError
 from unetrpp.fingerprint import CaseFingerprint, Fingerprint
 from unetrpp.labels import LabelScheme
 from unetrpp.plans import Decision
 
-LEFT_RIGHT = 2  # canonical axis x
+AXES = "zyx"  # canonical: head-foot, front-back, left-right
+LEFT_RIGHT = 2
 FEWEST_CASES = 3  # that must hold a class before its side counts
 SAME_SIDE = 0.9  # share of the cases in which it lies on one side
 OFF_CENTER = 0.15  # of the image's width, in the median
 SIDES = {"left": "right", "l": "r", "lt": "rt", "lh": "rh"}
 
 
-def mirror_axes(fingerprint: Fingerprint, labels: LabelScheme) -> tuple[tuple[int, ...], Decision]:
-    """Canonical axes that training and prediction may mirror, and why."""
-    reason = _paired(labels.names) or _one_sided(fingerprint, labels)
+class Mirroring(NamedTuple):
+    """Canonical axes that training and prediction mirror, the pairs of training indices that change places along the
+    left-right axis, and why."""
+
+    axes: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+    decision: Decision
+
+
+def plan_mirroring(fingerprint: Fingerprint, labels: LabelScheme, asked: str = "auto") -> Mirroring:
+    """``asked``: auto (by the labels), exchange (left and right labels change places), all, none, or axes such as zy.
+
+    Raises:
+        UserError: there is nothing to exchange, or no such axes.
+    """
+    pairs = side_pairs(labels.names)
+    if asked == "auto":
+        return _by_labels(fingerprint, labels, pairs)
+    if asked == "exchange":
+        return _exchanged(labels, pairs)
+    letters = {"all": AXES, "none": ""}.get(asked, asked)
+    if not set(letters) <= set(AXES):
+        raise UserError(f"--mirror {asked} is none of auto, exchange, all, none, or axes among z, y and x (left-right)")
+    axes = tuple(axis for axis, letter in enumerate(AXES) if letter in letters)
+    value = "all axes" if len(axes) == 3 else ", ".join(AXES[a] for a in axes) or "no axis"
+    return Mirroring(axes, (), Decision(about="mirroring", value=value, why=f"--mirror {asked}"))
+
+
+def _by_labels(fingerprint: Fingerprint, labels: LabelScheme, pairs: Sequence[tuple[int, int]]) -> Mirroring:
+    reason = _one_sided(fingerprint, labels)
+    if pairs:
+        left, right = (labels.names[i] for i in pairs[0])
+        reason = f"labels {left!r} and {right!r} are a left/right pair (--mirror exchange would swap them)"
     if reason is None:
         why = "no label's name has a left or right twin and no class lies on one side of the body"
-        return (0, 1, 2), Decision(about="mirroring", value="all axes", why=why)
-    return (0, 1), Decision(about="mirroring", value="not left-right", why=reason)
+        return Mirroring((0, 1, 2), (), Decision(about="mirroring", value="all axes", why=why))
+    return Mirroring((0, 1), (), Decision(about="mirroring", value="not left-right", why=reason))
 
 
-def _paired(names: Sequence[str]) -> str | None:
-    """A pair of labels that differ by their side only.
+def _exchanged(labels: LabelScheme, pairs: tuple[tuple[int, int], ...]) -> Mirroring:
+    if not pairs:
+        raise UserError(f"--mirror exchange needs labels of a left and a right, but they are {', '.join(labels.names)}")
+    swapped = ", ".join(f"{labels.names[a]} and {labels.names[b]}" for a, b in pairs)
+    why = f"--mirror exchange: {swapped} change places when left and right do"
+    return Mirroring((0, 1, 2), pairs, Decision(about="mirroring", value="all axes, labels exchanged", why=why))
 
-    >>> _paired(("background", "kidney_left", "kidney_right"))
-    "labels 'kidney_left' and 'kidney_right' are a left/right pair"
+
+def side_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Indices of labels that differ by their side only, the left one first.
+
+    >>> side_pairs(("background", "kidney_right", "liver", "kidney_left"))
+    ((3, 1),)
     """
-    words = {name: re.split(r"[^a-z0-9]+", name.casefold()) for name in names}
-    for name, parts in words.items():
-        twins = [[SIDES.get(part, part) for part in parts]]
-        for other, other_parts in words.items():
-            if other != name and other_parts in twins:
-                return f"labels {name!r} and {other!r} are a left/right pair"
-    return None
+    words = [re.split(r"[^a-z0-9]+", name.casefold()) for name in names]
+    twins = [[SIDES.get(part, part) for part in parts] for parts in words]
+    return tuple((left, words.index(twin)) for left, twin in enumerate(twins) if twin != words[left] and twin in words)
 
 
 def _one_sided(fingerprint: Fingerprint, labels: LabelScheme) -> str | None:

@@ -18,6 +18,7 @@ class Options:
     spacing: Spacing | None = None
     patch: tuple[int, ...] | None = None
     preset: str | None = None  # of networks/presets: patch and network as published
+    mirror: str = "auto"  # or exchange, all, none, axes (planners/mirroring.py)
     attention: Mode = "paper"  # docs/focal_attention.md
     place: tuple[str, ...] = ()  # attention of single levels, such as gate@1=1.5
 

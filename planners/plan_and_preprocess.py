@@ -46,6 +46,11 @@ def parser() -> Parser:
     add("--patch", type=positive_int, nargs="+", metavar="VOXELS", help=what)
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="patch and network as published for UNETR++")
     what = "paper: UNETR++ as published (default); auto: by the labels (experimental); none; all"
+    what = (
+        "axes to mirror in training and prediction: auto (by the labels, default); exchange (all, and left and right "
+    )
+    what += "labels change places); all; none; or among z, y, x (left-right) such as zy"
+    add("--mirror", default="auto", metavar="AXES", help=what)
     add("--attention", choices=("paper", "auto", "none", "all"), default="paper", help=what)
     what = "attention of single levels: gate@1=1.5, se@3=off, epa@2=on (level 0 is full resolution)"
     add("--place", nargs="+", default=[], metavar="MODULE@LEVEL=GAMMA", help=what)
@@ -89,6 +94,7 @@ def work(arguments: argparse.Namespace) -> int:
         spacing=tuple(arguments.spacing) if arguments.spacing else None,
         patch=tuple(arguments.patch) if arguments.patch else None,
         preset=arguments.preset,
+        mirror=arguments.mirror,
         attention=arguments.attention,
         place=tuple(arguments.place),
     )

@@ -14,8 +14,9 @@ from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.networks.presets import preset
 from unetrpp.planners.cautions import dataset_warnings, patch_warnings
 from unetrpp.planners.configurations import Draft, by, mm
+from unetrpp.planners.first_output import plan_first_output
 from unetrpp.planners.memory import Fit, fit_by_cost, fit_by_proxy
-from unetrpp.planners.mirroring import mirror_axes
+from unetrpp.planners.mirroring import plan_mirroring
 from unetrpp.planners.normalization import plan_normalization
 from unetrpp.planners.options import FLAT, Measures, Options
 from unetrpp.planners.spacing import median_resampled_shape, plan_order, target_spacing
@@ -70,7 +71,7 @@ class UnetrppPlanner:
         """
         measures, decisions, clusters = self._measures(fingerprint)
         normalization, reasons = plan_normalization(description.channel_names, fingerprint)
-        mirrored, reason = mirror_axes(fingerprint, description.labels)
+        mirroring = plan_mirroring(fingerprint, description.labels, self.options.mirror)
         preprocessing = Preprocessing(
             transpose=measures.order,
             spacing_mm=measures.spacing,
@@ -78,7 +79,8 @@ class UnetrppPlanner:
             labels=description.labels,
             chunk=(1, 1, 1),  # each configuration sets its own
         )
-        draft = Draft(self, preprocessing, measures, tuple(sorted(measures.order.index(axis) for axis in mirrored)))
+        first = None if self.options.preset else plan_first_output(fingerprint, description.labels)
+        draft = Draft(self, preprocessing, measures, mirroring, first.logits if first else ())
         configurations: dict[str, Configuration] = {}
         for name in names or ["2d" if measures.flat else "3d_fullres"]:
             configurations |= draft.make(name)
@@ -96,7 +98,7 @@ class UnetrppPlanner:
                 *dataset_warnings(fingerprint, measures),
                 *(f"{n}: {w}" for n, c in configurations.items() for w in patch_warnings(fingerprint, measures, c)),
             ),
-            decisions=(*decisions, *reasons, reason),
+            decisions=(*decisions, *reasons, mirroring.decision, *([first.decision] if first else [])),
         )
 
     def _measures(self, fingerprint: Fingerprint) -> tuple[Measures, list[Decision], tuple[str, ...]]:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from unetrpp.errors import UserError
 from unetrpp.geometry import world_mm
 from unetrpp.images import read_geometry, read_image
-from unetrpp.nifti import CODES, SFORM, read_transforms, shear_degrees, write_straightened
+from unetrpp.nifti import CODES, SFORM, Transforms, read_transforms, shear_degrees, write_straightened
 
 SHAPE = (6, 20, 16)
 
@@ -29,6 +29,18 @@ def oblique(tmp_path):
     return path
 
 
+def transforms(path) -> Transforms:
+    found = read_transforms(path)
+    assert found is not None
+    return found
+
+
+def sform_of(path) -> np.ndarray:
+    sform = transforms(path).sform
+    assert sform is not None
+    return sform
+
+
 def change(path, sform, codes):
     content = bytearray(gzip.decompress(path.read_bytes()))
     struct.pack_into("<2h", content, CODES, *codes)
@@ -37,13 +49,13 @@ def change(path, sform, codes):
 
 
 def shear(path, share, codes=(0, 1)):
-    sform = read_transforms(path).sform
+    sform = sform_of(path)
     sform[:, 1] += share * sform[:, 0]
     change(path, sform, codes)
 
 
 def test_both_transforms_are_those_itk_wrote(oblique):
-    found = read_transforms(oblique)
+    found = transforms(oblique)
     ends = world_mm(read_geometry(oblique), np.array([[0, 0, 0], [5, 19, 15]])) * (-1, -1, 1)
     for corners in found.corners_mm().values():
         np.testing.assert_allclose(corners[[0, -1]], ends, atol=1e-4)
@@ -53,10 +65,10 @@ def test_both_transforms_are_those_itk_wrote(oblique):
 
 @pytest.mark.parametrize(("codes", "taken"), [((1, 1), "sform"), ((1, 2), "qform")])
 def test_where_they_differ_it_is_said_which_one_itk_takes(oblique, codes, taken):
-    sform = read_transforms(oblique).sform
+    sform = sform_of(oblique)
     sform[0, 3] += 7
     change(oblique, sform, codes)
-    found, geometry = read_transforms(oblique), read_geometry(oblique)
+    found, geometry = transforms(oblique), read_geometry(oblique)
     assert found.distance_mm() == pytest.approx(7, abs=1e-4)
     assert found.taken(geometry) == taken
     assert geometry.origin_xyz_mm[0] == pytest.approx(3.0 if taken == "sform" else 10.0)
@@ -64,21 +76,21 @@ def test_where_they_differ_it_is_said_which_one_itk_takes(oblique, codes, taken)
 
 def test_a_little_shear_is_refused_by_itk_and_mended(oblique):
     voxels = read_image(oblique).array
-    straight = read_transforms(oblique).sform
+    straight = sform_of(oblique)
     shear(oblique, 0.01)
-    degrees = shear_degrees(read_transforms(oblique).sform)
+    degrees = shear_degrees(sform_of(oblique))
     with pytest.raises(UserError, match=r"sheared by 0.64 degrees.*--fix"):
         read_geometry(oblique)
     target = oblique.with_name("mended.nii.gz")
     moved = write_straightened(oblique, target)
     assert degrees == pytest.approx(math.degrees(math.atan(0.01 * 0.9 / 0.8)), rel=1e-2)
     np.testing.assert_array_equal(read_image(target).array, voxels)
-    mended = read_transforms(target)
+    mended = transforms(target)
     assert mended.qform is None
-    assert shear_degrees(mended.sform) < 1e-3
+    assert shear_degrees(sform_of(target)) < 1e-3
     # The shear moved a corner by 0.01 * 0.9 mm * 10 voxels from the centre; straightening takes half of it back.
     assert moved < 0.01 * 0.9 * 10
-    np.testing.assert_allclose(mended.sform[:, 0], straight[:, 0], atol=0.01)
+    np.testing.assert_allclose(sform_of(target)[:, 0], straight[:, 0], atol=0.01)
 
 
 def test_much_shear_stays_refused(oblique):

@@ -63,7 +63,7 @@ def matches_checksum(path: Path, voxels: np.ndarray) -> bool:
             checksum, length = struct.unpack("<2I", file.read(8))
     except (OSError, EOFError, zlib.error, struct.error, ValueError, OverflowError):
         return False
-    if (len(header) + voxels.nbytes) % (1 << 32) != length or zlib.crc32(voxels, zlib.crc32(header)) != checksum:
+    if (len(header) + voxels.nbytes) % (1 << 32) != length or zlib.crc32(voxels.data, zlib.crc32(header)) != checksum:
         return False
     return voxels.dtype.kind != "f" or bool(np.isfinite(voxels).all())
 

@@ -88,6 +88,8 @@ class Configuration(Record, frozen=True, kw_only=True):
     architecture: Architecture
     batch_size: int
     mirror_axes: tuple[int, ...]  # plan axes (of the patch) that training and prediction mirror
+    exchange_axis: int | None = None  # of the patch: mirrored along it, the classes below change places
+    exchanged_labels: tuple[tuple[int, int], ...] = ()  # training indices, left and right
     augmentation: AugmentationPlan
     loss: LossPlan = LossPlan()
     foreground_fraction: float = 1 / 3  # share of patches centred on a foreground class

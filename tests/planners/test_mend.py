@@ -77,5 +77,6 @@ def test_sheared_axes_are_straightened_where_that_moves_little(case, tmp_path):
     mended, done = mend_case(case, tmp_path / "fixed")
     assert len(done) == 2
     assert "straightened" in done[0]
+    assert mended.label is not None
     assert same_grid(read_geometry(mended.images[0]), read_label(mended.label).geometry, 1e-4) == []
     assert mended.images[0].parent != case.images[0].parent

@@ -1,21 +1,23 @@
 import pytest
 
 from tests.planners.fingerprints import case_fingerprint, class_statistics, description, fingerprint
-from unetrpp.planners.mirroring import mirror_axes
+from unetrpp.errors import UserError
+from unetrpp.planners.mirroring import plan_mirroring
 
 CENTRAL = fingerprint([case_fingerprint(classes={"organ": class_statistics()})] * 5)
 
 
-def named(*names):
+def named(*names, asked="auto"):
     cases = [case_fingerprint(classes={name: class_statistics() for name in names})] * 5
-    return mirror_axes(fingerprint(cases), description(("background", *names)).labels)
+    return plan_mirroring(fingerprint(cases), description(("background", *names)).labels, asked)
 
 
 @pytest.mark.parametrize(
     "pair", [("kidney_left", "kidney_right"), ("Left Lung", "Right Lung"), ("hippocampus-L", "hippocampus-R")]
 )
 def test_a_left_right_pair_is_not_mirrored(pair):
-    axes, decision = named(*pair)
+    axes, exchanged, decision = named(*pair)
+    assert exchanged == ()
     assert axes == (0, 1)
     assert pair[0] in decision.why
 
@@ -26,11 +28,11 @@ def test_without_sides_every_axis_is_mirrored():
 
 def with_centers(centers):
     cases = [case_fingerprint(shape=(50, 50, 100), classes={"organ": class_statistics((x, 0.0, 0.0))}) for x in centers]
-    return mirror_axes(fingerprint(cases), description().labels)
+    return plan_mirroring(fingerprint(cases), description().labels)
 
 
 def test_a_class_on_one_side_is_not_mirrored():
-    axes, decision = with_centers([-22.0, -25.0, -30.0, -24.0])
+    axes, _, decision = with_centers([-22.0, -25.0, -30.0, -24.0])
     assert axes == (0, 1)
     assert "lies on the right in 100% of 4 cases" in decision.why
 
@@ -38,3 +40,25 @@ def test_a_class_on_one_side_is_not_mirrored():
 def test_a_class_on_either_side_or_too_few_cases_are():
     assert with_centers([-25.0, 25.0, -30.0, -24.0])[0] == (0, 1, 2)
     assert with_centers([-25.0, -25.0])[0] == (0, 1, 2)
+
+
+def test_on_demand_left_and_right_change_places():
+    axes, pairs, decision = named("liver", "kidney_left", "kidney_right", asked="exchange")
+    assert axes == (0, 1, 2)
+    assert pairs == ((2, 3),)
+    assert "kidney_left and kidney_right" in decision.why
+    with pytest.raises(UserError, match="needs labels of a left and a right"):
+        named("liver", asked="exchange")
+
+
+@pytest.mark.parametrize(("asked", "axes"), [("all", (0, 1, 2)), ("none", ()), ("zx", (0, 2))])
+def test_the_axes_can_be_given(asked, axes):
+    found = named("kidney_left", "kidney_right", asked=asked)
+    assert found.axes == axes
+    assert found.pairs == ()
+    assert found.decision.why == f"--mirror {asked}"
+
+
+def test_unknown_axes_are_refused():
+    with pytest.raises(UserError, match="--mirror sideways is none of"):
+        named("organ", asked="sideways")

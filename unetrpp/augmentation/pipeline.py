@@ -7,6 +7,7 @@ import torch
 
 from unetrpp.augmentation.intensity import IntensityDraw, apply_intensity, draw_intensity
 from unetrpp.augmentation.spatial import apply_affine, draw_affine
+from unetrpp.exchange import Exchange
 from unetrpp.plans import AugmentationPlan
 
 MIRROR_PROBABILITY = 0.5
@@ -19,16 +20,22 @@ class SampleDraw:
     affine: np.ndarray | None
     intensity: IntensityDraw
     mirror: tuple[int, ...]  # plan axes to flip
+    exchange: Exchange | None = None  # labels that change places when they are
 
 
 def draw_sample(
-    rng: np.random.Generator, plan: AugmentationPlan, channels: int, mirror_axes: tuple[int, ...]
+    rng: np.random.Generator,
+    plan: AugmentationPlan,
+    channels: int,
+    mirror_axes: tuple[int, ...],
+    exchange: Exchange | None = None,
 ) -> SampleDraw:
-    """Draw one sample's augmentation. ``mirror_axes`` count the axes (z, y, x)."""
+    """Draw one sample's augmentation. ``mirror_axes`` and the exchange's axis count the axes (z, y, x)."""
     return SampleDraw(
         affine=draw_affine(rng, plan),
         intensity=draw_intensity(rng, channels),
         mirror=tuple(axis for axis in mirror_axes if rng.random() < MIRROR_PROBABILITY),
+        exchange=exchange,
     )
 
 
@@ -44,6 +51,7 @@ def apply_sample(
     image = apply_intensity(image, draw.intensity, in_plane_only)
     if draw.mirror:
         image, label = image.flip([a + 1 for a in draw.mirror]), label.flip([a - 3 for a in draw.mirror])
+        label = label if draw.exchange is None else draw.exchange.of_labels(label, draw.mirror)
     return image, label
 
 

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Generator
 
 import numpy as np
+import torch
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.transforms.abstract_transforms import AbstractTransform, Compose
@@ -25,6 +26,7 @@ from batchgenerators.transforms.spatial_transforms import MirrorTransform, Spati
 from unetrpp.augmentation import intensity, spatial
 from unetrpp.augmentation.pipeline import Sample
 from unetrpp.errors import UserError
+from unetrpp.exchange import Exchange
 from unetrpp.parallel import CaseError
 from unetrpp.patches.loader import PatchLoader
 from unetrpp.plans import AugmentationPlan
@@ -60,7 +62,7 @@ class ChainLoader(SlimDataLoaderBase):
         self.in_plane_only = plan.in_plane_only or len(loader.configuration.patch) == 2
         self.read_size = largest_read(plan, self.patch, self.in_plane_only)
         self.moves = move(plan, self.patch, self.in_plane_only)
-        self.changes = change(loader.mirror_axes, self.in_plane_only)
+        self.changes = change(loader.mirror_axes, self.in_plane_only, loader.exchange)
 
     def set_thread_id(self, thread_id: int) -> None:
         super().set_thread_id(thread_id)
@@ -128,7 +130,29 @@ def move(plan: AugmentationPlan, patch: Patch, in_plane_only: bool) -> AbstractT
     )
 
 
-def change(mirror_axes: tuple[int, ...], in_plane_only: bool) -> Compose:
+class Mirror(MirrorTransform):
+    """Mirroring with left and right labels exchanged; batchgenerators' own draws."""
+
+    def __init__(self, axes: tuple[int, ...], exchange: Exchange | None):
+        super().__init__(axes)
+        self.exchange = exchange
+
+    def __call__(self, **batch: np.ndarray) -> dict[str, np.ndarray]:
+        """``data`` and ``seg`` (1, C, Z, Y, X). Which axes were drawn shows on a ramp that is mirrored along."""
+        if self.exchange is None:
+            return super().__call__(**batch)
+        label = batch["seg"]
+        ramp = np.linspace(0, 1, label.shape[self.exchange.axis + 2], dtype=label.dtype)
+        shape = [-1 if axis == self.exchange.axis + 2 else 1 for axis in range(label.ndim)]
+        batch["seg"] = np.concatenate([label, np.broadcast_to(ramp.reshape(shape), label[:, :1].shape)], axis=1)
+        batch = super().__call__(**batch)
+        label, ramp = batch["seg"][:, :-1], batch["seg"][:, -1:]
+        if ramp.flat[0] > ramp.flat[-1]:
+            label = self.exchange.of_labels(torch.from_numpy(label.copy()), (self.exchange.axis,)).numpy()
+        return {**batch, "seg": label}
+
+
+def change(mirror_axes: tuple[int, ...], in_plane_only: bool, exchange: Exchange | None = None) -> Compose:
     """Intensities in nnU-Net's order, then mirroring."""
     transforms = [
         GaussianNoiseTransform(intensity.NOISE_STD, p_per_sample=intensity.NOISE_PROBABILITY),
@@ -161,7 +185,7 @@ def change(mirror_axes: tuple[int, ...], in_plane_only: bool) -> Compose:
             intensity.GAMMA, False, per_channel=True, retain_stats=True, p_per_sample=intensity.GAMMA_PROBABILITY
         ),
     ]
-    return Compose(transforms + ([MirrorTransform(mirror_axes)] if mirror_axes else []))
+    return Compose(transforms + ([Mirror(mirror_axes, exchange)] if mirror_axes else []))
 
 
 def largest_read(plan: AugmentationPlan, patch: Patch, in_plane_only: bool) -> Patch:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unetrpp.devices import find_device
 from unetrpp.errors import UserError
+from unetrpp.exchange import exchange_of
 from unetrpp.geometry import Geometry
 from unetrpp.images import Volume, from_sitk, read_image, strip_ending, to_sitk, write_image, write_segmentation
 from unetrpp.inference.export import Exported, export, on_input_grid, segmentation_on_input_grid
@@ -160,6 +161,7 @@ class Predictor:
             self.step,
             self.tile_batch,
             self.autocast,
+            exchange_of(configuration),
         )
 
     def network_input(self, prepared: PreprocessedCase) -> np.ndarray:

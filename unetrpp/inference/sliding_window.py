@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from unetrpp.exchange import Exchange
 from unetrpp.inference.accumulator import accumulator_kind
 from unetrpp.inference.tiles import Tile, TileAggregator, TileSampler
 
@@ -29,13 +30,15 @@ def sliding_window(
     step: float = 0.5,
     tile_batch: int | None = None,
     autocast: torch.dtype | None = None,
+    exchange: Exchange | None = None,
 ) -> Tensor:
     """Logits (K, Z, Y, X) of ``image`` (C, Z, Y, X), blended over tiles with Gaussian weights and over all mirrorings.
 
     A ``patch`` of two axes (2D network) runs over the slices; ``mirror_axes`` count the patch's axes. ``tile_batch``
-    is found by trial when None. ``autocast`` names the low precision of the forward pass.
+    is found by trial when None. ``autocast`` names the low precision of the forward pass. ``exchange`` says which
+    classes change places when a tile is mirrored.
     """
-    slabs = sliding_window_slabs([network], image, patch, mirror_axes, step, tile_batch, autocast)
+    slabs = sliding_window_slabs([network], image, patch, mirror_axes, step, tile_batch, autocast, exchange)
     return torch.cat(list(slabs), dim=2)[0].float()
 
 
@@ -48,6 +51,7 @@ def sliding_window_slabs(
     step: float = 0.5,
     tile_batch: int | None = None,
     autocast: torch.dtype | None = None,
+    exchange: Exchange | None = None,
 ) -> Iterator[Tensor]:
     """Logits (F, K, n, Y, X) of F networks (the folds), slab after slab in z order as they are finished.
 
@@ -66,7 +70,7 @@ def sliding_window_slabs(
         while done < len(passes):
             chunk = passes[done : done + batch]
             try:
-                logits = _forward(networks, sampler, chunk, device, flat, autocast)
+                logits = _forward(networks, sampler, chunk, device, flat, autocast, exchange)
             except torch.OutOfMemoryError:
                 if len(chunk) == 1:
                     raise
@@ -78,6 +82,7 @@ def sliding_window_slabs(
                 kind = accumulator_kind(values, device)
                 aggregator = TileAggregator(sampler, tuple(logits.shape[1:3]), depth, *kind)
             for result, (tile, axes) in zip(logits, chunk, strict=True):
+                result = result if exchange is None else exchange.of_logits(result, axes)
                 aggregator.add(result.flip([a - len(patch) for a in axes]), tile, 1 / len(mirrorings))
             done += len(chunk)
             finished = aggregator.flush(passes[done][0].start[0] if done < len(passes) else sampler.padded_shape[0])
@@ -92,10 +97,13 @@ def _forward(
     device: torch.device,
     flat: bool,
     autocast: torch.dtype | None,
+    exchange: Exchange | None,
 ) -> Tensor:
     """Logits (passes, F, K, *patch), still mirrored. ``flat`` drops and restores the slice axis for 2D networks."""
     axes_of_patch = 2 if flat else 3
     cut = [sampler.cut(tile).flip([a - axes_of_patch for a in axes]) for tile, axes in chunk]
+    if exchange is not None:
+        cut = [exchange.of_input(tile, axes) for tile, (_, axes) in zip(cut, chunk, strict=True)]
     tiles = torch.stack(cut).to(device, non_blocking=True)
     with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
         logits = torch.stack([network(tiles.squeeze(2) if flat else tiles).float() for network in networks], dim=1)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
@@ -11,6 +12,7 @@ from unetrpp.augmentation.corruption import CorruptionDraw, corrupt, draw_corrup
 from unetrpp.augmentation.pipeline import Sample, SampleDraw, draw_sample
 from unetrpp.augmentation.spatial import read_size
 from unetrpp.errors import UserError
+from unetrpp.exchange import exchange_of
 from unetrpp.patches.sampling import PatchDraw, PatchSampler
 from unetrpp.plans import Configuration
 from unetrpp.randomness import Stream, generator
@@ -47,6 +49,8 @@ class PatchLoader(SlimDataLoaderBase):
         self.patch = (1, patch[0], patch[1]) if len(patch) == 2 else (patch[0], patch[1], patch[2])
         # Mirror axes of a 2D patch count (y, x); here every sample has a z axis.
         self.mirror_axes = tuple(axis + 3 - len(patch) for axis in configuration.mirror_axes)
+        exchange = exchange_of(configuration)
+        self.exchange = exchange and replace(exchange, axis=exchange.axis + 3 - len(patch))
         self.sampler = PatchSampler(cases, self.patch, configuration.foreground_fraction, ignore)
         self.next_iteration = 0
 
@@ -79,7 +83,7 @@ class PatchLoader(SlimDataLoaderBase):
 
     def _augmentation(self, rng: np.random.Generator, place: PatchDraw) -> SampleDraw:
         channels = self.cases[place.case].channels
-        return draw_sample(rng, self.configuration.augmentation, channels, self.mirror_axes)
+        return draw_sample(rng, self.configuration.augmentation, channels, self.mirror_axes, self.exchange)
 
     def _mistakes(self, iteration: int) -> list[CorruptionDraw]:
         """What is done to the first segmentation of every sample of a cascade; nothing for validation."""

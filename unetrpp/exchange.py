@@ -1,0 +1,82 @@
+"""Mirroring left and right with the labels exchanged: a mirrored left kidney is a right one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unetrpp.errors import UserError
+from unetrpp.labels import LabelScheme
+from unetrpp.plans import Configuration
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What becomes of classes when ``axis`` of the patch is mirrored.
+
+    ``labels[i]`` is what training index i becomes (the ignore label included), ``outputs[k]`` the same for channel k of
+    the network's output; both are their own inverse.
+    """
+
+    axis: int
+    labels: tuple[int, ...]
+    outputs: tuple[int, ...]
+    previous: bool = False  # the input's last channel holds the training indices of a cascade's first stage
+
+    def of_labels(self, label: Tensor, axes: Sequence[int]) -> Tensor:
+        """Training indices (...), -1 outside the case, of a patch mirrored along ``axes``."""
+        return relabelled(label, self.labels) if self.axis in axes else label
+
+    def of_input(self, image: Tensor, axes: Sequence[int]) -> Tensor:
+        """(C, Z, Y, X) of a patch mirrored along ``axes``."""
+        if not self.previous or self.axis not in axes:
+            return image
+        return torch.cat([image[:-1], relabelled(image[-1:], self.labels)])
+
+    def of_logits(self, logits: Tensor, axes: Sequence[int]) -> Tensor:
+        """(..., K, Z, Y, X) of a patch mirrored along ``axes``."""
+        return logits[..., list(self.outputs), :, :, :] if self.axis in axes else logits
+
+
+def relabelled(label: Tensor, table: Sequence[int]) -> Tensor:
+    """``table[label]``; -1, outside the case, stays."""
+    return label.new_tensor([*table, -1])[label.long()]
+
+
+def exchange_of(configuration: Configuration) -> Exchange | None:
+    """None where mirroring leaves every label what it is."""
+    if configuration.exchange_axis is None:
+        return None
+    scheme = configuration.preprocessing.labels
+    table = label_table(scheme, configuration.exchanged_labels)
+    previous = configuration.previous_stage is not None
+    return Exchange(configuration.exchange_axis, table, output_table(scheme, table), previous)
+
+
+def label_table(scheme: LabelScheme, pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """What every training index becomes when ``pairs`` change places.
+
+    >>> label_table(LabelScheme(names=("background", "left", "right"), values=(0, 1, 2)), [(1, 2)])
+    (0, 2, 1)
+    """
+    table = list(range(len(scheme.known_values)))
+    for left, right in pairs:
+        table[left], table[right] = right, left
+    return tuple(table)
+
+
+def output_table(scheme: LabelScheme, labels: Sequence[int]) -> tuple[int, ...]:
+    """The same for the output's channels: classes, or regions by their members.
+
+    Raises:
+        UserError: a region becomes something that is no region.
+    """
+    if not scheme.regions:
+        return tuple(labels[: len(scheme.values)])
+    members = [frozenset(region.members) for region in scheme.regions]
+    mirrored = [frozenset(labels[m] for m in region) for region in members]
+    for region, twin in zip(scheme.regions, mirrored, strict=True):
+        if twin not in members:
+            raise UserError(f"region {region.name!r} has no twin on the other side; leave out --mirror exchange")
+    return tuple(members.index(twin) for twin in mirrored)
