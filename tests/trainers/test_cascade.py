@@ -25,7 +25,7 @@ from unetrpp.preprocessing.case import preprocess
 from unetrpp.preprocessing.previous import previous_on_grid
 from unetrpp.splits import Splits, make_splits
 from unetrpp.store import Store
-from unetrpp.trainers.cascade import SecondStage, feed_second_stage, held_out_segmentations
+from unetrpp.trainers.cascade import SecondStage, feed_second_stage, held_out_segmentations, take_along
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import TrainingRequest, train_folds
 from unetrpp.trainers.log import TrainingLog
@@ -232,6 +232,22 @@ def test_a_case_that_no_fold_held_out_is_named(first_stage):
     }
     with pytest.raises(UserError, match=r"stranger: no fold of splits\.json holds it out"):
         feed_second_stage(second, low, splits, [*CASES, "stranger"], started=False)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_first_stage_is_taken_along_as_links_or_copies(first_stage, tmp_path, monkeypatch, links):
+    def refuse(*_):
+        raise OSError("this file system has no hard links")
+
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+    low = first_stage.model("balls", "unet", LOW)
+    take_along(low, tmp_path, 4, started=False)
+    first = ModelFolder.open(tmp_path / PREVIOUS)
+    assert first.digest(["0", "1", "2", "3"]) == ModelFolder.open(low).digest(["0", "1", "2", "3"])
+    assert not list((tmp_path / PREVIOUS).rglob("*latest*"))
+    assert first.checkpoint("1").samefile(low / "fold_1" / "checkpoint_final.pt") == links
+    take_along(low, tmp_path, 4, started=True)
 
 
 def test_a_second_stage_without_its_first_is_refused(trained, tmp_path):
