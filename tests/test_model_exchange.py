@@ -69,6 +69,8 @@ def test_folds_of_different_architectures_are_averaged_and_travel(model, tmp_pat
     export_model(model, tmp_path / "model.zip")
     copy = import_model(tmp_path / "model.zip", tmp_path / "there")
     assert (copy / "fold_1" / "architecture.json").read_bytes() == (model / "fold_1" / "architecture.json").read_bytes()
+    card = (copy / "MODEL_CARD.md").read_text()
+    assert "- Attention that fold 1 learned (module@level gamma): gate@0 0.70, se@1 1.30" in card
     again = Predictor(copy, device="cpu", mirroring=False)(image, probabilities=True).probabilities
     np.testing.assert_array_equal(np.asarray(again), np.asarray(both))
 

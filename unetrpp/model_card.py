@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from unetrpp.files import read_json
-from unetrpp.model_folder import ModelFolder
+from unetrpp.model_folder import ARCHITECTURE, ModelFolder
 
 
 def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str) -> str:
@@ -23,6 +23,7 @@ def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str) -> str
         f"- Network: {network}, patch {' x '.join(map(str, configuration.patch))} voxels of {spacing} mm (plan order)",
         f"- Folds: {', '.join(folds)}, checkpoint {checkpoint}",
         *([f"- Runs after {configuration.previous_stage}, which lies inside"] if configuration.previous_stage else []),
+        *_learned_attention(model, folds),
         f"- Trained on {len(model.fingerprint.cases)} cases of median spacing "
         f"{' x '.join(f'{s:.3g}' for s in model.fingerprint.median_spacing_mm)} mm (z, y, x)",
         *([f"- Data: {model.description.reference}"] if model.description.reference else []),
@@ -31,11 +32,21 @@ def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str) -> str
         *_scores(model),
         "## Use",
         "",
-        f"    unetrpp_import MODEL.zip\n    unetrpp_predict -i IMAGES -o OUT -m results/{plans.dataset}/"
+        f"    unetrpp_import MODEL.zip\n    unetrpp_predict -i IMAGES -o OUT -m unetrpp_workspace/results/{plans.dataset}/"
         f"{plans.name}__{model.configuration_name}",
         "",
     ]
     return "\n".join(lines)
+
+
+def _learned_attention(model: ModelFolder, folds: Sequence[str]) -> list[str]:
+    """A line for every fold whose network is its own."""
+    lines = []
+    for fold in folds:
+        if (model.path / f"fold_{fold}" / ARCHITECTURE).is_file():
+            kept = ", ".join(f"{place} {gamma:.2f}" for place, gamma in model.architecture(fold).focal_gammas().items())
+            lines.append(f"- Attention that fold {fold} learned (module@level gamma): {kept or 'none'}")
+    return lines
 
 
 def _scores(model: ModelFolder) -> list[str]:

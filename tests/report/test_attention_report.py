@@ -82,9 +82,10 @@ def test_dice_with_and_without_the_pattern(model):
         (found,) = (m for m in findings.modules if m.place == place)
         assert found.scores == score_case(predictor(image).array, label, image.geometry, LABELS)
         module.averaged = False
-    header, first, _ = modules_table(findings, LABELS)
-    assert header[4:] == ["Dice ball", "with mean", "change"]
-    before, after, change = map(float, first[4:])
+    header, first, second = modules_table(findings, LABELS)
+    assert (first[1], second[1]) == ("1 x 1 x 1", "2 x 2 x 2")
+    assert header[5:] == ["Dice ball", "with mean", "change"]
+    before, after, change = map(float, first[5:])
     assert change == pytest.approx(after - before, abs=2e-4)
 
 

@@ -158,6 +158,8 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
     monkeypatch.setattr(interrupted, "step", until_stopped)
     with pytest.raises(KeyboardInterrupt):
         interrupted.run()
+    latest = checkpoint.load(tmp_path / "parts" / "checkpoint_latest.pt", CPU)["network"]
+    build_network(read_json(tmp_path / "parts" / "architecture.json", Architecture)).load_state_dict(latest)
     drop(monkeypatch, trainer(tmp_path / "parts", cases, **options), "se@0").run()
     for which in ("final", "best"):
         whole, parts = (

@@ -74,8 +74,11 @@ class Architecture(Record, frozen=True, kw_only=True):
 
     def head_strides(self) -> list[tuple[int, ...]]:
         """Stride of every supervised output against the patch, full resolution first."""
-        sizes = self.sizes()[: self.supervised_levels]
-        return [tuple(n // m for n, m in zip(self.patch, size, strict=True)) for size in sizes]
+        return [self.stride(i) for i in range(min(self.supervised_levels, len(self.levels)))]
+
+    def stride(self, i: int) -> tuple[int, ...]:
+        """Of level ``i`` against the patch."""
+        return tuple(n // m for n, m in zip(self.patch, self.sizes()[i], strict=True))
 
     def focal_gammas(self) -> dict[str, float]:
         """The gammas of its modules by place: ``gate@LEVEL``, then ``se@LEVEL`` (squeeze-and-excitation)."""

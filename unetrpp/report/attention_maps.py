@@ -21,7 +21,8 @@ from unetrpp.preprocessing.previous import previous_on_grid
 class ModuleFinding:
     """One focal module on the case. ``scores`` are the prediction's with its coefficients replaced by their mean."""
 
-    place: str
+    place: str  # gate@LEVEL or se@LEVEL
+    stride: tuple[int, ...]  # of its level against the patch
     gamma: float
     mean: float  # of its coefficients A^gamma
     contrast: float  # std / mean over positions or channels, averaged over tiles
@@ -92,7 +93,8 @@ def look_at_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
         array = predictor.lay_out(predictor.export(prepared), properties).array
         return array, None if label is None else score_case(array, label, image.geometry, model.plans.labels)
 
-    placed = modules_by_place(network, model.architecture(predictor.folds[0]))
+    architecture = model.architecture(predictor.folds[0])
+    placed = modules_by_place(network, architecture)
     watched = Watched(network, {place: module for place, module in placed.items() if not module.off})
     patch, tiles = model.configuration.patch, torch.from_numpy(prepared.image)
     outputs = sliding_window(watched, tiles, patch, (), predictor.step, predictor.tile_batch, predictor.autocast)
@@ -106,6 +108,7 @@ def look_at_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
         findings.append(
             ModuleFinding(
                 place=place,
+                stride=architecture.stride(int(place.partition("@")[2])),
                 gamma=module.gamma.item(),
                 mean=torch.cat(watched.means[place]).mean().item(),
                 contrast=torch.cat(watched.contrasts[place]).mean().item(),

@@ -53,14 +53,14 @@ def attention_page(predictor: Predictor, findings: AttentionFindings, case: str)
 
 
 def modules_table(findings: AttentionFindings, labels: LabelScheme) -> Rows:
-    """A header and a row a module: gamma, mean, contrast, and Dice as it is and with the mean of the coefficients."""
+    """A header and a row a module: stride, gamma, mean, contrast, and Dice as it is and with the mean of the coefficients."""
     classes = scored_classes(labels) if findings.scores is not None else ()
-    header = ["module", "gamma", "mean", "contrast"]
+    header = ["module", "stride", "gamma", "mean", "contrast"]
     for scored in classes:
         header += [f"Dice {scored.name}", "with mean", "change"]
     rows = [header]
     for m in findings.modules:
-        row = [m.place, f"{m.gamma:.3f}", f"{m.mean:.3f}", f"{m.contrast:.3f}"]
+        row = [m.place, " x ".join(map(str, m.stride)), f"{m.gamma:.3f}", f"{m.mean:.3f}", f"{m.contrast:.3f}"]
         for scored in classes:
             row += _changed(_dice(findings.scores, scored.key), _dice(m.scores, scored.key))
         rows.append(row)
