@@ -41,6 +41,7 @@ from unetrpp.planners.plan_and_preprocess import main as plan_and_preprocess
 from unetrpp.plans import Configuration, LossPlan, read_plans
 from unetrpp.splits import Splits
 from unetrpp.store import Store
+from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.recipe import new_config
 from unetrpp.trainers.trainer import Trainer
 from unetrpp.trainers.validation import validate_fold
@@ -78,7 +79,11 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     # losses, with the planner's gamma and scales
     "ufl": lambda arm: replace(arm, loss="unified_focal"),
     "ufl_d": lambda arm: replace(arm, loss="unified_focal_distance"),
+    # gammas learned in training: with pruning (stage B), or all kept
+    "learned": lambda arm: arm.with_recipe(learn_attention=True),
+    "unpruned": lambda arm: arm.with_recipe(least_gamma=0.0, least_contrast=0.0),
     # one change of the network or the recipe
+    "random_heads": lambda arm: arm.with_network(initial_logits=()),
     "scale_1e-2": lambda arm: arm.with_network(layer_scale=1e-2),
     "scale_1e-1": lambda arm: arm.with_network(layer_scale=1e-1),
     "scale_1": lambda arm: arm.with_network(layer_scale=1.0),
@@ -194,7 +199,8 @@ def run(text: str, seed: int, data: Data, arguments: argparse.Namespace) -> None
     config = new_config(arguments.fold, wishes)
     write_json(folder / "training.json", config)
     train, validation = ([data.store.open(c) for c in cases] for cases in (data.fold.train, data.fold.validation))
-    trainer = Trainer(configuration, config, folder, train, validation, device)
+    kind = FocalTrainer if config.learn_attention else Trainer
+    trainer = kind(configuration, config, folder, train, validation, device)
     look = Look(trainer, data, arguments.look, folder / "curve.json")
     trainer.tracker = look
     trainer.run()
