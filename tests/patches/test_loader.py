@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import configuration, store_balls
+from unetrpp.augmentation.pipeline import Sample
 from unetrpp.errors import UserError
 from unetrpp.patches.loader import PatchLoader, prefetch
 from unetrpp.randomness import Stream
@@ -74,20 +75,24 @@ def test_the_first_segmentation_of_a_cascade_is_read_with_mistakes(tmp_path):
     cases = [store.open(case) for case in store.cases()]
     second = msgspec.structs.replace(configuration(), previous_stage="3d_lowres")
 
+    def previous(sample: Sample) -> np.ndarray:
+        assert sample.previous is not None
+        return sample.previous
+
     def loader(stream: Stream = Stream.PATCHES) -> PatchLoader:
         return PatchLoader(cases, second, None, seed=0, fold=0, stream=stream)
 
     expected = [loader().batch(i) for i in range(12)]
     for batch, again in zip(expected, prefetch(loader(), range(12), 3), strict=True):
         assert same(batch, again)
-        assert all(np.array_equal(a.previous, b.previous) for a, b in zip(batch, again, strict=True))
+        assert all(np.array_equal(previous(a), previous(b)) for a, b in zip(batch, again, strict=True))
     plain = PatchLoader(cases, configuration(), None, seed=0, fold=0)
     assert all(same(batch, plain.batch(i)) for i, batch in enumerate(expected))  # nothing else is drawn otherwise
     samples = [sample for batch in expected for sample in batch]
-    changed = [not np.array_equal(s.previous, np.maximum(s.label, 0)) for s in samples if (s.label > 0).any()]
+    changed = [not np.array_equal(previous(s), np.maximum(s.label, 0)) for s in samples if (s.label > 0).any()]
     assert 0 < sum(changed) < len(changed)
     for sample in (s for i in range(6) for s in loader(Stream.VALIDATION_PATCHES).batch(i)):
-        np.testing.assert_array_equal(sample.previous, np.maximum(sample.label, 0))
+        np.testing.assert_array_equal(previous(sample), np.maximum(sample.label, 0))
 
 
 def test_a_damaged_case_arrives_with_its_id(tmp_path):
