@@ -82,10 +82,14 @@ def _expression(pattern: str) -> re.Pattern[str]:
     return re.compile(first + "(?P<case>[^/]+)" + "(?P=case)".join(rest))
 
 
+def _expected(pattern: str, case: str) -> str:
+    return pattern.replace(CASE, case) if CASE in pattern else f"{Path(pattern).as_posix()}/{case}.*"
+
+
 def _require_complete(found: Sequence[dict[str, Path]], patterns: Sequence[str]) -> None:
     everything = set().union(*found) if found else set()
     missing = [
-        CaseError(case, "pairing", f"has no file in {pattern}")
+        CaseError(case, "pairing", f"{_expected(pattern, case)} is missing")
         for files, pattern in zip(found, patterns, strict=True)
         for case in everything - files.keys()
     ]

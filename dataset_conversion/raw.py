@@ -14,8 +14,10 @@ from unetrpp.errors import UserError
 from unetrpp.files import Record, read_json, write_atomically, write_json
 from unetrpp.images import Volume, read_channels, read_file, read_label, write_image, write_segmentation
 from unetrpp.integrity import require_whole
+from unetrpp.labels import LabelScheme, present_values
 from unetrpp.parallel import CaseError, run_cases
 
+MOST_NAMED = 5  # undeclared labels that a message lists
 CLOCK_TOLERANCE_S = 2  # FAT and some network disks keep modification times to two seconds
 
 
@@ -40,7 +42,8 @@ def write_raw_dataset(
     ending = common_ending(source.cases)
     _require_same(folder, conversion, overwrite)
     foreground = source.labels.values[-1] if instances else None
-    jobs = {case.id: (case, folder, len(source.channel_names), ending, foreground, overwrite) for case in source.cases}
+    channels, labels = len(source.channel_names), source.labels
+    jobs = {case.id: (case, folder, channels, labels, ending, foreground, overwrite) for case in source.cases}
     errors = [o.error for o in run_cases(convert_case, jobs, "converting", processes) if o.error]
     failed = {error.case for error in errors}
     training = sum(case.label is not None and case.id not in failed for case in source.cases)
@@ -73,14 +76,21 @@ def _require_same(folder: Path, conversion: Conversion, overwrite: bool) -> None
 
 
 def convert_case(
-    case: SourceCase, folder: Path, channels: int, ending: str, foreground: int | None, overwrite: bool
+    case: SourceCase,
+    folder: Path,
+    channels: int,
+    labels: LabelScheme,
+    ending: str,
+    foreground: int | None,
+    overwrite: bool,
 ) -> bool:
     """Write one case and say whether there was anything to do. Runs in a worker.
 
     Outputs carry the newest modification time of the case's sources, by which a second run sees what is done.
 
     Raises:
-        UserError: a file is missing, unreadable, or has another number of channels than dataset.json will say.
+        UserError: a file is missing, unreadable, or has another number of channels or other labels than dataset.json
+            will say.
     """
     images = folder / ("imagesTs" if case.label is None else "imagesTr")
     first = images / f"{case.id}_0000{ending}"
@@ -91,7 +101,7 @@ def convert_case(
     try:
         written = _write_images(case, images, channels, ending)
         if case.label is not None:
-            written.append(_write_label(case.label, label, foreground))
+            written.append(_write_label(case.label, label, labels, foreground))
     except Exception:
         for path in (label, *images.glob(f"{case.id}_[0-9][0-9][0-9][0-9]{ending}")):
             path.unlink(missing_ok=True)
@@ -118,8 +128,9 @@ def _write_images(case: SourceCase, folder: Path, channels: int, ending: str) ->
     """One file a channel, except that a photograph keeps its colours in one file, as nnU-Net's users expect."""
     found = [read_channels(file) for file in case.images]
     if sum(n for n, _ in found) != channels:
+        files = " and ".join(f"{file.name} ({n})" for file, (n, _) in zip(case.images, found, strict=True))
         raise UserError(
-            f"the image has {sum(n for n, _ in found)} channels, but {channels} are named; correct the channel names"
+            f"{channels} channels are named, but the files hold other numbers: {files}; correct one of them"
         )
     as_they_are = all(
         ending_of(file) == ending and (n == 1 or d == 2) for file, (n, d) in zip(case.images, found, strict=True)
@@ -144,16 +155,24 @@ def _split_channels(case: SourceCase, folder: Path, ending: str) -> list[Path]:
     return targets
 
 
-def _write_label(file: Path, target: Path, foreground: int | None) -> Path:
-    if foreground is None and target.name.endswith(ending_of(file)):
-        require_whole(file)
-        write_atomically(target, partial(shutil.copyfile, file))
-        return target
+def _write_label(file: Path, target: Path, labels: LabelScheme, foreground: int | None) -> Path:
     volume = read_label(file)
     array = volume.array[0]
+    if foreground is None:
+        _require_declared(file, array, labels)
+    if foreground is None and target.name.endswith(ending_of(file)):
+        write_atomically(target, partial(shutil.copyfile, file))
+        return target
     if foreground is not None:
         array = (array > 0) * np.uint16(foreground)
     if array.min() >= 0:
         array = array.astype(np.min_scalar_type(int(array.max())))
     write_segmentation(target, array, volume.geometry)
     return target
+
+
+def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme) -> None:
+    unknown = sorted(set(present_values(array)) - set(labels.known_values))
+    if unknown:
+        found, known = (", ".join(map(str, values)) for values in (unknown[:MOST_NAMED], labels.known_values))
+        raise UserError(f"{file.name} holds the label {found}, but declared are {known}; declare it or remap the file")

@@ -9,7 +9,7 @@ import msgspec
 
 from unetrpp.errors import UserError
 from unetrpp.networks.architecture import Architecture
-from unetrpp.planners.memory import GIGABYTE, LARGEST_SHARE, SMALLEST_BATCH, Fit, fit_by_proxy
+from unetrpp.planners.memory import LARGEST_SHARE, SMALLEST_BATCH, Fit, fit_by_proxy, in_words
 from unetrpp.planners.mirroring import LEFT_RIGHT, Mirroring
 from unetrpp.planners.options import Measures, Options
 from unetrpp.planners.spacing import coarser
@@ -188,9 +188,7 @@ def _patch_reason(options: Options, topologies: Sequence[Topology], fit: Fit) ->
     patch = fit.topology.patch
     if options.patch is not None or options.preset is not None:
         why = f"published for {options.preset}" if options.preset else "asked for"
-        return Decision(
-            about="patch", value=by(patch), why=f"{why}; at batch 2 it needs {fit.bytes_of(2) / GIGABYTE:.2f} GB"
-        )
+        return Decision(about="patch", value=by(patch), why=f"{why}; at batch 2 it needs {in_words(fit.bytes_of(2))}")
     first = topologies[0].patch
     shrunk = f"shrunk from {by(first)} in {fit.tried - 1} steps" if fit.tried > 1 else "no shrinking was needed"
     why = f"the largest patch of the median image's proportions that fits {fit.budget}; {shrunk}"
@@ -209,10 +207,8 @@ def _batch_reason(options: Options, fit: Fit, batch: int, cap: int) -> Decision:
         why = f"asked for; memory allows {fit.batch_size}, 5 % of the dataset is {cap}"
     else:
         why = f"memory allows {fit.batch_size}, 5 % of the dataset's voxels are {cap} patches, and at least {SMALLEST_BATCH}"
-    gigabytes = fit.bytes_of(batch) / GIGABYTE
-    return Decision(
-        about="batch size", value=str(batch), why=f"{why}; {gigabytes:.2f} GB estimated ({fit.measured_by})"
-    )
+    memory = in_words(fit.bytes_of(batch))
+    return Decision(about="batch size", value=str(batch), why=f"{why}; {memory} estimated ({fit.measured_by})")
 
 
 def _augmentation_reason(patch: Sequence[int], plan: AugmentationPlan) -> Decision:

@@ -25,6 +25,15 @@ MOST_FEATURES = {2: 512, 3: 320}
 CONVS_A_STAGE = 2
 
 
+def in_words(count: float) -> str:
+    """Bytes, in the unit in which they say something.
+
+    >>> in_words(7.6 * GIGABYTE), in_words(30_000_000)
+    ('7.6 GB', '29 MB')
+    """
+    return f"{count / GIGABYTE:.1f} GB" if count >= GIGABYTE else f"{count / 1024**2:.0f} MB"
+
+
 class Fit(NamedTuple):
     """What fits the budget. ``batch_size`` is what memory alone allows; bytes are affine in the batch."""
 

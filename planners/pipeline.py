@@ -20,6 +20,7 @@ from unetrpp.planners.configurations import CONFIGURATIONS
 from unetrpp.planners.extract import is_current, survey
 from unetrpp.planners.focal import with_attention
 from unetrpp.planners.groups import with_groups
+from unetrpp.planners.memory import in_words
 from unetrpp.planners.mend import mend_dataset
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import UnetrppPlanner, make_planner
@@ -197,6 +198,6 @@ def _summary(plans: Plans, home: Path) -> str:
     lines = [f"plans {plans.name!r} for {plans.dataset} in {home}"]
     for name, configuration in plans.configurations.items():
         patch = " x ".join(str(n) for n in configuration.patch)
-        memory = configuration.training_memory_bytes / 1024**3
-        lines.append(f"  {name}: patch {patch}, batch {configuration.batch_size}, about {memory:.1f} GB for training")
+        memory = in_words(configuration.training_memory_bytes)
+        lines.append(f"  {name}: patch {patch}, batch {configuration.batch_size}, about {memory} for training")
     return "\n".join(lines)

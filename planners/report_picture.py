@@ -7,12 +7,12 @@ import numpy as np
 
 from unetrpp.files import write_atomically
 from unetrpp.fingerprint import Fingerprint
+from unetrpp.planners.memory import GIGABYTE, in_words
 from unetrpp.plans import Plans
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GIGABYTE = 1024**3
 AXES = ("z", "y", "x")
 
 
@@ -80,8 +80,6 @@ def _memory(panel: "Axes", plans: Plans) -> None:
     names = list(plans.configurations)
     values = [plans.configurations[name].training_memory_bytes / GIGABYTE for name in names]
     bars = panel.barh(names, values)
-    labels = [
-        f"batch {plans.configurations[name].batch_size}: {v:.2f} GB" for name, v in zip(names, values, strict=True)
-    ]
+    labels = [f"batch {c.batch_size}: {in_words(c.training_memory_bytes)}" for c in plans.configurations.values()]
     panel.bar_label(bars, labels, padding=3)
     panel.set(title="estimated memory of a training step (GB)", xlim=(0, max(values) * 1.6))

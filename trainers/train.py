@@ -16,7 +16,7 @@ unetrpp_train Hippocampus 3d_fullres --epochs 20 --iterations 50
 unetrpp_train Hippocampus 3d_fullres 0 --learn-attention         gates and their gammas from the data
 unetrpp_train Hippocampus 3d_fullres 0 --continue --epochs 40    go on with a finished fold
 unetrpp_train Liver 3d_cascade                          the second stage, after every fold of 3d_lowres
-unetrpp_train Prostate 3d_fullres --pretrained results/Hippocampus/unetrpp__3d_fullres    fine-tune
+unetrpp_train Prostate 3d_fullres --pretrained unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres    fine-tune
 """
 
 # Options that are fields of the training config, by their names there.

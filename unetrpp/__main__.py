@@ -1,5 +1,6 @@
 """`unetrpp`: lists the commands and passes on, so that `unetrpp train ...` is `unetrpp_train ...`."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution
@@ -18,6 +19,12 @@ def commands() -> dict[str, EntryPoint]:
     return {s.name.removeprefix(PREFIX).replace("_", "-"): s for s in scripts if s.name.startswith(PREFIX)}
 
 
+def purpose(script: EntryPoint) -> str:
+    """What a command does, in the words of its module's first line."""
+    described = importlib.import_module(script.module).__doc__ or ""
+    return described.partition("\n")[0].partition(": ")[2].rstrip(".")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = commands()
@@ -26,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: unetrpp COMMAND [ARGUMENT ...]\n\ncommands (each has --help):")
-        print("\n".join(f"  {name:22s} also installed as {script.name}" for name, script in sorted(known.items())))
+        print("\n".join(f"  {name:20s} {purpose(script)}" for name, script in sorted(known.items())))
+        print(f"\nEach is also installed under its own name, such as {PREFIX}train.")
         return 0
     name = arguments[0].replace("_", "-")
     if name not in known:

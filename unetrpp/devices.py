@@ -4,9 +4,11 @@ import torch
 
 from unetrpp.errors import UserError
 
+KNOWN = ("cuda", "mps", "cpu")
+
 
 def find_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU; anything else must exist.
+    """``auto`` takes CUDA, then MPS, then the CPU; anything else must be one of these and exist.
 
     Raises:
         UserError: no such device here.
@@ -15,6 +17,8 @@ def find_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name.split(":")[0] not in KNOWN:
+        raise UserError(f"device {name!r} is none of auto, {', '.join(KNOWN)}, or one by number such as cuda:1")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -8,7 +8,7 @@ from pathlib import Path
 from unetrpp.command_line import Parser, run
 
 EXAMPLES = """
-unetrpp_export -m results/Hippocampus/unetrpp__3d_fullres -o hippocampus.zip
+unetrpp_export -m unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres -o hippocampus.zip
 unetrpp_export -m MODEL_FOLDER -o one_fold.zip --folds 0
 """
 
@@ -27,7 +27,7 @@ def build_parser() -> Parser:
         type=Path,
         required=True,
         metavar="MODEL_FOLDER",
-        help="results/<dataset>/<plans>__<configuration>",
+        help="unetrpp_workspace/results/<dataset>/<plans>__<configuration>",
     )
     add("-o", "--output", type=Path, required=True, metavar="ZIP", help="the file to write")
     add("--folds", nargs="+", default=["all"], metavar="FOLD", help="such as 0 1 2; all: every trained one (default)")

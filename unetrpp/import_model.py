@@ -11,7 +11,7 @@ EXAMPLES = """
 unetrpp_import hippocampus.zip
 unetrpp_import hippocampus.zip --workspace /data/unetrpp
 unetrpp_import model_final_checkpoint.model --preset synapse --dataset Synapse
-unetrpp_import model_final_checkpoint.model --preset acdc --plans preprocessed/ACDC/acdc.json
+unetrpp_import model_final_checkpoint.model --preset acdc --plans unetrpp_workspace/preprocessed/ACDC/acdc.json
 """
 
 

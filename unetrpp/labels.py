@@ -4,6 +4,8 @@ import numpy as np
 
 from unetrpp.files import Record
 
+COUNTABLE = 1 << 16  # label values up to here are counted
+
 
 class Region(Record, frozen=True, kw_only=True):
     """A named union of labels, trained with a sigmoid of its own (nnU-Net's region-based training)."""
@@ -58,3 +60,10 @@ class LabelScheme(Record, frozen=True, kw_only=True):
         """
         table = np.array([0, *(r.value for r in self.regions)] if self.regions else self.values)
         return table.astype(np.min_scalar_type(int(table.max())) if table.min() >= 0 else np.int32)[array]
+
+
+def present_values(array: np.ndarray) -> list[int]:
+    """Sorted values of an integer array, by counting where they are few (a sort is slow)."""
+    few = array.min() >= 0 and array.max() <= COUNTABLE
+    values = np.flatnonzero(np.bincount(array.reshape(-1).astype(np.int32, copy=False))) if few else np.unique(array)
+    return [int(v) for v in values]

@@ -12,12 +12,11 @@ from unetrpp.errors import UserError
 from unetrpp.files import Record
 from unetrpp.geometry import Geometry, same_grid
 from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_file, read_label
-from unetrpp.labels import LabelScheme
+from unetrpp.labels import LabelScheme, present_values
 from unetrpp.modality import check_modality
 from unetrpp.nifti import read_transforms
 
 GRID_LIMIT_VOXELS = 0.25  # label and image may lie this share of a voxel apart; more is another grid
-COUNTABLE = 1 << 16  # label values up to here are counted
 SHOWN = 5  # unknown values that a message lists
 DATASET = "(dataset)"  # stands in the case column for what concerns several
 
@@ -103,7 +102,7 @@ def _check_values(image: Volume, description: DatasetDescription, notes: _Notes)
 
 
 def _check_labels(label: Volume, scheme: LabelScheme, notes: _Notes) -> None:
-    present = _present_values(label.array)
+    present = present_values(label.array)
     unknown = [v for v in present if v not in scheme.known_values]
     if unknown:
         known = ", ".join(str(v) for v in scheme.known_values)
@@ -112,13 +111,6 @@ def _check_labels(label: Volume, scheme: LabelScheme, notes: _Notes) -> None:
         notes.add(f'{what} not in dataset.json ({known}); add to "labels" or remap the file')
     elif not any(v in scheme.values[1:] for v in present):
         notes.add("the label has no foreground; check that this is meant", fatal=False)
-
-
-def _present_values(array: np.ndarray) -> list[int]:
-    """Sorted values of an integer array, by counting where they are few (a sort is slow)."""
-    few = array.min() >= 0 and array.max() <= COUNTABLE
-    values = np.flatnonzero(np.bincount(array.reshape(-1).astype(np.int32, copy=False))) if few else np.unique(array)
-    return [int(v) for v in values]
 
 
 def _check_grid(image: Volume, label: Volume, notes: _Notes) -> None:

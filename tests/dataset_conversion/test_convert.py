@@ -176,9 +176,37 @@ def test_unpaired_files_are_named_and_nothing_is_started(tmp_path, capsys):
     arguments = ("--images", "images", "--labels", "labels", "--channel", "CT", "--label", "x=1")
     assert convert(tmp_path / "w", "folder", root, *arguments) == 2
     error = capsys.readouterr().err
-    assert "a     has no file in labels" in error
-    assert "c     has no file in images" in error
+    assert "a     labels/a.* is missing" in error
+    assert "c     images/c.* is missing" in error
     assert not (tmp_path / "w").exists()
+
+
+def test_a_missing_channel_is_named_by_its_file(tmp_path, capsys):
+    root = tmp_path / "glioma"
+    for name in ("a/a_t1", "a/a_flair", "b/b_t1"):
+        write(root / f"{name}.nii.gz", np.zeros((2, 3, 4), np.float32))
+    for case in ("a", "b"):
+        write(root / case / f"{case}_seg.nii.gz", np.zeros((2, 3, 4), np.uint8))
+    patterns = (
+        "--images",
+        "{case}/{case}_t1.nii.gz",
+        "{case}/{case}_flair.nii.gz",
+        "--labels",
+        "{case}/{case}_seg.nii.gz",
+    )
+    assert convert(tmp_path / "w", "folder", root, *patterns, "--channel", "T1,FLAIR", "--label", "edema=2") == 2
+    assert "b     b/b_flair.nii.gz is missing" in capsys.readouterr().err
+
+
+def test_undeclared_labels_are_named_with_their_file(tmp_path, capsys):
+    root = tmp_path / "ct"
+    for case, value in (("a", 1), ("b", 3)):
+        write(root / "images" / f"{case}.nii.gz", np.zeros((2, 3, 4), np.float32))
+        write(root / "labels" / f"{case}.nii.gz", np.full((2, 3, 4), value, np.uint8))
+    arguments = ("--images", "images", "--labels", "labels", "--channel", "CT", "--label", "x=1")
+    assert convert(tmp_path / "w", "folder", root, *arguments) == 1
+    assert "b.nii.gz holds the label 3, but declared are 0, 1;" in capsys.readouterr().err
+    assert not (tmp_path / "w/raw/ct/labelsTr/b.nii.gz").exists()
 
 
 @pytest.mark.parametrize(

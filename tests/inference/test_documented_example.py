@@ -12,7 +12,7 @@ def test_the_python_example_runs(tmp_path):
     model = make_model(tmp_path)
     write_images(tmp_path / "images", 1)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf8"), flags=re.DOTALL)
-    code = code.replace("results/Hippocampus/unetrpp__3d_fullres", model.as_posix())
+    code = code.replace("unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres", model.as_posix())
     code = code.replace("imagesTs/hippocampus_002_0000.nii.gz", (tmp_path / "images" / "case_0_0000.nii.gz").as_posix())
     names: dict = {}
     exec(code, names)  # our own page

@@ -8,11 +8,11 @@ from pathlib import Path
 from unetrpp.command_line import Parser, run
 
 EXAMPLES = """
-unetrpp_evaluate predictions/ raw/Hippocampus/labelsTs
-unetrpp_evaluate predictions/ references/ --dataset-json raw/Hippocampus/dataset.json --distances
-unetrpp_evaluate fold_predictions/ raw/Hippocampus/labelsTr --predicted-only
+unetrpp_evaluate predictions/ unetrpp_workspace/raw/Hippocampus/labelsTs
+unetrpp_evaluate predictions/ references/ --dataset-json unetrpp_workspace/raw/Hippocampus/dataset.json --distances
+unetrpp_evaluate fold_predictions/ unetrpp_workspace/raw/Hippocampus/labelsTr --predicted-only
 unetrpp_evaluate predictions/ references/ --protocol synapse
-unetrpp_evaluate --model results/Hippocampus/unetrpp__3d_fullres
+unetrpp_evaluate --model unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
 unetrpp_evaluate --compare one/summary.json other/summary.json
 """
 

@@ -19,7 +19,7 @@ from unetrpp.files import write_json
 from unetrpp.images import read_image
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.export import Exported
-from unetrpp.inference.guards import check_input, check_volumes, class_volumes_ml
+from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
 from unetrpp.inference.inputs import Cases
 from unetrpp.inference.predictor import map_names, map_path
 from unetrpp.inference.record import (
@@ -242,13 +242,14 @@ def _write(
     segmentation = replace(laid_out, array=request.postprocessing.apply(laid_out.array))
     output = f"{properties.case}{model.plans.file_ending}"
     segmentation.save(request.out / output)
-    volumes = class_volumes_ml(segmentation.array, segmentation.geometry, model.plans.labels)
+    voxels, geometry = class_voxels(segmentation.array, model.plans.labels), segmentation.geometry
     return CaseRecord(
         output=output,
         inputs=digest,
-        geometry=segmentation.geometry,
-        volumes_ml=volumes,
-        warnings=(*warnings, *check_volumes(volumes, model.fingerprint)),
+        geometry=geometry,
+        volumes_ml=volumes_ml(voxels, geometry),
+        areas_pixels=voxels if geometry.dimensions == 2 else {},
+        warnings=(*warnings, *check_sizes(voxels, geometry, model.fingerprint)),
         seconds=round(seconds, 3),
         maps=request.maps(output, model.plans.labels.outputs),
     )

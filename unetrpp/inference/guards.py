@@ -3,7 +3,7 @@
 import numpy as np
 
 from unetrpp.fingerprint import Fingerprint
-from unetrpp.geometry import Geometry, canonical_orientation, reorder
+from unetrpp.geometry import Geometry, canonical_orientation, reorder, voxel_volume_mm3
 from unetrpp.images import Volume
 from unetrpp.labels import LabelScheme
 from unetrpp.modality import check_modality
@@ -35,23 +35,30 @@ def _outside(what: str, values: np.ndarray, trained: np.ndarray, factor: float) 
     ]
 
 
-def class_volumes_ml(array: np.ndarray, geometry: Geometry, labels: LabelScheme) -> dict[str, float]:
-    """Volume of every foreground label in a segmentation of the user's values."""
-    voxel_ml = float(np.prod(geometry.spacing_zyx_mm)) / 1000
+def class_voxels(array: np.ndarray, labels: LabelScheme) -> dict[str, int]:
+    """Voxels (pixels) of every foreground label in a segmentation of the user's values."""
     counts = np.bincount(array.ravel(), minlength=max(labels.values) + 1)
-    return {labels.names[i]: round(int(counts[labels.values[i]]) * voxel_ml, 6) for i in labels.foreground}
+    return {labels.names[i]: int(counts[labels.values[i]]) for i in labels.foreground}
 
 
-def check_volumes(volumes_ml: dict[str, float], fingerprint: Fingerprint) -> list[str]:
+def volumes_ml(voxels: dict[str, int], geometry: Geometry) -> dict[str, float]:
+    """None of a photograph: it has no volume, and its spacing is no measure."""
+    voxel_ml = voxel_volume_mm3(geometry.spacing_zyx_mm) / 1000
+    return {} if geometry.dimensions == 2 else {name: round(n * voxel_ml, 6) for name, n in voxels.items()}
+
+
+def check_sizes(voxels: dict[str, int], geometry: Geometry, fingerprint: Fingerprint) -> list[str]:
     """Classes far larger or smaller than in any training case, or absent though every training case had them."""
-    warnings = []
-    for name, volume in volumes_ml.items():
-        seen = [case.classes[name].volume_mm3 / 1000 for case in fingerprint.cases if name in case.classes]
+    warnings, flat = [], geometry.dimensions == 2
+    unit, sizes = ("pixels", dict[str, float](voxels)) if flat else ("ml", volumes_ml(voxels, geometry))
+    for name, volume in sizes.items():
+        classes = [case.classes[name] for case in fingerprint.cases if name in case.classes]
+        seen = [c.voxels if flat else c.volume_mm3 / 1000 for c in classes]
         if not seen:
             continue
         low, high = min(seen), max(seen)
         if volume == 0 < low:
-            warnings.append(f"{name} was not found, every training case had it ({low:.3g} to {high:.3g} ml)")
+            warnings.append(f"{name} was not found, every training case had it ({low:.3g} to {high:.3g} {unit})")
         elif volume > high * VOLUME_FACTOR or volume < low / VOLUME_FACTOR:
-            warnings.append(f"{name} has {volume:.3g} ml, training cases had {low:.3g} to {high:.3g} ml")
+            warnings.append(f"{name} has {volume:.3g} {unit}, training cases had {low:.3g} to {high:.3g}")
     return warnings

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unetrpp.evaluation.postprocessing import PostProcessing
 
 EXAMPLES = """
-unetrpp_predict -i images/ -o segmentations/ -m results/Hippocampus/unetrpp__3d_fullres
+unetrpp_predict -i images/ -o segmentations/ -m unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
 unetrpp_predict -i scan.nii.gz -o segmentations/ -m MODEL --folds 0 --no-mirroring
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --part 1/2 --device cuda:0
@@ -45,7 +45,7 @@ def build_parser() -> Parser:
         type=Path,
         nargs="+",
         metavar="MODEL_FOLDER",
-        help="results/<dataset>/<plans>__<configuration>, or a copy; several are averaged",
+        help="unetrpp_workspace/results/<dataset>/<plans>__<configuration>, or a copy; several are averaged",
     )
     which.add_argument(
         "--best", metavar="DATASET", help="models, post-processing and mirroring as unetrpp_find_best chose"

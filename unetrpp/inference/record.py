@@ -14,12 +14,13 @@ FILE = "predictions.json"
 
 
 class CaseRecord(Record, frozen=True, kw_only=True):
-    """``output`` and ``maps`` are names of files; ``volumes_ml`` are by class name."""
+    """``output`` and ``maps`` are names of files; ``volumes_ml``, of a photograph ``areas_pixels``, are by class name."""
 
     output: str
     inputs: str  # digest of the image's files
     geometry: Geometry
     volumes_ml: dict[str, float]
+    areas_pixels: dict[str, int] = msgspec.field(default_factory=dict)
     warnings: tuple[str, ...]
     seconds: float  # network and export
     maps: tuple[str, ...] = ()

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 PRESETS = ("synapse", "acdc", "tumor", "lung")
 EXAMPLES = """
-unetrpp_cost preprocessed/Hippocampus/unetrpp.json
-unetrpp_cost preprocessed/Hippocampus/unet.json -c 3d_fullres --batch-size 4 --precision fp32
+unetrpp_cost unetrpp_workspace/preprocessed/Hippocampus/unetrpp.json
+unetrpp_cost unetrpp_workspace/preprocessed/Hippocampus/unet.json -c 3d_fullres --batch-size 4 --precision fp32
 unetrpp_cost synapse --batch-size 2
 """
 HEADER = (
@@ -73,11 +73,17 @@ def work(arguments: argparse.Namespace) -> int:
 
 def _networks(arguments: argparse.Namespace) -> "dict[str, tuple[Architecture, int]]":
     """By configuration: the network and the planned batch size."""
+    from unetrpp.errors import UserError
     from unetrpp.networks.presets import preset
     from unetrpp.plans import read_plans
 
     if arguments.plans in PRESETS and not Path(arguments.plans).exists():
         return {arguments.plans: (preset(arguments.plans), 2)}
+    if not Path(arguments.plans).is_file():
+        raise UserError(
+            f"{arguments.plans} is neither a plans file nor a published network; give the JSON that "
+            f"unetrpp_plan_and_preprocess writes, or one of {', '.join(PRESETS)}"
+        )
     plans = read_plans(Path(arguments.plans))
     names = arguments.configurations or list(plans.configurations)
     chosen = {name: plans.configuration(name) for name in names}

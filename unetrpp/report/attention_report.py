@@ -8,9 +8,9 @@ from pathlib import Path
 from unetrpp.command_line import Parser, run
 
 EXAMPLES = """
-unetrpp_attention_report results/Hippocampus/unetrpp__3d_fullres hippocampus_001
-unetrpp_attention_report results/Hippocampus/unetrpp__3d_fullres scan.nii.gz --label scan_label.nii.gz
-unetrpp_attention_report results/Brain/unetrpp__3d_fullres t1.nii.gz t2.nii.gz --fold 3 -o brain.html
+unetrpp_attention_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres hippocampus_001
+unetrpp_attention_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres scan.nii.gz --label scan_label.nii.gz
+unetrpp_attention_report unetrpp_workspace/results/Brain/unetrpp__3d_fullres t1.nii.gz t2.nii.gz --fold 3 -o brain.html
 """
 
 

@@ -1,0 +1,30 @@
+"""Sizes of what was segmented, against those of the training cases."""
+
+import numpy as np
+
+from tests.planners.fingerprints import case_fingerprint, class_statistics, fingerprint
+from unetrpp.geometry import Geometry
+from unetrpp.inference.guards import check_sizes, class_voxels, volumes_ml
+from unetrpp.labels import LabelScheme
+
+LABELS = LabelScheme(names=("background", "organ"), values=(0, 4))
+SEGMENTATION = np.repeat(np.array([0, 4], np.uint8), [40, 20]).reshape(1, 6, 10)
+
+
+def test_a_volume_has_millilitres_and_a_photograph_pixels():
+    volume = Geometry(shape_zyx=(1, 6, 10), spacing_zyx_mm=(5.0, 2.0, 1.0))
+    photograph = Geometry(shape_zyx=(1, 6, 10), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)
+    voxels = class_voxels(SEGMENTATION, LABELS)
+    assert voxels == {"organ": 20}
+    assert volumes_ml(voxels, volume) == {"organ": 0.2}
+    assert volumes_ml(voxels, photograph) == {}
+
+
+def test_what_is_much_larger_than_in_training_is_said_in_its_unit():
+    trained = fingerprint([case_fingerprint(classes={"organ": class_statistics()})] * 3)
+    seen = trained.cases[0].classes["organ"]
+    volume = Geometry(shape_zyx=(1, 6, 10), spacing_zyx_mm=(1.0, 1.0, 1.0))
+    photograph = Geometry(shape_zyx=(1, 6, 10), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)
+    for geometry, unit in ((volume, "ml"), (photograph, "pixels")):
+        (warning,) = check_sizes({"organ": 1000 * seen.voxels + 10**9}, geometry, trained)
+        assert f" {unit}, training cases had" in warning
