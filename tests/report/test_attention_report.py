@@ -133,8 +133,9 @@ def test_a_2d_model(tmp_path, capsys):
     model = make_model_2d(tmp_path)
     plans = read_json(model / "plans.json", Plans)
     plan = plans.configurations["2d"]
-    own = plan.architecture.with_focal({"gate@0": 1.0, "se@0": 1.0})
-    write_json(model / "fold_0" / "architecture.json", own)
+    own = plan.architecture.with_focal({"gate@0": 1.0, "se@0": 1.0})  # placed by the planner: no architecture.json
+    placed = {"2d": msgspec.structs.replace(plan, architecture=own)}
+    write_json(model / "plans.json", msgspec.structs.replace(plans, configurations=placed))
     torch.save({"format": 1, "network": build_network(own).state_dict()}, model / "fold_0" / "checkpoint_final.pt")
     colours = np.random.default_rng(0).integers(0, 255, (30, 24, 3)).astype(np.uint8)
     sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), tmp_path / "photo.png")

@@ -53,7 +53,7 @@ def attention_page(predictor: Predictor, findings: AttentionFindings, case: str)
 
 
 def modules_table(findings: AttentionFindings, labels: LabelScheme) -> Rows:
-    """A header and a row a module: stride, gamma, mean, contrast, and Dice as it is and with the mean of the coefficients."""
+    """A header and a row a module: stride, gamma, mean, contrast, and Dice with the coefficients and with their mean."""
     classes = scored_classes(labels) if findings.scores is not None else ()
     header = ["module", "stride", "gamma", "mean", "contrast"]
     for scored in classes:
@@ -93,7 +93,7 @@ def temperatures_table(network: nn.Module) -> Rows:
 
 
 def judgement_table(fold: Path) -> Rows:
-    """What stage B decided in this fold, from its metrics.jsonl; empty where nothing was learned or the file is not there."""
+    """What stage B decided in this fold, from its metrics.jsonl; empty where that is missing or nothing was learned."""
     path = fold / "metrics.jsonl"
     entries: list[dict[str, Any]] = [msgspec.json.decode(line) for line in path.open("rb")] if path.is_file() else []
     judged = next((entry for entry in entries if "judgement" in entry), None)
