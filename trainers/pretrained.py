@@ -87,7 +87,7 @@ def start_from(path: Path, network: nn.Module, side: Side, folder: Path) -> Tran
         UserError: the checkpoint is damaged, stands in no model folder, or is of another kind of network.
     """
     model = ModelFolder.open(path.parent.parent)
-    old = Side(model.configuration.architecture, model.plans.labels)
+    old = Side(model.architecture(path.parent.name.removeprefix("fold_")), model.plans.labels)
     for about in ("network", "dimensions"):
         theirs, ours = getattr(old.architecture, about), getattr(side.architecture, about)
         if theirs != ours:
