@@ -32,7 +32,8 @@ def predictor(tmp_path_factory, image):
     """A random network, its bias such that half of the image is foreground; images are resampled to 1 mm."""
     predictor = Predictor(make_model(tmp_path_factory.mktemp("model"), 1), device="cpu", mirroring=False)
     logits = torch.cat(list(predictor.logits(predictor.prepare(from_sitk(image), "a"))), dim=2)[0]
-    predictor.networks[0].heads[0].bias.data[1] -= (logits[1] - logits[0]).median()
+    bias = dict(predictor.networks[0].named_parameters())["heads.0.bias"]
+    bias.data[1] -= (logits[1] - logits[0]).median()
     return predictor
 
 
