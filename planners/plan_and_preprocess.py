@@ -56,6 +56,8 @@ def parser() -> Parser:
     add("--place", nargs="+", default=[], metavar="MODULE@LEVEL=GAMMA", help=what)
     what = "cases of one group stay in one fold: a pattern whose first group names it, or a CSV file of case,group"
     add("--group-by", metavar="REGEX|CSV", help=what)
+    what = "precision of preprocessed images on disk: float16 halves them (default: float32)"
+    add("--store", choices=("float32", "float16"), default="float32", help=what)
     add("--processes", type=positive_int, metavar="N", help="worker processes (default: by cores and memory)")
     what = "mend sheared axes and labels on another grid than their image where that is safe, into new files"
     add("--fix", action="store_true", help=what)
@@ -96,6 +98,7 @@ def work(arguments: argparse.Namespace) -> int:
         preset=arguments.preset,
         mirror=arguments.mirror,
         attention=arguments.attention,
+        store=arguments.store,
         place=tuple(arguments.place),
     )
     done = plan_and_preprocess(

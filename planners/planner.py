@@ -20,6 +20,7 @@ from unetrpp.planners.mirroring import plan_mirroring
 from unetrpp.planners.normalization import plan_normalization
 from unetrpp.planners.options import FLAT, Measures, Options
 from unetrpp.planners.spacing import median_resampled_shape, plan_order, target_spacing
+from unetrpp.planners.storage import plan_storage
 from unetrpp.planners.topology import Topology, candidates, pool
 from unetrpp.plans import Configuration, Decision, Plans, Preprocessing
 
@@ -71,12 +72,14 @@ class UnetrppPlanner:
         """
         measures, decisions, clusters = self._measures(fingerprint)
         normalization, reasons = plan_normalization(description.channel_names, fingerprint)
+        reasons += plan_storage(self.options.store, normalization)
         mirroring = plan_mirroring(fingerprint, description.labels, self.options.mirror)
         preprocessing = Preprocessing(
             transpose=measures.order,
             spacing_mm=measures.spacing,
             normalization=normalization,
             labels=description.labels,
+            dtype=self.options.store,
             chunk=(1, 1, 1),  # each configuration sets its own
         )
         first = None if self.options.preset else plan_first_output(fingerprint, description.labels)

@@ -45,7 +45,7 @@ class Preprocessing(Record, frozen=True, kw_only=True):
     normalization: tuple[Normalization, ...]
     labels: LabelScheme
     separate_axis_ratio: float = 3.0  # above it the coarse axis is resampled with nearest neighbours
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["float32", "float16"] = "float32"  # of stored images; they are read as float32
     store_format: int = 1
     chunk: tuple[int, int, int]
 

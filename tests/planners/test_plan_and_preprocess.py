@@ -69,6 +69,17 @@ def test_a_kill_leaves_nothing_half_and_the_same_command_finishes(tmp_path):
     assert not list(store.folder.glob(".*"))
 
 
+def test_half_precision_is_read_as_float32_and_close(workspace):
+    home = workspace / "preprocessed" / "Blocks"
+    for kind in ("float32", "float16"):
+        assert command(workspace, "--planner", "unet", "--store", kind, "--plans-name", kind) == 0
+    whole, half = (Store(home / f"{kind}_3d_fullres").open("case_0") for kind in ("float32", "float16"))
+    expected, found = (case.read((0, 0, 0), case.shape)[0] for case in (whole, half))
+    assert found.dtype == np.float32
+    assert (found != expected).any()
+    np.testing.assert_allclose(found, expected, rtol=2**-11, atol=1e-7)
+
+
 def test_other_options_do_not_replace_plans_silently(workspace, capsys):
     assert command(workspace) == 0
     assert command(workspace, "--batch-size", "3") == 2

@@ -110,6 +110,16 @@ def test_a_patch_that_cannot_be_is_refused(patch, words):
         unet(HIPPOCAMPUS, options=Options(patch=patch))
 
 
+def test_half_precision_on_disk_is_said_and_refused_for_raw_values():
+    planner = make_planner("unet", Options(store="float16"))
+    plans = planner.plan(fingerprint(HIPPOCAMPUS), description(), "unet")
+    assert plans.configuration("3d_fullres").preprocessing.dtype == "float16"
+    assert [d.value for d in plans.decisions if d.about == "stored images"] == ["float16"]
+    assert not any(d.about == "stored images" for d in unet(HIPPOCAMPUS).decisions)
+    with pytest.raises(UserError, match="'noNorm' keeps its values, and float16 ends at 65504"):
+        planner.plan(fingerprint(HIPPOCAMPUS), description(channels=("noNorm",)), "unet")
+
+
 def test_vanishing_and_oversized_structures_are_said():
     thin = {"organ": class_statistics(extent=(1, 6, 6))}
     cases = [case_fingerprint(shape=(60, 60, 60), spacing=(0.5, 1.0, 1.0), classes=thin)] * 6
