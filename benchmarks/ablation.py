@@ -246,6 +246,11 @@ def interval(change: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def shown(values: np.ndarray) -> str:
+    """The mean over what is defined."""
+    return f"{np.nanmean(values):.3f}" if np.isfinite(values).any() else "-"
+
+
 def verdict(low: float, high: float) -> str:
     return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
@@ -257,8 +262,8 @@ def table(arguments: argparse.Namespace) -> str:
     for text in arguments.arms:
         records = [json.loads((Path(arguments.out) / text / f"seed_{s}/run.json").read_text()) for s in arguments.seeds]
         dice = scores(arguments, text, "Dice")
-        cells = [f"{np.nanmean(scores(arguments, text, metric)):.3f}" for metric in METRICS]
-        by_seed = " ".join(f"{np.nanmean(row):.3f}" for row in dice)
+        cells = [shown(scores(arguments, text, metric)) for metric in METRICS]
+        by_seed = " ".join(shown(row) for row in dice)
         cost = [f"{records[0]['modules']}", f"{records[0]['parameters'] / 1e6:.2f}"]
         cost.append(f"{np.mean([r['seconds'] for r in records]):.0f}")
         change = dice - reference
