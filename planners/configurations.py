@@ -66,9 +66,19 @@ class Draft:
                 f"{name} needs three axes, but the median image has {by(self.measures.shape)} voxels; use 2d"
             )
         if name == "3d_fullres":
-            return {name: self.three_dimensional(self.measures)}
+            return {name: self.full_resolution()}
         low = self.low_resolution()
         return {"3d_lowres": low} if name == "3d_lowres" else {"3d_lowres": low, CASCADE: self.cascade()}
+
+    def full_resolution(self) -> Configuration:
+        """Dice sums run over the batch where the images are so large that there is a low-resolution stage."""
+        full = self.three_dimensional(self.measures)
+        share = min(1.0, math.prod(full.patch) / math.prod(self.measures.shape))
+        times = LOW_RESOLUTION_BELOW / share  # of a patch that was asked for and is that of every resolution
+        if self.network.options.patch is None:
+            times = self._times_fewer(self._quarter_in_a_patch()[1])
+        so = "so many miss a class or have little of it" if times >= WORTHWHILE else "enough to have most classes"
+        return _with_dice(full, times >= WORTHWHILE, f"a patch holds {share:.0%} of the median image, {so}")
 
     def three_dimensional(self, measures: Measures, inputs: int | None = None) -> Configuration:
         spacing, shape = measures.spacing, measures.shape
@@ -78,27 +88,37 @@ class Draft:
         """Slices along the plan's first axis, which keep their own spacing."""
         spacing, shape = self.measures.spacing, self.measures.shape
         slices = self.measures.cases * shape[0]
-        return self._configuration(spacing[1:], shape[1:], (None, spacing[1], spacing[2]), slices, self.channels)
+        flat = self._configuration(spacing[1:], shape[1:], (None, spacing[1], spacing[2]), slices, self.channels)
+        return _with_dice(flat, True, "a 2D patch is one slice at most, and many miss a class or have little of it")
 
     def low_resolution(self) -> Configuration:
         """Coarser until a patch holds a quarter of the median image (rule 8)."""
-        measures = self.measures
-        original = math.prod(measures.shape)
-        low = full = self.three_dimensional(measures)
-        while math.prod(low.patch) < LOW_RESOLUTION_BELOW * math.prod(measures.shape):
-            measures = self._coarser_by_proxy(_coarser(measures, self.measures))
-            low = self.three_dimensional(measures)
-        times = original / math.prod(measures.shape)
+        low, measures = self._quarter_in_a_patch()
+        times = self._times_fewer(measures)
         if times < WORTHWHILE:
-            share = math.prod(full.patch) / original
+            share = math.prod(self.three_dimensional(self.measures).patch) / math.prod(self.measures.shape)
             raise UserError(
                 f"3d_lowres is of no use here: a patch at full resolution holds {share:.0%} of the median image, "
                 f"and a coarser one would have only {times:.1f} times fewer voxels; train 3d_fullres"
             )
         why = f"the first spacing at which a patch holds {LOW_RESOLUTION_BELOW:.0%} of the median image; {times:.1f} times fewer voxels"
+        low = _with_dice(low, False, "a patch holds enough of the median image to have most classes")
         return _with(
             low, Decision(about="low resolution", value=f"{mm(measures.spacing)}, {by(measures.shape)}", why=why)
         )
+
+    def _quarter_in_a_patch(self) -> tuple[Configuration, Measures]:
+        """The finest configuration of which a patch holds a quarter of the median image, and its grid."""
+        measures = self.measures
+        low = self.three_dimensional(measures)
+        while math.prod(low.patch) < LOW_RESOLUTION_BELOW * math.prod(measures.shape):
+            measures = self._coarser_by_proxy(_coarser(measures, self.measures))
+            low = self.three_dimensional(measures)
+        return low, measures
+
+    def _times_fewer(self, measures: Measures) -> float:
+        """How many times fewer voxels than at full resolution."""
+        return math.prod(self.measures.shape) / math.prod(measures.shape)
 
     def _coarser_by_proxy(self, measures: Measures) -> Measures:
         """The first spacing from here on at which the proxy's patch is large enough (a network's estimate is slow)."""
@@ -115,6 +135,7 @@ class Draft:
         classes = len(self.preprocessing.labels.foreground)
         stage = self.three_dimensional(self.measures, self.channels + classes)
         why = f"a patch holds too little of the median image; the first stage's {classes} classes come as channels"
+        stage = _with_dice(stage, True, "a patch holds too little of the median image to have every class")
         return _with(stage, Decision(about="cascade", value="after 3d_lowres", why=why), previous_stage="3d_lowres")
 
     def _configuration(
@@ -144,7 +165,6 @@ class Draft:
             exchange_axis=side,
             exchanged_labels=pairs,
             augmentation=augmentation,
-            loss=LossPlan(batch_dice=len(patch) == 2),
             training_memory_bytes=fit.bytes_of(batch),
             decisions=(
                 Decision(about="median image", value=by(shape), why=f"median of the cases at {mm(spacing)}"),
@@ -221,6 +241,13 @@ def _augmentation_reason(patch: Sequence[int], plan: AugmentationPlan) -> Decisi
 def _with(configuration: Configuration, decision: Decision, **changes: Any) -> Configuration:
     decisions = (decision, *configuration.decisions)
     return msgspec.structs.replace(configuration, decisions=decisions, **changes)
+
+
+def _with_dice(configuration: Configuration, batch: bool, why: str) -> Configuration:
+    """The Dice of a class taken over the batch or of each patch (rule 12)."""
+    decision = Decision(about="Dice", value="over the batch" if batch else "of each patch", why=why)
+    decisions = (*configuration.decisions, decision)
+    return msgspec.structs.replace(configuration, decisions=decisions, loss=LossPlan(batch_dice=batch))
 
 
 def _replaced(preprocessing: Preprocessing, **changes: Any) -> Preprocessing:

@@ -3,8 +3,8 @@
 import msgspec
 import numpy as np
 import pytest
-from fingerprints import case_fingerprint, class_statistics, fingerprint
 
+from tests.planners.fingerprints import case_fingerprint, class_statistics, fingerprint
 from unetrpp.labels import LabelScheme, Region
 from unetrpp.planners.first_output import LEAST, plan_first_output
 

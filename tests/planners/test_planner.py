@@ -70,6 +70,31 @@ def test_a_low_resolution_stage_and_the_cascade():
     assert 0.25 <= z * y * x / voxels < 0.35
 
 
+@pytest.mark.parametrize(
+    ("cases", "name", "batch"),
+    [
+        (LARGE, "2d", True),
+        (LARGE, "3d_lowres", False),
+        (LARGE, "3d_fullres", True),
+        (LARGE, "3d_cascade", True),
+        (HIPPOCAMPUS, "2d", True),
+        (HIPPOCAMPUS, "3d_fullres", False),
+    ],
+)
+def test_dice_runs_over_the_batch_as_in_nnunet(cases, name, batch):
+    configuration = unet(cases, (name,)).configuration(name)
+    assert configuration.loss.batch_dice is batch
+    (decision,) = [d for d in configuration.decisions if d.about == "Dice"]
+    assert decision.value == ("over the batch" if batch else "of each patch")
+
+
+def test_a_patch_for_full_resolution_need_not_suit_coarser_ones():
+    thick = [case_fingerprint(shape=(24, 512, 512), spacing=(10.0, 0.7, 0.7))] * 50
+    with pytest.raises(UserError, match="is no multiple"):
+        unet(thick, ("3d_lowres",), Options(patch=(18, 64, 64)))
+    assert unet(thick, options=Options(patch=(18, 64, 64))).configuration("3d_fullres").loss.batch_dice
+
+
 def test_small_images_need_no_cascade():
     with pytest.raises(UserError, match="3d_lowres is of no use here"):
         unet(HIPPOCAMPUS, ("3d_lowres",))
