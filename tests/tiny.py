@@ -4,14 +4,18 @@ from pathlib import Path
 
 import numpy as np
 
+from unetrpp.dataset import DatasetDescription, nnunet_json
+from unetrpp.files import write_json
 from unetrpp.fingerprint import IntensityStatistics
 from unetrpp.geometry import Geometry
-from unetrpp.images import Volume
+from unetrpp.images import Volume, write_segmentation
 from unetrpp.labels import LabelScheme
 from unetrpp.networks.design import unet_architecture
-from unetrpp.plans import AugmentationPlan, Configuration, Normalization, Preprocessing
+from unetrpp.plans import AugmentationPlan, Configuration, LossPlan, Normalization, Plans, Preprocessing
 from unetrpp.preprocessing.case import preprocess
+from unetrpp.splits import make_splits
 from unetrpp.store import Store
+from unetrpp.workspace import Workspace
 
 PATCH = (8, 16, 16)
 STATISTICS = IntensityStatistics(
@@ -20,7 +24,7 @@ STATISTICS = IntensityStatistics(
 LABELS = LabelScheme(names=("background", "ball"), values=(0, 1))
 
 
-def configuration() -> Configuration:
+def configuration(loss: LossPlan | None = None) -> Configuration:
     """A U-Net of eight channels on patches of 8 x 16 x 16."""
     preprocessing = Preprocessing(
         transpose=(0, 1, 2),
@@ -37,6 +41,7 @@ def configuration() -> Configuration:
         augmentation=AugmentationPlan(rotation_degrees=(30.0, 30.0, 30.0)),
         training_memory_bytes=0,
         decisions=(),
+        loss=loss or LossPlan(),
     )
 
 
@@ -60,3 +65,30 @@ def store_balls(folder: Path, count: int) -> Store:
         case = preprocess(Volume(image, geometry), Volume(label[None], geometry), plan, f"ball_{i}")
         store.write(case, plan.digest(), "none", PATCH)
     return store
+
+
+def workspace_of_balls(root: Path, loss: LossPlan | None = None) -> Workspace:
+    """Plans named "unet", splits, store and reference labels of four balls."""
+    workspace = Workspace(root)
+    home = workspace.preprocessed("balls")
+    store = store_balls(workspace.store("balls", "unet", "3d_fullres"), 4)
+    description = DatasetDescription(name="balls", channel_names=("MRI",), labels=LABELS, file_ending=".nii.gz")
+    plans = Plans(
+        dataset="balls",
+        name="unet",
+        planner="unet",
+        channel_names=("MRI",),
+        labels=LABELS,
+        file_ending=".nii.gz",
+        configurations={"3d_fullres": configuration(loss)},
+        decisions=(),
+    )
+    write_json(home / "unet.json", plans)
+    write_json(home / "splits.json", make_splits(store.cases()))
+    write_json(home / "dataset.json", nnunet_json(description, 4))
+    write_json(home / "fingerprint.json", {})
+    for i, case in enumerate(store.cases()):
+        label = ball(np.random.default_rng(i))[1]
+        geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0))
+        write_segmentation(home / "labels" / f"{case}.nii.gz", label, geometry)
+    return workspace

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -11,11 +12,12 @@ import torch
 from unetrpp.dataset import read_description
 from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_bytes, write_json
-from unetrpp.plans import Configuration, read_plans
+from unetrpp.plans import Configuration, Plans, read_plans
 from unetrpp.splits import Fold, Splits
 from unetrpp.store import Store
 from unetrpp.trainers.cascade import SecondStage, feed_second_stage
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.distributed import ALONE, Processes
 from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.log import TensorBoard
 from unetrpp.trainers.recipe import Wishes, config_for
@@ -41,6 +43,7 @@ class TrainingRequest:
     mirroring: bool = True
     go_on: bool = False
     overwrite: bool = False
+    processes: Processes = ALONE
 
     def automatic_precision(self) -> str:
         """For a new fold; one that is resumed elsewhere keeps what it was started with."""
@@ -49,8 +52,44 @@ class TrainingRequest:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a request comes to: the plans and the cases, and where the folds go."""
+
+    plans: Plans
+    configuration: Configuration
+    store: Store
+    splits: Splits
+    chosen: list[int | str]
+    model: Path
+    references: Path  # labels as CASE.ending
+
+    def part(self, number: int | str) -> Fold:
+        if number == "all":
+            cases = tuple(self.store.cases())
+            return Fold(train=cases, validation=cases)
+        return self.splits.folds[int(number)]
+
+
 def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None) -> int:
     """Train what ``fold`` asks for (None: every fold) and validate it. Finished folds are said and left alone."""
+    processes = request.processes
+    job = processes.after_first(partial(prepare, workspace, request, fold))
+    for number in job.chosen:
+        train_fold(job, number, request)
+        if number == "all":
+            LOG.info("fold all: trained on every case, so no case is left to validate on")
+        else:
+            processes.after_first(partial(validate, job, int(number), request))
+    return 0
+
+
+def prepare(workspace: Workspace, request: TrainingRequest, fold: str | None) -> Job:
+    """Read what is to be trained, and lay out the model folder (the first process does).
+
+    Raises:
+        UserError: something that the training needs is missing, or contradicts what was trained before.
+    """
     plans_path = workspace.plans(request.dataset, request.plans_name)
     plans = read_plans(plans_path)
     configuration = plans.configuration(request.configuration)
@@ -59,6 +98,9 @@ def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None
     chosen = folds_of(fold, len(splits.folds))
     require_cases(store, splits.cases())
     model = workspace.model(request.dataset, request.plans_name, request.configuration)
+    job = Job(plans, configuration, store, splits, chosen, model, plans_path.parent / "labels")
+    if not request.processes.first:
+        return job
     replaced = {f"fold_{number}" for number in chosen} if request.overwrite else set()
     if configuration.previous_stage is not None:
         first = workspace.model(request.dataset, request.plans_name, configuration.previous_stage)
@@ -66,51 +108,56 @@ def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None
         needed = set(store.cases()) if "all" in chosen else splits.cases()
         feed_second_stage(SecondStage(model, store, plans, request.configuration), first, splits, needed, started)
     prepare_model_folder(model, plans_path, request.configuration, replaced)
-    for number in chosen:
-        if number == "all":
-            cases = tuple(store.cases())
-            part = Fold(train=cases, validation=cases)
-        else:
-            part = splits.folds[int(number)]
-        train_fold(model, configuration, store, number, part, request)
-        if number == "all":
-            LOG.info("fold all: trained on every case, so no case is left to validate on")
-            continue
-        references = plans_path.parent / "labels"
-        device, mirroring = request.device, request.mirroring
-        validate_fold(model, plans, store, references, int(number), part.validation, device, mirroring)
-    return 0
+    return job
 
 
-def train_fold(
-    model: Path, configuration: Configuration, store: Store, number: int | str, part: Fold, request: TrainingRequest
-) -> None:
+def train_fold(job: Job, number: int | str, request: TrainingRequest) -> None:
     """Train one fold, or only what is left of it."""
-    folder = model / f"fold_{number}"
-    if request.overwrite and folder.exists():
-        shutil.rmtree(folder)
-    record = folder / "training.json"
-    precision, cases = request.automatic_precision(), part.digest()
-    config = config_for(folder, number, request.wishes, request.go_on, precision, cases)
-    if record.exists() and read_json(record, TrainingConfig) != config:  # extended: what was final is so no more
-        (folder / "checkpoint_final.pt").unlink(missing_ok=True)
-        shutil.rmtree(folder / "validation", ignore_errors=True)
-    write_json(record, config)
+    folder, part, processes = job.model / f"fold_{number}", job.part(number), request.processes
+    config = processes.after_first(partial(start_fold, folder, job, number, request))
     if not (folder / "checkpoint_final.pt").exists():
         held_out = "no" if number == "all" else len(part.validation)
         counts = f"{len(part.train)} training and {held_out} validation cases"
         LOG.info("fold %s: %s, %s", number, counts, config.recipe)
-        train, validation = ([store.open(case) for case in cases] for cases in (part.train, part.validation))
-        data = (configuration, config, folder, train, validation)
+        train, validation = ([job.store.open(case) for case in cases] for cases in (part.train, part.validation))
+        data = (job.configuration, config, folder, train, validation)
         machine = (request.device, request.threads, request.compile)
         if config.learn_attention:
-            groups = read_description(model / "dataset.json", request.dataset).groups
+            groups = read_description(job.model / "dataset.json", request.dataset).groups
             trainer: Trainer = FocalTrainer(*data, *machine, groups)
         else:
-            trainer = Trainer(*data, *machine)
-        if request.tensorboard:
+            trainer = Trainer(*data, *machine, processes=processes)
+        if request.tensorboard and processes.first:
             trainer.tracker = TensorBoard(folder, trainer.class_names())
         trainer.run()
+
+
+def start_fold(folder: Path, job: Job, number: int | str, request: TrainingRequest) -> TrainingConfig:
+    """The fold's config; the first process records it.
+
+    Raises:
+        UserError: it cannot be had, or the processes cannot share it.
+    """
+    record, processes = folder / "training.json", request.processes
+    if not processes.first:
+        return read_json(record, TrainingConfig)
+    if request.overwrite and folder.exists():
+        shutil.rmtree(folder)
+    precision, cases = request.automatic_precision(), job.part(number).digest()
+    config = config_for(folder, number, request.wishes, request.go_on, precision, cases)
+    processes.require(job.configuration.batch_size, config)
+    if record.exists() and read_json(record, TrainingConfig) != config:  # extended: what was final is so no more
+        (folder / "checkpoint_final.pt").unlink(missing_ok=True)
+        shutil.rmtree(folder / "validation", ignore_errors=True)
+    write_json(record, config)
+    return config
+
+
+def validate(job: Job, number: int, request: TrainingRequest) -> None:
+    """The first process validates the fold; the others wait for it."""
+    if request.processes.first:
+        cases, device, mirroring = job.splits.folds[number].validation, request.device, request.mirroring
+        validate_fold(job.model, job.plans, job.store, job.references, number, cases, device, mirroring)
 
 
 def folds_of(text: str | None, count: int) -> list[int | str]:

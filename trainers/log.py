@@ -106,6 +106,19 @@ class TrainingLog:
         self.drawn = time.monotonic()
 
 
+class SilentLog:
+    """Of the processes that share a training, all but the first one's."""
+
+    def __enter__(self) -> "SilentLog":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def step(self, **shown: str) -> None: ...
+
+    def epoch(self, entry: dict[str, Any]) -> None: ...
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The epochs of a metrics.jsonl; a last line torn by a crash is left out."""
     entries: list[dict[str, Any]] = []

@@ -4,8 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unetrpp.command_line import Parser, run
+
+if TYPE_CHECKING:
+    from unetrpp.trainers.distributed import Processes
+    from unetrpp.trainers.folds import TrainingRequest
+    from unetrpp.workspace import Workspace
 
 EXAMPLES = """
 unetrpp_train Hippocampus 3d_fullres                    every fold, one after the other
@@ -17,6 +23,7 @@ unetrpp_train Hippocampus 3d_fullres 0 --learn-attention         gates and their
 unetrpp_train Hippocampus 3d_fullres 0 --continue --epochs 40    go on with a finished fold
 unetrpp_train Liver 3d_cascade                          the second stage, after every fold of 3d_lowres
 unetrpp_train Prostate 3d_fullres --pretrained unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres    fine-tune
+torchrun --nproc-per-node 2 -m unetrpp.trainers.train Liver 3d_fullres 0         one fold on two GPUs
 """
 
 # Options that are fields of the training config, by their names there.
@@ -125,18 +132,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    from unetrpp.devices import find_device
     from unetrpp.networks.allocator import keep_freed_memory
-    from unetrpp.trainers.folds import TrainingRequest, train_folds
-    from unetrpp.trainers.pretrained import wishes_for
+    from unetrpp.trainers.distributed import Processes
+    from unetrpp.trainers.folds import train_folds
     from unetrpp.workspace import Workspace
 
-    workspace = Workspace.find(arguments.workspace)
-    request = TrainingRequest(
+    workspace, processes = Workspace.find(arguments.workspace), Processes.find()
+    with processes.joined():
+        request = processes.after_first(lambda: request_of(arguments, workspace, processes))
+        if request.device.type == "cpu":
+            keep_freed_memory()
+        return train_folds(workspace, request, arguments.fold)
+
+
+def request_of(arguments: argparse.Namespace, workspace: "Workspace", processes: "Processes") -> "TrainingRequest":
+    from unetrpp.trainers.folds import TrainingRequest
+    from unetrpp.trainers.pretrained import wishes_for
+
+    return TrainingRequest(
         dataset=workspace.find_dataset(Path(arguments.dataset).name),
         plans_name=arguments.plans_name,
         configuration=arguments.configuration,
-        device=find_device(arguments.device),
+        device=processes.device(arguments.device),
         wishes={name: getattr(arguments, name) for name in RECIPE} | wishes_for(arguments.pretrained),
         compile=arguments.compile,
         tensorboard=arguments.tensorboard,
@@ -144,10 +161,8 @@ def work(arguments: argparse.Namespace) -> int:
         mirroring=not arguments.no_mirroring,
         go_on=arguments.go_on,
         overwrite=arguments.overwrite,
+        processes=processes,
     )
-    if request.device.type == "cpu":
-        keep_freed_memory()
-    return train_folds(workspace, request, arguments.fold)
 
 
 if __name__ == "__main__":

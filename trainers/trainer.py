@@ -14,7 +14,6 @@ from unetrpp import checkpoint
 from unetrpp.augmentation.pipeline import Sample, make_batch
 from unetrpp.augmentation.workers import worker_batches
 from unetrpp.devices import memory_format
-from unetrpp.errors import UserError
 from unetrpp.losses.build import build_loss
 from unetrpp.networks.build import build_network
 from unetrpp.networks.cascade import unfold_previous
@@ -25,8 +24,9 @@ from unetrpp.randomness import Stream, torch_seed
 from unetrpp.store import StoredCase
 from unetrpp.trainers.compilation import compile_network
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.distributed import ALONE, Processes
 from unetrpp.trainers.interrupt import StopRequest
-from unetrpp.trainers.log import Tracker, TrainingLog
+from unetrpp.trainers.log import SilentLog, Tracker, TrainingLog
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
 from unetrpp.trainers.overlap import ClassOverlap
 from unetrpp.trainers.pretrained import Side, start_from
@@ -48,6 +48,7 @@ class Trainer:
         threads: that read patches; processes where workers augment.
         compile: try torch.compile first.
         tracker: also gets every epoch's entry.
+        processes: that share every batch. The first one alone writes.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Trainer:
         threads: int = 2,
         compile: bool = False,
         tracker: Tracker | None = None,
+        processes: Processes = ALONE,
     ):
         labels = configuration.preprocessing.labels
         self.configuration, self.config, self.folder, self.device, self.threads = (
@@ -70,12 +72,13 @@ class Trainer:
             device,
             threads,
         )
-        self.labels, self.compile, self.tracker = labels, compile, tracker
+        self.labels, self.compile, self.tracker, self.processes = labels, compile, tracker, processes
         self.loader = self.loader_over(train)
         self.validation_loader = self.loader_over(validation, Stream.VALIDATION_PATCHES)
         torch.manual_seed(torch_seed(config.seed, config.fold_number, Stream.INITIALISATION))
         self.layout = memory_format(configuration.architecture.dimensions)
         self.network = build_network(configuration.architecture).to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.replica = self.network  # what training calls; run() lets its gradients be averaged over the processes
         self.optimizer = build_optimizer(self.network, config)
         # Scales the loss in half precision, where small gradients would vanish; otherwise it passes everything on.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
@@ -94,7 +97,8 @@ class Trainer:
 
     def loader_over(self, cases: Sequence[StoredCase], stream: Stream = Stream.PATCHES) -> PatchLoader:
         ignore, config = self.labels.ignore_index, self.config
-        return PatchLoader(cases, self.configuration, ignore, config.seed, config.fold_number, stream)
+        share = self.processes.share(self.configuration.batch_size)
+        return PatchLoader(cases, self.configuration, ignore, config.seed, config.fold_number, stream, share)
 
     def run(self) -> None:
         """Train to the end; an interruption saves first, and the next run goes on with the very next step.
@@ -106,11 +110,9 @@ class Trainer:
         self.resume()
         config = self.config
         if self.compile:
-            compile_network(self.network, lambda: self.loss_of(self.loader.batch(0)))
-        log = TrainingLog(
-            self.folder, self.class_names(), f"fold {config.fold}", config, self.step_number, self.tracker
-        )
-        with log, StopRequest() as stop:
+            compile_network(self.network, self.probe)
+        self.replica = self.processes.replicate(self.network)
+        with self.open_log() as log, StopRequest() as stop:
             batches = self.batches()
             while not self.finished():
                 self.uncollected.append(self.step(next(batches)))
@@ -119,13 +121,20 @@ class Trainer:
                 log.step(**self.shown())
                 if self.step_number % config.iterations == 0:
                     log.epoch(self.end_epoch())
-                if stop.wanted or time.monotonic() - self.saved > SAVE_SECONDS:
+                stopping, unsaved = self.processes.largest(stop.wanted, time.monotonic() - self.saved)
+                if stopping or unsaved > SAVE_SECONDS:
                     self.save("latest")
-                if stop.wanted:
+                if stopping:
                     raise KeyboardInterrupt
             batches.close()
         self.save("latest")
         self.save("final")
+
+    def open_log(self) -> TrainingLog | SilentLog:
+        if not self.processes.first:
+            return SilentLog()
+        name = f"fold {self.config.fold}"
+        return TrainingLog(self.folder, self.class_names(), name, self.config, self.step_number, self.tracker)
 
     def batches(self) -> Generator[list[Sample], None, None]:
         """Training batches from the next step on, read ahead; a loader that was replaced is read no further."""
@@ -150,7 +159,7 @@ class Trainer:
 
     def hours(self) -> float:
         """Spent on this fold, earlier runs counted in."""
-        return (self.seconds_before + time.monotonic() - self.started) / 3600
+        return self.processes.largest((self.seconds_before + time.monotonic() - self.started) / 3600)[0]
 
     def class_names(self) -> list[str]:
         regions, names = self.labels.regions, self.labels.names
@@ -162,7 +171,8 @@ class Trainer:
         hours = self.hours() if config.max_hours else 0.0  # without a limit nothing depends on the clock
         set_learning_rate(self.optimizer, config.learning_rate_at(self.step_number, hours))
         self.loss.set_progress(config.progress(self.step_number, hours))
-        torch.manual_seed(torch_seed(config.seed, config.fold_number, Stream.DROPOUT, self.step_number))
+        place = (Stream.DROPOUT, self.step_number, self.processes.rank)
+        torch.manual_seed(torch_seed(config.seed, config.fold_number, *place))
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss_of(samples)
@@ -180,8 +190,15 @@ class Trainer:
     def loss_of(self, samples: list[Sample]) -> torch.Tensor:
         images, target = self.batch(samples)
         with self.autocast():
-            loss: torch.Tensor = self.loss(self.network(images), target)
+            loss: torch.Tensor = self.loss(self.replica(images), target)
         return loss
+
+    def probe(self) -> torch.Tensor:
+        """Any scalar of a forward pass: the loss itself would need the other processes, and one may fail here alone."""
+        images, _ = self.batch(self.loader.batch(0))
+        with self.autocast():
+            outputs: list[torch.Tensor] = self.network(images)
+        return torch.stack([output.float().mean() for output in outputs]).sum()
 
     def collect_losses(self) -> None:
         """Fetch the losses of the last few steps from the device and check them.
@@ -189,11 +206,11 @@ class Trainer:
         Raises:
             UserError: one is not finite. Nothing is saved before this check, so the checkpoint before it is good.
         """
-        values = torch.stack(self.uncollected).tolist() if self.uncollected else []
+        values = self.processes.mean(torch.stack(self.uncollected).tolist() if self.uncollected else [])
         self.uncollected = []
         for value in values:
             if not math.isfinite(value):
-                raise UserError(
+                raise self.processes.said_once(
                     f"fold {self.config.fold}: the loss became {value} before step {self.step_number}; the last good "
                     f"checkpoint stands in {self.folder}; lower --lr or look for extreme intensities"
                 )
@@ -238,7 +255,8 @@ class Trainer:
                 outputs = self.network(images)
                 total += self.loss(outputs, target).item()
             overlap.add(outputs[0], target)
-        return total / n, overlap.dice()
+        overlap.counts = self.processes.total(overlap.counts)
+        return self.processes.mean([total / n])[0], overlap.dice()
 
     def batch(self, samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         plan = self.configuration
@@ -266,7 +284,8 @@ class Trainer:
         if which == "latest":
             content |= self.state()
             self.saved = time.monotonic()
-        checkpoint.save(self.folder / f"checkpoint_{which}.pt", content)
+        if self.processes.first:
+            checkpoint.save(self.folder / f"checkpoint_{which}.pt", content)
 
     def weights(self) -> dict[str, torch.Tensor]:
         return self.network.state_dict()
@@ -288,7 +307,7 @@ class Trainer:
         if path.exists():
             self.restore(checkpoint.load(path, self.device))
             LOG.info("fold %s: resumes after step %d of %d", self.config.fold, self.step_number, self.config.steps)
-        elif self.config.pretrained is not None:
+        elif self.config.pretrained is not None and self.processes.first:  # the others get its weights
             side = Side(self.configuration.architecture, self.labels)
             start_from(Path(self.config.pretrained), self.network, side, self.folder)
 

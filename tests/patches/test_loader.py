@@ -101,3 +101,10 @@ def test_a_damaged_case_arrives_with_its_id(tmp_path):
     damaged = PatchLoader([store.open("ball_1")], configuration(), None, seed=0, fold=0)
     with pytest.raises(UserError, match="ball_1"):
         list(prefetch(damaged, range(3), 2))
+
+
+@pytest.mark.parametrize("stream", [Stream.PATCHES, Stream.VALIDATION_PATCHES])
+def test_shares_are_parts_of_the_very_batch(cases, stream):
+    for i in range(4):
+        first, second = (loader(cases, stream=stream, share=slice(k, k + 1)).batch(i) for k in range(2))
+        assert same(first + second, loader(cases, stream=stream).batch(i))

@@ -3,51 +3,23 @@
 import json
 
 import msgspec
-import numpy as np
 import pytest
 import torch
 
-from tests.tiny import LABELS, ball, configuration, store_balls
-from unetrpp.dataset import DatasetDescription, nnunet_json
+from tests.tiny import workspace_of_balls
 from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_json
-from unetrpp.geometry import Geometry
-from unetrpp.images import write_segmentation
 from unetrpp.networks.architecture import Architecture
 from unetrpp.plans import Plans
-from unetrpp.splits import Splits, make_splits
+from unetrpp.splits import Splits
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import TrainingRequest, folds_of, train_folds
 from unetrpp.trainers.train import RECIPE, build_parser, main
-from unetrpp.workspace import Workspace
 
 
 @pytest.fixture
 def workspace(tmp_path):
-    """Plans, splits, store and reference labels of four balls."""
-    workspace = Workspace(tmp_path)
-    home = workspace.preprocessed("balls")
-    store = store_balls(workspace.store("balls", "unet", "3d_fullres"), 4)
-    description = DatasetDescription(name="balls", channel_names=("MRI",), labels=LABELS, file_ending=".nii.gz")
-    plans = Plans(
-        dataset="balls",
-        name="unet",
-        planner="unet",
-        channel_names=("MRI",),
-        labels=LABELS,
-        file_ending=".nii.gz",
-        configurations={"3d_fullres": configuration()},
-        decisions=(),
-    )
-    write_json(home / "unet.json", plans)
-    write_json(home / "splits.json", make_splits(store.cases()))
-    write_json(home / "dataset.json", nnunet_json(description, 4))
-    write_json(home / "fingerprint.json", {})
-    for i, case in enumerate(store.cases()):
-        label = ball(np.random.default_rng(i))[1]
-        geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0))
-        write_segmentation(home / "labels" / f"{case}.nii.gz", label, geometry)
-    return workspace
+    return workspace_of_balls(tmp_path)
 
 
 def request(**changed) -> TrainingRequest:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unetrpp.losses.batch import whole_batch
 from unetrpp.losses.truth import Truth
 
 SMOOTH = 1e-5  # nnU-Net's
@@ -43,16 +44,20 @@ def soft_dice(probabilities: Tensor, onehot: Tensor, valid: Tensor, *, batch: bo
     axes = (0, *voxels) if batch else voxels
     overlap = (probabilities * onehot).sum(axes)
     size = (probabilities * valid).sum(axes) + onehot.sum(axes)
+    if batch:
+        overlap, size = whole_batch(overlap, size)
     return (2 * overlap + SMOOTH) / (size + SMOOTH)
 
 
 def cross_entropy(logits: Tensor, truth: Truth) -> Tensor:
     """Mean over valid voxels of -log p of the true class; 0 where no voxel is valid."""
     total = F.cross_entropy(logits, truth.index, ignore_index=-1, reduction="sum")
-    return total / truth.valid.sum().clamp(min=1)
+    total, count = whole_batch(total, truth.valid.sum())
+    return total / count.clamp(min=1)
 
 
 def binary_cross_entropy(logits: Tensor, truth: Truth) -> Tensor:
     """Mean over valid voxels and regions."""
     each = F.binary_cross_entropy_with_logits(logits, truth.onehot.to(logits.dtype), reduction="none")
-    return torch.where(truth.valid, each, 0).sum() / (truth.valid.sum() * logits.shape[1]).clamp(min=1)
+    total, count = whole_batch(torch.where(truth.valid, each, 0).sum(), truth.valid.sum() * logits.shape[1])
+    return total / count.clamp(min=1)

@@ -7,6 +7,7 @@ foreground class is a rare one. gamma = 0 is not focal, as in the paper's conven
 import torch
 from torch import Tensor, nn
 
+from unetrpp.losses.batch import whole_batch
 from unetrpp.losses.distance import BoundaryWeights
 from unetrpp.losses.truth import Truth
 
@@ -54,11 +55,12 @@ class UnifiedFocal(nn.Module):
             log_p, onehot, valid, gamma=self.gamma, delta=self.delta, symmetric=self.symmetric, weights=weights
         )
         index = tversky_index(
-            log_p.exp(), onehot, valid, delta=self.delta, weights=weights, batch=batch if self.batch_dice else 1
+            log_p.exp(), onehot, valid, delta=self.delta, weights=weights, batch=batch if self.batch_dice else None
         )
         present = onehot.flatten(2).any(-1)
         if self.batch_dice:
             present = present.unflatten(0, (batch, -1)).any(0)
+            present = whole_batch(present.float())[0] > 0
         tversky = focal_tversky(index, present, gamma=self.gamma, symmetric=self.symmetric)
         return self.weight * tversky + (1 - self.weight) * entropy
 
@@ -95,24 +97,32 @@ def focal_cross_entropy(
     focal = others.sum(1).clamp(min=LEAST_OTHERS) ** gamma
     balance = torch.where(onehot[:, 0], (1 - delta) * focal, delta * focal if symmetric else delta)
     if weights is None:
-        return (balance * entropy).sum() / valid.sum().clamp(min=1)
+        total, count = whole_batch((balance * entropy).sum(), valid.sum())
+        return total / count.clamp(min=1)
     voxel = weights.amax(1) * valid[:, 0]
-    return (voxel * balance * entropy).sum() / voxel.sum().clamp(min=1)
+    total, count = whole_batch((voxel * balance * entropy).sum(), voxel.sum())
+    return total / count.clamp(min=1)
 
 
 def tversky_index(
-    probabilities: Tensor, onehot: Tensor, valid: Tensor, *, delta: float, weights: Tensor | None = None, batch: int = 1
+    probabilities: Tensor,
+    onehot: Tensor,
+    valid: Tensor,
+    *,
+    delta: float,
+    weights: Tensor | None = None,
+    batch: int | None = None,
 ) -> Tensor:
     """TI = TP / (TP + delta FN + (1 - delta) FP) over valid voxels: (B, C).
 
     ``weights`` stand on TP, FN and FP alike, so that TI stays in [0, 1] and is 1 for a perfect prediction only. With
-    ``batch`` > 1 the samples are that many groups in a row, whose sums are added first.
+    ``batch`` the samples are that many groups in a row, whose sums are added first.
     """
     there, known = (onehot, valid) if weights is None else (weights * onehot, weights * valid)
     voxels = tuple(range(2, probabilities.ndim))
     sums = ((probabilities * there).sum(voxels), there.sum(voxels), (probabilities * known).sum(voxels))
-    if batch > 1:
-        sums = tuple(n.unflatten(0, (batch, -1)).sum(0) for n in sums)
+    if batch is not None:
+        sums = whole_batch(*(n.unflatten(0, (batch, -1)).sum(0) for n in sums))
     overlap, truth, predicted = sums
     return (overlap + SMOOTH) / (overlap + delta * (truth - overlap) + (1 - delta) * (predicted - overlap) + SMOOTH)
 
@@ -128,4 +138,5 @@ def focal_tversky(index: Tensor, present: Tensor, *, gamma: float, symmetric: bo
         focal = torch.cat([miss[:, :1], focal[:, 1:]], 1)
     classes = present.sum(1)
     samples = (focal * present).sum(1) / classes.clamp(min=1)
-    return samples.sum() / (classes > 0).sum().clamp(min=1)
+    total, count = whole_batch(samples.sum(), (classes > 0).sum())
+    return total / count.clamp(min=1)

@@ -30,6 +30,7 @@ class PatchLoader(SlimDataLoaderBase):
             also reads the first one's segmentation, with mistakes drawn into it for training.
         ignore: training index of the ignore label.
         stream: which random numbers; validation patches have their own and are not augmented.
+        share: the samples of every batch that are read; what is drawn for them does not depend on it.
     """
 
     def __init__(
@@ -40,11 +41,12 @@ class PatchLoader(SlimDataLoaderBase):
         seed: int,
         fold: int,
         stream: Stream = Stream.PATCHES,
+        share: slice = slice(None),
     ):
         super().__init__(None, configuration.batch_size)
         self.cases = {case.case: case for case in cases}
         self.configuration = configuration
-        self.seed, self.fold, self.stream = seed, fold, stream
+        self.seed, self.fold, self.stream, self.share = seed, fold, stream, share
         patch = configuration.patch
         self.patch = (1, patch[0], patch[1]) if len(patch) == 2 else (patch[0], patch[1], patch[2])
         # Mirror axes of a 2D patch count (y, x); here every sample has a z axis.
@@ -66,12 +68,13 @@ class PatchLoader(SlimDataLoaderBase):
         rng = generator(self.seed, self.fold, Stream.AUGMENTATION, iteration)
         draws = [self._augmentation(rng, place) for place in places]
         sizes = [read_size(draw.affine, self.patch) for draw in draws]
-        return list(map(self._read, places, draws, sizes, self._mistakes(iteration)))
+        jobs = list(zip(places, draws, sizes, self._mistakes(iteration), strict=True))
+        return [self._read(*job) for job in jobs[self.share]]
 
     def read(self, iteration: int, size: tuple[int, int, int]) -> list[Sample]:
         """The same places as :meth:`batch`, read at a fixed size and not augmented."""
-        places, mistakes = self._places(iteration), self._mistakes(iteration)
-        return [self._read(place, None, size, mistake) for place, mistake in zip(places, mistakes, strict=True)]
+        jobs = list(zip(self._places(iteration), self._mistakes(iteration), strict=True))
+        return [self._read(place, None, size, mistake) for place, mistake in jobs[self.share]]
 
     def generate_train_batch(self) -> list[Sample]:
         self.next_iteration += 1
