@@ -1,4 +1,4 @@
-"""What a researcher should know about a plan before training: structures that vanish or never fit, mixed acquisitions."""
+"""What a researcher should know about a plan before training: structures that vanish or never fit, odd acquisitions."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ from unetrpp.planners.options import Measures
 from unetrpp.plans import Configuration
 
 FEW_CASES = 5
+THIN = 4  # voxels; an image with fewer along an axis is hardly a volume
 ANISOTROPIC = 2  # a case with one axis this much coarser has an acquisition plane
 MIXED = 0.1  # share of the cases with another plane that is worth saying
 
@@ -22,6 +23,8 @@ def dataset_warnings(fingerprint: Fingerprint, measures: Measures) -> Iterator[s
             f"cross-validation leaves one out ({cases} folds)" if cases > 1 else "only the fold 'all' can be trained"
         )
         yield f"{cases} {'case' if cases == 1 else 'cases'}: {folds}, and no score from so few says much"
+    if not measures.flat:
+        yield from _thin(fingerprint)
     yield from _mixed_planes(fingerprint)
     yield from _vanishing(fingerprint, measures)
 
@@ -38,6 +41,18 @@ def patch_warnings(fingerprint: Fingerprint, measures: Measures, configuration: 
         if axes:
             have = ", ".join(f"{extent[a]:.0f} mm along axis {a} against {patch[a]:.0f} mm" for a in axes)
             yield f"{name!r} never lies whole inside a patch: {have}; a coarser spacing or 3d_lowres would hold it"
+
+
+def _thin(fingerprint: Fingerprint) -> Iterator[str]:
+    """Scouts and single slices among the volumes of a dataset that is planned in three dimensions."""
+    thin = [case for case in fingerprint.cases if min(case.shape) < THIN]
+    if thin:
+        least = min(thin, key=lambda case: min(case.shape))
+        size = " x ".join(map(str, least.shape))
+        yield (
+            f"{len(thin)} of {len(fingerprint.cases)} cases have fewer than {THIN} voxels along an axis, such as "
+            f"{least.case} ({size}): remove what is no volume, such as scouts; if they are meant, train 2d as well"
+        )
 
 
 def _vanishing(fingerprint: Fingerprint, measures: Measures) -> Iterator[str]:

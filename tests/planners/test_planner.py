@@ -162,6 +162,16 @@ def test_mixed_planes_are_said():
     assert not any("mixed" in w for w in unet(axial).warnings)
 
 
+def test_volumes_of_a_few_slices_are_said():
+    scout = case_fingerprint("scout", shape=(40, 50, 2))
+    assert any(
+        "1 of 51 cases have fewer than 4 voxels along an axis, such as scout (40 x 50 x 2)" in w
+        for w in unet([*HIPPOCAMPUS, scout]).warnings
+    )
+    assert not any("voxels along an axis" in w for w in unet(HIPPOCAMPUS).warnings)
+    assert not any("voxels along an axis" in w for w in unet([case_fingerprint(shape=(1, 256, 300))] * 12).warnings)
+
+
 def test_rotation_and_batch_follow_the_patch():
     thick = [case_fingerprint(shape=(24, 512, 512), spacing=(10.0, 0.7, 0.7))] * 50
     assert unet(thick).configuration("3d_fullres").augmentation.in_plane_only
