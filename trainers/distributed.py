@@ -5,6 +5,7 @@ Each process has the same weights and a share of every batch (data parallelism, 
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +116,8 @@ class Processes:
             return network
         if next(network.parameters()).is_cuda:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        # Of 1 x 1 convolutions in channels-last layout: the strides of an axis of one element, which mean nothing.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return torch.nn.parallel.DistributedDataParallel(network)
 
     def after_first(self, work: Callable[[], Result]) -> Result:

@@ -23,7 +23,8 @@ class TwoThreads:
     """Stand for two processes: sums are swapped at a barrier."""
 
     def __init__(self):
-        self.barrier, self.parts = threading.Barrier(2, timeout=60), [(), ()]
+        self.barrier = threading.Barrier(2, timeout=60)
+        self.parts: list[tuple[torch.Tensor, ...]] = [(), ()]
 
     def whole_batch(self, *sums: torch.Tensor) -> tuple[torch.Tensor, ...]:
         self.parts[int(threading.current_thread().name[-1])] = sums

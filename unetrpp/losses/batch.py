@@ -17,7 +17,7 @@ def whole_batch(*sums: Tensor) -> tuple[Tensor, ...]:
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return sums
-    total: Tensor = _SumOverProcesses.apply(torch.stack([s.to(sums[0].dtype) for s in sums]))  # type: ignore[no-untyped-call]
+    total: Tensor = _SumOverProcesses.apply(torch.stack([s.to(sums[0].dtype) for s in sums]))
     return total.unbind()
 
 

@@ -120,9 +120,9 @@ def tversky_index(
     """
     there, known = (onehot, valid) if weights is None else (weights * onehot, weights * valid)
     voxels = tuple(range(2, probabilities.ndim))
-    sums = ((probabilities * there).sum(voxels), there.sum(voxels), (probabilities * known).sum(voxels))
+    sums = [(probabilities * there).sum(voxels), there.sum(voxels), (probabilities * known).sum(voxels)]
     if batch is not None:
-        sums = whole_batch(*(n.unflatten(0, (batch, -1)).sum(0) for n in sums))
+        sums = list(whole_batch(*(n.unflatten(0, (batch, -1)).sum(0) for n in sums)))
     overlap, truth, predicted = sums
     return (overlap + SMOOTH) / (overlap + delta * (truth - overlap) + (1 - delta) * (predicted - overlap) + SMOOTH)
 
