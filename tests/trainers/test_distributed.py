@@ -67,6 +67,7 @@ def assert_same_training(found, expected) -> None:
             assert a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     # The loss with the most sums over the batch.
     loss = LossPlan(name="unified_focal", batch_dice=True)
@@ -81,6 +82,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert summaries == [True, True]
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(tmp_path):
     shared, single = workspace_of_balls(tmp_path / "two"), workspace_of_balls(tmp_path / "one")
     (tmp_path / "stopped.py").write_text(STOPPED)
