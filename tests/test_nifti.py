@@ -11,7 +11,15 @@ import SimpleITK as sitk
 from unetrpp.errors import UserError
 from unetrpp.geometry import world_mm
 from unetrpp.images import read_geometry, read_image
-from unetrpp.nifti import CODES, SFORM, Transforms, read_transforms, shear_degrees, write_straightened
+from unetrpp.nifti import (
+    CODES,
+    SFORM,
+    Transforms,
+    read_transforms,
+    require_little_shear,
+    shear_degrees,
+    write_straightened,
+)
 
 SHAPE = (6, 20, 16)
 
@@ -98,3 +106,12 @@ def test_much_shear_stays_refused(oblique):
     for attempt in (read_geometry, lambda path: write_straightened(path, path.with_name("mended.nii.gz"))):
         with pytest.raises(UserError, match=r"sheared by 6.4 degrees.*up to 1 degree only"):
             attempt(oblique)
+
+
+@pytest.mark.parametrize("broken", [0.0, np.nan])
+def test_an_axis_without_length_is_named(oblique, broken):
+    sform = sform_of(oblique)
+    sform[:, 2] = broken
+    change(oblique, sform, (0, 1))
+    with pytest.raises(UserError, match="gives an axis no length or direction"):
+        require_little_shear(oblique)

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from unetrpp import checkpoint
 from unetrpp.errors import UserError
-from unetrpp.files import Record, write_json
+from unetrpp.files import Record, read_json, write_json
 from unetrpp.labels import LabelScheme
 from unetrpp.model_folder import ModelFolder
 from unetrpp.networks.architecture import Architecture
+from unetrpp.trainers.config import TrainingConfig
 
 LOG = logging.getLogger(__name__)
 FILE = "pretrained.json"
+RECORD = "training.json"
 LINEAR = {2: "bilinear", 3: "trilinear"}
 FOCAL = (".gate.gamma", ".squeeze_excitation.gamma")  # chosen by the plans, not learned from data
 
@@ -84,9 +86,12 @@ def start_from(path: Path, network: nn.Module, side: Side, folder: Path) -> Tran
     """Load into ``network`` what fits, log every change as a line of a table, and write pretrained.json into ``folder``.
 
     Raises:
-        UserError: the checkpoint is damaged, stands in no model folder, or is of another kind of network.
+        UserError: the checkpoint is damaged, stands in no model folder, is of another kind of network, or may know the
+            fold's validation cases.
     """
     model = ModelFolder.open(path.parent.parent)
+    if (folder / RECORD).is_file():  # a Trainer used by itself leaves no records to compare
+        require_unseen(path, folder)
     old = Side(model.architecture(path.parent.name.removeprefix("fold_")), model.plans.labels)
     for about in ("network", "dimensions"):
         theirs, ours = getattr(old.architecture, about), getattr(side.architecture, about)
@@ -106,6 +111,28 @@ def start_from(path: Path, network: nn.Module, side: Side, folder: Path) -> Tran
     for change in changes:
         LOG.info("  %s  %s", change.tensor.ljust(width), change.what)
     return transfer
+
+
+def require_unseen(checkpoint: Path, folder: Path) -> None:
+    """The fold of ``folder`` is scored on cases that the checkpoint must not have learned from.
+
+    Raises:
+        UserError: both are of one dataset, and nothing says that their folds were trained on the same cases.
+    """
+    config, theirs = read_json(folder / RECORD, TrainingConfig), checkpoint.with_name(RECORD)
+    if config.fold == "all":  # is not scored
+        return
+    known, own = (
+        {case.inputs_digest for case in ModelFolder.open(model).fingerprint.cases}
+        for model in (checkpoint.parent.parent, folder.parent)
+    )
+    same_fold = theirs.is_file() and read_json(theirs, TrainingConfig).cases == config.cases
+    if known & own and not same_fold:
+        raise UserError(
+            f"{checkpoint} comes from this dataset and may have been trained on the validation cases of fold {config.fold}, "
+            f"whose scores would be too good; repeat with --overwrite and --pretrained MODEL/fold_{config.fold}/"
+            "checkpoint_final.pt of the same splits.json, or without --pretrained"
+        )
 
 
 def fit(
@@ -129,8 +156,8 @@ def fit(
 def adapt(name: str, tensor: Tensor, target: Tensor, old: Side, new: Side) -> tuple[Tensor | None, str]:
     """A tensor in the shape of ``target``, or None; and what was done, empty when it simply fits."""
     shapes = f"{_shown(tensor)} -> {_shown(target)}"
-    if name.startswith("heads.") and old.labels.names != new.labels.names:
-        return None, f"afresh: a head of other classes ({', '.join(old.labels.names)})"
+    if name.startswith("heads.") and _outputs(old.labels) != _outputs(new.labels):
+        return None, f"afresh: a head of other classes ({', '.join(_outputs(old.labels))})"
     if name.endswith(FOCAL):
         return None, "" if torch.equal(tensor, target) else "afresh: as planned"
     if (".position" in name or ".project_" in name) and name.rsplit(".", 1)[-1] != "bias":
@@ -142,6 +169,12 @@ def adapt(name: str, tensor: Tensor, target: Tensor, old: Side, new: Side) -> tu
         if (tensor.shape[1], target.shape[1]) == channels:
             return spread_channels(tensor, channels[1]), f"input channels averaged and spread: {shapes}"
     return None, f"afresh: another shape, {shapes}"
+
+
+def _outputs(labels: LabelScheme) -> tuple[str, ...]:
+    """What the channels of the output mean, with the classes that a region holds."""
+    regions = (f"{r.name} ({' + '.join(labels.names[i] for i in r.members)})" for r in labels.regions)
+    return tuple(regions) or labels.names
 
 
 def spread_channels(weight: Tensor, channels: int) -> Tensor:

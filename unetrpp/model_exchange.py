@@ -12,7 +12,7 @@ import msgspec
 
 from unetrpp import __version__
 from unetrpp.errors import UserError
-from unetrpp.files import Record, write_atomically
+from unetrpp.files import Record, read_json, write_atomically
 from unetrpp.model_card import model_card
 from unetrpp.model_folder import ARCHITECTURE, PREVIOUS, ModelFolder
 
@@ -67,9 +67,12 @@ def _add_model(
 ) -> dict[str, str]:
     """Records and weights of one model folder, under ``within``; returns their hashes."""
     files: dict[str, str] = {}
-    for name in (*RECORDS, "crossval_summary.json"):
+    for name in RECORDS:
         if (model.path / name).is_file():
             files[within + name] = _add(archive, within + name, (model.path / name).read_bytes())
+    scores = model.path / "crossval_summary.json"
+    if scores.is_file():
+        files[within + scores.name] = _add(archive, within + scores.name, _without_folders(scores))
     for fold in folds:
         name = f"{within}fold_{fold}/checkpoint_final.pt"
         files[name] = _add(archive, name, _weights_only(model.checkpoint(fold, checkpoint)))
@@ -78,6 +81,21 @@ def _add_model(
             name = f"{within}fold_{fold}/{ARCHITECTURE}"
             files[name] = _add(archive, name, own.read_bytes())
     return files
+
+
+def _without_folders(path: Path) -> bytes:
+    """A cross-validation with the names of its files alone: where they lay on this machine is nobody else's business."""
+    from unetrpp.evaluation.cross_validation import CrossValidation
+
+    found = read_json(path, CrossValidation)
+    cases = tuple(
+        msgspec.structs.replace(
+            case, prediction_file=Path(case.prediction_file).name, reference_file=Path(case.reference_file).name
+        )
+        for case in found.summary.metric_per_case
+    )
+    summary = msgspec.structs.replace(found.summary, metric_per_case=cases)
+    return msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(found, summary=summary)), indent=2)
 
 
 def _name(model: ModelFolder) -> str:

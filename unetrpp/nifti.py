@@ -79,6 +79,8 @@ def require_little_shear(path: Path) -> tuple[np.ndarray, tuple[int, int, int]]:
     transforms = read_transforms(path)
     if transforms is None or transforms.sform is None:
         raise UserError(f"{path.name} has a sheared direction matrix, which ITK refuses; orthonormalise its header")
+    if not np.linalg.norm(transforms.sform[:, :3], axis=0).all() or not np.isfinite(transforms.sform).all():
+        raise UserError(f"the sform of {path.name} gives an axis no length or direction; write a valid header")
     degrees = shear_degrees(transforms.sform)
     if degrees > MOST_SHEAR_DEGREES:
         raise UserError(

@@ -1,11 +1,14 @@
 """A whole `unetrpp_train` on stored balls: all folds, then resumed, extended and refused."""
 
 import json
+import shutil
+from pathlib import Path
 
 import msgspec
 import pytest
 import torch
 
+from tests.inference.model import fingerprint
 from tests.tiny import workspace_of_balls
 from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_json
@@ -173,14 +176,20 @@ def test_learned_attention_is_a_switch_of_the_fold(workspace):
     assert main([*command[:2], "2", *command[3:], "--epochs=1", "--iterations=2", "--learn-attention"]) == 2
 
 
-def test_a_fold_starts_from_another_training_and_remembers_it(workspace, tmp_path):
+def test_a_fold_starts_from_another_training_and_remembers_it(workspace):
+    write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
     train_folds(workspace, request(), "0")
     model = workspace.model("balls", "unet", "3d_fullres")
     options = ["-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
     short = ["--epochs=1", "--iterations=1", "--lr=1e-9", "--optimizer=sgd"]
-    assert main(["balls", "3d_fullres", "1", *options, *short, "--pretrained", str(model)]) == 0
+    start = ["balls", "3d_fullres", "1", *options, *short, "--overwrite", "--pretrained"]
+    assert main([*start, str(model)]) == 2  # fold 0 has learned from the cases that fold 1 is validated on
+    other = Path(shutil.copytree(model, workspace.root / "elsewhere" / model.name))
+    foreign = (other / "fingerprint.json").read_text().replace('"inputs_digest": "none"', '"inputs_digest": "foreign"')
+    (other / "fingerprint.json").write_text(foreign)
+    assert main([*start, str(other)]) == 0
     record = read_json(model / "fold_1" / "training.json", TrainingConfig)
-    assert record.pretrained == str(model / "fold_0" / "checkpoint_final.pt")
+    assert record.pretrained == str(other / "fold_0" / "checkpoint_final.pt")
     assert json.loads((model / "fold_1" / "pretrained.json").read_text())["share"] == 1
     first, second = (torch.load(model / f"fold_{k}" / "checkpoint_final.pt")["network"] for k in (0, 1))
     for name, tensor in first.items():

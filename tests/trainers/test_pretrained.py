@@ -10,10 +10,11 @@ import torch
 from tests.inference.model import make_model
 from tests.tiny import LABELS, configuration
 from unetrpp.errors import UserError
-from unetrpp.files import read_json
-from unetrpp.labels import LabelScheme
+from unetrpp.files import read_json, write_json
+from unetrpp.labels import LabelScheme, Region
 from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unetrpp_architecture
+from unetrpp.plans import Plans
 from unetrpp.trainers.pretrained import (
     FILE,
     Side,
@@ -85,6 +86,20 @@ def test_classes_of_other_names_get_new_heads_even_where_they_fit(model, tmp_pat
     side = Side(architecture(), LabelScheme(names=("background", "liver"), values=(0, 1)))
     transfer = start_from(find_checkpoint(model), built(side), side, tmp_path)
     assert {change.tensor.split(".")[0] for change in transfer.changes} == {"heads"}
+
+
+def test_regions_of_the_same_labels_get_new_heads_where_they_mean_others(model, tmp_path):
+    names, values = ("background", "core", "oedema"), (0, 1, 2)
+    whole, core = Region(name="whole", members=(1, 2), value=2), Region(name="core", members=(1,), value=1)
+    plan, patch = configuration(), architecture()
+    first, second = (LabelScheme(names=names, values=values, regions=r) for r in ((whole, core), (core, whole)))
+    path = make_model(tmp_path / "regions", 1, msgspec.structs.replace(plan, architecture=patch))
+    plans = read_json(path / "plans.json", Plans)
+    write_json(path / "plans.json", msgspec.structs.replace(plans, labels=first))
+    for labels, changed in ((first, set()), (second, {"heads"})):
+        side = Side(patch, labels)
+        transfer = start_from(find_checkpoint(path), built(side), side, tmp_path)
+        assert {change.tensor.split(".")[0] for change in transfer.changes} == changed
 
 
 def test_another_patch_interpolates_positions_and_projections(model, tmp_path):
