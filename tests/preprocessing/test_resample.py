@@ -59,6 +59,18 @@ def test_images_keep_each_channels_own_range():
     np.testing.assert_allclose(clipped[1], free[1].clip(0, 100))
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_along_a_coarse_axis_each_slice_keeps_its_range(axis):
+    array = np.random.default_rng(4).normal(size=(4, 6, 5)).astype(np.float32)
+    flat = [np.take(array, i, axis) for i in range(array.shape[axis])]
+    larger = [zoomed(plane, (12, 13), CUBIC).clip(plane.min(), plane.max()) for plane in flat]
+    shape = [12, 13]
+    shape.insert(axis, 7)
+    expected = zoomed(np.stack(larger), (7, 12, 13), NEAREST)
+    ours = resample_image(array[None], tuple(shape), axis)[0]
+    np.testing.assert_allclose(np.moveaxis(ours, axis, 0), expected, atol=1e-5)
+
+
 def test_the_same_code_runs_on_tensors():
     array = np.random.default_rng(2).normal(size=(2, 9, 10, 11)).astype(np.float32)
     tensor = resample_image(torch.from_numpy(array), (7, 20, 5), 0)

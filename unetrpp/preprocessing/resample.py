@@ -4,7 +4,7 @@ Images are cubic and clipped to their range, labels linear on one-hot with an ar
 take the nearest slice. The products run on numpy arrays and on torch tensors of any device alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -55,14 +55,27 @@ def axis_orders(order: int, separate: int | None) -> tuple[int, int, int]:
 def resample_image(array: Any, shape: tuple[int, ...], separate_axis: int | None = None) -> Any:
     """Cubic resampling of (C, Z, Y, X) to (C, *shape), each channel clipped to its own input range.
 
-    Unclipped, a cubic spline overshoots at CT edges by more than a standard deviation.
+    Where an axis is separate, each slice along it is clipped to the range of the slice it comes from. Unclipped, a
+    cubic spline overshoots at CT edges by more than a standard deviation.
     """
     if tuple(array.shape[1:]) == tuple(shape):
         return array
     out = interpolate(array, shape, axis_orders(CUBIC, separate_axis))
     for resampled, channel in zip(out, array, strict=True):
-        resampled[...] = resampled.clip(channel.min(), channel.max())
+        for part, source in _sources(resampled, channel, separate_axis):
+            part[...] = part.clip(source.min(), source.max())
     return out
+
+
+def _sources(resampled: Any, channel: Any, separate_axis: int | None) -> Iterator[tuple[Any, Any]]:
+    """Parts of the output (views) with what each was interpolated from."""
+    if separate_axis is None:
+        yield resampled, channel
+        return
+    nearest = axis_matrix(channel.shape[separate_axis], resampled.shape[separate_axis], NEAREST).argmax(axis=1)
+    slices = channel.swapaxes(0, separate_axis)
+    for part, index in zip(resampled.swapaxes(0, separate_axis), nearest.tolist(), strict=True):
+        yield part, slices[index]
 
 
 def interpolate(array: Any, shape: tuple[int, ...], orders: tuple[int, ...]) -> Any:
