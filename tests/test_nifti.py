@@ -115,3 +115,12 @@ def test_an_axis_without_length_is_named(oblique, broken):
     change(oblique, sform, (0, 1))
     with pytest.raises(UserError, match="gives an axis no length or direction"):
         require_little_shear(oblique)
+
+
+def test_a_transform_without_numbers_is_no_place(oblique):
+    sform = sform_of(oblique)
+    sform[:, 2] = np.nan
+    change(oblique, sform, (1, 1))
+    for read in (read_geometry, read_image):
+        with pytest.raises(UserError, match=r"case_0000.nii.gz .* (not a number|no length or direction)"):
+            read(oblique)

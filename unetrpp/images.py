@@ -67,9 +67,11 @@ def read_geometry(path: Path) -> Geometry:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     _guard(path, reader.ReadImageInformation)
-    return _geometry(
+    geometry = _geometry(
         reader.GetDimension(), reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
     )
+    _require_place(path, geometry)
+    return geometry
 
 
 def read_channels(path: Path) -> tuple[int, int]:
@@ -159,6 +161,7 @@ def read_file(path: Path, verified: bool = False) -> Volume:
     if path.stat().st_size == 0:
         raise UserError(f"{path.name} is empty (0 bytes); copy it again")
     volume = from_sitk(_guard(path, lambda: sitk.ReadImage(str(path))))
+    _require_place(path, volume.geometry)
     if not verified and not matches_checksum(path, volume.array):
         require_whole(path)
     sidecar = _sidecar(path) if path.suffix.lower() in (".tif", ".tiff") else None
@@ -214,6 +217,15 @@ def _geometry(dimensions: int, size: tuple, spacing: tuple, origin: tuple, direc
         direction=tuple(float(v) for v in matrix.ravel()),
         dimensions=n,
     )
+
+
+def _require_place(path: Path, geometry: Geometry) -> None:
+    place = (*geometry.spacing_zyx_mm, *geometry.origin_xyz_mm, *geometry.direction)
+    if not np.isfinite(place).all():
+        raise UserError(
+            f"{path.name} has a spacing, origin or direction that is not a number, so nobody knows where it lies; "
+            "write it again from its source"
+        )
 
 
 def _require_one_grid(files: list[Path], volumes: list[Volume]) -> None:

@@ -254,3 +254,15 @@ def test_a_changed_image_is_predicted_again_by_whichever_part_has_it(model, imag
 
 def _bytes(out, name):
     return (out / name).read_bytes()
+
+
+def test_a_record_names_files_of_its_own_folder_only(model, images, tmp_path):
+    out = tmp_path / "out"
+    assert predict("-i", images, "-o", out, "-m", model, "--folds", "0", "--no-mirroring") == 0
+    precious = tmp_path / "precious"
+    precious.touch()
+    record = json.loads((out / "predictions.json").read_text())
+    record["cases"]["case_1"] |= {"maps": ["../precious"], "inputs": "of another image"}
+    (out / "predictions.json").write_text(json.dumps(record))
+    assert predict("-i", images, "-o", out, "-m", model, "--folds", "0", "--no-mirroring") == 2
+    assert precious.exists()

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -11,19 +12,22 @@ from unetrpp.files import Record, read_json, write_json
 from unetrpp.geometry import Geometry
 
 FILE = "predictions.json"
+FileName = Annotated[
+    str, msgspec.Meta(pattern=r"^[^/\\]+$")
+]  # these files are replaced and removed, in one folder only
 
 
 class CaseRecord(Record, frozen=True, kw_only=True):
     """``output`` and ``maps`` are names of files; ``volumes_ml``, of a photograph ``areas_pixels``, are by class name."""
 
-    output: str
+    output: FileName
     inputs: str  # digest of the image's files
     geometry: Geometry
     volumes_ml: dict[str, float]
     areas_pixels: dict[str, int] = msgspec.field(default_factory=dict)
     warnings: tuple[str, ...]
     seconds: float  # network and export
-    maps: tuple[str, ...] = ()
+    maps: tuple[FileName, ...] = ()
 
 
 class Member(Record, frozen=True, kw_only=True):
