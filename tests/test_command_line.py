@@ -80,6 +80,20 @@ def test_dispatch_passes_on(tmp_path):
     assert "usage: unetrpp_train" in done.stdout
 
 
+def test_without_arguments_every_command_has_one_line(tmp_path):
+    report, done = probe(tmp_path, "unetrpp")
+    listed = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert report["code"] == 0
+    names = {script.removeprefix("unetrpp_").replace("_", "-") for script in SCRIPTS if script != "unetrpp"}
+    assert {name for name, purpose in listed if purpose} == names
+
+
+def test_costs_of_what_is_no_plan_are_refused(tmp_path):
+    report, done = probe(tmp_path, "unetrpp_cost", "nope")
+    assert report["code"] == 2
+    assert "nope is neither a plans file nor a published network" in done.stderr
+
+
 def parser() -> Parser:
     return Parser("unetrpp_test", "A test.", "unetrpp_test")
 
