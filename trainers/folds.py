@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from unetrpp.dataset import read_description
 from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_bytes, write_json
+from unetrpp.fingerprint import Fingerprint
 from unetrpp.plans import Configuration, Plans, read_plans
 from unetrpp.splits import Fold, Splits
 from unetrpp.store import Store
@@ -20,7 +21,9 @@ from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.distributed import ALONE, Processes
 from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.log import TensorBoard
+from unetrpp.trainers.pretrained import Side
 from unetrpp.trainers.recipe import Wishes, config_for
+from unetrpp.trainers.starting_points import wishes_for
 from unetrpp.trainers.trainer import Trainer
 from unetrpp.trainers.validation import validate_fold
 from unetrpp.workspace import Workspace
@@ -37,6 +40,7 @@ class TrainingRequest:
     configuration: str
     device: torch.device
     wishes: Wishes = field(default_factory=dict)
+    pretrained: Path | None = None  # a model folder, or a checkpoint in one
     compile: bool = False
     tensorboard: bool = False
     threads: int = 2
@@ -63,6 +67,7 @@ class Job:
     chosen: list[int | str]
     model: Path
     references: Path  # labels as CASE.ending
+    starts: dict[int | str, Wishes] = field(default_factory=dict)  # fold -> what it starts from, where asked for
 
     def part(self, number: int | str) -> Fold:
         if number == "all":
@@ -102,6 +107,9 @@ def prepare(workspace: Workspace, request: TrainingRequest, fold: str | None) ->
     if not request.processes.first:
         return job
     replaced = {f"fold_{number}" for number in chosen} if request.overwrite else set()
+    if request.pretrained is not None:
+        starts = starts_of(job, request.pretrained, plans_path.with_name("fingerprint.json"), replaced)
+        job = replace(job, starts=starts)
     if configuration.previous_stage is not None:
         first = workspace.model(request.dataset, request.plans_name, configuration.previous_stage)
         started = any(p.name not in replaced for p in model.glob("fold_*"))
@@ -109,6 +117,17 @@ def prepare(workspace: Workspace, request: TrainingRequest, fold: str | None) ->
         feed_second_stage(SecondStage(model, store, plans, request.configuration), first, splits, needed, started)
     prepare_model_folder(model, plans_path, request.configuration, replaced)
     return job
+
+
+def starts_of(job: Job, pretrained: Path, fingerprint: Path, replaced: set[str]) -> dict[int | str, Wishes]:
+    """What every chosen fold starts from with ``--pretrained``, known to be fit before anything is written.
+
+    Raises:
+        UserError: a fold cannot start from it.
+    """
+    known = read_json(fingerprint, Fingerprint, mend="run unetrpp_plan_and_preprocess")
+    parts = {number: job.part(number) for number in job.chosen}
+    return wishes_for(pretrained, parts, known, Side.of(job.configuration), {job.model / name for name in replaced})
 
 
 def train_fold(job: Job, number: int | str, request: TrainingRequest) -> None:
@@ -144,7 +163,8 @@ def start_fold(folder: Path, job: Job, number: int | str, request: TrainingReque
     if request.overwrite and folder.exists():
         shutil.rmtree(folder)
     precision, cases = request.automatic_precision(), job.part(number).digest()
-    config = config_for(folder, number, request.wishes, request.go_on, precision, cases)
+    wishes = request.wishes | job.starts.get(number, {})
+    config = config_for(folder, number, wishes, request.go_on, precision, cases)
     processes.require(job.configuration.batch_size, config)
     if record.exists() and read_json(record, TrainingConfig) != config:  # extended: what was final is so no more
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)

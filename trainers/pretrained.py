@@ -1,28 +1,27 @@
 """Starting from another training: what fits is copied, what almost fits is adapted, the rest starts afresh; all is said."""
 
-import hashlib
 import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unetrpp import checkpoint
 from unetrpp.errors import UserError
-from unetrpp.files import Record, read_json, write_json
+from unetrpp.files import Record, write_json
 from unetrpp.labels import LabelScheme
 from unetrpp.model_folder import ModelFolder
 from unetrpp.networks.architecture import Architecture
-from unetrpp.trainers.config import TrainingConfig
+from unetrpp.networks.build import build_network
+from unetrpp.plans import Configuration
 
 LOG = logging.getLogger(__name__)
 FILE = "pretrained.json"
-RECORD = "training.json"
 LINEAR = {2: "bilinear", 3: "trilinear"}
 FOCAL = (".gate.gamma", ".squeeze_excitation.gamma")  # chosen by the plans, not learned from data
 
@@ -50,53 +49,44 @@ class Side:
 
     architecture: Architecture
     labels: LabelScheme
+    second_stage: bool = False  # of a cascade: its last input channels are a segmentation
+
+    @classmethod
+    def of(cls, plan: Configuration) -> "Side":
+        return cls(plan.architecture, plan.preprocessing.labels, plan.previous_stage is not None)
+
+    @property
+    def segmented(self) -> tuple[str, ...]:
+        """The foreground classes that have an input channel each, after those of the image."""
+        return tuple(self.labels.names[i] for i in self.labels.foreground) if self.second_stage else ()
+
+    @property
+    def image_channels(self) -> int:
+        return self.architecture.in_channels - len(self.segmented)
 
 
-def find_checkpoint(path: Path) -> Path:
-    """``path`` itself, or of a model folder the final checkpoint of ``fold_all`` or else of its first trained fold.
+def described(path: Path, side: Side) -> Side:
+    """The network that the checkpoint ``path`` of a model folder belongs to.
 
     Raises:
-        UserError: there is none.
+        UserError: it stands in no model folder, or is of another kind of network than ``side``.
     """
-    if not path.is_dir():
-        return path
-    model = ModelFolder.open(path)
-    trained = [fold for fold in model.folds() if model.checkpoint(fold).is_file()]
-    fold = "all" if "all" in trained else model.choose_folds()[0]
-    return model.checkpoint(fold)
-
-
-def wishes_for(path: Path | None) -> dict[str, Any]:
-    """The fields of the training config that ``--pretrained`` asks for.
-
-    Raises:
-        UserError: no checkpoint there.
-    """
-    if path is None:
-        return {}
-    found = find_checkpoint(path).resolve()
-    if not found.is_file():
-        raise UserError(f"{found} does not exist; give a model folder, or a checkpoint in one")
-    with found.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    return {"pretrained": str(found), "pretrained_hash": digest}
+    model = ModelFolder.open(path.parent.parent)
+    architecture = model.architecture(path.parent.name.removeprefix("fold_"))
+    for about in ("network", "dimensions"):
+        theirs, ours = getattr(architecture, about), getattr(side.architecture, about)
+        if theirs != ours:
+            raise UserError(f"{path} has {about} {theirs}, the plans have {ours}; plan with what the checkpoint has")
+    return Side(architecture, model.plans.labels, model.configuration.previous_stage is not None)
 
 
 def start_from(path: Path, network: nn.Module, side: Side, folder: Path) -> Transfer:
     """Load into ``network`` what fits, log every change as a line of a table, and write pretrained.json into ``folder``.
 
     Raises:
-        UserError: the checkpoint is damaged, stands in no model folder, is of another kind of network, or may know the
-            fold's validation cases.
+        UserError: the checkpoint is damaged, stands in no model folder, or is of another kind of network.
     """
-    model = ModelFolder.open(path.parent.parent)
-    if (folder / RECORD).is_file():  # a Trainer used by itself leaves no records to compare
-        require_unseen(path, folder)
-    old = Side(model.architecture(path.parent.name.removeprefix("fold_")), model.plans.labels)
-    for about in ("network", "dimensions"):
-        theirs, ours = getattr(old.architecture, about), getattr(side.architecture, about)
-        if theirs != ours:
-            raise UserError(f"{path} has {about} {theirs}, the plans have {ours}; plan with what the checkpoint has")
+    old = described(path, side)
     tensors = checkpoint.load(path, torch.device("cpu"))["network"]
     fitted, changes = fit(tensors, network.state_dict(), old, side)
     network.load_state_dict(fitted, strict=False)
@@ -113,38 +103,18 @@ def start_from(path: Path, network: nn.Module, side: Side, folder: Path) -> Tran
     return transfer
 
 
-def require_unseen(checkpoint: Path, folder: Path) -> None:
-    """The fold of ``folder`` is scored on cases that the checkpoint must not have learned from.
-
-    Raises:
-        UserError: both are of one dataset, and nothing says that their folds were trained on the same cases.
-    """
-    config, theirs = read_json(folder / RECORD, TrainingConfig), checkpoint.with_name(RECORD)
-    if config.fold == "all":  # is not scored
-        return
-    known, own = (
-        {case.inputs_digest for case in ModelFolder.open(model).fingerprint.cases}
-        for model in (checkpoint.parent.parent, folder.parent)
-    )
-    same_fold = theirs.is_file() and read_json(theirs, TrainingConfig).cases == config.cases
-    if known & own and not same_fold:
-        raise UserError(
-            f"{checkpoint} comes from this dataset and may have been trained on the validation cases of fold {config.fold}, "
-            f"whose scores would be too good; repeat with --overwrite and --pretrained MODEL/fold_{config.fold}/"
-            "checkpoint_final.pt of the same splits.json, or without --pretrained"
-        )
-
-
 def fit(
     tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], old: Side, new: Side
 ) -> tuple[dict[str, Tensor], list[Change]]:
     """Of ``tensors`` those that ``wanted`` takes, adapted where needed; and what was not simply copied."""
     fitted, changes = {}, []
+    inputs = input_convolutions(new.architecture) if _inputs(old) != _inputs(new) else set()
     for name, target in wanted.items():
         if name not in tensors:
             changes.append(Change(tensor=name, what="afresh: not in the checkpoint"))
             continue
-        tensor, what = adapt(name, tensors[name].to(target.device), target, old, new)
+        change = adapt_input if name in inputs else adapt
+        tensor, what = change(name, tensors[name].to(target.device), target, old, new)
         if tensor is not None:
             fitted[name] = tensor
         if what:
@@ -164,11 +134,37 @@ def adapt(name: str, tensor: Tensor, target: Tensor, old: Side, new: Side) -> tu
         return _adapt_to_patch(name, tensor, target, old.architecture, new.architecture)
     if tensor.shape == target.shape:
         return tensor, ""
-    if tensor.ndim == target.ndim > 2 and tensor.shape[0] == target.shape[0] and tensor.shape[2:] == target.shape[2:]:
-        channels = old.architecture.in_channels, new.architecture.in_channels
-        if (tensor.shape[1], target.shape[1]) == channels:
-            return spread_channels(tensor, channels[1]), f"input channels averaged and spread: {shapes}"
     return None, f"afresh: another shape, {shapes}"
+
+
+def adapt_input(name: str, weight: Tensor, target: Tensor, old: Side, new: Side) -> tuple[Tensor | None, str]:
+    """A convolution of the network's input (out, in, *kernel) for other input channels, and what was done.
+
+    Channels of a segmentation of other classes start at 0: at first the network answers to the image alone.
+    """
+    shapes, done = f"{_shown(weight)} -> {_shown(target)}", []
+    if (weight.shape[0], *weight.shape[2:]) != (target.shape[0], *target.shape[2:]):
+        return None, f"afresh: another shape, {shapes}"
+    image, segmentation = weight[:, : old.image_channels], weight[:, old.image_channels :]
+    if old.image_channels != new.image_channels:
+        image = spread_channels(image, new.image_channels)
+        done.append("input channels averaged and spread")
+    if old.segmented != new.segmented:
+        segmentation = torch.zeros_like(target[:, new.image_channels :])
+        done.append("segmentation channels start at 0" if new.segmented else "segmentation channels left out")
+    return torch.cat([image, segmentation], dim=1), f"{', '.join(done)}: {shapes}"
+
+
+def input_convolutions(architecture: Architecture) -> set[str]:
+    """The tensors that take the network's input: those whose shape depends on the number of its channels."""
+    wider = msgspec.structs.replace(architecture, in_channels=architecture.in_channels + 1)
+    with torch.random.fork_rng(devices=[]):  # the training draws what it would have drawn
+        before, after = (build_network(each).state_dict() for each in (architecture, wider))
+    return {name for name, tensor in before.items() if tensor.shape != after[name].shape}
+
+
+def _inputs(side: Side) -> tuple[int, tuple[str, ...]]:
+    return side.image_channels, side.segmented
 
 
 def _outputs(labels: LabelScheme) -> tuple[str, ...]:

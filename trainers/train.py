@@ -47,6 +47,18 @@ def build_parser() -> Parser:
         "fold", metavar="FOLD", nargs="?", help="a number, a range such as 0-4, or all (default: every fold)"
     )
     parser.add_argument("-p", "--plans-name", default="unetrpp", metavar="NAME", help="which plans (default: unetrpp)")
+    add_recipe(parser)
+    add_machine(parser)
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard scalars (an extra)")
+    parser.add_argument("--no-mirroring", action="store_true", help="validate without mirrored passes (faster)")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--continue", dest="go_on", action="store_true", help="extend finished folds to --epochs N")
+    again.add_argument("--overwrite", action="store_true", help="start anew, deleting what these folds hold")
+    return parser
+
+
+def add_recipe(parser: Parser) -> None:
+    """Options of how a fold is trained."""
     recipe = parser.add_argument_group("recipe (recorded in the fold's training.json)")
     recipe.add_argument("--epochs", type=positive, metavar="N", help="default 1000")
     recipe.add_argument("--iterations", type=positive, metavar="N", help="steps an epoch, default 250")
@@ -83,9 +95,14 @@ def build_parser() -> Parser:
         "--pretrained",
         type=Path,
         metavar="MODEL",
-        help="start from a model folder (its fold_all, else its first fold) or a checkpoint in one: what fits is loaded, "
-        "other input channels, classes and patch sizes are adapted, and a table says how",
+        help="start from a model folder (of the same folds: each from its own; else from its fold_all or first fold) or a "
+        "checkpoint in one: what fits is loaded, other input channels, classes and patch sizes are adapted, and a table "
+        "says how",
     )
+
+
+def add_machine(parser: Parser) -> None:
+    """Options of what it is trained on."""
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
@@ -98,12 +115,6 @@ def build_parser() -> Parser:
         help="threads that read patches, or processes that augment (default 2)",
     )
     machine.add_argument("--compile", action="store_true", help="try torch.compile; falls back with one line")
-    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard scalars (an extra)")
-    parser.add_argument("--no-mirroring", action="store_true", help="validate without mirrored passes (faster)")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--continue", dest="go_on", action="store_true", help="extend finished folds to --epochs N")
-    again.add_argument("--overwrite", action="store_true", help="start anew, deleting what these folds hold")
-    return parser
 
 
 def positive(text: str) -> int:
@@ -147,14 +158,14 @@ def work(arguments: argparse.Namespace) -> int:
 
 def request_of(arguments: argparse.Namespace, workspace: "Workspace", processes: "Processes") -> "TrainingRequest":
     from unetrpp.trainers.folds import TrainingRequest
-    from unetrpp.trainers.pretrained import wishes_for
 
     return TrainingRequest(
         dataset=workspace.find_dataset(Path(arguments.dataset).name),
         plans_name=arguments.plans_name,
         configuration=arguments.configuration,
         device=processes.device(arguments.device),
-        wishes={name: getattr(arguments, name) for name in RECIPE} | wishes_for(arguments.pretrained),
+        wishes={name: getattr(arguments, name) for name in RECIPE},
+        pretrained=arguments.pretrained,
         compile=arguments.compile,
         tensorboard=arguments.tensorboard,
         threads=arguments.threads,

@@ -308,8 +308,7 @@ class Trainer:
             self.restore(checkpoint.load(path, self.device))
             LOG.info("fold %s: resumes after step %d of %d", self.config.fold, self.step_number, self.config.steps)
         elif self.config.pretrained is not None and self.processes.first:  # the others get its weights
-            side = Side(self.configuration.architecture, self.labels)
-            start_from(Path(self.config.pretrained), self.network, side, self.folder)
+            start_from(Path(self.config.pretrained), self.network, Side.of(self.configuration), self.folder)
 
     def restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])

@@ -196,3 +196,21 @@ def test_a_fold_starts_from_another_training_and_remembers_it(workspace):
         torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6)
     assert main(["balls", "3d_fullres", "1", *options]) == 0  # finished: needs no repetition
     assert main(["balls", "3d_fullres", "0", *options, "--pretrained", str(model)]) == 2  # was started without
+
+
+def test_each_fold_starts_from_that_of_a_model_of_the_same_folds(workspace):
+    write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
+    train_folds(workspace, request(epochs=1, iterations=1), "0-1")
+    model = workspace.model("balls", "unet", "3d_fullres")
+    other = Path(shutil.copytree(model, workspace.root / "elsewhere" / model.name))
+    before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
+    for pretrained in (other, model):  # knows fold 2's cases; would be deleted
+        fold = "0-2" if pretrained == other else "0-1"
+        with pytest.raises(UserError):
+            train_folds(workspace, request(epochs=1, iterations=1, pretrained=pretrained, overwrite=True), fold)
+    assert before == {path: path.stat().st_mtime_ns for path in model.rglob("*")}
+    train_folds(workspace, request(epochs=1, iterations=1, pretrained=other, overwrite=True), "0-1")
+    for k in (0, 1):
+        record = read_json(model / f"fold_{k}" / "training.json", TrainingConfig)
+        assert record.pretrained == str(other / f"fold_{k}" / "checkpoint_final.pt")
+    train_folds(workspace, request(epochs=1, iterations=1, pretrained=other), "0-1")  # finished

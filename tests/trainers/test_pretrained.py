@@ -1,6 +1,7 @@
 """Fine-tuning: what fits is loaded, other channels, classes and patches are adapted, and all is said."""
 
 import logging
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -13,19 +14,20 @@ from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_json
 from unetrpp.labels import LabelScheme, Region
 from unetrpp.networks.build import build_network
-from unetrpp.networks.design import unetrpp_architecture
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.plans import Plans
 from unetrpp.trainers.pretrained import (
     FILE,
     Side,
     Transfer,
-    find_checkpoint,
+    fit,
+    input_convolutions,
     resize_position,
     resize_projection,
     spread_channels,
     start_from,
-    wishes_for,
 )
+from unetrpp.trainers.starting_points import find_checkpoint
 
 OTHER_LABELS = LabelScheme(names=("background", "liver", "tumour"), values=(0, 1, 2))
 
@@ -160,19 +162,67 @@ def test_planned_gammas_are_kept(model, tmp_path):
     assert network.decoder[0].gate.gamma.item() == 0.5
 
 
-def test_other_kinds_of_networks_and_missing_checkpoints_are_refused(model, tmp_path):
+def test_other_kinds_of_networks_are_refused(model, tmp_path):
     plan = configuration()
     with pytest.raises(UserError, match="network unetrpp, the plans have unet"):
         start_from(find_checkpoint(model), build_network(plan.architecture), Side(plan.architecture, LABELS), tmp_path)
-    with pytest.raises(UserError, match="does not exist"):
-        wishes_for(tmp_path / "checkpoint.pt")
-    with pytest.raises(UserError, match="no model folder"):
-        wishes_for(tmp_path)
-    assert wishes_for(None) == {}
 
 
-def test_fold_all_comes_first(model, tmp_path):
-    assert find_checkpoint(model) == model / "fold_0" / "checkpoint_final.pt"
-    (model / "fold_all").mkdir()
-    (model / "fold_all" / "checkpoint_final.pt").write_bytes(find_checkpoint(model).read_bytes())
-    assert find_checkpoint(model) == model / "fold_all" / "checkpoint_final.pt"
+@pytest.mark.parametrize("make", [unet_architecture, partial(unet_architecture, residual=True)])
+@pytest.mark.parametrize(("images", "new_images", "old_stage", "new_stage"), [
+    (1, 1, False, True),  # from the first stage, or a plain training
+    (3, 1, False, True),  # as many channels in all
+    (2, 1, False, True),
+    (1, 2, True, False),
+    (1, 1, True, False),
+])  # fmt: skip
+def test_a_segmentation_starts_at_0_and_the_image_as_it_was(make, images, new_images, old_stage, new_stage, tmp_path):
+    def side(channels, stage):
+        made = make(channels + 2 * stage, 3, (8, 16, 16), [(2, 2, 2)], kernels=[(3, 3, 3)] * 2, width=0.25)
+        return Side(made, OTHER_LABELS, stage)
+
+    old, new = side(images, old_stage), side(new_images, new_stage)
+    theirs, network = built(old), built(new, 6)
+    fitted, changes = fit(theirs.state_dict(), network.state_dict(), old, new)
+    network.load_state_dict(fitted)
+    (name,) = {change.tensor for change in changes}
+    given, got = theirs.state_dict()[name].numpy(), network.state_dict()[name].numpy()
+    expected = np.zeros_like(got)
+    for i in range(new_images):  # voxel by voxel of the rule, as the documentation has it
+        same = given[:, i] if images == new_images else sum(given[:, j] for j in range(images)) / new_images
+        expected[:, i] = same
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_an_image_is_answered_as_before_whatever_the_segmentation():
+    old = Side(architecture(classes=3), OTHER_LABELS)
+    new = Side(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
+    theirs, network = built(old), built(new, 6)
+    network.load_state_dict(fit(theirs.state_dict(), network.state_dict(), old, new)[0])
+    x, segmentation = torch.randn(1, 1, 16, 16, 16), torch.randint(0, 2, (1, 2, 16, 16, 16)).float()
+    with torch.no_grad():
+        answer = network.entry(torch.cat([x, segmentation], dim=1))
+        torch.testing.assert_close(answer, theirs.entry(x))
+
+
+def test_a_second_stage_keeps_what_it_knows_of_the_same_classes():
+    stage = Side(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
+    other = Side(stage.architecture, msgspec.structs.replace(OTHER_LABELS, names=("background", "a", "b")), True)
+    tensors, wanted = built(stage).state_dict(), built(stage, 6).state_dict()
+    assert fit(tensors, wanted, stage, stage)[1] == []
+    fitted, changes = fit(tensors, wanted, stage, other)
+    zeroed = {change.tensor for change in changes if change.what.startswith("segmentation channels start at 0")}
+    assert zeroed == input_convolutions(stage.architecture)
+    for name in zeroed:
+        assert torch.equal(fitted[name][:, :1], tensors[name][:, :1])
+        assert not fitted[name][:, 1:].any()
+
+
+def test_finding_the_input_draws_nothing():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    names = {"entry.blocks.0.conv1.weight", "entry.blocks.0.skip.conv.weight", "encoder.0.downsample.conv.weight"}
+    assert input_convolutions(architecture(channels=8)) == names - {"entry.blocks.0.skip.conv.weight"}
+    assert input_convolutions(architecture()) == names
+    assert torch.equal(torch.rand(1), expected)
