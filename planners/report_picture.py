@@ -46,12 +46,19 @@ def _spread(panel: "Axes", values: list[list[float]], title: str) -> None:
 
 
 def _volumes(panel: "Axes", fingerprint: Fingerprint) -> None:
-    names = list(fingerprint.cases[0].classes)
-    volumes = [[c.classes[n].volume_mm3 / 1000 for c in fingerprint.cases if c.classes[n].voxels] for n in names]
-    shown = [(name, values) for name, values in zip(names, volumes, strict=True) if values]
+    """In ml; of images of one slice the areas in pixels, for photographs have no volume."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    cases = fingerprint.cases
+    flat = all(case.shape[0] == 1 for case in cases)
+    found = {n: [c.classes[n] for c in cases if c.classes[n].voxels] for n in cases[0].classes}
+    shown = [(n, [s.voxels if flat else s.volume_mm3 / 1000 for s in each]) for n, each in found.items() if each]
     panel.boxplot([values for _, values in shown], orientation="horizontal", widths=0.6)
     panel.set_yticks(range(1, len(shown) + 1), [name for name, _ in shown])
-    panel.set(title="label volumes (ml)", xscale="log")
+    panel.set(title="label areas (pixels)" if flat else "label volumes (ml)", xscale="log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _patch(panel: "Axes", fingerprint: Fingerprint, plans: Plans, axes: tuple[int, int], where: str) -> None:
