@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from unetrpp.command_line import Parser, run
+from unetrpp.command_line import Parser, above_zero, positive, run
 
 EXAMPLES = """\
 unetrpp_plan_and_preprocess Hippocampus
@@ -33,17 +33,17 @@ def parser() -> Parser:
     add("-c", "--configurations", nargs="+", default=[], metavar="NAME", help=what)
     add("--planner", choices=("unetrpp", "unet", "resunet"), default="unetrpp", help="the network (default: unetrpp)")
     add("--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
-    add("--batch-size", type=positive_int, metavar="N", help="patches a step (default: what memory and data allow)")
-    add("--width", type=positive_float, default=1.0, metavar="FACTOR", help="factor on all channel counts (default: 1)")
+    add("--batch-size", type=positive, metavar="N", help="patches a step (default: what memory and data allow)")
+    add("--width", type=above_zero, default=1.0, metavar="FACTOR", help="factor on all channel counts (default: 1)")
     add(
         "--gpu-memory-gb",
-        type=positive_float,
+        type=above_zero,
         metavar="GB",
         help="memory to plan for (default: free on the GPU, else 8)",
     )
-    add("--spacing", type=positive_float, nargs=3, metavar=("Z", "Y", "X"), help="target spacing in mm, not the rule's")
+    add("--spacing", type=above_zero, nargs=3, metavar=("Z", "Y", "X"), help="target spacing in mm, not the rule's")
     what = "patch in plan order (coarsest axis first), not the rule's"
-    add("--patch", type=positive_int, nargs="+", metavar="VOXELS", help=what)
+    add("--patch", type=positive, nargs="+", metavar="VOXELS", help=what)
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="patch and network as published for UNETR++")
     what = "paper: UNETR++ as published (default); auto: by the labels (experimental); none; all"
     what = (
@@ -58,26 +58,12 @@ def parser() -> Parser:
     add("--group-by", metavar="REGEX|CSV", help=what)
     what = "precision of preprocessed images on disk: float16 halves them (default: float32)"
     add("--store", choices=("float32", "float16"), default="float32", help=what)
-    add("--processes", type=positive_int, metavar="N", help="worker processes (default: by cores and memory)")
+    add("--processes", type=positive, metavar="N", help="worker processes (default: by cores and memory)")
     what = "mend sheared axes and labels on another grid than their image where that is safe, into new files"
     add("--fix", action="store_true", help=what)
     add("--plan-only", action="store_true", help="measure and plan, but preprocess nothing yet")
     add("--overwrite", action="store_true", help="measure, plan and preprocess anew")
     return p
-
-
-def positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
-
-
-def positive_float(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return value
 
 
 def work(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.command_line import Parser, run
+from unetrpp.command_line import Parser, above_zero, not_negative, positive, run
 
 if TYPE_CHECKING:
     from unetrpp.trainers.distributed import Processes
@@ -115,27 +115,6 @@ def add_machine(parser: Parser) -> None:
         help="threads that read patches, or processes that augment (default 2)",
     )
     machine.add_argument("--compile", action="store_true", help="try torch.compile; falls back with one line")
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
-
-
-def not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, but is {value}")
-    return value
-
-
-def above_zero(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

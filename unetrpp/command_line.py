@@ -64,6 +64,28 @@ def _nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {match[0]}?" if match else ""
 
 
+def positive(text: str) -> int:
+    """A type of arguments, as the next two."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, but is {value}")
+    return value
+
+
+def above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
 def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse, do the work and turn its errors into one sentence and an exit code."""
     arguments = parser.parse_args(argv)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.command_line import Parser, run
+from unetrpp.command_line import Parser, positive, run
 
 if TYPE_CHECKING:
     from unetrpp.evaluation.postprocessing import PostProcessing
@@ -82,13 +82,6 @@ def step(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
-    return value
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
     return value
 
 
