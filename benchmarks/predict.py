@@ -25,9 +25,10 @@ from torch import nn
 
 from unetrpp.images import read_image
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import Request, predict_folder
+from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import Cases, find_cases
 from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.stream import Request
 
 
 class ForwardClock:

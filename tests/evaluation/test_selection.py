@@ -16,9 +16,10 @@ from unetrpp.evaluation.selection import find_best
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.images import Volume, write_image, write_segmentation
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import Request, predict_folder
+from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.predict import main as predict
 from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.stream import Request
 
 
 def validate(model, raw):

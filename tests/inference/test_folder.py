@@ -9,10 +9,11 @@ import SimpleITK as sitk
 from tests.inference.model import make_model, make_model_2d, write_images
 from unetrpp.errors import UserError
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import Request, predict_folder
+from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import find_cases
 from unetrpp.inference.predict import main
 from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.stream import Request
 from unetrpp.model_folder import ModelFolder
 
 

@@ -15,9 +15,10 @@ from unetrpp.evaluation.postprocessing import PostProcessing
 from unetrpp.evaluation.summary import aligned, write_summary
 from unetrpp.files import Record, write_json
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import Request, predict_folder
+from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import Settings, earlier_runs
+from unetrpp.inference.stream import Request
 from unetrpp.model_folder import ModelFolder
 
 LOG = logging.getLogger(__name__)

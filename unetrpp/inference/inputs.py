@@ -4,9 +4,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.dataset import DatasetDescription, channel_paths, ignored_images, image_ids
+from unetrpp.dataset import Case, DatasetDescription, channel_paths, ignored_images, image_ids
 from unetrpp.errors import UserError
 from unetrpp.images import strip_ending
+from unetrpp.verification import inputs_digest
 
 LOG = logging.getLogger(__name__)
 
@@ -66,3 +67,8 @@ def share(cases: Cases, part: str) -> Cases:
     if not (k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
         raise UserError(f"--part {part!r} must read k/n with k from 1 to n, such as 1/4")
     return dict(list(cases.items())[int(k) - 1 :: int(n)])
+
+
+def image_digest(case: str, files: tuple[Path, ...]) -> str:
+    """Of the bytes of a case's images."""
+    return inputs_digest(Case(id=case, images=files, label=None))

@@ -91,9 +91,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.inference.ensemble import Ensemble
-    from unetrpp.inference.folder import Request, predict_folder
+    from unetrpp.inference.folder import predict_folder
     from unetrpp.inference.inputs import find_cases, share
     from unetrpp.inference.predictor import Predictor
+    from unetrpp.inference.stream import Request
     from unetrpp.networks.allocator import keep_freed_memory
 
     models, postprocessing, mirroring = chosen_models(arguments)
