@@ -78,6 +78,7 @@ setup(
             "pytest>=8",
             "scikit-learn>=1.3",
             "hypothesis>=6.100",
+            "distributed>=2025.1",
             "ruff>=0.6",
             "mypy>=1.11",
             "import-linter>=2.0",
