@@ -6,6 +6,7 @@ import pytest
 
 from unetrpp.dataset import nnunet_json, read_dataset, read_description, read_labels
 from unetrpp.errors import UserError
+from unetrpp.files import write_json
 
 PLAIN = {
     "channel_names": {"0": "CT"},
@@ -57,6 +58,15 @@ def test_what_we_write_reads_as_it_was(tmp_path, content):
         ({"labels": {"background": 0, "a": [1, 2]}}, "regions_class_order"),
         ({"file_ending": ".mat"}, "is not one of"),
         ({"labels": None}, "'labels' is missing"),
+        ({"labels": {"background": 0, "a": 1, "ignore": 1}}, "no other label has"),
+        ({"labels": {"background": 0, "a": 1, "ignore": 0}}, "no other label has"),
+        ({"labels": {"background": 0, "a": 1, "ignore": [2]}}, "must be one number"),
+        ({"labels": {"background": 0, "a": [1, 2], "ignore": 2}, "regions_class_order": [1]}, "no other label has"),
+        ({"groups": ["p1"]}, "'groups' must give every case its patient"),
+        ({"groups": {"a": ["p1"]}}, "'groups' must give every case its patient"),
+        ({"dataset": {"a": {"label": "a.nii.gz"}}}, "'dataset': .*images.* give every case"),
+        ({"dataset": ["a"]}, "'dataset': .* give every case"),
+        ({"dataset": {"p1/a": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}}, "no file can be named after it"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_rule(tmp_path, change, words):
@@ -82,10 +92,16 @@ def test_cases_are_listed_even_when_a_file_is_missing(tmp_path):
 
 
 def test_paths_in_the_file(tmp_path):
-    entries = {"x": {"images": ["some/where.nii.gz"], "label": "else.nii.gz"}}
-    described(tmp_path, {**PLAIN, "dataset": entries})
+    entries = {"x": {"images": ["some/where.nii.gz"], "label": "else.nii.gz", "site": "B"}}
+    description = described(tmp_path, {**PLAIN, "dataset": entries})
     (case,) = read_dataset(tmp_path, "Made").cases
     assert case.images == (tmp_path / "some" / "where.nii.gz",)
+    write_json(tmp_path / "dataset.json", nnunet_json(description, 1))
+    assert read_description(tmp_path / "dataset.json", "Made").files == description.files
+
+
+def test_patients_may_be_numbered(tmp_path):
+    assert described(tmp_path, {**PLAIN, "groups": {"a": 7, "b": "8"}}).groups == {"a": "7", "b": "8"}
 
 
 def test_a_folder_without_cases(tmp_path):

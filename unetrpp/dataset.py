@@ -14,6 +14,13 @@ from unetrpp.images import FILE_ENDINGS
 from unetrpp.labels import LabelScheme, Region
 
 
+class CaseFiles(msgspec.Struct, frozen=True):
+    """Files of one case, relative to the dataset's folder or absolute; other keys are left alone."""
+
+    images: tuple[str, ...]  # one a channel
+    label: str
+
+
 class DatasetDescription(Record, frozen=True, kw_only=True):
     """dataset.json as we write it. A foreign file is read by :func:`read_description`, which drops unknown keys."""
 
@@ -23,7 +30,7 @@ class DatasetDescription(Record, frozen=True, kw_only=True):
     labels: LabelScheme
     file_ending: str
     groups: dict[str, str] | None = None  # case -> patient
-    files: dict[str, dict[str, Any]] | None = None  # nnU-Net's optional "dataset": case -> images, label
+    files: dict[str, CaseFiles] | None = None  # nnU-Net's optional "dataset"
     reference: str | None = None
     licence: str | None = None
 
@@ -107,24 +114,51 @@ def read_description(path: Path, name: str) -> DatasetDescription:
         channel_names=tuple(str(channels[str(i)]) for i in range(len(channels))),
         labels=read_labels(path, require("labels", dict), content.get("regions_class_order")),
         file_ending=ending,
-        groups=content.get("groups"),
-        files=content.get("dataset"),
+        groups=_read_groups(path, content.get("groups")),
+        files=_read_files(path, content.get("dataset")),
         reference=content.get("reference"),
         licence=content.get("licence") or content.get("license"),
     )
 
 
 _CHANNEL = re.compile(r".+_\d{4}")
+_SEPARATOR = re.compile(r"[/\\]")
 _KINDS: dict[type, str] = {dict: 'an object such as {"0": "CT"}', str: 'a text such as ".nii.gz"'}
+
+
+def _read_groups(path: Path, groups: Any) -> dict[str, str] | None:
+    """Patients may be numbered."""
+    if groups is None:
+        return None
+    if not isinstance(groups, dict) or not all(isinstance(group, str | int) for group in groups.values()):
+        raise UserError(
+            f'{path}: \'groups\' must give every case its patient, as {{"case_1": "p1"}} does; correct the file'
+        )
+    return {case: str(group) for case, group in groups.items()}
+
+
+def _read_files(path: Path, files: Any) -> dict[str, CaseFiles] | None:
+    if not files:
+        return None
+    try:
+        read = msgspec.convert(files, dict[str, CaseFiles])
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: 'dataset': {error}; give every case a list of 'images' and a 'label'") from None
+    for case in read:
+        if _SEPARATOR.search(case):
+            raise UserError(
+                f"{path}: case {case!r} of 'dataset' holds / or \\, so no file can be named after it; rename it"
+            )
+    return read
 
 
 def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) -> LabelScheme:
     """nnU-Net's ``labels``: name -> value, or name -> list of values for a region."""
     for name, value in labels.items():
-        values = value if isinstance(value, list) else [value]
+        values = _as_list(value)
         if not values or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
             raise UserError(f"{path}: label {name!r} is {value!r}, but must be a whole number >= 0 or a list of them")
-    ignore = labels.get("ignore")
+    ignore = _ignore_value(path, labels)
     named = {name: value for name, value in labels.items() if name != "ignore"}
     plain = {value: name for name, value in named.items() if not isinstance(value, list)}
     if plain.get(0) is None:
@@ -135,9 +169,20 @@ def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) 
     if not regions:
         known = tuple(sorted(plain))
         return LabelScheme(names=tuple(plain[v] for v in known), values=known, ignore_value=ignore)
-    return _region_scheme(
-        path, {k: v if isinstance(v, list) else [v] for k, v in named.items() if v != 0}, plain, order, ignore
-    )
+    return _region_scheme(path, {name: _as_list(v) for name, v in named.items() if v != 0}, plain, order, ignore)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _ignore_value(path: Path, labels: Mapping[str, Any]) -> int | None:
+    """nnU-Net's ``ignore``: one value that no class and no region has."""
+    ignore = labels.get("ignore")
+    others = {v for name, value in labels.items() if name != "ignore" for v in _as_list(value)}
+    if isinstance(ignore, list) or ignore in others:
+        raise UserError(f"{path}: label 'ignore' is {ignore!r}, but must be one number that no other label has")
+    return ignore
 
 
 def _region_scheme(
@@ -187,7 +232,7 @@ def read_dataset(folder: Path, name: str) -> RawDataset:
 def _case(folder: Path, description: DatasetDescription, case: str) -> Case:
     if description.files:
         entry = description.files[case]
-        return Case(case, tuple(folder / p for p in entry["images"]), folder / entry["label"])
+        return Case(case, tuple(folder / p for p in entry.images), folder / entry.label)
     images = channel_paths(folder / "imagesTr", case, description)
     return Case(case, images, folder / "labelsTr" / f"{case}{description.file_ending}")
 
