@@ -74,10 +74,12 @@ setup(
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.15"],
+        "dicom": ["highdicom>=0.25"],
         "test": [
             "pytest>=8",
             "scikit-learn>=1.3",
             "hypothesis>=6.100",
+            "highdicom>=0.25",
             "distributed>=2025.1",
             "ruff>=0.6",
             "mypy>=1.11",

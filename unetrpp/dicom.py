@@ -18,16 +18,35 @@ def read_series(folder: Path) -> sitk.Image:
     Raises:
         UserError: no series or several, a slice without position, missing or uneven slices, or a gantry tilt.
     """
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        found = "no DICOM series" if not series else f"{len(series)} DICOM series mixed"
-        raise UserError(f"{folder.name} holds {found}; give a folder with exactly one")
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+    files = series_files(folder)
     if len(files) > 1:
         _require_even(folder, *_placements(folder, files))
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(files)
     return reader.Execute()
+
+
+def series_files(folder: Path) -> tuple[str, ...]:
+    """The files of the only series of a folder, in the order of their slices.
+
+    Raises:
+        UserError: no series or several.
+    """
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        found = "no DICOM series" if not series else f"{len(series)} DICOM series mixed"
+        raise UserError(f"{folder.name} holds {found}; give a folder with exactly one")
+    return tuple(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
+
+
+def is_series(folder: Path) -> bool:
+    """Whether a folder holds a DICOM file, by its first 132 bytes."""
+    return folder.is_dir() and any(path.is_file() and _is_dicom(path) for path in sorted(folder.iterdir()))
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def _placements(folder: Path, files: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:

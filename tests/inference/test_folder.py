@@ -7,6 +7,9 @@ import pytest
 import SimpleITK as sitk
 
 from tests.inference.model import make_model, make_model_2d, write_images
+from tests.test_dicom_seg import frames, write_series
+from tests.tiny import LABELS
+from unetrpp.dataset import DatasetDescription
 from unetrpp.errors import UserError
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
@@ -267,3 +270,41 @@ def test_a_record_names_files_of_its_own_folder_only(model, images, tmp_path):
     (out / "predictions.json").write_text(json.dumps(record))
     assert predict("-i", images, "-o", out, "-m", model, "--folds", "0", "--no-mirroring") == 2
     assert precious.exists()
+
+
+def test_dicom_series_in_and_dicom_seg_out(model, tmp_path, capsys):
+    rng = np.random.default_rng(3)
+    for case in ("jane", "joe_0000"):
+        write_series(tmp_path / "scans" / case, rng.normal(0, 100, (12, 24, 24)))
+    out, options = tmp_path / "out", ("-m", model, "--folds", "0", "--no-mirroring")
+    assert predict("-i", tmp_path / "scans", "-o", out, "--dicom-seg", *options) == 0
+    assert {path.name for path in out.iterdir()} >= {"jane.nii.gz", "jane.dcm", "joe.nii.gz", "joe.dcm"}
+    slices = sitk.ReadImage(str(out / "jane.nii.gz"))
+    _, segments = frames(out / "jane.dcm", slices)
+    np.testing.assert_array_equal(segments[1], sitk.GetArrayFromImage(slices) == 1)
+    # One series alone is a case, too, and predicted alike.
+    assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "one", *options) == 0
+    alone = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "one" / "jane.nii.gz")))
+    np.testing.assert_array_equal(alone, sitk.GetArrayFromImage(slices))
+    # A SEG that is asked for later is written then; results never land among the slices.
+    assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "one", "--dicom-seg", *options) == 0
+    assert (tmp_path / "one" / "jane.dcm").exists()
+    capsys.readouterr()
+    assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "scans" / "jane", *options) == 2
+    assert "results would mix with it" in capsys.readouterr().err
+
+
+def test_a_dicom_seg_needs_a_series(model, images, tmp_path, capsys):
+    assert predict("-i", images, "-o", tmp_path / "out", "-m", model, "--dicom-seg") == 2
+    assert "--dicom-seg is for DICOM series, but case_0, case_1, case_2 came as files" in capsys.readouterr().err
+
+
+def test_series_of_several_channels_are_named_as_files_are(tmp_path):
+    description = DatasetDescription(name="x", channel_names=("T1", "T2"), labels=LABELS, file_ending=".nii.gz")
+    scans = tmp_path / "scans"
+    for name in ("a_0000", "a_0001"):
+        write_series(scans / name, np.zeros((3, 4, 4)))
+    assert find_cases([scans], description) == {"a": (scans / "a_0000", scans / "a_0001")}
+    (scans / "a_0000").rename(scans / "b")
+    with pytest.raises(UserError, match="named CASE_0000, CASE_0001"):
+        find_cases([scans], description)

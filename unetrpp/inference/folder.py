@@ -94,6 +94,10 @@ def _refuse_inputs(out: Path, names: Iterable[str], cases: Cases) -> None:
     name = next((name for name in names if (out / name).resolve() in inputs), None)
     if name is not None:
         raise UserError(f"{out / name} is one of the inputs and would be overwritten; choose another output folder")
+    if out.resolve() in inputs:
+        raise UserError(
+            f"{out} is a DICOM series that is read, and results would mix with it; choose another output folder"
+        )
 
 
 def _changed(recorded: dict[str, CaseRecord], cases: Cases) -> dict[str, CaseRecord]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetrpp.dataset import Case, DatasetDescription, channel_paths, ignored_images, image_ids
+from unetrpp.dicom import is_series
 from unetrpp.errors import UserError
 from unetrpp.images import strip_ending
 from unetrpp.verification import inputs_digest
@@ -17,13 +18,15 @@ Cases = dict[str, tuple[Path, ...]]
 def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases:
     """Case -> its files, one a channel, from one folder of CASE_0000.ending or from the files of one case.
 
+    The folder of a DICOM series stands for a file, and a folder may hold such folders: CASE, or CASE_0000 and so on.
+
     Raises:
         UserError: nothing there, a name of another form, or not one file a channel.
     """
     missing = next((path for path in inputs if not path.exists()), None)
     if missing is not None:
         raise UserError(f"{missing} does not exist; check the path")
-    if len(inputs) == 1 and inputs[0].is_dir():
+    if len(inputs) == 1 and inputs[0].is_dir() and not is_series(inputs[0]):
         return _cases_of_folder(inputs[0], description)
     channels = len(description.channel_names)
     if len(inputs) not in (1, channels):
@@ -37,8 +40,7 @@ def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases
 def _cases_of_folder(folder: Path, description: DatasetDescription) -> Cases:
     cases = image_ids(folder, description)
     if not cases:
-        ending = description.file_ending
-        raise UserError(f"{folder} has no image named CASE_0000{ending}; rename the files or give them one by one")
+        return _series_of_folder(folder, description)
     ignored = ignored_images(folder, description)
     if ignored:
         names = ", ".join(ignored[:5]) + (", ..." if len(ignored) > 5 else "")
@@ -48,6 +50,26 @@ def _cases_of_folder(folder: Path, description: DatasetDescription) -> Cases:
     return {case: channel_paths(folder, case, description) for case in cases}
 
 
+def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
+    series = sorted(path for path in folder.iterdir() if is_series(path))
+    if not series:
+        ending = description.file_ending
+        raise UserError(
+            f"{folder} has no image named CASE_0000{ending} and no folder with a DICOM series; "
+            "rename the files or give them one by one"
+        )
+    channels = len(description.channel_names)
+    if channels == 1:
+        return {case_id(path): (path,) for path in series}
+    first = [path for path in series if path.name.endswith("_0000")]
+    if not first:
+        raise UserError(
+            f"{folder} holds the DICOM series {series[0].name}, but a model with {channels} channels takes folders "
+            "named CASE_0000, CASE_0001 and so on; rename them"
+        )
+    return {case_id(path): tuple(folder / f"{case_id(path)}_{i:04d}" for i in range(channels)) for path in first}
+
+
 def case_id(path: Path) -> str:
     """A case's name from the file of its first channel.
 
@@ -55,6 +77,17 @@ def case_id(path: Path) -> str:
     ('liver_7', 'scan')
     """
     return strip_ending(path.name).removesuffix("_0000")
+
+
+def require_series(cases: Cases) -> None:
+    """
+    Raises:
+        UserError: a case that is no DICOM series; a DICOM SEG could refer to nothing.
+    """
+    others = [case for case, paths in cases.items() if not paths[0].is_dir()]
+    if others:
+        names = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        raise UserError(f"--dicom-seg is for DICOM series, but {names} came as files; leave it out or give the series")
 
 
 def share(cases: Cases, part: str) -> Cases:

@@ -15,6 +15,7 @@ EXAMPLES = """
 unetrpp_predict -i images/ -o segmentations/ -m unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
 unetrpp_predict -i scan.nii.gz -o segmentations/ -m MODEL --folds 0 --no-mirroring
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty
+unetrpp_predict -i dicom_series/ -o segmentations/ -m MODEL --dicom-seg
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --part 1/2 --device cuda:0
 unetrpp_predict -i images/ -o segmentations/ -m MODEL OTHER_MODEL      mean of several models
 unetrpp_predict -i images/ -o segmentations/ --best Hippocampus        as unetrpp_find_best chose
@@ -35,7 +36,7 @@ def build_parser() -> Parser:
         nargs="+",
         required=True,
         metavar="IN",
-        help="a folder of CASE_0000.ending, or one case's files, one a channel",
+        help="a folder of CASE_0000.ending, or one case's files, one a channel; a DICOM series is a folder",
     )
     add("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for CASE.ending and predictions.json")
     which = parser.add_mutually_exclusive_group(required=True)
@@ -73,6 +74,7 @@ def build_parser() -> Parser:
     add("--tile-batch", type=positive, metavar="N", help="tiles a forward pass (default: found by trial)")
     add("--uncertainty", action="store_true", help="also write entropy and fold disagreement, 0 to 1, as volumes")
     add("--probabilities", action="store_true", help="also write the probability of every class as a volume")
+    add("--dicom-seg", action="store_true", help="also write CASE.dcm, a DICOM SEG for the input series (an extra)")
     add("--part", metavar="K/N", help="predict every N-th case from the K-th on: machines or GPUs share a folder")
     add("--overwrite", action="store_true", help="predict again what is finished")
     return parser
@@ -90,13 +92,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.dicom_seg import require_dicom_seg
     from unetrpp.inference.ensemble import Ensemble
     from unetrpp.inference.folder import predict_folder
-    from unetrpp.inference.inputs import find_cases, share
+    from unetrpp.inference.inputs import find_cases, require_series, share
     from unetrpp.inference.predictor import Predictor
     from unetrpp.inference.stream import Request
     from unetrpp.networks.allocator import keep_freed_memory
 
+    if arguments.dicom_seg:
+        require_dicom_seg()
     models, postprocessing, mirroring = chosen_models(arguments)
     folds = arguments.folds[0] if len(arguments.folds) == 1 else arguments.folds
     options = (arguments.device, mirroring, arguments.checkpoint, arguments.step, arguments.tile_batch)
@@ -104,6 +109,8 @@ def work(arguments: argparse.Namespace) -> int:
     if ensemble.first.device.type == "cpu":
         keep_freed_memory()
     cases = find_cases(arguments.input, ensemble.first.model.description)
+    if arguments.dicom_seg:
+        require_series(cases)
     if arguments.part:
         cases = share(cases, arguments.part)
     request = Request(
@@ -112,6 +119,7 @@ def work(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         probabilities=arguments.probabilities,
         uncertainty=arguments.uncertainty,
+        dicom_seg=arguments.dicom_seg,
         postprocessing=postprocessing,
     )
     failed = predict_folder(ensemble, cases, request)

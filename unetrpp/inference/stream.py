@@ -13,10 +13,11 @@ import torch
 from tqdm import tqdm
 
 from unetrpp import __version__
+from unetrpp.dicom_seg import write_dicom_seg
 from unetrpp.errors import UserError
 from unetrpp.evaluation.postprocessing import NOTHING, PostProcessing
 from unetrpp.files import write_json
-from unetrpp.images import read_image
+from unetrpp.images import read_image, strip_ending
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.export import Exported
 from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
@@ -41,12 +42,22 @@ class Request:
     overwrite: bool = False
     probabilities: bool = False
     uncertainty: bool = False
+    dicom_seg: bool = False
     postprocessing: PostProcessing = NOTHING
 
     def maps(self, output: str, classes: int) -> tuple[str, ...]:
-        """Names of the maps that are asked for, beside the segmentation ``output``."""
+        """Names of the maps (and of the DICOM SEG) that are asked for, beside the segmentation ``output``."""
         names = map_names(classes if self.probabilities else 0, self.uncertainty)
-        return tuple(map_path(Path(output), name).name for name in names)
+        maps = tuple(map_path(Path(output), name).name for name in names)
+        return (*maps, dicom_seg_name(output)) if self.dicom_seg else maps
+
+
+def dicom_seg_name(output: str) -> str:
+    """
+    >>> dicom_seg_name("case.nii.gz")
+    'case.dcm'
+    """
+    return f"{strip_ending(output)}.dcm"
 
 
 @dataclass
@@ -98,7 +109,7 @@ def predict_cases(ensemble: Ensemble, cases: Cases, request: Request, progress: 
                 )
                 seconds = time.monotonic() - start
                 properties, found = loaded.prepared[0].properties, (loaded.digest, loaded.warnings)
-                job = writer.submit(_write, ensemble, exported, properties, *found, request, seconds)
+                job = writer.submit(_write, ensemble, exported, case[1], properties, *found, request, seconds)
                 writing.append((case[0], job))
             except Exception as error:
                 _fail(progress, case[0], error)
@@ -153,6 +164,7 @@ def _load(ensemble: Ensemble, case: str, files: tuple[Path, ...]) -> Loaded:
 def _write(
     ensemble: Ensemble,
     exported: Exported,
+    files: tuple[Path, ...],
     properties: CaseProperties,
     digest: str,
     warnings: list[str],
@@ -164,6 +176,9 @@ def _write(
     segmentation = replace(laid_out, array=request.postprocessing.apply(laid_out.array))
     output = f"{properties.case}{model.plans.file_ending}"
     segmentation.save(request.out / output)
+    if request.dicom_seg:
+        path, note = request.out / dicom_seg_name(output), f"unetrpp {model.plans.dataset}"
+        write_dicom_seg(path, segmentation.array, model.plans.labels, files[0], note)
     voxels, geometry = class_voxels(segmentation.array, model.plans.labels), segmentation.geometry
     return CaseRecord(
         output=output,

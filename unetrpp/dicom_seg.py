@@ -1,0 +1,82 @@
+"""A segmentation as a DICOM SEG object that refers to the slices it was made from. Needs the extra ``dicom``."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from unetrpp import __version__
+from unetrpp.dicom import series_files
+from unetrpp.errors import UserError
+from unetrpp.files import write_atomically
+from unetrpp.labels import LabelScheme
+
+TISSUE = ("85756007", "SCT", "Tissue")  # SNOMED CT's widest word: a dataset's label names carry no codes
+SERIES_NUMBER = 9000  # above those of scanners
+
+
+def require_dicom_seg() -> None:
+    """
+    Raises:
+        UserError: highdicom, which knows the standard, is not installed.
+    """
+    if importlib.util.find_spec("highdicom") is None:
+        raise UserError('DICOM SEG needs the package highdicom; pip install "unetrpp[dicom]"')
+
+
+def write_dicom_seg(path: Path, array: np.ndarray, labels: LabelScheme, series: Path, note: str) -> None:
+    """Write one binary segment a foreground label (or region) onto the slices of ``series``, under the label's name.
+
+    Args:
+        array: the user's label values (Z, Y, X) on the grid that ``read_series`` gives the folder ``series``.
+        note: what made the segmentation, for the object's algorithm name.
+
+    Raises:
+        UserError: the series lacks what the standard asks a source image for, such as its patient or its study.
+    """
+    import highdicom
+    import pydicom
+    from pydicom.sr.codedict import codes
+
+    sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in series_files(series)]
+    names, pixels = _segments(array, labels)
+    tissue = highdicom.sr.CodedConcept(*TISSUE)
+    algorithm = highdicom.AlgorithmIdentificationSequence(note, codes.cid7162.ArtificialIntelligence, __version__)
+    segments = [
+        highdicom.seg.SegmentDescription(number, name, tissue, tissue, "AUTOMATIC", algorithm)
+        for number, name in enumerate(names, start=1)
+    ]
+    try:
+        segmentation = highdicom.seg.Segmentation(
+            source_images=sources,
+            pixel_array=pixels,
+            segmentation_type="BINARY",
+            segment_descriptions=segments,
+            series_instance_uid=highdicom.UID(),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="unetrpp",
+            manufacturer_model_name=note,
+            software_versions=__version__,
+            device_serial_number="none",
+            series_description=f"Segmentation by {note}, for research use",
+        )
+    except (AttributeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"no DICOM SEG can refer to {series.name} ({error}); export the series again with all its tags"
+        ) from error
+    write_atomically(path, lambda temporary: segmentation.save_as(temporary))
+
+
+def _segments(array: np.ndarray, labels: LabelScheme) -> tuple[list[str], np.ndarray]:
+    """Names of the segments, and their numbers (Z, Y, X) or, of regions, which may overlap, their masks (Z, Y, X, S)."""
+    if not labels.regions:
+        table = {labels.values[k]: number for number, k in enumerate(labels.foreground, start=1)}
+        numbers = np.zeros(array.shape, np.min_scalar_type(len(table)))
+        for value, number in table.items():
+            numbers[array == value] = number
+        return [labels.names[k] for k in labels.foreground], numbers
+    # A voxel's value is that of the last region that won; it lies in every region which holds that one.
+    inside = [[r.value for r in labels.regions if set(r.members) <= set(whole.members)] for whole in labels.regions]
+    return [r.name for r in labels.regions], np.stack([np.isin(array, values) for values in inside], axis=-1)
