@@ -13,9 +13,9 @@ import SimpleITK as sitk
 
 from unetrpp.dataset import Case, RawDataset
 from unetrpp.errors import UserError
-from unetrpp.files import write_atomically
 from unetrpp.geometry import Geometry, same_grid, voxel_volume_mm3
-from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_geometry, read_label, to_sitk, write_segmentation
+from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_geometry, read_label, to_sitk, write_segmentation, write_sitk
+from unetrpp.labels import value_counts
 from unetrpp.nifti import write_straightened
 from unetrpp.parallel import run_cases
 
@@ -87,7 +87,7 @@ def mend_label(case: Case, folder: Path) -> tuple[Path, str] | None:
     resampled = _onto(label, image)
     if not _survives(label, resampled, image):
         return None
-    write_atomically(path, lambda temporary: sitk.WriteImage(resampled, str(temporary), useCompression=True))
+    write_sitk(path, resampled)
     return path, "the label lay on another grid; it was resampled (nearest) onto the image's"
 
 
@@ -122,6 +122,5 @@ def _survives(before: Volume, after: sitk.Image, grid: Geometry) -> bool:
 
 def _volumes(array: np.ndarray, geometry: Geometry) -> dict[int, float]:
     """mm^3 of every value above 0."""
-    values, counts = np.unique(array, return_counts=True)
     voxel = voxel_volume_mm3(geometry.spacing_zyx_mm)
-    return {int(v): float(n) * voxel for v, n in zip(values, counts, strict=True) if v > 0}
+    return {value: n * voxel for value, n in value_counts(array).items() if value > 0}

@@ -11,7 +11,17 @@ from scipy.spatial.transform import Rotation
 
 from unetrpp.errors import UserError
 from unetrpp.geometry import Geometry
-from unetrpp.images import Volume, from_sitk, read_file, read_image, read_label, to_sitk, write_segmentation
+from unetrpp.images import (
+    Volume,
+    from_sitk,
+    read_channels,
+    read_file,
+    read_geometry,
+    read_image,
+    read_label,
+    to_sitk,
+    write_segmentation,
+)
 
 
 @settings(max_examples=25, deadline=None)
@@ -84,6 +94,26 @@ def test_a_tiff_stack_takes_its_spacing_from_the_file_beside_it(tmp_path, name):
     (tmp_path / "a.json").write_text(json.dumps({"spacing": [0.0, 0.5, 0.6]}))
     with pytest.raises(UserError, match=r'write {"spacing": \[z, y, x\]} in mm'):
         read_file(tmp_path / name)
+
+
+def test_a_metaimage_is_written_as_one_file(tmp_path):
+    """ITK's second file would keep the temporary name."""
+    array = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    geometry = Geometry(shape_zyx=(3, 4, 5), spacing_zyx_mm=(3.0, 2.0, 1.0), origin_xyz_mm=(1.0, 2.0, 3.0))
+    write_segmentation(tmp_path / "case.mhd", array, geometry)
+    assert [path.name for path in tmp_path.iterdir()] == ["case.mhd"]
+    volume = read_label(tmp_path / "case.mhd")
+    assert np.array_equal(volume.array[0], array)
+    assert volume.geometry == geometry == read_geometry(tmp_path / "case.mhd")
+
+
+@pytest.mark.parametrize("read", [read_file, read_geometry, read_channels])
+def test_a_missing_or_an_empty_file_is_said(tmp_path, read):
+    with pytest.raises(UserError, match="does not exist"):
+        read(tmp_path / "case.nii.gz")
+    (tmp_path / "case.nii.gz").touch()
+    with pytest.raises(UserError, match="is empty"):
+        read(tmp_path / "case.nii.gz")
 
 
 def test_float_labels_must_be_whole(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetrpp.labels import LabelScheme, Region
+from unetrpp.labels import LabelScheme, Region, present_values, value_counts
 
 
 @settings(max_examples=30, deadline=None)
@@ -43,3 +43,10 @@ def test_regions_have_outputs_and_values_of_their_own():
 def test_predictions_are_written_in_the_smallest_type(largest, kind):
     scheme = LabelScheme(names=("background", "a"), values=(0, largest))
     assert scheme.decode(np.array([0, 1])).dtype == kind
+
+
+@pytest.mark.parametrize("values", [[0, 3, 255], [0, 2**31 - 1], [-5, 0, 7], [0, 2**40]])
+def test_counts_of_small_and_of_huge_values(values):
+    array = np.repeat(values, range(1, len(values) + 1)).reshape(1, -1)
+    assert value_counts(array) == {v: i for i, v in enumerate(values, start=1)}
+    assert present_values(array) == values

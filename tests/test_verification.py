@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from tests.planners.raw_dataset import GEOMETRY, make_case, write_case
 from unetrpp.dataset import Case, DatasetDescription
@@ -89,6 +90,17 @@ def test_the_digest_follows_the_bytes(case):
     assert inputs_digest(case) == before
     write_segmentation(case.label, np.zeros(GEOMETRY.shape_zyx, np.uint8), GEOMETRY)
     assert inputs_digest(case) != before
+
+
+def test_the_digest_follows_the_files_that_belong_to_an_image(tmp_path):
+    volume = sitk.GetImageFromArray(np.zeros((3, 4, 5), np.uint8))
+    sitk.WriteImage(volume, f"{tmp_path / 'meta.mhd'}")  # beside it the voxels, in meta.raw
+    sitk.WriteImage(volume, f"{tmp_path / 'stack_0000.tif'}")
+    meta, stack = (Case(id=name, images=(tmp_path / name,), label=None) for name in ("meta.mhd", "stack_0000.tif"))
+    before = inputs_digest(meta), inputs_digest(stack)
+    (tmp_path / "meta.raw").write_bytes(bytes(59) + b"\1")
+    (tmp_path / "stack.json").write_text('{"spacing": [5, 1, 1]}')
+    assert not {inputs_digest(meta), inputs_digest(stack)} & set(before)
 
 
 def test_errors_come_first():

@@ -1,5 +1,6 @@
 """Reading and writing images through SimpleITK: a Volume is an array (C, Z, Y, X) with its Geometry."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 
 # What SimpleITK reads and we accept, longest suffix first so that .nii.gz wins over .gz.
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".tiff", ".tif", ".png", ".bmp", ".jpeg", ".jpg")
+
+TIFF = (".tif", ".tiff")
+MHD_HEADER = 1 << 16  # bytes, at most
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,20 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         UserError: the header cannot be read.
     """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    _guard(path, reader.ReadImageInformation)
+    reader = _read_header(path)
     geometry = _geometry(
         reader.GetDimension(), reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
     )
     _require_place(path, geometry)
     return geometry
+
+
+def _read_header(path: Path) -> sitk.ImageFileReader:
+    _require_content(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    _guard(path, reader.ReadImageInformation)
+    return reader
 
 
 def read_channels(path: Path) -> tuple[int, int]:
@@ -80,9 +90,7 @@ def read_channels(path: Path) -> tuple[int, int]:
     Raises:
         UserError: the header cannot be read.
     """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    _guard(path, reader.ReadImageInformation)
+    reader = _read_header(path)
     volumes = reader.GetSize()[3] if reader.GetDimension() > 3 else 1
     return reader.GetNumberOfComponents() * volumes, min(reader.GetDimension(), 3)
 
@@ -108,14 +116,26 @@ def read_label(path: Path, verified: bool = False) -> Volume:
 
 def write_segmentation(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     """Write a label array (Z, Y, X) on the grid of ``geometry``, compressed and atomically."""
-    image = to_sitk(array, geometry)
-    write_atomically(path, lambda temporary: sitk.WriteImage(image, str(temporary), useCompression=True))
+    write_sitk(path, to_sitk(array, geometry))
 
 
 def write_image(path: Path, volume: Volume) -> None:
     """Write one channel (1, Z, Y, X) on its grid, compressed and atomically."""
-    image = to_sitk(volume.array[0], volume.geometry)
-    write_atomically(path, lambda temporary: sitk.WriteImage(image, str(temporary), useCompression=True))
+    write_sitk(path, to_sitk(volume.array[0], volume.geometry))
+
+
+def write_sitk(path: Path, image: sitk.Image) -> None:
+    """Write an ITK image, compressed and atomically, so as one file.
+
+    Of a .mhd ITK would write two, the header naming the other; as .mha it writes one, which readers take as either.
+    """
+
+    def write(temporary: Path) -> None:
+        whole = temporary.with_suffix(".mha") if path.suffix.lower() == ".mhd" else temporary
+        sitk.WriteImage(image, str(whole), useCompression=True)
+        whole.replace(temporary)
+
+    write_atomically(path, write)
 
 
 def to_sitk(array: np.ndarray, geometry: Geometry) -> sitk.Image:
@@ -154,18 +174,34 @@ def read_file(path: Path, verified: bool = False) -> Volume:
     Raises:
         UserError: missing, empty, truncated or no image.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist; check the path or restore the file")
+    _require_content(path)
     if path.is_dir():
         return from_sitk(_guard(path, lambda: read_series(path)))
-    if path.stat().st_size == 0:
-        raise UserError(f"{path.name} is empty (0 bytes); copy it again")
     volume = from_sitk(_guard(path, lambda: sitk.ReadImage(str(path))))
     _require_place(path, volume.geometry)
     if not verified and not matches_checksum(path, volume.array):
         require_whole(path)
-    sidecar = _sidecar(path) if path.suffix.lower() in (".tif", ".tiff") else None
+    sidecar = _sidecar(path) if path.suffix.lower() in TIFF else None
     return volume if sidecar is None else Volume(volume.array, _with_spacing(volume.geometry, sidecar))
+
+
+def _require_content(path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"{path} does not exist; check the path or restore the file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise UserError(f"{path.name} is empty (0 bytes); copy it again")
+
+
+def parts(path: Path) -> list[Path]:
+    """The files that an image consists of: those of a DICOM series' folder, a .mhd and its data, a TIFF and its sidecar."""
+    if path.is_dir():
+        return sorted(path.iterdir())
+    suffix = path.suffix.lower()
+    if suffix == ".mhd" and path.is_file():
+        data = re.search(rb"^ElementDataFile\s*=\s*(\S.*?)\s*$", path.read_bytes()[:MHD_HEADER], re.MULTILINE)
+        return [path, path.parent / data[1].decode(errors="replace")] if data else [path]
+    sidecar = _sidecar(path) if suffix in TIFF else None
+    return [path] if sidecar is None else [path, sidecar]
 
 
 class SpacingSidecar(msgspec.Struct):

@@ -62,8 +62,15 @@ class LabelScheme(Record, frozen=True, kw_only=True):
         return table.astype(np.min_scalar_type(int(table.max())) if table.min() >= 0 else np.int32)[array]
 
 
+def value_counts(array: np.ndarray) -> dict[int, int]:
+    """Voxels of every value of an integer array, in order; by counting where the values are small (a sort is slow)."""
+    if array.min() >= 0 and array.max() <= COUNTABLE:
+        counts = np.bincount(array.reshape(-1).astype(np.intp, copy=False))
+        return {int(v): int(counts[v]) for v in np.flatnonzero(counts)}
+    values, numbers = np.unique(array, return_counts=True)
+    return dict(zip(values.tolist(), numbers.tolist(), strict=True))
+
+
 def present_values(array: np.ndarray) -> list[int]:
-    """Sorted values of an integer array, by counting where they are few (a sort is slow)."""
-    few = array.min() >= 0 and array.max() <= COUNTABLE
-    values = np.flatnonzero(np.bincount(array.reshape(-1).astype(np.int32, copy=False))) if few else np.unique(array)
-    return [int(v) for v in values]
+    """Sorted values of an integer array."""
+    return list(value_counts(array))

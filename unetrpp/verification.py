@@ -11,7 +11,7 @@ from unetrpp.dataset import Case, DatasetDescription
 from unetrpp.errors import UserError
 from unetrpp.files import Record
 from unetrpp.geometry import Geometry, same_grid
-from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_file, read_label
+from unetrpp.images import GRID_TOLERANCE_MM, Volume, parts, read_file, read_label
 from unetrpp.labels import LabelScheme, present_values
 from unetrpp.modality import check_modality
 from unetrpp.nifti import read_transforms
@@ -163,7 +163,7 @@ def inputs_digest(case: Case) -> str:
     digest = hashlib.sha256()
     for path in (*case.images, *(() if case.label is None else (case.label,))):
         digest.update(path.name.encode())
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:  # a folder is a DICOM series
+        for file in parts(path):
             if file.is_file():
                 with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())

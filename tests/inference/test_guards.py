@@ -28,3 +28,8 @@ def test_what_is_much_larger_than_in_training_is_said_in_its_unit():
     for geometry, unit in ((volume, "ml"), (photograph, "pixels")):
         (warning,) = check_sizes({"organ": 1000 * seen.voxels + 10**9}, geometry, trained)
         assert f" {unit}, training cases had" in warning
+
+
+def test_a_huge_label_value_costs_no_memory():
+    labels = LabelScheme(names=("background", "code", "rare"), values=(0, 2**33, 2**33 + 1))
+    assert class_voxels(labels.decode(np.array([[[0, 1, 1]]])), labels) == {"code": 2, "rare": 0}

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from unetrpp.errors import UserError
 from unetrpp.evaluation.metrics import Scores, score_case
 from unetrpp.evaluation.protocol import Protocol, require_labels
 from unetrpp.evaluation.summary import CaseScores, Summary, summarize
 from unetrpp.geometry import same_grid
 from unetrpp.images import GRID_TOLERANCE_MM, read_label
-from unetrpp.labels import LabelScheme
+from unetrpp.labels import LabelScheme, present_values
 from unetrpp.parallel import CaseError, run_cases, usable_cores
 
 Pairs = Mapping[str, tuple[Path, Path]]  # case -> prediction, reference
@@ -117,7 +115,7 @@ def score_files(
             case=case,
         )
     for file, volume in ((prediction, predicted), (reference, true)):
-        unknown = sorted(set(np.unique(volume.array).tolist()) - set(scheme.known_values))
+        unknown = sorted(set(present_values(volume.array)) - set(scheme.known_values))
         if unknown:
             raise UserError(f"{file} holds label {unknown[0]}, which is not in dataset.json; remap the file", case=case)
     scores: dict[str, Scores] = score_case(

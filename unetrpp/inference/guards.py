@@ -5,7 +5,7 @@ import numpy as np
 from unetrpp.fingerprint import Fingerprint
 from unetrpp.geometry import Geometry, canonical_orientation, reorder, voxel_volume_mm3
 from unetrpp.images import Volume
-from unetrpp.labels import LabelScheme
+from unetrpp.labels import LabelScheme, value_counts
 from unetrpp.modality import check_modality
 
 SPACING_FACTOR = 2.0  # outside the training range by more than this
@@ -37,8 +37,8 @@ def _outside(what: str, values: np.ndarray, trained: np.ndarray, factor: float) 
 
 def class_voxels(array: np.ndarray, labels: LabelScheme) -> dict[str, int]:
     """Voxels (pixels) of every foreground label in a segmentation of the user's values."""
-    counts = np.bincount(array.ravel(), minlength=max(labels.values) + 1)
-    return {labels.names[i]: int(counts[labels.values[i]]) for i in labels.foreground}
+    counts = value_counts(array)
+    return {labels.names[i]: counts.get(labels.values[i], 0) for i in labels.foreground}
 
 
 def volumes_ml(voxels: dict[str, int], geometry: Geometry) -> dict[str, float]:

@@ -10,7 +10,7 @@ from unetrpp.errors import UserError
 from unetrpp.geometry import same_grid
 from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_label
 from unetrpp.inference.inputs import case_id
-from unetrpp.labels import LabelScheme
+from unetrpp.labels import LabelScheme, present_values
 from unetrpp.model_folder import ModelFolder
 from unetrpp.workspace import Workspace
 
@@ -60,7 +60,7 @@ def label_on_grid(path: Path | None, image: Volume, labels: LabelScheme, case: s
     differences = same_grid(label.geometry, image.geometry, GRID_TOLERANCE_MM)
     if differences:
         raise UserError(f"image and label lie on different grids: {differences[0]}", case=case)
-    unknown = sorted(set(np.unique(label.array).tolist()) - set(labels.known_values))
+    unknown = sorted(set(present_values(label.array)) - set(labels.known_values))
     if unknown:
         raise UserError(f"{path} holds label {unknown[0]}, which is not in dataset.json; remap the file", case=case)
     return label.array[0]
