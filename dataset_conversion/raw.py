@@ -1,17 +1,16 @@
 """Writing a raw dataset: every case copied or rewritten atomically, done ones skipped, dataset.json last."""
 
 import os
-import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from unetrpp.companions import copy_image
 from unetrpp.dataset import DatasetDescription, nnunet_json
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending, ending_of
 from unetrpp.errors import UserError
-from unetrpp.files import Record, read_json, write_atomically, write_json
+from unetrpp.files import Record, read_json, write_json
 from unetrpp.images import Volume, read_channels, read_file, read_label, write_image, write_segmentation
 from unetrpp.integrity import require_whole
 from unetrpp.labels import LabelScheme, present_values
@@ -140,7 +139,7 @@ def _write_images(case: SourceCase, folder: Path, channels: int, ending: str) ->
         targets = [folder / f"{case.id}_{i:04d}{ending}" for i in range(len(case.images))]
         for file, target in zip(case.images, targets, strict=True):
             require_whole(file)
-            write_atomically(target, partial(shutil.copyfile, file))
+            copy_image(file, target)
         return targets
     return _split_channels(case, folder, ending)
 
@@ -161,7 +160,7 @@ def _write_label(file: Path, target: Path, labels: LabelScheme, foreground: int 
     if foreground is None:
         _require_declared(file, array, labels)
     if foreground is None and target.name.endswith(ending_of(file)):
-        write_atomically(target, partial(shutil.copyfile, file))
+        copy_image(file, target)
         return target
     if foreground is not None:
         array = (array > 0) * np.uint16(foreground)

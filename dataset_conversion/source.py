@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from unetrpp.companions import strip_ending
 from unetrpp.errors import UserError
-from unetrpp.images import read_channels, strip_ending
+from unetrpp.images import read_channels
 from unetrpp.labels import LabelScheme
 
 # Endings that hold a whole image in one file without loss, so that a file can be copied as it is.

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from unetrpp.companions import write_sitk
 from unetrpp.dataset import Case, RawDataset
 from unetrpp.errors import UserError
 from unetrpp.geometry import Geometry, same_grid, voxel_volume_mm3
-from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_geometry, read_label, to_sitk, write_segmentation, write_sitk
+from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_geometry, read_label, to_sitk, write_segmentation
 from unetrpp.labels import value_counts
 from unetrpp.nifti import write_straightened
 from unetrpp.parallel import run_cases

@@ -1,13 +1,12 @@
 """Preprocessing every case of a dataset into the store of one configuration; what is current is left alone."""
 
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 
+from unetrpp.companions import copy_image, strip_ending
 from unetrpp.dataset import Case, RawDataset
-from unetrpp.files import write_atomically
-from unetrpp.images import read_image, read_label, strip_ending
+from unetrpp.images import read_image, read_label
 from unetrpp.parallel import CaseError, run_cases
 from unetrpp.plans import Configuration, Preprocessing
 from unetrpp.preprocessing.case import preprocess
@@ -45,12 +44,7 @@ def store_case(case: Case, plan: Preprocessing, folder: Path, inputs_digest: str
     if case.label is None:
         raise ValueError(f"{case.id} has no label; only training cases are stored")
     prepared = preprocess(read_image(case.images, verified=True), read_label(case.label, verified=True), plan, case.id)
-    keep_reference(
-        case.label, folder.parent / "labels" / f"{case.id}{case.label.name.removeprefix(strip_ending(case.label.name))}"
-    )
+    # Folds are validated on original grids, maybe where the raw data is not.
+    ending = case.label.name.removeprefix(strip_ending(case.label.name))
+    copy_image(case.label, folder.parent / "labels" / f"{case.id}{ending}")
     Store(folder).write(prepared, plan.digest(), inputs_digest, plan.chunk, plan.labels.ignore_index, plan.dtype)
-
-
-def keep_reference(label: Path, copy: Path) -> None:
-    """Copy a label beside the stores: folds are validated on original grids, maybe where the raw data is not."""
-    write_atomically(copy, lambda temporary: shutil.copyfile(label, temporary))

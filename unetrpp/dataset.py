@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from unetrpp.companions import FILE_ENDINGS
 from unetrpp.errors import UserError
 from unetrpp.files import Record, read_json
-from unetrpp.images import FILE_ENDINGS
 from unetrpp.labels import LabelScheme, Region
 
 

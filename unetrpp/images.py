@@ -1,30 +1,22 @@
 """Reading and writing images through SimpleITK: a Volume is an array (C, Z, Y, X) with its Geometry."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import numpy as np
 import SimpleITK as sitk
 
+from unetrpp.companions import spacing_beside, write_sitk
+from unetrpp.companions import strip_ending as strip_ending
 from unetrpp.dicom import read_series
 from unetrpp.errors import UserError
-from unetrpp.files import read_json, write_atomically
 from unetrpp.geometry import Geometry, same_grid
 from unetrpp.integrity import matches_checksum, require_whole
 from unetrpp.nifti import require_little_shear, shear_degrees
 
 GRID_TOLERANCE_MM = 1e-2
-PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
-
-# What SimpleITK reads and we accept, longest suffix first so that .nii.gz wins over .gz.
-FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".tiff", ".tif", ".png", ".bmp", ".jpeg", ".jpg")
-
-TIFF = (".tif", ".tiff")
-MHD_HEADER = 1 << 16  # bytes, at most
 
 
 @dataclass(frozen=True)
@@ -33,18 +25,6 @@ class Volume:
 
     array: np.ndarray
     geometry: Geometry
-
-
-def strip_ending(name: str) -> str:
-    """A file's name without its image ending.
-
-    >>> strip_ending("case_0000.nii.gz")
-    'case_0000'
-    """
-    for ending in FILE_ENDINGS:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
 
 
 def read_image(paths: Path | Sequence[Path], verified: bool = False) -> Volume:
@@ -73,7 +53,7 @@ def read_geometry(path: Path) -> Geometry:
         reader.GetDimension(), reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
     )
     _require_place(path, geometry)
-    return geometry
+    return _with_sidecar(path, geometry)
 
 
 def _read_header(path: Path) -> sitk.ImageFileReader:
@@ -124,20 +104,6 @@ def write_image(path: Path, volume: Volume) -> None:
     write_sitk(path, to_sitk(volume.array[0], volume.geometry))
 
 
-def write_sitk(path: Path, image: sitk.Image) -> None:
-    """Write an ITK image, compressed and atomically, so as one file.
-
-    Of a .mhd ITK would write two, the header naming the other; as .mha it writes one, which readers take as either.
-    """
-
-    def write(temporary: Path) -> None:
-        whole = temporary.with_suffix(".mha") if path.suffix.lower() == ".mhd" else temporary
-        sitk.WriteImage(image, str(whole), useCompression=True)
-        whole.replace(temporary)
-
-    write_atomically(path, write)
-
-
 def to_sitk(array: np.ndarray, geometry: Geometry) -> sitk.Image:
     """An ITK image from (Z, Y, X); a geometry of two dimensions gives a 2D image."""
     flat = geometry.dimensions == 2
@@ -181,8 +147,7 @@ def read_file(path: Path, verified: bool = False) -> Volume:
     _require_place(path, volume.geometry)
     if not verified and not matches_checksum(path, volume.array):
         require_whole(path)
-    sidecar = _sidecar(path) if path.suffix.lower() in TIFF else None
-    return volume if sidecar is None else Volume(volume.array, _with_spacing(volume.geometry, sidecar))
+    return Volume(volume.array, _with_sidecar(path, volume.geometry))
 
 
 def _require_content(path: Path) -> None:
@@ -192,34 +157,9 @@ def _require_content(path: Path) -> None:
         raise UserError(f"{path.name} is empty (0 bytes); copy it again")
 
 
-def parts(path: Path) -> list[Path]:
-    """The files that an image consists of: those of a DICOM series' folder, a .mhd and its data, a TIFF and its sidecar."""
-    if path.is_dir():
-        return sorted(path.iterdir())
-    suffix = path.suffix.lower()
-    if suffix == ".mhd" and path.is_file():
-        data = re.search(rb"^ElementDataFile\s*=\s*(\S.*?)\s*$", path.read_bytes()[:MHD_HEADER], re.MULTILINE)
-        return [path, path.parent / data[1].decode(errors="replace")] if data else [path]
-    sidecar = _sidecar(path) if suffix in TIFF else None
-    return [path] if sidecar is None else [path, sidecar]
-
-
-class SpacingSidecar(msgspec.Struct):
-    """What a JSON beside a TIFF says; other keys are left alone."""
-
-    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat]  # mm (z, y, x)
-
-
-def _sidecar(path: Path) -> Path | None:
-    """CASE.json beside CASE.tif, or beside CASE_0000.tif."""
-    name = strip_ending(path.name)
-    candidates = (path.with_name(f"{stem}.json") for stem in (name, name[:-5]))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-
-def _with_spacing(geometry: Geometry, sidecar: Path) -> Geometry:
-    found = read_json(sidecar, SpacingSidecar, mend='write {"spacing": [z, y, x]} in mm')
-    return msgspec.structs.replace(geometry, spacing_zyx_mm=found.spacing)
+def _with_sidecar(path: Path, geometry: Geometry) -> Geometry:
+    spacing = spacing_beside(path)
+    return geometry if spacing is None else msgspec.structs.replace(geometry, spacing_zyx_mm=spacing)
 
 
 def _guard(path: Path, read):  # type: ignore[no-untyped-def]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from unetrpp.companions import parts
 from unetrpp.dataset import Case, DatasetDescription
 from unetrpp.errors import UserError
 from unetrpp.files import Record
 from unetrpp.geometry import Geometry, same_grid
-from unetrpp.images import GRID_TOLERANCE_MM, Volume, parts, read_file, read_label
+from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_file, read_label
 from unetrpp.labels import LabelScheme, present_values
 from unetrpp.modality import check_modality
 from unetrpp.nifti import read_transforms
