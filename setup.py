@@ -32,6 +32,7 @@ COMMANDS = [
     "unetrpp_predict = unetrpp.inference.predict:main",
     "unetrpp_evaluate = unetrpp.evaluation.evaluate:main",
     "unetrpp_find_best = unetrpp.evaluation.find_best:main",
+    "unetrpp_report = unetrpp.report.model_report:main",
     "unetrpp_attention_report = unetrpp.report.attention_report:main",
     "unetrpp_export = unetrpp.export_model:main",
     "unetrpp_import = unetrpp.import_model:main",

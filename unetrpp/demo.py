@@ -59,6 +59,7 @@ def work(arguments: argparse.Namespace) -> int:
         ["train", DATASET, CONFIGURATION, where, *recipe, device, "--no-mirroring"],
         ["predict", "-i", f"{raw / 'imagesTs'}", "-o", f"{predictions}", "-m", f"{model}", device, "--no-mirroring"],
         ["evaluate", "--model", f"{model}"],
+        ["report", f"{model}", where],
         ["evaluate", f"{predictions}", f"{raw / 'labelsTs'}", "--dataset-json", f"{raw / 'dataset.json'}"],
     ]
     for command in commands:
@@ -66,7 +67,8 @@ def work(arguments: argparse.Namespace) -> int:
         if code:
             return code
     draw_overlays(raw, predictions, overlays)
-    print(f"model        {model}\npredictions  {predictions}\noverlays     {overlays}")
+    print(f"model        {model}\nreport       {model / 'report.html'}")
+    print(f"predictions  {predictions}\noverlays     {overlays}")
     print(f"mean Dice {mean_dice(predictions / 'summary.json'):.3f}")
     return 0
 

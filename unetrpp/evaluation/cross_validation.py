@@ -69,16 +69,20 @@ def write_cross_validation(model_folder: Path, result: CrossValidation) -> None:
     write_json(model_folder / FILE, result)
 
 
-def fold_table(result: CrossValidation, metric: str = "Dice") -> str:
+def fold_table(result: CrossValidation) -> str:
     """One line a fold with the mean of every class, then the means over folds and over cases."""
+    return aligned(fold_rows(result)) + "\n\nall cases together:\n" + as_table(result.summary)
+
+
+def fold_rows(result: CrossValidation, metric: str = "Dice") -> list[list[str]]:
+    """A header, a row a fold, and the means over folds."""
     classes = result.summary.classes
     rows = [["fold", "cases", *classes.values(), f"mean {metric}"]]
     for fold in result.folds:
         values = [fold.mean[key].get(metric) for key in classes]
         rows.append([str(fold.fold), str(fold.cases), *map(_shown, [*values, fold.foreground_mean.get(metric)])])
     over_folds = [mean_scores([fold.mean[key] for fold in result.folds]).get(metric) for key in classes]
-    rows.append(["mean", "", *map(_shown, [*over_folds, result.mean_over_folds.get(metric)])])
-    return aligned(rows) + "\n\nall cases together:\n" + as_table(result.summary)
+    return [*rows, ["mean", "", *map(_shown, [*over_folds, result.mean_over_folds.get(metric)])]]
 
 
 def _shown(value: float | None) -> str:

@@ -106,6 +106,11 @@ def _cell(value: float | None) -> str:
 
 def as_table(summary: Summary) -> str:
     """Class by class, and their mean, for the terminal."""
+    return aligned(as_rows(summary))
+
+
+def as_rows(summary: Summary) -> list[list[str]]:
+    """A header, a row a class, and their mean."""
     metrics = [m for m in SHOWN if m in summary.foreground_mean]
     rows = [["class", *metrics, "95 % of Dice", "cases", "undefined", "missed", "invented"]]
     for key, name in summary.classes.items():
@@ -114,8 +119,7 @@ def as_table(summary: Summary) -> str:
         means = [_shown(summary.mean[key][m]) for m in metrics]
         rows.append([name, *means, _interval(summary, key), *map(str, numbers)])
     means = [_shown(summary.foreground_mean[m]) for m in metrics]
-    rows.append(["mean", *means, _interval(summary, "foreground"), "", "", "", ""])
-    return aligned(rows)
+    return [*rows, ["mean", *means, _interval(summary, "foreground"), "", "", "", ""]]
 
 
 def _interval(summary: Summary, key: str) -> str:

@@ -1,14 +1,9 @@
-"""The attention report as one self-contained HTML page and as the tables in it."""
+"""The attention report: its page and the tables in it."""
 
-import base64
-import html
-import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from matplotlib.figure import Figure
 from torch import nn
 
 from unetrpp.evaluation.metrics import Scores, scored_classes
@@ -17,8 +12,7 @@ from unetrpp.labels import LabelScheme
 from unetrpp.networks.epa import EfficientPairedAttention
 from unetrpp.report.attention_maps import AttentionFindings
 from unetrpp.report.attention_picture import draw_channels, draw_maps
-
-Rows = list[list[str]]
+from unetrpp.report.page import Rows, Section, page
 
 MODULES = (
     "Contrast is the standard deviation of the coefficients A^gamma over their mean. Dice is of the whole image on its "
@@ -29,19 +23,13 @@ GATES = (
 )
 TEMPERATURES = "The focal parameter of a softmax is its temperature: 1 at the start of the training, higher is sharper."
 
-STYLE = """
-body { font-family: sans-serif; max-width: 70em; margin: 2em auto; color: #222; }
-table { border-collapse: collapse; } td, th { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd; }
-td:first-child, th:first-child { text-align: left; } img { max-width: 100%; }
-"""
-
 
 def attention_page(predictor: Predictor, findings: AttentionFindings, case: str) -> str:
     """Everything about the predictor's one fold on ``case``."""
     model, (fold,) = predictor.model, predictor.folds
     folder, labels = model.path / f"fold_{fold}", model.plans.labels
     history = folder / "gammas.png"
-    sections: list[tuple[str, str, Rows | Figure | bytes | None]] = [
+    sections: list[Section] = [
         ("Modules", MODULES, modules_table(findings, labels)),
         ("Gates", GATES, draw_maps(findings, labels)),
         ("Squeeze-and-excitation", "A^gamma of each channel, averaged over tiles.", draw_channels(findings)),
@@ -105,31 +93,3 @@ def judgement_table(fold: Path) -> Rows:
         kept = "kept" if v["kept"] else "dropped"
         rows.append([v["module"], f"{v['gamma']:.3f}", f"{v['contrast']:.3f}", change, kept])
     return rows
-
-
-def page(title: str, sections: Sequence[tuple[str, str, Rows | Figure | bytes | None]]) -> str:
-    """The page; a section is a heading, a sentence and a table or picture. Empty ones are left out."""
-    name = html.escape(title)
-    parts = [f"<h1>{name}</h1>"]
-    for heading, sentence, content in sections:
-        if content:
-            shown = _table(content) if isinstance(content, list) else _picture(content)
-            parts += [f"<h2>{html.escape(heading)}</h2>", f"<p>{html.escape(sentence)}</p>", shown]
-    head = f'<head><meta charset="utf-8"><title>{name}</title><style>{STYLE}</style></head>'
-    body = "\n".join(parts)
-    return f'<!doctype html>\n<html lang="en">{head}\n<body>{body}</body></html>\n'
-
-
-def _table(rows: Rows) -> str:
-    def line(cells: Sequence[str], kind: str) -> str:
-        return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line(rows[0], 'th')}{''.join(line(row, 'td') for row in rows[1:])}</table>"
-
-
-def _picture(content: Figure | bytes) -> str:
-    if not isinstance(content, bytes):
-        buffer = io.BytesIO()
-        content.savefig(buffer, format="png", dpi=80)
-        content = buffer.getvalue()
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(content).decode()}">'

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unetrpp.files import write_atomically
 from unetrpp.images import Volume
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SLICES = 4
 
@@ -20,7 +23,15 @@ def write_overlay(
     names: Mapping[int, str],
     title: str,
 ) -> None:
-    """One PNG: solid lines are the prediction, dashed ones the reference; a colour is a class.
+    """The picture of :func:`draw_overlay` as a PNG."""
+    figure = draw_overlay(image, prediction, reference, names, title)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=100))
+
+
+def draw_overlay(
+    image: Volume, prediction: np.ndarray, reference: np.ndarray | None, names: Mapping[int, str], title: str
+) -> "Figure":
+    """Solid lines are the prediction, dashed ones the reference; a colour is a class.
 
     ``prediction`` and ``reference`` (Z, Y, X) hold the values that are keys of ``names``. Slices are cut along the
     coarsest axis of ``image``, whose first channel is shown.
@@ -43,7 +54,7 @@ def write_overlay(
         plot.set_axis_off()
     figure.suptitle(title)
     figure.legend(handles=_legend(names, truth is not None), loc="outside lower center", ncols=5, fontsize="small")
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=100))
+    return figure
 
 
 def slicing_axis(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> int:
