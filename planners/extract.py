@@ -118,6 +118,7 @@ def _pool(description: DatasetDescription, measured: Sequence[Measurement], prob
     kept = [np.prod(c.cropped_shape) / np.prod(c.shape) for c in cases]
     return Fingerprint(
         dataset=description.name,
+        description=description.digest(),
         cases=cases,
         intensities=tuple(_statistics(values) for values in np.concatenate(samples, axis=1)),
         median_relative_size_after_crop=float(np.median(kept)),
@@ -141,6 +142,7 @@ def _statistics(values: np.ndarray) -> IntensityStatistics:
     )
 
 
-def is_current(fingerprint: Fingerprint, digests: Mapping[str, str]) -> bool:
-    """Whether the fingerprint was taken from exactly these files (:func:`inputs_digest` by case)."""
-    return {c.case: c.inputs_digest for c in fingerprint.cases} == dict(digests)
+def is_current(fingerprint: Fingerprint, description: DatasetDescription, digests: Mapping[str, str]) -> bool:
+    """Whether it was taken from exactly these files (:func:`inputs_digest` by case) and for this description."""
+    measured = {c.case: c.inputs_digest for c in fingerprint.cases}
+    return fingerprint.description == description.digest() and measured == dict(digests)

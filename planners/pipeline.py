@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,13 +28,14 @@ from unetrpp.planners.planner import UnetrppPlanner, make_planner
 from unetrpp.planners.preprocess import preprocess_dataset
 from unetrpp.planners.workers import start_method
 from unetrpp.plans import Plans, read_plans
-from unetrpp.splits import Splits, read_or_make_splits
+from unetrpp.splits import read_or_make_splits
 from unetrpp.store import Store
 from unetrpp.verification import inputs_digest, problem_table
 from unetrpp.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
 
+RULES = Options()  # nothing fixed
 BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed
 
 
@@ -47,17 +49,23 @@ class Done(NamedTuple):
 def plan_and_preprocess(
     dataset: str,
     workspace: Workspace,
-    planner: str,
-    options: Options,
-    configurations: Sequence[str],
-    plans_name: str,
-    processes: int | None,
-    overwrite: bool,
+    planner: str = "unetrpp",
+    options: Options = RULES,
+    configurations: Sequence[str] = (),
+    plans_name: str | None = None,
+    processes: int | None = None,
+    overwrite: bool = False,
     group_by: str | None = None,
     fix: bool = False,
     plan_only: bool = False,
+    executor: Executor | None = None,
 ) -> Done:
-    """
+    """`unetrpp_plan_and_preprocess` as a call; the arguments are the command's.
+
+    Args:
+        executor: where cases are measured and preprocessed, instead of in processes here: of a cluster whose machines
+            see raw data and workspace under the same absolute paths. It is left open.
+
     Raises:
         UserError: the dataset is unknown or refused, or plans of this name were made with other options.
     """
@@ -66,21 +74,20 @@ def plan_and_preprocess(
             "--attention auto looks at preprocessed labels, so it cannot go with --plan-only; leave one out"
         )
     overrides = [parse_override(text) for text in options.place]
+    workspace = Workspace(workspace.root.absolute())  # an executor's workers may stand elsewhere
     name, folder = workspace.find_raw(dataset)
-    raw = with_groups(read_dataset(folder, name), group_by)
+    raw = with_groups(read_dataset(folder.absolute(), name), group_by)
     home = workspace.preprocessed(name)
+    plans_name = plans_name or planner
     plans_path = workspace.plans(name, plans_name)
-    processes = processes or default_processes(_largest_case_bytes(raw))
-    with new_pool(min(processes, len(raw.cases)), start_method()) as pool:  # they start with the first case
+    with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
         raw = mend_dataset(raw, home / "fixed", pool) if fix else raw
         fingerprint, digests = measure(raw, home, pool, overwrite)
         cases = [case.id for case in raw.cases]
-        groups = raw.description.groups or {}
-        if len({groups.get(case, case) for case in cases}) > 1:
-            read_or_make_splits(home / "splits.json", cases, groups)
-        elif not (home / "splits.json").exists():  # nothing to validate on: only the fold "all" can be trained
-            write_json(home / "splits.json", Splits(folds=()))
-        write_json(home / "dataset.json", nnunet_json(raw.description, len(cases)))
+        present = {c.case: [name for name, found in c.classes.items() if found.voxels] for c in fingerprint.cases}
+        read_or_make_splits(home / "splits.json", cases, raw.description.groups, present)
+        description = msgspec.structs.replace(raw.description, files=None)  # it travels with models
+        write_json(home / "dataset.json", nnunet_json(description, len(cases)))
         plans = settle(plans_path, make_planner(planner, options), fingerprint, raw, configurations, overwrite)
         errors: list[CaseError] = []
         chosen_names = () if plan_only else with_first_stages(plans, configurations or list(plans.configurations)[:1])
@@ -128,7 +135,7 @@ def measure(raw: RawDataset, home: Path, pool: Executor, anew: bool = False) -> 
     if path.exists() and not anew:
         digests = {case.id: inputs_digest(case) for case in raw.cases}
         fingerprint = read_json(path, Fingerprint, mend="delete it")
-        if is_current(fingerprint, digests):
+        if is_current(fingerprint, raw.description, digests):
             return fingerprint, digests
     found = survey(raw, pool)
     if found.problems:
@@ -181,6 +188,12 @@ def settle(
         plans = msgspec.structs.replace(plans, configurations=more.configurations | plans.configurations)
         write_json(path, plans)
     return plans
+
+
+def _own_pool(raw: RawDataset, processes: int | None) -> Executor:
+    """They start with the first case."""
+    processes = processes or default_processes(_largest_case_bytes(raw))
+    return new_pool(min(processes, len(raw.cases)), start_method())
 
 
 def _largest_case_bytes(raw: RawDataset) -> int:

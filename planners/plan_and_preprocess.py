@@ -45,12 +45,10 @@ def parser() -> Parser:
     what = "patch in plan order (coarsest axis first), not the rule's"
     add("--patch", type=positive, nargs="+", metavar="VOXELS", help=what)
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="patch and network as published for UNETR++")
-    what = "paper: UNETR++ as published (default); auto: by the labels (experimental); none; all"
-    what = (
-        "axes to mirror in training and prediction: auto (by the labels, default); exchange (all, and left and right "
-    )
-    what += "labels change places); all; none; or among z, y, x (left-right) such as zy"
+    what = "axes to mirror in training and prediction: auto (by the labels, default); exchange (all, and left and "
+    what += "right labels change places); all; none; or among z, y, x (left-right) such as zy"
     add("--mirror", default="auto", metavar="AXES", help=what)
+    what = "paper: UNETR++ as published (default); auto: by the labels (experimental); none; all"
     add("--attention", choices=("paper", "auto", "none", "all"), default="paper", help=what)
     what = "attention of single levels: gate@1=1.5, se@3=off, epa@2=on (level 0 is full resolution)"
     add("--place", nargs="+", default=[], metavar="MODULE@LEVEL=GAMMA", help=what)
@@ -93,7 +91,7 @@ def work(arguments: argparse.Namespace) -> int:
         arguments.planner,
         options,
         arguments.configurations,
-        arguments.plans_name or arguments.planner,
+        arguments.plans_name,
         arguments.processes,
         arguments.overwrite,
         arguments.group_by,

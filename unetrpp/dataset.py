@@ -1,5 +1,6 @@
 """The raw dataset: nnU-Net v2's folder with its dataset.json, read tolerantly, and the list of its cases."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ class DatasetDescription(Record, frozen=True, kw_only=True):
     files: dict[str, CaseFiles] | None = None  # nnU-Net's optional "dataset"
     reference: str | None = None
     licence: str | None = None
+
+    def digest(self) -> str:
+        """Hash of channels, labels and groups, which with the files decide what is measured and what is refused."""
+        content = msgspec.json.encode((self.channel_names, self.labels, self.groups), order="deterministic")
+        return hashlib.sha256(content).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

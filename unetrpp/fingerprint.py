@@ -42,6 +42,7 @@ class IntensityStatistics(Record, frozen=True, kw_only=True):
 class Fingerprint(Record, frozen=True, kw_only=True):
     format: int = 1
     dataset: str
+    description: str = ""  # digest of the channels, labels and groups it was measured with
     cases: tuple[CaseFingerprint, ...]
     intensities: tuple[IntensityStatistics, ...]  # one a channel
     median_relative_size_after_crop: float

@@ -16,7 +16,7 @@ from unetrpp.geometry import Geometry
 from unetrpp.images import write_segmentation
 from unetrpp.planners.plan_and_preprocess import main
 from unetrpp.plans import read_plans
-from unetrpp.splits import Splits
+from unetrpp.splits import Splits, make_splits
 from unetrpp.store import Store
 
 
@@ -48,6 +48,34 @@ def test_everything_is_written_and_a_second_run_redoes_only_what_changed(workspa
     assert command(workspace, "--batch-size", "2", "--width", "0.5") == 0
     again = {p.name: p.stat().st_mtime_ns for p in store.folder.glob("*.json")}
     assert {name for name in again if again[name] != stamps[name]} == {"case_2.json", "case_3.json"}
+
+
+def test_another_description_is_measured_and_verified_anew(workspace, capsys):
+    """Plans of another name would otherwise be made from what was measured under other names of labels and channels."""
+    path = workspace / "raw" / "Blocks" / "dataset.json"
+    assert command(workspace, "--planner", "unet", "--plan-only") == 0
+    path.write_text(json.dumps(DESCRIPTION | {"labels": {"background": 0, "body": 1, "lesion": 2}}))
+    assert command(workspace, "--planner", "unet", "--plan-only", "--plans-name", "renamed") == 0
+    assert "body" in (workspace / "preprocessed" / "Blocks" / "fingerprint.json").read_text()
+    path.write_text(json.dumps(DESCRIPTION | {"labels": {"background": 0, "organ": 1}}))
+    assert command(workspace, "--planner", "unet", "--plan-only", "--plans-name", "fewer") == 2
+    assert "label 2 is not in dataset.json" in capsys.readouterr().err
+    path.write_text(json.dumps(DESCRIPTION | {"channel_names": {"0": "CT"}}))
+    assert command(workspace, "--planner", "unet", "--plan-only", "--plans-name", "ct") == 2
+    assert "channel 'CT'" in capsys.readouterr().err
+
+
+def test_every_fold_learns_a_class_that_two_cases_have(tmp_path):
+    write_dataset(tmp_path / "raw" / "Blocks", cases=10)
+    held = make_splits([f"case_{i}" for i in range(10)]).folds[0].validation
+    for case in range(10):
+        image, label = make_case(case)
+        label[label == 2] = 2 if f"case_{case}" in held else 1
+        write_case(tmp_path / "raw" / "Blocks", f"case_{case}", image, label)
+    assert command(tmp_path, "--planner", "unet", "--plan-only") == 0
+    splits = read_json(tmp_path / "preprocessed" / "Blocks" / "splits.json", Splits)
+    assert "hold out every case of lesion" in splits.why
+    assert all(set(held) & set(fold.train) for fold in splits.folds)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
