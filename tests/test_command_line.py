@@ -1,5 +1,7 @@
 """Every command: instant help, refused flags, exit codes."""
 
+import argparse
+import errno
 import json
 import os
 import subprocess
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from unetrpp.command_line import Parser, run
+from unetrpp.command_line import Parser, above_zero, not_negative, positive, run
 from unetrpp.errors import UserError
 
 SCRIPTS = {s.name: s.value for s in distribution("unetrpp").entry_points.select(group="console_scripts")}
@@ -96,6 +98,30 @@ def test_costs_of_what_is_no_plan_are_refused(tmp_path):
 
 def parser() -> Parser:
     return Parser("unetrpp_test", "A test.", "unetrpp_test")
+
+
+@pytest.mark.parametrize("check", [positive, not_negative, above_zero])
+def test_a_word_where_a_number_belongs(check):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"must be a (whole )?number, not 'ten'"):
+        check("ten")
+
+
+def test_what_the_system_refuses_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").touch()
+
+    def write_below_a_file(arguments):
+        (tmp_path / "file" / "folder").mkdir()
+        return 0
+
+    def fill_the_disk(arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert run(parser(), write_below_a_file, []) == 1
+    assert "a file stands where a folder is needed" in capsys.readouterr().err
+    assert run(parser(), fill_the_disk, []) == 1
+    assert capsys.readouterr().err == (
+        "unetrpp_test: error: No space left on device; free some space and give the same command again\n"
+    )
 
 
 def test_exit_codes(capsys):

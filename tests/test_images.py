@@ -117,13 +117,15 @@ def test_a_missing_or_an_empty_file_is_said(tmp_path, read):
 
 
 def test_float_labels_must_be_whole(tmp_path):
-    for values, good in (([0.0, 1.0, 2.0], True), ([0.0, 0.5, 1.0], False)):
+    noisy = [0.0, 1.0000001, 1.9999998]
+    for values, good in (([0.0, 1.0, 2.0], True), (noisy, True), ([0.0, 0.5, 1.0], False), ([0.0, np.nan, 1.0], False)):
         path = tmp_path / "a.nii.gz"
         sitk.WriteImage(sitk.GetImageFromArray(np.array(values, np.float32).reshape(1, 1, 3)), str(path))
         if good:
             assert read_label(path).array.dtype == np.int32
+            assert read_label(path).array.ravel().tolist() == [0, 1, 2]
         else:
-            with pytest.raises(UserError, match="no whole numbers"):
+            with pytest.raises(UserError, match=r"no whole numbers|NaN"):
                 read_label(path)
 
 

@@ -37,6 +37,12 @@ def test_a_truncated_file_is_never_read(tmp_path, ending, photograph, compressed
         read_file(path)
 
 
+def test_a_nifti_that_is_only_called_gz_is_said(tmp_path):
+    path = write(tmp_path / "a.nii", False).rename(tmp_path / "a.nii.gz")
+    with pytest.raises(UserError, match="is not compressed"):
+        read_file(path)
+
+
 def test_one_wrong_bit_in_a_gzip_is_found(tmp_path):
     path = write(tmp_path / "a.nii.gz", False)
     content = bytearray(path.read_bytes())

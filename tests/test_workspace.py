@@ -16,7 +16,8 @@ def workspace(tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "found"),
-    [("Hippocampus", "Hippocampus"), ("Heart", "Dataset012_Heart"), ("12", "Dataset012_Heart"), ("012", "Dataset012_Heart"),
+    [("Hippocampus", "Hippocampus"), ("Dataset004_Hippocampus", "Hippocampus"),
+     ("Heart", "Dataset012_Heart"), ("12", "Dataset012_Heart"), ("012", "Dataset012_Heart"),
      ("Dataset120_Lung", "Dataset120_Lung"), ("120", "Dataset120_Lung")],
 )  # fmt: skip
 def test_names_and_numbers(workspace, given, found):
@@ -28,8 +29,21 @@ def test_unknown_names_list_what_there_is(workspace):
         workspace.find_dataset("Liver")
 
 
-def test_a_path_serves_too(workspace):
-    assert workspace.find_raw(str(workspace.root / "raw" / "Dataset012_Heart"))[0] == "Heart"
+def test_a_misspelt_name_gets_the_nearest_one(workspace):
+    with pytest.raises(UserError, match="did you mean Dataset012_Heart"):
+        workspace.find_dataset("heert")
+
+
+def test_a_path_serves_too(workspace, tmp_path):
+    """Within the workspace it names the same dataset as the folder's name does; elsewhere its plain name is taken."""
+    inside = workspace.root / "raw" / "Dataset012_Heart"
+    assert workspace.find_raw(str(inside)) == ("Dataset012_Heart", inside)
+    outside = tmp_path / "nnUNet_raw" / "Dataset004_Hippocampus"
+    outside.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"has no dataset\.json"):
+        workspace.find_raw(str(outside))
+    (outside / "dataset.json").write_text("{}")
+    assert workspace.find_raw(str(outside)) == ("Hippocampus", outside)
 
 
 def test_the_variable_is_the_default(monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ A command's module imports the standard library and this file only; its work is 
 """
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -66,24 +67,55 @@ def _nearest(word: str, known: list[str]) -> str:
 
 def positive(text: str) -> int:
     """A type of arguments, as the next two."""
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
     return value
 
 
 def not_negative(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must not be negative, but is {value}")
     return value
 
 
 def above_zero(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
     return value
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+
+
+_IN_THE_WAY = "a file stands where a folder is needed; remove it or give another path"
+_NO_RIGHT = "you may not write (or read) there; give another path or ask for the right"
+_NO_ROOM = "free some space and give the same command again"
+_MENDS = {
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: _NO_RIGHT,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+}
+
+
+def _system_error(error: OSError) -> str:
+    """What the operating system refused, where, and what to do about it."""
+    where = f"{error.filename}: " if error.filename else ""
+    mend = f"; {_MENDS[error.errno]}" if error.errno in _MENDS else " (--debug shows where)"
+    return f"{where}{error.strerror or error}{mend}"
 
 
 def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
@@ -100,6 +132,11 @@ def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequenc
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if arguments.debug:
+            raise
+        print(f"{parser.prog}: error: {_system_error(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; the same command resumes", file=sys.stderr)

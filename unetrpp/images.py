@@ -17,6 +17,7 @@ from unetrpp.integrity import matches_checksum, require_whole
 from unetrpp.nifti import require_little_shear, shear_degrees
 
 GRID_TOLERANCE_MM = 1e-2
+LABEL_ROUNDING = 1e-4  # a float so near to a whole number is that label
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read_channels(path: Path) -> tuple[int, int]:
 
 
 def read_label(path: Path, verified: bool = False) -> Volume:
-    """Read a label file as an integer array (1, Z, Y, X); float files must hold whole numbers.
+    """Read a label file as an integer array (1, Z, Y, X); float files must hold whole numbers, up to rounding.
 
     Raises:
         UserError: unreadable, more than one channel, or values that are no whole numbers.
@@ -86,12 +87,19 @@ def read_label(path: Path, verified: bool = False) -> Volume:
         raise UserError(f"{path.name} has {volume.array.shape[0]} channels; a label file must have one")
     array = volume.array
     if array.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            whole = array.astype(np.int32)
-        if not np.array_equal(whole, array):
-            raise UserError(f"{path.name} holds values that are no whole numbers; write the labels as integers")
-        array = whole
+        array = _whole_numbers(path, array)
     return Volume(array, volume.geometry)
+
+
+def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
+    """int32 from floats; a file's scale factor may leave 1.0000001 where 1 was meant."""
+    with np.errstate(invalid="ignore"):
+        whole = np.rint(array).astype(np.int32)
+    broken = ~(np.abs(array - whole) <= LABEL_ROUNDING)
+    if broken.any():
+        values = ", ".join(f"{v:g}" for v in np.unique(array[broken])[:3])
+        raise UserError(f"{path.name} holds values that are no whole numbers ({values}); write the labels as integers")
+    return whole
 
 
 def write_segmentation(path: Path, array: np.ndarray, geometry: Geometry) -> None:

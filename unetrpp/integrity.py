@@ -36,6 +36,10 @@ def require_whole(path: Path) -> None:
         ".jpeg": _jpeg,
     }
     check = checks.get(path.suffix.lower())
+    if check is _gzipped_nifti and not _is_gzip(path):
+        raise UserError(
+            f"{path.name} is not compressed, though its name ends in .gz; compress it with gzip, or copy it again"
+        )
     try:
         whole = check is None or check(path)
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error):
@@ -72,6 +76,11 @@ def _gzipped_nifti(path: Path) -> bool:
     """Reading to the end verifies gzip's own checksum and length."""
     with gzip.open(path) as file:
         return _nifti_stream(path, file)
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _nifti(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """The workspace: raw, preprocessed and results under one folder, and how a dataset is named in a command."""
 
+import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,21 +42,41 @@ class Workspace:
             UserError: nothing in the workspace answers to it.
         """
         known = sorted({p.name for part in ("raw", "preprocessed") for p in (self.root / part).glob("*") if p.is_dir()})
-        matches = [name for name in known if given in (name, plain_name(name)) or _number(name) == given.lstrip("0")]
+        matches = [given] if given in known else [name for name in known if _answers(name, given)]
         if len(matches) == 1:
             return matches[0]
         if matches:
             raise UserError(f"dataset {given!r} is ambiguous in {self.root}: {', '.join(matches)}; give the full name")
         found = f"it has {', '.join(known)}" if known else "it has none yet"
-        raise UserError(f"dataset {given!r} is not in the workspace {self.root} ({found}); convert it or give a path")
+        raise UserError(f"dataset {given!r} is not in the workspace {self.root} ({found}); {_advice(given, known)}")
 
     def find_raw(self, given: str) -> tuple[str, Path]:
-        """Name and raw folder of a dataset given by name or by path."""
+        """Name and raw folder of a dataset given by name or by path; within the workspace both give the same.
+
+        Raises:
+            UserError: nothing in the workspace answers to the name, or the path is no raw dataset.
+        """
         path = Path(given)
         if (path / "dataset.json").is_file():
-            return plain_name(path.resolve().name), path
+            folder = path.resolve()
+            inside = folder.parent == (self.root / "raw").resolve()
+            return folder.name if inside else plain_name(folder.name), path
+        if path.name != given and path.exists():
+            raise UserError(f"{path} is no raw dataset: it has no dataset.json (docs/dataset_format.md shows one)")
         name = self.find_dataset(given)
         return name, self.raw(name)
+
+
+def _answers(name: str, given: str) -> bool:
+    """Whether the dataset ``name`` may be called so: without its prefix, with nnU-Net's, or by its number."""
+    return given == plain_name(name) or name == plain_name(given) or _number(name) == given.lstrip("0")
+
+
+def _advice(given: str, known: list[str]) -> str:
+    # By their plain names, so that prefixes do not hide how near two names are.
+    near = difflib.get_close_matches(given.lower(), [plain_name(name).lower() for name in known], n=1)
+    match = next((name for name in known if near and plain_name(name).lower() == near[0]), None)
+    return f"did you mean {match}?" if match else "convert it or give a path"
 
 
 def plain_name(folder: str) -> str:
