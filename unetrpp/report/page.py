@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -10,7 +11,6 @@ from matplotlib.figure import Figure
 
 Rows: TypeAlias = list[list[str]]
 Section: TypeAlias = tuple[str, str, Rows | Figure | bytes | None]  # heading, sentence, table or picture
-WORDS = 24  # a cell of more characters holds words, not a number
 
 STYLE = """
 body { font-family: sans-serif; max-width: 70em; margin: 2em auto; color: #222; }
@@ -33,14 +33,15 @@ def page(title: str, sections: Sequence[Section]) -> str:
 
 
 def _table(rows: Rows) -> str:
-    pairs = len(rows[0]) == 2  # a fact and its value
+    # A column with a letter in it holds words, which stand to the left.
+    words = [any(re.search("[A-Za-z]", text) for text in column[1:]) for column in zip(*rows, strict=True)]
 
-    def cell(text: str, kind: str) -> str:
-        words = ' class="words"' if pairs or len(text) > WORDS else ""
-        return f"<{kind}{words}>{html.escape(text)}</{kind}>"
+    def cell(text: str, kind: str, left: bool) -> str:
+        place = ' class="words"' if left else ""
+        return f"<{kind}{place}>{html.escape(text)}</{kind}>"
 
     def line(cells: Sequence[str], kind: str) -> str:
-        return "<tr>" + "".join(cell(text, kind) for text in cells) + "</tr>"
+        return f"<tr>{''.join(cell(*c) for c in zip(cells, [kind] * len(cells), words, strict=True))}</tr>"
 
     return f"<table>{line(rows[0], 'th')}{''.join(line(row, 'td') for row in rows[1:])}</table>"
 
