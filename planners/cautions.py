@@ -25,6 +25,7 @@ def dataset_warnings(fingerprint: Fingerprint, measures: Measures) -> Iterator[s
         yield f"{cases} {'case' if cases == 1 else 'cases'}: {folds}, and no score from so few says much"
     if not measures.flat:
         yield from _thin(fingerprint)
+    yield from _rare(fingerprint)
     yield from _mixed_planes(fingerprint)
     yield from _vanishing(fingerprint, measures)
 
@@ -53,6 +54,17 @@ def _thin(fingerprint: Fingerprint) -> Iterator[str]:
             f"{len(thin)} of {len(fingerprint.cases)} cases have fewer than {THIN} voxels along an axis, such as "
             f"{least.case} ({size}): remove what is no volume, such as scouts; if they are meant, train 2d as well"
         )
+
+
+def _rare(fingerprint: Fingerprint) -> Iterator[str]:
+    """Classes that training or a fold of it never sees."""
+    cases = fingerprint.cases
+    for name in cases[0].classes if len(cases) > 1 else ():
+        having = [case.case for case in cases if case.classes[name].voxels]
+        if not having:
+            yield f"{name!r} is in no case, so nothing can learn it: label it, or take it out of dataset.json"
+        elif len(having) == 1:
+            yield f"{name!r} is in {having[0]} only: the fold that holds this case out never learns it"
 
 
 def _vanishing(fingerprint: Fingerprint, measures: Measures) -> Iterator[str]:

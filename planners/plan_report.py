@@ -35,6 +35,7 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.planners.report_picture import draw_report
     from unetrpp.planners.report_text import report_text
     from unetrpp.plans import read_plans
+    from unetrpp.splits import Splits
     from unetrpp.workspace import Workspace
 
     workspace = Workspace.find(arguments.workspace)
@@ -45,7 +46,7 @@ def work(arguments: argparse.Namespace) -> int:
     fingerprint = read_json(path.with_name("fingerprint.json"), Fingerprint, mend)
     picture = arguments.picture or path.with_name(f"{arguments.plans_name}_report.png")
     draw_report(fingerprint, plans, picture)
-    print(report_text(fingerprint, plans))
+    print(report_text(fingerprint, plans, read_json(path.with_name("splits.json"), Splits, mend).why))
     print(f"\npicture: {picture}")
     return 0
 

@@ -12,10 +12,12 @@ WIDTH = 118
 INDENT = "  "
 
 
-def report_text(fingerprint: Fingerprint, plans: Plans) -> str:
+def report_text(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
+    """``folds`` says how the cases were split (splits.json)."""
     lines = [f"{plans.dataset}: plans {plans.name!r} by the planner {plans.planner!r}"]
     if plans.options:
         lines.append("asked for: " + ", ".join(f"{key} {value}" for key, value in plans.options.items()))
+    lines += [f"folds: {folds}"] if folds else []
     lines += ["", f"Measured on {len(fingerprint.cases)} cases", *table(list(_measured(fingerprint)))]
     lines += ["", "Labels (medians over the cases that have them)", *table(list(_labels(fingerprint)))]
     lines += ["", "Decided for every configuration", *decisions(plans.decisions)]

@@ -3,6 +3,7 @@ from unetrpp.files import write_json
 from unetrpp.images import read_file
 from unetrpp.planners.plan_report import main
 from unetrpp.planners.planner import UNetPlanner
+from unetrpp.splits import make_splits
 
 
 def test_the_report_names_every_decision_and_draws_a_picture(tmp_path, capsys):
@@ -13,12 +14,14 @@ def test_the_report_names_every_decision_and_draws_a_picture(tmp_path, capsys):
     home = tmp_path / "preprocessed" / "Made"
     write_json(home / "fingerprint.json", measured)
     write_json(home / "unet.json", plans)
+    write_json(home / "splits.json", make_splits(["a", "b", "c"]))
     assert main(["Made", "--workspace", str(tmp_path), "--plans-name", "unet"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     for configuration in plans.configurations.values():
         for decision in (*plans.decisions, *configuration.decisions):
             assert decision.value in printed
             assert " ".join(decision.why.split()) in printed
+    assert "folds: 3 cases shuffled with seed 12345" in printed
     assert all(warning in printed for warning in plans.warnings)
     assert read_file(home / "unet_report.png").array.shape[2] > 500
 

@@ -1,5 +1,6 @@
 """Whole plans from fingerprints made by hand."""
 
+import msgspec
 import pytest
 
 from tests.planners.fingerprints import case_fingerprint, class_statistics, description, fingerprint
@@ -153,6 +154,17 @@ def test_vanishing_and_oversized_structures_are_said():
     huge = {"organ": class_statistics(extent=(50, 300, 300))}
     cases = [case_fingerprint(shape=(300, 512, 512), spacing=(1.0, 0.8, 0.8), classes=huge)] * 6
     assert any("never lies whole inside a patch" in w for w in unet(cases).warnings)
+
+
+def test_classes_that_one_case_or_none_has_are_said():
+    here, nowhere = class_statistics(), msgspec.structs.replace(class_statistics(), voxels=0)
+    rows = [{"organ": here, "cyst": here if i == 3 else nowhere, "scar": nowhere} for i in range(6)]
+    cases = [case_fingerprint(f"case_{i}", classes=classes) for i, classes in enumerate(rows)]
+    names = description(("background", "organ", "cyst", "scar"))
+    warnings = " ".join(UNetPlanner().plan(fingerprint(cases), names, "unet").warnings)
+    assert "'cyst' is in case_3 only: the fold that holds this case out never learns it" in warnings
+    assert "'scar' is in no case" in warnings
+    assert "'organ' is" not in warnings
 
 
 def test_mixed_planes_are_said():
