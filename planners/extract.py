@@ -21,6 +21,7 @@ from unetrpp.verification import (
     image_digest,
     inputs_digest,
     inspect,
+    strays,
 )
 
 VOXELS_A_CASE = 10_000  # foreground intensities kept of every case, so that each counts alike
@@ -61,7 +62,7 @@ def survey(dataset: RawDataset, executor: Executor) -> Survey:
     problems += duplicates(
         {c: m.image_digest for c, m in measured.items() if m.image_digest}, dataset.description.groups
     )
-    problems += _whole_dataset(ordered)
+    problems += _whole_dataset(ordered) + strays(dataset)
     if any(problem.fatal for problem in problems):
         return Survey(tuple(problems), None)
     return Survey(tuple(problems), _pool(dataset.description, ordered, problems))

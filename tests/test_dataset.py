@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from unetrpp.dataset import nnunet_json, read_dataset, read_description, read_labels
+from unetrpp.dataset import left_out, nnunet_json, read_dataset, read_description, read_labels
 from unetrpp.errors import UserError
 from unetrpp.files import write_json
 
@@ -54,7 +54,10 @@ def test_what_we_write_reads_as_it_was(tmp_path, content):
     [
         ({"channel_names": {"1": "CT"}}, "without gaps"),
         ({"labels": {"background": 0, "a": 1, "b": 1}}, "share one value"),
-        ({"labels": {"background": 0, "a": "1"}}, "whole number"),
+        ({"labels": {"background": 0, "a": "1"}}, "without quotes"),
+        ({"labels": {"0": "background", "1": "a"}, "file_ending": None}, "unetrpp_convert msd"),
+        ({"labels": [0, 1]}, '"tumour": 1'),
+        ({"file_ending": "nii.gz"}, "with the dot"),
         ({"labels": {"background": 0, "a": [1, 2]}}, "regions_class_order"),
         ({"file_ending": ".mat"}, "is not one of"),
         ({"labels": None}, "'labels' is missing"),
@@ -116,3 +119,24 @@ def test_a_regions_order_that_writes_other_labels_is_refused(tmp_path, order):
     with pytest.raises(UserError, match="regions_class_order"):
         read_labels(tmp_path / "dataset.json", labels, order)
     assert [r.value for r in read_labels(tmp_path / "dataset.json", labels, [1, 2]).regions] == [1, 2]
+
+
+def test_a_folder_whose_images_have_another_ending_says_which(tmp_path):
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "imagesTr" / "a_0000.NII.GZ").touch()
+    write_json(tmp_path / "dataset.json", PLAIN)
+    with pytest.raises(UserError, match=r"imagesTr has a_0000\.NII\.GZ"):
+        read_dataset(tmp_path, "Made")
+
+
+def test_files_that_belong_to_no_case_are_named(tmp_path):
+    """Another ending, no channel number, or a channel that dataset.json does not know."""
+    for name in ("a_0000.nii.gz", "a_0001.nii.gz", "b_0000.NII.GZ", "c.nii.gz", "notes.txt", ".hidden_0000.nii.gz"):
+        (tmp_path / "imagesTr").mkdir(exist_ok=True)
+        (tmp_path / "imagesTr" / name).touch()
+    for name in ("a.nii.gz", "b.NII.GZ"):
+        (tmp_path / "labelsTr").mkdir(exist_ok=True)
+        (tmp_path / "labelsTr" / name).touch()
+    write_json(tmp_path / "dataset.json", PLAIN)
+    found = left_out(read_dataset(tmp_path, "Made"))
+    assert found == {"imagesTr": ["a_0001.nii.gz", "b_0000.NII.GZ", "c.nii.gz"], "labelsTr": ["b.NII.GZ"]}

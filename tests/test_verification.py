@@ -5,11 +5,11 @@ import pytest
 import SimpleITK as sitk
 
 from tests.planners.raw_dataset import GEOMETRY, make_case, write_case
-from unetrpp.dataset import Case, DatasetDescription
+from unetrpp.dataset import Case, DatasetDescription, RawDataset
 from unetrpp.geometry import Geometry
 from unetrpp.images import Volume, write_image, write_segmentation
 from unetrpp.labels import LabelScheme
-from unetrpp.verification import Problem, duplicates, inputs_digest, inspect, problem_table
+from unetrpp.verification import Problem, duplicates, inputs_digest, inspect, problem_table, strays
 
 SCHEME = LabelScheme(names=("background", "organ", "lesion"), values=(0, 1, 2))
 DESCRIPTION = DatasetDescription(name="Made", channel_names=("MR",), labels=SCHEME, file_ending=".nii.gz")
@@ -66,7 +66,7 @@ def test_several_faults_of_one_case_are_all_found(case):
 def test_channels_must_be_as_many_as_named(case):
     two = DatasetDescription(name="Made", channel_names=("T1", "T2"), labels=SCHEME, file_ending=".nii.gz")
     ((message, fatal),) = problems(case, two)
-    assert "the image has 1 channels, dataset.json names 2 (T1, T2)" in message
+    assert "the image has 1 channel, dataset.json names 2 (T1, T2)" in message
     assert fatal
 
 
@@ -106,3 +106,10 @@ def test_the_digest_follows_the_files_that_belong_to_an_image(tmp_path):
 def test_errors_come_first():
     table = problem_table([Problem(case="a", message="odd", fatal=False), Problem(case="b", message="bad")])
     assert [line.split()[0] for line in table.splitlines()] == ["kind", "error", "warning"]
+
+
+def test_files_that_no_case_takes_are_warned_about(tmp_path, case):
+    (tmp_path / "imagesTr" / "b_0000.NII.GZ").touch()
+    (problem,) = strays(RawDataset(tmp_path, DESCRIPTION, (case,)))
+    assert not problem.fatal
+    assert "1 files of imagesTr belong to no case: b_0000.NII.GZ" in problem.message

@@ -99,12 +99,13 @@ def read_description(path: Path, name: str) -> DatasetDescription:
         UserError: a required key is missing or malformed.
     """
     content = read_json(path, dict[str, Any], mend="write or correct it (docs/dataset_format.md shows one)")
+    _refuse_older_form(path, content.get("labels"))
 
     def require(key: str, kind: type) -> Any:
         value = content.get(key)
         if not isinstance(value, kind):
             found = "is missing" if value is None else f"is {msgspec.json.encode(value).decode()[:60]}"
-            raise UserError(f"{path}: {key!r} {found}, but must be {_KINDS[kind]}; correct the file")
+            raise UserError(f"{path}: {key!r} {found}, but must be {_SHAPES[key]}; correct the file")
         return value
 
     channels = require("channel_names", dict) if "channel_names" in content else require("modality", dict)
@@ -114,7 +115,9 @@ def read_description(path: Path, name: str) -> DatasetDescription:
         )
     ending = require("file_ending", str)
     if ending not in FILE_ENDINGS:
-        raise UserError(f"{path}: 'file_ending' {ending!r} is not one of {', '.join(FILE_ENDINGS)}")
+        raise UserError(
+            f"{path}: 'file_ending' {ending!r} is not one of {', '.join(FILE_ENDINGS)} (lower case, with the dot)"
+        )
     return DatasetDescription(
         name=str(content.get("name") or name),
         channel_names=tuple(str(channels[str(i)]) for i in range(len(channels))),
@@ -129,7 +132,26 @@ def read_description(path: Path, name: str) -> DatasetDescription:
 
 _CHANNEL = re.compile(r".+_\d{4}")
 _SEPARATOR = re.compile(r"[/\\]")
-_KINDS: dict[type, str] = {dict: 'an object such as {"0": "CT"}', str: 'a text such as ".nii.gz"'}
+_SHAPES = {
+    "channel_names": 'an object such as {"0": "CT"}',
+    "modality": 'an object such as {"0": "CT"}',
+    "labels": 'an object such as {"background": 0, "tumour": 1}',
+    "file_ending": 'a text such as ".nii.gz"',
+}
+
+
+def _refuse_older_form(path: Path, labels: Any) -> None:
+    """
+    Raises:
+        UserError: value -> name, as the decathlon and nnU-Net v1 write labels.
+    """
+    if not isinstance(labels, dict) or not labels:
+        return
+    if all(value.isdecimal() and isinstance(name, str) for value, name in labels.items()):
+        raise UserError(
+            f"{path}: 'labels' must give names their values, but gives values their names (the decathlon's and "
+            "nnU-Net v1's form); convert the folder with unetrpp_convert msd"
+        )
 
 
 def _read_groups(path: Path, groups: Any) -> dict[str, str] | None:
@@ -163,7 +185,10 @@ def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) 
     for name, value in labels.items():
         values = _as_list(value)
         if not values or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
-            raise UserError(f"{path}: label {name!r} is {value!r}, but must be a whole number >= 0 or a list of them")
+            quotes = " (without quotes)" if any(isinstance(v, str) for v in values) else ""
+            raise UserError(
+                f"{path}: label {name!r} is {value!r}, but must be a whole number >= 0 or a list of them{quotes}"
+            )
     ignore = _ignore_value(path, labels)
     named = {name: value for name, value in labels.items() if name != "ignore"}
     plain = {value: name for name, value in named.items() if not isinstance(value, list)}
@@ -229,8 +254,10 @@ def read_dataset(folder: Path, name: str) -> RawDataset:
         image_ids(folder / "imagesTr", description)
     )
     if not ids:
+        others = ignored_images(folder / "imagesTr", description)
+        found = f"; imagesTr has {others[0]}, so rename the images or correct 'file_ending'" if others else ""
         raise UserError(
-            f"{folder} has no training case: no *_0000{description.file_ending} in imagesTr and nothing in labelsTr"
+            f"{folder} has no training case: no *_0000{description.file_ending} in imagesTr and nothing in labelsTr{found}"
         )
     return RawDataset(folder, description, tuple(_case(folder, description, i) for i in sorted(ids)))
 
@@ -260,8 +287,24 @@ def image_ids(folder: Path, description: DatasetDescription) -> list[str]:
 def ignored_images(folder: Path, description: DatasetDescription) -> list[str]:
     """Names of the image files that :func:`image_ids` passes over: no channel number, or another ending."""
     ending = description.file_ending
-    names = (p.name for p in folder.glob("*") if p.name.endswith(FILE_ENDINGS) and not p.name.startswith("."))
+    names = _image_names(folder)
     return sorted(n for n in names if not (n.endswith(ending) and _CHANNEL.fullmatch(n.removesuffix(ending))))
+
+
+def left_out(dataset: RawDataset) -> dict[str, list[str]]:
+    """Names of the image files of imagesTr and labelsTr that belong to no case: another ending, or channel number."""
+    if dataset.description.files:
+        return {}
+    used = {
+        "imagesTr": {path.name for case in dataset.cases for path in case.images},
+        "labelsTr": {case.label.name for case in dataset.cases if case.label is not None},
+    }
+    found = {part: sorted(_image_names(dataset.folder / part) - names) for part, names in used.items()}
+    return {part: names for part, names in found.items() if names}
+
+
+def _image_names(folder: Path) -> set[str]:
+    return {p.name for p in folder.glob("*") if p.name.lower().endswith(FILE_ENDINGS) and not p.name.startswith(".")}
 
 
 def _label_ids(folder: Path, ending: str) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.companions import parts
-from unetrpp.dataset import Case, DatasetDescription
+from unetrpp.dataset import Case, DatasetDescription, RawDataset, left_out
 from unetrpp.errors import UserError
 from unetrpp.files import Record
 from unetrpp.geometry import Geometry, same_grid
@@ -84,7 +84,9 @@ def _stack(files: list[Volume], case: Case, description: DatasetDescription, not
             return None
     found, names = sum(len(volume.array) for volume in files), description.channel_names
     if found != len(names):
-        notes.add(f"the image has {found} channels, dataset.json names {len(names)} ({', '.join(names)}); correct one")
+        channels = f"{found} channel{'s' if found > 1 else ''}"
+        mend = "correct dataset.json" + (", or add the missing files CASE_0001, ..." if found < len(names) else "")
+        notes.add(f"the image has {channels}, dataset.json names {len(names)} ({', '.join(names)}); {mend}")
         return None
     return Volume(np.concatenate([v.array.astype(np.float32, copy=False) for v in files]), files[0].geometry)
 
@@ -152,6 +154,19 @@ def duplicates(images: Mapping[str, str], groups: Mapping[str, str] | None) -> l
                 f"{', '.join(cases)} have the same image{' in different groups' if across else ''}; remove the copies"
             )
             problems.append(Problem(case=cases[0], message=message, fatal=across))
+    return problems
+
+
+def strays(dataset: RawDataset) -> list[Problem]:
+    """Warnings of files that no case takes, so that none is left out unnoticed."""
+    ending, channels = dataset.description.file_ending, len(dataset.description.channel_names)
+    last = f" to CASE_{channels - 1:04d}{ending}" if channels > 1 else ""
+    wanted = {"imagesTr": f"CASE_0000{ending}{last}", "labelsTr": f"CASE{ending}"}
+    problems = []
+    for part, names in left_out(dataset).items():
+        listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        message = f"{len(names)} files of {part} belong to no case: {listed}; a case's are named {wanted[part]}"
+        problems.append(Problem(case=DATASET, message=message, fatal=False))
     return problems
 
 

@@ -58,9 +58,8 @@ class Workspace:
         """
         path = Path(given)
         if (path / "dataset.json").is_file():
-            folder = path.resolve()
-            inside = folder.parent == (self.root / "raw").resolve()
-            return folder.name if inside else plain_name(folder.name), path
+            inside = (p.name for p in (self.root / "raw").glob("*") if p.is_dir() and p.samefile(path))
+            return next(inside, plain_name(path.resolve().name)), path
         if path.name != given and path.exists():
             raise UserError(f"{path} is no raw dataset: it has no dataset.json (docs/dataset_format.md shows one)")
         name = self.find_dataset(given)
