@@ -45,7 +45,7 @@ from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.recipe import new_config
 from unetrpp.trainers.trainer import Trainer
 from unetrpp.trainers.validation import validate_fold
-from unetrpp.workspace import Workspace, plain_name
+from unetrpp.workspace import Workspace
 
 RESAMPLES = 4000
 METRICS = ("Dice", "HD95", "NSD")
@@ -117,7 +117,7 @@ class Data:
     def __init__(self, arguments: argparse.Namespace, planner: str):
         raw = Path(arguments.raw)
         workspace = Workspace(Path(arguments.out) / "workspace")
-        name = plain_name(raw.resolve().name)
+        name = raw.resolve().name
         call = [str(raw), "--workspace", str(workspace.root), "--planner", planner, "--width", str(arguments.width)]
         call += ["--batch-size", str(arguments.batch_size)]
         call += ["--configurations", arguments.configuration] if arguments.configuration else []

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
 from unetrpp.errors import UserError
-from unetrpp.files import write_json
+from unetrpp.files import read_json, write_json
 from unetrpp.splits import Fold, Splits, make_splits, read_or_make_splits
 
 
@@ -98,3 +98,14 @@ def test_edited_splits_are_kept_and_checked(tmp_path):
     write_json(path, Splits(folds=(Fold(train=("a", "b"), validation=("b",)),)))
     with pytest.raises(UserError, match="trains and validates on 'b'"):
         read_or_make_splits(path, ["a", "b", "c"])
+
+
+def test_nnunets_own_file_is_taken(tmp_path):
+    path = tmp_path / "splits.json"
+    write_json(path, [{"train": ["a", "b"], "val": ["c"]}, {"train": ["b", "c"], "val": ["a"]}])
+    splits = read_or_make_splits(path, ["a", "b", "c"])
+    assert splits.folds == (Fold(train=("a", "b"), validation=("c",)), Fold(train=("b", "c"), validation=("a",)))
+    assert read_json(path, Splits) == splits
+    write_json(path, [{"train": ["a"], "test": ["b"]}])
+    with pytest.raises(UserError, match="val"):
+        read_or_make_splits(path, ["a", "b"])

@@ -35,7 +35,6 @@ def test_a_misspelt_name_gets_the_nearest_one(workspace):
 
 
 def test_a_path_serves_too(workspace, tmp_path):
-    """Within the workspace it names the same dataset as the folder's name does; elsewhere its plain name is taken."""
     inside = workspace.root / "raw" / "Dataset012_Heart"
     assert workspace.find_raw(str(inside)) == ("Dataset012_Heart", inside)
     outside = tmp_path / "nnUNet_raw" / "Dataset004_Hippocampus"
@@ -43,7 +42,10 @@ def test_a_path_serves_too(workspace, tmp_path):
     with pytest.raises(UserError, match=r"has no dataset\.json"):
         workspace.find_raw(str(outside))
     (outside / "dataset.json").write_text("{}")
-    assert workspace.find_raw(str(outside)) == ("Hippocampus", outside)
+    assert workspace.find_raw(str(outside)) == ("Dataset004_Hippocampus", outside)
+    linked = workspace.root / "raw" / "Mine"
+    linked.symlink_to(outside, target_is_directory=True)
+    assert workspace.find_raw(str(linked)) == ("Mine", linked)
 
 
 def test_the_variable_is_the_default(monkeypatch, tmp_path):

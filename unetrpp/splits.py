@@ -40,6 +40,13 @@ class Splits(Record, frozen=True, kw_only=True):
         return {case for fold in self.folds for case in (*fold.train, *fold.validation)}
 
 
+class NnunetFold(msgspec.Struct, frozen=True):
+    """Of nnU-Net's splits_final.json, a list of these."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
 def make_splits(
     cases: Sequence[str], groups: Mapping[str, str] | None = None, classes: Mapping[str, Collection[str]] | None = None
 ) -> Splits:
@@ -105,11 +112,12 @@ def read_or_make_splits(
 ) -> Splits:
     """The splits on disk, checked against the cases; written first where there are none.
 
-    Cases in no fold and groups that a fold tears apart are warned about.
+    Cases in no fold and groups that a fold tears apart are warned about. nnU-Net's form is rewritten as ours.
 
     Raises:
         UserError: the file names a case that does not exist, or validates on a training case.
     """
+    _rewrite_nnunets(path)
     if not path.exists() or not read_json(path, Splits, MEND).folds:  # none: of a dataset that had a single case
         write_json(path, make_splits(cases, groups, classes))
     splits = read_json(path, Splits, MEND)
@@ -127,6 +135,14 @@ def read_or_make_splits(
     for what in _oddities(splits, cases, groups or {}):
         LOG.warning("warning: %s: %s; %s", path, what, MEND)
     return splits
+
+
+def _rewrite_nnunets(path: Path) -> None:
+    """splits_final.json, put here under our name."""
+    if path.exists() and path.read_bytes().lstrip().startswith(b"["):
+        found = read_json(path, tuple[NnunetFold, ...], MEND)
+        folds = tuple(Fold(train=fold.train, validation=fold.val) for fold in found)
+        write_json(path, Splits(folds=folds, why="nnU-Net's splits_final.json"))
 
 
 def _oddities(splits: Splits, cases: Sequence[str], groups: Mapping[str, str]) -> Iterator[str]:

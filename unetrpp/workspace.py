@@ -51,7 +51,7 @@ class Workspace:
         raise UserError(f"dataset {given!r} is not in the workspace {self.root} ({found}); {_advice(given, known)}")
 
     def find_raw(self, given: str) -> tuple[str, Path]:
-        """Name and raw folder of a dataset given by name or by path; within the workspace both give the same.
+        """Name and raw folder of a dataset given by name or by path; a path's folder gives the name.
 
         Raises:
             UserError: nothing in the workspace answers to the name, or the path is no raw dataset.
@@ -59,7 +59,7 @@ class Workspace:
         path = Path(given)
         if (path / "dataset.json").is_file():
             inside = (p.name for p in (self.root / "raw").glob("*") if p.is_dir() and p.samefile(path))
-            return next(inside, plain_name(path.resolve().name)), path
+            return next(inside, path.resolve().name), path
         if path.name != given and path.exists():
             raise UserError(f"{path} is no raw dataset: it has no dataset.json (docs/dataset_format.md shows one)")
         name = self.find_dataset(given)
