@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unetrpp.command_line import Parser, run
+from unetrpp.command_line import Parser, positive, run
 
 if TYPE_CHECKING:
     from unetrpp.dataset_conversion.source import Source
@@ -81,7 +81,7 @@ def _folder_parser() -> Parser:
 def _add_common(parser: Parser) -> None:
     parser.add_argument("--name", help="of the dataset (default: the source's, without TaskNN_ or DatasetNNN_)")
     parser.add_argument("--overwrite", action="store_true", help="convert every case again")
-    parser.add_argument("--processes", type=int, metavar="N", help="default: the usable cores")
+    parser.add_argument("--processes", type=positive, metavar="N", help="default: the usable cores")
 
 
 def _label(text: str) -> tuple[str, int]:

@@ -61,8 +61,9 @@ def find_cases(root: Path, pattern: str) -> dict[str, Path]:
     if CASE not in pattern:
         pattern = (Path(pattern) / CASE).as_posix()
     matches: dict[str, list[Path]] = {}
+    expression = _expression(pattern)
     for path in sorted(root.rglob("*")):
-        match = _expression(pattern).fullmatch(path.relative_to(root).as_posix())
+        match = expression.fullmatch(path.relative_to(root).as_posix())
         if match and ending_of(path) and not path.name.startswith(".") and path.is_file():
             matches.setdefault(strip_ending(match["case"]), []).append(path)
     if not matches:

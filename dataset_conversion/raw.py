@@ -36,9 +36,10 @@ def write_raw_dataset(
     With ``instances`` every label value above 0 becomes the one foreground value.
 
     Raises:
-        UserError: the folder holds another conversion, or no case has a readable image.
+        UserError: the folder holds another conversion or other cases, or no case has a readable image.
     """
     ending = common_ending(source.cases)
+    _require_no_others(source, folder, ending)
     _require_same(folder, conversion, overwrite)
     foreground = source.labels.values[-1] if instances else None
     channels, labels = len(source.channel_names), source.labels
@@ -57,6 +58,23 @@ def write_raw_dataset(
         )
         write_json(folder / "dataset.json", nnunet_json(description, training))
     return errors
+
+
+def _require_no_others(source: Source, folder: Path, ending: str) -> None:
+    """A case that an earlier conversion left in the folder would be trained on."""
+    training = {case.id for case in source.cases if case.label is not None}
+    tests = {case.id for case in source.cases if case.label is None}
+    for part, number, known in (
+        ("imagesTr", "_0000", training),
+        ("labelsTr", "", training),
+        ("imagesTs", "_0000", tests),
+    ):
+        found = {p.name.removesuffix(number + ending) for p in (folder / part).glob(f"[!.]*{number}{ending}")}
+        if others := sorted(found - known):
+            raise UserError(
+                f"{folder / part} holds {len(others)} cases, such as {others[0]}, that the source has not; "
+                "remove their files, or give another --name"
+            )
 
 
 def _require_same(folder: Path, conversion: Conversion, overwrite: bool) -> None:

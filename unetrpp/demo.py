@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.command_line import Parser, run
+from unetrpp.command_line import Parser, not_negative, positive, run
 
 LOG = logging.getLogger(__name__)
 DATASET, PLANS, CONFIGURATION = "synthetic", "unetrpp", "3d_fullres"
@@ -22,10 +22,10 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--folder", type=Path, default=Path("unetrpp_demo"), help="where all of it goes (default: ./unetrpp_demo)"
     )
-    parser.add_argument("--epochs", type=int, default=5, metavar="N", help="of every fold (default 5)")
-    parser.add_argument("--iterations", type=int, default=40, metavar="N", help="steps an epoch (default 40)")
+    parser.add_argument("--epochs", type=positive, default=5, metavar="N", help="of every fold (default 5)")
+    parser.add_argument("--iterations", type=positive, default=40, metavar="N", help="steps an epoch (default 40)")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the dataset and of the training (default 0)"
+        "--seed", type=not_negative, default=0, metavar="N", help="of the dataset and of the training (default 0)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
     return parser

@@ -94,6 +94,18 @@ def test_a_second_run_redoes_only_what_changed(decathlon, tmp_path):
     assert redone == ["p_2_0000.nii.gz", "p_2_0001.nii.gz"]
 
 
+def test_a_case_that_left_the_source_is_not_trained_on_silently(decathlon, tmp_path, capsys):
+    convert(tmp_path / "w", "msd", decathlon)
+    content = json.loads((decathlon / "dataset.json").read_text())
+    content["training"].pop()
+    (decathlon / "dataset.json").write_text(json.dumps(content))
+    assert convert(tmp_path / "w", "msd", decathlon, "--overwrite") == 2
+    assert "1 cases, such as p_3, that the source has not" in capsys.readouterr().err
+    for path in (tmp_path / "w/raw/Pair").glob("*Tr/p_3*"):
+        path.unlink()
+    assert convert(tmp_path / "w", "msd", decathlon) == 0
+
+
 def test_damaged_cases_stand_in_one_table_and_the_others_are_done(decathlon, tmp_path, capsys):
     (decathlon / "imagesTr/p_1.nii.gz").write_bytes(b"")
     whole = (decathlon / "imagesTr/p_3.nii.gz").read_bytes()

@@ -45,10 +45,12 @@ def test_choices(plans, capsys):
     assert row.endswith(f"{cost.training_bytes / 2**30:.2f} GiB")
 
 
-@pytest.mark.parametrize("arguments", [["-c", "nonesuch"], ["--batch-size", "0"]])
-def test_mistakes(plans, capsys, arguments):
-    assert main([str(plans), *arguments]) == 2
+def test_mistakes(plans, capsys):
+    assert main([str(plans), "-c", "nonesuch"]) == 2
     assert "unetrpp_cost: error:" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([str(plans), "--batch-size", "0"])
+    assert "must be at least 1, not 0" in capsys.readouterr().err
 
 
 def test_the_published_networks_by_name():

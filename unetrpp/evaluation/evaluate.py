@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.command_line import Parser, run
+from unetrpp.command_line import Parser, above_zero, positive, run
 
 EXAMPLES = """
 unetrpp_evaluate predictions/ unetrpp_workspace/raw/Hippocampus/labelsTs
@@ -41,7 +41,13 @@ def build_parser() -> Parser:
         help="names of the labels (default: dataset.json beside REFERENCES)",
     )
     add("--distances", action="store_true", help="also HD95, normalised surface distance, volumes and lesions (slower)")
-    add("--tolerance", type=float, default=1.0, metavar="MM", help="of the normalised surface distance (default 1 mm)")
+    add(
+        "--tolerance",
+        type=above_zero,
+        default=1.0,
+        metavar="MM",
+        help="of the normalised surface distance (default 1 mm)",
+    )
     add(
         "--protocol",
         metavar="NAME_OR_FILE",
@@ -62,7 +68,7 @@ def build_parser() -> Parser:
         metavar="SUMMARY",
         help="two summary.json or crossval_summary.json of the same cases",
     )
-    add("--processes", type=int, metavar="N", help="default: the usable cores")
+    add("--processes", type=positive, metavar="N", help="default: the usable cores")
     return parser
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.command_line import Parser, run
+from unetrpp.command_line import Parser, positive, run
 
 if TYPE_CHECKING:
     from unetrpp.networks.architecture import Architecture
@@ -44,7 +44,7 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("plans", metavar="PLANS", help=f"plans.json, or a published network: {', '.join(PRESETS)}")
     add("-c", "--configurations", nargs="+", metavar="NAME", help="of the plans (default: all)")
-    add("--batch-size", type=int, metavar="N", help="default: the plans', or 2")
+    add("--batch-size", type=positive, metavar="N", help="default: the plans', or 2")
     add("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="default: both")
     add("--optimizer", choices=("sgd", "adamw"), default="sgd", help="adamw keeps two states a weight (default: sgd)")
     return parser
@@ -55,11 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    from unetrpp.errors import UserError
     from unetrpp.networks.cost import estimate
 
-    if arguments.batch_size is not None and arguments.batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, not {arguments.batch_size}")
     states = 1 if arguments.optimizer == "sgd" else 2
     rows: list[tuple[str, ...]] = [HEADER]
     for name, (architecture, planned) in _networks(arguments).items():
