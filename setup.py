@@ -76,12 +76,16 @@ setup(
     extras_require={
         "tensorboard": ["tensorboard>=2.15"],
         "dicom": ["highdicom>=0.25"],
+        "onnx": ["onnx>=1.17", "onnxscript>=0.2", "onnxruntime>=1.20"],
         "test": [
             "pytest>=8",
             "scikit-learn>=1.3",
             "hypothesis>=6.100",
             "highdicom>=0.25",
             "distributed>=2025.1",
+            "onnx>=1.17",
+            "onnxscript>=0.2",
+            "onnxruntime>=1.20",
             "ruff>=0.6",
             "mypy>=1.11",
             "import-linter>=2.0",

@@ -8,13 +8,8 @@ import pytest
 import torch
 
 from tests.inference.model import give_own_attention, make_model, write_images
-from tests.tiny import LABELS
 from unetrpp.errors import UserError
-from unetrpp.evaluation.cross_validation import CrossValidation, FoldScores, write_cross_validation
-from unetrpp.evaluation.metrics import score_case
-from unetrpp.evaluation.summary import CaseScores, summarize
 from unetrpp.export_model import main as export_command
-from unetrpp.geometry import Geometry
 from unetrpp.import_model import main as import_command
 from unetrpp.inference.predictor import Predictor
 from unetrpp.model_exchange import export_model, import_model
@@ -145,25 +140,3 @@ def test_changed_bytes_size_and_truncation_are_noticed(exported, tmp_path):
     with pytest.raises(UserError, match="no exported model"):
         import_model(other, tmp_path / "results")
     assert not any((tmp_path / "results").rglob("*.pt"))
-
-
-def test_the_scores_travel_without_the_folders_of_this_machine(model, tmp_path):
-    mask = np.ones((2, 2, 2), np.uint8)
-    scores = score_case(mask, mask, Geometry(shape_zyx=(2, 2, 2), spacing_zyx_mm=(1.0, 1.0, 1.0)), LABELS)
-    case = CaseScores(
-        case="ball_0",
-        fold=0,
-        prediction_file=str(tmp_path / "results" / "ball_0.nii.gz"),
-        reference_file=str(tmp_path / "labels" / "ball_0.nii.gz"),
-        metrics=scores,
-    )
-    summary = summarize([case], LABELS)
-    fold = FoldScores(fold=0, cases=1, mean=summary.mean, foreground_mean=summary.foreground_mean)
-    write_cross_validation(
-        model, CrossValidation(folds=(fold,), mean_over_folds=summary.foreground_mean, summary=summary)
-    )
-    export_model(model, tmp_path / "model.zip")
-    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
-        texts = [archive.read(name).decode() for name in archive.namelist() if not name.endswith(".pt")]
-    assert any('"ball_0.nii.gz"' in text for text in texts)
-    assert not any(json.dumps(str(tmp_path))[1:-1] in text for text in texts)

@@ -52,9 +52,14 @@ def write_together(files: Mapping[Path, bytes]) -> None:
             done.result()
 
 
+def to_json(content: Any) -> bytes:
+    """A record or plain containers as readable JSON. A NaN becomes null (msgspec's rule)."""
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write a record or plain containers as readable JSON. A NaN becomes null (msgspec's rule)."""
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    """Write :func:`to_json` of ``content``."""
+    write_bytes(path, to_json(content))
 
 
 def read_json(path: Path, kind: type[T], mend: str = "restore the file or make it anew") -> T:

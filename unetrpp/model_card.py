@@ -6,8 +6,8 @@ from unetrpp.files import read_json
 from unetrpp.model_folder import ARCHITECTURE, ModelFolder
 
 
-def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str) -> str:
-    """Markdown; the scores are those of the cross-validation where there is one."""
+def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str, use: str) -> str:
+    """Markdown; the scores are those of the cross-validation where there is one. ``use`` says how to predict."""
     plans, configuration = model.plans, model.configuration
     scheme = plans.labels
     labels = ", ".join(f"{value} {name}" for name, value in zip(scheme.names, scheme.values, strict=True))
@@ -32,9 +32,7 @@ def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str) -> str
         *_scores(model),
         "## Use",
         "",
-        f"    unetrpp_import MODEL.zip\n    unetrpp_predict -i IMAGES -o OUT -m unetrpp_workspace/results/{plans.dataset}/"
-        f"{plans.name}__{model.configuration_name}",
-        "",
+        use,
     ]
     return "\n".join(lines)
 

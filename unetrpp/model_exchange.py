@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 
 from unetrpp import __version__
+from unetrpp.anonymity import Names, shared_records
 from unetrpp.errors import UserError
-from unetrpp.files import Record, read_json, write_atomically
+from unetrpp.files import Record, to_json, write_atomically
 from unetrpp.model_card import model_card
 from unetrpp.model_folder import ARCHITECTURE, PREVIOUS, ModelFolder
 
 MANIFEST = "manifest.json"
-RECORDS = ("plans.json", "dataset.json", "fingerprint.json")
 EXPECTED = re.compile(
     rf"({PREVIOUS}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
     r"fold_(\d+|all)/(checkpoint_final\.pt|architecture\.json))"
@@ -41,7 +41,8 @@ class Manifest(Record, frozen=True, kw_only=True):
 def export_model(path: Path, target: Path, folds: str | Sequence[str] = "all", checkpoint: str = "final") -> None:
     """Write plans, dataset.json, fingerprint, a model card and the networks' weights of ``folds`` into one zip.
 
-    Optimiser states stay behind. Whatever ``checkpoint`` is taken becomes the final one of the copy.
+    Optimiser states and the names of cases stay behind. Whatever ``checkpoint`` is taken becomes the final one of the
+    copy.
 
     Raises:
         UserError: no model folder, or a fold is not trained.
@@ -53,26 +54,24 @@ def export_model(path: Path, target: Path, folds: str | Sequence[str] = "all", c
 
 def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoint: str) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        files = _add_model(archive, model, folds, checkpoint)
-        files["MODEL_CARD.md"] = _add(archive, "MODEL_CARD.md", model_card(model, folds, checkpoint).encode())
+        names = Names.of(model)
+        files = _add_model(archive, model, names, folds, checkpoint)
+        card = model_card(model, folds, checkpoint, _use(model))
+        files["MODEL_CARD.md"] = _add(archive, "MODEL_CARD.md", card.encode())
         first = model.previous
         if first is not None:
-            files |= _add_model(archive, first, first.feeding(folds), "final", f"{PREVIOUS}/")
+            files |= _add_model(archive, first, names, first.feeding(folds), "final", f"{PREVIOUS}/")
         manifest = Manifest(version=__version__, name=_name(model), dataset=model.plans.dataset, files=files)
-        _add(archive, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+        _add(archive, MANIFEST, to_json(manifest))
 
 
 def _add_model(
-    archive: zipfile.ZipFile, model: ModelFolder, folds: Sequence[str], checkpoint: str, within: str = ""
+    archive: zipfile.ZipFile, model: ModelFolder, names: Names, folds: Sequence[str], checkpoint: str, within: str = ""
 ) -> dict[str, str]:
     """Records and weights of one model folder, under ``within``; returns their hashes."""
     files: dict[str, str] = {}
-    for name in RECORDS:
-        if (model.path / name).is_file():
-            files[within + name] = _add(archive, within + name, (model.path / name).read_bytes())
-    scores = model.path / "crossval_summary.json"
-    if scores.is_file():
-        files[within + scores.name] = _add(archive, within + scores.name, _without_folders(scores))
+    for name, content in shared_records(model, names).items():
+        files[within + name] = _add(archive, within + name, content)
     for fold in folds:
         name = f"{within}fold_{fold}/checkpoint_final.pt"
         files[name] = _add(archive, name, _weights_only(model.checkpoint(fold, checkpoint)))
@@ -83,24 +82,19 @@ def _add_model(
     return files
 
 
-def _without_folders(path: Path) -> bytes:
-    """A cross-validation with the names of its files alone: where they lay on this machine is nobody else's business."""
-    from unetrpp.evaluation.cross_validation import CrossValidation
-
-    found = read_json(path, CrossValidation)
-    cases = tuple(
-        msgspec.structs.replace(
-            case, prediction_file=Path(case.prediction_file).name, reference_file=Path(case.reference_file).name
-        )
-        for case in found.summary.metric_per_case
-    )
-    summary = msgspec.structs.replace(found.summary, metric_per_case=cases)
-    return msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(found, summary=summary)), indent=2)
-
-
 def _name(model: ModelFolder) -> str:
     """The folder's name in its canonical form, whatever it was renamed to."""
     return f"{model.plans.name}__{model.configuration_name}"
+
+
+def _use(model: ModelFolder) -> str:
+    """The model card's section: how to predict, and what the zip tells of the training cases."""
+    folder = f"unetrpp_workspace/results/{model.plans.dataset}/{_name(model)}"
+    return (
+        f"    unetrpp_import MODEL.zip\n    unetrpp_predict -i IMAGES -o OUT -m {folder}\n\n"
+        "The training cases have running numbers instead of their names. Sizes, spacings, class volumes and a hash of the "
+        "files of each are in fingerprint.json, its scores in crossval_summary.json.\n"
+    )
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> str:
