@@ -55,13 +55,13 @@ class Processes:
         Raises:
             UserError: no such device here, or one that processes cannot share.
         """
-        device = find_device(name)
-        if self.alone or device.type == "cpu":
+        if not self.alone and name in ("auto", "cuda") and torch.cuda.is_available():
+            device = find_device(f"cuda:{self.local_rank}")  # no other: whoever touches a GPU takes memory there
+            torch.cuda.set_device(device)
             return device
-        if device.type != "cuda" or device.index is not None:
+        device = find_device(name)
+        if not self.alone and device.type != "cpu":
             raise UserError(f"{self.count} processes cannot share device {device}; give --device cuda or cpu")
-        device = find_device(f"cuda:{self.local_rank}")
-        torch.cuda.set_device(device)
         return device
 
     def require(self, batch_size: int, config: TrainingConfig) -> None:

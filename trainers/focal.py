@@ -122,7 +122,7 @@ class FocalTrainer(Trainer):
     def judged_dice(self) -> float | None:
         """Mean Dice over the judging patches."""
         self.network.eval()
-        overlap = ClassOverlap(self.labels)
+        overlap = ClassOverlap(self.labels, self.device)
         batches = range(max(JUDGING_BATCHES, self.config.validation_iterations))
         for samples in prefetch(self.judging_loader, batches, self.threads):
             images, target = self.batch(samples)

@@ -10,6 +10,7 @@ import msgspec
 import torch
 
 from unetrpp.dataset import read_description
+from unetrpp.devices import half_precision, is_out_of_memory
 from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_bytes, write_json
 from unetrpp.fingerprint import Fingerprint
@@ -51,9 +52,7 @@ class TrainingRequest:
 
     def automatic_precision(self) -> str:
         """For a new fold; one that is resumed elsewhere keeps what it was started with."""
-        if self.device.type != "cuda":
-            return "fp32"
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[half_precision(self.device)]
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,11 @@ def starts_of(job: Job, pretrained: Path, fingerprint: Path, replaced: set[str])
 
 
 def train_fold(job: Job, number: int | str, request: TrainingRequest) -> None:
-    """Train one fold, or only what is left of it."""
+    """Train one fold, or only what is left of it.
+
+    Raises:
+        UserError: the device has too little memory for a step.
+    """
     folder, part, processes = job.model / f"fold_{number}", job.part(number), request.processes
     config = processes.after_first(partial(start_fold, folder, job, number, request))
     if not (folder / "checkpoint_final.pt").exists():
@@ -148,7 +151,16 @@ def train_fold(job: Job, number: int | str, request: TrainingRequest) -> None:
             trainer = Trainer(*data, *machine, processes=processes)
         if request.tensorboard and processes.first:
             trainer.tracker = TensorBoard(folder, trainer.class_names())
-        trainer.run()
+        try:
+            trainer.run()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            batch = f"{job.configuration.batch_size} patches of {' x '.join(map(str, job.configuration.patch))}"
+            raise UserError(
+                f"fold {number}: a batch of {batch} needs more memory than {request.device} has left; end what else runs "
+                "there, or plan for less with --gpu-memory-gb and another --plans-name"
+            ) from error
 
 
 def start_fold(folder: Path, job: Job, number: int | str, request: TrainingRequest) -> TrainingConfig:

@@ -13,7 +13,7 @@ import torch
 from unetrpp import checkpoint
 from unetrpp.augmentation.pipeline import Sample, make_batch
 from unetrpp.augmentation.workers import worker_batches
-from unetrpp.devices import memory_format
+from unetrpp.devices import memory_format, try_kernels
 from unetrpp.losses.build import build_loss
 from unetrpp.networks.build import build_network
 from unetrpp.networks.cascade import unfold_previous
@@ -76,8 +76,9 @@ class Trainer:
         self.loader = self.loader_over(train)
         self.validation_loader = self.loader_over(validation, Stream.VALIDATION_PATCHES)
         torch.manual_seed(torch_seed(config.seed, config.fold_number, Stream.INITIALISATION))
+        try_kernels(device)
         self.layout = memory_format(configuration.architecture.dimensions)
-        self.network = build_network(configuration.architecture).to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.network = build_network(configuration.architecture).to(device, memory_format=self.layout)  # type: ignore[call-overload]
         self.replica = self.network  # what training calls; run() lets its gradients be averaged over the processes
         self.optimizer = build_optimizer(self.network, config)
         # Scales the loss in half precision, where small gradients would vanish; otherwise it passes everything on.
@@ -247,16 +248,16 @@ class Trainer:
         """Loss and Dice per class over patches of the validation cases, pooled over all patches."""
         self.network.eval()
         n = self.config.validation_iterations
-        overlap = ClassOverlap(self.labels)
-        total = 0.0
+        overlap = ClassOverlap(self.labels, self.device)
+        losses = []
         for samples in prefetch(self.validation_loader, range((epoch - 1) * n, epoch * n), self.threads):
             images, target = self.batch(samples)
             with self.autocast():
                 outputs = self.network(images)
-                total += self.loss(outputs, target).item()
+                losses.append(self.loss(outputs, target))
             overlap.add(outputs[0], target)
-        overlap.counts = self.processes.total(overlap.counts)
-        return self.processes.mean([total / n])[0], overlap.dice()
+        overlap.counts = self.processes.total(overlap.counts.cpu())
+        return self.processes.mean([sum(torch.stack(losses).tolist()) / n])[0], overlap.dice()
 
     def batch(self, samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         plan = self.configuration

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unetrpp.devices import to_device
 from unetrpp.errors import UserError
 from unetrpp.labels import LabelScheme
 from unetrpp.plans import Configuration
@@ -36,12 +37,14 @@ class Exchange:
 
     def of_logits(self, logits: Tensor, axes: Sequence[int]) -> Tensor:
         """(..., K, Z, Y, X) of a patch mirrored along ``axes``."""
-        return logits[..., list(self.outputs), :, :, :] if self.axis in axes else logits
+        if self.axis not in axes:
+            return logits
+        return torch.stack([logits[..., k, :, :, :] for k in self.outputs], dim=-4)
 
 
 def relabelled(label: Tensor, table: Sequence[int]) -> Tensor:
     """``table[label]``; -1, outside the case, stays."""
-    return label.new_tensor([*table, -1])[label.long()]
+    return to_device(torch.tensor([*table, -1], dtype=label.dtype), label.device)[label.long()]
 
 
 def exchange_of(configuration: Configuration) -> Exchange | None:

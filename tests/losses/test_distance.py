@@ -15,6 +15,7 @@ from unetrpp.losses.distance import (
     boundary_distance,
     truncated_distance,
     union_distance,
+    weighable,
 )
 
 
@@ -29,15 +30,31 @@ def ball(shape, spacing, radius_mm):
     return sum(a**2 for a in axes) < radius_mm**2
 
 
+def extent(mask):
+    return tuple((int(where.min()), int(where.max())) for where in np.nonzero(np.asarray(mask)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 3))
+def test_classes_are_found_where_they_lie_unless_they_fill_what_is_known(seed, axes):
+    rng = np.random.default_rng(seed)
+    target = rng.choice(4, (2, *rng.integers(1, 5, axes)), p=(0.5, 0.3, 0.15, 0.05))
+    known = rng.random(target.shape) < 0.8
+    onehot = np.stack([(target == c) & known for c in range(4)], axis=1)
+    found = weighable(torch.from_numpy(onehot), torch.from_numpy(known[:, None]))
+    for masks, inside, classes in zip(onehot, known, found, strict=True):
+        there = [c for c in range(1, 4) if 0 < masks[c].sum() < inside.sum()]
+        assert classes == {c: extent(masks[c]) for c in there}
+
+
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.8, 0.8), (0.7, 2.5, 1.1)])
 @pytest.mark.parametrize("reach", [2.9, 7.1, 100.0])
 def test_the_map_equals_scipys_within_its_reach(spacing, reach):
     rng = np.random.default_rng(0)
     for mask in (ball((12, 20, 18), spacing, 6), rng.random((12, 20, 18)) < 0.02):
         exact = two_sided(mask, spacing)
-        got = boundary_distance(
-            torch.from_numpy(mask), torch.ones(mask.shape, dtype=torch.bool), spacing, reach
-        ).numpy()
+        valid = torch.ones(mask.shape, dtype=torch.bool)
+        got = boundary_distance(torch.from_numpy(mask), valid, extent(mask), spacing, reach).numpy()
         near = exact < reach - 1e-4
         np.testing.assert_allclose(got[near], exact[near], rtol=1e-6)
         assert np.isinf(got[exact > reach + 1e-4]).all()
@@ -64,7 +81,7 @@ def test_what_is_ignored_is_no_boundary():
     mask, valid = torch.zeros(1, 9, dtype=torch.bool), torch.ones(1, 9, dtype=torch.bool)
     mask[0, 4:6] = True
     valid[0, 2:4] = False  # left of the mask nothing is known
-    distance = boundary_distance(mask, valid, (1.0, 1.0), 10.0)[0]
+    distance = boundary_distance(mask, valid, extent(mask), (1.0, 1.0), 10.0)[0]
     assert distance.tolist()[4:6] == [2, 1]  # to voxel 6, not to the unknown 3
     assert distance[1] == 3  # background beyond the gap still sees the mask
 

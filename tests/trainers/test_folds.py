@@ -18,6 +18,7 @@ from unetrpp.splits import Splits
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import TrainingRequest, folds_of, train_folds
 from unetrpp.trainers.train import RECIPE, build_parser, main
+from unetrpp.trainers.trainer import Trainer
 
 
 @pytest.fixture
@@ -54,6 +55,15 @@ def test_extending_and_overwriting(workspace):
     assert [json.loads(line)["epoch"] for line in (fold / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
     train_folds(workspace, request(epochs=1, overwrite=True), "0")
     assert len((fold / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_too_little_memory_is_said_in_one_sentence(workspace, monkeypatch):
+    def starved(trainer, samples):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(Trainer, "step", starved)
+    with pytest.raises(UserError, match="fold 0: a batch of 2 patches of 8 x 16 x 16 needs more memory than cpu has left"):
+        train_folds(workspace, request(), "0")
 
 
 def test_all_cases_make_one_model_without_validation(workspace):

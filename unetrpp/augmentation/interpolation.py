@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from unetrpp.devices import to_device
+
 SLAB = 1 << 16  # voxels sampled at a time on a CPU, so that what passes between the steps stays in its cache
 
 
@@ -17,7 +19,7 @@ def linear_along(array: torch.Tensor, axis: int, positions: np.ndarray) -> torch
         return nearest_along(array, axis, positions)
     shape = [1] * array.ndim
     shape[axis] = -1
-    weights = torch.as_tensor(positions - low, dtype=array.dtype, device=array.device).view(shape)
+    weights = to_device(torch.from_numpy(positions - low).to(array.dtype), array.device).view(shape)
     return _take(array, axis, low).lerp_(_take(array, axis, np.minimum(low + 1, last)), weights)
 
 
@@ -29,7 +31,7 @@ def nearest_along(array: torch.Tensor, axis: int, positions: np.ndarray) -> torc
 
 
 def _take(array: torch.Tensor, axis: int, index: np.ndarray) -> torch.Tensor:
-    chosen = torch.as_tensor(index, dtype=torch.int64, device=array.device)
+    chosen = to_device(torch.from_numpy(index).long(), array.device)
     if axis % array.ndim == array.ndim - 1:  # where index_select copies single voxels, a gather is 8 times as fast
         return array.gather(-1, chosen.expand(*array.shape[:-1], -1))
     return array.index_select(axis, chosen)

@@ -7,6 +7,7 @@ import torch
 
 from unetrpp.augmentation.intensity import IntensityDraw, apply_intensity, draw_intensity
 from unetrpp.augmentation.spatial import apply_affine, draw_affine
+from unetrpp.devices import to_device
 from unetrpp.exchange import Exchange
 from unetrpp.plans import AugmentationPlan
 
@@ -80,9 +81,9 @@ def make_batch(
     size = (1, patch[0], patch[1]) if len(patch) == 2 else (patch[0], patch[1], patch[2])
     images, labels = [], []
     for sample in samples:
-        image = torch.from_numpy(sample.image).to(device, non_blocking=True)
+        image = to_device(torch.from_numpy(sample.image), device)
         maps = sample.label if sample.previous is None else np.stack([sample.label, sample.previous])
-        label = torch.from_numpy(maps).to(device, non_blocking=True)
+        label = to_device(torch.from_numpy(maps), device)
         if sample.draw is not None:
             image, label = apply_sample(image, label, sample.draw, size, in_plane_only or len(patch) == 2)
         if sample.previous is not None:

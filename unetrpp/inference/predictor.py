@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from unetrpp.devices import find_device
+from unetrpp.devices import find_device, half_precision, try_kernels
 from unetrpp.errors import UserError
 from unetrpp.exchange import exchange_of
 from unetrpp.geometry import Geometry
@@ -121,8 +121,9 @@ class Predictor:
             feeding = first.feeding(self.folds)
             self.first_stage = Predictor(first.path, feeding, device, mirroring, "final", step, tile_batch)
         self.mirroring, self.step, self.tile_batch = mirroring, step, tile_batch
-        bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        self.autocast = torch.bfloat16 if bf16 else None
+        try_kernels(self.device)
+        # No float16: what a network trained in another precision computes may exceed its range.
+        self.autocast = torch.bfloat16 if half_precision(self.device) == torch.bfloat16 else None
 
     def __call__(
         self, image: Image, case: str = "image", *, probabilities: bool = False, uncertainty: bool = False

@@ -5,10 +5,12 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from unetrpp.devices import is_out_of_memory, to_device
 from unetrpp.exchange import Exchange
 from unetrpp.inference.accumulator import accumulator_kind
 from unetrpp.inference.tiles import Tile, TileAggregator, TileSampler
@@ -69,11 +71,8 @@ def sliding_window_slabs(
     with predicting(networks):
         while done < len(passes):
             chunk = passes[done : done + batch]
-            try:
-                logits = _forward(networks, sampler, chunk, device, flat, autocast, exchange)
-            except torch.OutOfMemoryError:
-                if len(chunk) == 1:
-                    raise
+            logits = _tried(networks, sampler, chunk, device, flat, autocast, exchange)
+            if logits is None:
                 batch = _halved(len(chunk), device)
                 continue
             if aggregator is None:
@@ -81,13 +80,25 @@ def sliding_window_slabs(
                 values = logits.shape[1:3].numel() * depth * math.prod(sampler.padded_shape[1:])
                 kind = accumulator_kind(values, device)
                 aggregator = TileAggregator(sampler, tuple(logits.shape[1:3]), depth, *kind)
-            for result, (tile, axes) in zip(logits, chunk, strict=True):
-                result = result if exchange is None else exchange.of_logits(result, axes)
-                aggregator.add(result.flip([a - len(patch) for a in axes]), tile, 1 / len(mirrorings))
+            for i, (tile, axes) in enumerate(chunk):
+                aggregator.add(_turned_back(logits[i], axes, len(patch), exchange), tile, 1 / len(mirrorings))
+            del logits  # before the next forward pass needs the memory
             done += len(chunk)
             finished = aggregator.flush(passes[done][0].start[0] if done < len(passes) else sampler.padded_shape[0])
             if finished.shape[2]:
                 yield finished
+
+
+def _tried(networks: Sequence[nn.Module], sampler: TileSampler, chunk: Sequence[Pass], *how: Any) -> Tensor | None:
+    """:func:`_forward`, or None where the memory does not suffice. Only when this has returned is it free again: until
+    then the error holds everything.
+    """
+    try:
+        return _forward(networks, sampler, chunk, *how)
+    except RuntimeError as error:
+        if len(chunk) == 1 or not is_out_of_memory(error):
+            raise
+        return None
 
 
 def _forward(
@@ -104,10 +115,16 @@ def _forward(
     cut = [sampler.cut(tile).flip([a - axes_of_patch for a in axes]) for tile, axes in chunk]
     if exchange is not None:
         cut = [exchange.of_input(tile, axes) for tile, (_, axes) in zip(cut, chunk, strict=True)]
-    tiles = torch.stack(cut).to(device, non_blocking=True)
+    tiles = to_device(torch.stack(cut), device)
     with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
         logits = torch.stack([network(tiles.squeeze(2) if flat else tiles).float() for network in networks], dim=1)
     return logits.unsqueeze(-3) if flat else logits
+
+
+def _turned_back(logits: Tensor, axes: Sequence[int], dimensions: int, exchange: Exchange | None) -> Tensor:
+    """Logits (F, K, *patch) of a mirrored tile as of the tile itself."""
+    logits = logits if exchange is None else exchange.of_logits(logits, axes)
+    return logits.flip([a - dimensions for a in axes])
 
 
 def _slices_held(passes: Sequence[Pass], batch: int, depth: int) -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unetrpp.devices import to_device
+
 
 @dataclass(frozen=True)
 class Taps:
@@ -37,16 +39,16 @@ class Taps:
         """Interpolate ``x`` along ``axis`` (counted from the end)."""
         if len(self.lower) == x.shape[axis] and self.single:
             return x  # as many out as in, each its own
-        weight = self.weight.reshape(-1, *[1] * (-axis - 1)).to(x)
-        lower, upper = self.lower.to(x.device), self.upper.to(x.device)
+        weight = to_device(self.weight.to(x.dtype), x.device).reshape(-1, *[1] * (-axis - 1))
+        lower, upper = to_device(self.lower, x.device), to_device(self.upper, x.device)
         return torch.lerp(x.index_select(axis, lower), x.index_select(axis, upper), weight)
 
     def agreeing(self, decisions: Tensor, axis: int, unsure: int) -> Tensor:
         """The decision that both voxels share along ``axis``; ``unsure`` where they differ."""
-        lower = decisions.index_select(axis, self.lower.to(decisions.device))
+        lower = decisions.index_select(axis, to_device(self.lower, decisions.device))
         if self.single:
             return lower
-        upper = decisions.index_select(axis, self.upper.to(decisions.device))
+        upper = decisions.index_select(axis, to_device(self.upper, decisions.device))
         return torch.where(lower == upper, lower, unsure)
 
     def part(self, first: int, last: int, bottom: int) -> "Taps":

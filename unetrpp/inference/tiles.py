@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unetrpp.devices import to_device
+
 SIGMA = 1 / 8  # of the Gaussian, in patch lengths (nnU-Net's)
 
 Start = tuple[int, int, int]
@@ -101,7 +103,7 @@ class TileAggregator:
     ):
         self._sampler = sampler
         self._windows = [
-            torch.from_numpy(blending_windows(n, p, starts)).to(device, dtype)
+            to_device(torch.from_numpy(blending_windows(n, p, starts)).to(dtype), device)
             for n, p, starts in zip(sampler.padded_shape, sampler.patch, sampler.starts, strict=True)
         ]
         self._bottom = 0  # z of the first slice that was not handed out yet

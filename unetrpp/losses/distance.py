@@ -4,7 +4,7 @@ The distance maps are truncated and separable: exact up to their reach, on the d
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 MANY_CLASSES = 16  # above it one map over the union of all boundaries serves every class
 RAMP = 0.2  # share of the training over which the penalty grows to full strength
+
+Extent = tuple[tuple[int, int], ...]  # first and last voxel along each axis
 
 
 class BoundaryWeights(nn.Module):
@@ -49,15 +51,17 @@ class BoundaryWeights(nn.Module):
         if strength == 0 or self.gamma == 0:
             return None
         weights = torch.ones(onehot.shape, device=onehot.device)
-        for sample, classes in enumerate(_weighable(onehot, valid)):
+        for sample, classes in enumerate(weighable(onehot, valid)):
             if len(classes) > MANY_CLASSES:
                 scale = sorted(self.scales_mm)[len(self.scales_mm) // 2]
                 distance = union_distance(onehot[sample], valid[sample, 0], *self._grid(scale))
-                weights[sample, classes] += strength * self._phi(distance, scale) ** self.gamma
+                added = strength * self._phi(distance, scale) ** self.gamma
+                for c in classes:
+                    weights[sample, c] += added
                 continue
-            for c in classes:
+            for c, extent in classes.items():
                 scale = self._scale(sample, c, onehot.shape[1])
-                distance = boundary_distance(onehot[sample, c], valid[sample, 0], *self._grid(scale))
+                distance = boundary_distance(onehot[sample, c], valid[sample, 0], extent, *self._grid(scale))
                 weights[sample, c] += strength * self._phi(distance, scale) ** self.gamma
         return weights
 
@@ -80,21 +84,39 @@ class BoundaryWeights(nn.Module):
         return (1 - (distance - nearest) / scale_mm).clamp(0, 1)
 
 
-def _weighable(onehot: Tensor, valid: Tensor) -> list[list[int]]:
-    """For every sample the foreground classes that are there and do not fill it (a class without boundary has no map)."""
-    counts = onehot.flatten(2).sum(-1)
+def weighable(onehot: Tensor, valid: Tensor) -> list[dict[int, Extent]]:
+    """For every sample the foreground classes that are there and do not fill it (a class without boundary has no map),
+    and where they lie.
+
+    This alone waits for the device, once for all samples and classes.
+    """
+    counts, known = onehot.flatten(2).sum(-1), valid.flatten(1).sum(-1, keepdim=True)
+    table = torch.stack([counts, known.expand_as(counts), *_ends(onehot)], dim=-1)
     return [
-        [c for c, n in enumerate(row) if c > 0 and 0 < n < known]
-        for row, known in zip(counts.tolist(), valid.flatten(1).sum(-1).tolist(), strict=True)
+        {c: tuple(zip(ends[::2], ends[1::2], strict=True)) for c, (n, all_, *ends) in rows if c > 0 and 0 < n < all_}
+        for rows in map(enumerate, table.tolist())
     ]
 
 
-def boundary_distance(mask: Tensor, valid: Tensor, spacing_mm: Sequence[float], reach_mm: float) -> Tensor:
+def _ends(onehot: Tensor) -> Iterator[Tensor]:
+    """First and last voxel (B, C) of every class along one axis after the other."""
+    axes = range(2, onehot.ndim)
+    for axis in axes:
+        n = onehot.shape[axis]
+        there = onehot.amax([a for a in axes if a != axis])  # (B, C, n)
+        place = torch.arange(n, device=onehot.device)
+        yield torch.where(there, place, n).amin(-1)
+        yield torch.where(there, place, -1).amax(-1)
+
+
+def boundary_distance(
+    mask: Tensor, valid: Tensor, extent: Extent, spacing_mm: Sequence[float], reach_mm: float
+) -> Tensor:
     """Distance in mm of every voxel of (*patch) to the other side of the mask's boundary; inf beyond ``reach_mm``.
 
-    Only the mask's box, grown by the reach, is computed.
+    Only the mask's box (``extent``), grown by the reach, is computed.
     """
-    box = _grown_box(mask, spacing_mm, reach_mm)
+    box = _grown_box(extent, spacing_mm, reach_mm)
     inside = mask[box]
     sides = torch.stack([inside, valid[box] & ~inside])
     to_mask, to_other = truncated_distance(sides, spacing_mm, reach_mm)
@@ -139,10 +161,9 @@ def truncated_distance(sources: Tensor, spacing_mm: Sequence[float], reach_mm: f
     return distance.masked_fill(distance > reach_mm, torch.inf)
 
 
-def _grown_box(mask: Tensor, spacing_mm: Sequence[float], reach_mm: float) -> tuple[slice, ...]:
+def _grown_box(extent: Extent, spacing_mm: Sequence[float], reach_mm: float) -> tuple[slice, ...]:
     box = []
-    for axis, spacing in enumerate(spacing_mm):
-        indices = mask.movedim(axis, 0).flatten(1).any(1).nonzero()[:, 0]
+    for (first, last), spacing in zip(extent, spacing_mm, strict=True):
         margin = math.ceil(reach_mm / spacing)
-        box.append(slice(max(0, int(indices[0]) - margin), int(indices[-1]) + margin + 1))
+        box.append(slice(max(0, first - margin), last + margin + 1))
     return tuple(box)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unetrpp.devices import to_device
 from unetrpp.labels import LabelScheme
 
 
@@ -43,6 +44,6 @@ class TruthEncoder:
             valid &= target != self.ignore_index
         index = torch.where(valid, target, -1)
         if self.table.device != target.device:
-            self.table = self.table.to(target.device)
+            self.table = to_device(self.table, target.device)
         onehot = self.table[:, index.clamp(min=0)].transpose(0, 1) & valid[:, None]
         return Truth(index, onehot, valid[:, None])

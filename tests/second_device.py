@@ -1,0 +1,120 @@
+"""A second device without hardware: the code runs on fake tensors, which have a device, shapes and types but no values.
+
+What only a GPU would punish fails here: tensors of two devices in one operator and shapes that depend on values (fake
+tensors refuse both), waiting for the device, float64 (which MPS lacks), types that clash under CUDA's autocast. Kernels
+do not run, so whether one exists or computes the right thing does not show.
+"""
+
+import re
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import backend_registration
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map
+
+NAME = "fakegpu"
+OURS = re.compile(r"/(unetrpp|trainers)/")
+COPIES = ("aten._to_copy.default", "aten.copy_.default")
+# In torch's header: operators that autocast runs in its own precision (None) or in float32.
+AUTOCAST_LISTS = {"LOWER_PRECISION_FP": None, "FP32": torch.float32, "FP32_SET_OPT_DTYPE": torch.float32}
+KEPT: list[torch.library.Library] = []  # what is registered lasts as long as its library
+
+
+def is_possible() -> bool:
+    """Whether this torch lets Python be a device."""
+    return hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
+
+
+def register() -> torch.device:
+    """Once a process, and before its first backward pass: autograd counts the devices then and never again."""
+
+    class Backend(backend_registration._DummyBackendModule):
+        def get_amp_supported_dtype(self) -> list[torch.dtype]:
+            return [torch.bfloat16, torch.float16]
+
+    backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=Backend())
+    KEPT.append(torch.library.Library("_", "IMPL"))
+    KEPT[-1].fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    KEPT.append(torch.library.Library("aten", "IMPL"))
+    for name, dtype in autocast_rules().items():
+        KEPT[-1].impl(name, autocasting(name, dtype), "AutocastPrivateUse1")
+    return torch.device(NAME, 0)
+
+
+def autocast_rules() -> dict[str, torch.dtype | None]:
+    """Operator -> the type that CUDA's autocast runs it in."""
+    header = (Path(torch.__file__).parent / "include/ATen/autocast_mode.h").read_text()
+    rules: dict[str, torch.dtype | None] = {}
+    for name, dtype in AUTOCAST_LISTS.items():
+        (body,) = re.findall(rf"#define AT_FORALL_{name}\(_\)((?:.*\\\n)*.*)", header)
+        listed = [re.sub(r",\s*", ".", item) for item in re.findall(r"_\((\w+(?:,\s*\w+)?)\)", body)]
+        rules |= {item: dtype for item in listed if "_cell" not in item}  # of recurrent networks: not all exist
+    return rules
+
+
+def autocasting(name: str, dtype: torch.dtype | None) -> Callable[..., Any]:
+    """The operator with its floating-point arguments cast first."""
+    base, _, overload = name.partition(".")
+    operator = getattr(getattr(torch.ops.aten, base), overload or "default")
+    key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)  # type: ignore[attr-defined]
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        wanted = dtype or torch.get_autocast_dtype(NAME)
+
+        def cast(leaf: Any) -> Any:
+            return leaf.to(wanted) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+        with torch._C._ExcludeDispatchKeyGuard(key):
+            args, kwargs = tree_map(cast, (args, kwargs))
+            return operator(*args, **kwargs)
+
+    return run
+
+
+def is_fake(leaf: Any) -> bool:
+    """A tensor on the second device, or that device itself as an argument."""
+    return isinstance(leaf, FakeTensor) or (isinstance(leaf, torch.device) and leaf.type == NAME)
+
+
+class Watch(TorchDispatchMode):
+    """Entered within ``mode``, it collects in ``faults`` what a GPU dislikes and which line of ours did it.
+
+    Copies back always wait for the device, copies to it unless they are ``non_blocking``. What cannot be done without
+    waiting for a value (``item``, ``nonzero``, a tensor as a condition) fake tensors refuse with an exception.
+    """
+
+    def __init__(self, mode: FakeTensorMode):
+        super().__init__()
+        self.mode = mode
+        self.faults: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not any(is_fake(leaf) for leaf in tree_leaves((args, kwargs))):
+            with _disable_current_modes():  # what the host does has values
+                return func(*args, **kwargs)
+        args, kwargs = tree_map(self._as_fake, (args, kwargs))
+        result = func(*args, **kwargs)
+        there = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
+        if any(t.dtype == torch.float64 and t.device.type == NAME for t in there):
+            self._note(f"{func} has float64 on the device")
+        copies = str(func) in COPIES
+        mixed = {t.device.type for t in there if t.ndim or copies}  # elsewhere a number travels with the kernel
+        if len(mixed) > 1 and not (copies and result.device.type == NAME and kwargs.get("non_blocking")):
+            self._note(f"{func} waits for the device")
+        return result
+
+    def _as_fake(self, leaf: Any) -> Any:
+        return self.mode.from_tensor(leaf) if isinstance(leaf, Tensor) and not is_fake(leaf) else leaf
+
+    def _note(self, fault: str) -> None:
+        places = [
+            f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_stack() if OURS.search(frame.filename)
+        ]
+        self.faults.append(f"{fault}: {places[-1] if places else 'not in our code'}")

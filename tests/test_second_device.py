@@ -1,0 +1,22 @@
+"""Training and prediction on a device that is not the CPU, without one: nothing waits, nothing is left on the host."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.second_device import is_possible
+
+CHECKS = Path(__file__).with_name("second_device_checks.py")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_possible(), reason="this torch lets no Python code be a device")
+def test_training_and_prediction_on_a_second_device():
+    """In a process of its own: a device cannot be taken away again, nor come after the first backward pass."""
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(line, env=environment, cwd=CHECKS.parent.parent, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout
