@@ -98,6 +98,18 @@ def test_a_model_with_an_unvalidated_fold_is_left_out(workspace, tmp_path):
         find_best(results, raw)
 
 
+def test_scores_of_some_folds_only_are_said(workspace, tmp_path, caplog):
+    results = tmp_path / "results"
+    shutil.copytree(workspace / "results" / "balls", results)
+    raw = read_dataset(workspace / "raw" / "balls", "balls")
+    find_best(results, raw, pairs=False)
+    assert "training cases" not in caplog.text
+    for model in ("unet__3d_fullres", "unetrpp__3d_fullres"):
+        shutil.rmtree(results / model / "fold_1")
+    find_best(results, raw, pairs=False)
+    assert "the scores are of 1 of 2 training cases" in caplog.text
+
+
 def test_pairs_follow_their_members(workspace, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(workspace / "results" / "balls", results)

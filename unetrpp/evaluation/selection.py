@@ -76,6 +76,12 @@ def find_best(results: Path, dataset: RawDataset, *, pairs: bool = True, device:
     _require_same_cases(scores)
     ranked = rank(scores)
     best = ranked[0]
+    if best.cases < len(dataset.cases):
+        LOG.warning(
+            "warning: the scores are of %d of %d training cases; train the other folds to compare on all",
+            best.cases,
+            len(dataset.cases),
+        )
     files = _validation_pairs(folders[best.members], scores[best.members], dataset)
     postprocessing, before, after = choose_components(files, models[0].plans.labels)
     selection = Selection(
