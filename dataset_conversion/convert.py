@@ -11,6 +11,8 @@ from unetrpp.command_line import Parser, positive, run
 if TYPE_CHECKING:
     from unetrpp.dataset_conversion.source import Source
 
+BYTES_A_VALUE = 24  # of a case's peak memory while it is rewritten
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -81,7 +83,9 @@ def _folder_parser() -> Parser:
 def _add_common(parser: Parser) -> None:
     parser.add_argument("--name", help="of the dataset (default: the source's, without TaskNN_ or DatasetNNN_)")
     parser.add_argument("--overwrite", action="store_true", help="convert every case again")
-    parser.add_argument("--processes", type=positive, metavar="N", help="default: the usable cores")
+    parser.add_argument(
+        "--processes", type=positive, metavar="N", help="worker processes (default: by cores and memory)"
+    )
 
 
 def _label(text: str) -> tuple[str, int]:
@@ -130,9 +134,11 @@ def _write(
     arguments: argparse.Namespace, name: str, source: "Source", options: dict[str, Any], instances: bool = False
 ) -> int:
     from unetrpp.dataset_conversion.raw import Conversion, write_raw_dataset
-    from unetrpp.parallel import error_table, usable_cores
+    from unetrpp.images import most_voxels
+    from unetrpp.parallel import default_processes, error_table
     from unetrpp.workspace import Workspace
 
+    needed = most_voxels(file for case in source.cases for file in case.images) * len(source.channel_names)
     folder = Workspace.find(arguments.workspace).raw(name)
     errors = write_raw_dataset(
         source,
@@ -140,7 +146,7 @@ def _write(
         Conversion(source=str(arguments.source.resolve()), options=options),
         instances=instances,
         overwrite=arguments.overwrite,
-        processes=arguments.processes or usable_cores(),
+        processes=arguments.processes or default_processes(needed * BYTES_A_VALUE),
     )
     if errors:
         print(error_table(errors), file=sys.stderr)

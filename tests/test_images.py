@@ -14,6 +14,7 @@ from unetrpp.geometry import Geometry
 from unetrpp.images import (
     Volume,
     from_sitk,
+    most_voxels,
     read_channels,
     read_file,
     read_geometry,
@@ -187,3 +188,12 @@ def test_two_dimensional_images_come_back_two_dimensional():
     assert volume.geometry.spacing_zyx_mm == (1.0, 0.25, 0.5)
     assert to_sitk(volume.array[0], volume.geometry).GetSpacing() == (0.5, 0.25)
     assert isinstance(volume, Volume)
+
+
+def test_voxels_of_the_largest_file_by_its_header(tmp_path):
+    assert most_voxels([]) == most_voxels([tmp_path / "missing.nii.gz"]) == 0
+    for name, shape in (("small.mha", (2, 3, 4)), ("large.mha", (20, 30, 40))):
+        sitk.WriteImage(sitk.GetImageFromArray(np.zeros(shape, np.uint8)), str(tmp_path / name))
+    assert most_voxels(tmp_path.iterdir()) == 20 * 30 * 40
+    (tmp_path / "broken.nii.gz").write_bytes(bytes(100_000))
+    assert most_voxels(tmp_path.iterdir()) == 0

@@ -1,6 +1,7 @@
 """Reading and writing images through SimpleITK: a Volume is an array (C, Z, Y, X) with its Geometry."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def read_channels(path: Path) -> tuple[int, int]:
     reader = _read_header(path)
     volumes = reader.GetSize()[3] if reader.GetDimension() > 3 else 1
     return reader.GetNumberOfComponents() * volumes, min(reader.GetDimension(), 3)
+
+
+def most_voxels(files: Iterable[Path]) -> int:
+    """Of the largest file, by its header; 0 where that cannot be read."""
+    sizes = {file: file.stat().st_size for file in files if file.is_file()}
+    try:
+        return math.prod(read_geometry(max(sizes, key=lambda file: sizes[file])).shape_zyx) if sizes else 0
+    except UserError:
+        return 0
 
 
 def read_label(path: Path, verified: bool = False) -> Volume:

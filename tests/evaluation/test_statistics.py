@@ -1,5 +1,7 @@
 """Bootstrap intervals against the normal approximation, and the paired comparison of two summaries."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -8,7 +10,7 @@ from unetrpp.errors import UserError
 from unetrpp.evaluation.comparison import compare, comparison_table
 from unetrpp.evaluation.evaluate import main
 from unetrpp.evaluation.metrics import overlap_scores
-from unetrpp.evaluation.statistics import bootstrap_interval, paired_difference
+from unetrpp.evaluation.statistics import RESAMPLES, SEED, bootstrap_interval, paired_difference
 from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
 from unetrpp.labels import LabelScheme
 
@@ -22,6 +24,16 @@ def test_the_interval_is_near_the_normal_one_for_many_cases():
     assert (low, high) == pytest.approx(
         (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error * 3
     )
+
+
+def test_the_interval_equals_that_of_the_means_of_drawn_tables():
+    table = np.random.default_rng(3).random((12, 4))
+    table[table < 0.3] = np.nan
+    drawn = np.random.default_rng(SEED).integers(0, 12, (RESAMPLES, 12))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class without a defined case in a draw
+        means = [np.nanmean(np.nanmean(table[cases], axis=0)) for cases in drawn]
+    assert bootstrap_interval(table) == pytest.approx(np.quantile(means, [0.025, 0.975]))
 
 
 def test_undefined_scores_are_left_out():

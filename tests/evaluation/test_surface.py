@@ -152,3 +152,11 @@ def test_two_dimensional_images_have_no_top_and_bottom():
     first[0, 5:15, 5:15], second[0, 5:15, 8:18] = True, True
     expected, _ = brute_hausdorff95(first[0], second[0], (1, 2))
     assert surface_scores(first, second, (1, 1, 2), 1.0)["HD95"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 4), (4, 1, 1)])
+def test_images_of_a_single_voxel_or_line(shape):
+    mask = np.ones(shape, bool)
+    assert surface_scores(mask, mask, (1.0, 2.0, 3.0), 1.0) == pytest.approx(
+        {"HD95": 0, "HD95_pooled": 0, "HD95_or_diagonal": 0, "NSD": 1}
+    )

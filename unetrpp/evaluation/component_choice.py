@@ -9,9 +9,11 @@ from unetrpp.errors import UserError
 from unetrpp.evaluation.metrics import Scores, score_case, scored_classes
 from unetrpp.evaluation.postprocessing import NOTHING, PostProcessing
 from unetrpp.evaluation.summary import mean_scores
-from unetrpp.images import read_label
+from unetrpp.images import most_voxels, read_label
 from unetrpp.labels import LabelScheme
-from unetrpp.parallel import run_cases, usable_cores
+from unetrpp.parallel import default_processes, run_cases
+
+BYTES_A_VOXEL = 12  # of a case's peak memory, for every segmentation of it that is scored
 
 Groups = Sequence[tuple[int, ...]]
 Means = dict[str, float | None]  # class key -> mean Dice
@@ -75,7 +77,9 @@ def compare(
     """
     jobs = {case: (*files, scheme, options) for case, files in pairs.items()}
     trials = []
-    for outcome in run_cases(try_options, jobs, "post-processing", processes or usable_cores()):
+    voxels = most_voxels(reference for _, reference in pairs.values())
+    processes = processes or default_processes(voxels * BYTES_A_VOXEL * (1 + len(options)))
+    for outcome in run_cases(try_options, jobs, "post-processing", processes):
         if outcome.value is None:
             raise UserError(outcome.error.message if outcome.error else "no result", case=outcome.case)
         trials.append(outcome.value)

@@ -68,7 +68,7 @@ def build_parser() -> Parser:
         metavar="SUMMARY",
         help="two summary.json or crossval_summary.json of the same cases",
     )
-    add("--processes", type=positive, metavar="N", help="default: the usable cores")
+    add("--processes", type=positive, metavar="N", help="worker processes (default: by cores and memory)")
     return parser
 
 

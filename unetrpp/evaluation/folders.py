@@ -8,9 +8,11 @@ from unetrpp.evaluation.metrics import Scores, score_case
 from unetrpp.evaluation.protocol import Protocol, require_labels
 from unetrpp.evaluation.summary import CaseScores, Summary, summarize
 from unetrpp.geometry import same_grid
-from unetrpp.images import GRID_TOLERANCE_MM, read_label
+from unetrpp.images import GRID_TOLERANCE_MM, most_voxels, read_label
 from unetrpp.labels import LabelScheme, present_values
-from unetrpp.parallel import CaseError, run_cases, usable_cores
+from unetrpp.parallel import CaseError, default_processes, run_cases
+
+BYTES_A_VOXEL, BYTES_WITH_DISTANCES = 12, 100  # of a case's peak memory while it is scored
 
 Pairs = Mapping[str, tuple[Path, Path]]  # case -> prediction, reference
 
@@ -85,7 +87,9 @@ def evaluate_pairs(
     jobs = {case: (case, *files, scheme, distances, tolerance_mm, published) for case, files in pairs.items()}
     scored: list[CaseScores] = []
     errors: list[CaseError] = []
-    for outcome in run_cases(score_files, jobs, "evaluating", processes or usable_cores()):
+    voxels = most_voxels(reference for _, reference in pairs.values())
+    processes = processes or default_processes(voxels * (BYTES_WITH_DISTANCES if distances else BYTES_A_VOXEL))
+    for outcome in run_cases(score_files, jobs, "evaluating", processes):
         if outcome.value is not None:
             scored.append(outcome.value)
         if outcome.error is not None:

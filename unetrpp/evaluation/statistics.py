@@ -37,8 +37,9 @@ def bootstrap_interval(values: np.ndarray) -> Interval | None:
     if len(table) < 2 or not table.size:
         return None
     drawn = np.random.default_rng(SEED).integers(0, len(table), (RESAMPLES, len(table)))
+    times = np.stack([np.bincount(cases, minlength=len(table)) for cases in drawn]).astype(float)
     defined = np.isfinite(table)
-    sums, counts = np.where(defined, table, 0)[drawn].sum(axis=1), defined[drawn].sum(axis=1)
+    sums, counts = times @ np.where(defined, table, 0), times @ defined
     classes = (counts > 0).sum(axis=1)  # drawn with a defined case; a draw without any says nothing
     means = (sums / np.maximum(counts, 1)).sum(axis=1)[classes > 0] / classes[classes > 0]
     tail = (1 - LEVEL) / 2

@@ -58,6 +58,7 @@ def _boxed(
     """Cut to both masks' common box with one voxel around it, without axes of length one (2D images)."""
     box = ndimage.find_objects((predicted | true).astype(np.uint8))[0]
     deep = [n > 1 for n in predicted.shape]
+    deep[-1] |= not any(deep)  # of a single voxel
     margin = [(1, 1) if d else (0, 0) for d in deep]
     grown = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in box)
     everywhere = np.ones([g.indices(n)[1] - g.start for g, n in zip(grown, predicted.shape, strict=True)], bool)
