@@ -73,7 +73,7 @@ def plan_and_preprocess(
         raise UserError(
             "--attention auto looks at preprocessed labels, so it cannot go with --plan-only; leave one out"
         )
-    overrides = [parse_override(text) for text in options.place]
+    overrides, maker = [parse_override(text) for text in options.place], make_planner(planner, options)
     workspace = Workspace(workspace.root.absolute())  # an executor's workers may stand elsewhere
     name, folder = workspace.find_raw(dataset)
     raw = with_groups(read_dataset(folder.absolute(), name), group_by)
@@ -88,7 +88,7 @@ def plan_and_preprocess(
         read_or_make_splits(home / "splits.json", cases, raw.description.groups, present)
         description = msgspec.structs.replace(raw.description, files=None)  # it travels with models
         write_json(home / "dataset.json", nnunet_json(description, len(cases)))
-        plans = settle(plans_path, make_planner(planner, options), fingerprint, raw, configurations, overwrite)
+        plans = settle(plans_path, maker, fingerprint, raw, configurations, overwrite)
         errors: list[CaseError] = []
         chosen_names = () if plan_only else with_first_stages(plans, configurations or list(plans.configurations)[:1])
         for configuration in chosen_names:

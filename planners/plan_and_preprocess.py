@@ -31,7 +31,8 @@ def parser() -> Parser:
     )
     what = "3d_fullres, 2d, 3d_lowres, 3d_cascade with its 3d_lowres (default: 3d_fullres, or 2d for flat images)"
     add("-c", "--configurations", nargs="+", default=[], metavar="NAME", help=what)
-    add("--planner", choices=("unetrpp", "unet", "resunet"), default="unetrpp", help="the network (default: unetrpp)")
+    what = "the network: unetrpp (default), unet, resunet, or what a package registers (docs/extending.md)"
+    add("--planner", default="unetrpp", metavar="NAME", help=what)
     add("--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
     add("--batch-size", type=positive, metavar="N", help="patches a step (default: what memory and data allow)")
     add("--width", type=above_zero, default=1.0, metavar="FACTOR", help="factor on all channel counts (default: 1)")

@@ -23,6 +23,7 @@ from unetrpp.planners.spacing import median_resampled_shape, plan_order, target_
 from unetrpp.planners.storage import plan_storage
 from unetrpp.planners.topology import Topology, candidates, pool
 from unetrpp.plans import Configuration, Decision, Plans, Preprocessing
+from unetrpp.registry import find
 
 
 class UnetrppPlanner:
@@ -169,13 +170,15 @@ PLANNERS = {planner.name: planner for planner in (UnetrppPlanner, UNetPlanner, R
 
 
 def make_planner(name: str, options: Options) -> UnetrppPlanner:
-    """The planner of this name, or the one of a preset.
+    """The planner of this name, built in or registered under ``unetrpp.planners``, or the one of a preset.
 
     Raises:
         UserError: a preset was asked for of another network than UNETR++, or there is none of this name.
     """
     if options.preset is None:
-        return PLANNERS[name](options)
+        planner = find("planner", name, PLANNERS)(options)
+        planner.name = name  # which the plans record
+        return planner
     if name != UnetrppPlanner.name:
         raise UserError(f"--preset is for UNETR++, not for --planner {name}; leave one of the two out")
     return PresetPlanner(options, options.preset)

@@ -48,6 +48,12 @@ def test_a_path_serves_too(workspace, tmp_path):
     assert workspace.find_raw(str(linked)) == ("Mine", linked)
 
 
+@pytest.mark.parametrize("name", ["a/b", "..", "splits", "dataset"])
+def test_plans_never_overwrite_other_files(workspace, name):
+    with pytest.raises(UserError, match="plans cannot be called"):
+        workspace.plans("Hippocampus", name)
+
+
 def test_the_variable_is_the_default(monkeypatch, tmp_path):
     monkeypatch.setenv("UNETRPP_WORKSPACE", str(tmp_path))
     assert Workspace.find(None).root == tmp_path

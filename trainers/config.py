@@ -5,6 +5,7 @@ from typing import Literal
 from unetrpp.files import Record
 
 STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # nnU-Net's
+STANDARD_TRAINER = "standard"
 
 # Below this many steps nnU-Net's SGD (momentum 0.99 averages the last hundred gradients) has no time to pay; docs/training.md.
 SHORT_RUN_STEPS = 10_000
@@ -15,6 +16,7 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
 
     format: int = 1
     fold: int | Literal["all"]
+    trainer: str = STANDARD_TRAINER  # or a registered entry point of group unetrpp.trainers
     cases: str = ""  # digest of the fold's training and validation cases
     epochs: int = STANDARD_EPOCHS
     iterations: int = STANDARD_ITERATIONS  # steps an epoch

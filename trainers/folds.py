@@ -15,10 +15,11 @@ from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_bytes, write_json
 from unetrpp.fingerprint import Fingerprint
 from unetrpp.plans import Configuration, Plans, read_plans
+from unetrpp.registry import find
 from unetrpp.splits import Fold, Splits
 from unetrpp.store import Store
 from unetrpp.trainers.cascade import SecondStage, feed_second_stage
-from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.config import STANDARD_TRAINER, TrainingConfig
 from unetrpp.trainers.distributed import ALONE, Processes
 from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.log import TensorBoard
@@ -30,6 +31,7 @@ from unetrpp.trainers.validation import validate_fold
 from unetrpp.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
+TRAINERS: dict[str, type[Trainer]] = {STANDARD_TRAINER: Trainer}
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def prepare(workspace: Workspace, request: TrainingRequest, fold: str | None) ->
     store = Store(workspace.store(request.dataset, request.plans_name, request.configuration))
     splits = read_json(plans_path.with_name("splits.json"), Splits, mend="run unetrpp_plan_and_preprocess")
     chosen = folds_of(fold, len(splits.folds))
+    find("trainer", request.wishes.get("trainer") or STANDARD_TRAINER, TRAINERS)
     require_cases(store, splits.cases())
     model = workspace.model(request.dataset, request.plans_name, request.configuration)
     job = Job(plans, configuration, store, splits, chosen, model, plans_path.parent / "labels")
@@ -148,7 +151,7 @@ def train_fold(job: Job, number: int | str, request: TrainingRequest) -> None:
             groups = read_description(job.model / "dataset.json", request.dataset).groups
             trainer: Trainer = FocalTrainer(*data, *machine, groups)
         else:
-            trainer = Trainer(*data, *machine, processes=processes)
+            trainer = find("trainer", config.trainer, TRAINERS)(*data, *machine, processes=processes)
         if request.tensorboard and processes.first:
             trainer.tracker = TensorBoard(folder, trainer.class_names())
         try:

@@ -8,7 +8,7 @@ import msgspec
 
 from unetrpp.errors import UserError
 from unetrpp.files import read_json
-from unetrpp.trainers.config import SHORT_RUN_STEPS, TrainingConfig
+from unetrpp.trainers.config import SHORT_RUN_STEPS, STANDARD_TRAINER, TrainingConfig
 
 LOG = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def new_config(fold: int | str, wishes: Wishes, precision: str = "fp32") -> Trai
     """The recipe for a run of the wished length: nnU-Net's for long ones, one that learns at once for short ones.
 
     Raises:
-        UserError: attention is to be learned in a single epoch.
+        UserError: attention is to be learned in a single epoch, or by another trainer.
     """
     standard = TrainingConfig(fold=0)
     given = {key: value for key, value in wishes.items() if value is not None}
@@ -40,6 +40,8 @@ def new_config(fold: int | str, wishes: Wishes, precision: str = "fp32") -> Trai
         raise UserError(
             "--learn-attention judges after an epoch and trains on after that; give --epochs 2 or more, or less --iterations"
         )
+    if config.learn_attention and config.trainer != STANDARD_TRAINER:
+        raise UserError(f"--learn-attention is a trainer of its own, so --trainer {config.trainer} cannot go with it")
     return config
 
 

@@ -29,7 +29,7 @@ torchrun --nproc-per-node 2 -m unetrpp.trainers.train Liver 3d_fullres 0        
 # Options that are fields of the training config, by their names there.
 RECIPE = (
     "epochs", "iterations", "learning_rate", "optimizer", "seed", "precision", "augmentation", "max_hours", "patience",
-    "learn_attention",
+    "learn_attention", "trainer",
 )  # fmt: skip
 
 
@@ -84,6 +84,9 @@ def add_recipe(parser: Parser) -> None:
         "--augmentation",
         choices=["device", "workers"],
         help="on the training device (default), or by batchgenerators in --threads processes",
+    )
+    recipe.add_argument(
+        "--trainer", metavar="NAME", help="standard (default), or what a package registers (docs/extending.md)"
     )
     recipe.add_argument(
         "--learn-attention",

@@ -9,6 +9,7 @@ from unetrpp.errors import UserError
 
 VARIABLE = "UNETRPP_WORKSPACE"
 DEFAULT = "unetrpp_workspace"
+NO_PLANS = ("dataset", "fingerprint", "splits")  # other files of a preprocessed dataset
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,14 @@ class Workspace:
         return self.root / "preprocessed" / dataset
 
     def plans(self, dataset: str, plans_name: str) -> Path:
+        """
+        Raises:
+            UserError: no file may be called so, or another one is.
+        """
+        if Path(plans_name).name != plans_name or plans_name.startswith(".") or plans_name in NO_PLANS:
+            raise UserError(
+                f"plans cannot be called {plans_name!r}; give a name without / that is none of {', '.join(NO_PLANS)}"
+            )
         return self.preprocessed(dataset) / f"{plans_name}.json"
 
     def store(self, dataset: str, plans_name: str, configuration: str) -> Path:

@@ -18,6 +18,7 @@ from unetrpp.planners.plan_and_preprocess import main
 from unetrpp.plans import read_plans
 from unetrpp.splits import Splits, make_splits
 from unetrpp.store import Store
+from unetrpp.workspace import Workspace
 
 
 @pytest.fixture
@@ -203,7 +204,8 @@ def test_an_unknown_dataset_and_an_unknown_configuration(workspace, capsys):
 def test_a_raw_folder_by_path(workspace, tmp_path):
     folder = write_dataset(tmp_path / "elsewhere" / "Dataset007_Cubes")
     assert main([str(folder), "--workspace", str(workspace), "--processes", "1"]) == 0
-    assert (workspace / "preprocessed" / "Cubes" / "unetrpp.json").exists()
+    assert (workspace / "preprocessed" / "Dataset007_Cubes" / "unetrpp.json").exists()
+    assert {Workspace(workspace).find_dataset(name) for name in ("7", "Cubes")} == {"Dataset007_Cubes"}
 
 
 def test_one_case_and_groups(tmp_path):

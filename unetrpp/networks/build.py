@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from importlib.metadata import entry_points
 
 from torch import nn
 
@@ -11,9 +10,9 @@ from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.normalize import lay_out
 from unetrpp.networks.unet import UNet
 from unetrpp.networks.unetrpp import UNETRPP
+from unetrpp.registry import find
 
 NETWORKS: dict[str, Callable[[Architecture], nn.Module]] = {"unetrpp": UNETRPP, "unet": UNet, "resunet": UNet}
-ENTRY_POINTS = "unetrpp.networks"
 
 
 def build_network(architecture: Architecture) -> nn.Module:
@@ -26,23 +25,11 @@ def build_network(architecture: Architecture) -> nn.Module:
         UserError: unknown network, or sizes that do not fit each other.
     """
     check(architecture)
-    network = _maker(architecture.network)(architecture)
+    network = find("network", architecture.network, NETWORKS)(architecture)
     for parameter in network.parameters():
         if parameter.ndim == architecture.dimensions + 2:
             parameter.data = lay_out(parameter.data)
     return network
-
-
-def _maker(name: str) -> Callable[[Architecture], nn.Module]:
-    if name in NETWORKS:
-        return NETWORKS[name]
-    registered = entry_points(group=ENTRY_POINTS)
-    if name not in registered.names:
-        known = ", ".join(sorted({*NETWORKS, *registered.names}))
-        raise UserError(
-            f"network {name!r} is not one of {known}; install the package that registers it under {ENTRY_POINTS}"
-        )
-    return registered[name].load()
 
 
 def check(architecture: Architecture) -> None:

@@ -1,0 +1,48 @@
+"""The package of docs/extending.md, installed as it stands, plans, trains and predicts."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.planners.raw_dataset import write_dataset
+from unetrpp.inference.predict import main as predict
+from unetrpp.planners.plan_and_preprocess import main as plan
+from unetrpp.trainers.train import main as train
+
+PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """What pip makes of the page's two files."""
+    blocks = dict(re.findall(r"```(toml|python)\n(.*?)```", PAGE.read_text(encoding="utf8"), flags=re.DOTALL))
+    project = tomllib.loads(blocks["toml"])["project"]
+    groups = project["entry-points"].items()
+    points = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in named.items()) for group, named in groups]
+    metadata = tmp_path / "site" / "my_ideas-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("\n".join(points))
+    (tmp_path / "site" / "my_ideas.py").write_text(blocks["python"])
+    monkeypatch.syspath_prepend(tmp_path / "site")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("installed")
+def test_the_page_runs(tmp_path):
+    raw, home = tmp_path / "Balls", ["--workspace", str(tmp_path / "workspace")]
+    write_dataset(raw, 3)
+    assert plan([str(raw), "--planner", "two_convolutions", "--processes", "1", *home]) == 0
+    plans = json.loads((tmp_path / "workspace" / "preprocessed" / "Balls" / "two_convolutions.json").read_text())
+    assert plans["planner"] == "two_convolutions"
+    short = ["--epochs", "1", "--iterations", "2", "--no-mirroring", "--threads", "1", "--device", "cpu"]
+    assert train(["Balls", "3d_fullres", "0", "-p", "two_convolutions", "--trainer", "adam", *short, *home]) == 0
+    model = tmp_path / "workspace" / "results" / "Balls" / "two_convolutions__3d_fullres"
+    assert json.loads((model / "fold_0" / "training.json").read_text())["trainer"] == "adam"
+    again = ["Balls", "3d_fullres", "0", "-p", "two_convolutions", "--trainer", "standard", *short, *home]
+    assert train(again) == 2  # a fold keeps its trainer
+    assert predict(["-i", str(raw / "imagesTr"), "-o", str(tmp_path / "out"), "-m", str(model), "--device", "cpu"]) == 0
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 3

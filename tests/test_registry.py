@@ -1,0 +1,36 @@
+"""Built-in, registered and unknown names."""
+
+import pytest
+
+from unetrpp.errors import UserError
+from unetrpp.registry import find
+
+
+def install(folder, monkeypatch, points):
+    """What pip leaves of a package: the metadata beside its modules, on the path."""
+    metadata = folder / "my_ideas-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-ideas\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_built_in_names_come_first(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, "[unetrpp.trainers]\nstandard = colorsys:nothing\n")
+    assert find("trainer", "standard", {"standard": int}) is int
+
+
+def test_registered_names_are_found_and_named(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, "[unetrpp.planners]\nmine = colorsys:rgb_to_hsv\n")
+    assert find("planner", "mine", {})(1.0, 1.0, 1.0) == (0.0, 0.0, 1.0)
+    with pytest.raises(UserError, match="planner 'nine' is not one of mine, unet; install the package"):
+        find("planner", "nine", {"unet": print})
+    with pytest.raises(UserError, match="trainer 'mine' is not one of"):
+        find("trainer", "mine", {})
+
+
+@pytest.mark.parametrize("target", ["no_such_module:X", "colorsys:no_such_name"])
+def test_a_broken_package_is_said(tmp_path, monkeypatch, target):
+    install(tmp_path, monkeypatch, f"[unetrpp.networks]\nmine = {target}\n")
+    with pytest.raises(UserError, match=f"is registered as {target}, which cannot be imported"):
+        find("network", "mine", {})
