@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from unetrpp.errors import UserError
-from unetrpp.files import Record, read_json, write_atomically, write_json
+from unetrpp.files import Record, read_json, read_json_lines, write_atomically, write_json
 
 
 class Small(Record, frozen=True, kw_only=True):
@@ -64,3 +64,10 @@ def test_round_trip_and_nan_is_null(tmp_path):
     assert read_json(tmp_path / "r.json", Small) == record
     write_json(tmp_path / "n.json", {"dice": float("nan")})
     assert msgspec.json.decode((tmp_path / "n.json").read_bytes()) == {"dice": None}
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert read_json_lines(path) == []
+    path.write_bytes(b'{"epoch":1}\n{"epoch":2}\n{"epo')
+    assert read_json_lines(path) == [{"epoch": 1}, {"epoch": 2}]

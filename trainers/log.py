@@ -11,6 +11,7 @@ import msgspec
 from tqdm import tqdm
 
 from unetrpp.errors import UserError
+from unetrpp.files import read_json_lines, write_bytes
 from unetrpp.report.curves import draw_curves
 from unetrpp.report.gammas import draw_gammas
 from unetrpp.trainers.config import TrainingConfig
@@ -65,8 +66,8 @@ class TrainingLog:
     ):
         self.folder, self.class_names, self.name, self.tracker = folder, class_names, name, tracker
         self.path = folder / "metrics.jsonl"
-        self.epochs = [e for e in read_metrics(self.path) if e["epoch"] <= steps_done // config.iterations]
-        self.path.write_bytes(b"".join(msgspec.json.encode(e) + b"\n" for e in self.epochs))
+        self.epochs = [e for e in read_json_lines(self.path) if e["epoch"] <= steps_done // config.iterations]
+        write_bytes(self.path, b"".join(msgspec.json.encode(e) + b"\n" for e in self.epochs))
         self.bar = tqdm(
             total=config.steps, initial=steps_done, desc=name, unit="step", disable=None, dynamic_ncols=True
         )
@@ -117,14 +118,3 @@ class SilentLog:
     def step(self, **shown: str) -> None: ...
 
     def epoch(self, entry: dict[str, Any]) -> None: ...
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The epochs of a metrics.jsonl; a last line torn by a crash is left out."""
-    entries: list[dict[str, Any]] = []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        try:
-            entries.append(msgspec.json.decode(line))
-        except msgspec.DecodeError:
-            break
-    return entries

@@ -74,3 +74,14 @@ def read_json(path: Path, kind: type[T], mend: str = "restore the file or make i
         raise UserError(f"{path} does not exist; {mend}") from None
     except msgspec.DecodeError as error:
         raise UserError(f"{path}: {error}; {mend}") from None
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """One object a line; none without a file. A last line that a crash tore is left out."""
+    entries: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            entries.append(msgspec.json.decode(line))
+        except msgspec.DecodeError:
+            break
+    return entries

@@ -1,12 +1,11 @@
 """The attention report: its page and the tables in it."""
 
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from torch import nn
 
 from unetrpp.evaluation.metrics import Scores, scored_classes
+from unetrpp.files import read_json_lines
 from unetrpp.inference.predictor import Predictor
 from unetrpp.labels import LabelScheme
 from unetrpp.networks.epa import EfficientPairedAttention
@@ -82,9 +81,7 @@ def temperatures_table(network: nn.Module) -> Rows:
 
 def judgement_table(fold: Path) -> Rows:
     """What stage B decided in this fold, from its metrics.jsonl; empty where that is missing or nothing was learned."""
-    path = fold / "metrics.jsonl"
-    entries: list[dict[str, Any]] = [msgspec.json.decode(line) for line in path.open("rb")] if path.is_file() else []
-    judged = next((entry for entry in entries if "judgement" in entry), None)
+    judged = next((entry for entry in read_json_lines(fold / "metrics.jsonl") if "judgement" in entry), None)
     if judged is None:
         return []
     rows = [["module", "gamma", "contrast", "Dice change", f"judged after epoch {judged['epoch']}"]]

@@ -2,10 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -15,6 +12,7 @@ from unetrpp.errors import UserError
 from unetrpp.evaluation.cross_validation import CrossValidation, fold_rows
 from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.summary import CaseScores, Summary, as_rows
+from unetrpp.files import read_json_lines
 from unetrpp.images import read_image, read_label
 from unetrpp.model_folder import ModelFolder
 from unetrpp.plans import Decision
@@ -140,16 +138,12 @@ def _shown_cases(model: ModelFolder, summary: Summary, cases: dict[str, Case]) -
 def _training(model: ModelFolder) -> Rows:
     rows = [["fold", "epochs", "loss", "loss on validation patches", "Dice on validation patches", "hours"]]
     for fold in model.folds():
-        epochs = _epochs(model.path / f"fold_{fold}" / "metrics.jsonl")
+        epochs = read_json_lines(model.path / f"fold_{fold}" / "metrics.jsonl")
         if epochs:
             last, hours = epochs[-1], sum(epoch["seconds"] for epoch in epochs) / 3600
             losses = [f"{last['train_loss']:.3f}", f"{last['validation_loss']:.3f}"]
             rows.append([fold, str(last["epoch"]), *losses, _shown(last["mean_dice"]), f"{hours:.2f}"])
     return rows if len(rows) > 1 else []
-
-
-def _epochs(path: Path) -> list[dict[str, Any]]:
-    return [msgspec.json.decode(line) for line in path.open("rb")] if path.is_file() else []
 
 
 def _curves(model: ModelFolder) -> Iterator[Section]:
