@@ -1,8 +1,8 @@
 """A second device without hardware: the code runs on fake tensors, which have a device, shapes and types but no values.
 
 What only a GPU would punish fails here: tensors of two devices in one operator and shapes that depend on values (fake
-tensors refuse both), waiting for the device, float64 (which MPS lacks), types that clash under CUDA's autocast. Kernels
-do not run, so whether one exists or computes the right thing does not show.
+tensors refuse both), waiting for the device, float64 (which MPS lacks), types that clash under CUDA's autocast, operators for
+which CUDA or MPS have no kernel. Kernels do not run: whether they compute the right thing does not show.
 """
 
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchgen
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import backend_registration
@@ -82,8 +83,27 @@ def is_fake(leaf: Any) -> bool:
     return isinstance(leaf, FakeTensor) or (isinstance(leaf, torch.device) and leaf.type == NAME)
 
 
+def kernels() -> dict[str, set[str]]:
+    """Operator -> the devices that have a kernel for it, by the table that torch is made from."""
+    table = (Path(torchgen.__file__).parent / "packaged/ATen/native/native_functions.yaml").read_text()
+    entries = {entry[: entry.index("(")]: entry for entry in table.split("\n- func: ")[1:]}
+    return {name: _devices(name, entries) for name in entries}
+
+
+def _devices(name: str, entries: dict[str, str]) -> set[str]:
+    entry = entries[name]
+    found = {"CPU", "CUDA"} if "ufunc_inner_loop:" in entry else set()
+    for delegate in re.findall(r"\n  structured_delegate: (\S+)", entry):
+        found |= _devices(delegate, entries)
+    for keys in re.findall(r"\n    (\w[\w, ]*):", entry):
+        found |= set(keys.split(", "))
+    composite = "dispatch:" not in entry and "structured_delegate:" not in entry
+    return {"CUDA", "MPS"} if composite or any(key.startswith("Composite") for key in found) else found
+
+
 class Watch(TorchDispatchMode):
-    """Entered within ``mode``, it collects in ``faults`` what a GPU dislikes and which line of ours did it.
+    """Entered within ``mode``, it collects in ``faults`` what a GPU dislikes and which line of ours did it, and in
+    ``operators`` what it must be able to do.
 
     Copies back always wait for the device, copies to it unless they are ``non_blocking``. What cannot be done without
     waiting for a value (``item``, ``nonzero``, a tensor as a condition) fake tensors refuse with an exception.
@@ -93,12 +113,15 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.mode = mode
         self.faults: list[str] = []
+        self.operators: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not any(is_fake(leaf) for leaf in tree_leaves((args, kwargs))):
             with _disable_current_modes():  # what the host does has values
                 return func(*args, **kwargs)
+        if func.namespace == "aten":
+            self.operators.add(str(func).removeprefix("aten.").removesuffix(".default"))
         args, kwargs = tree_map(self._as_fake, (args, kwargs))
         result = func(*args, **kwargs)
         there = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
