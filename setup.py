@@ -68,7 +68,7 @@ setup(
         "batchgenerators>=0.25.1",
         "acvl-utils>=0.2.3",
         "threadpoolctl>=3.0",
-        "matplotlib>=3.8",
+        "matplotlib>=3.10",
         "msgspec>=0.18",
         "blosc2>=3.0",
         "tqdm>=4.66",
