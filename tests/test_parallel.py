@@ -3,9 +3,12 @@
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import SimpleITK as sitk
 
+from tests.cluster import dask_executor
 from unetrpp.errors import UserError
 from unetrpp.parallel import available_memory, default_processes, error_table, new_pool, run_cases, usable_cores
 
@@ -25,6 +28,15 @@ def square(number):
     if number == 5 and os.environ.get("DEADLY"):
         os.kill(os.getpid(), signal.SIGKILL)
     return number**2
+
+
+def add_line(path):
+    with path.open("a") as file:
+        file.write("done\n")
+
+
+def itk_threads():
+    return sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
 
 
 def outcomes(processes, numbers=range(7), executor=None):
@@ -56,6 +68,32 @@ def test_a_given_executor_is_used_and_left_open():
     with new_pool(1) as pool:
         assert outcomes(9, [1, 2], pool)["case_2"].value == 4
         assert pool.submit(square, 6).result() == 36
+
+
+def test_an_executors_worker_gets_its_threads_back():
+    before = itk_threads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(3)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            (found,) = run_cases(itk_threads, {"a": ()}, "threads", 1, pool)
+            assert (found.value, itk_threads()) == (1, 3)
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_cluster_that_loses_a_worker_names_the_case_and_finishes_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEADLY", "1")
+    with dask_executor(tmp_path / "workers") as executor:
+        found = outcomes(1, [5, *range(5), 6], executor)
+        errors = {case: o.error.message for case, o in found.items() if o.error is not None}
+        killed = errors.pop("case_5")
+        assert killed.startswith("the executor gave no answer during squares (KilledWorker: ")
+        assert errors == {"case_3": "the number must not be 3", "case_4": "cannot travel"}
+        assert [found[f"case_{n}"].value for n in (0, 1, 2, 6)] == [0, 1, 4, 36]
+        for _ in range(2):  # Dask takes equal calls for one
+            assert [o.error for o in run_cases(add_line, {"a": (tmp_path / "lines",)}, "lines", 1, executor)] == [None]
+    assert (tmp_path / "lines").read_text() == "done\ndone\n"
 
 
 def test_the_default_suits_the_machine():

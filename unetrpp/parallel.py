@@ -1,6 +1,7 @@
 """Work on many cases: results or errors as plain records, and a killed worker costs one case, never the run.
 
-Written against the standard ``concurrent.futures.Executor`` protocol, so a cluster's executor serves as well.
+Written against the standard ``concurrent.futures.Executor`` protocol, so a cluster's executor serves as well (tested
+with Dask's ``Client.get_executor()``).
 """
 
 import multiprocessing
@@ -9,9 +10,11 @@ import os
 import sys
 import threading
 import traceback
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -91,8 +94,8 @@ def run_cases(
     """Call ``function(*arguments)`` for every case of ``jobs``; yield outcomes as they come, under one progress bar.
 
     ``function`` must be importable (it travels to other processes). With one process and no executor everything runs
-    here. When a worker is killed (usually for want of memory), the unfinished cases are run again one at a time in
-    pools of one, which names the culprit and finishes the others.
+    here. When a worker is killed (usually for want of memory), the cases without an answer are run again one at a
+    time, which names the culprit and finishes the others. ``executor`` is left open.
     """
     with tqdm(total=len(jobs), desc=stage, unit="case", disable=None) as bar:
         for outcome in _outcomes(function, jobs, stage, min(processes, len(jobs)), executor):
@@ -113,15 +116,14 @@ def _outcomes(
     unfinished = dict(jobs)
     pool = executor or new_pool(processes)
     try:
-        for outcome in _from_pool(pool, function, unfinished, stage, 1):
+        for outcome in _answers(pool, function, jobs, stage):
             del unfinished[outcome.case]
             yield outcome
-    except BrokenProcessPool:
-        for case, arguments in unfinished.items():
-            yield _alone(function, case, stage, arguments)
     finally:
         if executor is None:
             pool.shutdown(cancel_futures=True)
+    for case, arguments in unfinished.items():
+        yield _alone(pool, function, case, stage, arguments)
 
 
 def new_pool(processes: int, start: str = "spawn") -> ProcessPoolExecutor:
@@ -155,40 +157,64 @@ def _exit_after(parent: Any) -> None:
     os._exit(1)
 
 
-def _from_pool(
-    pool: Executor, function: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], stage: str, threads: int
+def _answers(
+    pool: Executor, function: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], stage: str
 ) -> Iterator[Outcome[T]]:
-    futures: list[Future[Outcome[T]]] = [
-        pool.submit(_guarded, function, case, stage, arguments, threads) for case, arguments in jobs.items()
-    ]
+    """What comes back; not of cases whose future failed or was cancelled, for a killed worker takes others with it."""
+    futures: list[Future[Outcome[T]]] = []
+    with suppress(BrokenProcessPool):  # when it breaks during submission
+        for case, arguments in jobs.items():
+            futures.append(_submit(pool, function, case, stage, arguments))
     for future in as_completed(futures):
-        yield future.result()
+        if not future.cancelled() and future.exception() is None:
+            yield future.result()
 
 
-def _alone(function: Callable[..., T], case: str, stage: str, arguments: tuple[Any, ...]) -> Outcome[T]:
-    with new_pool(1) as pool:
-        try:
-            return pool.submit(_guarded, function, case, stage, arguments, 1).result()
-        except BrokenProcessPool:
-            message = f"the worker was killed during {stage}, usually for want of memory; try fewer processes or a larger machine"
-            return Outcome(case, None, CaseError(case, stage, message))
+def _alone(pool: Executor, function: Callable[..., T], case: str, stage: str, arguments: tuple[Any, ...]) -> Outcome[T]:
+    """Once more with nothing beside it. A process pool is broken for good; a cluster replaces its workers."""
+    try:
+        with new_pool(1) if isinstance(pool, ProcessPoolExecutor) else nullcontext(pool) as lone:
+            return _submit(lone, function, case, stage, arguments).result()
+    except BrokenProcessPool:
+        message = (
+            f"the worker was killed during {stage}, usually for want of memory; try fewer processes or a larger machine"
+        )
+        return Outcome(case, None, CaseError(case, stage, message))
+    except Exception as error:  # the executor's own: Dask's KilledWorker, or a package that its workers lack
+        message = f"the executor gave no answer during {stage} ({type(error).__name__}: {error})"
+        return Outcome(case, None, CaseError(case, stage, message, traceback.format_exc()))
 
 
-def _guarded(function: Callable[..., T], case: str, stage: str, arguments: tuple[Any, ...], threads: int) -> Outcome[T]:
+def _submit(
+    pool: Executor, function: Callable[..., T], case: str, stage: str, arguments: tuple[Any, ...]
+) -> Future[Outcome[T]]:
+    """The last argument is another one each time, because Dask takes equal calls for one and may remember its answer."""
+    return pool.submit(_guarded, function, case, stage, arguments, 1, uuid.uuid4().hex)
+
+
+def _guarded(
+    function: Callable[..., T], case: str, stage: str, arguments: tuple[Any, ...], threads: int, call: str = ""
+) -> Outcome[T]:
     """Runs in the worker. ``threads`` limits the numeric libraries there, 0 leaves them alone."""
     try:
-        if threads:
-            _limit_threads(threads)
-        return Outcome(case, function(*arguments), None)
+        with _limited(threads) if threads else nullcontext():
+            return Outcome(case, function(*arguments), None)
     except Exception as error:
         # A UserError carries its case id in front already; the record names it in a field of its own.
         message = Exception.__str__(error) or type(error).__name__
         return Outcome(case, None, CaseError(case, stage, message, traceback.format_exc()))
 
 
-def _limit_threads(threads: int) -> None:
+@contextmanager
+def _limited(threads: int) -> Iterator[None]:
+    """For the time of one case: an executor's worker may have other work after it."""
     import SimpleITK as sitk
     from threadpoolctl import threadpool_limits
 
-    threadpool_limits(threads)
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)

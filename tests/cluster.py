@@ -1,0 +1,31 @@
+"""A cluster of two Dask workers on this machine: processes of one thread each."""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+
+import dask
+from distributed import Client, LocalCluster
+
+
+@contextmanager
+def dask_executor(folder: Path) -> Iterator[Executor]:
+    """``folder`` is the workers' own. A task that kills its worker is not tried on another one.
+
+    On a busy machine a killed worker takes long to come back; by default Dask gives it up after 15 seconds.
+    """
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "10 minutes"}
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=":0",
+            local_directory=str(folder),
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client.get_executor()
