@@ -1,17 +1,20 @@
 """The command: two folders, a model's cross-validation, and its exit codes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from tests.inference.model import make_model
-from unetrpp.evaluation.evaluate import main
+from tests.inference.model import make_model, write_images
+from unetrpp.evaluation.evaluate import error_lines, main
 from unetrpp.evaluation.folders import evaluate_folder
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.geometry import Geometry
 from unetrpp.images import write_segmentation
+from unetrpp.inference.predict import main as predict
 from unetrpp.labels import LabelScheme
+from unetrpp.parallel import CaseError
 
 GEOMETRY = Geometry(shape_zyx=(3, 6, 6), spacing_zyx_mm=(1.0, 1.0, 1.0))
 
@@ -53,6 +56,23 @@ def test_a_missing_prediction_ends_with_one_and_is_named(dataset, capsys):
     assert evaluate(dataset / "predictions", references, "--processes", 1) == 1
     assert capsys.readouterr().err.startswith("b  ")
     assert evaluate(dataset / "predictions", references, "--processes", 1, "--predicted-only") == 0
+
+
+def test_cases_of_one_fault_share_a_line():
+    errors = [CaseError(case, "evaluating", "is odd" if case == "c" else "has no prediction") for case in "abcdef"]
+    assert error_lines(errors) == ["a, b, d and 2 more  has no prediction", "c  is odd"]
+
+
+def test_maps_beside_predictions_are_no_predictions(tmp_path):
+    model = make_model(tmp_path / "model")
+    write_images(tmp_path / "images", 1)
+    out, references = tmp_path / "out", tmp_path / "references"
+    images = ["-i", str(tmp_path / "images"), "-o", str(out), "-m", str(model), "--device", "cpu", "--no-mirroring"]
+    assert predict([*images, "--uncertainty", "--probabilities"]) == 0
+    references.mkdir()
+    shutil.copy(out / "case_0.nii.gz", references)
+    assert len(list(out.glob("*.nii.gz"))) > 3
+    assert evaluate(out, references, "--dataset-json", model / "dataset.json", "--processes", 1) == 0
 
 
 def test_wrong_requests_end_with_two(dataset, capsys):

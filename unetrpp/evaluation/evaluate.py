@@ -4,8 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unetrpp.command_line import Parser, above_zero, positive, run
+
+if TYPE_CHECKING:
+    from unetrpp.parallel import CaseError
+
+NAMED = 3  # cases of one fault
 
 EXAMPLES = """
 unetrpp_evaluate predictions/ unetrpp_workspace/raw/Hippocampus/labelsTs
@@ -134,9 +140,18 @@ def folder(arguments: argparse.Namespace) -> int:
     print(as_table(summary))
     if protocol is not None:
         print(f"\n{protocol_table(protocol, summary)}")
-    for error in errors:
-        print(f"{error.case}  {error.message}", file=sys.stderr)
+    for line in error_lines(errors):
+        print(line, file=sys.stderr)
     return 1 if errors else 0
+
+
+def error_lines(errors: "list[CaseError]") -> list[str]:
+    """Cases with the same fault share a line: often all but a few of the references have no prediction."""
+    cases: dict[str, list[str]] = {}
+    for error in errors:
+        cases.setdefault(error.message, []).append(error.case)
+    more = {message: f" and {len(names) - NAMED} more" for message, names in cases.items() if len(names) > NAMED}
+    return [f"{', '.join(names[:NAMED])}{more.get(text, '')}  {text}" for text, names in cases.items()]
 
 
 if __name__ == "__main__":

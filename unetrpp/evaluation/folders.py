@@ -9,6 +9,7 @@ from unetrpp.evaluation.protocol import Protocol, require_labels
 from unetrpp.evaluation.summary import CaseScores, Summary, summarize
 from unetrpp.geometry import same_grid
 from unetrpp.images import GRID_TOLERANCE_MM, most_voxels, read_label
+from unetrpp.inference.record import earlier_runs
 from unetrpp.labels import LabelScheme, present_values
 from unetrpp.parallel import CaseError, default_processes, run_cases
 
@@ -31,14 +32,16 @@ def evaluate_folder(
 ) -> tuple[Summary, list[CaseError]]:
     """Score every ``CASE<ending>`` of ``references`` against the file of the same name in ``predictions``.
 
-    A reference without a prediction is an error of its case, unless ``predicted_only``. ``protocol`` chooses cases and
-    classes, and adds the published way of counting.
+    A reference without a prediction is an error of its case, unless ``predicted_only``. Maps of entropy and the like,
+    which stand in predictions.json, are passed over. ``protocol`` chooses cases and classes, and adds the published
+    way of counting.
 
     Raises:
         UserError: there is nothing to compare, a prediction or a case of the protocol has no reference, or the
             protocol is about other labels.
     """
-    predicted, true = case_ids(predictions, file_ending), case_ids(references, file_ending)
+    predicted = case_ids(predictions, file_ending) - recorded_maps(predictions, file_ending)
+    true = case_ids(references, file_ending)
     unknown = sorted(predicted - true)
     if unknown:
         raise UserError(
@@ -49,11 +52,10 @@ def evaluate_folder(
         scheme = protocol.scheme(scheme.ignore_value)
         true = protocol.test_cases(true, references)
         predicted &= true
-    cases = sorted(predicted if predicted_only else true)
-    if not cases:
-        raise UserError(f"nothing to score: no *{file_ending} in {predictions if predicted_only else references}")
-    pairs = {c: (predictions / f"{c}{file_ending}", references / f"{c}{file_ending}") for c in cases}
-    return evaluate_pairs(
+    if not predicted:
+        raise UserError(f"nothing to score: no *{file_ending} of a reference's name in {predictions}")
+    pairs = {c: (predictions / f"{c}{file_ending}", references / f"{c}{file_ending}") for c in sorted(predicted)}
+    summary, errors = evaluate_pairs(
         pairs,
         scheme,
         distances=distances,
@@ -61,6 +63,16 @@ def evaluate_folder(
         processes=processes,
         published=protocol is not None,
     )
+    if not predicted_only:
+        mend = f"has no prediction in {predictions}; predict it, or leave such cases out with --predicted-only"
+        errors += [CaseError(case, "evaluating", mend) for case in true - predicted]
+    return summary, sorted(errors, key=lambda error: error.case)
+
+
+def recorded_maps(folder: Path, file_ending: str) -> set[str]:
+    """Names, without ending, of what ``unetrpp_predict`` wrote beside the segmentations."""
+    records = (record for run in earlier_runs(folder).values() for record in run.cases.values())
+    return {name.removesuffix(file_ending) for record in records for name in record.maps}
 
 
 def case_ids(folder: Path, file_ending: str) -> set[str]:
