@@ -1,6 +1,8 @@
 """Writing files so that a half-written one is never taken for a whole one, and records as JSON."""
 
 import os
+import sys
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,7 @@ import msgspec
 from unetrpp.errors import UserError
 
 T = TypeVar("T")
+PAUSES_S = (0.1, 0.3, 1.0, 3.0)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,9 +34,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(temporary)
         _flush_to_disk(temporary)
-        temporary.replace(path)
+        _rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """On Windows a file that somebody has open, such as a virus scanner, cannot be replaced: wait until it is closed."""
+    for pause in PAUSES_S if sys.platform == "win32" else ():
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    temporary.replace(path)
 
 
 def _flush_to_disk(path: Path) -> None:
