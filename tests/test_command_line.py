@@ -138,3 +138,12 @@ def test_exit_codes(capsys):
     assert "Traceback" not in capsys.readouterr().err
     with pytest.raises(ValueError, match="odd"):
         run(parser(), crash, ["--debug"])
+
+
+def test_names_that_the_output_cannot_show_are_no_error():
+    code = "from unetrpp.command_line import Parser, run; import sys; " + (
+        "sys.exit(run(Parser('x', 'x', 'x'), lambda _: print('\\u80dd liver') or 0, []))"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+    assert done.stdout.split() == [rb"\u80dd", b"liver"]

@@ -1,10 +1,13 @@
 """Writes are whole or absent; records are strict."""
 
+import sys
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from unetrpp.errors import UserError
-from unetrpp.files import Record, read_json, read_json_lines, write_atomically, write_json
+from unetrpp.files import PAUSES_S, Record, read_json, read_json_lines, write_atomically, write_json
 
 
 class Small(Record, frozen=True, kw_only=True):
@@ -53,6 +56,15 @@ def test_a_bad_record_names_the_place(tmp_path, content, words):
         read_json(tmp_path / "r.json", Small)
 
 
+def test_encodings_of_windows(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text('{"patch": [1], "name": "M\u00fcll"}', encoding="utf-8-sig")
+    assert read_json(path, Small).name == "M\u00fcll"
+    path.write_text('{"patch": [1], "name": "M\u00fcll"}', encoding="latin-1")
+    with pytest.raises(UserError, match="not in UTF-8"):
+        read_json(path, Small)
+
+
 def test_a_missing_file_says_the_mend(tmp_path):
     with pytest.raises(UserError, match=r"does not exist; plan first"):
         read_json(tmp_path / "r.json", Small, mend="plan first")
@@ -71,3 +83,30 @@ def test_a_torn_last_line_is_left_out(tmp_path):
     assert read_json_lines(path) == []
     path.write_bytes(b'{"epoch":1}\n{"epoch":2}\n{"epo')
     assert read_json_lines(path) == [{"epoch": 1}, {"epoch": 2}]
+
+
+@pytest.mark.parametrize(
+    ("platform", "refusals", "works"), [("win32", 2, True), ("win32", 99, False), ("linux", 1, False)]
+)
+def test_a_file_that_is_open_on_windows_is_waited_for(tmp_path, monkeypatch, platform, refusals, works):
+    path, replace, left = tmp_path / "a.json", Path.replace, [refusals]
+    slept: list[float] = []
+
+    def refuse(self, target):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise PermissionError(13, "Access is denied")
+        return replace(self, target)
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr("time.sleep", slept.append)
+    if works:
+        write_json(path, [1])
+        assert read_json(path, list[int]) == [1]
+        assert len(slept) == refusals
+    else:
+        with pytest.raises(PermissionError):
+            write_json(path, [1])
+        assert len(slept) == (platform == "win32") * len(PAUSES_S)
+        assert not list(tmp_path.iterdir())

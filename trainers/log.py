@@ -100,11 +100,17 @@ class TrainingLog:
             self.draw()
 
     def draw(self) -> None:
+        try:
+            self._draw()
+        except PermissionError as error:  # Windows replaces no picture that a viewer has open
+            LOG.warning("%s: the curves are not drawn anew (%s); close what shows them", self.name, error)
+        self.drawn = time.monotonic()
+
+    def _draw(self) -> None:
         if self.epochs:
             draw_curves(self.epochs, self.class_names, self.folder / "progress.png")
         if self.epochs and "gammas" in self.epochs[0]:
             draw_gammas(self.epochs, self.folder / "gammas.png")
-        self.drawn = time.monotonic()
 
 
 class SilentLog:

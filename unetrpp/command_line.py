@@ -7,6 +7,7 @@ A command's module imports the standard library and this file only; its work is 
 
 import argparse
 import errno
+import io
 import logging
 import os
 import sys
@@ -120,6 +121,8 @@ def _system_error(error: OSError) -> str:
 
 def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse, do the work and turn its errors into one sentence and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a label's name that a terminal or a pipe cannot show is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)  # others chatter below it
     logging.getLogger("unetrpp").setLevel(logging.DEBUG if arguments.debug else logging.INFO)

@@ -1,5 +1,6 @@
 """Writing files so that a half-written one is never taken for a whole one, and records as JSON."""
 
+import codecs
 import os
 import sys
 import time
@@ -83,9 +84,12 @@ def read_json(path: Path, kind: type[T], mend: str = "restore the file or make i
         UserError: the file is missing, is no JSON, or breaks the record's rules; the message names the place.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        # Windows' editors put a mark before UTF-8.
+        return msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=kind)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; {mend}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not in UTF-8, as JSON must be; save it again with this encoding") from None
     except msgspec.DecodeError as error:
         raise UserError(f"{path}: {error}; {mend}") from None
 

@@ -1,0 +1,25 @@
+"""The log of a training: what a viewer holds open does not end the training."""
+
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.log import TrainingLog
+
+ENTRY = {
+    "epoch": 1,
+    "train_loss": 1.0,
+    "validation_loss": 1.0,
+    "dice": [0.5],
+    "mean_dice": 0.5,
+    "learning_rate": 0.1,
+    "seconds": 1.0,
+}
+
+
+def test_a_picture_that_cannot_be_replaced_is_said(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise PermissionError(13, "Access is denied")
+
+    monkeypatch.setattr("unetrpp.trainers.log.draw_curves", refuse)
+    with TrainingLog(tmp_path, ["organ"], "fold 0", TrainingConfig(fold=0), 0) as log:
+        log.epoch(ENTRY)
+    assert "the curves are not drawn anew ([Errno 13] Access is denied); close what shows them" in caplog.text
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
