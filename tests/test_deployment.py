@@ -31,10 +31,12 @@ STATISTICS = IntensityStatistics(
 
 
 def two_channels(rng, shape):
-    """A CT and an MR in different noise, with an empty rim of -1000 and 0 that is cropped away."""
+    """A CT and an MR of -1000 and 0 where they are empty: in a rim that is cropped away, in a corner, and in a hole."""
     image = np.stack([ball(rng)[0][0], ball(rng)[0][0] + 3])[:, : shape[0], : shape[1], : shape[2]]
-    rim = np.pad(np.ones([n - 4 for n in image.shape[1:]], bool), 2)
-    return np.where(rim, image, np.array([-1000, 0]).reshape(2, 1, 1, 1)).astype(np.float32)
+    inside = np.pad(np.ones([n - 4 for n in image.shape[1:]], bool), 2)
+    inside[:5, :9, :9] = False
+    inside[6:8, 11:13, 11:13] = False
+    return np.where(inside, image, np.array([-1000, 0]).reshape(2, 1, 1, 1)).astype(np.float32)
 
 
 def anisotropic(labels, **changes):

@@ -93,7 +93,7 @@ def _use(model: ModelFolder) -> str:
     return (
         f"    unetrpp_import MODEL.zip\n    unetrpp_predict -i IMAGES -o OUT -m {folder}\n\n"
         "The training cases have running numbers instead of their names. Sizes, spacings, class volumes and a hash of the "
-        "files of each are in fingerprint.json, its scores in crossval_summary.json.\n"
+        "files of each are in fingerprint.json, its scores (where cross-validated) in crossval_summary.json.\n"
     )
 
 

@@ -24,7 +24,7 @@ from unetrpp.model_folder import ModelFolder
 from unetrpp.networks.epa import use_reference_operators
 
 BATCH = 2  # of the random patches that a network is traced and compared with
-TOLERANCE = 1e-4  # of the largest logit, or of 1
+TOLERANCE = 1e-3  # of the largest logit, or of 1: rounding of deep networks stays a tenth of it
 CHATTER = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 USE = f"Any ONNX runtime runs the networks. {FILE} has every step and number from the image to the labels.\n"
 
