@@ -112,4 +112,4 @@ def test_files_that_no_case_takes_are_warned_about(tmp_path, case):
     (tmp_path / "imagesTr" / "b_0000.NII.GZ").touch()
     (problem,) = strays(RawDataset(tmp_path, DESCRIPTION, (case,)))
     assert not problem.fatal
-    assert "1 files of imagesTr belong to no case: b_0000.NII.GZ" in problem.message
+    assert "no case takes b_0000.NII.GZ of imagesTr" in problem.message

@@ -164,8 +164,8 @@ def strays(dataset: RawDataset) -> list[Problem]:
     wanted = {"imagesTr": f"CASE_0000{ending}{last}", "labelsTr": f"CASE{ending}"}
     problems = []
     for part, names in left_out(dataset).items():
-        listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-        message = f"{len(names)} files of {part} belong to no case: {listed}; a case's are named {wanted[part]}"
+        listed = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        message = f"no case takes {listed} of {part}; a case's files are named {wanted[part]}"
         problems.append(Problem(case=DATASET, message=message, fatal=False))
     return problems
 
