@@ -1,9 +1,11 @@
 """Seconds and memory of the UNETR++ presets beside a straight reference without any optimisation.
 
     python benchmarks/network.py [--presets synapse acdc] [--batch 2] [--rounds 3] [--device cpu] [--precision fp32]
+    python benchmarks/network.py --presets synapse --device cuda --precision bf16 --compile
 
 Both get the same weights, and their outputs are compared first. Then they run in turn, each round in processes of their
-own; the ratio is taken round by round. On a CPU ours keeps freed memory, as unetrpp_train and unetrpp_predict do.
+own; the ratio is taken round by round. On a CPU ours keeps freed memory, as unetrpp_train and unetrpp_predict do; on a
+GPU cuDNN times its kernels for both, as in training. --compile is for ours alone.
 """
 
 import argparse
@@ -53,22 +55,30 @@ def largest_difference(preset_name: str) -> float:
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
 
 
-def measure(who: str, preset_name: str, batch: int, device: str, precision: str) -> dict[str, float]:
-    """Best of three steps: seconds of forward, seconds of forward and backward, and peak memory in MB."""
+def measure(
+    who: str, preset_name: str, batch: int, device: str, precision: str, compiled: bool = False
+) -> dict[str, float]:
+    """Best of three steps after one to warm up: seconds of forward, of forward and backward, and peak memory in MB."""
+    from unetrpp.devices import try_kernels
     from unetrpp.networks.allocator import keep_freed_memory
 
+    try_kernels(torch.device(device))
     if who == "ours" and device == "cpu":
         keep_freed_memory()
     network = dict(zip(("ours", "reference"), networks(preset_name), strict=True))[who].to(device).train()
+    if compiled:
+        network.compile()
     x = batch_of(preset_name, batch, device)
     forward, both = [], []
-    for _ in range(4):
+    for step in range(4):
+        if step == 1 and device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         network.zero_grad(set_to_none=True)
         start = _now(device)
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             loss = sum((y**2).mean() for y in network(x))
         middle = _now(device)
-        loss.backward()  # type: ignore[union-attr]
+        loss.backward()
         forward.append(middle - start)
         both.append(_now(device) - start)
     peak = (
@@ -88,6 +98,7 @@ def _now(device: str) -> float:
 def run(arguments: argparse.Namespace, who: str, preset_name: str) -> dict[str, float]:
     call = [sys.executable, __file__, "--worker", who, "--presets", preset_name, "--batch", str(arguments.batch)]
     call += ["--device", arguments.device, "--precision", arguments.precision]
+    call += ["--compile"] if arguments.compile and who == "ours" else []
     done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"{who} failed:\n{done.stderr[-2000:]}")
@@ -101,14 +112,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--compile", action="store_true", help="torch.compile for ours")
     parser.add_argument("--worker", choices=["ours", "reference"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     if arguments.worker:
         (name,) = arguments.presets
-        print(json.dumps(measure(arguments.worker, name, arguments.batch, arguments.device, arguments.precision)))
+        how = (arguments.batch, arguments.device, arguments.precision, arguments.compile)
+        print(json.dumps(measure(arguments.worker, name, *how)))
         return
-    print(f"batch {arguments.batch}, {arguments.precision}, {arguments.device}, {torch.get_num_threads()} threads")
+    on = torch.cuda.get_device_name() if arguments.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    how = ", ours compiled" if arguments.compile else ""
+    print(f"torch {torch.__version__}, batch {arguments.batch}, {arguments.precision}, {on}{how}")
     print(
         "preset    difference   forward s: reference  ours  ratio   forward+backward s: reference  ours  ratio   peak MB"
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchgen
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import backend_registration
@@ -45,7 +44,15 @@ def register() -> torch.device:
     KEPT.append(torch.library.Library("aten", "IMPL"))
     for name, dtype in autocast_rules().items():
         KEPT[-1].impl(name, autocasting(name, dtype), "AutocastPrivateUse1")
+    KEPT[-1].impl("scaled_dot_product_attention", fused_attention, "AutogradPrivateUse1")
     return torch.device(NAME, 0)
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: None = None, dropout: float = 0.0, causal: bool = False, *, scale: float
+) -> Tensor:
+    """CUDA's, which keeps no map. (MPS has another.)"""
+    return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, mask, True, dropout, causal, scale=scale)[0]
 
 
 def autocast_rules() -> dict[str, torch.dtype | None]:
@@ -85,7 +92,7 @@ def is_fake(leaf: Any) -> bool:
 
 def kernels() -> dict[str, set[str]]:
     """Operator -> the devices that have a kernel for it, by the table that torch is made from."""
-    table = (Path(torchgen.__file__).parent / "packaged/ATen/native/native_functions.yaml").read_text()
+    table = (Path(torch.__file__).parent.parent / "torchgen/packaged/ATen/native/native_functions.yaml").read_text()
     entries = {entry[: entry.index("(")]: entry for entry in table.split("\n- func: ")[1:]}
     return {name: _devices(name, entries) for name in entries}
 
@@ -97,6 +104,8 @@ def _devices(name: str, entries: dict[str, str]) -> set[str]:
         found |= _devices(delegate, entries)
     for keys in re.findall(r"\n    (\w[\w, ]*):", entry):
         found |= set(keys.split(", "))
+    if name.startswith("_scaled_dot_product_efficient_attention"):
+        found.add("MPS")
     composite = "dispatch:" not in entry and "structured_delegate:" not in entry
     return {"CUDA", "MPS"} if composite or any(key.startswith("Composite") for key in found) else found
 

@@ -1,0 +1,131 @@
+"""Peak memory of a real training step beside the estimate that patches and batches are planned by.
+
+    python benchmarks/memory.py [--device cuda] [--networks synapse unet] [--precision bf16] [--batch 2]
+
+A step is the trainer's own, in eager mode: batch to the device, forward, Dice + cross-entropy over all heads, backward,
+clipping, SGD. On CUDA torch's allocator says what it handed out (step) and what it took from the GPU (reserved).
+"--device fake" needs no GPU: it counts the bytes of all tensors that live at once on a second device without
+values, which takes the same operators as a GPU, though not their workspaces. Ratio: step / estimate.
+"""
+
+import argparse
+import gc
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests import second_device
+from tests.tiny import configuration
+from unetrpp.augmentation.pipeline import Sample
+from unetrpp.labels import LabelScheme
+from unetrpp.networks.architecture import Architecture
+from unetrpp.networks.cost import LiveBytes, estimate
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.networks.presets import PRESETS
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.trainer import Trainer
+
+GIB = 2**30
+PATCH = (64, 128, 128)  # of the planned networks
+STRIDES = [(1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)]
+NETWORKS: dict[str, Callable[[], Architecture]] = {
+    **{name: lambda name=name: PRESETS[name] for name in PRESETS},
+    "unetrpp": lambda: unetrpp_architecture(1, 3, PATCH, STRIDES),
+    "unet": lambda: unet_architecture(1, 3, PATCH, STRIDES),
+    "resunet": lambda: unet_architecture(1, 3, PATCH, STRIDES, residual=True),
+}
+
+
+class OnDevice(LiveBytes):
+    """Counts what lives on one kind of device."""
+
+    def __init__(self, device: torch.device):
+        super().__init__(ignored=[])
+        self.device = device
+
+    def count(self, tensor: torch.Tensor) -> None:
+        if tensor.device.type == self.device.type:
+            super().count(tensor)
+
+
+def make_trainer(architecture: Architecture, batch: int, precision: str, folder: Path, device: torch.device) -> Trainer:
+    classes = architecture.out_channels
+    labels = LabelScheme(names=tuple(map(str, range(classes))), values=tuple(range(classes)))
+    plan = configuration()
+    preprocessing = msgspec.structs.replace(plan.preprocessing, labels=labels)
+    plan = msgspec.structs.replace(plan, architecture=architecture, preprocessing=preprocessing, batch_size=batch)
+    return Trainer(plan, TrainingConfig(fold=0, precision=precision), folder, [], [], device)
+
+
+def samples(architecture: Architecture, batch: int) -> list[Sample]:
+    image = np.random.default_rng(0).normal(size=(architecture.in_channels, *architecture.patch)).astype(np.float32)
+    return [Sample("case", image, np.zeros(architecture.patch, np.int16), None)] * batch
+
+
+def counted(architecture: Architecture, batch: int, precision: str, device: torch.device) -> tuple[int, int | None]:
+    """Peak bytes of the second step (the first one makes the momentum), and what the allocator reserved."""
+    given = samples(architecture, batch)
+    with tempfile.TemporaryDirectory() as folder, OnDevice(device) as meter:
+        trainer = make_trainer(architecture, batch, precision, Path(folder), device)
+        trainer.step(given)
+        trainer.network.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        meter.peak = meter.live
+        trainer.step(given)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+    return meter.peak, None
+
+
+@contextmanager
+def without_values(device: torch.device) -> Iterator[None]:
+    """On the second device tensors are fake; elsewhere nothing changes."""
+    if device.type != second_device.NAME:
+        yield
+        return
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, second_device.Watch(mode):
+        yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "fake", "cpu"])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS), metavar="NAME")
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    parser.add_argument("--batch", type=int, default=2)
+    arguments = parser.parse_args()
+    fake = arguments.device == "fake"
+    device = second_device.register() if fake else torch.device(arguments.device)  # before the first backward pass
+    on = torch.cuda.get_device_name() if arguments.device == "cuda" else arguments.device
+    print(f"torch {torch.__version__}, {on}, batch {arguments.batch}, GiB")
+    print("network    patch          precision  estimate    step  ratio  reserved")
+    for name in arguments.networks:
+        architecture = NETWORKS[name]()
+        patch = "x".join(map(str, architecture.patch))
+        for precision in arguments.precision:
+            expected = estimate(architecture, arguments.batch, precision).training_bytes / GIB
+            with without_values(device):
+                peak, reserved = counted(architecture, arguments.batch, precision, device)
+            gc.collect()
+            taken = "-" if reserved is None else f"{reserved / GIB:.2f}"
+            step = peak / GIB
+            print(
+                f"{name:10s} {patch:14s} {precision:9s} {expected:9.2f} {step:7.2f} {step / expected:6.2f} {taken:>9s}",
+                flush=True,
+            )
+            if arguments.device == "cuda":
+                torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()
