@@ -67,7 +67,9 @@ def find_cases(root: Path, pattern: str) -> dict[str, Path]:
         if match and ending_of(path) and not path.name.startswith(".") and path.is_file():
             matches.setdefault(strip_ending(match["case"]), []).append(path)
     if not matches:
-        raise UserError(f"{root} has no image that fits {pattern!r}; check the folder or the pattern")
+        raise UserError(
+            f"{root} has no image that fits {pattern!r} (where {CASE} stands for the case); check the folder or the pattern"
+        )
     for case, paths in matches.items():
         if len(paths) > 1:
             raise UserError(f"{paths[0].name} and {paths[1].name} both fit {pattern!r}; narrow the pattern", case=case)

@@ -192,4 +192,7 @@ def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme) -> Non
     unknown = sorted(set(present_values(array)) - set(labels.known_values))
     if unknown:
         found, known = (", ".join(map(str, values)) for values in (unknown[:MOST_NAMED], labels.known_values))
-        raise UserError(f"{file.name} holds the label {found}, but declared are {known}; declare it or remap the file")
+        mend = "declare it or remap the file"
+        if len(labels.values) == 2:
+            mend += ", or give --foreground-from-instances if the values number objects"
+        raise UserError(f"{file.name} holds the label {found}, but declared are {known}; {mend}")

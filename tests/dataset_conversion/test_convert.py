@@ -217,7 +217,9 @@ def test_undeclared_labels_are_named_with_their_file(tmp_path, capsys):
         write(root / "labels" / f"{case}.nii.gz", np.full((2, 3, 4), value, np.uint8))
     arguments = ("--images", "images", "--labels", "labels", "--channel", "CT", "--label", "x=1")
     assert convert(tmp_path / "w", "folder", root, *arguments) == 1
-    assert "b.nii.gz holds the label 3, but declared are 0, 1;" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "b.nii.gz holds the label 3, but declared are 0, 1;" in said
+    assert "--foreground-from-instances if the values number objects" in said
     assert not (tmp_path / "w/raw/ct/labelsTr/b.nii.gz").exists()
 
 

@@ -59,7 +59,7 @@ def test_every_case_at_fault_is_named_and_the_others_are_scored(folders):
     write(predictions, "c2", 4, 0, Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2.0, 1.0, 1.0)))
     summary, errors = evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
     assert [error.case for error in errors] == ["c1", "c2"]
-    assert "has no prediction" in errors[0].message
+    assert "no prediction in" in errors[0].message
     assert "different grids" in errors[1].message
     assert [case.case for case in summary.metric_per_case] == ["c3"]
     summary, errors = evaluate_folder(predictions, references, SCHEME, ".nii.gz", predicted_only=True, processes=1)

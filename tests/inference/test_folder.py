@@ -123,7 +123,9 @@ def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path,
     assert predict("-i", tmp_path / "nowhere", "-o", tmp_path / "o", "-m", model) == 2
     assert "does not exist" in capsys.readouterr().err
     assert predict("-i", tmp_path / "one", "-o", tmp_path / "o", "-m", model) == 2
-    assert "no image named CASE_0000.nii.gz" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no image named CASE_0000.nii.gz" in said
+    assert "but case_0.nii.gz; rename the files" in said
     assert (
         predict("-i", images / "case_0_0000.nii.gz", images / "case_1_0000.nii.gz", "-o", tmp_path / "o", "-m", model)
         == 2

@@ -64,7 +64,7 @@ def evaluate_folder(
         published=protocol is not None,
     )
     if not predicted_only:
-        mend = f"has no prediction in {predictions}; predict it, or leave such cases out with --predicted-only"
+        mend = f"no prediction in {predictions}; predict the case, or leave such ones out with --predicted-only"
         errors += [CaseError(case, "evaluating", mend) for case in true - predicted]
     return summary, sorted(errors, key=lambda error: error.case)
 

@@ -53,9 +53,10 @@ def _cases_of_folder(folder: Path, description: DatasetDescription) -> Cases:
 def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
     series = sorted(path for path in folder.iterdir() if is_series(path))
     if not series:
-        ending = description.file_ending
+        ending, others = description.file_ending, ignored_images(folder, description)
+        found = f", but {others[0]}" if others else ""
         raise UserError(
-            f"{folder} has no image named CASE_0000{ending} and no folder with a DICOM series; "
+            f"{folder} has no image named CASE_0000{ending} and no folder with a DICOM series{found}; "
             "rename the files or give them one by one"
         )
     channels = len(description.channel_names)
