@@ -37,11 +37,12 @@ def patch_warnings(fingerprint: Fingerprint, measures: Measures, configuration: 
     ]
     patch = [n * mm for n, mm in zip(configuration.preprocessing.chunk, spacing, strict=True)]
     first = 3 - len(configuration.patch)  # a 2D patch has no extent along the slices
+    mend = "a coarser spacing" if first else "a coarser spacing or 3d_lowres"
     for name, extent in _extents_mm(fingerprint, measures):
         axes = [axis for axis in range(first, 3) if extent[axis] > patch[axis]]
         if axes:
             have = ", ".join(f"{extent[a]:.0f} mm along axis {a} against {patch[a]:.0f} mm" for a in axes)
-            yield f"{name!r} never lies whole inside a patch: {have}; a coarser spacing or 3d_lowres would hold it"
+            yield f"{name!r} never lies whole inside a patch: {have}; {mend} would hold it"
 
 
 def _thin(fingerprint: Fingerprint) -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from unetrpp.errors import UserError
 from unetrpp.fingerprint import CaseFingerprint, Fingerprint
-from unetrpp.labels import LabelScheme
+from unetrpp.labels import LabelScheme, label_table, output_table
 from unetrpp.plans import Decision
 
 AXES = "zyx"  # canonical: head-foot, front-back, left-right
@@ -32,7 +32,7 @@ def plan_mirroring(fingerprint: Fingerprint, labels: LabelScheme, asked: str = "
     """``asked``: auto (by the labels), exchange (left and right labels change places), all, none, or axes such as zy.
 
     Raises:
-        UserError: there is nothing to exchange, or no such axes.
+        UserError: there is nothing to exchange, a region has no twin, or no such axes.
     """
     pairs = side_pairs(labels.names)
     if asked == "auto":
@@ -49,11 +49,15 @@ def plan_mirroring(fingerprint: Fingerprint, labels: LabelScheme, asked: str = "
 
 def _by_labels(fingerprint: Fingerprint, labels: LabelScheme, pairs: Sequence[tuple[int, int]]) -> Mirroring:
     reason = _one_sided(fingerprint, labels)
+    regions = [region.name for region in labels.regions]
+    if sides := side_pairs(regions):
+        left, right = (regions[i] for i in sides[0])
+        reason = f"regions {left!r} and {right!r} are a left/right pair"
     if pairs:
         left, right = (labels.names[i] for i in pairs[0])
         reason = f"labels {left!r} and {right!r} are a left/right pair (--mirror exchange would swap them)"
     if reason is None:
-        why = "no label's name has a left or right twin and no class lies on one side of the body"
+        why = "no label's or region's name has a left or right twin and no class lies on one side of the body"
         return Mirroring((0, 1, 2), (), Decision(about="mirroring", value="all axes", why=why))
     return Mirroring((0, 1), (), Decision(about="mirroring", value="not left-right", why=reason))
 
@@ -61,6 +65,7 @@ def _by_labels(fingerprint: Fingerprint, labels: LabelScheme, pairs: Sequence[tu
 def _exchanged(labels: LabelScheme, pairs: tuple[tuple[int, int], ...]) -> Mirroring:
     if not pairs:
         raise UserError(f"--mirror exchange needs labels of a left and a right, but they are {', '.join(labels.names)}")
+    output_table(labels, label_table(labels, pairs))  # every region has its twin
     swapped = ", ".join(f"{labels.names[a]} and {labels.names[b]}" for a, b in pairs)
     why = f"--mirror exchange: {swapped} change places when left and right do"
     return Mirroring((0, 1, 2), pairs, Decision(about="mirroring", value="all axes, labels exchanged", why=why))

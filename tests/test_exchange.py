@@ -12,9 +12,9 @@ from tests.tiny import configuration
 from unetrpp.augmentation.pipeline import SampleDraw, apply_sample, draw_sample
 from unetrpp.augmentation.workers import change
 from unetrpp.errors import UserError
-from unetrpp.exchange import Exchange, exchange_of, label_table, output_table
+from unetrpp.exchange import Exchange, exchange_of
 from unetrpp.inference.sliding_window import sliding_window
-from unetrpp.labels import LabelScheme, Region
+from unetrpp.labels import LabelScheme, Region, label_table, output_table
 from unetrpp.plans import AugmentationPlan
 
 SCHEME = LabelScheme(names=("background", "left", "liver", "right"), values=(0, 5, 7, 9), ignore_value=255)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from unetrpp import __version__
-from unetrpp.exchange import label_table, output_table
 from unetrpp.files import Record
 from unetrpp.inference.tiles import SIGMA
+from unetrpp.labels import label_table, output_table
 from unetrpp.model_folder import ModelFolder
 from unetrpp.plans import Configuration, Normalization, Preprocessing
 from unetrpp.preprocessing.normalize import SMALLEST_STD

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from unetrpp.devices import to_device
-from unetrpp.errors import UserError
-from unetrpp.labels import LabelScheme
+from unetrpp.labels import label_table, output_table
 from unetrpp.plans import Configuration
 
 
@@ -55,31 +54,3 @@ def exchange_of(configuration: Configuration) -> Exchange | None:
     table = label_table(scheme, configuration.exchanged_labels)
     previous = configuration.previous_stage is not None
     return Exchange(configuration.exchange_axis, table, output_table(scheme, table), previous)
-
-
-def label_table(scheme: LabelScheme, pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """What every training index becomes when ``pairs`` change places.
-
-    >>> label_table(LabelScheme(names=("background", "left", "right"), values=(0, 1, 2)), [(1, 2)])
-    (0, 2, 1)
-    """
-    table = list(range(len(scheme.known_values)))
-    for left, right in pairs:
-        table[left], table[right] = right, left
-    return tuple(table)
-
-
-def output_table(scheme: LabelScheme, labels: Sequence[int]) -> tuple[int, ...]:
-    """The same for the output's channels: classes, or regions by their members.
-
-    Raises:
-        UserError: a region becomes something that is no region.
-    """
-    if not scheme.regions:
-        return tuple(labels[: len(scheme.values)])
-    members = [frozenset(region.members) for region in scheme.regions]
-    mirrored = [frozenset(labels[m] for m in region) for region in members]
-    for region, twin in zip(scheme.regions, mirrored, strict=True):
-        if twin not in members:
-            raise UserError(f"region {region.name!r} has no twin on the other side; leave out --mirror exchange")
-    return tuple(members.index(twin) for twin in mirrored)

@@ -1,7 +1,10 @@
 """The labels of a dataset: the user's values outside, 0..K-1 inside, regions and the ignore label."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from unetrpp.errors import UserError
 from unetrpp.files import Record
 
 COUNTABLE = 1 << 16  # label values up to here are counted
@@ -74,3 +77,31 @@ def value_counts(array: np.ndarray) -> dict[int, int]:
 def present_values(array: np.ndarray) -> list[int]:
     """Sorted values of an integer array."""
     return list(value_counts(array))
+
+
+def label_table(scheme: LabelScheme, pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """What every training index becomes when ``pairs`` (left, right) of them change places.
+
+    >>> label_table(LabelScheme(names=("background", "left", "right"), values=(0, 1, 2)), [(1, 2)])
+    (0, 2, 1)
+    """
+    table = list(range(len(scheme.known_values)))
+    for left, right in pairs:
+        table[left], table[right] = right, left
+    return tuple(table)
+
+
+def output_table(scheme: LabelScheme, labels: Sequence[int]) -> tuple[int, ...]:
+    """The same for the output's channels: classes, or regions by their members.
+
+    Raises:
+        UserError: a region becomes something that is no region.
+    """
+    if not scheme.regions:
+        return tuple(labels[: len(scheme.values)])
+    members = [frozenset(region.members) for region in scheme.regions]
+    mirrored = [frozenset(labels[m] for m in region) for region in members]
+    for region, twin in zip(scheme.regions, mirrored, strict=True):
+        if twin not in members:
+            raise UserError(f"region {region.name!r} has no twin on the other side; leave out --mirror exchange")
+    return tuple(members.index(twin) for twin in mirrored)

@@ -2,6 +2,7 @@ import pytest
 
 from tests.planners.fingerprints import case_fingerprint, class_statistics, description, fingerprint
 from unetrpp.errors import UserError
+from unetrpp.labels import LabelScheme, Region
 from unetrpp.planners.mirroring import plan_mirroring
 
 CENTRAL = fingerprint([case_fingerprint(classes={"organ": class_statistics()})] * 5)
@@ -49,6 +50,34 @@ def test_on_demand_left_and_right_change_places():
     assert "kidney_left and kidney_right" in decision.why
     with pytest.raises(UserError, match="needs labels of a left and a right"):
         named("liver", asked="exchange")
+
+
+def kidneys(regions, asked):
+    names = ("background", "left cortex", "left cyst", "right cortex", "right cyst")
+    labels = LabelScheme(names=names, values=tuple(range(5)), regions=regions)
+    return plan_mirroring(
+        fingerprint([case_fingerprint(classes=dict.fromkeys(names, class_statistics()))]), labels, asked
+    )
+
+
+def test_a_region_without_a_twin_is_refused_before_anything_is_preprocessed():
+    left = Region(name="left kidney", members=(1, 2), value=1)
+    right = Region(name="right kidney", members=(3, 4), value=3)
+    assert kidneys((left, right), "exchange").pairs == ((1, 3), (2, 4))
+    with pytest.raises(UserError, match="region 'left kidney' has no twin on the other side"):
+        kidneys((left,), "exchange")
+
+
+def test_the_sides_of_regions_count():
+    """Their labels may have no names of their own."""
+    regions = [
+        Region(name=f"{side}_kidney", members=(i,), value=i) for i, side in enumerate(("left", "right"), start=1)
+    ]
+    labels = LabelScheme(names=("background", "label 1", "label 2"), values=(0, 1, 2), regions=tuple(regions))
+    classes = dict.fromkeys(labels.names, class_statistics())
+    mirroring = plan_mirroring(fingerprint([case_fingerprint(classes=classes)]), labels)
+    assert mirroring.axes == (0, 1)
+    assert mirroring.decision.why == "regions 'left_kidney' and 'right_kidney' are a left/right pair"
 
 
 @pytest.mark.parametrize(("asked", "axes"), [("all", (0, 1, 2)), ("none", ()), ("zx", (0, 2))])
