@@ -63,6 +63,7 @@ def test_logits_are_pytorchs_for_any_batch(name):
     assert b"unetrpp" not in content  # neither source code nor where it lies
 
 
+@pytest.mark.slow
 def test_the_command_writes_every_fold_with_its_own_attention(tmp_path, capsys):
     model = make_model(tmp_path, folds=2)
     give_own_attention(model, 1, {"gate@0": 0.7})
