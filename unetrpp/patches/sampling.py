@@ -35,10 +35,11 @@ class PatchSampler:
         self.cases = list(cases)
         self.patch = patch
         self.fraction = foreground_fraction
-        self.having = {
-            c: [case for case in self.cases if c in case.classes]
-            for c in sorted({c for case in self.cases for c in case.classes if c != ignore})
-        }
+        having: dict[int, list[StoredCase]] = {}
+        for case in self.cases:
+            for c in case.classes:
+                having.setdefault(c, []).append(case)
+        self.having = {c: having[c] for c in sorted(having) if c != ignore}
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> list[PatchDraw]:
         """The last ``fraction`` of a batch is forced (of two samples: one; a single one as often), the rest falls anywhere."""
