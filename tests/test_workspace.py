@@ -48,6 +48,13 @@ def test_a_path_serves_too(workspace, tmp_path):
     assert workspace.find_raw(str(linked)) == ("Mine", linked)
 
 
+def test_raw_data_outside_of_the_workspace_are_asked_for(workspace):
+    (workspace.root / "preprocessed" / "Dataset004_Brain").mkdir(parents=True)
+    assert workspace.find_dataset("4") == "Dataset004_Brain"
+    with pytest.raises(UserError, match="give the path of Dataset004_Brain's raw folder"):
+        workspace.find_raw("4")
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", "splits", "dataset"])
 def test_plans_never_overwrite_other_files(workspace, name):
     with pytest.raises(UserError, match="plans cannot be called"):

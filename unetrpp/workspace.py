@@ -72,6 +72,10 @@ class Workspace:
         if path.name != given and path.exists():
             raise UserError(f"{path} is no raw dataset: it has no dataset.json (docs/dataset_format.md shows one)")
         name = self.find_dataset(given)
+        if not (self.raw(name) / "dataset.json").is_file():
+            raise UserError(
+                f"{self.raw(name)} holds no raw dataset; give the path of {name}'s raw folder, or link it there"
+            )
         return name, self.raw(name)
 
 
