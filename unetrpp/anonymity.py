@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import msgspec
 
+from unetrpp.companions import strip_ending
 from unetrpp.dataset import nnunet_json
 from unetrpp.evaluation.cross_validation import FILE as CROSS_VALIDATION
 from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.files import read_json, to_json
-from unetrpp.images import strip_ending
 from unetrpp.model_folder import ModelFolder
 from unetrpp.plans import Decision, Plans
 

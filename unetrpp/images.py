@@ -10,7 +10,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from unetrpp.companions import spacing_beside, write_sitk
-from unetrpp.companions import strip_ending as strip_ending
 from unetrpp.dicom import read_series
 from unetrpp.errors import UserError
 from unetrpp.geometry import Geometry, same_grid

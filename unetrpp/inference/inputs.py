@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from unetrpp.companions import strip_ending
 from unetrpp.dataset import Case, DatasetDescription, channel_paths, ignored_images, image_ids
 from unetrpp.dicom import is_series
 from unetrpp.errors import UserError
-from unetrpp.images import strip_ending
 from unetrpp.verification import inputs_digest
 
 LOG = logging.getLogger(__name__)

@@ -10,11 +10,12 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
+from unetrpp.companions import strip_ending
 from unetrpp.devices import find_device, half_precision, try_kernels
 from unetrpp.errors import UserError
 from unetrpp.exchange import exchange_of
 from unetrpp.geometry import Geometry
-from unetrpp.images import Volume, from_sitk, read_image, strip_ending, to_sitk, write_image, write_segmentation
+from unetrpp.images import Volume, from_sitk, read_image, to_sitk, write_image, write_segmentation
 from unetrpp.inference.export import Exported, export, on_input_grid, segmentation_on_input_grid
 from unetrpp.inference.sliding_window import sliding_window_slabs
 from unetrpp.inference.weights import load_networks

@@ -13,11 +13,12 @@ import torch
 from tqdm import tqdm
 
 from unetrpp import __version__
+from unetrpp.companions import strip_ending
 from unetrpp.dicom_seg import write_dicom_seg
 from unetrpp.errors import UserError
 from unetrpp.evaluation.postprocessing import NOTHING, PostProcessing
 from unetrpp.files import write_json
-from unetrpp.images import read_image, strip_ending
+from unetrpp.images import read_image
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.export import Exported
 from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
