@@ -13,6 +13,7 @@ from tests.tiny import configuration, workspace_of_balls
 from unetrpp import checkpoint
 from unetrpp.errors import UserError
 from unetrpp.plans import LossPlan
+from unetrpp.trainers import distributed
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.distributed import ALONE, Processes
 from unetrpp.trainers.train import main
@@ -68,6 +69,25 @@ def assert_same_training(found, expected) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_every_process_touches_its_own_gpu_only(monkeypatch, name):
+    """Whoever asks whether the first GPU works takes half a gigabyte there."""
+    touched = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", touched.append)
+    monkeypatch.setattr(distributed, "find_device", lambda name: touched.append(torch.device(name)) or touched[-1])
+    device = Processes(rank=5, count=8, local_rank=1).device(name)
+    assert (device, touched) == (torch.device("cuda:1"), [torch.device("cuda:1")] * 2)
+
+
+def test_one_gpu_by_number_is_not_shared(monkeypatch):
+    monkeypatch.setattr(distributed, "find_device", torch.device)
+    assert ALONE.device("cuda:1") == torch.device("cuda:1")
+    assert Processes(rank=1, count=2).device("cpu") == CPU
+    with pytest.raises(UserError, match="2 processes cannot share device cuda:1; give --device cuda or cpu"):
+        Processes(rank=1, count=2).device("cuda:1")
+
+
 def test_two_processes_train_what_one_does(tmp_path):
     # The loss with the most sums over the batch.
     loss = LossPlan(name="unified_focal", batch_dice=True)
