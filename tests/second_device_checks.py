@@ -210,7 +210,7 @@ def test_probabilities_are_resampled_on_the_device(watch):
 
 
 def test_decisions_ask_which_voxels_are_unsure(watch):
-    """The one place of the export that waits, once a slab, before the copy of the decisions."""
+    """Here the export waits, and then for whatever it finds out about those voxels: their number is in the values."""
     taps = Taps.between(4, 6, False), Taps.between(16, 10, False), Taps.between(16, 16, True)
     with pytest.raises(DynamicOutputShapeException, match="nonzero"):
         list(decided_slabs([torch.zeros(2, 3, 4, 16, 16, device=GPU)], taps, LABELS))
