@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +14,7 @@ from unetrpp.dataset import RawDataset, nnunet_json, read_dataset
 from unetrpp.errors import UserError
 from unetrpp.files import read_json, write_json
 from unetrpp.fingerprint import Fingerprint
-from unetrpp.images import read_geometry
+from unetrpp.images import most_voxels
 from unetrpp.parallel import CaseError, default_processes, new_pool
 from unetrpp.planners.attention import Mode, Override, parse_override
 from unetrpp.planners.configurations import CONFIGURATIONS
@@ -192,19 +192,10 @@ def settle(
 
 def _own_pool(raw: RawDataset, processes: int | None) -> Executor:
     """They start with the first case."""
-    processes = processes or default_processes(_largest_case_bytes(raw))
+    channels = len(raw.description.channel_names)
+    voxels = most_voxels(image for case in raw.cases for image in case.images)
+    processes = processes or default_processes(voxels * channels * BYTES_A_VOXEL)
     return new_pool(min(processes, len(raw.cases)), start_method())
-
-
-def _largest_case_bytes(raw: RawDataset) -> int:
-    """Of the arrays of the case with the largest files, by its header; 0 where that cannot be read."""
-    sizes: Mapping[str, int] = {c.id: sum(p.stat().st_size for p in c.images if p.is_file()) for c in raw.cases}
-    case = max(raw.cases, key=lambda c: sizes[c.id])
-    try:
-        z, y, x = read_geometry(case.images[0]).shape_zyx
-    except UserError:
-        return 0
-    return z * y * x * BYTES_A_VOXEL * len(raw.description.channel_names)
 
 
 def _summary(plans: Plans, home: Path) -> str:
