@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 import SimpleITK as sitk
@@ -57,9 +58,11 @@ def test_results_and_errors_do_not_depend_on_the_number_of_processes(processes):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_a_killed_worker_is_named_and_the_others_finish(monkeypatch):
+@pytest.mark.parametrize("given", [False, True])
+def test_a_killed_worker_is_named_and_the_others_finish(monkeypatch, given):
     monkeypatch.setenv("DEADLY", "1")
-    found = outcomes(2, [0, 5, 6])
+    with new_pool(2) if given else nullcontext() as executor:
+        found = outcomes(2, [0, 5, 6], executor)
     assert {case for case, o in found.items() if o.error is None} == {"case_0", "case_6"}
     assert "killed during squares" in found["case_5"].error.message
 
