@@ -33,7 +33,7 @@ def parser() -> Parser:
     add("-c", "--configurations", nargs="+", default=[], metavar="NAME", help=what)
     what = "the network: unetrpp (default), unet, resunet, or what a package registers (docs/extending.md)"
     add("--planner", default="unetrpp", metavar="NAME", help=what)
-    add("--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
+    add("-p", "--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
     add("--batch-size", type=positive, metavar="N", help="patches a step (default: what memory and data allow)")
     add("--width", type=above_zero, default=1.0, metavar="FACTOR", help="factor on all channel counts (default: 1)")
     add(

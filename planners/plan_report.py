@@ -23,7 +23,7 @@ def parser() -> Parser:
         EXAMPLES,
     )
     p.add_argument("dataset", metavar="DATASET", help="name in the workspace, nnU-Net's DatasetNNN_Name or number")
-    p.add_argument("--plans-name", metavar="NAME", default="unetrpp", help="name of the plans (default: unetrpp)")
+    p.add_argument("-p", "--plans-name", metavar="NAME", default="unetrpp", help="name of the plans (default: unetrpp)")
     what = "where to draw (default: NAME_report.png beside the plans)"
     p.add_argument("--picture", type=Path, metavar="FILE", help=what)
     return p

@@ -49,3 +49,12 @@ def test_a_file_that_was_edited_wrongly(plans, tmp_path, change, words):
 def test_an_unknown_configuration(plans):
     with pytest.raises(UserError, match="is not in the plans 'unet', which have 3d_fullres, 2d"):
         plans.configuration("3d_lowres")
+
+
+def test_plans_of_another_name_are_offered(plans, tmp_path):
+    with pytest.raises(UserError, match=r"unetrpp\.json does not exist; run unetrpp_plan_and_preprocess"):
+        read_plans(tmp_path / "unetrpp.json")
+    write_json(tmp_path / "unet.json", plans)
+    write_json(tmp_path / "splits.json", [])
+    with pytest.raises(UserError, match=r"the plans there are called unet \(--plans-name\)"):
+        read_plans(tmp_path / "unetrpp.json")

@@ -15,6 +15,7 @@ from unetrpp.files import Record, read_json
 from unetrpp.fingerprint import IntensityStatistics
 from unetrpp.labels import LabelScheme
 from unetrpp.networks.architecture import Architecture
+from unetrpp.workspace import NO_PLANS
 
 FORMAT = 1
 
@@ -125,7 +126,8 @@ class Plans(Record, frozen=True, kw_only=True):
         """
         if name not in self.configurations:
             raise UserError(
-                f"configuration {name!r} is not in the plans {self.name!r}, which have {', '.join(self.configurations)}"
+                f"configuration {name!r} is not in the plans {self.name!r}, which have {', '.join(self.configurations)}; "
+                f"plan it with unetrpp_plan_and_preprocess -c {name}"
             )
         return self.configurations[name]
 
@@ -135,7 +137,15 @@ def read_plans(path: Path) -> Plans:
     Raises:
         UserError: missing, malformed, or written by a newer release.
     """
-    plans = read_json(path, Plans, mend="run unetrpp_plan_and_preprocess")
+    plans = read_json(path, Plans, mend=_mend(path))
     if plans.format > FORMAT:
         raise UserError(f"{path} has format {plans.format}, this release reads up to {FORMAT}; install a newer unetrpp")
     return plans
+
+
+def _mend(path: Path) -> str:
+    """What to do about plans that are missing or malformed: those of another name may have been meant."""
+    others = sorted(p.stem for p in path.parent.glob("[!.]*.json") if p.stem not in NO_PLANS)
+    if path.exists() or not others:
+        return "run unetrpp_plan_and_preprocess"
+    return f"the plans there are called {', '.join(others)} (--plans-name), or make others with unetrpp_plan_and_preprocess"
