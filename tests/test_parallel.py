@@ -57,6 +57,13 @@ def test_results_and_errors_do_not_depend_on_the_number_of_processes(processes):
     assert "Unpicklable" in errors["case_4"].traceback
 
 
+def test_many_cores_are_no_error_on_windows(monkeypatch):
+    """Where Python refuses pools of more processes than the system can wait for."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    with new_pool(128):
+        pass  # no worker starts before there is work
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.parametrize("given", [False, True])
 def test_a_killed_worker_is_named_and_the_others_finish(monkeypatch, given):

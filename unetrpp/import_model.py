@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.command_line import Parser, run
+from unetrpp.command_line import Parser, above_zero, run
 
 EXAMPLES = """
 unetrpp_import hippocampus.zip
@@ -31,7 +31,13 @@ def build_parser() -> Parser:
     what = "plan this raw dataset for them (name in the workspace, or a folder)"
     source.add_argument("--dataset", metavar="DATASET", help=what)
     add("--configuration", metavar="NAME", help="of the plans (default: 3d_fullres, or the only 3D one)")
-    add("--largest-gb", type=float, default=20.0, metavar="GB", help="refuse a zip that unpacks to more (default 20)")
+    add(
+        "--largest-gb",
+        type=above_zero,
+        default=20.0,
+        metavar="GB",
+        help="refuse a zip that unpacks to more (default 20)",
+    )
     add("--overwrite", action="store_true", help="replace a model of the same name")
     return parser
 

@@ -13,7 +13,6 @@ from unetrpp.fingerprint import Fingerprint
 from unetrpp.networks.architecture import Architecture
 from unetrpp.plans import Configuration, Plans, read_plans
 
-CHECKPOINTS = ("final", "best", "latest")
 PREVIOUS = "previous_stage"  # in a cascade's second stage: the model folder of its first
 ARCHITECTURE = "architecture.json"  # of a fold whose attention was learned: its own gates and squeeze-and-excitations
 

@@ -22,6 +22,7 @@ import msgspec
 from tqdm import tqdm
 
 T = TypeVar("T")
+MOST_ON_WINDOWS = 61  # processes that it can wait for at once
 
 
 class CaseError(msgspec.Struct, frozen=True):
@@ -131,6 +132,8 @@ def new_pool(processes: int, start: str = "spawn") -> ProcessPoolExecutor:
 
     ``start`` is how they start: each by itself, or as :func:`prepare_workers` says.
     """
+    if sys.platform == "win32":
+        processes = min(processes, MOST_ON_WINDOWS)
     return ProcessPoolExecutor(processes, multiprocessing.get_context(start), _die_with_parent)
 
 

@@ -15,8 +15,6 @@ from unetrpp.labels import LabelScheme
 
 Scores = dict[str, float | None]
 
-OVERLAP = ("Dice", "IoU", "TP", "FP", "FN", "TN", "n_pred", "n_ref")
-
 
 @dataclass(frozen=True)
 class ScoredClass:
