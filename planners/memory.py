@@ -1,6 +1,7 @@
 """How large a patch and a batch may be: nnU-Net's proxy, or the bytes of a training step that networks/cost.py gives."""
 
 import math
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -159,10 +160,11 @@ def _tried_step_bytes(architecture: Architecture) -> tuple[float, float]:
 
 
 def free_gpu_memory_gb() -> float | None:
-    """Free memory of the first GPU by NVIDIA's tool, so that planning without one imports nothing; None without one."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
+    """Free memory of the first GPU that CUDA may use, None without one. NVIDIA's tool tells, so nothing is imported."""
+    tool, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if tool is None or visible == "":
         return None
     query = [tool, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    query += [f"--id={visible.split(',')[0]}"] if visible else []
     answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
     return float(answer[0]) / 1024 if answer and answer[0].isdigit() else None

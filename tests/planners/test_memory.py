@@ -1,11 +1,21 @@
 """Budgets: the proxy in closed form, and the network's estimate against a full search."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from unetrpp.networks.cost import estimate
 from unetrpp.networks.design import unet_architecture
 from unetrpp.planners import memory
-from unetrpp.planners.memory import GIGABYTE, MARGIN, feature_map_elements, fit_by_cost, fit_by_proxy, step_bytes
+from unetrpp.planners.memory import (
+    GIGABYTE,
+    MARGIN,
+    feature_map_elements,
+    fit_by_cost,
+    fit_by_proxy,
+    free_gpu_memory_gb,
+    step_bytes,
+)
 from unetrpp.planners.topology import Topology, candidates, pool
 
 TOPOLOGY = Topology((8, 8, 8), ((2, 2, 2),), ((3, 3, 3), (3, 3, 3)))
@@ -54,3 +64,18 @@ def test_bytes_agree_with_the_networks_own_estimate():
     fixed, a_patch = step_bytes(architecture)
     for batch in (2, 6):
         assert fixed + batch * a_patch == pytest.approx(estimate(architecture, batch, "bf16").training_bytes, rel=0.1)
+
+
+@pytest.mark.parametrize(("visible", "gb"), [(None, 24.0), ("1,0", 40.0), ("1", 40.0), ("", None), ("-1", None)])
+def test_the_free_memory_is_that_of_the_gpu_that_cuda_will_use(monkeypatch, visible, gb):
+    def tool(query, **_):
+        first = next((part.removeprefix("--id=") for part in query if part.startswith("--id=")), None)
+        answers = {None: "24576\n40960\n", "1": "40960\n"}
+        return SimpleNamespace(stdout=answers.get(first, "No devices were found\n"))
+
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("subprocess.run", tool)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert free_gpu_memory_gb() == gb
