@@ -1,6 +1,7 @@
 """Preprocessing every case of a dataset into the store of one configuration; what is current is left alone."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from unetrpp.parallel import CaseError, run_cases
 from unetrpp.plans import Configuration, Preprocessing
 from unetrpp.preprocessing.case import preprocess
 from unetrpp.store import Store
+
+LOG = logging.getLogger(__name__)
 
 
 def preprocess_dataset(
@@ -23,6 +26,8 @@ def preprocess_dataset(
 ) -> list[CaseError]:
     """Store what is missing, unfinished or was made otherwise; cases that left the dataset are removed.
 
+    What another plan or configuration of the dataset has preprocessed alike is shared, not made again.
+
     Args:
         digests: of every case's files (verification.inputs_digest).
 
@@ -34,9 +39,23 @@ def preprocess_dataset(
     for name in set(store.cases()) - set(digests):
         store.remove(name)
     todo = [case for case in dataset.cases if not store.is_current(case.id, plan.digest(), digests[case.id])]
+    todo = _adopt(todo, store, plan.digest(), digests)
     jobs = {case.id: (case, plan, folder, digests[case.id]) for case in todo}
     outcomes = run_cases(store_case, jobs, stage, len(jobs), executor) if jobs else ()
     return [outcome.error for outcome in outcomes if outcome.error is not None]
+
+
+def _adopt(cases: Sequence[Case], store: Store, digest: str, digests: Mapping[str, str]) -> list[Case]:
+    """Share what the stores beside this one have; returns the cases that none has."""
+    others = [Store(path) for path in sorted(store.folder.parent.glob("*/")) if path != store.folder]
+
+    def found(case: str) -> bool:
+        return any(other.is_current(case, digest, digests[case]) and store.adopt(case, other) for other in others)
+
+    left = [case for case in cases if not found(case.id)]
+    if len(left) < len(cases):
+        LOG.info("%d cases of %s are shared with another store", len(cases) - len(left), store.folder.name)
+    return left
 
 
 def store_case(case: Case, plan: Preprocessing, folder: Path, inputs_digest: str) -> None:

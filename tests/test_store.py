@@ -154,3 +154,25 @@ def test_half_precision_and_no_foreground(tmp_path):
     assert opened.foreground(1).shape == (0, 3)
     image, _ = opened.read((0, 0, 0), SHAPE)
     np.testing.assert_array_equal(image, case.image.astype(np.float16))
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_case_made_alike_is_shared(tmp_path, monkeypatch, linked):
+    if not linked:  # a file system without hard links
+        monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError))
+    first, second = Store(tmp_path / "first"), Store(tmp_path / "second")
+    first.write(make_case(), "plans", "inputs", (8, 8, 8))
+    second.write(make_case(seed=1), "old plans", "inputs", (8, 8, 8))
+    assert second.adopt("a", first)
+    assert second.is_current("a", "plans", "inputs")
+    whole = ((0, 0, 0), SHAPE)
+    for ours, theirs in zip(second.open("a").read(*whole), first.open("a").read(*whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    image = "a.image.b2nd"
+    assert (tmp_path / "first" / image).samefile(tmp_path / "second" / image) == linked
+    # What one store writes anew, the other does not see.
+    first.write(make_case(seed=2), "new plans", "inputs", (8, 8, 8))
+    np.testing.assert_array_equal(second.open("a").read(*whole)[0], make_case().image)
+    (tmp_path / "first" / image).write_bytes(b"")  # damaged
+    assert not second.adopt("a", first)
+    assert second.is_current("a", "plans", "inputs")

@@ -7,17 +7,15 @@ import filecmp
 import hashlib
 import logging
 import math
-import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from unetrpp.errors import UserError
-from unetrpp.files import read_json, write_atomically
+from unetrpp.files import read_json, share
 from unetrpp.images import read_label
 from unetrpp.model_folder import ARCHITECTURE, PREVIOUS
 from unetrpp.parallel import default_processes, run_cases
@@ -116,14 +114,7 @@ def take_along(first: Path, model: Path, folds: int, started: bool) -> None:
         )
     shutil.rmtree(there, ignore_errors=True)
     for name in names:
-        write_atomically(there / name, partial(_link, first / name))
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+        share(first / name, there / name)
 
 
 def project(segmentations: Mapping[str, Path], store: Store, plan: Preprocessing) -> None:

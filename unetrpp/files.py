@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -54,6 +55,21 @@ def _rename(temporary: Path, path: Path) -> None:
 def _flush_to_disk(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def share(source: Path, target: Path) -> None:
+    """Let ``target`` be ``source`` under another name, which takes no room; a copy where the file system has no hard links.
+
+    Only for files that are replaced and never changed in place.
+    """
+    write_atomically(target, lambda temporary: _link_or_copy(source, temporary))
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -14,13 +14,14 @@ import blosc2
 import numpy as np
 
 from unetrpp.errors import UserError
-from unetrpp.files import Record, read_json, write_bytes, write_json, write_together
+from unetrpp.files import Record, read_json, share, write_bytes, write_json, write_together
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
 
 OUTSIDE = -1  # label of what lies outside the case
 ANNOTATED = -1  # stands for "any annotated voxel" among the indexed classes, where the dataset has an ignore label
 BLOCK = (16, 32, 32)  # voxels that are decompressed at a time: a patch cuts through few of them
 INDEX_FLOOR, INDEX_SHARE = 10_000, 0.01  # foreground voxels kept a class: at most 10,000 + 1 %
+ENDINGS = ("image.b2nd", "label.b2nd", "foreground.b2nd", "json")
 MEND = "run unetrpp_plan_and_preprocess again"
 
 
@@ -90,6 +91,17 @@ class Store:
         )
         write_json(self._path(name, "json"), record)
 
+    def adopt(self, case: str, other: "Store") -> bool:
+        """Take over a complete case of another store that was made alike; False where its arrays cannot be opened."""
+        try:
+            other.open(case).read((0, 0, 0), (1, 1, 1))
+        except UserError:
+            return False
+        self._path(case, "json").unlink(missing_ok=True)
+        for ending in ENDINGS:  # the JSON last
+            share(other._path(case, ending), self._path(case, ending))
+        return True
+
     def open(self, case: str) -> "StoredCase":
         """
         Raises:
@@ -117,7 +129,7 @@ class Store:
                 leftover.unlink()
 
     def remove(self, case: str) -> None:
-        for ending in ("json", "image.b2nd", "label.b2nd", "foreground.b2nd"):
+        for ending in reversed(ENDINGS):
             self._path(case, ending).unlink(missing_ok=True)
         previous_path(self.folder, case).unlink(missing_ok=True)
 

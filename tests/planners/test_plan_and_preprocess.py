@@ -294,3 +294,20 @@ def test_overwriting_leaves_other_plans_alone_and_a_refusal_leaves_everything(wo
     assert {p: p.read_bytes() for p in home.rglob("*.json") if "fingerprint" not in p.name} == {
         p: content for p, content in before.items() if "fingerprint" not in p.name
     }
+
+
+def test_plans_that_preprocess_alike_share_their_cases(workspace, caplog):
+    rules = ("--batch-size", "2", "--width", "0.5")
+    assert command(workspace, *rules) == 0
+    first = workspace / "preprocessed" / "Blocks" / "unetrpp_3d_fullres"
+    (first / "case_3.label.b2nd").write_bytes(b"")  # damaged, so it is made anew
+    caplog.set_level("INFO")
+    assert command(workspace, "--planner", "unet", *rules) == 0
+    second = first.with_name("unet_3d_fullres")
+    assert "3 cases of unet_3d_fullres are shared with another store" in caplog.text
+    linked = {path.name for path in second.glob("*.b2nd") if path.samefile(first / path.name)}
+    assert linked == {f"case_{i}.{part}.b2nd" for i in range(3) for part in ("image", "label", "foreground")}
+    label = Store(second).open("case_3").read((0, 0, 0), GEOMETRY.shape_zyx)[1]
+    np.testing.assert_array_equal(label, make_case(3)[1])
+    assert command(workspace, "--planner", "unet", "--spacing", "2", "2", "2", "--plans-name", "coarse", *rules) == 0
+    assert "coarse" not in caplog.text.replace("plans 'coarse'", "")
