@@ -72,10 +72,15 @@ def assert_same_training(found, expected) -> None:
 @pytest.mark.parametrize("name", ["auto", "cuda"])
 def test_every_process_touches_its_own_gpu_only(monkeypatch, name):
     """Whoever asks whether the first GPU works takes half a gigabyte there."""
-    touched = []
+    touched: list[torch.device] = []
+
+    def found(name):
+        touched.append(torch.device(name))
+        return touched[-1]
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", touched.append)
-    monkeypatch.setattr(distributed, "find_device", lambda name: touched.append(torch.device(name)) or touched[-1])
+    monkeypatch.setattr(distributed, "find_device", found)
     device = Processes(rank=5, count=8, local_rank=1).device(name)
     assert (device, touched) == (torch.device("cuda:1"), [torch.device("cuda:1")] * 2)
 
