@@ -62,7 +62,9 @@ def test_too_little_memory_is_said_in_one_sentence(workspace, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(Trainer, "step", starved)
-    with pytest.raises(UserError, match="fold 0: a batch of 2 patches of 8 x 16 x 16 needs more memory than cpu has left"):
+    with pytest.raises(
+        UserError, match="fold 0: a batch of 2 patches of 8 x 16 x 16 needs more memory than cpu has left"
+    ):
         train_folds(workspace, request(), "0")
 
 
@@ -77,7 +79,7 @@ def test_what_is_not_preprocessed_or_planned_is_refused(workspace):
     (workspace.store("balls", "unet", "3d_fullres") / "ball_2.json").unlink()
     with pytest.raises(UserError, match=r"1 of 4 cases are not preprocessed \(ball_2\)"):
         train_folds(workspace, request(), None)
-    with pytest.raises(UserError, match="run unetrpp_plan_and_preprocess"):
+    with pytest.raises(UserError, match="the plans there are called unet"):
         train_folds(workspace, TrainingRequest("balls", "other", "3d_fullres", torch.device("cpu")), None)
 
 
