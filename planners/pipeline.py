@@ -78,7 +78,7 @@ def plan_and_preprocess(
     name, folder = workspace.find_raw(dataset)
     raw = with_groups(read_dataset(folder.absolute(), name), group_by)
     home = workspace.preprocessed(name)
-    plans_name = plans_name or planner
+    plans_name = plans_name or planner.rpartition(":")[2]
     plans_path = workspace.plans(name, plans_name)
     with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
         raw = mend_dataset(raw, home / "fixed", pool) if fix else raw

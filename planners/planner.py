@@ -170,13 +170,13 @@ PLANNERS = {planner.name: planner for planner in (UnetrppPlanner, UNetPlanner, R
 
 
 def make_planner(name: str, options: Options) -> UnetrppPlanner:
-    """The planner of this name, built in or registered under ``unetrpp.planners``, or the one of a preset.
+    """The planner of this name, built in, registered under ``unetrpp.planners`` or package.module:Class, or a preset's.
 
     Raises:
         UserError: a preset was asked for of another network than UNETR++, or there is none of this name.
     """
     if options.preset is None:
-        planner = find("planner", name, PLANNERS)(options)
+        planner = find("planner", name, PLANNERS, typed=True)(options)
         planner.name = name  # which the plans record
         return planner
     if name != UnetrppPlanner.name:

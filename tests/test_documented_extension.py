@@ -46,3 +46,18 @@ def test_the_page_runs(tmp_path):
     assert train(again) == 2  # a fold keeps its trainer
     assert predict(["-i", str(raw / "imagesTr"), "-o", str(tmp_path / "out"), "-m", str(model), "--device", "cpu"]) == 0
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("installed")
+def test_classes_that_are_typed_but_not_registered(tmp_path, capsys):
+    raw, home = tmp_path / "Balls", ["--workspace", str(tmp_path / "workspace")]
+    write_dataset(raw, 3)
+    assert plan([str(raw), "--planner", "my_ideas:TwoConvolutionsPlanner", "--processes", "1", *home]) == 0
+    typed = ["--trainer", "my_ideas:AdamTrainer"]
+    run = ["Balls", "3d_fullres", "0", "-p", "TwoConvolutionsPlanner", "--no-mirroring", "--threads", "1", *home]
+    assert train([*run, *typed, "--epochs", "1", "--iterations", "2"]) == 0
+    capsys.readouterr()
+    assert train([*run, "--continue", "--epochs", "2"]) == 2  # from training.json alone no code is run
+    assert "give --trainer my_ideas:AdamTrainer again" in capsys.readouterr().err
+    assert train([*run, *typed, "--continue", "--epochs", "2"]) == 0

@@ -164,7 +164,9 @@ def test_a_case_made_alike_is_shared(tmp_path, monkeypatch, linked):
     first.write(make_case(), "plans", "inputs", (8, 8, 8))
     second.write(make_case(seed=1), "old plans", "inputs", (8, 8, 8))
     assert second.adopt("a", first)
+    assert second.adopt("a", first)  # once more, over the same files
     assert second.is_current("a", "plans", "inputs")
+    assert not list((tmp_path / "second").glob(".*"))
     whole = ((0, 0, 0), SHAPE)
     for ours, theirs in zip(second.open("a").read(*whole), first.open("a").read(*whole), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -102,7 +102,7 @@ def prepare(workspace: Workspace, request: TrainingRequest, fold: str | None) ->
     store = Store(workspace.store(request.dataset, request.plans_name, request.configuration))
     splits = read_json(plans_path.with_name("splits.json"), Splits, mend="run unetrpp_plan_and_preprocess")
     chosen = folds_of(fold, len(splits.folds))
-    find("trainer", request.wishes.get("trainer") or STANDARD_TRAINER, TRAINERS)
+    find("trainer", request.wishes.get("trainer") or STANDARD_TRAINER, TRAINERS, typed=True)
     require_cases(store, splits.cases())
     model = workspace.model(request.dataset, request.plans_name, request.configuration)
     job = Job(plans, configuration, store, splits, chosen, model, plans_path.parent / "labels")
@@ -151,7 +151,8 @@ def train_fold(job: Job, number: int | str, request: TrainingRequest) -> None:
             groups = read_description(job.model / "dataset.json", request.dataset).groups
             trainer: Trainer = FocalTrainer(*data, *machine, groups)
         else:
-            trainer = find("trainer", config.trainer, TRAINERS)(*data, *machine, processes=processes)
+            typed = config.trainer == request.wishes.get("trainer")
+            trainer = find("trainer", config.trainer, TRAINERS, typed)(*data, *machine, processes=processes)
         if request.tensorboard and processes.first:
             trainer.tracker = TensorBoard(folder, trainer.class_names())
         try:

@@ -62,14 +62,17 @@ def share(source: Path, target: Path) -> None:
 
     Only for files that are replaced and never changed in place.
     """
-    write_atomically(target, lambda temporary: _link_or_copy(source, temporary))
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
     try:
-        os.link(source, target)
+        os.link(source, temporary)
     except OSError:
-        shutil.copy2(source, target)
+        write_atomically(target, lambda copy: shutil.copyfile(source, copy))
+        return
+    try:
+        _rename(temporary, target)
+    finally:  # it stays where target was this file already
+        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
