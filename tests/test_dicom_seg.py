@@ -88,6 +88,17 @@ def test_frames_lie_on_their_slices(tmp_path, regions):
     assert referenced <= {pydicom.dcmread(path).SOPInstanceUID for path in (tmp_path / "series").glob("*.dcm")}
 
 
+def test_long_names_and_names_in_any_language_are_written(tmp_path):
+    write_series(tmp_path / "series", np.zeros(SHAPE), PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100")
+    labels = LabelScheme(names=("background", "肝臓\\Läsion", "tumour " * 20), values=(0, 3, 7))
+    note = f"unetrpp Dataset501_{'Prostate' * 10}"
+    write_dicom_seg(tmp_path / "case.dcm", np.full(SHAPE, 3, np.uint8), labels, tmp_path / "series", note)
+    segmentation = pydicom.dcmread(tmp_path / "case.dcm")
+    assert [s.SegmentLabel for s in segmentation.SegmentSequence] == ["肝臓/Läsion", ("tumour " * 20)[:64].strip()]
+    assert segmentation.PatientName == "Müller^Jörg"
+    assert segmentation.SeriesDescription.startswith("Segmentation for research use by unetrpp Dataset501_Prostate")
+
+
 def test_nothing_found_is_written_too(tmp_path):
     write_series(tmp_path / "series", np.zeros(SHAPE))
     write_dicom_seg(tmp_path / "case.dcm", np.zeros(SHAPE, np.uint8), LABELS, tmp_path / "series", "a model")

@@ -13,6 +13,7 @@ from unetrpp.labels import LabelScheme
 
 TISSUE = ("85756007", "SCT", "Tissue")  # SNOMED CT's widest word: a dataset's label names carry no codes
 SERIES_NUMBER = 9000  # above those of scanners
+LONG_STRING = 64  # characters, the most that the standard allows a label or a description
 
 
 def require_dicom_seg() -> None:
@@ -40,11 +41,12 @@ def write_dicom_seg(path: Path, array: np.ndarray, labels: LabelScheme, series: 
 
     sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in series_files(series)]
     names, pixels = _segments(array, labels)
+    name = _long_string(note)
     tissue = highdicom.sr.CodedConcept(*TISSUE)
-    algorithm = highdicom.AlgorithmIdentificationSequence(note, codes.cid7162.ArtificialIntelligence, __version__)
+    algorithm = highdicom.AlgorithmIdentificationSequence(name, codes.cid7162.ArtificialIntelligence, __version__)
     segments = [
-        highdicom.seg.SegmentDescription(number, name, tissue, tissue, "AUTOMATIC", algorithm)
-        for number, name in enumerate(names, start=1)
+        highdicom.seg.SegmentDescription(number, _long_string(label), tissue, tissue, "AUTOMATIC", algorithm)
+        for number, label in enumerate(names, start=1)
     ]
     try:
         segmentation = highdicom.seg.Segmentation(
@@ -57,16 +59,22 @@ def write_dicom_seg(path: Path, array: np.ndarray, labels: LabelScheme, series: 
             sop_instance_uid=highdicom.UID(),
             instance_number=1,
             manufacturer="unetrpp",
-            manufacturer_model_name=note,
+            manufacturer_model_name=name,
             software_versions=__version__,
             device_serial_number="none",
-            series_description=f"Segmentation by {note}, for research use",
+            series_description=_long_string(f"Segmentation for research use by {note}"),
         )
     except (AttributeError, KeyError, ValueError) as error:
         raise UserError(
             f"no DICOM SEG can refer to {series.name} ({error}); export the series again with all its tags"
         ) from error
+    segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: labels may be named in any language
     write_atomically(path, lambda temporary: segmentation.save_as(temporary))
+
+
+def _long_string(text: str) -> str:
+    """As DICOM's LO takes it, in which a backslash would part two values."""
+    return text.replace("\\", "/")[:LONG_STRING]
 
 
 def _segments(array: np.ndarray, labels: LabelScheme) -> tuple[list[str], np.ndarray]:
