@@ -6,7 +6,7 @@ import pytest
 
 from unetrpp.geometry import Geometry
 from unetrpp.images import Volume
-from unetrpp.report.overlays import color, informative_slices, slicing_axis, write_overlay
+from unetrpp.report.overlays import color, draw_overlay, informative_slices, slicing_axis, write_overlay
 
 
 def test_slices_show_every_class_and_the_disagreement():
@@ -52,6 +52,18 @@ def test_the_picture_has_one_line_color_a_class(tmp_path, coarse):
 
     assert count(0) > 200  # four sides of the square and the legend
     assert 0 < count(1) < 200  # absent: the legend only
+
+
+def test_a_hundred_classes_leave_the_slices_their_place():
+    label = np.zeros((1, 20, 30), int)
+    geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1, 1, 1), dimensions=2)
+    heights = []
+    for classes in (1, 100):
+        names = {value: f"vertebra {value}" for value in range(1, classes + 1)}
+        figure = draw_overlay(Volume(np.ones((1, *label.shape)), geometry), label, label, names, "case")
+        figure.draw_without_rendering()  # places everything
+        heights.append(figure.axes[0].get_position().height * figure.get_figheight())
+    assert heights[1] > 0.9 * heights[0]
 
 
 def test_a_photograph_without_reference(tmp_path):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SLICES = 4
+COLUMNS, LINE = 5, 0.2  # of the legend; inches that one of its lines takes
 
 
 def write_overlay(
@@ -44,7 +45,9 @@ def draw_overlay(
     truth = None if reference is None else np.moveaxis(reference, axis, 0)
     low, high = np.percentile(grey, (0.5, 99.5))
     chosen = informative_slices(predicted, truth, list(names), SLICES)
-    figure = Figure(figsize=(3.2 * len(chosen), 3.9), layout="constrained")
+    legend = _legend(names, truth is not None)
+    extra_lines = (len(legend) - 1) // COLUMNS  # of the legend, below its first one
+    figure = Figure(figsize=(3.2 * len(chosen), 3.9 + LINE * extra_lines), layout="constrained")
     for plot, index in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
         plot.imshow(grey[index], cmap="gray", vmin=low, vmax=high, aspect=height / width)
         draw_contours(plot, predicted[index], names, "solid")
@@ -53,7 +56,7 @@ def draw_overlay(
         plot.set_title(f"slice {index}", fontsize="small")
         plot.set_axis_off()
     figure.suptitle(title)
-    figure.legend(handles=_legend(names, truth is not None), loc="outside lower center", ncols=5, fontsize="small")
+    figure.legend(handles=legend, loc="outside lower center", ncols=COLUMNS, fontsize="small")
     return figure
 
 
