@@ -45,3 +45,14 @@ def test_threads_and_turns_predict_alike(tmp_path, monkeypatch, count):
     for case in set(cases) - {broken}:
         turns, threads = (read_image(tmp_path / way / f"{case}.nii.gz").array for way in ("turns", "threads"))
         np.testing.assert_array_equal(turns, threads)
+
+
+def test_in_turn_a_case_is_recorded_before_the_next_one_is_read(tmp_path, monkeypatch):
+    model, images = make_model(tmp_path), tmp_path / "images"
+    write_images(images, 3)
+    predictor, events = Predictor(model, folds=[0], device="cpu", mirroring=False), []
+    for name in ("_load", "_collect"):
+        function = getattr(stream, name)
+        monkeypatch.setattr(stream, name, lambda *given, f=function, n=name: events.append(n) or f(*given))
+    predict_folder(Ensemble([predictor]), find_cases([images], predictor.model.description), Request(tmp_path / "out"))
+    assert events == ["_load", "_collect"] * 3

@@ -28,7 +28,7 @@ from unetrpp.inference.record import CaseRecord, Predictions, Settings
 from unetrpp.preprocessing.case import CaseProperties
 
 LOG = logging.getLogger(__name__)
-AHEAD = 2  # cases read before their turn, and written after it
+AHEAD = 2  # cases read before their turn, and written after it, where threads do so
 RECORD_SECONDS = 5.0  # between two writes of predictions.json
 
 T = TypeVar("T")
@@ -96,12 +96,16 @@ class Loaded:
 
 
 def predict_cases(ensemble: Ensemble, cases: Cases, request: Request, progress: Progress) -> None:
-    """Main thread: the network. Beside it one reads and preprocesses ahead, and one lays out and writes behind."""
+    """Main thread: the network. Beside it one reads and preprocesses ahead, and one lays out and writes behind.
+
+    In turn every case is recorded before the next one is read.
+    """
     device = ensemble.first.device
     writing: deque[tuple[str, Future[CaseRecord]]] = deque()
     bar = tqdm(total=len(cases), desc="predicting", unit="case", disable=None)
     with beside_network(device) as reader, beside_network(device) as writer, bar:
-        for case, loading in ahead(reader, lambda item: _load(ensemble, *item), cases.items(), AHEAD):
+        count = 0 if isinstance(reader, InTurn) else AHEAD
+        for case, loading in ahead(reader, lambda item: _load(ensemble, *item), cases.items(), count):
             try:
                 loaded = loading.result()
                 start = time.monotonic()
@@ -114,7 +118,7 @@ def predict_cases(ensemble: Ensemble, cases: Cases, request: Request, progress: 
                 writing.append((case[0], job))
             except Exception as error:
                 _fail(progress, case[0], error)
-            while len(writing) > AHEAD:
+            while len(writing) > count:
                 _collect(progress, *writing.popleft())
             bar.update()
         for case_name, future in writing:
