@@ -9,14 +9,20 @@ from pathlib import Path
 import dask
 from distributed import Client, LocalCluster
 
+PATIENCE = (
+    "distributed.comm.timeouts.connect",
+    "distributed.comm.timeouts.tcp",
+    "distributed.deploy.lost-worker-timeout",
+)
+
 
 @contextmanager
 def dask_executor(folder: Path) -> Iterator[Executor]:
     """``folder`` is the workers' own. A task that kills its worker is not tried on another one.
 
-    On a busy machine a killed worker takes long to come back; by default Dask gives it up after 15 seconds.
+    On a busy machine workers take long to come, to answer and to come back; by default Dask waits 15 to 30 seconds.
     """
-    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "10 minutes"}
+    settings = {"distributed.scheduler.allowed-failures": 0, **dict.fromkeys(PATIENCE, "10 minutes")}
     with (
         dask.config.set(settings),
         LocalCluster(

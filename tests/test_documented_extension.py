@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.planners.raw_dataset import write_dataset
+from tests.test_registry import install
 from unetrpp.inference.predict import main as predict
 from unetrpp.planners.plan_and_preprocess import main as plan
 from unetrpp.trainers.train import main as train
@@ -19,15 +20,12 @@ PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 def installed(tmp_path, monkeypatch):
     """What pip makes of the page's two files."""
     blocks = dict(re.findall(r"```(toml|python)\n(.*?)```", PAGE.read_text(encoding="utf8"), flags=re.DOTALL))
-    project = tomllib.loads(blocks["toml"])["project"]
-    groups = project["entry-points"].items()
+    groups = tomllib.loads(blocks["toml"])["project"]["entry-points"].items()
     points = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in named.items()) for group, named in groups]
-    metadata = tmp_path / "site" / "my_ideas-1.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("\n".join(points))
-    (tmp_path / "site" / "my_ideas.py").write_text(blocks["python"])
-    monkeypatch.syspath_prepend(tmp_path / "site")
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "my_ideas.py").write_text(blocks["python"])
+    install(site, monkeypatch, "\n".join(points))
 
 
 @pytest.mark.slow

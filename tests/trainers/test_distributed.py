@@ -68,7 +68,6 @@ def assert_same_training(found, expected) -> None:
             assert a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["auto", "cuda"])
 def test_every_process_touches_its_own_gpu_only(monkeypatch, name):
     """Whoever asks whether the first GPU works takes half a gigabyte there."""
@@ -93,6 +92,7 @@ def test_one_gpu_by_number_is_not_shared(monkeypatch):
         Processes(rank=1, count=2).device("cuda:1")
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     # The loss with the most sums over the batch.
     loss = LossPlan(name="unified_focal", batch_dice=True)
