@@ -1,5 +1,6 @@
 """Writes are whole or absent; records are strict."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import msgspec
 import pytest
 
 from unetrpp.errors import UserError
-from unetrpp.files import PAUSES_S, Record, read_json, read_json_lines, write_atomically, write_json
+from unetrpp.files import PAUSES_S, Record, read_json, read_json_lines, share, write_atomically, write_bytes, write_json
 
 
 class Small(Record, frozen=True, kw_only=True):
@@ -39,6 +40,17 @@ def test_the_temporary_name_keeps_the_suffix_and_is_hidden(tmp_path):
     write_atomically(tmp_path / "a.nii.gz", write)
     assert seen[0].startswith(".")
     assert seen[0].endswith("a.nii.gz")
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_not_written_into(tmp_path):
+    first, second, left = tmp_path / "first", tmp_path / "second", tmp_path / f".{os.getpid()}.second"
+    first.write_bytes(b"shared")
+    for write in (lambda: share(first, second), lambda: write_bytes(second, b"new")):
+        os.link(first, left)  # killed between the link and its new name
+        write()
+        assert first.read_bytes() == b"shared"
+        assert not left.exists()
+    assert second.read_bytes() == b"new"
 
 
 @pytest.mark.parametrize(

@@ -31,14 +31,21 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     The temporary name keeps the suffix (writers choose the format by it) and starts with a dot (listings skip it).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = _temporary(path)
     try:
         write(temporary)
         _flush_to_disk(temporary)
         _rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Its hidden name. What a killed process of the same number left there goes: it may be a link to a shared file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary.unlink(missing_ok=True)
+    return temporary
 
 
 def _rename(temporary: Path, path: Path) -> None:
@@ -62,8 +69,7 @@ def share(source: Path, target: Path) -> None:
 
     Only for files that are replaced and never changed in place.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    temporary = _temporary(target)
     try:
         os.link(source, temporary)
     except OSError:
