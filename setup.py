@@ -40,6 +40,9 @@ COMMANDS = [
     "unetrpp_demo = unetrpp.demo:main",
 ]
 
+DICOM = ["highdicom>=0.25"]
+ONNX = ["onnx>=1.17", "onnxscript>=0.2", "onnxruntime>=1.20"]
+
 
 def version() -> str:
     """The one place of the version is unetrpp/__init__.py."""
@@ -75,17 +78,15 @@ setup(
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.15"],
-        "dicom": ["highdicom>=0.25"],
-        "onnx": ["onnx>=1.17", "onnxscript>=0.2", "onnxruntime>=1.20"],
+        "dicom": DICOM,
+        "onnx": ONNX,
         "test": [
+            *DICOM,
+            *ONNX,
             "pytest>=8",
             "scikit-learn>=1.3",
             "hypothesis>=6.100",
-            "highdicom>=0.25",
             "distributed>=2025.1",
-            "onnx>=1.17",
-            "onnxscript>=0.2",
-            "onnxruntime>=1.20",
             "ruff>=0.6",
             "mypy>=1.11",
             "import-linter>=2.0",
