@@ -36,7 +36,7 @@ from unetrpp.workspace import Workspace
 LOG = logging.getLogger(__name__)
 
 RULES = Options()  # nothing fixed
-BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed
+BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed, with room: docs/scale.md measures 24
 
 
 class Done(NamedTuple):
