@@ -13,7 +13,7 @@ from unetrpp.errors import UserError
 from unetrpp.evaluation.cross_validation import cross_validate, write_cross_validation
 from unetrpp.evaluation.folders import evaluate_pairs
 from unetrpp.evaluation.postprocessing import NOTHING
-from unetrpp.evaluation.summary import write_summary
+from unetrpp.evaluation.summary import shown, write_summary
 from unetrpp.files import write_json
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import settings_of
@@ -74,10 +74,6 @@ def validate_fold(
     if errors:
         raise UserError(f"validation could not score it: {errors[0].message}", case=errors[0].case)
     write_summary(folder, summary)
-    dice = ", ".join(f"{summary.classes[k]} {_shown(s['Dice'])}" for k, s in summary.mean.items())
+    dice = ", ".join(f"{summary.classes[k]} {shown(s['Dice'])}" for k, s in summary.mean.items())
     LOG.info("fold %d: Dice %s", fold, dice)
     write_cross_validation(model, cross_validate(model, plans.labels))
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

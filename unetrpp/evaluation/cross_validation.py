@@ -8,7 +8,7 @@ import msgspec
 
 from unetrpp.errors import UserError
 from unetrpp.evaluation.metrics import Scores
-from unetrpp.evaluation.summary import Summary, aligned, as_csv, as_table, mean_scores, summarize
+from unetrpp.evaluation.summary import Summary, aligned, as_csv, as_table, mean_scores, shown, summarize
 from unetrpp.files import Record, read_json, write_bytes, write_json
 from unetrpp.labels import LabelScheme
 
@@ -80,10 +80,6 @@ def fold_rows(result: CrossValidation, metric: str = "Dice") -> list[list[str]]:
     rows = [["fold", "cases", *classes.values(), f"mean {metric}"]]
     for fold in result.folds:
         values = [fold.mean[key].get(metric) for key in classes]
-        rows.append([str(fold.fold), str(fold.cases), *map(_shown, [*values, fold.foreground_mean.get(metric)])])
+        rows.append([str(fold.fold), str(fold.cases), *map(shown, [*values, fold.foreground_mean.get(metric)])])
     over_folds = [mean_scores([fold.mean[key] for fold in result.folds]).get(metric) for key in classes]
-    return [*rows, ["mean", "", *map(_shown, [*over_folds, result.mean_over_folds.get(metric)])]]
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return [*rows, ["mean", "", *map(shown, [*over_folds, result.mean_over_folds.get(metric)])]]

@@ -116,9 +116,9 @@ def as_rows(summary: Summary) -> list[list[str]]:
     for key, name in summary.classes.items():
         counts = summary.counts[key]
         numbers = [counts.cases, counts.undefined, counts.missed, counts.invented]
-        means = [_shown(summary.mean[key][m]) for m in metrics]
+        means = [shown(summary.mean[key][m]) for m in metrics]
         rows.append([name, *means, _interval(summary, key), *map(str, numbers)])
-    means = [_shown(summary.foreground_mean[m]) for m in metrics]
+    means = [shown(summary.foreground_mean[m]) for m in metrics]
     return [*rows, ["mean", *means, _interval(summary, "foreground"), "", "", "", ""]]
 
 
@@ -127,7 +127,8 @@ def _interval(summary: Summary, key: str) -> str:
     return "-" if interval is None else f"{interval[0]:.3f}..{interval[1]:.3f}"
 
 
-def _shown(value: float | None) -> str:
+def shown(value: float | None) -> str:
+    """A score as a text; a dash where it is undefined."""
     return "-" if value is None else f"{value:.3f}"
 
 

@@ -11,7 +11,7 @@ from unetrpp.dataset import Case
 from unetrpp.errors import UserError
 from unetrpp.evaluation.cross_validation import CrossValidation, fold_rows
 from unetrpp.evaluation.metrics import scored_classes
-from unetrpp.evaluation.summary import CaseScores, Summary, as_rows
+from unetrpp.evaluation.summary import CaseScores, Summary, as_rows, shown
 from unetrpp.files import read_json_lines
 from unetrpp.images import read_image, read_label
 from unetrpp.model_folder import ModelFolder
@@ -28,7 +28,7 @@ MEANS = (
     "Means over the cases where a score is defined. Undefined: the class is in neither mask; missed: in the reference "
     "alone; invented: in the prediction alone. The interval is bootstrapped over cases."
 )
-SPREAD = "Dice of every case, and the median and quartiles of each class."
+SPREAD = f"Dice of every case, and the median and quartiles of each class (of many the first {MOST_CLASSES})."
 CURVES = "Dice and loss on patches of the validation cases, epoch by epoch."
 RESEARCH = "For research use. Not a medical device."
 
@@ -119,7 +119,7 @@ def _shown_cases(model: ModelFolder, summary: Summary, cases: dict[str, Case]) -
     labels = model.plans.labels
     names = {labels.values[k]: labels.names[k] for k in labels.foreground}
     for place, scores in telling_cases(summary):
-        dice = ", ".join(f"{summary.classes[key]} {_shown(s['Dice'])}" for key, s in scores.metrics.items())
+        dice = ", ".join(f"{summary.classes[key]} {shown(s['Dice'])}" for key, s in scores.metrics.items())
         sentence = f"Fold {scores.fold}. Dice: {dice}. Solid: prediction, dashed: reference."
         prediction = model.path / f"fold_{scores.fold}" / "validation" / f"{scores.case}{model.plans.file_ending}"
         case = cases.get(scores.case)
@@ -142,7 +142,7 @@ def _training(model: ModelFolder) -> Rows:
         if epochs:
             last, hours = epochs[-1], sum(epoch["seconds"] for epoch in epochs) / 3600
             losses = [f"{last['train_loss']:.3f}", f"{last['validation_loss']:.3f}"]
-            rows.append([fold, str(last["epoch"]), *losses, _shown(last["mean_dice"]), f"{hours:.2f}"])
+            rows.append([fold, str(last["epoch"]), *losses, shown(last["mean_dice"]), f"{hours:.2f}"])
     return rows if len(rows) > 1 else []
 
 
@@ -155,7 +155,3 @@ def _curves(model: ModelFolder) -> Iterator[Section]:
 
 def _decisions(decisions: Sequence[Decision]) -> Rows:
     return [["about", "value", "why"], *([d.about, d.value, d.why] for d in decisions)]
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
