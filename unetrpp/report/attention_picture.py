@@ -1,5 +1,6 @@
 """Pictures of attention: a gate's map on the image beside the label, and the coefficients of channels as bars."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from unetrpp.labels import LabelScheme
 from unetrpp.report.attention_maps import AttentionFindings
-from unetrpp.report.overlays import color, draw_contours, informative_slices
+from unetrpp.report.overlays import COLUMNS, color, draw_contours, informative_slices, legend_growth
 
 SLICES = 4
 OPACITY = 0.55  # of a map on the image
@@ -26,8 +27,9 @@ def draw_maps(findings: AttentionFindings, labels: LabelScheme) -> Figure:
     rows: list[tuple[str, np.ndarray | None]] = [("image", None)]
     rows += [(f"{m.place}\ngamma {m.gamma:.2f}", m.map) for m in findings.modules if m.map is not None]
     height, width = findings.image.shape[1] * findings.spacing_mm[1], findings.image.shape[2] * findings.spacing_mm[2]
-    side = 2.4
-    figure = Figure(figsize=(side * len(slices) + 1.2, side * height / width * len(rows) + 0.6), layout="constrained")
+    legend = _legend(names, truth is not None)
+    side, below = 2.4, 0.6 + legend_growth(legend)
+    figure = Figure(figsize=(side * len(slices) + 1.2, side * height / width * len(rows) + below), layout="constrained")
     grid = figure.subplots(len(rows), len(slices), squeeze=False)
     low, high = np.percentile(findings.image, (0.5, 99.5))
     for (name, attention), plots in zip(rows, grid, strict=True):
@@ -48,12 +50,16 @@ def draw_maps(findings: AttentionFindings, labels: LabelScheme) -> Figure:
             figure.colorbar(shown, ax=list(plots), pad=0.01, label="A^gamma")
     for plot, z in zip(grid[0], slices, strict=True):
         plot.set_title(f"slice {z}", fontsize="small")
+    figure.legend(handles=legend, loc="outside lower center", ncols=COLUMNS, fontsize="small")
+    return figure
+
+
+def _legend(names: Mapping[int, str], with_label: bool) -> list[Line2D]:
     handles = [Line2D([], [], color=color(i), label=name) for i, name in enumerate(names.values())]
     handles.append(Line2D([], [], color="gray", label="prediction"))
-    if truth is not None:
+    if with_label:
         handles.append(Line2D([], [], color="gray", linestyle="dashed", label="label"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize="small")
-    return figure
+    return handles
 
 
 def draw_channels(findings: AttentionFindings) -> Figure | None:

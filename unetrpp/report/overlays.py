@@ -8,6 +8,7 @@ import numpy as np
 
 from unetrpp.files import write_atomically
 from unetrpp.images import Volume
+from unetrpp.labels import value_counts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,8 +47,7 @@ def draw_overlay(
     low, high = np.percentile(grey, (0.5, 99.5))
     chosen = informative_slices(predicted, truth, list(names), SLICES)
     legend = _legend(names, truth is not None)
-    extra_lines = (len(legend) - 1) // COLUMNS  # of the legend, below its first one
-    figure = Figure(figsize=(3.2 * len(chosen), 3.9 + LINE * extra_lines), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(chosen), 3.9 + legend_growth(legend)), layout="constrained")
     for plot, index in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
         plot.imshow(grey[index], cmap="gray", vmin=low, vmax=high, aspect=height / width)
         draw_contours(plot, predicted[index], names, "solid")
@@ -75,7 +75,7 @@ def informative_slices(predicted: np.ndarray, truth: np.ndarray | None, values: 
     Each class (and the disagreement) is worth the largest share of its own best slice that is shown; slices are taken
     greedily by what they add.
     """
-    areas = [(a == v).sum((1, 2)) for a in (predicted, truth) if a is not None for v in values]
+    areas = [area for a in (predicted, truth) if a is not None for area in _areas(a, values)]
     if truth is not None:
         areas.append((predicted != truth).sum((1, 2)))
     shares = np.stack([area / max(area.max(), 1) for area in areas])  # (things to see, slices)
@@ -89,6 +89,12 @@ def informative_slices(predicted: np.ndarray, truth: np.ndarray | None, values: 
         chosen.append(int(gain.argmax()))
         shown = np.maximum(shown, shares[:, chosen[-1]])
     return sorted(chosen)
+
+
+def _areas(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Pixels (values, slices) in each slice of axis 0; one pass for all values, of which there may be a hundred."""
+    counts = [value_counts(image) for image in labels]
+    return np.array([[count.get(value, 0) for count in counts] for value in values])
 
 
 def draw_contours(plot: Any, labels: np.ndarray, names: Mapping[int, str], style: str) -> None:
@@ -106,6 +112,11 @@ def color(i: int) -> tuple[float, float, float]:
 
     red, green, blue = hsv_to_rgb(((0.02 + i * 0.618034) % 1, 0.85, 1.0))
     return float(red), float(green), float(blue)
+
+
+def legend_growth(legend: Sequence[Any]) -> float:
+    """Inches that a legend in ``COLUMNS`` takes below its first line: with a hundred classes more than the slices do."""
+    return LINE * ((len(legend) - 1) // COLUMNS)
 
 
 def _legend(names: Mapping[int, str], with_reference: bool) -> list[Any]:
