@@ -178,3 +178,17 @@ def test_a_case_made_alike_is_shared(tmp_path, monkeypatch, linked):
     (tmp_path / "first" / image).write_bytes(b"")  # damaged
     assert not second.adopt("a", first)
     assert second.is_current("a", "plans", "inputs")
+
+
+def test_what_cannot_be_read_is_not_taken_over(tmp_path):
+    first, second = Store(tmp_path / "first"), Store(tmp_path / "second")
+    first.write(make_case(), "plans", "inputs", (8, 8, 8))
+    (tmp_path / "first" / "a.foreground.b2nd").unlink()
+    assert not second.adopt("a", first)
+    assert second.cases() == []
+    first.write(make_case(), "plans", "inputs", (8, 8, 8))
+    path = tmp_path / "first" / "a.image.b2nd"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 4 : len(content) * 3 // 4] = bytes(len(content) * 3 // 4 - len(content) // 4)
+    path.write_bytes(content)
+    assert not second.adopt("a", first)

@@ -92,14 +92,14 @@ class Store:
         write_json(self._path(name, "json"), record)
 
     def adopt(self, case: str, other: "Store") -> bool:
-        """Take over a complete case of another store that was made alike; False where its arrays cannot be opened."""
+        """Take over a complete case of another store that was made alike; False where its files are damaged or missing."""
         try:
             other.open(case).read((0, 0, 0), (1, 1, 1))
-        except UserError:
+            self._path(case, "json").unlink(missing_ok=True)
+            for ending in ENDINGS:  # the JSON last
+                share(other._path(case, ending), self._path(case, ending))
+        except (UserError, RuntimeError, OSError):  # blosc2 says by a RuntimeError that it cannot decompress
             return False
-        self._path(case, "json").unlink(missing_ok=True)
-        for ending in ENDINGS:  # the JSON last
-            share(other._path(case, ending), self._path(case, ending))
         return True
 
     def open(self, case: str) -> "StoredCase":
