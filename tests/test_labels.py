@@ -45,8 +45,10 @@ def test_predictions_are_written_in_the_smallest_type(largest, kind):
     assert scheme.decode(np.array([0, 1])).dtype == kind
 
 
+@pytest.mark.parametrize("part", [2, 1 << 20])
 @pytest.mark.parametrize("values", [[0, 3, 255], [0, 2**31 - 1], [-5, 0, 7], [0, 2**40]])
-def test_counts_of_small_and_of_huge_values(values):
+def test_counts_of_small_and_of_huge_values(monkeypatch, values, part):
+    monkeypatch.setattr("unetrpp.labels.PART", part)
     array = np.repeat(values, range(1, len(values) + 1)).reshape(1, -1)
     assert value_counts(array) == {v: i for i, v in enumerate(values, start=1)}
     assert present_values(array) == values

@@ -8,6 +8,7 @@ from unetrpp.errors import UserError
 from unetrpp.files import Record
 
 COUNTABLE = 1 << 16  # label values up to here are counted
+PART = 1 << 20  # voxels counted at a time: NumPy widens them to 8 bytes each
 
 
 class Region(Record, frozen=True, kw_only=True):
@@ -67,8 +68,10 @@ class LabelScheme(Record, frozen=True, kw_only=True):
 
 def value_counts(array: np.ndarray) -> dict[int, int]:
     """Voxels of every value of an integer array, in order; by counting where the values are small (a sort is slow)."""
-    if array.min() >= 0 and array.max() <= COUNTABLE:
-        counts = np.bincount(array.reshape(-1).astype(np.intp, copy=False))
+    if array.min() >= 0 and (highest := int(array.max())) <= COUNTABLE:
+        flat, counts = array.reshape(-1), np.zeros(highest + 1, np.intp)
+        for start in range(0, flat.size, PART):
+            counts += np.bincount(flat[start : start + PART].astype(np.intp), minlength=len(counts))
         return {int(v): int(counts[v]) for v in np.flatnonzero(counts)}
     values, numbers = np.unique(array, return_counts=True)
     return dict(zip(values.tolist(), numbers.tolist(), strict=True))
