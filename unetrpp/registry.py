@@ -43,7 +43,10 @@ def find(kind: str, name: str, built_in: Mapping[str, T], typed: bool = False) -
 
 def _imported(kind: str, name: str, typed: bool) -> Any:
     if not typed:
-        raise UserError(f"{kind} {name!r} stands in a file, from which no code is run; give --{kind} {name} again")
+        again = "" if kind == "network" else f", or give --{kind} {name} again"
+        raise UserError(
+            f"{kind} {name!r} stands in a file, from which no code is run; register it under unetrpp.{kind}s{again}"
+        )
     try:
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
