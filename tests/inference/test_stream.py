@@ -51,8 +51,17 @@ def test_in_turn_a_case_is_recorded_before_the_next_one_is_read(tmp_path, monkey
     model, images = make_model(tmp_path), tmp_path / "images"
     write_images(images, 3)
     predictor, events = Predictor(model, folds=[0], device="cpu", mirroring=False), []
-    for name in ("_load", "_collect"):
+
+    def watch(name):
         function = getattr(stream, name)
-        monkeypatch.setattr(stream, name, lambda *given, f=function, n=name: events.append(n) or f(*given))
+
+        def watched(*given):
+            events.append(name)
+            return function(*given)
+
+        monkeypatch.setattr(stream, name, watched)
+
+    watch("_load")
+    watch("_collect")
     predict_folder(Ensemble([predictor]), find_cases([images], predictor.model.description), Request(tmp_path / "out"))
     assert events == ["_load", "_collect"] * 3

@@ -75,13 +75,12 @@ class Progress:
 
     def save(self, at_once: bool = False) -> None:
         if at_once or time.monotonic() - self.written > RECORD_SECONDS:
-            # Copies: the writer's thread may add a case meanwhile.
             record = Predictions(
                 version=__version__,
                 device=self.device,
                 settings=self.settings,
-                cases=dict(self.cases),
-                failed=dict(self.failed),
+                cases=self.cases,
+                failed=self.failed,
                 pending=tuple(sorted(self.pending)),
             )
             write_json(self.path, record)
@@ -129,7 +128,7 @@ def beside_network(device: torch.device) -> Executor:
     """A thread where another device computes the network.
 
     On a CPU the network's threads fill every core and each operator waits for the last of them, so that a thread beside
-    them delays them all: the same work in turn costs less (docs/prediction.md).
+    them delays them all: the same work in turn costs less.
     """
     return InTurn() if device.type == "cpu" else ThreadPoolExecutor(1)
 
