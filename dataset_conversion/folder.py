@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.companions import strip_ending
+from unetrpp.companions import ending_of, strip_ending
 from unetrpp.dataset import read_labels
-from unetrpp.dataset_conversion.source import Source, SourceCase, ending_of
+from unetrpp.dataset_conversion.source import Source, SourceCase
 from unetrpp.errors import UserError
 from unetrpp.parallel import CaseError, error_table
 

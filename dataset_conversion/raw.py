@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from unetrpp.companions import copy_image
+from unetrpp.companions import copy_image, ending_of
 from unetrpp.dataset import DatasetDescription, nnunet_json
-from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending, ending_of
+from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
 from unetrpp.errors import UserError
 from unetrpp.files import Record, read_json, write_json
 from unetrpp.images import Volume, read_channels, read_file, read_label, write_image, write_segmentation

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from unetrpp.companions import strip_ending
+from unetrpp.companions import ending_of
 from unetrpp.errors import UserError
 from unetrpp.images import read_channels
 from unetrpp.labels import LabelScheme
@@ -33,14 +33,6 @@ class Source:
     cases: tuple[SourceCase, ...]
     reference: str | None = None
     licence: str | None = None
-
-
-def ending_of(path: Path) -> str:
-    """
-    >>> ending_of(Path("a/case_1.nii.gz"))
-    '.nii.gz'
-    """
-    return path.name[len(strip_ending(path.name)) :].lower()
 
 
 def common_ending(cases: tuple[SourceCase, ...]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from unetrpp.companions import write_sitk
+from unetrpp.companions import ending_of, write_sitk
 from unetrpp.dataset import Case, RawDataset
 from unetrpp.errors import UserError
 from unetrpp.geometry import Geometry, same_grid, voxel_volume_mm3
@@ -37,10 +37,16 @@ def mend_dataset(raw: RawDataset, folder: Path, executor: Executor) -> RawDatase
 
 
 def mend_case(case: Case, folder: Path) -> tuple[Case, list[str]]:
-    """The case with new files where something was to mend, and what was done (runs in a worker)."""
+    """The case with new files where something was to mend, and what was done (runs in a worker).
+
+    They are named by the case: files of several cases may have one name, in folders of their own.
+    """
     done: list[str] = []
-    images = tuple(_straightened(path, folder / "images", done) for path in case.images)
-    label = None if case.label is None else _straightened(case.label, folder, done)
+    images = tuple(
+        _straightened(path, folder / "images" / f"{case.id}_{i:04d}{ending_of(path)}", done)
+        for i, path in enumerate(case.images)
+    )
+    label = None if case.label is None else _straightened(case.label, _label_file(case.label, case, folder), done)
     case = replace(case, images=images, label=label)
     if (mended := mend_label(case, folder)) is not None:
         case = replace(case, label=mended[0])
@@ -48,7 +54,11 @@ def mend_case(case: Case, folder: Path) -> tuple[Case, list[str]]:
     return case, done
 
 
-def _straightened(path: Path, folder: Path, done: list[str]) -> Path:
+def _label_file(label: Path, case: Case, folder: Path) -> Path:
+    return folder / f"{case.id}{ending_of(label)}"
+
+
+def _straightened(path: Path, target: Path, done: list[str]) -> Path:
     """A copy without shear; the file itself where it has none, or more than is safe to take away."""
     try:
         read_geometry(path)
@@ -56,13 +66,13 @@ def _straightened(path: Path, folder: Path, done: list[str]) -> Path:
     except UserError:  # whatever it is, the verification that follows names it
         pass
     try:
-        moved = write_straightened(path, folder / path.name)
+        moved = write_straightened(path, target)
     except UserError:
         return path
     done.append(
         f"the axes of {path.name} were sheared; they were straightened, which moves no corner by more than {moved:.2g} mm"
     )
-    return folder / path.name
+    return target
 
 
 def mend_label(case: Case, folder: Path) -> tuple[Path, str] | None:
@@ -79,7 +89,7 @@ def mend_label(case: Case, folder: Path) -> tuple[Path, str] | None:
         label = read_label(case.label)
     except UserError:
         return None
-    path = folder / case.label.name
+    path = _label_file(case.label, case, folder)
     if _has_default_header(geometry):
         if geometry.shape_zyx != image.shape_zyx:
             return None  # ambiguous: nothing says where it lies

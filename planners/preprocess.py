@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
-from unetrpp.companions import copy_image, strip_ending
+from unetrpp.companions import copy_image, ending_of
 from unetrpp.dataset import Case, RawDataset
-from unetrpp.images import read_image, read_label
+from unetrpp.images import read_image, read_label, write_segmentation
 from unetrpp.parallel import CaseError, run_cases
 from unetrpp.plans import Configuration, Preprocessing
 from unetrpp.preprocessing.case import preprocess
@@ -40,7 +40,8 @@ def preprocess_dataset(
         store.remove(name)
     todo = [case for case in dataset.cases if not store.is_current(case.id, plan.digest(), digests[case.id])]
     todo = _adopt(todo, store, plan.digest(), digests)
-    jobs = {case.id: (case, plan, folder, digests[case.id]) for case in todo}
+    ending = dataset.description.file_ending
+    jobs = {case.id: (case, plan, folder, digests[case.id], ending) for case in todo}
     outcomes = run_cases(store_case, jobs, stage, len(jobs), executor) if jobs else ()
     return [outcome.error for outcome in outcomes if outcome.error is not None]
 
@@ -58,12 +59,16 @@ def _adopt(cases: Sequence[Case], store: Store, digest: str, digests: Mapping[st
     return left
 
 
-def store_case(case: Case, plan: Preprocessing, folder: Path, inputs_digest: str) -> None:
+def store_case(case: Case, plan: Preprocessing, folder: Path, inputs_digest: str, ending: str) -> None:
     """Preprocess one training case into the store (runs in a worker)."""
     if case.label is None:
         raise ValueError(f"{case.id} has no label; only training cases are stored")
     prepared = preprocess(read_image(case.images, verified=True), read_label(case.label, verified=True), plan, case.id)
-    # Folds are validated on original grids, maybe where the raw data is not.
-    ending = case.label.name.removeprefix(strip_ending(case.label.name))
-    copy_image(case.label, folder.parent / "labels" / f"{case.id}{ending}")
+    # Folds are validated on original grids, maybe where the raw data is not; predictions have the dataset's ending.
+    reference = folder.parent / "labels" / f"{case.id}{ending}"
+    if ending_of(case.label) == ending:
+        copy_image(case.label, reference)
+    else:
+        label = read_label(case.label, verified=True)
+        write_segmentation(reference, label.array[0], label.geometry)
     Store(folder).write(prepared, plan.digest(), inputs_digest, plan.chunk, plan.labels.ignore_index, plan.dtype)

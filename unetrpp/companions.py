@@ -36,6 +36,14 @@ def strip_ending(name: str) -> str:
     return name
 
 
+def ending_of(path: Path) -> str:
+    """
+    >>> ending_of(Path("a/case_1.nii.gz"))
+    '.nii.gz'
+    """
+    return path.name[len(strip_ending(path.name)) :].lower()
+
+
 def spacing_beside(path: Path) -> tuple[float, float, float] | None:
     """mm (z, y, x) of a TIFF, by CASE.json beside CASE.tif or CASE_0000.tif; None where there is none.
 

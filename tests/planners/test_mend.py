@@ -9,7 +9,7 @@ import pytest
 from tests.planners.raw_dataset import GEOMETRY, make_case, write_case, write_dataset
 from unetrpp.dataset import Case
 from unetrpp.geometry import Geometry, same_grid
-from unetrpp.images import read_geometry, read_label, write_segmentation
+from unetrpp.images import Volume, read_geometry, read_label, write_image, write_segmentation
 from unetrpp.nifti import CODES, SFORM
 from unetrpp.planners.mend import mend_case, mend_label
 from unetrpp.planners.plan_and_preprocess import main
@@ -46,6 +46,21 @@ def test_a_label_on_a_finer_grid_is_resampled(case, tmp_path):
     done = mend_label(case, tmp_path / "fixed")
     assert done is not None
     np.testing.assert_array_equal(read_label(done[0]).array[0], label)
+
+
+def test_files_of_one_name_are_mended_apart(tmp_path):
+    """As patient_0/seg.nii.gz and patient_1/seg.nii.gz may be called, where dataset.json gives the paths."""
+    labels = [np.full(GEOMETRY.shape_zyx, value, np.uint8) for value in (1, 2)]
+    cases = []
+    for i, label in enumerate(labels):
+        image, seg = (tmp_path / f"patient_{i}" / name for name in ("t1.nii.gz", "seg.nii.gz"))
+        write_image(image, Volume(label[None].astype(np.float32), GEOMETRY))
+        write_segmentation(seg, label, PLAIN)
+        cases.append(Case(f"p{i}", (image,), seg))
+    mended = [mend_case(case, tmp_path / "fixed")[0] for case in cases]
+    for case, label in zip(mended, labels, strict=True):
+        assert case.label is not None
+        np.testing.assert_array_equal(read_label(case.label).array[0], label)
 
 
 def test_what_is_ambiguous_or_would_not_survive_is_refused(case, tmp_path):

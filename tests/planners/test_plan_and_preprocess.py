@@ -12,8 +12,8 @@ import pytest
 
 from tests.planners.raw_dataset import DESCRIPTION, GEOMETRY, make_case, write_case, write_dataset
 from unetrpp.files import read_json, write_json
-from unetrpp.geometry import Geometry
-from unetrpp.images import write_segmentation
+from unetrpp.geometry import Geometry, same_grid
+from unetrpp.images import read_label, write_segmentation
 from unetrpp.planners.plan_and_preprocess import main
 from unetrpp.plans import read_plans
 from unetrpp.splits import Splits, make_splits
@@ -77,6 +77,23 @@ def test_every_fold_learns_a_class_that_two_cases_have(tmp_path):
     splits = read_json(tmp_path / "preprocessed" / "Blocks" / "splits.json", Splits)
     assert "hold out every case of lesion" in splits.why
     assert all(set(held) & set(fold.train) for fold in splits.folds)
+
+
+def test_labels_of_another_ending_become_references_of_the_datasets(workspace):
+    """Folds are validated against CASE + file_ending."""
+    raw, files = workspace / "raw" / "Blocks", {}
+    for i in range(4):
+        write_segmentation(raw / "drawn" / f"{i}.nrrd", make_case(i)[1] * (i > 0), GEOMETRY)
+        files[f"case_{i}"] = {"images": [f"imagesTr/case_{i}_0000.nii.gz"], "label": f"drawn/{i}.nrrd"}
+    (raw / "dataset.json").write_text(json.dumps(DESCRIPTION | {"dataset": files}))
+    assert command(workspace, "--planner", "unet") == 0
+    references = workspace / "preprocessed" / "Blocks" / "labels"
+    assert sorted(path.name for path in references.iterdir()) == [f"case_{i}.nii.gz" for i in range(4)]
+    for i in range(4):
+        drawn = read_label(raw / "drawn" / f"{i}.nrrd")
+        reference = read_label(references / f"case_{i}.nii.gz")
+        np.testing.assert_array_equal(reference.array, drawn.array)
+        assert same_grid(reference.geometry, drawn.geometry, 1e-3) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
