@@ -49,8 +49,11 @@ def from_pattern(pattern: str, cases: Sequence[str]) -> dict[str, str]:
 def from_csv(path: Path, cases: Sequence[str]) -> dict[str, str]:
     if not path.is_file():
         raise UserError(f"--group-by: {path} does not exist; give a CSV file with lines of case,group")
-    with path.open(newline="", encoding="utf8") as file:
-        groups = {row[0].strip(): row[1].strip() for row in csv.reader(file) if len(row) > 1}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets put a mark before UTF-8
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not in UTF-8; save it again with this encoding") from None
+    groups = {row[0].strip(): row[1].strip() for row in csv.reader(lines) if len(row) > 1}
     missing = [case for case in cases if case not in groups]
     if missing:
         raise UserError(f"{path} names no group for it; add a line", case=missing[0])

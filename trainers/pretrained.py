@@ -130,7 +130,8 @@ def adapt(name: str, tensor: Tensor, target: Tensor, old: Side, new: Side) -> tu
         return None, f"afresh: a head of other classes ({', '.join(_outputs(old.labels))})"
     if name.endswith(FOCAL):
         return None, "" if torch.equal(tensor, target) else "afresh: as planned"
-    if (".position" in name or ".project_" in name) and name.rsplit(".", 1)[-1] != "bias":
+    tied = (".position" in name or ".project_" in name) and name.rsplit(".", 1)[-1] != "bias"
+    if tied and new.architecture.network == "unetrpp":  # in a network of a package such names may mean anything
         return _adapt_to_patch(name, tensor, target, old.architecture, new.architecture)
     if tensor.shape == target.shape:
         return tensor, ""

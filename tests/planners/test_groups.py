@@ -28,3 +28,12 @@ def test_a_csv_file(tmp_path):
         from_csv(path, ["a", "c"])
     with pytest.raises(UserError, match="does not exist"):
         from_csv(tmp_path / "none.csv", ["a"])
+
+
+def test_a_csv_file_of_a_spreadsheet(tmp_path):
+    path = tmp_path / "groups.csv"
+    path.write_text("a,Müller\r\nb,Müller\r\n", encoding="utf-8-sig", newline="")
+    assert from_csv(path, ["a", "b"]) == {"a": "Müller", "b": "Müller"}
+    path.write_text("a,Müller\n", encoding="latin-1")
+    with pytest.raises(UserError, match="not in UTF-8"):
+        from_csv(path, ["a"])

@@ -121,6 +121,15 @@ def linear(values: np.ndarray, size: int, axis: int) -> np.ndarray:
     return np.apply_along_axis(lambda line: np.interp(places, np.arange(n), line), axis, values)
 
 
+def test_names_of_a_packages_network_mean_nothing():
+    side = Side(architecture(network="mine"), LABELS)
+    tensors = {"attention.project_in.weight": torch.ones(3, 4), "layers.0.position": torch.ones(1, 5, 2)}
+    wanted = {"attention.project_in.weight": torch.zeros(3, 4), "layers.0.position": torch.zeros(1, 6, 2)}
+    fitted, (change,) = fit(tensors, wanted, side, side)
+    assert fitted.keys() == {"attention.project_in.weight"}
+    assert (change.tensor, change.what) == ("layers.0.position", "afresh: another shape, 1 x 5 x 2 -> 1 x 6 x 2")
+
+
 def test_resizing_against_numpy():
     before, after = (3, 4, 2), (5, 4, 3)
     grid = np.random.default_rng(0).normal(size=(*before, 6))
