@@ -60,6 +60,7 @@ def test_what_we_write_reads_as_it_was(tmp_path, content):
         ({"file_ending": "nii.gz"}, "with the dot"),
         ({"labels": {"background": 0, "a": [1, 2]}}, "regions_class_order"),
         ({"file_ending": ".mat"}, "is not one of"),
+        ({"file_ending": ".jpg"}, "is not one of .*JPEG changes the values of labels"),
         ({"labels": None}, "'labels' is missing"),
         ({"labels": {"background": 0, "a": 1, "ignore": 1}}, "no other label has"),
         ({"labels": {"background": 0, "a": 1, "ignore": 0}}, "no other label has"),

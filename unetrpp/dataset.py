@@ -114,9 +114,10 @@ def read_description(path: Path, name: str) -> DatasetDescription:
             f'{path}: the keys of \'channel_names\' must be "0", "1", ... without gaps, not {sorted(channels)}'
         )
     ending = require("file_ending", str)
-    if ending not in FILE_ENDINGS:
+    if ending not in DATASET_ENDINGS:
+        jpeg = "; JPEG changes the values of labels, so convert with unetrpp_convert folder" if ending in JPEG else ""
         raise UserError(
-            f"{path}: 'file_ending' {ending!r} is not one of {', '.join(FILE_ENDINGS)} (lower case, with the dot)"
+            f"{path}: 'file_ending' {ending!r} is not one of {', '.join(DATASET_ENDINGS)} (lower case, with the dot){jpeg}"
         )
     return DatasetDescription(
         name=str(content.get("name") or name),
@@ -130,6 +131,8 @@ def read_description(path: Path, name: str) -> DatasetDescription:
     )
 
 
+JPEG = (".jpeg", ".jpg")
+DATASET_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending not in JPEG)  # of labels and predictions, too
 _CHANNEL = re.compile(r".+_\d{4}")
 _SEPARATOR = re.compile(r"[/\\]")
 _SHAPES = {
