@@ -14,7 +14,8 @@ from unetrpp.evaluation.find_best import main
 from unetrpp.evaluation.folders import evaluate_pairs
 from unetrpp.evaluation.selection import find_best
 from unetrpp.evaluation.summary import write_summary
-from unetrpp.images import Volume, write_image, write_segmentation
+from unetrpp.geometry import Geometry
+from unetrpp.images import Volume, read_label, write_image, write_segmentation
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.predict import main as predict
@@ -108,6 +109,17 @@ def test_scores_of_some_folds_only_are_said(workspace, tmp_path, caplog):
         shutil.rmtree(results / model / "fold_1")
     find_best(results, raw, pairs=False)
     assert "the scores are of 1 of 2 training cases" in caplog.text
+
+
+def test_labels_that_were_mended_for_training_are_the_references(workspace, tmp_path):
+    home = tmp_path / "workspace"
+    shutil.copytree(workspace, home)
+    drawn = home / "raw" / "balls" / "labelsTr"
+    shutil.copytree(drawn, home / "preprocessed" / "balls" / "labels")
+    nowhere = Geometry(shape_zyx=GEOMETRY.shape_zyx, spacing_zyx_mm=(9.0, 9.0, 9.0))
+    for path in drawn.iterdir():  # what --fix is for
+        write_segmentation(path, read_label(path).array[0], nowhere)
+    assert main(["balls", "--workspace", str(home), "--device", "cpu"]) == 0
 
 
 def test_pairs_follow_their_members(workspace, tmp_path):

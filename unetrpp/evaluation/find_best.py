@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.dataset import read_dataset
-    from unetrpp.evaluation.selection import FILE, find_best, selection_table
+    from unetrpp.evaluation.selection import FILE, find_best, selection_table, with_references
     from unetrpp.workspace import Workspace
 
     workspace = Workspace.find(arguments.workspace)
     name, raw = workspace.find_raw(arguments.dataset)
     results = workspace.root / "results" / name
-    dataset = read_dataset(raw, name)
+    dataset = with_references(read_dataset(raw, name), workspace.preprocessed(name) / "labels")
     selection = find_best(results, dataset, pairs=not arguments.no_pairs, device=arguments.device)
     print(selection_table(selection))
     print(f"written to {results / FILE}")

@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from unetrpp.dataset import Case, RawDataset
@@ -96,6 +97,17 @@ def find_best(results: Path, dataset: RawDataset, *, pairs: bool = True, device:
     )
     write_json(results / FILE, selection)
     return selection
+
+
+def with_references(dataset: RawDataset, folder: Path) -> RawDataset:
+    """Its labels as folds were validated against, where ``folder`` has copies: --fix may have mended them."""
+    ending = dataset.description.file_ending
+
+    def with_copy(case: Case) -> Case:
+        copy = folder / f"{case.id}{ending}"
+        return replace(case, label=copy) if copy.is_file() else case
+
+    return replace(dataset, cases=tuple(map(with_copy, dataset.cases)))
 
 
 def validated_models(results: Path) -> list[ModelFolder]:
