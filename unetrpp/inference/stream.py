@@ -128,7 +128,7 @@ def beside_network(device: torch.device) -> Executor:
     """A thread where another device computes the network.
 
     On a CPU the network's threads fill every core and each operator waits for the last of them, so that a thread beside
-    them delays them all: the same work in turn costs less.
+    them delays them all: the same work in turn costs less (docs/prediction.md).
     """
     return InTurn() if device.type == "cpu" else ThreadPoolExecutor(1)
 
