@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from unetrpp.companions import strip_ending
+from unetrpp.companions import ending_of
 from unetrpp.dataset import nnunet_json
 from unetrpp.evaluation.cross_validation import FILE as CROSS_VALIDATION
 from unetrpp.evaluation.cross_validation import CrossValidation
@@ -100,14 +100,9 @@ def _scores(scores: CrossValidation, names: Names) -> bytes:
     cases = []
     for case in scores.summary.metric_per_case:
         name = names.new[case.case]
-        prediction, reference = (name + _ending(path) for path in (case.prediction_file, case.reference_file))
+        prediction, reference = (name + ending_of(Path(path)) for path in (case.prediction_file, case.reference_file))
         cases.append(_with(case, case=name, prediction_file=prediction, reference_file=reference))
     return to_json(_with(scores, summary=_with(scores.summary, metric_per_case=tuple(cases))))
-
-
-def _ending(path: str) -> str:
-    name = Path(path).name
-    return name.removeprefix(strip_ending(name))
 
 
 def _with(record: S, **changes: object) -> S:
