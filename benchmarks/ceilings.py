@@ -8,10 +8,13 @@ Operations are counted on tensors without data; attention counts as PyTorch's ow
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +35,50 @@ def step_gflop(preset_name: str, batch: int) -> tuple[float, float]:
     counts = {str(operator): flop / 1e9 for operator, flop in counter.get_flop_counts()["Global"].items()}
     convolutions = sum(gflop for name, gflop in counts.items() if "convolution" in name)
     return convolutions, sum(counts.values()) - convolutions
+
+
+PARTS = {"convolution": "convolutions", "chunked_attention": "attention", "fused_norm": "norms and activations"}
+
+
+class Stopwatch(TorchDispatchMode):
+    """CPU seconds inside the operators that autograd sees, by what they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: Counter[str] = Counter()
+        self.inside = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.inside:  # an operator of ours calls others
+            return func(*args, **(kwargs or {}))
+        self.inside, start = True, time.process_time()
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            part = next((part for word, part in PARTS.items() if word in str(func)), "everything else")
+            self.seconds[part] += time.process_time() - start
+            self.inside = False
+
+
+def step_shares(preset_name: str, batch: int) -> tuple[float, Counter[str]]:
+    """CPU seconds of a step of forward and backward pass, and of the parts of another one."""
+    from unetrpp.networks.build import build_network
+    from unetrpp.networks.presets import preset
+
+    architecture = preset(preset_name)
+    network = build_network(architecture).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    x = torch.randn(batch, architecture.in_channels, *architecture.patch)
+
+    def step() -> None:
+        network.zero_grad()
+        sum((y**2).mean() for y in network(x)).backward()
+
+    taken = seconds(step)
+    with Stopwatch() as watch:
+        step()
+        watch.seconds.clear()  # watching moves memory about; the second step finds it in place
+        step()
+    return taken, watch.seconds
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -74,6 +121,9 @@ def main() -> None:
     for name in arguments.presets:
         convolutions, products = step_gflop(name, arguments.batch)
         print(f"{name}: a step is {convolutions:.0f} GFLOP of convolutions and {products:.0f} of matrix products")
+        taken, parts = step_shares(name, arguments.batch)
+        shares = ", ".join(f"{part} {share / parts.total():.0%}" for part, share in parts.most_common())
+        print(f"{name}: it takes {taken:.2f} s on one core; {shares}")
     for channels, size in LAYERS:
         forward, backward = convolution_gflops(channels, size, arguments.batch)
         print(f"3^3 convolution, {channels} channels, {size}: forward {forward:.0f}, backward {backward:.0f} GFLOP/s")
