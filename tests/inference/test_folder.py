@@ -284,6 +284,11 @@ def test_dicom_series_in_and_dicom_seg_out(model, tmp_path, capsys):
     slices = sitk.ReadImage(str(out / "jane.nii.gz"))
     _, segments = frames(out / "jane.dcm", slices)
     np.testing.assert_array_equal(segments[1], sitk.GetArrayFromImage(slices) == 1)
+    # Results among the series are no series.
+    within = tmp_path / "scans" / "out"
+    for _ in range(2):
+        assert predict("-i", tmp_path / "scans", "-o", within, "--dicom-seg", *options) == 0
+    assert sorted(path.name for path in within.glob("*.dcm")) == ["jane.dcm", "joe.dcm"]
     # One series alone is a case, too, and predicted alike.
     assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "one", *options) == 0
     alone = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "one" / "jane.nii.gz")))

@@ -13,6 +13,7 @@ from unetrpp.verification import inputs_digest
 LOG = logging.getLogger(__name__)
 
 Cases = dict[str, tuple[Path, ...]]
+RESULTS = "predictions*.json"  # marks a folder of results, which may hold DICOM files, too
 
 
 def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases:
@@ -51,7 +52,7 @@ def _cases_of_folder(folder: Path, description: DatasetDescription) -> Cases:
 
 
 def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
-    series = sorted(path for path in folder.iterdir() if is_series(path))
+    series = sorted(path for path in folder.iterdir() if is_series(path) and not any(path.glob(RESULTS)))
     if not series:
         ending, others = description.file_ending, ignored_images(folder, description)
         found = f", but {others[0]}" if others else ""
