@@ -15,9 +15,16 @@ from unetrpp.companions import ending_of, write_sitk
 from unetrpp.dataset import Case, RawDataset
 from unetrpp.errors import UserError
 from unetrpp.geometry import Geometry, same_grid, voxel_volume_mm3
-from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_geometry, read_label, to_sitk, write_segmentation
+from unetrpp.images import (
+    GRID_TOLERANCE_MM,
+    Volume,
+    read_geometry,
+    read_label,
+    straightened,
+    to_sitk,
+    write_segmentation,
+)
 from unetrpp.labels import value_counts
-from unetrpp.nifti import write_straightened
 from unetrpp.parallel import run_cases
 
 LOG = logging.getLogger(__name__)
@@ -41,13 +48,13 @@ def mend_case(case: Case, folder: Path) -> tuple[Case, list[str]]:
 
     They are named by the case: files of several cases may have one name, in folders of their own.
     """
-    done: list[str] = []
-    images = tuple(
-        _straightened(path, folder / "images" / f"{case.id}_{i:04d}{ending_of(path)}", done)
+    images = [
+        straightened(path, folder / "images" / f"{case.id}_{i:04d}{ending_of(path)}")
         for i, path in enumerate(case.images)
-    )
-    label = None if case.label is None else _straightened(case.label, _label_file(case.label, case, folder), done)
-    case = replace(case, images=images, label=label)
+    ]
+    label = (None, None) if case.label is None else straightened(case.label, _label_file(case.label, case, folder))
+    done = [what for _, what in (*images, label) if what is not None]
+    case = replace(case, images=tuple(path for path, _ in images), label=label[0])
     if (mended := mend_label(case, folder)) is not None:
         case = replace(case, label=mended[0])
         done.append(mended[1])
@@ -56,23 +63,6 @@ def mend_case(case: Case, folder: Path) -> tuple[Case, list[str]]:
 
 def _label_file(label: Path, case: Case, folder: Path) -> Path:
     return folder / f"{case.id}{ending_of(label)}"
-
-
-def _straightened(path: Path, target: Path, done: list[str]) -> Path:
-    """A copy without shear; the file itself where it has none, or more than is safe to take away."""
-    try:
-        read_geometry(path)
-        return path
-    except UserError:  # whatever it is, the verification that follows names it
-        pass
-    try:
-        moved = write_straightened(path, target)
-    except UserError:
-        return path
-    done.append(
-        f"the axes of {path.name} were sheared; they were straightened, which moves no corner by more than {moved:.2g} mm"
-    )
-    return target
 
 
 def mend_label(case: Case, folder: Path) -> tuple[Path, str] | None:

@@ -14,7 +14,7 @@ from unetrpp.dicom import read_series
 from unetrpp.errors import UserError
 from unetrpp.geometry import Geometry, same_grid
 from unetrpp.integrity import matches_checksum, require_whole
-from unetrpp.nifti import require_little_shear, shear_degrees
+from unetrpp.nifti import require_little_shear, shear_degrees, write_straightened
 
 GRID_TOLERANCE_MM = 1e-2
 LABEL_ROUNDING = 1e-4  # a float so near to a whole number is that label
@@ -41,6 +41,21 @@ def read_image(paths: Path | Sequence[Path], verified: bool = False) -> Volume:
     _require_one_grid(files, volumes)
     array = np.concatenate([v.array.astype(np.float32, copy=False) for v in volumes])
     return Volume(array, volumes[0].geometry)
+
+
+def straightened(path: Path, target: Path) -> tuple[Path, str | None]:
+    """``target``, a copy without shear, and what was done; ``path`` where it has none, or more than is safe to take away."""
+    try:
+        read_geometry(path)
+        return path, None
+    except UserError:  # whatever it is, who reads the file next says it
+        pass
+    try:
+        moved = write_straightened(path, target)
+    except UserError:
+        return path, None
+    done = f"the axes of {path.name} were sheared; they were straightened, which moves no corner by more than {moved:.2g} mm"
+    return target, done
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -187,7 +202,7 @@ def _guard(path: Path, read):  # type: ignore[no-untyped-def]
             degrees = shear_degrees(require_little_shear(path)[0])
             raise UserError(
                 f"{path.name} is sheared by {degrees:.2g} degrees, which ITK refuses; "
-                "unetrpp_plan_and_preprocess --fix straightens it"
+                "--fix (of unetrpp_plan_and_preprocess and unetrpp_predict) straightens it"
             ) from None
         require_whole(path)
         raise UserError(

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from tests.inference.model import make_model, make_model_2d, write_images
 from tests.test_dicom_seg import frames, write_series
+from tests.test_nifti import shear
 from tests.tiny import LABELS
 from unetrpp.dataset import DatasetDescription
 from unetrpp.errors import UserError
@@ -287,7 +288,7 @@ def test_dicom_series_in_and_dicom_seg_out(model, tmp_path, capsys):
     # Results among the series are no series.
     within = tmp_path / "scans" / "out"
     for _ in range(2):
-        assert predict("-i", tmp_path / "scans", "-o", within, "--dicom-seg", *options) == 0
+        assert predict("-i", tmp_path / "scans", "-o", within, "--dicom-seg", "--fix", *options) == 0
     assert sorted(path.name for path in within.glob("*.dcm")) == ["jane.dcm", "joe.dcm"]
     # One series alone is a case, too, and predicted alike.
     assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "one", *options) == 0
@@ -315,3 +316,19 @@ def test_series_of_several_channels_are_named_as_files_are(tmp_path):
     (scans / "a_0000").rename(scans / "b")
     with pytest.raises(UserError, match="named CASE_0000, CASE_0001"):
         find_cases([scans], description)
+
+
+def test_a_sheared_image_is_straightened_when_asked(model, images, tmp_path, capsys):
+    path = images / "case_1_0000.nii.gz"
+    shear(path, 0.01, codes=(0, 1))
+    out, options = tmp_path / "out", ("-m", model, "--folds", "0", "--no-mirroring")
+    assert predict("-i", images, "-o", out, *options) == 1
+    assert "unetrpp_predict) straightens it" in capsys.readouterr().err
+    before = (out / "case_0.nii.gz").stat().st_mtime_ns
+    assert predict("-i", images, "-o", out, "--fix", *options) == 0
+    assert (out / "case_0.nii.gz").stat().st_mtime_ns == before
+    result, fixed = (sitk.ReadImage(str(p)) for p in (out / "case_1.nii.gz", out / "fixed" / path.name))
+    assert result.GetSize() == fixed.GetSize()
+    np.testing.assert_allclose(result.GetDirection(), fixed.GetDirection(), atol=1e-6)
+    warnings = json.loads((out / "predictions.json").read_text())["cases"]["case_1"]["warnings"]
+    assert any("were sheared; they were straightened" in warning for warning in warnings)

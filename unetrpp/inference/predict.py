@@ -75,6 +75,7 @@ def build_parser() -> Parser:
     add("--uncertainty", action="store_true", help="also write entropy and fold disagreement, 0 to 1, as volumes")
     add("--probabilities", action="store_true", help="also write the probability of every class as a volume")
     add("--dicom-seg", action="store_true", help="also write CASE.dcm, a DICOM SEG for the input series (an extra)")
+    add("--fix", action="store_true", help="straighten images whose axes are a little sheared, into OUT/fixed")
     add("--part", metavar="K/N", help="predict every N-th case from the K-th on: machines or GPUs share a folder")
     add("--overwrite", action="store_true", help="predict again what is finished")
     return parser
@@ -120,6 +121,7 @@ def work(arguments: argparse.Namespace) -> int:
         probabilities=arguments.probabilities,
         uncertainty=arguments.uncertainty,
         dicom_seg=arguments.dicom_seg,
+        fix=arguments.fix,
         postprocessing=postprocessing,
     )
     failed = predict_folder(ensemble, cases, request)

@@ -13,12 +13,12 @@ import torch
 from tqdm import tqdm
 
 from unetrpp import __version__
-from unetrpp.companions import strip_ending
+from unetrpp.companions import ending_of, strip_ending
 from unetrpp.dicom_seg import write_dicom_seg
 from unetrpp.errors import UserError
 from unetrpp.evaluation.postprocessing import NOTHING, PostProcessing
 from unetrpp.files import write_json
-from unetrpp.images import read_image
+from unetrpp.images import read_image, straightened
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.export import Exported
 from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
@@ -44,6 +44,7 @@ class Request:
     probabilities: bool = False
     uncertainty: bool = False
     dicom_seg: bool = False
+    fix: bool = False  # straighten sheared images
     postprocessing: PostProcessing = NOTHING
 
     def maps(self, output: str, classes: int) -> tuple[str, ...]:
@@ -104,7 +105,7 @@ def predict_cases(ensemble: Ensemble, cases: Cases, request: Request, progress: 
     bar = tqdm(total=len(cases), desc="predicting", unit="case", disable=None)
     with beside_network(device) as reader, beside_network(device) as writer, bar:
         count = 0 if isinstance(reader, InTurn) else AHEAD
-        for case, loading in ahead(reader, lambda item: _load(ensemble, *item), cases.items(), count):
+        for case, loading in ahead(reader, lambda item: _load(ensemble, request, *item), cases.items(), count):
             try:
                 loaded = loading.result()
                 start = time.monotonic()
@@ -157,12 +158,18 @@ def ahead(
     yield from waiting
 
 
-def _load(ensemble: Ensemble, case: str, files: tuple[Path, ...]) -> Loaded:
+def _load(ensemble: Ensemble, request: Request, case: str, files: tuple[Path, ...]) -> Loaded:
     digest = image_digest(case, files)
+    warnings: list[str] = []
+    if request.fix:
+        folder = request.out / "fixed"
+        fixed = [straightened(path, folder / f"{case}_{i:04d}{ending_of(path)}") for i, path in enumerate(files)]
+        files, warnings = tuple(path for path, _ in fixed), [what for _, what in fixed if what is not None]
     volume = read_image(files)
     model = ensemble.first.model
     prepared = ensemble.prepare(volume, case)
-    return Loaded(prepared, check_input(volume, model.plans.channel_names, model.fingerprint), digest)
+    warnings += check_input(volume, model.plans.channel_names, model.fingerprint)
+    return Loaded(prepared, warnings, digest)
 
 
 def _write(
