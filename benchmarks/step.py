@@ -1,0 +1,84 @@
+"""What reading and augmentation cost a training step: steps on fresh batches beside steps on one fixed batch.
+
+    python benchmarks/step.py unetrpp_workspace/preprocessed/DATASET [--plans-name unetrpp] [--configuration 3d_fullres]
+    python benchmarks/step.py unetrpp_workspace/preprocessed/DATASET --device cuda --precision bf16 --compile
+
+Both are the trainer's own step; a fixed batch is made once and lies on the device. The median of several rounds in turn.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from unetrpp.networks.allocator import keep_freed_memory
+from unetrpp.plans import read_plans
+from unetrpp.store import Store
+from unetrpp.trainers.compilation import compile_network
+from unetrpp.trainers.recipe import new_config
+from unetrpp.trainers.trainer import Trainer
+
+
+def seconds_a_step(trainer: Trainer, steps: int, fixed: bool) -> float:
+    """``fixed`` trains on one batch only, and nothing is read meanwhile. The first two steps do not count."""
+    batches = trainer.batches()
+    images, target = trainer.batch(next(batches))
+    start = 0.0
+    for number in range(steps + 2):
+        if number == 2:
+            wait(trainer.device)
+            start = time.perf_counter()
+        if fixed:
+            trainer.batch = lambda samples: (images, target)  # type: ignore[method-assign]
+        trainer.step([] if fixed else next(batches))
+    wait(trainer.device)
+    vars(trainer).pop("batch", None)
+    batches.close()
+    return (time.perf_counter() - start) / steps
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the preprocessed dataset")
+    parser.add_argument("--plans-name", default="unetrpp")
+    parser.add_argument("--configuration", default="3d_fullres")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--threads", type=int, default=2, help="that read ahead")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    if arguments.device == "cpu":
+        keep_freed_memory()
+    configuration = read_plans(arguments.folder / f"{arguments.plans_name}.json").configuration(arguments.configuration)
+    store = Store(arguments.folder / f"{arguments.plans_name}_{arguments.configuration}")
+    cases = [store.open(case) for case in store.cases()]
+    config, device = new_config(0, {}, arguments.precision), torch.device(arguments.device)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(configuration, config, Path(folder), cases, cases[:1], device, arguments.threads)
+        if arguments.compile:
+            compile_network(trainer.network, trainer.probe)
+        taken: dict[bool, list[float]] = {True: [], False: []}
+        for _ in range(arguments.rounds):
+            for fixed, seconds in taken.items():
+                seconds.append(seconds_a_step(trainer, arguments.steps, fixed))
+    alone, whole = statistics.median(taken[True]), statistics.median(taken[False])
+    print(
+        f"a step on a fixed batch {alone:.4f} s, on fresh batches {whole:.4f} s: {100 * (whole / alone - 1):.1f} % more"
+    )
+
+
+if __name__ == "__main__":
+    main()
