@@ -8,7 +8,16 @@ import msgspec
 import pytest
 
 from unetrpp.errors import UserError
-from unetrpp.files import PAUSES_S, Record, read_json, read_json_lines, share, write_atomically, write_bytes, write_json
+from unetrpp.files import (
+    PAUSES_S,
+    Record,
+    link_or_copy,
+    read_json,
+    read_json_lines,
+    write_atomically,
+    write_bytes,
+    write_json,
+)
 
 
 class Small(Record, frozen=True, kw_only=True):
@@ -45,7 +54,7 @@ def test_the_temporary_name_keeps_the_suffix_and_is_hidden(tmp_path):
 def test_what_a_killed_process_of_the_same_number_left_is_not_written_into(tmp_path):
     first, second, left = tmp_path / "first", tmp_path / "second", tmp_path / f".{os.getpid()}.second"
     first.write_bytes(b"shared")
-    for write in (lambda: share(first, second), lambda: write_bytes(second, b"new")):
+    for write in (lambda: link_or_copy(first, second), lambda: write_bytes(second, b"new")):
         os.link(first, left)  # killed between the link and its new name
         write()
         assert first.read_bytes() == b"shared"

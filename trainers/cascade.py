@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.errors import UserError
-from unetrpp.files import read_json, share
+from unetrpp.files import link_or_copy, read_json
 from unetrpp.images import read_label
 from unetrpp.model_folder import ARCHITECTURE, PREVIOUS
 from unetrpp.parallel import default_processes, run_cases
@@ -114,7 +114,7 @@ def take_along(first: Path, model: Path, folds: int, started: bool) -> None:
         )
     shutil.rmtree(there, ignore_errors=True)
     for name in names:
-        share(first / name, there / name)
+        link_or_copy(first / name, there / name)
 
 
 def project(segmentations: Mapping[str, Path], store: Store, plan: Preprocessing) -> None:

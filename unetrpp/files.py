@@ -64,7 +64,7 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def share(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Let ``target`` be ``source`` under another name, which takes no room; a copy where the file system has no hard links.
 
     Only for files that are replaced and never changed in place.

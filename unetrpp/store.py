@@ -14,7 +14,7 @@ import blosc2
 import numpy as np
 
 from unetrpp.errors import UserError
-from unetrpp.files import Record, read_json, share, write_bytes, write_json, write_together
+from unetrpp.files import Record, link_or_copy, read_json, write_bytes, write_json, write_together
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
 
 OUTSIDE = -1  # label of what lies outside the case
@@ -97,7 +97,7 @@ class Store:
             other.open(case).read((0, 0, 0), (1, 1, 1))
             self._path(case, "json").unlink(missing_ok=True)
             for ending in ENDINGS:  # the JSON last
-                share(other._path(case, ending), self._path(case, ending))
+                link_or_copy(other._path(case, ending), self._path(case, ending))
         except (UserError, RuntimeError, OSError):  # blosc2 says by a RuntimeError that it cannot decompress
             return False
         return True

@@ -302,6 +302,12 @@ def test_dicom_series_in_and_dicom_seg_out(model, tmp_path, capsys):
     assert "results would mix with it" in capsys.readouterr().err
 
 
+def test_a_dicom_file_among_named_images_makes_no_series_of_them(model, images, tmp_path):
+    write_series(tmp_path / "series", np.zeros((3, 4, 4)))
+    (tmp_path / "series" / "0.dcm").rename(images / "0.dcm")
+    assert set(find_cases([images], ModelFolder.open(model).description)) == {"case_0", "case_1", "case_2"}
+
+
 def test_a_dicom_seg_needs_a_series(model, images, tmp_path, capsys):
     assert predict("-i", images, "-o", tmp_path / "out", "-m", model, "--dicom-seg") == 2
     assert "--dicom-seg is for DICOM series, but case_0, case_1, case_2 came as files" in capsys.readouterr().err

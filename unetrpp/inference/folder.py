@@ -7,7 +7,7 @@ from pathlib import Path
 from unetrpp.errors import UserError
 from unetrpp.evaluation.postprocessing import PostProcessing
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.inputs import Cases, image_digest
+from unetrpp.inference.inputs import Cases, files_digest
 from unetrpp.inference.record import (
     CaseRecord,
     Member,
@@ -102,7 +102,7 @@ def _refuse_inputs(out: Path, names: Iterable[str], cases: Cases) -> None:
 
 def _changed(recorded: dict[str, CaseRecord], cases: Cases) -> dict[str, CaseRecord]:
     """Records of predictions whose image has other bytes now."""
-    found = {c: r for c, r in recorded.items() if c in cases and r.inputs != image_digest(c, cases[c])}
+    found = {c: r for c, r in recorded.items() if c in cases and r.inputs != files_digest(c, cases[c])}
     if found:
         LOG.info("%d of %d images have changed since their prediction, which is made anew", len(found), len(cases))
     return found

@@ -27,7 +27,7 @@ def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases
     missing = next((path for path in inputs if not path.exists()), None)
     if missing is not None:
         raise UserError(f"{missing} does not exist; check the path")
-    if len(inputs) == 1 and inputs[0].is_dir() and not is_series(inputs[0]):
+    if len(inputs) == 1 and inputs[0].is_dir():
         return _cases_of_folder(inputs[0], description)
     channels = len(description.channel_names)
     if len(inputs) not in (1, channels):
@@ -52,6 +52,8 @@ def _cases_of_folder(folder: Path, description: DatasetDescription) -> Cases:
 
 
 def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
+    if is_series(folder):
+        return {case_id(folder): (folder,)}
     series = sorted(path for path in folder.iterdir() if is_series(path) and not any(path.glob(RESULTS)))
     if not series:
         ending, others = description.file_ending, ignored_images(folder, description)
@@ -104,6 +106,6 @@ def share(cases: Cases, part: str) -> Cases:
     return dict(list(cases.items())[int(k) - 1 :: int(n)])
 
 
-def image_digest(case: str, files: tuple[Path, ...]) -> str:
+def files_digest(case: str, files: tuple[Path, ...]) -> str:
     """Of the bytes of a case's images."""
     return inputs_digest(Case(id=case, images=files, label=None))

@@ -1,4 +1,4 @@
-"""A stream of cases through an ensemble: reading, the network and writing overlap, in bounded memory."""
+"""A stream of cases through an ensemble in bounded memory: reading and writing beside the network, on a CPU in turn."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ from unetrpp.images import read_image, straightened
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.export import Exported
 from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
-from unetrpp.inference.inputs import Cases, image_digest
+from unetrpp.inference.inputs import Cases, files_digest
 from unetrpp.inference.predictor import map_names, map_path
 from unetrpp.inference.record import CaseRecord, Predictions, Settings
 from unetrpp.preprocessing.case import CaseProperties
@@ -159,7 +159,7 @@ def ahead(
 
 
 def _load(ensemble: Ensemble, request: Request, case: str, files: tuple[Path, ...]) -> Loaded:
-    digest = image_digest(case, files)
+    digest = files_digest(case, files)
     warnings: list[str] = []
     if request.fix:
         folder = request.out / "fixed"
