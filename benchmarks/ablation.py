@@ -22,30 +22,30 @@ import msgspec
 import numpy as np
 import torch
 
+from unetrpp.core.files import read_json, write_bytes, write_json
+from unetrpp.core.workspace import Workspace
+from unetrpp.dataset.splits import Splits
 from unetrpp.evaluation.folders import evaluate_pairs
 from unetrpp.evaluation.summary import Summary, aligned, write_summary
-from unetrpp.files import read_json, write_bytes, write_json
-from unetrpp.fingerprint import Fingerprint
 from unetrpp.inference.sliding_window import sliding_window
-from unetrpp.networks.allocator import keep_freed_memory
+from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.networks.gates import focal_modules
-from unetrpp.planners.focal import with_attention
-from unetrpp.planners.focal_loss import distance_scales, focal_loss
-from unetrpp.planners.occupancy import (
+from unetrpp.planners.measure.occupancy import (
     cell_strides,
     foreground_bits,
     foreground_fractions,
     training_patches,
 )
 from unetrpp.planners.plan_and_preprocess import main as plan_and_preprocess
-from unetrpp.plans import Configuration, LossPlan, read_plans
-from unetrpp.splits import Splits
-from unetrpp.store import Store
+from unetrpp.planners.rules.focal import with_attention
+from unetrpp.planners.rules.focal_loss import distance_scales, focal_loss
+from unetrpp.plans.fingerprint import Fingerprint
+from unetrpp.plans.plans import Configuration, LossPlan, read_plans
+from unetrpp.preprocessing.store import Store
 from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.recipe import new_config
 from unetrpp.trainers.trainer import Trainer
 from unetrpp.trainers.validation import validate_fold
-from unetrpp.workspace import Workspace
 
 RESAMPLES = 4000
 METRICS = ("Dice", "HD95", "NSD")

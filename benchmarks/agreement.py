@@ -18,11 +18,11 @@ import blosc2
 import numpy as np
 from preprocessing import NUMBER, theirs, write_phantom
 
-from unetrpp.dataset import read_dataset
-from unetrpp.fingerprint import IntensityStatistics
-from unetrpp.images import read_image, read_label
-from unetrpp.labels import LabelScheme
-from unetrpp.plans import Normalization, Preprocessing
+from unetrpp.dataset.description import read_dataset
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.io.images import read_image, read_label
+from unetrpp.plans.fingerprint import IntensityStatistics
+from unetrpp.plans.plans import Normalization, Preprocessing
 from unetrpp.preprocessing.case import PreprocessedCase, preprocess
 
 PHANTOMS = {"isotropic": (0.9, 0.9, 1.1), "anisotropic": (0.7, 0.7, 4.0)}

@@ -28,15 +28,15 @@ def ours(batches: int) -> float:
     import msgspec
     import torch
 
-    from tests.tiny import configuration
+    from tests.helpers.tiny import configuration
     from unetrpp.augmentation.pipeline import make_batch
-    from unetrpp.geometry import Geometry
-    from unetrpp.images import Volume
-    from unetrpp.networks.allocator import keep_freed_memory
+    from unetrpp.io.geometry import Geometry
+    from unetrpp.io.images import Volume
+    from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
     from unetrpp.networks.design import unet_architecture
     from unetrpp.patches.loader import PatchLoader
     from unetrpp.preprocessing.case import preprocess
-    from unetrpp.store import Store
+    from unetrpp.preprocessing.store import Store
 
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from unetrpp.networks.allocator import keep_freed_memory
+    from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(1)

@@ -70,11 +70,11 @@ def measure(run: Callable[[], np.ndarray], uncounted: Clock) -> dict[str, float]
 def ours(classes: int, size: str) -> dict[str, float]:
     import torch
 
-    from unetrpp.fingerprint import IntensityStatistics
-    from unetrpp.geometry import Geometry, Orientation
+    from unetrpp.dataset.labels import LabelScheme
     from unetrpp.inference.export import segment
-    from unetrpp.labels import LabelScheme
-    from unetrpp.plans import Normalization, Preprocessing
+    from unetrpp.io.geometry import Geometry, Orientation
+    from unetrpp.plans.fingerprint import IntensityStatistics
+    from unetrpp.plans.plans import Normalization, Preprocessing
     from unetrpp.preprocessing.case import CaseProperties
 
     shape, target, original, spacing = SIZES[size]

@@ -9,9 +9,9 @@ import time
 
 import torch
 
-from unetrpp.labels import LabelScheme
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.losses.build import build_loss
-from unetrpp.plans import LossPlan
+from unetrpp.plans.plans import LossPlan
 
 STRIDES = [(1, 1, 1), (2, 2, 2), (4, 4, 4)]
 

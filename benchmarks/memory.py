@@ -23,14 +23,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests import second_device
-from tests.tiny import configuration
+from tests.helpers import second_device
+from tests.helpers.tiny import configuration
 from unetrpp.augmentation.pipeline import Sample
-from unetrpp.labels import LabelScheme
-from unetrpp.networks.architecture import Architecture
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.networks.cost import LiveBytes, estimate
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.networks.presets import PRESETS
+from unetrpp.plans.architecture import Architecture
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.trainer import Trainer
 

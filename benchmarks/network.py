@@ -28,8 +28,8 @@ def networks(preset_name: str) -> tuple[nn.Module, nn.Module]:
     """Ours and the reference, with equal weights, deep supervision on."""
     from benchmarks.reference_unetrpp import ReferenceUNETRPP
     from unetrpp.networks.build import build_network
-    from unetrpp.networks.official import convert_state
     from unetrpp.networks.presets import preset
+    from unetrpp.networks.released import convert_state
 
     torch.manual_seed(0)
     architecture = preset(preset_name)
@@ -59,8 +59,8 @@ def measure(
     who: str, preset_name: str, batch: int, device: str, precision: str, compiled: bool = False
 ) -> dict[str, float]:
     """Best of three steps after one to warm up: seconds of forward, of forward and backward, and peak memory in MB."""
-    from unetrpp.devices import try_kernels
-    from unetrpp.networks.allocator import keep_freed_memory
+    from unetrpp.core.devices import try_kernels
+    from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 
     try_kernels(torch.device(device))
     if who == "ours" and device == "cpu":

@@ -23,12 +23,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unetrpp.images import read_image
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import Cases, find_cases
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.stream import Request
+from unetrpp.io.images import read_image
 
 
 class ForwardClock:

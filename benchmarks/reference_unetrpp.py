@@ -1,7 +1,7 @@
 """The published UNETR++ written straight from the paper's and docs/networks.md's description, without any optimisation.
 
 Parameters have the released code's names, so that one state_dict fits both this and, through
-``unetrpp.networks.official``, our network. Only the benchmark uses it.
+``unetrpp.networks.released``, our network. Only the benchmark uses it.
 """
 
 import math
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unetrpp.networks.architecture import Architecture
+from unetrpp.plans.architecture import Architecture
 
 
 class Conv(nn.Module):

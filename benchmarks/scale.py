@@ -89,8 +89,8 @@ def phantom_run(cases: int, shape: Shape, processes: int) -> Run:
 
 
 def measured_run(raw: Path, processes: int) -> Run:
-    from unetrpp.store import Store
-    from unetrpp.workspace import Workspace
+    from unetrpp.core.workspace import Workspace
+    from unetrpp.preprocessing.store import Store
 
     preprocessing.SAMPLING_S = 0.05
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +135,7 @@ def in_a_process(what: str, name: str, index: int, device: str) -> dict[str, flo
 def one(what: str, name: str, index: int, device: str) -> dict[str, float]:
     import torch
 
-    from unetrpp.networks.allocator import keep_freed_memory
+    from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -210,7 +210,7 @@ def peak_mb(device: str) -> float:
 
 
 def print_store(folder: Path) -> None:
-    from unetrpp.store import Store
+    from unetrpp.preprocessing.store import Store
 
     cases = [Store(folder).open(case) for case in Store(folder).cases()]
     voxels = sum(math.prod(case.shape) for case in cases)

@@ -17,9 +17,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from unetrpp.networks.allocator import keep_freed_memory
-from unetrpp.plans import read_plans
-from unetrpp.store import Store
+from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
+from unetrpp.plans.plans import read_plans
+from unetrpp.preprocessing.store import Store
 from unetrpp.trainers.compilation import compile_network
 from unetrpp.trainers.recipe import new_config
 from unetrpp.trainers.trainer import Trainer

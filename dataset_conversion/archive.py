@@ -5,8 +5,8 @@ import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
 
-from unetrpp.errors import UserError
-from unetrpp.files import write_atomically
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_atomically
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 MOST_FILES = 100_000  # no published dataset comes near; a hostile archive of empty files would exhaust inodes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unetrpp.command_line import Parser, positive, run
+from unetrpp.core.command_line import Parser, positive, run
 
 if TYPE_CHECKING:
     from unetrpp.dataset_conversion.source import Source
@@ -98,9 +98,9 @@ def _label(text: str) -> tuple[str, int]:
 def _convert_msd(arguments: argparse.Namespace) -> int:
     import shutil
 
+    from unetrpp.core.workspace import Workspace, plain_name
     from unetrpp.dataset_conversion.archive import archive_stem
     from unetrpp.dataset_conversion.msd import msd_folder, read_msd
-    from unetrpp.workspace import Workspace, plain_name
 
     stem = archive_stem(arguments.source) or arguments.source.resolve().name
     name = arguments.name or plain_name(stem)
@@ -113,9 +113,9 @@ def _convert_msd(arguments: argparse.Namespace) -> int:
 
 
 def _convert_folder(arguments: argparse.Namespace) -> int:
+    from unetrpp.core.errors import UserError
+    from unetrpp.core.workspace import plain_name
     from unetrpp.dataset_conversion.folder import read_folder
-    from unetrpp.errors import UserError
-    from unetrpp.workspace import plain_name
 
     labels = dict(arguments.label)
     if len(labels) < len(arguments.label):
@@ -133,10 +133,10 @@ def _convert_folder(arguments: argparse.Namespace) -> int:
 def _write(
     arguments: argparse.Namespace, name: str, source: "Source", options: dict[str, Any], instances: bool = False
 ) -> int:
+    from unetrpp.core.parallel import default_processes, error_table
+    from unetrpp.core.workspace import Workspace
     from unetrpp.dataset_conversion.raw import Conversion, write_raw_dataset
-    from unetrpp.images import most_voxels
-    from unetrpp.parallel import default_processes, error_table
-    from unetrpp.workspace import Workspace
+    from unetrpp.io.images import most_voxels
 
     needed = most_voxels(file for case in source.cases for file in case.images) * len(source.channel_names)
     folder = Workspace.find(arguments.workspace).raw(name)

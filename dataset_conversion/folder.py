@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.companions import ending_of, strip_ending
-from unetrpp.dataset import read_labels
+from unetrpp.core.errors import UserError
+from unetrpp.core.parallel import CaseError, error_table
+from unetrpp.dataset.description import read_labels
 from unetrpp.dataset_conversion.source import Source, SourceCase
-from unetrpp.errors import UserError
-from unetrpp.parallel import CaseError, error_table
+from unetrpp.io.formats import ending_of, strip_ending
 
 CASE = "{case}"
 

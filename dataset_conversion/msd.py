@@ -6,12 +6,12 @@ Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13
 from pathlib import Path
 from typing import Any
 
-from unetrpp.companions import strip_ending
-from unetrpp.dataset import read_labels
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, read_json
+from unetrpp.dataset.description import read_labels
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
 from unetrpp.dataset_conversion.source import Source, SourceCase
-from unetrpp.errors import UserError
-from unetrpp.files import Record, read_json
+from unetrpp.io.formats import strip_ending
 
 
 class Pair(Record, frozen=True, kw_only=True):

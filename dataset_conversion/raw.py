@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from unetrpp.companions import copy_image, ending_of
-from unetrpp.dataset import DatasetDescription, nnunet_json
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, read_json, write_json
+from unetrpp.core.parallel import CaseError, run_cases
+from unetrpp.dataset.description import DatasetDescription, nnunet_json
+from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
-from unetrpp.errors import UserError
-from unetrpp.files import Record, read_json, write_json
-from unetrpp.images import Volume, read_channels, read_file, read_label, write_image, write_segmentation
-from unetrpp.integrity import require_whole
-from unetrpp.labels import LabelScheme, present_values
-from unetrpp.parallel import CaseError, run_cases
+from unetrpp.io.formats import copy_image, ending_of
+from unetrpp.io.images import Volume, read_channels, read_file, read_label, write_image, write_segmentation
+from unetrpp.io.integrity import require_whole
 
 MOST_NAMED = 5  # undeclared labels that a message lists
 CLOCK_TOLERANCE_S = 2  # FAT and some network disks keep modification times to two seconds

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from unetrpp.companions import ending_of
-from unetrpp.errors import UserError
-from unetrpp.images import read_channels
-from unetrpp.labels import LabelScheme
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.io.formats import ending_of
+from unetrpp.io.images import read_channels
 
 # Endings that hold a whole image in one file without loss, so that a file can be copied as it is.
 KEPT_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".tiff", ".tif", ".png", ".bmp")

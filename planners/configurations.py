@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from unetrpp.errors import UserError
-from unetrpp.networks.architecture import Architecture
-from unetrpp.planners.memory import LARGEST_SHARE, SMALLEST_BATCH, Fit, fit_by_proxy, in_words
-from unetrpp.planners.mirroring import LEFT_RIGHT, Mirroring
+from unetrpp.core.errors import UserError
 from unetrpp.planners.options import Measures, Options
-from unetrpp.planners.spacing import coarser
-from unetrpp.planners.topology import Topology
-from unetrpp.plans import AugmentationPlan, Configuration, Decision, LossPlan, Preprocessing
+from unetrpp.planners.rules.memory import LARGEST_SHARE, SMALLEST_BATCH, Fit, fit_by_proxy, in_words
+from unetrpp.planners.rules.mirroring import LEFT_RIGHT, Mirroring
+from unetrpp.planners.rules.spacing import coarser
+from unetrpp.planners.rules.topology import Topology
+from unetrpp.plans.architecture import Architecture
+from unetrpp.plans.plans import AugmentationPlan, Configuration, Decision, LossPlan, Preprocessing
 
 DUMMY_2D = 3  # a patch this much longer than its first axis is augmented in plane only
 ELONGATED = 1.5  # a 2D patch more elongated than this is hardly rotated

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from unetrpp.geometry import Axes, Spacing
-from unetrpp.planners.attention import Mode
-from unetrpp.planners.storage import StoredType
+from unetrpp.io.geometry import Axes, Spacing
+from unetrpp.planners.rules.attention import Mode
+from unetrpp.planners.rules.storage import StoredType
 
 FLAT = 2  # a median image with fewer voxels along an axis is two-dimensional
 
@@ -19,7 +19,7 @@ class Options:
     spacing: Spacing | None = None
     patch: tuple[int, ...] | None = None
     preset: str | None = None  # of networks/presets: patch and network as published
-    mirror: str = "auto"  # or exchange, all, none, axes (planners/mirroring.py)
+    mirror: str = "auto"  # or exchange, all, none, axes (planners/rules/mirroring.py)
     attention: Mode = "paper"  # docs/focal_attention.md
     store: StoredType = "float32"  # of preprocessed images on disk
     place: tuple[str, ...] = ()  # attention of single levels, such as gate@1=1.5

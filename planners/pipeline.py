@@ -10,28 +10,28 @@ from typing import NamedTuple
 
 import msgspec
 
-from unetrpp.dataset import RawDataset, nnunet_json, read_dataset
-from unetrpp.errors import UserError
-from unetrpp.files import read_json, write_json
-from unetrpp.fingerprint import Fingerprint
-from unetrpp.images import most_voxels
-from unetrpp.parallel import CaseError, default_processes, new_pool
-from unetrpp.planners.attention import Mode, Override, parse_override
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json, write_json
+from unetrpp.core.parallel import CaseError, default_processes, new_pool
+from unetrpp.core.workspace import Workspace
+from unetrpp.dataset.description import RawDataset, nnunet_json, read_dataset
+from unetrpp.dataset.splits import read_or_make_splits
+from unetrpp.dataset.verification import inputs_digest, problem_table
+from unetrpp.io.images import most_voxels
 from unetrpp.planners.configurations import CONFIGURATIONS
-from unetrpp.planners.extract import is_current, survey
-from unetrpp.planners.focal import with_attention
-from unetrpp.planners.groups import with_groups
-from unetrpp.planners.memory import in_words
-from unetrpp.planners.mend import mend_dataset
+from unetrpp.planners.measure.extract import is_current, survey
+from unetrpp.planners.measure.groups import with_groups
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import UnetrppPlanner, make_planner
 from unetrpp.planners.preprocess import preprocess_dataset
+from unetrpp.planners.repair import mend_dataset
+from unetrpp.planners.rules.attention import Mode, Override, parse_override
+from unetrpp.planners.rules.focal import with_attention
+from unetrpp.planners.rules.memory import in_words
 from unetrpp.planners.workers import start_method
-from unetrpp.plans import Plans, read_plans
-from unetrpp.splits import read_or_make_splits
-from unetrpp.store import Store
-from unetrpp.verification import inputs_digest, problem_table
-from unetrpp.workspace import Workspace
+from unetrpp.plans.fingerprint import Fingerprint
+from unetrpp.plans.plans import Plans, read_plans
+from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
 

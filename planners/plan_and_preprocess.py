@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from unetrpp.command_line import Parser, above_zero, positive, run
+from unetrpp.core.command_line import Parser, above_zero, positive, run
 
 EXAMPLES = """\
 unetrpp_plan_and_preprocess Hippocampus
@@ -69,10 +69,10 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.planners.workers import start_method
 
     start_method()  # workers import while this process does
-    from unetrpp.parallel import error_table
+    from unetrpp.core.parallel import error_table
+    from unetrpp.core.workspace import Workspace
     from unetrpp.planners.options import Options
     from unetrpp.planners.pipeline import plan_and_preprocess
-    from unetrpp.workspace import Workspace
 
     options = Options(
         batch_size=arguments.batch_size,

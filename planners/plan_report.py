@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.command_line import Parser, run
+from unetrpp.core.command_line import Parser, run
 
 EXAMPLES = """\
 unetrpp_plan_report Hippocampus
@@ -30,13 +30,13 @@ def parser() -> Parser:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    from unetrpp.files import read_json
-    from unetrpp.fingerprint import Fingerprint
-    from unetrpp.planners.report_picture import draw_report
-    from unetrpp.planners.report_text import report_text
-    from unetrpp.plans import read_plans
-    from unetrpp.splits import Splits
-    from unetrpp.workspace import Workspace
+    from unetrpp.core.files import read_json
+    from unetrpp.core.workspace import Workspace
+    from unetrpp.dataset.splits import Splits
+    from unetrpp.planners.report.picture import draw_report
+    from unetrpp.planners.report.text import report_text
+    from unetrpp.plans.fingerprint import Fingerprint
+    from unetrpp.plans.plans import read_plans
 
     workspace = Workspace.find(arguments.workspace)
     dataset = workspace.find_dataset(arguments.dataset)

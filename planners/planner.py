@@ -5,25 +5,25 @@ from collections.abc import Sequence
 
 import msgspec
 
-from unetrpp.dataset import DatasetDescription
-from unetrpp.errors import UserError
-from unetrpp.fingerprint import Fingerprint
-from unetrpp.geometry import reorder
-from unetrpp.networks.architecture import Architecture
+from unetrpp.core.errors import UserError
+from unetrpp.core.registry import find
+from unetrpp.dataset.description import DatasetDescription
+from unetrpp.io.geometry import reorder
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.networks.presets import preset
-from unetrpp.planners.cautions import dataset_warnings, patch_warnings
 from unetrpp.planners.configurations import Draft, by, mm
-from unetrpp.planners.first_output import plan_first_output
-from unetrpp.planners.memory import Fit, fit_by_cost, fit_by_proxy
-from unetrpp.planners.mirroring import plan_mirroring
-from unetrpp.planners.normalization import plan_normalization
 from unetrpp.planners.options import FLAT, Measures, Options
-from unetrpp.planners.spacing import median_resampled_shape, plan_order, target_spacing
-from unetrpp.planners.storage import plan_storage
-from unetrpp.planners.topology import Topology, candidates, pool
-from unetrpp.plans import Configuration, Decision, Plans, Preprocessing
-from unetrpp.registry import find
+from unetrpp.planners.rules.cautions import dataset_warnings, patch_warnings
+from unetrpp.planners.rules.first_output import plan_first_output
+from unetrpp.planners.rules.memory import Fit, fit_by_cost, fit_by_proxy
+from unetrpp.planners.rules.mirroring import plan_mirroring
+from unetrpp.planners.rules.normalization import plan_normalization
+from unetrpp.planners.rules.spacing import median_resampled_shape, plan_order, target_spacing
+from unetrpp.planners.rules.storage import plan_storage
+from unetrpp.planners.rules.topology import Topology, candidates, pool
+from unetrpp.plans.architecture import Architecture
+from unetrpp.plans.fingerprint import Fingerprint
+from unetrpp.plans.plans import Configuration, Decision, Plans, Preprocessing
 
 
 class UnetrppPlanner:

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
-from unetrpp.companions import copy_image, ending_of
-from unetrpp.dataset import Case, RawDataset
-from unetrpp.images import read_image, read_label, write_segmentation
-from unetrpp.parallel import CaseError, run_cases
-from unetrpp.plans import Configuration, Preprocessing
+from unetrpp.core.parallel import CaseError, run_cases
+from unetrpp.dataset.description import Case, RawDataset
+from unetrpp.io.formats import copy_image, ending_of
+from unetrpp.io.images import read_image, read_label, write_segmentation
+from unetrpp.plans.plans import Configuration, Preprocessing
 from unetrpp.preprocessing.case import preprocess
-from unetrpp.store import Store
+from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
 

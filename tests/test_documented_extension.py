@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.planners.raw_dataset import write_dataset
-from tests.test_registry import install
-from unetrpp.inference.predict import main as predict
+from tests.core.test_registry import install
+from tests.helpers.raw_dataset import write_dataset
+from unetrpp.cli.predict import main as predict
 from unetrpp.planners.plan_and_preprocess import main as plan
 from unetrpp.trainers.train import main as train
 

@@ -18,14 +18,18 @@ def constant(name: str):
 
 
 def test_every_package_on_disk_is_listed():
-    on_disk = {"unetrpp": "unetrpp"}
-    for init in (ROOT / "unetrpp").glob("*/__init__.py"):
-        if not init.parent.is_symlink():
-            on_disk[f"unetrpp.{init.parent.name}"] = f"unetrpp/{init.parent.name}"
-    for room in ("dataset_conversion", "planners", "trainers"):
-        assert (ROOT / room / "__init__.py").is_file()
-        on_disk[f"unetrpp.{room}"] = room
-    assert constant("PACKAGE_DIR") == on_disk
+    roots = constant("PACKAGE_DIR")
+    on_disk = set()
+    for package, folder in roots.items():
+        for init in (ROOT / folder).rglob("__init__.py"):  # does not follow the three links
+            on_disk.add(".".join((package, *init.parent.relative_to(ROOT / folder).parts)))
+    assert sorted(constant("PACKAGES")) == sorted(on_disk)
+    assert set(roots) == {"unetrpp", *(f"unetrpp.{room}" for room in ("dataset_conversion", "planners", "trainers"))}
+
+
+def test_the_root_holds_packages_only():
+    files = {path.name for path in (ROOT / "unetrpp").iterdir() if path.is_file()}
+    assert files == {"__init__.py", "__main__.py", "py.typed"}
 
 
 def test_links_let_a_bare_checkout_import_the_rooms():
@@ -42,15 +46,13 @@ def test_every_command_exists():
         assert callable(getattr(importlib.import_module(module), function))
 
 
-def test_import_linter_knows_every_ground_floor_module():
+def test_import_linter_orders_every_package():
     import tomllib
 
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["tool"]["importlinter"]["contracts"]
-    listed = {name.split(".")[1] for name in contracts[1]["source_modules"]}
-    floor = {p.stem for p in (ROOT / "unetrpp").glob("*.py")} | {
-        p.parent.name for p in (ROOT / "unetrpp").glob("*/__init__.py") if not p.parent.is_symlink()
-    }
-    assert listed == floor - {"__init__", "__main__"}
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    listed = [name for layer in layers for name in layer.split(" | ")]
+    assert sorted(listed) == sorted(name for name in constant("PACKAGES") if name.count(".") == 1)
 
 
 def test_public_names_resolve():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.second_device import is_possible
+from tests.helpers.second_device import is_possible
 
-CHECKS = Path(__file__).with_name("second_device_checks.py")
+CHECKS = Path(__file__).parent / "helpers" / "second_device_checks.py"
 
 
 @pytest.mark.slow

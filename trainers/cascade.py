@@ -14,15 +14,15 @@ from pathlib import Path
 
 import msgspec
 
-from unetrpp.errors import UserError
-from unetrpp.files import link_or_copy, read_json
-from unetrpp.images import read_label
-from unetrpp.model_folder import ARCHITECTURE, PREVIOUS
-from unetrpp.parallel import default_processes, run_cases
-from unetrpp.plans import Plans, Preprocessing
-from unetrpp.preprocessing.previous import previous_on_grid
-from unetrpp.splits import Splits
-from unetrpp.store import Store, StoredCase
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import link_or_copy, read_json
+from unetrpp.core.parallel import default_processes, run_cases
+from unetrpp.dataset.splits import Splits
+from unetrpp.io.images import read_label
+from unetrpp.model.folder import ARCHITECTURE, PREVIOUS
+from unetrpp.plans.plans import Plans, Preprocessing
+from unetrpp.preprocessing.first_stage import previous_on_grid
+from unetrpp.preprocessing.store import Store, StoredCase
 from unetrpp.trainers.config import TrainingConfig
 
 LOG = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from unetrpp.files import Record
+from unetrpp.core.files import Record
 
 STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # nnU-Net's
 STANDARD_TRAINER = "standard"

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import torch
 
-from unetrpp.devices import find_device
-from unetrpp.errors import UserError
+from unetrpp.core.devices import find_device
+from unetrpp.core.errors import UserError
 from unetrpp.trainers.config import TrainingConfig
 
 PATIENCE = timedelta(days=7)  # the others wait while the first validates; torchrun ends all of them when one fails

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import torch
 
-from unetrpp.files import Record, write_json
-from unetrpp.model_folder import ARCHITECTURE
+from unetrpp.core.files import Record, write_json
+from unetrpp.core.randomness import Stream
+from unetrpp.model.folder import ARCHITECTURE
 from unetrpp.networks.gates import FocalModule, contrast, focal_modules, modules_by_place
 from unetrpp.patches.loader import prefetch
-from unetrpp.plans import Configuration
-from unetrpp.randomness import Stream
-from unetrpp.store import StoredCase
+from unetrpp.plans.plans import Configuration
+from unetrpp.preprocessing.store import StoredCase
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.inner_split import held_out
 from unetrpp.trainers.optimizer import build_optimizer

@@ -9,26 +9,26 @@ from pathlib import Path
 import msgspec
 import torch
 
-from unetrpp.dataset import read_description
-from unetrpp.devices import half_precision, is_out_of_memory
-from unetrpp.errors import UserError
-from unetrpp.files import read_json, write_bytes, write_json
-from unetrpp.fingerprint import Fingerprint
-from unetrpp.plans import Configuration, Plans, read_plans
-from unetrpp.registry import find
-from unetrpp.splits import Fold, Splits
-from unetrpp.store import Store
+from unetrpp.core.devices import half_precision, is_out_of_memory
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json, write_bytes, write_json
+from unetrpp.core.registry import find
+from unetrpp.core.workspace import Workspace
+from unetrpp.dataset.description import read_description
+from unetrpp.dataset.splits import Fold, Splits
+from unetrpp.plans.fingerprint import Fingerprint
+from unetrpp.plans.plans import Configuration, Plans, read_plans
+from unetrpp.preprocessing.store import Store
 from unetrpp.trainers.cascade import SecondStage, feed_second_stage
 from unetrpp.trainers.config import STANDARD_TRAINER, TrainingConfig
 from unetrpp.trainers.distributed import ALONE, Processes
+from unetrpp.trainers.fine_tuning import wishes_for
 from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.log import TensorBoard
 from unetrpp.trainers.pretrained import Side
 from unetrpp.trainers.recipe import Wishes, config_for
-from unetrpp.trainers.starting_points import wishes_for
 from unetrpp.trainers.trainer import Trainer
 from unetrpp.trainers.validation import validate_fold
-from unetrpp.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
 TRAINERS: dict[str, type[Trainer]] = {STANDARD_TRAINER: Trainer}

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from unetrpp.errors import UserError
-from unetrpp.randomness import Stream, generator
+from unetrpp.core.errors import UserError
+from unetrpp.core.randomness import Stream, generator
 
 SHARE = 0.1  # of the training cases, at least one
 

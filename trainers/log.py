@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import msgspec
 from tqdm import tqdm
 
-from unetrpp.errors import UserError
-from unetrpp.files import read_json_lines, write_bytes
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json_lines, write_bytes
 from unetrpp.report.curves import draw_curves
 from unetrpp.report.gammas import draw_gammas
 from unetrpp.trainers.config import TrainingConfig

@@ -2,7 +2,7 @@
 
 import torch
 
-from unetrpp.labels import LabelScheme
+from unetrpp.dataset.labels import LabelScheme
 
 CPU = torch.device("cpu")
 

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unetrpp import checkpoint
-from unetrpp.errors import UserError
-from unetrpp.files import Record, write_json
-from unetrpp.labels import LabelScheme
-from unetrpp.model_folder import ModelFolder
-from unetrpp.networks.architecture import Architecture
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, write_json
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.model import checkpoint
+from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.build import build_network
-from unetrpp.plans import Configuration
+from unetrpp.plans.architecture import Architecture
+from unetrpp.plans.plans import Configuration
 
 LOG = logging.getLogger(__name__)
 FILE = "pretrained.json"

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from unetrpp.errors import UserError
-from unetrpp.files import read_json
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json
 from unetrpp.trainers.config import SHORT_RUN_STEPS, STANDARD_TRAINER, TrainingConfig
 
 LOG = logging.getLogger(__name__)

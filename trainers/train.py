@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.command_line import Parser, above_zero, not_negative, positive, run
+from unetrpp.core.command_line import Parser, above_zero, not_negative, positive, run
 
 if TYPE_CHECKING:
+    from unetrpp.core.workspace import Workspace
     from unetrpp.trainers.distributed import Processes
     from unetrpp.trainers.folds import TrainingRequest
-    from unetrpp.workspace import Workspace
 
 EXAMPLES = """
 unetrpp_train Hippocampus 3d_fullres                    every fold, one after the other
@@ -125,10 +125,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    from unetrpp.networks.allocator import keep_freed_memory
+    from unetrpp.core.workspace import Workspace
+    from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
     from unetrpp.trainers.distributed import Processes
     from unetrpp.trainers.folds import train_folds
-    from unetrpp.workspace import Workspace
 
     workspace, processes = Workspace.find(arguments.workspace), Processes.find()
     with processes.joined():

@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from unetrpp import checkpoint
 from unetrpp.augmentation.pipeline import Sample, make_batch
-from unetrpp.augmentation.workers import worker_batches
-from unetrpp.devices import memory_format, try_kernels
+from unetrpp.core.devices import memory_format, try_kernels
+from unetrpp.core.randomness import Stream, torch_seed
 from unetrpp.losses.build import build_loss
+from unetrpp.model import checkpoint
 from unetrpp.networks.build import build_network
 from unetrpp.networks.cascade import unfold_previous
 from unetrpp.networks.gates import clamp_gammas
 from unetrpp.patches.loader import PatchLoader, prefetch
-from unetrpp.plans import Configuration
-from unetrpp.randomness import Stream, torch_seed
-from unetrpp.store import StoredCase
+from unetrpp.patches.worker_loader import worker_batches
+from unetrpp.plans.plans import Configuration
+from unetrpp.preprocessing.store import StoredCase
 from unetrpp.trainers.compilation import compile_network
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.distributed import ALONE, Processes

@@ -9,21 +9,21 @@ import torch
 from tqdm import tqdm
 
 from unetrpp import __version__
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_json
+from unetrpp.core.parallel import usable_cores
 from unetrpp.evaluation.cross_validation import cross_validate, write_cross_validation
 from unetrpp.evaluation.folders import evaluate_pairs
-from unetrpp.evaluation.postprocessing import NOTHING
 from unetrpp.evaluation.summary import shown, write_summary
-from unetrpp.files import write_json
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import settings_of
+from unetrpp.inference.postprocessing import NOTHING
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import FILE, Predictions, earlier_runs
-from unetrpp.parallel import usable_cores
-from unetrpp.plans import Plans
+from unetrpp.plans.plans import Plans
 from unetrpp.preprocessing.case import PreprocessedCase
-from unetrpp.preprocessing.previous import with_previous
-from unetrpp.store import Store
+from unetrpp.preprocessing.first_stage import with_previous
+from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
 CASES_A_PROCESS = 16  # fewer are scored sooner than another process starts

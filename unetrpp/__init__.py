@@ -10,12 +10,12 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it
 _PUBLIC = {
-    "Geometry": "unetrpp.geometry",
-    "Plans": "unetrpp.plans",
+    "Geometry": "unetrpp.io.geometry",
+    "Plans": "unetrpp.plans.plans",
     "Predictor": "unetrpp.inference.predictor",
-    "Volume": "unetrpp.images",
+    "Volume": "unetrpp.io.images",
     "build_network": "unetrpp.networks.build",
-    "read_image": "unetrpp.images",
+    "read_image": "unetrpp.io.images",
 }
 
 __all__ = ["Geometry", "Plans", "Predictor", "Volume", "__version__", "build_network", "read_image"]

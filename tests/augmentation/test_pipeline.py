@@ -7,7 +7,7 @@ import torch
 
 from unetrpp.augmentation.pipeline import Sample, SampleDraw, apply_sample, draw_sample, make_batch
 from unetrpp.augmentation.spatial import read_size
-from unetrpp.plans import AugmentationPlan
+from unetrpp.plans.plans import AugmentationPlan
 
 PATCH = (12, 16, 14)
 NOTHING = draw_sample(np.random.default_rng(0), AugmentationPlan(rotation_degrees=(0.0, 0.0, 0.0)), 1, ()).intensity

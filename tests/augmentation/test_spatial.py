@@ -9,7 +9,7 @@ from scipy.ndimage import affine_transform
 
 from unetrpp.augmentation import interpolation
 from unetrpp.augmentation.spatial import apply_affine, draw_affine, read_size, rotation
-from unetrpp.plans import AugmentationPlan
+from unetrpp.plans.plans import AugmentationPlan
 
 
 def naive(volume: np.ndarray, affine: np.ndarray, patch: tuple[int, ...], order: int) -> np.ndarray:

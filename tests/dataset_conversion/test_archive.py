@@ -5,9 +5,9 @@ import tarfile
 
 import pytest
 
+from unetrpp.core.errors import UserError
 from unetrpp.dataset_conversion import archive
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
-from unetrpp.errors import UserError
 
 
 def make_tar(path, members, mode="w"):

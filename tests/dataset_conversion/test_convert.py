@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from unetrpp.dataset import read_dataset
+from unetrpp.dataset.description import read_dataset
 from unetrpp.dataset_conversion.convert import main
-from unetrpp.images import read_image, read_label
+from unetrpp.io.images import read_image, read_label
 
 RNG = np.random.default_rng(5)
 

@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.cross_validation import cross_validate, fold_table, write_cross_validation
 from unetrpp.evaluation.folders import evaluate_folder
 from unetrpp.evaluation.summary import as_table, write_summary
-from unetrpp.geometry import Geometry
-from unetrpp.images import write_segmentation
-from unetrpp.labels import LabelScheme
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import write_segmentation
 
 SCHEME = LabelScheme(names=("background", "a", "b"), values=(0, 1, 2))
 GEOMETRY = Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2.0, 1.0, 1.0), origin_xyz_mm=(3, 2, 1))

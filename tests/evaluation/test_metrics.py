@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.evaluation.metrics import overlap_scores, score_case, scored_classes, volume_scores
-from unetrpp.geometry import Geometry
-from unetrpp.labels import LabelScheme, Region
+from unetrpp.io.geometry import Geometry
 
 SCHEME = LabelScheme(names=("background", "a", "b"), values=(0, 1, 7), ignore_value=9)
 

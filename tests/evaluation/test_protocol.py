@@ -7,13 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from unetrpp.errors import UserError
-from unetrpp.evaluation.evaluate import main
+from unetrpp.cli.evaluate import main
+from unetrpp.core.errors import UserError
 from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.protocol import read_protocol
 from unetrpp.evaluation.published import published_scores
-from unetrpp.geometry import Geometry
-from unetrpp.images import write_segmentation
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import write_segmentation
 
 GEOMETRY = Geometry(shape_zyx=(3, 8, 8), spacing_zyx_mm=(5.0, 2.0, 2.0))
 PROTOCOL = {

@@ -6,21 +6,21 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.inference.model import GEOMETRY, make_model
-from tests.tiny import LABELS, ball
-from unetrpp.dataset import image_ids, read_dataset
-from unetrpp.errors import UserError
-from unetrpp.evaluation.find_best import main
+from tests.helpers.model import GEOMETRY, make_model
+from tests.helpers.tiny import LABELS, ball
+from unetrpp.cli.find_best import main
+from unetrpp.cli.predict import main as predict
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.description import image_ids, read_dataset
 from unetrpp.evaluation.folders import evaluate_pairs
 from unetrpp.evaluation.selection import find_best
 from unetrpp.evaluation.summary import write_summary
-from unetrpp.geometry import Geometry
-from unetrpp.images import Volume, read_label, write_image, write_segmentation
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
-from unetrpp.inference.predict import main as predict
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.stream import Request
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume, read_label, write_image, write_segmentation
 
 
 def validate(model, raw):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unetrpp.errors import UserError
+from unetrpp.cli.evaluate import main
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.comparison import compare, comparison_table
-from unetrpp.evaluation.evaluate import main
 from unetrpp.evaluation.metrics import overlap_scores
 from unetrpp.evaluation.statistics import RESAMPLES, SEED, bootstrap_interval, paired_difference
 from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
-from unetrpp.labels import LabelScheme
 
 SCHEME = LabelScheme(names=("background", "ball"), values=(0, 1))
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference.averaging import arg_max, decide_logits, disagreement, entropy, last_above
-from unetrpp.labels import LabelScheme, Region
 
 THREE = LabelScheme(names=("background", "a", "b"), values=(0, 1, 2))
 REGION = LabelScheme(names=("background", "a"), values=(0, 1), regions=(Region(name="a", members=(1,), value=1),))

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference.averaging import decide, fold_probabilities
 from unetrpp.inference.decisions import decided_slabs
 from unetrpp.inference.taps import Taps
-from unetrpp.labels import LabelScheme, Region
 
 REGIONS = LabelScheme(
     names=("background", "x", "y"),

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.inference.model import make_model, write_images
+from tests.helpers.model import make_model, write_images
 
 PAGE = Path(__file__).parents[2] / "docs" / "prediction.md"
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.model import make_model, write_images
-from unetrpp.errors import UserError
-from unetrpp.files import read_json, write_json
+from tests.helpers.model import make_model, write_images
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json, write_json
 from unetrpp.inference.ensemble import Ensemble, in_step
 from unetrpp.inference.predictor import Predictor
-from unetrpp.plans import Plans
+from unetrpp.plans.plans import Plans
 
 
 def other_spacing(model, spacing):

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unetrpp.fingerprint import IntensityStatistics
-from unetrpp.geometry import Geometry, Orientation
-from unetrpp.images import Volume
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference.averaging import decide
 from unetrpp.inference.export import segment
 from unetrpp.inference.taps import Taps, resample_slabs
-from unetrpp.labels import LabelScheme, Region
-from unetrpp.plans import Normalization, Preprocessing
+from unetrpp.io.geometry import Geometry, Orientation
+from unetrpp.io.images import Volume
+from unetrpp.plans.fingerprint import IntensityStatistics
+from unetrpp.plans.plans import Normalization, Preprocessing
 from unetrpp.preprocessing.case import CaseProperties, preprocess
 
 SCHEME = LabelScheme(names=("background", "a", "b", "c"), values=(0, 1, 5, 300))

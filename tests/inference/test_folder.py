@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.inference.model import make_model, make_model_2d, write_images
-from tests.test_dicom_seg import frames, write_series
-from tests.test_nifti import shear
-from tests.tiny import LABELS
-from unetrpp.dataset import DatasetDescription
-from unetrpp.errors import UserError
+from tests.helpers.model import make_model, make_model_2d, write_images
+from tests.helpers.tiny import LABELS
+from tests.io.test_dicom_seg import frames, write_series
+from tests.io.test_nifti import shear
+from unetrpp.cli.predict import main
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.description import DatasetDescription
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import find_cases
-from unetrpp.inference.predict import main
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.stream import Request
-from unetrpp.model_folder import ModelFolder
+from unetrpp.model.folder import ModelFolder
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tests.planners.fingerprints import case_fingerprint, class_statistics, fingerprint
-from unetrpp.geometry import Geometry
+from tests.helpers.fingerprints import case_fingerprint, class_statistics, fingerprint
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.guards import check_sizes, class_voxels, volumes_ml
-from unetrpp.labels import LabelScheme
+from unetrpp.io.geometry import Geometry
 
 LABELS = LabelScheme(names=("background", "organ"), values=(0, 4))
 SEGMENTATION = np.repeat(np.array([0, 4], np.uint8), [40, 20]).reshape(1, 6, 10)

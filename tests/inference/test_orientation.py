@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.inference.model import make_model
-from unetrpp.images import from_sitk, to_sitk
+from tests.helpers.model import make_model
 from unetrpp.inference.predictor import Predictor
+from unetrpp.io.images import from_sitk, to_sitk
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
-from tests.inference.model import GEOMETRY, make_model, write_images
-from tests.tiny import configuration
-from unetrpp.errors import UserError
-from unetrpp.images import Volume, read_label, to_sitk
+from tests.helpers.model import GEOMETRY, make_model, write_images
+from tests.helpers.tiny import configuration
+from unetrpp.core.errors import UserError
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.sliding_window import sliding_window
+from unetrpp.io.images import Volume, read_label, to_sitk
 from unetrpp.preprocessing.case import preprocess
 
 

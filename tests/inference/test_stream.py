@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.model import make_model, write_images
-from unetrpp.images import read_image
+from tests.helpers.model import make_model, write_images
 from unetrpp.inference import stream
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import find_cases
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.stream import InTurn, Request, beside_network
+from unetrpp.io.images import read_image
 
 
 def test_only_another_device_leaves_the_processor_free_for_threads():

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from unetrpp.labels import LabelScheme, Region
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.losses import batch, dice, unified_focal
 from unetrpp.losses.build import build_loss
-from unetrpp.plans import LossPlan
+from unetrpp.plans.plans import LossPlan
 
 LABELS = LabelScheme(names=("background", "a", "b"), values=(0, 1, 2))
 REGIONS = LabelScheme(

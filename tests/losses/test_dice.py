@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from unetrpp.labels import LabelScheme, Region
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.losses.build import build_loss
 from unetrpp.losses.deep_supervision import downsample_labels, head_weights
 from unetrpp.losses.dice import SMOOTH, soft_dice
-from unetrpp.plans import LossPlan
+from unetrpp.plans.plans import LossPlan
 
 CLASSES = LabelScheme(names=("background", "a", "b"), values=(0, 1, 2))
 IGNORE = LabelScheme(names=("background", "a", "b"), values=(0, 1, 2), ignore_value=9)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from unetrpp.errors import UserError
-from unetrpp.labels import LabelScheme, Region
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.losses.build import build_loss
 from unetrpp.losses.distance import BoundaryWeights
 from unetrpp.losses.unified_focal import SMOOTH, focal_cross_entropy, focal_tversky, tversky_index
-from unetrpp.plans import LossPlan
+from unetrpp.plans.plans import LossPlan
 
 IGNORE = LabelScheme(names=("background", "a", "b"), values=(0, 1, 2), ignore_value=9)
 BINARY = LabelScheme(names=("background", "a"), values=(0, 1))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from unetrpp.networks.blocks import Downsample, ResidualBlock, convolution, norm_maker, pointwise, transposed
-from unetrpp.networks.normalize import lay_out
+from unetrpp.networks.cpu_kernels.normalize import lay_out
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from unetrpp.networks import normalize as module
-from unetrpp.networks.normalize import fused_norm, is_channels_last, lay_out, normalize
+from unetrpp.networks.cpu_kernels import normalize as module
+from unetrpp.networks.cpu_kernels.normalize import fused_norm, is_channels_last, lay_out, normalize
 
 NORMS = {
     "instance": lambda dims, channels: (nn.InstanceNorm2d, nn.InstanceNorm3d)[dims - 2](channels),

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unetrpp.networks.cpu_kernels.normalize import lay_out
 from unetrpp.networks.gates import (
     OPEN,
     AttentionGate,
@@ -15,7 +16,6 @@ from unetrpp.networks.gates import (
     focal_modules,
     squeeze_excitation,
 )
-from unetrpp.networks.normalize import lay_out
 
 
 def gate(gamma: float, stride=(1, 2, 2)) -> AttentionGate:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.networks import golden
+from tests.helpers import golden
 from unetrpp.networks.build import build_network
-from unetrpp.networks.official import convert_state, official_name
 from unetrpp.networks.presets import preset
+from unetrpp.networks.released import convert_state, official_name
 
 # The released modules whose outputs are in the golden files, and ours.
 PLACES = {

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import torch
 
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
 from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 

@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.reference_unetrpp import ReferenceUNETRPP
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
 from unetrpp.networks.cost import estimate
 from unetrpp.networks.presets import PRESETS, preset
 

@@ -4,11 +4,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.tiny import configuration, store_balls
+from tests.helpers.tiny import configuration, store_balls
 from unetrpp.augmentation.pipeline import Sample
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
+from unetrpp.core.randomness import Stream
 from unetrpp.patches.loader import PatchLoader, prefetch
-from unetrpp.randomness import Stream
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unetrpp.patches.sampling import PatchSampler
-from unetrpp.store import ANNOTATED
+from unetrpp.preprocessing.store import ANNOTATED
 
 
 class FakeCase:

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import dask_executor
-from tests.planners.raw_dataset import write_dataset
-from unetrpp.dataset import read_dataset
-from unetrpp.parallel import error_table
+from tests.helpers.cluster import dask_executor
+from tests.helpers.raw_dataset import write_dataset
+from unetrpp.core.parallel import error_table
+from unetrpp.core.workspace import Workspace
+from unetrpp.dataset.description import read_dataset
+from unetrpp.dataset.verification import inputs_digest
 from unetrpp.planners.options import Options
 from unetrpp.planners.pipeline import plan_and_preprocess
 from unetrpp.planners.preprocess import preprocess_dataset
-from unetrpp.plans import read_plans
-from unetrpp.store import Store
-from unetrpp.verification import inputs_digest
-from unetrpp.workspace import Workspace
+from unetrpp.plans.plans import read_plans
+from unetrpp.preprocessing.store import Store
 
 
 @pytest.fixture(scope="module")

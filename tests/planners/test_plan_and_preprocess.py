@@ -10,15 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.planners.raw_dataset import DESCRIPTION, GEOMETRY, make_case, write_case, write_dataset
-from unetrpp.files import read_json, write_json
-from unetrpp.geometry import Geometry, same_grid
-from unetrpp.images import read_label, write_segmentation
+from tests.helpers.raw_dataset import DESCRIPTION, GEOMETRY, make_case, write_case, write_dataset
+from unetrpp.core.files import read_json, write_json
+from unetrpp.core.workspace import Workspace
+from unetrpp.dataset.splits import Splits, make_splits
+from unetrpp.io.geometry import Geometry, same_grid
+from unetrpp.io.images import read_label, write_segmentation
 from unetrpp.planners.plan_and_preprocess import main
-from unetrpp.plans import read_plans
-from unetrpp.splits import Splits, make_splits
-from unetrpp.store import Store
-from unetrpp.workspace import Workspace
+from unetrpp.plans.plans import read_plans
+from unetrpp.preprocessing.store import Store
 
 
 @pytest.fixture

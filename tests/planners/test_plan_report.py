@@ -1,9 +1,9 @@
-from tests.planners.fingerprints import case_fingerprint, class_statistics, description, fingerprint
-from unetrpp.files import write_json
-from unetrpp.images import read_file
+from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
+from unetrpp.core.files import write_json
+from unetrpp.dataset.splits import make_splits
+from unetrpp.io.images import read_file
 from unetrpp.planners.plan_report import main
 from unetrpp.planners.planner import UNetPlanner
-from unetrpp.splits import make_splits
 
 
 def test_the_report_names_every_decision_and_draws_a_picture(tmp_path, capsys):

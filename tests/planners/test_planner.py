@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from tests.planners.fingerprints import case_fingerprint, class_statistics, description, fingerprint
-from unetrpp.errors import UserError
+from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
+from unetrpp.core.errors import UserError
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import PLANNERS, UNetPlanner, make_planner
 

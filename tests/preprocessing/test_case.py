@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from unetrpp.errors import UserError
-from unetrpp.fingerprint import IntensityStatistics
-from unetrpp.geometry import Geometry
-from unetrpp.images import Volume
-from unetrpp.labels import LabelScheme
-from unetrpp.plans import Normalization, Preprocessing
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume
+from unetrpp.plans.fingerprint import IntensityStatistics
+from unetrpp.plans.plans import Normalization, Preprocessing
 from unetrpp.preprocessing.case import preprocess
 
 ZERO = IntensityStatistics(

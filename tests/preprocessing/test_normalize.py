@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from unetrpp.errors import UserError
-from unetrpp.fingerprint import IntensityStatistics
-from unetrpp.plans import Normalization
+from unetrpp.core.errors import UserError
+from unetrpp.plans.fingerprint import IntensityStatistics
+from unetrpp.plans.plans import Normalization
 from unetrpp.preprocessing.normalize import normalize
 
 STATISTICS = IntensityStatistics(

@@ -4,8 +4,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from unetrpp.geometry import Geometry
-from unetrpp.images import Volume
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume
 from unetrpp.report.overlays import color, draw_overlay, informative_slices, slicing_axis, write_overlay
 
 

@@ -8,29 +8,29 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.model import GEOMETRY, fingerprint
-from tests.tiny import PATCH, ball, configuration
-from unetrpp.dataset import DatasetDescription, nnunet_json
-from unetrpp.errors import UserError
-from unetrpp.files import read_json, write_json
-from unetrpp.images import Volume, read_image, write_image, write_segmentation
-from unetrpp.inference.predict import main as predict
+from tests.helpers.model import GEOMETRY, fingerprint
+from tests.helpers.tiny import PATCH, ball, configuration
+from unetrpp.cli.predict import main as predict
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json, write_json
+from unetrpp.core.workspace import Workspace
+from unetrpp.dataset.description import DatasetDescription, nnunet_json
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.dataset.splits import Splits, make_splits
+from unetrpp.export.archive import export_model, import_model
 from unetrpp.inference.predictor import Predictor
-from unetrpp.labels import LabelScheme
-from unetrpp.model_exchange import export_model, import_model
-from unetrpp.model_folder import PREVIOUS, ModelFolder
+from unetrpp.io.images import Volume, read_image, write_image, write_segmentation
+from unetrpp.model.folder import PREVIOUS, ModelFolder
 from unetrpp.networks.design import unet_architecture
-from unetrpp.plans import Plans
+from unetrpp.plans.plans import Plans
 from unetrpp.preprocessing.case import preprocess
-from unetrpp.preprocessing.previous import previous_on_grid
-from unetrpp.splits import Splits, make_splits
-from unetrpp.store import Store
+from unetrpp.preprocessing.first_stage import previous_on_grid
+from unetrpp.preprocessing.store import Store
 from unetrpp.trainers.cascade import SecondStage, feed_second_stage, held_out_segmentations, take_along
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import TrainingRequest, train_folds
 from unetrpp.trainers.log import TrainingLog
 from unetrpp.trainers.recipe import Wishes
-from unetrpp.workspace import Workspace
 
 LABELS = LabelScheme(names=("background", "left", "right"), values=(0, 3, 7))  # as a user may number them
 CASES = tuple(f"ball_{i}" for i in range(4))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from unetrpp.errors import UserError
-from unetrpp.files import write_json
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_json
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.recipe import config_for, new_config
 

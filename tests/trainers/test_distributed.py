@@ -9,10 +9,10 @@ import msgspec
 import pytest
 import torch
 
-from tests.tiny import configuration, workspace_of_balls
-from unetrpp import checkpoint
-from unetrpp.errors import UserError
-from unetrpp.plans import LossPlan
+from tests.helpers.tiny import configuration, workspace_of_balls
+from unetrpp.core.errors import UserError
+from unetrpp.model import checkpoint
+from unetrpp.plans.plans import LossPlan
 from unetrpp.trainers import distributed
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.distributed import ALONE, Processes

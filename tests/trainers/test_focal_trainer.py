@@ -7,14 +7,14 @@ import msgspec
 import pytest
 import torch
 
-from tests.tiny import configuration, store_balls
-from unetrpp import checkpoint
-from unetrpp.errors import UserError
-from unetrpp.files import read_json
-from unetrpp.networks.architecture import Architecture
+from tests.helpers.tiny import configuration, store_balls
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json
+from unetrpp.model import checkpoint
 from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.networks.gates import AttentionGate, SqueezeExcitation, contrast, modules_by_place
+from unetrpp.plans.architecture import Architecture
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.inner_split import held_out

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 import torch
 
-from tests.inference.model import fingerprint
-from tests.tiny import workspace_of_balls
-from unetrpp.errors import UserError
-from unetrpp.files import read_json, write_json
-from unetrpp.networks.architecture import Architecture
-from unetrpp.plans import Plans
-from unetrpp.splits import Splits
+from tests.helpers.model import fingerprint
+from tests.helpers.tiny import workspace_of_balls
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json, write_json
+from unetrpp.dataset.splits import Splits
+from unetrpp.plans.architecture import Architecture
+from unetrpp.plans.plans import Plans
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import TrainingRequest, folds_of, train_folds
 from unetrpp.trainers.train import RECIPE, build_parser, main

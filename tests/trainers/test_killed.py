@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from unetrpp import checkpoint
+from unetrpp.dataset.synthetic import write_synthetic_dataset
+from unetrpp.model import checkpoint
 from unetrpp.planners.plan_and_preprocess import main as plan
-from unetrpp.synthetic import write_synthetic_dataset
 
 # The command itself, saving after every step instead of every minute.
 COMMAND = "import sys; from unetrpp.trainers import train, trainer; trainer.SAVE_SECONDS = 0; sys.exit(train.main())"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.tiny import configuration
+from tests.helpers.tiny import configuration
 from unetrpp.networks.build import build_network
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from unetrpp.labels import LabelScheme, Region
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.trainers.overlap import ClassOverlap
 
 SCHEME = LabelScheme(names=("background", "a", "b", "c"), values=(0, 1, 2, 3), ignore_value=4)

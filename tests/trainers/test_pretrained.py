@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.model import make_model
-from tests.tiny import LABELS, configuration
-from unetrpp.errors import UserError
-from unetrpp.files import read_json, write_json
-from unetrpp.labels import LabelScheme, Region
+from tests.helpers.model import make_model
+from tests.helpers.tiny import LABELS, configuration
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json, write_json
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
-from unetrpp.plans import Plans
+from unetrpp.plans.plans import Plans
+from unetrpp.trainers.fine_tuning import find_checkpoint
 from unetrpp.trainers.pretrained import (
     FILE,
     Side,
@@ -27,7 +28,6 @@ from unetrpp.trainers.pretrained import (
     spread_channels,
     start_from,
 )
-from unetrpp.trainers.starting_points import find_checkpoint
 
 OTHER_LABELS = LabelScheme(names=("background", "liver", "tumour"), values=(0, 1, 2))
 

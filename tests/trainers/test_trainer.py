@@ -6,9 +6,9 @@ import signal
 import pytest
 import torch
 
-from tests.tiny import configuration, store_balls
-from unetrpp import checkpoint
-from unetrpp.errors import UserError
+from tests.helpers.tiny import configuration, store_balls
+from unetrpp.core.errors import UserError
+from unetrpp.model import checkpoint
 from unetrpp.trainers.compilation import compile_network
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.trainer import Trainer

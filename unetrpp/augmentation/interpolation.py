@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from unetrpp.devices import to_device
+from unetrpp.core.devices import to_device
 
 SLAB = 1 << 16  # voxels sampled at a time on a CPU, so that what passes between the steps stays in its cache
 

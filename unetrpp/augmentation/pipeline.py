@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from unetrpp.augmentation.intensity import IntensityDraw, apply_intensity, draw_intensity
+from unetrpp.augmentation.label_swap import Exchange
 from unetrpp.augmentation.spatial import apply_affine, draw_affine
-from unetrpp.devices import to_device
-from unetrpp.exchange import Exchange
-from unetrpp.plans import AugmentationPlan
+from unetrpp.core.devices import to_device
+from unetrpp.plans.plans import AugmentationPlan
 
 MIRROR_PROBABILITY = 0.5
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from unetrpp.augmentation.interpolation import linear_along, nearest_along, sample
-from unetrpp.plans import AugmentationPlan
+from unetrpp.plans.plans import AugmentationPlan
 
 ROTATION_PROBABILITY = 0.2
 SCALE_PROBABILITY = 0.2

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json
 from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.evaluation.statistics import Difference, paired_difference
 from unetrpp.evaluation.summary import Summary, aligned, mean_scores
-from unetrpp.files import read_json
 
 
 def read_summary(path: Path) -> Summary:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import msgspec
 
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
+from unetrpp.core.parallel import default_processes, run_cases
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import Scores, score_case, scored_classes
-from unetrpp.evaluation.postprocessing import NOTHING, PostProcessing
 from unetrpp.evaluation.summary import mean_scores
-from unetrpp.images import most_voxels, read_label
-from unetrpp.labels import LabelScheme
-from unetrpp.parallel import default_processes, run_cases
+from unetrpp.inference.postprocessing import NOTHING, PostProcessing
+from unetrpp.io.images import most_voxels, read_label
 
 BYTES_A_VOXEL = 12  # of a case's peak memory, for every segmentation of it that is scored
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, read_json, write_bytes, write_json
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import Scores
 from unetrpp.evaluation.summary import Summary, aligned, as_csv, as_table, mean_scores, shown, summarize
-from unetrpp.files import Record, read_json, write_bytes, write_json
-from unetrpp.labels import LabelScheme
 
 FILE = "crossval_summary.json"
 

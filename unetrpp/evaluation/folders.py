@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
+from unetrpp.core.parallel import CaseError, default_processes, run_cases
+from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.evaluation.metrics import Scores, score_case
 from unetrpp.evaluation.protocol import Protocol, require_labels
 from unetrpp.evaluation.summary import CaseScores, Summary, summarize
-from unetrpp.geometry import same_grid
-from unetrpp.images import GRID_TOLERANCE_MM, most_voxels, read_label
 from unetrpp.inference.record import earlier_runs
-from unetrpp.labels import LabelScheme, present_values
-from unetrpp.parallel import CaseError, default_processes, run_cases
+from unetrpp.io.geometry import same_grid
+from unetrpp.io.images import GRID_TOLERANCE_MM, most_voxels, read_label
 
 BYTES_A_VOXEL, BYTES_WITH_DISTANCES = 12, 100  # of a case's peak memory while it is scored
 

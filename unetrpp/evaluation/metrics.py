@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.lesions import lesion_scores
 from unetrpp.evaluation.published import published_scores
 from unetrpp.evaluation.surface import surface_scores
-from unetrpp.geometry import Geometry, voxel_volume_mm3
-from unetrpp.labels import LabelScheme
+from unetrpp.io.geometry import Geometry, voxel_volume_mm3
 
 Scores = dict[str, float | None]
 

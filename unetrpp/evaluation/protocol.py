@@ -4,10 +4,10 @@ from pathlib import Path
 
 import msgspec
 
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, read_json
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.evaluation.summary import Summary, aligned
-from unetrpp.files import Record, read_json
-from unetrpp.labels import LabelScheme, Region
 
 FOLDER = Path(__file__).parent / "protocols"
 

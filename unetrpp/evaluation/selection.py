@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from unetrpp.dataset import Case, RawDataset
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, write_json
+from unetrpp.dataset.description import Case, RawDataset
 from unetrpp.evaluation.component_choice import choose_components
 from unetrpp.evaluation.cross_validation import CrossValidation, cross_validate, write_cross_validation
 from unetrpp.evaluation.folders import evaluate_pairs
 from unetrpp.evaluation.metrics import Scores
-from unetrpp.evaluation.postprocessing import PostProcessing
 from unetrpp.evaluation.summary import aligned, write_summary
-from unetrpp.files import Record, write_json
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
+from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import Settings, earlier_runs
 from unetrpp.inference.stream import Request
-from unetrpp.model_folder import ModelFolder
+from unetrpp.model.folder import ModelFolder
 
 LOG = logging.getLogger(__name__)
 FILE = "inference.json"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from unetrpp.core.files import Record
 from unetrpp.evaluation.metrics import Scores
-from unetrpp.files import Record
 
 RESAMPLES = 2000
 LEVEL = 0.95

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 
+from unetrpp.core.files import Record, write_bytes, write_json
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import ScoredClass, Scores, scored_classes
 from unetrpp.evaluation.statistics import Interval, intervals
-from unetrpp.files import Record, write_bytes, write_json
-from unetrpp.labels import LabelScheme
 
 SHOWN = ("Dice", "Dice_published", "IoU", "HD95", "HD95_published", "NSD", "lesion_F1")
 

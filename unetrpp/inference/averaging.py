@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from unetrpp.labels import LabelScheme
+from unetrpp.dataset.labels import LabelScheme
 
 
 def fold_probabilities(logits: Tensor, scheme: LabelScheme) -> Tensor:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.averaging import arg_max, decide_logits, fold_probabilities, last_above
 from unetrpp.inference.taps import Taps
-from unetrpp.labels import LabelScheme
 
 UNSURE = -1
 

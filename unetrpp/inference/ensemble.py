@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from unetrpp.errors import UserError
-from unetrpp.images import Volume
+from unetrpp.core.errors import UserError
 from unetrpp.inference.export import Exported, averaged_slabs, collect, with_doubts
 from unetrpp.inference.predictor import Image, Predictor, Segmentation, as_volume
+from unetrpp.io.images import Volume
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
 
 Prepared = tuple[PreprocessedCase, ...]  # one a member

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unetrpp.geometry import from_canonical, reorder
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.averaging import decide, disagreement, entropy, fold_probabilities
 from unetrpp.inference.decisions import decided_slabs
 from unetrpp.inference.taps import Taps, resample_slabs
-from unetrpp.labels import LabelScheme
-from unetrpp.plans import Preprocessing
+from unetrpp.io.geometry import from_canonical, reorder
+from unetrpp.plans.plans import Preprocessing
 from unetrpp.preprocessing.case import CaseProperties
 from unetrpp.preprocessing.resample import separate_axis
 

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from unetrpp.errors import UserError
-from unetrpp.evaluation.postprocessing import PostProcessing
+from unetrpp.core.errors import UserError
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.inputs import Cases, files_digest
+from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.inference.record import (
     CaseRecord,
     Member,

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from unetrpp.fingerprint import Fingerprint
-from unetrpp.geometry import Geometry, canonical_orientation, reorder, voxel_volume_mm3
-from unetrpp.images import Volume
-from unetrpp.labels import LabelScheme, value_counts
-from unetrpp.modality import check_modality
+from unetrpp.dataset.labels import LabelScheme, value_counts
+from unetrpp.dataset.modality import check_modality
+from unetrpp.io.geometry import Geometry, canonical_orientation, reorder, voxel_volume_mm3
+from unetrpp.io.images import Volume
+from unetrpp.plans.fingerprint import Fingerprint
 
 SPACING_FACTOR = 2.0  # outside the training range by more than this
 EXTENT_FACTOR = 1.5

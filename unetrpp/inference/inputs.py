@@ -4,11 +4,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.companions import strip_ending
-from unetrpp.dataset import Case, DatasetDescription, channel_paths, ignored_images, image_ids
-from unetrpp.dicom import is_series
-from unetrpp.errors import UserError
-from unetrpp.verification import inputs_digest
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.description import Case, DatasetDescription, channel_paths, ignored_images, image_ids
+from unetrpp.dataset.verification import inputs_digest
+from unetrpp.io.dicom import is_series
+from unetrpp.io.formats import strip_ending
 
 LOG = logging.getLogger(__name__)
 

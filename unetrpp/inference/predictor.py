@@ -10,18 +10,18 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from unetrpp.companions import strip_ending
-from unetrpp.devices import find_device, half_precision, try_kernels
-from unetrpp.errors import UserError
-from unetrpp.exchange import exchange_of
-from unetrpp.geometry import Geometry
-from unetrpp.images import Volume, from_sitk, read_image, to_sitk, write_image, write_segmentation
+from unetrpp.augmentation.label_swap import exchange_of
+from unetrpp.core.devices import find_device, half_precision, try_kernels
+from unetrpp.core.errors import UserError
 from unetrpp.inference.export import Exported, export, on_input_grid, segmentation_on_input_grid
 from unetrpp.inference.sliding_window import sliding_window_slabs
 from unetrpp.inference.weights import load_networks
-from unetrpp.model_folder import ModelFolder
+from unetrpp.io.formats import strip_ending
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume, from_sitk, read_image, to_sitk, write_image, write_segmentation
+from unetrpp.model.folder import ModelFolder
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase, preprocess
-from unetrpp.preprocessing.previous import previous_on_grid, with_previous
+from unetrpp.preprocessing.first_stage import previous_on_grid, with_previous
 
 WHOLE_NUMBERS_ONLY = (".png", ".bmp", ".jpeg", ".jpg")  # maps of an image of these are written as .tif
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import msgspec
 
-from unetrpp.errors import UserError
-from unetrpp.evaluation.postprocessing import PostProcessing
-from unetrpp.files import Record, read_json, write_json
-from unetrpp.geometry import Geometry
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, read_json, write_json
+from unetrpp.inference.postprocessing import PostProcessing
+from unetrpp.io.geometry import Geometry
 
 FILE = "predictions.json"
 FileName = Annotated[

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unetrpp.devices import is_out_of_memory, to_device
-from unetrpp.exchange import Exchange
+from unetrpp.augmentation.label_swap import Exchange
+from unetrpp.core.devices import is_out_of_memory, to_device
 from unetrpp.inference.accumulator import accumulator_kind
 from unetrpp.inference.tiles import Tile, TileAggregator, TileSampler
 

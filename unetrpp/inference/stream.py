@@ -13,18 +13,18 @@ import torch
 from tqdm import tqdm
 
 from unetrpp import __version__
-from unetrpp.companions import ending_of, strip_ending
-from unetrpp.dicom_seg import write_dicom_seg
-from unetrpp.errors import UserError
-from unetrpp.evaluation.postprocessing import NOTHING, PostProcessing
-from unetrpp.files import write_json
-from unetrpp.images import read_image, straightened
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_json
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.export import Exported
 from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
 from unetrpp.inference.inputs import Cases, files_digest
+from unetrpp.inference.postprocessing import NOTHING, PostProcessing
 from unetrpp.inference.predictor import map_names, map_path
 from unetrpp.inference.record import CaseRecord, Predictions, Settings
+from unetrpp.io.dicom_seg import write_dicom_seg
+from unetrpp.io.formats import ending_of, strip_ending
+from unetrpp.io.images import read_image, straightened
 from unetrpp.preprocessing.case import CaseProperties
 
 LOG = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ def _write(
     segmentation.save(request.out / output)
     if request.dicom_seg:
         path, note = request.out / dicom_seg_name(output), f"unetrpp {model.plans.dataset}"
-        write_dicom_seg(path, segmentation.array, model.plans.labels, files[0], note)
+        write_dicom_seg(path, segmentation.array, model.plans.labels.segments(), files[0], note)
     voxels, geometry = class_voxels(segmentation.array, model.plans.labels), segmentation.geometry
     return CaseRecord(
         output=output,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unetrpp.devices import to_device
+from unetrpp.core.devices import to_device
 
 
 @dataclass(frozen=True)

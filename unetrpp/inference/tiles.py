@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unetrpp.devices import to_device
+from unetrpp.core.devices import to_device
 
 SIGMA = 1 / 8  # of the Gaussian, in patch lengths (nnU-Net's)
 

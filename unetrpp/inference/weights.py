@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from unetrpp import checkpoint
-from unetrpp.devices import memory_format
-from unetrpp.errors import UserError
-from unetrpp.model_folder import ModelFolder
+from unetrpp.core.devices import memory_format
+from unetrpp.core.errors import UserError
+from unetrpp.model import checkpoint
+from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.build import build_network
 from unetrpp.networks.cascade import take_previous
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from unetrpp.errors import UserError
-from unetrpp.labels import LabelScheme
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.losses.deep_supervision import DeepSupervision
 from unetrpp.losses.dice import DiceAndCrossEntropy
 from unetrpp.losses.distance import BoundaryWeights
 from unetrpp.losses.truth import TruthEncoder
 from unetrpp.losses.unified_focal import UnifiedFocal
-from unetrpp.plans import LossPlan
+from unetrpp.plans.plans import LossPlan
 
 
 def build_loss(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unetrpp.devices import to_device
-from unetrpp.labels import LabelScheme
+from unetrpp.core.devices import to_device
+from unetrpp.dataset.labels import LabelScheme
 
 
 @dataclass(frozen=True)

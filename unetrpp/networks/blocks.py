@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from unetrpp.networks.normalize import is_channels_last, normalize
+from unetrpp.networks.cpu_kernels.normalize import is_channels_last, normalize
 
 Axes = tuple[int, ...]
 NormMaker = Callable[[int], nn.Module]  # channels -> norm

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 from torch import nn
 
-from unetrpp.errors import UserError
-from unetrpp.networks.architecture import Architecture
-from unetrpp.networks.normalize import lay_out
+from unetrpp.core.errors import UserError
+from unetrpp.core.registry import find
+from unetrpp.networks.cpu_kernels.normalize import lay_out
 from unetrpp.networks.unet import UNet
 from unetrpp.networks.unetrpp import UNETRPP
-from unetrpp.registry import find
+from unetrpp.plans.architecture import Architecture
 
 NETWORKS: dict[str, Callable[[Architecture], nn.Module]] = {"unetrpp": UNETRPP, "unet": UNet, "resunet": UNet}
 

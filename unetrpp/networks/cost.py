@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from unetrpp.files import Record
-from unetrpp.networks.architecture import Architecture
+from unetrpp.core.files import Record
 from unetrpp.networks.build import build_network
 from unetrpp.networks.epa import EPABlock, use_reference_operators
+from unetrpp.plans.architecture import Architecture
 
 Precision = Literal["fp32", "bf16"]
 FLOAT32 = 4  # bytes

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from unetrpp.networks.architecture import Architecture, Level
+from unetrpp.plans.architecture import Architecture, Level
 
 Axes = tuple[int, ...]
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.blocks import OPERATORS, NormMaker, ResidualBlock, pointwise
-from unetrpp.networks.spatial_attention import spatial_attention
+from unetrpp.networks.cpu_kernels.spatial_attention import spatial_attention
+from unetrpp.plans.architecture import Architecture
 
 NORMALIZE_EPS = 1e-12
 

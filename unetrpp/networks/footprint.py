@@ -7,7 +7,7 @@ network itself, for any network, and the tests hold the two together.
 import math
 from typing import NamedTuple
 
-from unetrpp.networks.architecture import Architecture
+from unetrpp.plans.architecture import Architecture
 
 HALF, FULL, INDEX = 2, 4, 8  # bytes of bfloat16, float32 and int64
 EPA_MAPS = 17  # an EPA block keeps 13 bfloat16 and 2 float32 tensors of its tokens' size

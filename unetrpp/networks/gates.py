@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unetrpp.errors import UserError
-from unetrpp.networks.architecture import Architecture
+from unetrpp.core.errors import UserError
 from unetrpp.networks.blocks import OPERATORS, Axes, pointwise
+from unetrpp.plans.architecture import Architecture
 
 OPEN = 0.8  # A^gamma of a module that starts
 REDUCTION = 8  # of squeeze-and-excitation

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.blocks import pointwise
+from unetrpp.plans.architecture import Architecture
 
 QUIET = 0.1  # factor on the first weights of heads that start at given logits, so that their biases speak
 

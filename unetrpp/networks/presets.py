@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from unetrpp.errors import UserError
-from unetrpp.networks.architecture import Architecture, Level
+from unetrpp.core.errors import UserError
+from unetrpp.plans.architecture import Architecture, Level
 
 DIMS = (32, 64, 128, 256)
 

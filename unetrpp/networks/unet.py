@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.blocks import ConvolutionBlock, NormMaker, ResidualBlock, norm_maker, transposed
+from unetrpp.networks.cpu_kernels.normalize import lay_out
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
 from unetrpp.networks.heads import segmentation_heads
-from unetrpp.networks.normalize import lay_out
+from unetrpp.plans.architecture import Architecture
 
 
 class UNet(nn.Module):

@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 
-from unetrpp.networks.architecture import Architecture
 from unetrpp.networks.blocks import (
     Downsample,
     NormMaker,
@@ -11,10 +10,11 @@ from unetrpp.networks.blocks import (
     norm_maker,
     transposed,
 )
+from unetrpp.networks.cpu_kernels.normalize import lay_out
 from unetrpp.networks.epa import EPABlock
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
 from unetrpp.networks.heads import segmentation_heads
-from unetrpp.networks.normalize import lay_out
+from unetrpp.plans.architecture import Architecture
 
 
 class UNETRPP(nn.Module):

@@ -9,14 +9,14 @@ import numpy as np
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 
 from unetrpp.augmentation.corruption import CorruptionDraw, corrupt, draw_corruption
+from unetrpp.augmentation.label_swap import exchange_of
 from unetrpp.augmentation.pipeline import Sample, SampleDraw, draw_sample
 from unetrpp.augmentation.spatial import read_size
-from unetrpp.errors import UserError
-from unetrpp.exchange import exchange_of
+from unetrpp.core.errors import UserError
+from unetrpp.core.randomness import Stream, generator
 from unetrpp.patches.sampling import PatchDraw, PatchSampler
-from unetrpp.plans import Configuration
-from unetrpp.randomness import Stream, generator
-from unetrpp.store import StoredCase
+from unetrpp.plans.plans import Configuration
+from unetrpp.preprocessing.store import StoredCase
 
 
 class PatchLoader(SlimDataLoaderBase):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unetrpp.store import ANNOTATED, StoredCase
+from unetrpp.preprocessing.store import ANNOTATED, StoredCase
 
 # The forced voxel lies in the central half of its patch: always at the exact centre, it would teach the position.
 JITTER = 0.25

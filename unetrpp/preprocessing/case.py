@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unetrpp.errors import UserError
-from unetrpp.files import Record
-from unetrpp.geometry import (
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record
+from unetrpp.io.geometry import (
     Geometry,
     Orientation,
     Spacing,
@@ -15,8 +15,8 @@ from unetrpp.geometry import (
     resampled_shape,
     to_canonical,
 )
-from unetrpp.images import Volume
-from unetrpp.plans import Preprocessing
+from unetrpp.io.images import Volume
+from unetrpp.plans.plans import Preprocessing
 from unetrpp.preprocessing.crop import Box, background_values, foreground_box, foreground_mask, shape_of, slices
 from unetrpp.preprocessing.normalize import normalize
 from unetrpp.preprocessing.resample import resample_image, resample_labels, separate_axis

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from unetrpp.errors import UserError
-from unetrpp.plans import Normalization
+from unetrpp.core.errors import UserError
+from unetrpp.plans.plans import Normalization
 
 SMALLEST_STD = 1e-8
 

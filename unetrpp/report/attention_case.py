@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from unetrpp.dataset import read_dataset
-from unetrpp.errors import UserError
-from unetrpp.geometry import same_grid
-from unetrpp.images import GRID_TOLERANCE_MM, Volume, read_label
+from unetrpp.core.errors import UserError
+from unetrpp.core.workspace import Workspace
+from unetrpp.dataset.description import read_dataset
+from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.inference.inputs import case_id
-from unetrpp.labels import LabelScheme, present_values
-from unetrpp.model_folder import ModelFolder
-from unetrpp.workspace import Workspace
+from unetrpp.io.geometry import same_grid
+from unetrpp.io.images import GRID_TOLERANCE_MM, Volume, read_label
+from unetrpp.model.folder import ModelFolder
 
 
 def require_modules(model: ModelFolder, fold: str) -> None:

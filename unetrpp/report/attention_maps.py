@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unetrpp.evaluation.metrics import Scores, score_case
-from unetrpp.images import Volume
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.sliding_window import sliding_window
+from unetrpp.io.images import Volume
 from unetrpp.networks.gates import AttentionGate, FocalModule, SqueezeExcitation, contrast, modules_by_place
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
-from unetrpp.preprocessing.previous import previous_on_grid
+from unetrpp.preprocessing.first_stage import previous_on_grid
 
 
 @dataclass(frozen=True)

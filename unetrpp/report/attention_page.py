@@ -4,10 +4,10 @@ from pathlib import Path
 
 from torch import nn
 
+from unetrpp.core.files import read_json_lines
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import Scores, scored_classes
-from unetrpp.files import read_json_lines
 from unetrpp.inference.predictor import Predictor
-from unetrpp.labels import LabelScheme
 from unetrpp.networks.epa import EfficientPairedAttention
 from unetrpp.report.attention_maps import AttentionFindings
 from unetrpp.report.attention_picture import draw_channels, draw_maps

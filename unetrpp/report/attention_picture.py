@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from unetrpp.labels import LabelScheme
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.report.attention_maps import AttentionFindings
 from unetrpp.report.overlays import COLUMNS, color, draw_contours, informative_slices, legend_growth
 

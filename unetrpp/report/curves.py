@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unetrpp.files import write_atomically
+from unetrpp.core.files import write_atomically
 
 
 def draw_curves(epochs: Sequence[dict[str, Any]], class_names: Sequence[str], path: Path) -> None:

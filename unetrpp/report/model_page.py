@@ -7,15 +7,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from unetrpp import __version__
-from unetrpp.dataset import Case
-from unetrpp.errors import UserError
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json_lines
+from unetrpp.dataset.description import Case
 from unetrpp.evaluation.cross_validation import CrossValidation, fold_rows
 from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.summary import CaseScores, Summary, as_rows, shown
-from unetrpp.files import read_json_lines
-from unetrpp.images import read_image, read_label
-from unetrpp.model_folder import ModelFolder
-from unetrpp.plans import Decision
+from unetrpp.io.images import read_image, read_label
+from unetrpp.model.folder import ModelFolder
+from unetrpp.plans.plans import Decision
 from unetrpp.report.overlays import color, draw_overlay
 from unetrpp.report.page import Rows, Section, page
 

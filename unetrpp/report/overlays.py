@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unetrpp.files import write_atomically
-from unetrpp.images import Volume
-from unetrpp.labels import value_counts
+from unetrpp.core.files import write_atomically
+from unetrpp.dataset.labels import value_counts
+from unetrpp.io.images import Volume
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

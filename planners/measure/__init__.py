@@ -1,0 +1,1 @@
+"""What is measured in the dataset: classes, structures, occupancy, groups of cases."""

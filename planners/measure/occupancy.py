@@ -1,0 +1,80 @@
+"""How much of a patch is foreground, at every level of a network: what attention would have to find there."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from unetrpp.core.errors import UserError
+from unetrpp.patches.sampling import PatchSampler
+from unetrpp.plans.architecture import Architecture
+from unetrpp.preprocessing.store import StoredCase
+
+MOST_CASES = 50
+PATCHES_A_CASE = 9  # with a third of them forced onto foreground, as in training
+
+
+def foreground_bits(fractions: Sequence[float]) -> tuple[float, ...]:
+    """B = log2(1 / f): bits that locating the foreground among the cells of a level takes.
+
+    >>> foreground_bits([0.25, 1.0])
+    (2.0, 0.0)
+    """
+    return tuple(math.log2(1 / f) for f in fractions)
+
+
+def cell_strides(architecture: Architecture) -> list[tuple[int, int, int]]:
+    """Voxels (z, y, x) of one cell at every level, full resolution first; a 2D cell is one slice thick."""
+    strides, cell = [], (1,) * architecture.dimensions
+    for level in architecture.levels:
+        cell = tuple(c * s for c, s in zip(cell, level.stride, strict=True))
+        z, y, x = (1,) * (3 - len(cell)) + cell
+        strides.append((z, y, x))
+    return strides
+
+
+def foreground_fractions(
+    patches: Iterable[np.ndarray], strides: Sequence[tuple[int, int, int]], ignore_index: int | None
+) -> tuple[float, ...]:
+    """f: the mean over patches of the share of cells that hold any foreground, for every stride.
+
+    ``patches`` (Z, Y, X) hold training indices. Cells without any known voxel (ignore label, outside the case) do not
+    count.
+
+    Raises:
+        UserError: no patch holds any foreground.
+    """
+    shares = []
+    for patch in patches:
+        known = patch >= 0 if ignore_index is None else (patch >= 0) & (patch != ignore_index)
+        foreground = known & (patch > 0)
+        if known.any():
+            shares.append([any_in_cells(foreground, s).sum() / any_in_cells(known, s).sum() for s in strides])
+    means = np.mean(shares, axis=0) if shares else np.zeros(len(strides))
+    if not means.all():
+        raise UserError(
+            f"{len(shares)} training patches hold no foreground, so no attention can be planned from it; "
+            "label some, or choose --attention paper"
+        )
+    return tuple(float(f) for f in means)
+
+
+def any_in_cells(mask: np.ndarray, stride: tuple[int, int, int]) -> np.ndarray:
+    """Whether any voxel of every cell is set; a patch that is no multiple of the stride ends in smaller cells."""
+    for axis, step in enumerate(stride):
+        mask = np.logical_or.reduceat(mask, range(0, mask.shape[axis], step), axis=axis)
+    return mask
+
+
+def training_patches(
+    cases: Sequence[StoredCase], patch: tuple[int, ...], foreground_fraction: float, ignore_index: int | None
+) -> Iterator[np.ndarray]:
+    """Label patches drawn as training draws them, from at most 50 cases; the same ones on every call."""
+    rng = np.random.default_rng(0)
+    chosen = [cases[i] for i in np.sort(rng.permutation(len(cases))[:MOST_CASES])]
+    z, y, x = (1,) * (3 - len(patch)) + tuple(patch)
+    sampler = PatchSampler(chosen, (z, y, x), foreground_fraction, ignore_index)
+    by_name = {case.case: case for case in chosen}
+    for draw in sampler.draw(rng, PATCHES_A_CASE * len(chosen)):
+        a, b, c = (center - size // 2 for center, size in zip(draw.center, (z, y, x), strict=True))
+        yield by_name[draw.case].read((a, b, c), (z, y, x))[1]

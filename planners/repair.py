@@ -1,0 +1,127 @@
+"""Repairs that are safe, into new files, never in place: sheared axes, and labels whose grid is not their image's.
+
+A header-less copy of a correct label, resampled blindly, comes out empty; so what is ambiguous is left to the user.
+"""
+
+import logging
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.parallel import run_cases
+from unetrpp.dataset.description import Case, RawDataset
+from unetrpp.dataset.labels import value_counts
+from unetrpp.io.formats import ending_of, write_sitk
+from unetrpp.io.geometry import Geometry, same_grid, voxel_volume_mm3
+from unetrpp.io.images import (
+    GRID_TOLERANCE_MM,
+    Volume,
+    read_geometry,
+    read_label,
+    straightened,
+    to_sitk,
+    write_segmentation,
+)
+
+LOG = logging.getLogger(__name__)
+
+SURVIVES = 0.1  # share by which a class's volume may change when a label is resampled
+DEFAULT = Geometry(shape_zyx=(1, 1, 1), spacing_zyx_mm=(1.0, 1.0, 1.0))
+
+
+def mend_dataset(raw: RawDataset, folder: Path, executor: Executor) -> RawDataset:
+    """The dataset with mended files, written below ``folder``, in place of those that cannot be used as they are."""
+    jobs = {case.id: (case, folder) for case in raw.cases}
+    mended = {o.case: o.value for o in run_cases(mend_case, jobs, "fix", len(jobs), executor) if o.value is not None}
+    for case, (_, done) in sorted(mended.items()):
+        for what in done:
+            LOG.info("%s: %s", case, what)
+    return replace(raw, cases=tuple(mended[case.id][0] if case.id in mended else case for case in raw.cases))
+
+
+def mend_case(case: Case, folder: Path) -> tuple[Case, list[str]]:
+    """The case with new files where something was to mend, and what was done (runs in a worker).
+
+    They are named by the case: files of several cases may have one name, in folders of their own.
+    """
+    images = [
+        straightened(path, folder / "images" / f"{case.id}_{i:04d}{ending_of(path)}")
+        for i, path in enumerate(case.images)
+    ]
+    label = (None, None) if case.label is None else straightened(case.label, _label_file(case.label, case, folder))
+    done = [what for _, what in (*images, label) if what is not None]
+    case = replace(case, images=tuple(path for path, _ in images), label=label[0])
+    if (mended := mend_label(case, folder)) is not None:
+        case = replace(case, label=mended[0])
+        done.append(mended[1])
+    return case, done
+
+
+def _label_file(label: Path, case: Case, folder: Path) -> Path:
+    return folder / f"{case.id}{ending_of(label)}"
+
+
+def mend_label(case: Case, folder: Path) -> tuple[Path, str] | None:
+    """The new label file and what was done; None where nothing is to mend or nothing safe can be done.
+
+    What stays wrong is named by the verification that follows.
+    """
+    if case.label is None:
+        return None
+    try:
+        image, geometry = read_geometry(case.images[0]), read_geometry(case.label)
+        if not same_grid(image, geometry, GRID_TOLERANCE_MM):
+            return None
+        label = read_label(case.label)
+    except UserError:
+        return None
+    path = _label_file(case.label, case, folder)
+    if _has_default_header(geometry):
+        if geometry.shape_zyx != image.shape_zyx:
+            return None  # ambiguous: nothing says where it lies
+        write_segmentation(path, label.array[0], image)
+        return path, "the label had no header of its own and the image's shape; it got the image's header"
+    resampled = _onto(label, image)
+    if not _survives(label, resampled, image):
+        return None
+    write_sitk(path, resampled)
+    return path, "the label lay on another grid; it was resampled (nearest) onto the image's"
+
+
+def _has_default_header(geometry: Geometry) -> bool:
+    """Spacing 1, and the origin and axes of no transform (NIfTI's default turns x and y)."""
+    direction = tuple(abs(value) for value in geometry.direction)
+    at_origin = all(abs(value) < GRID_TOLERANCE_MM for value in geometry.origin_xyz_mm)
+    return at_origin and geometry.spacing_zyx_mm == DEFAULT.spacing_zyx_mm and direction == DEFAULT.direction
+
+
+def _onto(label: Volume, image: Geometry) -> sitk.Image:
+    z, y, x = image.shape_zyx
+    moving = to_sitk(label.array[0], label.geometry)
+    return sitk.Resample(
+        moving,
+        (x, y, z),
+        sitk.Transform(),
+        sitk.sitkNearestNeighbor,
+        image.origin_xyz_mm,
+        image.spacing_zyx_mm[::-1],
+        image.direction,
+        0,
+        moving.GetPixelID(),
+    )
+
+
+def _survives(before: Volume, after: sitk.Image, grid: Geometry) -> bool:
+    """Whether every class kept its volume."""
+    old, new = _volumes(before.array, before.geometry), _volumes(sitk.GetArrayViewFromImage(after), grid)
+    return bool(old) and all(abs(new.get(value, 0.0) / volume - 1) <= SURVIVES for value, volume in old.items())
+
+
+def _volumes(array: np.ndarray, geometry: Geometry) -> dict[int, float]:
+    """mm^3 of every value above 0."""
+    voxel = voxel_volume_mm3(geometry.spacing_zyx_mm)
+    return {value: n * voxel for value, n in value_counts(array).items() if value > 0}

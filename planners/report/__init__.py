@@ -1,0 +1,1 @@
+"""The plan report as text and as a picture."""

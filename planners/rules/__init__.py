@@ -1,0 +1,1 @@
+"""One rule a file: each turns measurements into a part of the plans, with its reason."""

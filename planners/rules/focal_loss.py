@@ -1,0 +1,75 @@
+"""The focal loss of a dataset: gamma by how rare its foreground is, a distance penalty where boundaries matter (ours)."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.plans.fingerprint import ClassStatistics, Fingerprint
+from unetrpp.plans.plans import Decision, LossPlan
+
+DELTA = 0.6
+GAMMAS = (0.1, 0.75)
+GAMMA_A_BIT = 0.1
+FACES = 1.5  # the fingerprint's surface counts voxel faces, 1.5 times the area of a smooth surface
+MOSTLY_BOUNDARY = 0.5  # share of a structure that lies within a voxel of its surface
+SCALES = (2.0, 10.0)  # smallest and largest tau, in voxels of the finest axis
+
+
+def focal_loss(
+    voxel_bits: float, fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float], batch_dice: bool
+) -> tuple[LossPlan, list[Decision]]:
+    """
+    Args:
+        voxel_bits: B at full resolution.
+        spacing_mm: of the training grid, one an axis of the patch.
+    """
+    gamma = min(max(GAMMA_A_BIT * voxel_bits, GAMMAS[0]), GAMMAS[1])
+    why = f"{voxel_bits:.2f} bits to find the foreground among the voxels, {GAMMA_A_BIT} a bit, within {GAMMAS[0]} to {GAMMAS[1]}"
+    decisions = [Decision(about="loss", value=f"Unified Focal, gamma {gamma:.2f}, delta {DELTA}", why=why)]
+    share = boundary_share(fingerprint, labels, spacing_mm)
+    near = share >= MOSTLY_BOUNDARY
+    scales = distance_scales(fingerprint, labels, min(spacing_mm)) if near else ()
+    why = f"the median structure has {share:.0%} of its volume within a voxel of its surface (on from {MOSTLY_BOUNDARY:.0%})"
+    value = f"on, {', '.join(f'{s:.1f}' for s in scales)} mm" if near else "off"
+    decisions.append(Decision(about="distance penalty", value=value, why=why))
+    plan = LossPlan(
+        name="unified_focal_distance" if near else "unified_focal",
+        batch_dice=batch_dice,
+        gamma=round(gamma, 3),
+        delta=DELTA,
+        distance_scale_mm=scales,
+    )
+    return plan, decisions
+
+
+def boundary_share(fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float]) -> float:
+    """Median over cases and classes of (surface / volume) x voxel size, the share of a layer one voxel thick (at most 1)."""
+    voxel_mm = math.prod(spacing_mm) ** (1 / len(spacing_mm))
+    ratios = [
+        statistic.surface_to_volume_per_mm / FACES * voxel_mm
+        for index in labels.foreground
+        for statistic in _of_class(fingerprint, labels.names[index])
+        if statistic.surface_to_volume_per_mm is not None
+    ]
+    return min(1.0, statistics.median(ratios)) if ratios else 0.0
+
+
+def distance_scales(fingerprint: Fingerprint, labels: LabelScheme, finest_mm: float) -> tuple[float, ...]:
+    """tau of every foreground class: half its median component radius, within 2 to 10 voxels; of a region, its largest."""
+    taus = {
+        index: _tau([r for s in _of_class(fingerprint, labels.names[index]) for r in s.component_radii_mm], finest_mm)
+        for index in labels.foreground
+    }
+    if labels.regions:
+        return tuple(max(taus[member] for member in region.members if member) for region in labels.regions)
+    return tuple(taus.values())
+
+
+def _tau(radii_mm: Sequence[float], finest_mm: float) -> float:
+    half = statistics.median(radii_mm) / 2 if radii_mm else 0.0
+    return round(min(max(half, SCALES[0] * finest_mm), SCALES[1] * finest_mm), 3)
+
+
+def _of_class(fingerprint: Fingerprint, name: str) -> list[ClassStatistics]:
+    return [case.classes[name] for case in fingerprint.cases if name in case.classes]

@@ -1,0 +1,103 @@
+"""Which axes may be mirrored, in anatomical terms: not the left-right one where a label knows left from right."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme, label_table, output_table
+from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint
+from unetrpp.plans.plans import Decision
+
+AXES = "zyx"  # canonical: head-foot, front-back, left-right
+LEFT_RIGHT = 2
+FEWEST_CASES = 3  # that must hold a class before its side counts
+SAME_SIDE = 0.9  # share of the cases in which it lies on one side
+OFF_CENTER = 0.15  # of the image's width, in the median
+SIDES = {"left": "right", "l": "r", "lt": "rt", "lh": "rh"}
+
+
+class Mirroring(NamedTuple):
+    """Canonical axes that training and prediction mirror, the pairs of training indices that change places along the
+    left-right axis, and why."""
+
+    axes: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+    decision: Decision
+
+
+def plan_mirroring(fingerprint: Fingerprint, labels: LabelScheme, asked: str = "auto") -> Mirroring:
+    """``asked``: auto (by the labels), exchange (left and right labels change places), all, none, or axes such as zy.
+
+    Raises:
+        UserError: there is nothing to exchange, a region has no twin, or no such axes.
+    """
+    pairs = side_pairs(labels.names)
+    if asked == "auto":
+        return _by_labels(fingerprint, labels, pairs)
+    if asked == "exchange":
+        return _exchanged(labels, pairs)
+    letters = {"all": AXES, "none": ""}.get(asked, asked)
+    if not set(letters) <= set(AXES):
+        raise UserError(f"--mirror {asked} is none of auto, exchange, all, none, or axes among z, y and x (left-right)")
+    axes = tuple(axis for axis, letter in enumerate(AXES) if letter in letters)
+    value = "all axes" if len(axes) == 3 else ", ".join(AXES[a] for a in axes) or "no axis"
+    return Mirroring(axes, (), Decision(about="mirroring", value=value, why=f"--mirror {asked}"))
+
+
+def _by_labels(fingerprint: Fingerprint, labels: LabelScheme, pairs: Sequence[tuple[int, int]]) -> Mirroring:
+    reason = _one_sided(fingerprint, labels)
+    regions = [region.name for region in labels.regions]
+    if sides := side_pairs(regions):
+        left, right = (regions[i] for i in sides[0])
+        reason = f"regions {left!r} and {right!r} are a left/right pair"
+    if pairs:
+        left, right = (labels.names[i] for i in pairs[0])
+        reason = f"labels {left!r} and {right!r} are a left/right pair (--mirror exchange would swap them)"
+    if reason is None:
+        why = "no label's or region's name has a left or right twin and no class lies on one side of the body"
+        return Mirroring((0, 1, 2), (), Decision(about="mirroring", value="all axes", why=why))
+    return Mirroring((0, 1), (), Decision(about="mirroring", value="not left-right", why=reason))
+
+
+def _exchanged(labels: LabelScheme, pairs: tuple[tuple[int, int], ...]) -> Mirroring:
+    if not pairs:
+        raise UserError(f"--mirror exchange needs labels of a left and a right, but they are {', '.join(labels.names)}")
+    output_table(labels, label_table(labels, pairs))  # every region has its twin
+    swapped = ", ".join(f"{labels.names[a]} and {labels.names[b]}" for a, b in pairs)
+    why = f"--mirror exchange: {swapped} change places when left and right do"
+    return Mirroring((0, 1, 2), pairs, Decision(about="mirroring", value="all axes, labels exchanged", why=why))
+
+
+def side_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Indices of labels that differ by their side only, the left one first.
+
+    >>> side_pairs(("background", "kidney_right", "liver", "kidney_left"))
+    ((3, 1),)
+    """
+    words = [re.split(r"[^a-z0-9]+", name.casefold()) for name in names]
+    twins = [[SIDES.get(part, part) for part in parts] for parts in words]
+    return tuple((left, words.index(twin)) for left, twin in enumerate(twins) if twin != words[left] and twin in words)
+
+
+def _one_sided(fingerprint: Fingerprint, labels: LabelScheme) -> str | None:
+    for index in labels.foreground:
+        name = labels.names[index]
+        offsets = np.array([o for case in fingerprint.cases if (o := _offset(case, name)) is not None])
+        if len(offsets) < FEWEST_CASES or abs(np.median(offsets)) < OFF_CENTER:
+            continue
+        side = np.sign(np.median(offsets))
+        share = float((np.sign(offsets) == side).mean())
+        if share >= SAME_SIDE:
+            where = "left" if side > 0 else "right"
+            distance = abs(float(np.median(offsets)))
+            return f"label {name!r} lies on the {where} in {share:.0%} of {len(offsets)} cases, {distance:.0%} of the width off centre"
+    return None
+
+
+def _offset(case: CaseFingerprint, name: str) -> float | None:
+    """How far left (+) or right (-) of the image's centre a class lies, as a share of the width."""
+    center = case.classes[name].center_lps_mm
+    return None if center is None else center[0] / (case.shape[LEFT_RIGHT] * case.spacing_mm[LEFT_RIGHT])

@@ -1,0 +1,115 @@
+"""Left and right exchanged: what a network says of a mirrored image, and what augmentation makes of a label."""
+
+import itertools
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.helpers.tiny import configuration
+from unetrpp.augmentation.label_swap import Exchange, exchange_of
+from unetrpp.augmentation.pipeline import SampleDraw, apply_sample, draw_sample
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme, Region, label_table, output_table
+from unetrpp.inference.sliding_window import sliding_window
+from unetrpp.patches.worker_loader import change
+from unetrpp.plans.plans import AugmentationPlan
+
+SCHEME = LabelScheme(names=("background", "left", "liver", "right"), values=(0, 5, 7, 9), ignore_value=255)
+EXCHANGE = Exchange(axis=2, labels=label_table(SCHEME, [(1, 3)]), outputs=(0, 3, 2, 1))
+
+
+def test_tables_are_their_own_inverse_and_keep_the_ignore_label():
+    assert EXCHANGE.labels == (0, 3, 2, 1, 4)
+    assert output_table(SCHEME, EXCHANGE.labels) == EXCHANGE.outputs
+    label = torch.tensor([-1, 0, 1, 2, 3, 4], dtype=torch.int16)
+    assert EXCHANGE.of_labels(label, (0, 2)).tolist() == [-1, 0, 3, 2, 1, 4]
+    assert EXCHANGE.of_labels(label, (0, 1)).tolist() == label.tolist()
+
+
+def test_regions_are_exchanged_by_their_members():
+    regions = (
+        Region(name="all", members=(1, 2, 3), value=1),
+        Region(name="left half", members=(1, 2), value=2),
+        Region(name="right half", members=(3, 2), value=3),
+    )
+    scheme = msgspec.structs.replace(SCHEME, regions=regions)
+    assert output_table(scheme, EXCHANGE.labels) == (0, 2, 1)
+    with pytest.raises(UserError, match="'left half' has no twin"):
+        output_table(msgspec.structs.replace(scheme, regions=regions[:2]), EXCHANGE.labels)
+
+
+def naive(network, image, axes):
+    """Every mirrored twin's logits, turned back and with the channels of left and right exchanged."""
+    everything = []
+    for flips in (f for n in range(len(axes) + 1) for f in itertools.combinations(axes, n)):
+        turned = [axis + 1 for axis in flips]
+        logits = network(image.flip(turned)[None])[0].flip(turned)
+        everything.append(logits[[0, 3, 2, 1]] if 2 in flips else logits)
+    return torch.stack(everything).mean(0)
+
+
+@torch.no_grad()
+def test_mirrored_passes_exchange_the_classes():
+    torch.manual_seed(0)
+    network, image = nn.Conv3d(1, 4, 3, padding=1), torch.rand(1, 8, 8, 8)
+    ours = sliding_window(network, image, (8, 8, 8), (0, 2), exchange=EXCHANGE)
+    torch.testing.assert_close(ours, naive(network, image, (0, 2)), atol=1e-5, rtol=0)
+    # So the prediction of the mirrored image is the mirrored prediction with left and right exchanged.
+    mirrored = sliding_window(network, image.flip(3), (8, 8, 8), (0, 2), exchange=EXCHANGE)
+    torch.testing.assert_close(mirrored, ours.flip(3)[[0, 3, 2, 1]], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_first_segmentation_is_exchanged_with_its_image():
+    torch.manual_seed(0)
+    network = nn.Conv3d(2, 4, 3, padding=1)
+    image = torch.cat([torch.rand(1, 8, 8, 8), torch.randint(0, 4, (1, 8, 8, 8)).float()])
+    exchange = Exchange(2, EXCHANGE.labels, EXCHANGE.outputs, previous=True)
+    ours = sliding_window(network, image, (8, 8, 8), (2,), exchange=exchange)
+    turned = image.flip(3)
+    turned[1] = torch.tensor([0.0, 3.0, 2.0, 1.0])[turned[1].long()]
+    mirrored = sliding_window(network, turned, (8, 8, 8), (2,), exchange=exchange)
+    torch.testing.assert_close(mirrored, ours.flip(3)[[0, 3, 2, 1]], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("mirror", [(), (1,), (2,), (0, 2)])
+def test_augmentation_exchanges_labels_when_it_mirrors_that_axis(mirror):
+    still = draw_sample(np.random.default_rng(0), AugmentationPlan(rotation_degrees=(0.0, 0.0, 0.0)), 1, ()).intensity
+    draw = SampleDraw(None, type(still)(None, 0, None, None, None, None, None, None), mirror, EXCHANGE)
+    label = torch.randint(-1, 5, (4, 5, 6), dtype=torch.int16)
+    _, found = apply_sample(torch.rand(1, 4, 5, 6), label, draw, (4, 5, 6), False)
+    expected = label.flip(mirror).numpy()
+    if 2 in mirror:
+        expected = np.select([expected == 1, expected == 3], [3, 1], expected)
+    np.testing.assert_array_equal(found.numpy(), expected)
+    assert found.dtype == torch.int16
+
+
+def test_the_workers_chain_exchanges_them_too():
+    chain = change((0, 2), False, EXCHANGE).transforms[-1]
+    label = np.random.default_rng(0).integers(-1, 5, (1, 2, 4, 5, 6)).astype(np.float32)
+    swapped = np.select([label == 1, label == 3], [3, 1], label)
+    expected = {
+        (label if 4 not in axes else swapped)[...].copy()[flip].tobytes()
+        for axes in [(), (2,), (4,), (2, 4)]
+        for flip in [tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(5))]
+    }
+    found = set()
+    for seed in range(40):
+        np.random.seed(seed)
+        found.add(chain(data=np.zeros((1, 1, 4, 5, 6), np.float32), seg=label.copy())["seg"].tobytes())
+    assert found == expected
+
+
+def test_plans_without_an_exchange_have_none():
+    plain = configuration()
+    assert exchange_of(plain) is None
+    preprocessing = msgspec.structs.replace(plain.preprocessing, labels=SCHEME)
+    exchanging = {"preprocessing": preprocessing, "exchange_axis": 2, "exchanged_labels": ((1, 3),)}
+    assert exchange_of(msgspec.structs.replace(plain, **exchanging)) == EXCHANGE
+    cascade = exchange_of(msgspec.structs.replace(plain, previous_stage="3d_lowres", **exchanging))
+    assert cascade is not None
+    assert cascade.previous

@@ -1,0 +1,101 @@
+"""The command: two folders, a model's cross-validation, and its exit codes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.helpers.model import make_model, write_images
+from unetrpp.cli.evaluate import error_lines, main
+from unetrpp.cli.predict import main as predict
+from unetrpp.core.parallel import CaseError
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.evaluation.folders import evaluate_folder
+from unetrpp.evaluation.summary import write_summary
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import write_segmentation
+
+GEOMETRY = Geometry(shape_zyx=(3, 6, 6), spacing_zyx_mm=(1.0, 1.0, 1.0))
+
+
+def write(folder, case, columns):
+    array = np.zeros(GEOMETRY.shape_zyx, np.uint8)
+    array[:, :, :columns] = 1
+    write_segmentation(folder / f"{case}.nii.gz", array, GEOMETRY)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """raw/ with dataset.json and labelsTs, and predictions/."""
+    for case, ours, theirs in (("a", 2, 2), ("b", 1, 3)):
+        write(tmp_path / "predictions", case, ours)
+        write(tmp_path / "raw" / "labelsTs", case, theirs)
+    content = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "ball": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "raw" / "dataset.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def evaluate(*arguments):
+    return main([str(a) for a in arguments])
+
+
+def test_folders(dataset, capsys):
+    assert evaluate(dataset / "predictions", dataset / "raw" / "labelsTs", "--processes", 1, "--distances") == 0
+    out = capsys.readouterr().out
+    assert "ball" in out
+    assert "HD95" in out
+    summary = json.loads((dataset / "predictions" / "summary.json").read_text())
+    assert summary["foreground_mean"]["Dice"] == pytest.approx((1 + 0.5) / 2)
+    assert (dataset / "predictions" / "summary.csv").exists()
+
+
+def test_a_missing_prediction_ends_with_one_and_is_named(dataset, capsys):
+    (dataset / "predictions" / "b.nii.gz").unlink()
+    references = dataset / "raw" / "labelsTs"
+    assert evaluate(dataset / "predictions", references, "--processes", 1) == 1
+    assert capsys.readouterr().err.startswith("b  ")
+    assert evaluate(dataset / "predictions", references, "--processes", 1, "--predicted-only") == 0
+
+
+def test_cases_of_one_fault_share_a_line():
+    errors = [CaseError(case, "evaluating", "is odd" if case == "c" else "has no prediction") for case in "abcdef"]
+    assert error_lines(errors) == ["a, b, d and 2 more  has no prediction", "c  is odd"]
+
+
+def test_maps_beside_predictions_are_no_predictions(tmp_path):
+    model = make_model(tmp_path / "model")
+    write_images(tmp_path / "images", 1)
+    out, references = tmp_path / "out", tmp_path / "references"
+    images = ["-i", str(tmp_path / "images"), "-o", str(out), "-m", str(model), "--device", "cpu", "--no-mirroring"]
+    assert predict([*images, "--uncertainty", "--probabilities"]) == 0
+    references.mkdir()
+    shutil.copy(out / "case_0.nii.gz", references)
+    assert len(list(out.glob("*.nii.gz"))) > 3
+    assert evaluate(out, references, "--dataset-json", model / "dataset.json", "--processes", 1) == 0
+
+
+def test_wrong_requests_end_with_two(dataset, capsys):
+    assert evaluate(dataset / "predictions") == 2
+    assert "give PREDICTIONS and REFERENCES" in capsys.readouterr().err
+    assert evaluate(dataset / "predictions", dataset / "predictions") == 2
+    assert "dataset.json" in capsys.readouterr().err
+    assert evaluate("--model", dataset) == 2
+    assert "is no model folder" in capsys.readouterr().err
+
+
+def test_cross_validation_of_a_model_folder(dataset, capsys):
+    model = make_model(dataset, folds=2)
+    scheme = LabelScheme(names=("background", "ball"), values=(0, 1))
+    for fold, case in enumerate("ab"):
+        validation = model / f"fold_{fold}" / "validation"
+        validation.mkdir()
+        (dataset / "predictions" / f"{case}.nii.gz").rename(validation / f"{case}.nii.gz")
+        references = dataset / "raw" / "labelsTs"
+        summary, _ = evaluate_folder(validation, references, scheme, ".nii.gz", predicted_only=True, processes=1)
+        write_summary(validation, summary)
+    assert evaluate("--model", model) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["0", "1", "1.000", "1.000"]
+    assert lines[3].split() == ["mean", "0.750", "0.750"]
+    assert json.loads((model / "crossval_summary.json").read_text())["mean_over_folds"]["Dice"] == 0.75

@@ -1,0 +1,109 @@
+"""The report of a model: its numbers against counting by hand, its pictures, and a model without its raw data."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from tests.helpers.model import GEOMETRY, make_model
+from tests.helpers.tiny import LABELS, ball
+from unetrpp.cli.report import main
+from unetrpp.core.files import write_json
+from unetrpp.dataset.description import DatasetDescription, nnunet_json
+from unetrpp.evaluation.cross_validation import cross_validate
+from unetrpp.evaluation.folders import evaluate_pairs
+from unetrpp.evaluation.summary import write_summary
+from unetrpp.io.images import Volume, write_image, write_segmentation
+from unetrpp.report.model_page import telling_cases
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """Two folds of four cases; the prediction of case i misses the first i slices of the ball."""
+    raw, model = tmp_path / "raw" / "balls", make_model(tmp_path / "results" / "balls")
+    write_json(
+        raw / "dataset.json",
+        nnunet_json(DatasetDescription(name="balls", channel_names=("MRI",), labels=LABELS, file_ending=".nii.gz"), 8),
+    )
+    for fold in range(2):
+        pairs = {}
+        for i in range(4 * fold, 4 * fold + 4):
+            image, label = ball(np.random.default_rng(i))
+            reference = raw / "labelsTr" / f"case_{i}.nii.gz"
+            prediction = model / f"fold_{fold}" / "validation" / f"case_{i}.nii.gz"
+            write_image(raw / "imagesTr" / f"case_{i}_0000.nii.gz", Volume(image, GEOMETRY))
+            write_segmentation(reference, label, GEOMETRY)
+            missed = label.copy()
+            missed[: label.any((1, 2)).argmax() + i] = 0
+            write_segmentation(prediction, missed, GEOMETRY)
+            pairs[f"case_{i}"] = (prediction, reference)
+        write_summary(model / f"fold_{fold}" / "validation", evaluate_pairs(pairs, LABELS, processes=1)[0])
+        epochs = [
+            {
+                "epoch": e,
+                "train_loss": 1 / e,
+                "validation_loss": 2 / e,
+                "dice": [None],
+                "mean_dice": None,
+                "seconds": 900,
+            }
+            for e in (1, 2)
+        ]
+        (model / f"fold_{fold}" / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in epochs))
+    return tmp_path
+
+
+def dice_by_hand(i):
+    label = ball(np.random.default_rng(i))[1]
+    left = label[label.any((1, 2)).argmax() + i :].sum()
+    return 2 * left / (left + label.sum())
+
+
+def test_the_page(workspace):
+    model = workspace / "results" / "balls" / "unetrpp__3d_fullres"
+    assert main([str(model), "--workspace", str(workspace)]) == 0
+    page = (model / "report.html").read_text()
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page)
+    means = [np.mean([dice_by_hand(i) for i in range(4 * fold, 4 * fold + 4)]) for fold in range(2)]
+    rows = [cells[i : i + 4] for i in range(len(cells)) if cells[i : i + 2] in (["0", "4"], ["1", "4"])]
+    assert rows == [[str(fold), "4", f"{mean:.3f}", f"{mean:.3f}"] for fold, mean in enumerate(means)]
+    assert ["0", "2", "0.500", "1.000", "-", "0.50"] in [cells[i : i + 6] for i in range(len(cells))]  # training
+    # The more slices are missed, the lower: three lowest, the middle, the highest, each with its picture.
+    headings = re.findall(r"<h2>(case_.*?)</h2>", page)
+    assert headings == [
+        "case_7, among the lowest",
+        "case_6, among the lowest",
+        "case_5, among the lowest",
+        "case_3, in the middle",
+        "case_0, the highest",
+    ]
+    assert page.count("<img") == 6  # and the one of all cases
+    assert f"Dice: ball {dice_by_hand(7):.3f}" in page
+    assert "http" not in page  # nothing is fetched
+
+
+def test_few_cases_are_shown_once(workspace):
+    model = workspace / "results" / "balls" / "unetrpp__3d_fullres"
+    (model / "fold_1" / "validation" / "summary.json").unlink()
+    shown = telling_cases(cross_validate(model, LABELS).summary)
+    assert [(name, scores.case) for name, scores in shown] == [
+        ("among the lowest", "case_3"),
+        ("among the lowest", "case_2"),
+        ("among the lowest", "case_1"),
+        ("the highest", "case_0"),
+    ]
+
+
+def test_without_the_raw_data_the_pictures_are_missing(workspace, tmp_path, caplog):
+    model = workspace / "results" / "balls" / "unetrpp__3d_fullres"
+    (workspace / "raw").rename(tmp_path / "elsewhere")
+    page = tmp_path / "page.html"
+    assert main([str(model), "--workspace", str(workspace), "-o", str(page)]) == 0
+    assert "the report has no pictures of cases" in caplog.text
+    assert page.read_text().count("<img") == 1
+
+
+def test_a_model_without_validation_is_refused(tmp_path, capsys):
+    assert main([str(make_model(tmp_path))]) == 2
+    assert "no validated fold" in capsys.readouterr().err

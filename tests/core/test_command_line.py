@@ -1,0 +1,149 @@
+"""Every command: instant help, refused flags, exit codes."""
+
+import argparse
+import errno
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+from unetrpp.core.command_line import Parser, above_zero, not_negative, positive, run
+from unetrpp.core.errors import UserError
+
+SCRIPTS = {s.name: s.value for s in distribution("unetrpp").entry_points.select(group="console_scripts")}
+
+# Runs a command's entry point as its console script does and reports what it cost and imported.
+PROBE = """
+import importlib, json, os, sys
+module, function = sys.argv.pop(1).split(":")
+report = sys.argv.pop(1)
+code = 0
+try:
+    code = getattr(importlib.import_module(module), function)()
+except SystemExit as stop:
+    code = stop.code
+used = os.times()
+try:
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+except ImportError:
+    peak = 0
+loaded = sorted({name.split(".")[0] for name in sys.modules})
+open(report, "w").write(json.dumps({"code": code, "cpu": used.user + used.system, "peak_kb": peak, "loaded": loaded}))
+"""
+
+
+def probe(tmp_path: Path, command: str, *arguments: str) -> tuple[dict, subprocess.CompletedProcess]:
+    report = tmp_path / "report.json"
+    call = [sys.executable, "-c", PROBE, SCRIPTS[command], str(report), *arguments]
+    done = subprocess.run(
+        call, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "COLUMNS": "100"}
+    )
+    return json.loads(report.read_text()), done
+
+
+@pytest.mark.parametrize("command", sorted(SCRIPTS))
+def test_help_is_instant_and_shows_examples(tmp_path, command):
+    report, done = probe(tmp_path, command, "--help")
+    assert report["code"] in (0, None)
+    assert not {"torch", "numpy", "SimpleITK", "scipy", "msgspec"} & set(report["loaded"])
+    assert "usage:" in done.stdout
+    if command != "unetrpp":
+        assert "examples:" in done.stdout
+
+
+@pytest.mark.parametrize("command", sorted(set(SCRIPTS) - {"unetrpp"}))
+def test_a_misspelt_flag_is_refused_with_the_nearest_one(tmp_path, command):
+    report, done = probe(tmp_path, command, "--debgu")
+    assert report["code"] == 2
+    assert "unknown option --debgu; did you mean --debug?" in done.stderr
+    assert not {"torch", "numpy"} & set(report["loaded"])
+
+
+@pytest.mark.parametrize("command", sorted(SCRIPTS))
+def test_version(tmp_path, command):
+    report, done = probe(tmp_path, command, "--version")
+    assert report["code"] in (0, None)
+    assert done.stdout.startswith("unetrpp ")
+
+
+def test_dispatch_names_the_nearest_command(tmp_path):
+    report, done = probe(tmp_path, "unetrpp", "trian")
+    assert report["code"] == 2
+    assert "did you mean train?" in done.stderr
+
+
+def test_dispatch_passes_on(tmp_path):
+    _, done = probe(tmp_path, "unetrpp", "train", "--help")
+    assert "usage: unetrpp_train" in done.stdout
+
+
+def test_without_arguments_every_command_has_one_line(tmp_path):
+    report, done = probe(tmp_path, "unetrpp")
+    listed = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert report["code"] == 0
+    names = {script.removeprefix("unetrpp_").replace("_", "-") for script in SCRIPTS if script != "unetrpp"}
+    assert {name for name, purpose in listed if purpose} == names
+
+
+def test_costs_of_what_is_no_plan_are_refused(tmp_path):
+    report, done = probe(tmp_path, "unetrpp_cost", "nope")
+    assert report["code"] == 2
+    assert "nope is neither a plans file nor a published network" in done.stderr
+
+
+def parser() -> Parser:
+    return Parser("unetrpp_test", "A test.", "unetrpp_test")
+
+
+@pytest.mark.parametrize("check", [positive, not_negative, above_zero])
+def test_a_word_where_a_number_belongs(check):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"must be a (whole )?number, not 'ten'"):
+        check("ten")
+
+
+def test_what_the_system_refuses_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").touch()
+
+    def write_below_a_file(arguments):
+        (tmp_path / "file" / "folder").mkdir()
+        return 0
+
+    def fill_the_disk(arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert run(parser(), write_below_a_file, []) == 1
+    assert "a file stands where a folder is needed" in capsys.readouterr().err
+    assert run(parser(), fill_the_disk, []) == 1
+    assert capsys.readouterr().err == (
+        "unetrpp_test: error: No space left on device; free some space and give the same command again\n"
+    )
+
+
+def test_exit_codes(capsys):
+    def refuse(arguments):
+        raise UserError("label 7 is unknown", case="a")
+
+    def crash(arguments):
+        raise ValueError("odd")
+
+    assert run(parser(), lambda arguments: 1, []) == 1
+    assert run(parser(), refuse, []) == 2
+    assert "unetrpp_test: error: a: label 7 is unknown" in capsys.readouterr().err
+    assert run(parser(), crash, []) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    with pytest.raises(ValueError, match="odd"):
+        run(parser(), crash, ["--debug"])
+
+
+def test_names_that_the_output_cannot_show_are_no_error():
+    code = "from unetrpp.core.command_line import Parser, run; import sys; " + (
+        "sys.exit(run(Parser('x', 'x', 'x'), lambda _: print('\\u80dd liver') or 0, []))"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+    assert done.stdout.split() == [rb"\u80dd", b"liver"]

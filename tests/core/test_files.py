@@ -1,0 +1,133 @@
+"""Writes are whole or absent; records are strict."""
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import (
+    PAUSES_S,
+    Record,
+    link_or_copy,
+    read_json,
+    read_json_lines,
+    write_atomically,
+    write_bytes,
+    write_json,
+)
+
+
+class Small(Record, frozen=True, kw_only=True):
+    patch: tuple[int, ...]
+    name: str = "x"
+
+
+def test_a_failing_writer_leaves_the_old_file_and_no_debris(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, Small(patch=(1,)))
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        write_atomically(path, fail)
+    assert read_json(path, Small).patch == (1,)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_the_temporary_name_keeps_the_suffix_and_is_hidden(tmp_path):
+    seen = []
+
+    def write(temporary):
+        seen.append(temporary.name)
+        temporary.write_bytes(b"x")
+
+    write_atomically(tmp_path / "a.nii.gz", write)
+    assert seen[0].startswith(".")
+    assert seen[0].endswith("a.nii.gz")
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_not_written_into(tmp_path):
+    first, second, left = tmp_path / "first", tmp_path / "second", tmp_path / f".{os.getpid()}.second"
+    first.write_bytes(b"shared")
+    for write in (lambda: link_or_copy(first, second), lambda: write_bytes(second, b"new")):
+        os.link(first, left)  # killed between the link and its new name
+        write()
+        assert first.read_bytes() == b"shared"
+        assert not left.exists()
+    assert second.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"patch": [1], "nmae": "y"}', "nmae"),
+        (b'{"patch": "1"}', r"\$.patch"),
+        (b'{"patch": [1]', "truncated"),
+        (b"{}", "patch"),
+    ],
+)
+def test_a_bad_record_names_the_place(tmp_path, content, words):
+    (tmp_path / "r.json").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        read_json(tmp_path / "r.json", Small)
+
+
+def test_encodings_of_windows(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text('{"patch": [1], "name": "M\u00fcll"}', encoding="utf-8-sig")
+    assert read_json(path, Small).name == "M\u00fcll"
+    path.write_text('{"patch": [1], "name": "M\u00fcll"}', encoding="latin-1")
+    with pytest.raises(UserError, match="not in UTF-8"):
+        read_json(path, Small)
+
+
+def test_a_missing_file_says_the_mend(tmp_path):
+    with pytest.raises(UserError, match=r"does not exist; plan first"):
+        read_json(tmp_path / "r.json", Small, mend="plan first")
+
+
+def test_round_trip_and_nan_is_null(tmp_path):
+    record = Small(patch=(4, 5), name="é")
+    write_json(tmp_path / "r.json", record)
+    assert read_json(tmp_path / "r.json", Small) == record
+    write_json(tmp_path / "n.json", {"dice": float("nan")})
+    assert msgspec.json.decode((tmp_path / "n.json").read_bytes()) == {"dice": None}
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert read_json_lines(path) == []
+    path.write_bytes(b'{"epoch":1}\n{"epoch":2}\n{"epo')
+    assert read_json_lines(path) == [{"epoch": 1}, {"epoch": 2}]
+
+
+@pytest.mark.parametrize(
+    ("platform", "refusals", "works"), [("win32", 2, True), ("win32", 99, False), ("linux", 1, False)]
+)
+def test_a_file_that_is_open_on_windows_is_waited_for(tmp_path, monkeypatch, platform, refusals, works):
+    path, replace, left = tmp_path / "a.json", Path.replace, [refusals]
+    slept: list[float] = []
+
+    def refuse(self, target):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise PermissionError(13, "Access is denied")
+        return replace(self, target)
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr("time.sleep", slept.append)
+    if works:
+        write_json(path, [1])
+        assert read_json(path, list[int]) == [1]
+        assert len(slept) == refusals
+    else:
+        with pytest.raises(PermissionError):
+            write_json(path, [1])
+        assert len(slept) == (platform == "win32") * len(PAUSES_S)
+        assert not list(tmp_path.iterdir())

@@ -1,0 +1,118 @@
+"""Work on many cases: errors and killed workers cost one case each."""
+
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
+import pytest
+import SimpleITK as sitk
+
+from tests.helpers.cluster import dask_executor
+from unetrpp.core.errors import UserError
+from unetrpp.core.parallel import available_memory, default_processes, error_table, new_pool, run_cases, usable_cores
+
+
+class Unpicklable(Exception):
+    """Travels to the parent as an exception, it would break the pool."""
+
+    def __init__(self, first, second):
+        super().__init__(first)
+
+
+def square(number):
+    if number == 3:
+        raise UserError("the number must not be 3", case="case_3")
+    if number == 4:
+        raise Unpicklable("cannot travel", None)
+    if number == 5 and os.environ.get("DEADLY"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number**2
+
+
+def add_line(path):
+    with path.open("a") as file:
+        file.write("done\n")
+
+
+def itk_threads():
+    return sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+
+
+def outcomes(processes, numbers=range(7), executor=None):
+    jobs = {f"case_{n}": (n,) for n in numbers}
+    return {o.case: o for o in run_cases(square, jobs, "squares", processes, executor)}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_results_and_errors_do_not_depend_on_the_number_of_processes(processes):
+    found = outcomes(processes)
+    assert {case: o.value for case, o in found.items() if o.error is None} == {
+        f"case_{n}": n**2 for n in (0, 1, 2, 5, 6)
+    }
+    errors = {case: o.error for case, o in found.items() if o.error is not None}
+    assert errors["case_3"].message == "the number must not be 3"
+    assert errors["case_4"].message == "cannot travel"
+    assert "Unpicklable" in errors["case_4"].traceback
+
+
+def test_many_cores_are_no_error_on_windows(monkeypatch):
+    """Where Python refuses pools of more processes than the system can wait for."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    with new_pool(128):
+        pass  # no worker starts before there is work
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize("given", [False, True])
+def test_a_killed_worker_is_named_and_the_others_finish(monkeypatch, given):
+    monkeypatch.setenv("DEADLY", "1")
+    with new_pool(2) if given else nullcontext() as executor:
+        found = outcomes(2, [0, 5, 6], executor)
+    assert {case for case, o in found.items() if o.error is None} == {"case_0", "case_6"}
+    assert "killed during squares" in found["case_5"].error.message
+
+
+def test_a_given_executor_is_used_and_left_open():
+    with new_pool(1) as pool:
+        assert outcomes(9, [1, 2], pool)["case_2"].value == 4
+        assert pool.submit(square, 6).result() == 36
+
+
+def test_an_executors_worker_gets_its_threads_back():
+    before = itk_threads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(3)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            (found,) = run_cases(itk_threads, {"a": ()}, "threads", 1, pool)
+            assert (found.value, itk_threads()) == (1, 3)
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_cluster_that_loses_a_worker_names_the_case_and_finishes_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEADLY", "1")
+    with dask_executor(tmp_path / "workers") as executor:
+        found = outcomes(1, [5, *range(5), 6], executor)
+        errors = {case: o.error.message for case, o in found.items() if o.error is not None}
+        killed = errors.pop("case_5")
+        assert killed.startswith("the executor gave no answer during squares (KilledWorker: ")
+        assert errors == {"case_3": "the number must not be 3", "case_4": "cannot travel"}
+        assert [found[f"case_{n}"].value for n in (0, 1, 2, 6)] == [0, 1, 4, 36]
+        for _ in range(2):  # Dask takes equal calls for one
+            assert [o.error for o in run_cases(add_line, {"a": (tmp_path / "lines",)}, "lines", 1, executor)] == [None]
+    assert (tmp_path / "lines").read_text() == "done\ndone\n"
+
+
+def test_the_default_suits_the_machine():
+    assert default_processes(1) == usable_cores()
+    if available_memory() is not None:
+        assert default_processes(1 << 60) == 1
+
+
+def test_table_of_errors():
+    found = outcomes(1)
+    table = error_table([o.error for o in found.values() if o.error is not None])
+    assert [line.split()[0] for line in table.splitlines()] == ["case", "case_3", "case_4"]

@@ -1,0 +1,47 @@
+"""Built-in, registered and unknown names."""
+
+import pytest
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.registry import find
+
+
+def install(folder, monkeypatch, points):
+    """What pip leaves of a package: the metadata beside its modules, on the path."""
+    metadata = folder / "my_ideas-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-ideas\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_built_in_names_come_first(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, "[unetrpp.trainers]\nstandard = colorsys:nothing\n")
+    assert find("trainer", "standard", {"standard": int}) is int
+
+
+def test_registered_names_are_found_and_named(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, "[unetrpp.planners]\nmine = colorsys:rgb_to_hsv\n")
+    assert find("planner", "mine", {})(1.0, 1.0, 1.0) == (0.0, 0.0, 1.0)
+    with pytest.raises(UserError, match="planner 'nine' is not one of mine, unet; install the package"):
+        find("planner", "nine", {"unet": print})
+    with pytest.raises(UserError, match="trainer 'mine' is not one of"):
+        find("trainer", "mine", {})
+
+
+@pytest.mark.parametrize("target", ["no_such_module:X", "colorsys:no_such_name"])
+def test_a_broken_package_is_said(tmp_path, monkeypatch, target):
+    install(tmp_path, monkeypatch, f"[unetrpp.networks]\nmine = {target}\n")
+    with pytest.raises(UserError, match=f"is registered as {target}, which cannot be imported"):
+        find("network", "mine", {})
+
+
+def test_only_what_was_typed_is_imported_by_its_place():
+    assert find("trainer", "colorsys:rgb_to_hsv", {}, typed=True)(1.0, 1.0, 1.0) == (0.0, 0.0, 1.0)
+    with pytest.raises(UserError, match=r"trainer 'colorsys:rgb_to_hsv' stands in a file.*, or give --trainer"):
+        find("trainer", "colorsys:rgb_to_hsv", {})
+    with pytest.raises(UserError, match=r"stands in a file, .* register it under unetrpp.networks$"):
+        find("network", "colorsys:rgb_to_hsv", {})
+    for name in ("no_such_module:X", "colorsys:no_such_name", "a b:c"):
+        with pytest.raises(UserError, match=f"--planner {name} cannot be imported"):
+            find("planner", name, {}, typed=True)

@@ -1,0 +1,71 @@
+"""How a dataset may be named."""
+
+import pytest
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.workspace import Workspace, plain_name
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    for name in ("Hippocampus", "Dataset012_Heart", "Dataset120_Lung"):
+        (tmp_path / "raw" / name).mkdir(parents=True)
+        (tmp_path / "raw" / name / "dataset.json").write_text("{}")
+    return Workspace(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [("Hippocampus", "Hippocampus"), ("Dataset004_Hippocampus", "Hippocampus"),
+     ("Heart", "Dataset012_Heart"), ("12", "Dataset012_Heart"), ("012", "Dataset012_Heart"),
+     ("Dataset120_Lung", "Dataset120_Lung"), ("120", "Dataset120_Lung")],
+)  # fmt: skip
+def test_names_and_numbers(workspace, given, found):
+    assert workspace.find_dataset(given) == found
+
+
+def test_unknown_names_list_what_there_is(workspace):
+    with pytest.raises(UserError, match="Hippocampus"):
+        workspace.find_dataset("Liver")
+
+
+def test_a_misspelt_name_gets_the_nearest_one(workspace):
+    with pytest.raises(UserError, match="did you mean Dataset012_Heart"):
+        workspace.find_dataset("heert")
+
+
+def test_a_path_serves_too(workspace, tmp_path):
+    inside = workspace.root / "raw" / "Dataset012_Heart"
+    assert workspace.find_raw(str(inside)) == ("Dataset012_Heart", inside)
+    outside = tmp_path / "nnUNet_raw" / "Dataset004_Hippocampus"
+    outside.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"has no dataset\.json"):
+        workspace.find_raw(str(outside))
+    (outside / "dataset.json").write_text("{}")
+    assert workspace.find_raw(str(outside)) == ("Dataset004_Hippocampus", outside)
+    linked = workspace.root / "raw" / "Mine"
+    linked.symlink_to(outside, target_is_directory=True)
+    assert workspace.find_raw(str(linked)) == ("Mine", linked)
+
+
+def test_raw_data_outside_of_the_workspace_are_asked_for(workspace):
+    (workspace.root / "preprocessed" / "Dataset004_Brain").mkdir(parents=True)
+    assert workspace.find_dataset("4") == "Dataset004_Brain"
+    with pytest.raises(UserError, match="give the path of Dataset004_Brain's raw folder"):
+        workspace.find_raw("4")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "splits", "dataset"])
+def test_plans_never_overwrite_other_files(workspace, name):
+    with pytest.raises(UserError, match="plans cannot be called"):
+        workspace.plans("Hippocampus", name)
+
+
+def test_the_variable_is_the_default(monkeypatch, tmp_path):
+    monkeypatch.setenv("UNETRPP_WORKSPACE", str(tmp_path))
+    assert Workspace.find(None).root == tmp_path
+
+
+def test_plain_names():
+    assert plain_name("Task04_Hippocampus") == "Hippocampus"
+    assert plain_name("Tasks_of_mine") == "Tasks_of_mine"

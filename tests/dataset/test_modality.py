@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from unetrpp.dataset.modality import check_modality
+
+
+@pytest.fixture
+def ct():
+    """Air around soft tissue with a little bone."""
+    random = np.random.default_rng(0)
+    volume = np.full((30, 30, 30), -1000.0)
+    volume[5:25, 5:25, 5:25] = random.normal(40, 30, (20, 20, 20))
+    volume[10:13, 10:13, 10:13] = 900
+    return volume.astype(np.float32)
+
+
+def test_a_sound_ct_and_a_sound_mr(ct):
+    assert list(check_modality(ct, "CT")) == []
+    assert list(check_modality(np.abs(ct) % 400, "T1")) == []
+
+
+def test_hounsfield_units_under_another_name_are_warned_about(ct):
+    ((message, fatal),) = check_modality(ct, "T1")
+    assert "looks like Hounsfield units" in message
+    assert not fatal
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda ct: ct + 1024, "no value below 0"),
+        (lambda ct: (ct + 1000) / 2000, "no range of Hounsfield units"),
+        (lambda ct: np.where(ct < -500, 0, ct), "background 0 and no air"),
+    ],
+)
+def test_a_ct_without_hounsfield_units_is_an_error(ct, change, words):
+    ((message, fatal),) = check_modality(change(ct), "CT")
+    assert words in message
+    assert fatal

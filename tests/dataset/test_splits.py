@@ -1,0 +1,111 @@
+"""Folds against scikit-learn's own, and the user's edits."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import KFold
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json, write_json
+from unetrpp.dataset.splits import Fold, Splits, make_splits, read_or_make_splits
+
+
+def test_equal_to_scikit_learn_over_sorted_ids():
+    cases = [f"case_{i:02d}" for i in range(23)]
+    expected = KFold(5, shuffle=True, random_state=12345).split(np.arange(23))
+    folds = make_splits(cases[::-1]).folds
+    for fold, (train, validation) in zip(folds, expected, strict=True):
+        assert fold.train == tuple(cases[i] for i in train)
+        assert fold.validation == tuple(cases[i] for i in validation)
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(2, 30), patients=st.integers(2, 12))
+def test_every_case_is_validated_once_and_no_patient_is_torn(count, patients):
+    cases = [f"c{i}" for i in range(count)]
+    groups = {case: f"p{i % patients}" for i, case in enumerate(cases)}
+    folds = make_splits(cases, groups).folds
+    assert sorted(case for fold in folds for case in fold.validation) == sorted(cases)
+    for fold in folds:
+        assert not {groups[c] for c in fold.train} & {groups[c] for c in fold.validation}
+        assert set(fold.train) | set(fold.validation) == set(cases)
+
+
+def test_few_cases_leave_one_out():
+    assert [fold.validation for fold in make_splits(["a", "b", "c"]).folds] == [("a",), ("b",), ("c",)]
+    assert make_splits(["a"]).folds == ()
+    assert make_splits(["a", "b"], {"a": "p", "b": "p"}).folds == ()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(2, 40),
+    patients=st.integers(2, 40),
+    rare=st.lists(st.sets(st.integers(0, 39), min_size=1, max_size=4), max_size=4),
+)
+def test_every_fold_trains_on_every_class_that_several_have(count, patients, rare):
+    cases = [f"c{i:02d}" for i in range(count)]
+    groups = {case: f"p{i % patients}" for i, case in enumerate(cases)}
+    classes = {case: [f"class {k}" for k, those in enumerate(rare) if i in those] for i, case in enumerate(cases)}
+    made = make_splits(cases, groups, classes)
+    assert made == make_splits(cases[::-1], groups, dict(reversed(classes.items())))
+    for k, those in enumerate(rare):
+        having = {groups[case] for i, case in enumerate(cases) if i in those}
+        for fold in made.folds:
+            assert len(having) < 2 or any(f"class {k}" in classes[case] for case in fold.train)
+    plain = make_splits(cases, groups)
+    learned = all(
+        len({groups[c] for c in cases if name in classes[c]}) < 2 or any(name in classes[c] for c in fold.train)
+        for fold in plain.folds
+        for name in (f"class {k}" for k in range(len(rare)))
+    )
+    assert (made.folds == plain.folds) == learned  # nnU-Net's own folds, wherever they will do
+
+
+def test_the_reason_for_other_folds_than_nnunets_is_told():
+    cases = [f"case_{i:02d}" for i in range(20)]
+    held = make_splits(cases).folds[2].validation[:2]
+    made = make_splits(cases, classes={case: ["liver", "tumour"] if case in held else ["liver"] for case in cases})
+    assert made.why == "20 cases shuffled with seed 12346; with 12345 a fold would hold out every case of tumour"
+    assert make_splits(cases).why == "20 cases shuffled with seed 12345"
+
+
+def test_cases_in_no_fold_and_torn_groups_are_said(tmp_path, caplog):
+    path = tmp_path / "splits.json"
+    cases = ["a", "b", "c", "d"]
+    read_or_make_splits(path, cases)
+    assert not caplog.messages
+    read_or_make_splits(path, [*cases, "e"], {"a": "p", "b": "p", "c": "q", "d": "q"})
+    torn, left = caplog.messages
+    assert "folds train and validate on cases of one group, such as p; delete it to have it made anew" in torn
+    assert "1 of 5 cases are in no fold, such as e" in left
+
+
+def test_folds_are_made_when_there_are_cases_enough(tmp_path):
+    path = tmp_path / "splits.json"
+    assert read_or_make_splits(path, ["a"]).folds == ()
+    assert len(read_or_make_splits(path, ["a", "b"]).folds) == 2
+
+
+def test_edited_splits_are_kept_and_checked(tmp_path):
+    path = tmp_path / "splits.json"
+    own = Splits(folds=(Fold(train=("a", "b"), validation=("c",)),))
+    write_json(path, own)
+    assert read_or_make_splits(path, ["a", "b", "c"]) == own
+    with pytest.raises(UserError, match="'c', which is no case"):
+        read_or_make_splits(path, ["a", "b"])
+    write_json(path, Splits(folds=(Fold(train=("a", "b"), validation=("b",)),)))
+    with pytest.raises(UserError, match="trains and validates on 'b'"):
+        read_or_make_splits(path, ["a", "b", "c"])
+
+
+def test_nnunets_own_file_is_taken(tmp_path):
+    path = tmp_path / "splits.json"
+    write_json(path, [{"train": ["a", "b"], "val": ["c"]}, {"train": ["b", "c"], "val": ["a"]}])
+    splits = read_or_make_splits(path, ["a", "b", "c"])
+    assert splits.folds == (Fold(train=("a", "b"), validation=("c",)), Fold(train=("b", "c"), validation=("a",)))
+    assert read_json(path, Splits) == splits
+    write_json(path, [{"train": ["a"], "test": ["b"]}])
+    with pytest.raises(UserError, match="val"):
+        read_or_make_splits(path, ["a", "b"])

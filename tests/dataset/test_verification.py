@@ -1,0 +1,115 @@
+"""Faults of single cases; the command's test shows them in one table."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tests.helpers.raw_dataset import GEOMETRY, make_case, write_case
+from unetrpp.dataset.description import Case, DatasetDescription, RawDataset
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.dataset.verification import Problem, duplicates, inputs_digest, inspect, problem_table, strays
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume, write_image, write_segmentation
+
+SCHEME = LabelScheme(names=("background", "organ", "lesion"), values=(0, 1, 2))
+DESCRIPTION = DatasetDescription(name="Made", channel_names=("MR",), labels=SCHEME, file_ending=".nii.gz")
+
+
+@pytest.fixture
+def case(tmp_path):
+    write_case(tmp_path, "a", *make_case(0))
+    return Case("a", (tmp_path / "imagesTr" / "a_0000.nii.gz",), tmp_path / "labelsTr" / "a.nii.gz")
+
+
+def problems(case, description=DESCRIPTION):
+    return [(p.message, p.fatal) for p in inspect(case, description).problems]
+
+
+def test_a_sound_case(case):
+    found = inspect(case, DESCRIPTION)
+    assert found.problems == ()
+    assert found.image is not None
+    assert found.label is not None
+    assert found.image.array.dtype == np.float32
+    np.testing.assert_array_equal(found.label.array[0], make_case(0)[1])
+
+
+def moved(by):
+    return Geometry(
+        shape_zyx=GEOMETRY.shape_zyx, spacing_zyx_mm=GEOMETRY.spacing_zyx_mm, origin_xyz_mm=(5.0 + by, -3.0, 10.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("by", "words", "fatal"), [(0.1, "differ a little", False), (0.6, "must lie on one grid", True)]
+)
+def test_grids_are_judged_in_mm(case, by, words, fatal):
+    write_segmentation(case.label, make_case(0)[1], moved(by))
+    ((message, found),) = problems(case)
+    assert words in message
+    assert found == fatal
+
+
+def test_rounding_of_a_header_is_no_fault(case):
+    write_segmentation(case.label, make_case(0)[1], moved(1e-5))
+    assert problems(case) == []
+
+
+def test_several_faults_of_one_case_are_all_found(case):
+    write_image(case.images[0], Volume(np.full((1, *GEOMETRY.shape_zyx), 7, np.float32), GEOMETRY))
+    write_segmentation(case.label, np.full(GEOMETRY.shape_zyx, 300, np.uint16), GEOMETRY)
+    messages = problems(case)
+    assert ("channel 'MR' is constant (7); check the export", False) in messages
+    assert ('label 300 is not in dataset.json (0, 1, 2); add to "labels" or remap the file', True) in messages
+
+
+def test_channels_must_be_as_many_as_named(case):
+    two = DatasetDescription(name="Made", channel_names=("T1", "T2"), labels=SCHEME, file_ending=".nii.gz")
+    ((message, fatal),) = problems(case, two)
+    assert "the image has 1 channel, dataset.json names 2 (T1, T2)" in message
+    assert fatal
+
+
+def test_an_empty_label_is_a_warning(case):
+    write_segmentation(case.label, np.zeros(GEOMETRY.shape_zyx, np.uint8), GEOMETRY)
+    ((message, fatal),) = problems(case)
+    assert "no foreground" in message
+    assert not fatal
+
+
+def test_copies_are_warned_about_and_are_an_error_across_groups():
+    images = {"a": "1", "b": "1", "c": "2"}
+    (within,) = duplicates(images, None)
+    assert (within.message, within.fatal) == ("a, b have the same image; remove the copies", False)
+    assert not duplicates(images, {"a": "p", "b": "p", "c": "q"})[0].fatal
+    assert duplicates(images, {"a": "p", "b": "q", "c": "q"})[0].fatal
+
+
+def test_the_digest_follows_the_bytes(case):
+    before = inputs_digest(case)
+    assert inputs_digest(case) == before
+    write_segmentation(case.label, np.zeros(GEOMETRY.shape_zyx, np.uint8), GEOMETRY)
+    assert inputs_digest(case) != before
+
+
+def test_the_digest_follows_the_files_that_belong_to_an_image(tmp_path):
+    volume = sitk.GetImageFromArray(np.zeros((3, 4, 5), np.uint8))
+    sitk.WriteImage(volume, f"{tmp_path / 'meta.mhd'}")  # beside it the voxels, in meta.raw
+    sitk.WriteImage(volume, f"{tmp_path / 'stack_0000.tif'}")
+    meta, stack = (Case(id=name, images=(tmp_path / name,), label=None) for name in ("meta.mhd", "stack_0000.tif"))
+    before = inputs_digest(meta), inputs_digest(stack)
+    (tmp_path / "meta.raw").write_bytes(bytes(59) + b"\1")
+    (tmp_path / "stack.json").write_text('{"spacing": [5, 1, 1]}')
+    assert not {inputs_digest(meta), inputs_digest(stack)} & set(before)
+
+
+def test_errors_come_first():
+    table = problem_table([Problem(case="a", message="odd", fatal=False), Problem(case="b", message="bad")])
+    assert [line.split()[0] for line in table.splitlines()] == ["kind", "error", "warning"]
+
+
+def test_files_that_no_case_takes_are_warned_about(tmp_path, case):
+    (tmp_path / "imagesTr" / "b_0000.NII.GZ").touch()
+    (problem,) = strays(RawDataset(tmp_path, DESCRIPTION, (case,)))
+    assert not problem.fatal
+    assert "no case takes b_0000.NII.GZ of imagesTr" in problem.message

@@ -1,0 +1,142 @@
+"""A model as a zip: the copy predicts the same, and what is not as exported is refused."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.model import give_own_attention, make_model, write_images
+from unetrpp.cli.export_model import main as export_command
+from unetrpp.cli.import_model import main as import_command
+from unetrpp.core.errors import UserError
+from unetrpp.export.archive import export_model, import_model
+from unetrpp.inference.predictor import Predictor
+
+
+@pytest.fixture
+def model(tmp_path):
+    model = make_model(tmp_path / "balls", folds=2)
+    path = model / "fold_0" / "checkpoint_final.pt"
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"optimizer": torch.zeros(10_000)}, path)
+    return model
+
+
+@pytest.fixture
+def exported(model, tmp_path):
+    export_model(model, tmp_path / "model.zip")
+    return tmp_path / "model.zip"
+
+
+def rewritten(source, target, change):
+    """A copy of the zip in which ``change`` edits the dict of contents."""
+    with zipfile.ZipFile(source) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    change(contents)
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return target
+
+
+def test_the_copy_predicts_the_same(model, tmp_path, capsys):
+    assert export_command(["-m", str(model), "-o", str(tmp_path / "model.zip")]) == 0
+    assert import_command([str(tmp_path / "model.zip"), "--workspace", str(tmp_path / "there")]) == 0
+    copy = tmp_path / "there" / "results" / "balls" / "unetrpp__3d_fullres"
+    assert capsys.readouterr().out.splitlines()[-1] == str(copy)
+    image = write_images(tmp_path / "images", 1)[0]
+    first, second = (Predictor(m, device="cpu", mirroring=False)(image).array for m in (model, copy))
+    np.testing.assert_array_equal(first, second)
+    assert "optimizer" not in torch.load(copy / "fold_0" / "checkpoint_final.pt", weights_only=True)
+    card = (copy / "MODEL_CARD.md").read_text()
+    assert "Not a medical device" in card
+    assert "1 ball" in card
+
+
+def test_folds_of_different_architectures_are_averaged_and_travel(model, tmp_path):
+    give_own_attention(model, 1, {"gate@0": 0.7, "se@1": 1.3})
+    image = write_images(tmp_path / "images", 1)[0]
+    first = Predictor(model, device="cpu", mirroring=False)
+    plain, own = (network.state_dict().keys() for network in first.networks)
+    assert plain < own
+    both = first(image, probabilities=True).probabilities
+    each = [
+        Predictor(model, [fold], "cpu", mirroring=False)(image, probabilities=True).probabilities for fold in (0, 1)
+    ]
+    np.testing.assert_allclose(np.asarray(both, float), np.mean(np.asarray(each, float), axis=0), atol=2e-3)
+    export_model(model, tmp_path / "model.zip")
+    copy = import_model(tmp_path / "model.zip", tmp_path / "there")
+    assert (copy / "fold_1" / "architecture.json").read_bytes() == (model / "fold_1" / "architecture.json").read_bytes()
+    card = (copy / "MODEL_CARD.md").read_text()
+    assert "- Attention that fold 1 learned (module@level gamma): gate@0 0.70, se@1 1.30" in card
+    again = Predictor(copy, device="cpu", mirroring=False)(image, probabilities=True).probabilities
+    np.testing.assert_array_equal(np.asarray(again), np.asarray(both))
+
+
+def test_an_existing_model_is_kept(exported, tmp_path):
+    import_model(exported, tmp_path / "results")
+    with pytest.raises(UserError, match="exists already"):
+        import_model(exported, tmp_path / "results")
+    target = import_model(exported, tmp_path / "results", overwrite=True)
+    assert [p.name for p in target.parent.iterdir()] == ["unetrpp__3d_fullres"]  # nothing temporary is left
+
+
+def with_member(name):
+    def change(contents):
+        contents[name] = b"x"
+        manifest = json.loads(contents["manifest.json"])
+        manifest["files"][name] = "0" * 64
+        contents["manifest.json"] = json.dumps(manifest).encode()
+
+    return change
+
+
+def test_foreign_members_and_traversal_are_refused(exported, tmp_path):
+    for name in (
+        "../evil.txt",
+        "/etc/evil",
+        "fold_0/../../evil",
+        "fold_0/code.py",
+        "C:\\evil",
+        "fold_0/checkpoint_best.pt",
+    ):
+        bad = rewritten(exported, tmp_path / "bad.zip", with_member(name))
+        with pytest.raises(UserError, match="unexpectedly"):
+            import_model(bad, tmp_path / "results")
+    unlisted = rewritten(exported, tmp_path / "bad.zip", lambda contents: contents.update({"extra.txt": b"x"}))
+    with pytest.raises(UserError, match=r"extra\.txt"):
+        import_model(unlisted, tmp_path / "results")
+    assert not (tmp_path / "evil.txt").exists()
+    assert not any((tmp_path / "results").rglob("*.json"))
+
+
+@pytest.mark.parametrize("field", ["name", "dataset"])
+@pytest.mark.parametrize("value", ["../x__y", "a/b__c", "..", ""])
+def test_a_name_that_leaves_the_results_is_refused(exported, tmp_path, field, value):
+    def change(contents):
+        contents["manifest.json"] = json.dumps(json.loads(contents["manifest.json"]) | {field: value}).encode()
+
+    with pytest.raises(UserError, match="no folder's name"):
+        import_model(rewritten(exported, tmp_path / "bad.zip", change), tmp_path / "results")
+
+
+def test_changed_bytes_size_and_truncation_are_noticed(exported, tmp_path):
+    plans = rewritten(exported, tmp_path / "a.zip", lambda c: c.update({"plans.json": c["plans.json"] + b" "}))
+    with pytest.raises(UserError, match=r"plans\.json does not match its hash"):
+        import_model(plans, tmp_path / "results")
+    with pytest.raises(UserError, match="more than 1e-06 GB"):
+        import_model(exported, tmp_path / "results", largest_gb=1e-6)
+    short = tmp_path / "short.zip"
+    short.write_bytes(exported.read_bytes()[:5000])
+    with pytest.raises(UserError, match="damaged or no zip"):
+        import_model(short, tmp_path / "results")
+    with pytest.raises(UserError, match="does not exist"):
+        import_model(tmp_path / "nowhere.zip", tmp_path / "results")
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(UserError, match="no exported model"):
+        import_model(other, tmp_path / "results")
+    assert not any((tmp_path / "results").rglob("*.pt"))

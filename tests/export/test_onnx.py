@@ -1,0 +1,133 @@
+"""Exported networks against PyTorch's: of every kind, for any batch, and nothing but networks in the files."""
+
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.helpers.model import PLAN, give_own_attention, make_model, make_model_2d
+from unetrpp.cli.export_model import main as export_command
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json
+from unetrpp.export.deployment import Deployment
+from unetrpp.export.onnx import export_onnx, run_onnx, to_onnx
+from unetrpp.inference.sliding_window import predicting
+from unetrpp.networks.build import build_network
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+
+PATCH = (8, 16, 16)
+HALF, FLAT = [(2, 2, 2)], [(2, 2)]
+TRANSFORMER = unetrpp_architecture(2, 3, PATCH, HALF, width=0.25, blocks=1)
+NETWORKS = {
+    "unetrpp": TRANSFORMER,
+    "unetrpp released": msgspec.structs.replace(
+        TRANSFORMER, spatial_layout="released", projection="separate", fusion="sum", norm="group"
+    ),
+    "unetrpp gated 2d": unetrpp_architecture(2, 3, (16, 24), FLAT, width=0.25, blocks=1).with_focal({"gate@0": 0.7}),
+    "unet": unet_architecture(2, 3, PATCH, [(1, 2, 2), (2, 2, 2)], kernels=[(1, 3, 3), *[(3, 3, 3)] * 2], width=0.25),
+    "resunet": unet_architecture(1, 2, PATCH, HALF, residual=True, width=0.25),
+    "gated unet": unet_architecture(1, 2, PATCH, HALF, width=0.25).with_focal(
+        {"gate@0": 1.3, "se@0": 1.0, "se@1": 2.0}
+    ),
+    "unet 2d": unet_architecture(3, 2, (16, 24), FLAT, width=0.25),
+}
+
+
+def awake(network, architecture):
+    """Layer scales, gates and norms away from where they start, so that every branch takes part."""
+    for parameter in network.parameters():
+        if parameter.ndim == 1:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    network(torch.randn(2, architecture.in_channels, *architecture.patch))  # batch norms count
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logits_are_pytorchs_for_any_batch(name):
+    torch.manual_seed(0)
+    architecture = NETWORKS[name]
+    network = awake(build_network(architecture), architecture)
+    batches = [torch.randn(n, architecture.in_channels, *architecture.patch) for n in (1, 3)]
+    with predicting([network]), torch.no_grad():
+        expected = [network(batch).numpy() for batch in batches]  # as trained: with the fused operators
+    content = to_onnx(network, torch.randn(2, architecture.in_channels, *architecture.patch))
+    for batch, logits in zip(batches, expected, strict=True):
+        np.testing.assert_allclose(run_onnx(content, batch.numpy()), logits, atol=1e-4)
+    model = onnx.load_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.domain for node in model.graph.node} <= {""}  # standard operators
+    assert b"unetrpp" not in content  # neither source code nor where it lies
+
+
+@pytest.mark.slow
+def test_the_command_writes_every_fold_with_its_own_attention(tmp_path, capsys):
+    model = make_model(tmp_path, folds=2)
+    give_own_attention(model, 1, {"gate@0": 0.7})
+    target = tmp_path / "there" / "onnx"
+    assert export_command(["-m", str(model), "--onnx", str(target)]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == [str(target / f"fold_{fold}.onnx") for fold in (0, 1)]
+    assert "Warning" not in err
+    assert sorted(p.name for p in target.iterdir()) == ["MODEL_CARD.md", "fold_0.onnx", "fold_1.onnx", "model.json"]
+    assert list(target.parent.iterdir()) == [target]  # nothing temporary is left
+    assert "model.json" in (target / "MODEL_CARD.md").read_text()
+    sizes = [(target / f"fold_{fold}.onnx").stat().st_size for fold in (0, 1)]
+    assert sizes[0] < sizes[1]
+    assert not any(b"ball_0" in path.read_bytes() for path in target.iterdir())
+    assert export_command(["-m", str(model), "--onnx", str(target)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_hashes_and_differences_are_recorded(tmp_path):
+    import hashlib
+
+    model = make_model_2d(tmp_path)
+    target = tmp_path / "onnx"
+    target.mkdir()  # an empty one may be there
+    written = export_onnx(model, target, folds=["0"])
+    assert read_json(target / "model.json", Deployment) == written
+    (network,) = written.networks
+    assert network.sha256 == hashlib.sha256((target / network.file).read_bytes()).hexdigest()
+    assert 0 <= network.largest_difference < 1e-4
+
+
+def test_a_network_that_differs_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("unetrpp.export.onnx.run_onnx", lambda content, patches: np.float32(np.nan))
+    with pytest.raises(UserError, match=r"fold 0 differ by nan .* nothing was written"):
+        export_onnx(make_model_2d(tmp_path), tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path, monkeypatch):
+    second = msgspec.structs.replace(PLAN, previous_stage="3d_lowres")
+    cascade = make_model(tmp_path / "cascade", 1, second, "3d_cascade")
+    with pytest.raises(UserError, match="second stage"):
+        export_onnx(cascade, tmp_path / "onnx")
+    model = make_model(tmp_path / "single", 1)
+    with pytest.raises(UserError, match="fold 3"):
+        export_onnx(model, tmp_path / "onnx", folds=["3"])
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r'pip install "unetrpp\[onnx\]"'):
+        export_onnx(model, tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_a_network_that_onnx_cannot_express_is_named():
+    class Spectrum(torch.nn.Module):
+        def forward(self, x):
+            return torch.linalg.eigvals(x).real
+
+    with pytest.raises(UserError, match="cannot write this network as ONNX"):
+        to_onnx(Spectrum(), torch.randn(2, 4, 4))
+
+
+@pytest.mark.parametrize("arguments", [[], ["-o", "x.zip", "--onnx", "folder"]])
+def test_one_of_zip_and_folder_is_written(arguments, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        export_command(["-m", str(Path(tmp_path)), *arguments])
+    assert stop.value.code == 2
+    assert "--onnx" in capsys.readouterr().err

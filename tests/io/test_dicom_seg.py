@@ -1,0 +1,122 @@
+"""DICOM SEG: every frame lies where ITK puts the slice of the segmentation, and holds its voxels."""
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme, Region
+from unetrpp.io.dicom_seg import require_dicom_seg, write_dicom_seg
+from unetrpp.io.images import read_file
+
+SHAPE = (5, 8, 6)
+LABELS = LabelScheme(names=("background", "liver", "tumour"), values=(0, 3, 7))
+
+
+def write_series(folder, array, spacing=2.5, **tags):
+    """CT slices (Z, Y, X) of a patient turned by a quarter, in files whose names are not in the order of the slices."""
+    folder.mkdir(parents=True)
+    study, series, frame = (pydicom.uid.generate_uid() for _ in range(3))
+    for k, pixels in enumerate(array.astype(np.int16)):
+        slice_ = pydicom.Dataset()
+        slice_.file_meta = pydicom.dataset.FileMetaDataset()
+        slice_.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        slice_.file_meta.MediaStorageSOPClassUID = slice_.SOPClassUID = pydicom.uid.CTImageStorage
+        slice_.file_meta.MediaStorageSOPInstanceUID = slice_.SOPInstanceUID = pydicom.uid.generate_uid()
+        slice_.Modality, slice_.PatientID, slice_.PatientName, slice_.StudyID = "CT", "p1", "Doe^Jane", "1"
+        slice_.PatientBirthDate = slice_.PatientSex = slice_.AccessionNumber = slice_.ReferringPhysicianName = ""
+        slice_.StudyDate, slice_.StudyTime = "20260101", "120000"
+        slice_.StudyInstanceUID, slice_.SeriesInstanceUID, slice_.FrameOfReferenceUID = study, series, frame
+        slice_.SeriesNumber, slice_.InstanceNumber = 1, k + 1
+        slice_.Rows, slice_.Columns = pixels.shape
+        slice_.PixelSpacing, slice_.SliceThickness = [0.7, 0.9], spacing
+        slice_.ImageOrientationPatient = [0, 1, 0, -1, 0, 0]
+        slice_.ImagePositionPatient = [11.0, -4.0, 30.0 + spacing * k]
+        slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
+        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit, slice_.PixelRepresentation = 16, 16, 15, 1
+        slice_.RescaleIntercept, slice_.RescaleSlope = 0, 1
+        slice_.PixelData = pixels.tobytes()
+        for tag, value in tags.items():
+            delattr(slice_, tag) if value is None else setattr(slice_, tag, value)
+        slice_.save_as(folder / f"{(7 * k) % 5}.dcm", enforce_file_format=True)
+
+
+def frames(path, slices):
+    """segment number -> (Z, Y, X) bool, from every frame's own position on the grid of the ITK image ``slices``."""
+    segmentation = pydicom.dcmread(path)
+    found = {s.SegmentNumber: np.zeros(slices.GetSize()[::-1], bool) for s in segmentation.SegmentSequence}
+    (shared,) = segmentation.SharedFunctionalGroupsSequence
+    pixels = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
+    for plane, place in zip(pixels, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
+        identified = place if "SegmentIdentificationSequence" in place else shared  # shared where one segment is all
+        number = identified.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        position = place.PlanePositionSequence[0].ImagePositionPatient
+        x, y, z = slices.TransformPhysicalPointToIndex([float(v) for v in position])
+        assert (x, y) == (0, 0)
+        found[number][z] = plane
+    return segmentation, found
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_frames_lie_on_their_slices(tmp_path, regions):
+    rng = np.random.default_rng(0)
+    write_series(tmp_path / "series", rng.integers(-100, 100, SHAPE))
+    labels = (
+        LabelScheme(
+            names=LABELS.names,
+            values=(0, 1, 2),
+            regions=(Region(name="whole", members=(1, 2), value=3), Region(name="core", members=(2,), value=7)),
+        )
+        if regions
+        else LABELS
+    )
+    array = rng.choice([0, 3, 7], SHAPE).astype(np.uint8)
+    array[2] = 0  # a slice without any label
+    write_dicom_seg(tmp_path / "out" / "case.dcm", array, labels.segments(), tmp_path / "series", "a model")
+    slices = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "series")))
+    segmentation, found = frames(tmp_path / "out" / "case.dcm", slices)
+    names = ["whole", "core"] if regions else ["liver", "tumour"]
+    assert [s.SegmentLabel for s in segmentation.SegmentSequence] == names
+    # The core lies inside the whole, so a voxel with the core's value belongs to both.
+    np.testing.assert_array_equal(found[1], (array == 3) | (array == 7) if regions else array == 3)
+    np.testing.assert_array_equal(found[2], array == 7)
+    assert segmentation.PatientID == "p1"
+    referenced = {
+        i.ReferencedSOPInstanceUID for i in segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    }
+    assert referenced <= {pydicom.dcmread(path).SOPInstanceUID for path in (tmp_path / "series").glob("*.dcm")}
+
+
+def test_long_names_and_names_in_any_language_are_written(tmp_path):
+    write_series(tmp_path / "series", np.zeros(SHAPE), PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100")
+    labels = LabelScheme(names=("background", "肝臓\\Läsion", "tumour " * 20), values=(0, 3, 7))
+    note = f"unetrpp Dataset501_{'Prostate' * 10}"
+    write_dicom_seg(tmp_path / "case.dcm", np.full(SHAPE, 3, np.uint8), labels.segments(), tmp_path / "series", note)
+    segmentation = pydicom.dcmread(tmp_path / "case.dcm")
+    assert [s.SegmentLabel for s in segmentation.SegmentSequence] == ["肝臓/Läsion", ("tumour " * 20)[:64].strip()]
+    assert segmentation.PatientName == "Müller^Jörg"
+    assert segmentation.SeriesDescription.startswith("Segmentation for research use by unetrpp Dataset501_Prostate")
+
+
+def test_nothing_found_is_written_too(tmp_path):
+    write_series(tmp_path / "series", np.zeros(SHAPE))
+    write_dicom_seg(tmp_path / "case.dcm", np.zeros(SHAPE, np.uint8), LABELS.segments(), tmp_path / "series", "a model")
+    assert not pydicom.dcmread(tmp_path / "case.dcm").pixel_array.any()
+
+
+def test_a_series_without_its_tags_is_refused(tmp_path):
+    write_series(tmp_path / "series", np.zeros(SHAPE), FrameOfReferenceUID=None)
+    assert read_file(tmp_path / "series").array.shape == (1, *SHAPE)
+    with pytest.raises(UserError, match=r"refer to series .*Frame Of Reference UID.*export the series again"):
+        write_dicom_seg(
+            tmp_path / "case.dcm", np.ones(SHAPE, np.uint8), LABELS.segments(), tmp_path / "series", "a model"
+        )
+    assert not (tmp_path / "case.dcm").exists()
+
+
+def test_the_missing_package_is_named(monkeypatch):
+    require_dicom_seg()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"unetrpp\[dicom\]"):
+        require_dicom_seg()

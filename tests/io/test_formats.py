@@ -1,0 +1,61 @@
+"""Files that belong to an image travel with it."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from unetrpp.dataset.synthetic import SCHEME
+from unetrpp.evaluation.folders import score_files
+from unetrpp.io.formats import copy_image, parts
+from unetrpp.io.images import read_geometry, read_label, write_segmentation
+
+SPACING = (5.0, 0.5, 0.6)
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """A label that a TIFF holds, with the sidecar that says how far its slices lie apart."""
+    array = np.zeros((4, 20, 20), np.uint8)
+    array[1:3, 5:9, 5:9] = 1
+    (tmp_path / "raw").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(array), f"{tmp_path / 'raw' / 'a.tif'}")
+    (tmp_path / "raw" / "a.json").write_text(json.dumps({"spacing": SPACING, "stain": "x"}))
+    return tmp_path / "raw" / "a.tif"
+
+
+def test_a_prediction_of_a_stack_lies_on_the_grid_of_the_copied_reference(tmp_path, stack):
+    """A TIFF has no place for the distance of its slices."""
+    label = read_label(stack)
+    assert label.geometry.spacing_zyx_mm == SPACING == read_geometry(stack).spacing_zyx_mm
+    prediction, reference = tmp_path / "validation" / "a.tif", tmp_path / "labels" / "a.tif"
+    write_segmentation(prediction, label.array[0], label.geometry)
+    copy_image(stack, reference)
+    scores = score_files("a", prediction, reference, SCHEME, True, 1.0).metrics
+    assert scores["1"]["Dice"] == 1
+    assert scores["1"]["volume_ref_ml"] == pytest.approx(32 * 5 * 0.5 * 0.6 / 1000)
+
+
+def test_a_photograph_gets_no_sidecar(tmp_path):
+    image = sitk.GetImageFromArray(np.zeros((4, 5), np.uint8))
+    sitk.WriteImage(image, f"{tmp_path / 'a.tif'}")
+    label = read_label(tmp_path / "a.tif")
+    write_segmentation(tmp_path / "b.tif", label.array[0], label.geometry)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "b.tif"]
+
+
+def test_a_metaimage_is_copied_with_its_voxels(tmp_path):
+    array = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    sitk.WriteImage(sitk.GetImageFromArray(array), f"{tmp_path / 'a.mhd'}")
+    assert [path.name for path in parts(tmp_path / "a.mhd")] == ["a.mhd", "a.raw"]
+    copy_image(tmp_path / "a.mhd", tmp_path / "copies" / "b.mhd")
+    assert parts(tmp_path / "copies" / "b.mhd") == [tmp_path / "copies" / "b.mhd"]
+    assert np.array_equal(read_label(tmp_path / "copies" / "b.mhd").array[0], array)
+
+
+def test_any_other_file_is_copied_as_it_is(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"whatever it holds")
+    (tmp_path / "a.json").write_text('{"spacing": "of no concern"}')
+    copy_image(tmp_path / "a.nii.gz", tmp_path / "copies" / "b.nii.gz")
+    assert [path.read_bytes() for path in (tmp_path / "copies").iterdir()] == [b"whatever it holds"]

@@ -1,0 +1,126 @@
+"""Sheared headers and doubled transforms, against headers that SimpleITK wrote."""
+
+import gzip
+import math
+import struct
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from unetrpp.core.errors import UserError
+from unetrpp.io.geometry import world_mm
+from unetrpp.io.images import read_geometry, read_image
+from unetrpp.io.nifti import (
+    CODES,
+    SFORM,
+    Transforms,
+    read_transforms,
+    require_little_shear,
+    shear_degrees,
+    write_straightened,
+)
+
+SHAPE = (6, 20, 16)
+
+
+@pytest.fixture
+def oblique(tmp_path):
+    """A file whose two transforms agree."""
+    path = tmp_path / "case_0000.nii.gz"
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16))
+    image.SetSpacing((0.9, 0.8, 2.5))
+    image.SetOrigin((10, -20, 30))
+    c, s = math.cos(0.2), math.sin(0.2)
+    image.SetDirection((c, -s, 0, s, c, 0, 0, 0, -1))
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def transforms(path) -> Transforms:
+    found = read_transforms(path)
+    assert found is not None
+    return found
+
+
+def sform_of(path) -> np.ndarray:
+    sform = transforms(path).sform
+    assert sform is not None
+    return sform
+
+
+def change(path, sform, codes):
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into("<2h", content, CODES, *codes)
+    struct.pack_into("<12f", content, SFORM, *sform.ravel())
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
+def shear(path, share, codes=(0, 1)):
+    sform = sform_of(path)
+    sform[:, 1] += share * sform[:, 0]
+    change(path, sform, codes)
+
+
+def test_both_transforms_are_those_itk_wrote(oblique):
+    found = transforms(oblique)
+    ends = world_mm(read_geometry(oblique), np.array([[0, 0, 0], [5, 19, 15]])) * (-1, -1, 1)
+    for corners in found.corners_mm().values():
+        np.testing.assert_allclose(corners[[0, -1]], ends, atol=1e-4)
+    assert found.distance_mm() < 1e-4
+    assert read_transforms(oblique.with_name("none.png")) is None
+
+
+@pytest.mark.parametrize(("codes", "taken"), [((1, 1), "sform"), ((1, 2), "qform")])
+def test_where_they_differ_it_is_said_which_one_itk_takes(oblique, codes, taken):
+    sform = sform_of(oblique)
+    sform[0, 3] += 7
+    change(oblique, sform, codes)
+    found, geometry = transforms(oblique), read_geometry(oblique)
+    assert found.distance_mm() == pytest.approx(7, abs=1e-4)
+    assert found.taken(geometry) == taken
+    assert geometry.origin_xyz_mm[0] == pytest.approx(3.0 if taken == "sform" else 10.0)
+
+
+def test_a_little_shear_is_refused_by_itk_and_mended(oblique):
+    voxels = read_image(oblique).array
+    straight = sform_of(oblique)
+    shear(oblique, 0.01)
+    degrees = shear_degrees(sform_of(oblique))
+    with pytest.raises(UserError, match=r"sheared by 0.64 degrees.*--fix"):
+        read_geometry(oblique)
+    target = oblique.with_name("mended.nii.gz")
+    moved = write_straightened(oblique, target)
+    assert degrees == pytest.approx(math.degrees(math.atan(0.01 * 0.9 / 0.8)), rel=1e-2)
+    np.testing.assert_array_equal(read_image(target).array, voxels)
+    mended = transforms(target)
+    assert mended.qform is None
+    assert shear_degrees(sform_of(target)) < 1e-3
+    # The shear moved a corner by 0.01 * 0.9 mm * 10 voxels from the centre; straightening takes half of it back.
+    assert moved < 0.01 * 0.9 * 10
+    np.testing.assert_allclose(sform_of(target)[:, 0], straight[:, 0], atol=0.01)
+
+
+def test_much_shear_stays_refused(oblique):
+    shear(oblique, 0.1)
+    for attempt in (read_geometry, lambda path: write_straightened(path, path.with_name("mended.nii.gz"))):
+        with pytest.raises(UserError, match=r"sheared by 6.4 degrees.*up to 1 degree only"):
+            attempt(oblique)
+
+
+@pytest.mark.parametrize("broken", [0.0, np.nan])
+def test_an_axis_without_length_is_named(oblique, broken):
+    sform = sform_of(oblique)
+    sform[:, 2] = broken
+    change(oblique, sform, (0, 1))
+    with pytest.raises(UserError, match="gives an axis no length or direction"):
+        require_little_shear(oblique)
+
+
+def test_a_transform_without_numbers_is_no_place(oblique):
+    sform = sform_of(oblique)
+    sform[:, 2] = np.nan
+    change(oblique, sform, (1, 1))
+    for read in (read_geometry, read_image):
+        with pytest.raises(UserError, match=r"case_0000.nii.gz .* (not a number|no length or direction)"):
+            read(oblique)

@@ -1,0 +1,98 @@
+"""The device's pipeline and batchgenerators' chain change images alike: same statistics within sampling error."""
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.tiny import PATCH, configuration, store_balls
+from unetrpp.augmentation.pipeline import make_batch
+from unetrpp.core.errors import UserError
+from unetrpp.patches.loader import PatchLoader
+from unetrpp.patches.worker_loader import ChainLoader, largest_read, worker_batches
+from unetrpp.plans.plans import AugmentationPlan
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    store = store_balls(tmp_path_factory.mktemp("store"), 3)
+    return [store.open(case) for case in store.cases()]
+
+
+def loader(cases, **augmentation) -> PatchLoader:
+    plan = msgspec.structs.replace(configuration().augmentation, **augmentation)
+    return PatchLoader(cases, msgspec.structs.replace(configuration(), augmentation=plan), None, seed=0, fold=0)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_the_number_of_processes_changes_nothing(cases, processes):
+    source = loader(cases)
+    expected = [ChainLoader(source, range(0), 1).batch(i) for i in range(4, 9)]
+    found = list(worker_batches(source, range(4, 9), processes))
+    assert len(found) == 5
+    for a, b in zip(expected, found, strict=True):
+        assert [s.case for s in a] == [s.case for s in b]
+        assert all(
+            np.array_equal(x.image, y.image) and np.array_equal(x.label, y.label) for x, y in zip(a, b, strict=True)
+        )
+
+
+def test_a_worker_error_arrives_with_its_case(tmp_path):
+    store = store_balls(tmp_path, 2)
+    (tmp_path / "ball_1.image.b2nd").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="ball_1"):
+        list(worker_batches(loader([store.open("ball_1")]), range(3), 2))
+
+
+@pytest.mark.parametrize("in_plane_only", [False, True])
+def test_both_ways_agree(cases, in_plane_only):
+    degrees = (180.0, 0.0, 0.0) if in_plane_only else (30.0, 30.0, 30.0)
+    source = loader(cases, in_plane_only=in_plane_only, rotation_degrees=degrees)
+    chain = ChainLoader(source, range(0), 1)
+    device = torch.device("cpu")
+    ours, theirs = [], []
+    for i in range(150):
+        images, labels = make_batch(source.batch(i), PATCH, in_plane_only, device)
+        ours += [features(x[0].numpy(), y.numpy()) for x, y in zip(images, labels, strict=True)]
+        theirs += [features(sample.image[0], sample.label) for sample in chain.batch(i)]
+    for name, a, b in zip(
+        ("mean", "std", "roughness", "foreground", "outside"), np.transpose(ours), np.transpose(theirs), strict=True
+    ):
+        error = np.sqrt((a.var() + b.var()) / len(a))
+        assert abs(a.mean() - b.mean()) < 4 * error + 0.01 * abs(a.mean()), name
+
+
+def features(image: np.ndarray, label: np.ndarray) -> tuple[float, ...]:
+    """What augmentation moves: brightness, contrast, noise or blur, and how much of what is seen."""
+    rough = np.abs(np.diff(image, axis=1)).mean() / image.std()
+    return float(image.mean()), float(image.std()), float(rough), float((label == 1).mean()), float((label < 0).mean())
+
+
+@pytest.mark.parametrize("in_plane_only", [False, True])
+def test_a_first_segmentation_goes_where_the_label_goes(cases, in_plane_only):
+    degrees = (180.0, 0.0, 0.0) if in_plane_only else (30.0, 30.0, 30.0)
+    chain = ChainLoader(loader(cases, in_plane_only=in_plane_only, rotation_degrees=degrees), range(0), 1)
+    for sample in (s for i in range(6) for s in chain.loader.read(i, chain.read_size)):
+        moved = chain.augmented(replace(sample, previous=sample.label))
+        np.testing.assert_array_equal(moved.previous, moved.label)
+        assert moved.label.shape == PATCH
+
+
+def test_image_and_label_stay_aligned(cases):
+    chain = ChainLoader(loader(cases), range(0), 1)
+    for i in range(20):
+        for sample in chain.batch(i):
+            inside, around = sample.image[0][sample.label == 1], sample.image[0][sample.label == 0]
+            if inside.size > 30:
+                assert inside.mean() > around.mean() + 0.5
+
+
+def test_the_largest_read_covers_known_cases():
+    still = AugmentationPlan(rotation_degrees=(0.0, 0.0, 0.0), scale=(1.0, 1.0))
+    assert largest_read(still, (8, 16, 16), False) == (8, 16, 16)
+    quarter = AugmentationPlan(rotation_degrees=(180.0, 0.0, 0.0), scale=(1.0, 1.0))
+    z, y, x = largest_read(quarter, (8, 16, 32), True)
+    assert z == 8
+    assert min(y, x) >= 32

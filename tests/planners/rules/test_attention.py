@@ -1,0 +1,194 @@
+"""The rule that places attention, on bits by hand and on masks of known geometry."""
+
+import numpy as np
+import pytest
+
+from unetrpp.core.errors import UserError
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.planners.measure.occupancy import cell_strides, foreground_fractions
+from unetrpp.planners.rules.attention import Override, gate_gammas, parse_override, place_attention
+
+PATCH = (64, 64, 64)
+NETWORK = unetrpp_architecture(1, 2, PATCH, [(2, 2, 2)] * 4)
+UNET = unet_architecture(1, 2, PATCH, [(2, 2, 2)] * 4)
+
+
+def ellipsoid(shape, centre, radii):
+    grid = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    inside = sum(((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radii, strict=True)) < 1
+    return np.asarray(inside).astype(np.int16)
+
+
+def patches_around(mask, patch, n=12, seed=0):
+    """A third of the patches on the foreground, as training draws them."""
+    rng = np.random.default_rng(seed)
+    voxels = np.argwhere(mask)
+    for i in range(n):
+        room = [m - p for m, p in zip(mask.shape, patch, strict=True)]
+        start = [rng.integers(r + 1) for r in room]
+        if i % 3 == 0:
+            centre = voxels[rng.integers(len(voxels))]
+            start = [int(np.clip(c - p // 2, 0, r)) for c, p, r in zip(centre, patch, room, strict=True)]
+        yield mask[tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))]
+
+
+def placed(mask, architecture=NETWORK):
+    patch = (1,) * (3 - architecture.dimensions) + architecture.patch
+    fractions = foreground_fractions(patches_around(mask, patch), cell_strides(architecture), None)
+    return place_attention(architecture, "auto", fractions)[0]
+
+
+def gates(architecture):
+    return [level.gate for level in architecture.levels[:-1]]
+
+
+def count(architecture):
+    return sum(g is not None for g in gates(architecture))
+
+
+def test_the_example_of_the_design():
+    gammas, reasons = gate_gammas([2.6, 0.9], ["4", "8"])
+    assert gammas == [pytest.approx(1.7), None]
+    assert reasons[0] == "2.60 bits to find the foreground, 0.90 at the bottleneck: gain 1.70 (a gate from 0.5)"
+
+
+@pytest.mark.parametrize(
+    ("bits", "expected"),
+    [
+        ([5.0, 3.0, 2.0, 2.0], [2.0, 1.0, None, None]),  # gain counts from the last gate
+        ([1.2, 0.8, 0.4, 0.0], [None, 0.8, None, None]),  # 0.4, then 0.8 since the bottleneck, then 0.4
+        ([9.0, 5.0, 1.0, 0.0], [2.0, 2.0, 1.0, None]),  # at most 2
+        ([0.4, 0.3, 0.2, 0.1], [None, None, None, None]),
+        ([0.5, 0.0, 0.0, 0.0], [0.5, None, None, None]),  # at least half a bit, and gamma is never below it
+    ],
+)
+def test_gains_count_from_the_last_gate(bits, expected):
+    assert gate_gammas(bits, ["1", "2", "4", "8"])[0] == pytest.approx(expected)
+
+
+def test_smaller_and_rarer_never_gets_fewer_gates():
+    balls = [placed(ellipsoid((80, 80, 80), (40, 40, 40), (r, r, r))) for r in (34, 20, 10, 5, 2.5)]
+    counts = [count(a) for a in balls]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+    strengths = [sum(g or 0 for g in gates(a)) for a in balls]
+    assert strengths == sorted(strengths)
+
+
+def test_rarer_patches_with_foreground_never_get_fewer_gates():
+    counts = []
+    for others in (0, 12, 60):
+        ball = ellipsoid(PATCH, (32, 32, 32), (12, 12, 12))
+        patches = [ball] * 12 + [np.zeros(PATCH, np.int16)] * others
+        counts.append(
+            count(place_attention(NETWORK, "auto", foreground_fractions(patches, cell_strides(NETWORK), None))[0])
+        )
+    assert counts == sorted(counts)
+
+
+def test_a_large_compact_object_keeps_few_gates_and_loses_epa_where_all_is_foreground():
+    whole = np.ones(PATCH, np.int16)
+    whole[:2] = 0
+    result = placed(whole)
+    assert count(result) == 0
+    assert [level.attention for level in result.levels[1:]] == ["conv", "conv", "epa"]
+
+
+def test_twenty_tiny_lesions_get_gates_at_high_resolution():
+    rng = np.random.default_rng(1)
+    lesions = np.zeros((96, 96, 96), np.int16)
+    for centre in rng.integers(5, 91, (20, 3)):
+        lesions |= ellipsoid(lesions.shape, centre, (2, 2, 2))
+    result = placed(lesions)
+    assert result.levels[0].gate == 2
+    assert all(level.attention == "epa" for level in result.levels[1:])
+
+
+def test_a_thin_sheet_is_harder_to_find_at_full_resolution_only():
+    sheet = np.zeros(PATCH, np.int16)
+    sheet[31] = 1
+    fractions = foreground_fractions([sheet], cell_strides(UNET), None)
+    assert fractions == pytest.approx(
+        [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4]
+    )  # one bit a level: a surface, not a volume
+    assert gates(place_attention(UNET, "auto", fractions)[0]) == pytest.approx([1, 1, 1, 1])
+
+
+def test_an_anisotropic_object_is_measured_with_each_axis_own_stride():
+    network = unetrpp_architecture(1, 2, (16, 64, 64), [(1, 2, 2), (2, 2, 2), (2, 2, 2)])
+    bar = np.zeros((16, 64, 64), np.int16)
+    bar[:, 32, 32] = 1  # along the coarse axis: pooling it changes nothing
+    strides = cell_strides(network)
+    assert strides == [(1, 1, 1), (1, 2, 2), (2, 4, 4), (4, 8, 8)]
+    assert foreground_fractions([bar], strides, None) == pytest.approx([64**-2, 32**-2, 16**-2, 8**-2])
+
+
+def test_discs_keep_fewer_gates_than_vessels_in_2d():
+    network = unetrpp_architecture(3, 2, (128, 128), [(2, 2)] * 5)
+    discs = ellipsoid((1, 128, 128), (0, 64, 64), (1, 58, 58))
+    vessels = np.zeros((1, 128, 128), np.int16)
+    vessels[0, 64, :] = 1
+    vessels[0, :, 40] = 1
+    assert count(placed(discs, network)) < count(placed(vessels, network))
+    assert count(placed(discs, network)) <= 1
+
+
+def test_unknown_voxels_do_not_count():
+    patch = np.zeros((1, 4, 4), np.int16)
+    patch[0, 0, 0] = 1
+    patch[0, 2:] = -1
+    patch[0, :, 2:] = 3  # the ignore label
+    patch[0, 2:, :2] = -1
+    assert foreground_fractions([patch], [(1, 1, 1), (1, 2, 2)], 3) == (0.25, 1.0)
+    with pytest.raises(UserError, match="hold no foreground"):
+        foreground_fractions([np.zeros((1, 4, 4), np.int16)], [(1, 1, 1)], None)
+
+
+def test_squeeze_and_excitation_stands_where_no_gate_is_and_foreground_and_channels_are_many():
+    result, decisions = place_attention(NETWORK, "auto", [0.01, 0.04, 0.3, 0.8])
+    assert [level.channels for level in result.levels] == [16, 32, 64, 128]
+    assert [level.gate for level in result.levels] == [pytest.approx(2), 2.0, pytest.approx(np.log2(0.8 / 0.3)), None]
+    assert [level.squeeze_excitation for level in result.levels] == [None, None, None, 1.0]
+    assert sum(d.about.startswith("skip at stride") for d in decisions) == 3
+    assert decisions[0].about == "attention"
+    assert all(d.why for d in decisions)
+
+
+@pytest.mark.parametrize("network", [NETWORK, UNET])
+def test_modes(network):
+    assert place_attention(network, "paper")[0] == network
+    none = place_attention(network, "none")[0]
+    assert {(v.gate, v.squeeze_excitation, v.attention) for v in none.levels} == {(None, None, "conv")}
+    everything = place_attention(network, "all")[0]
+    assert gates(everything) == [1.0] * (len(network.levels) - 1)
+    assert everything.levels[-1].gate is None
+    assert all(level.squeeze_excitation == 1 for level in everything.levels)
+    assert [v.attention for v in everything.levels] == [v.attention for v in network.levels]
+
+
+def test_overrides_have_the_last_word():
+    overrides = [parse_override(text) for text in ("gate@1=1.5", "gate@0=off", "se@3=on", "epa@2=off")]
+    result, decisions = place_attention(NETWORK, "all", overrides=overrides)
+    assert [level.gate for level in result.levels] == [None, 1.5, 1.0, None]
+    assert result.levels[3].squeeze_excitation == 1
+    assert [level.attention for level in result.levels] == ["conv", "epa", "conv", "epa"]
+    assert [d.why for d in decisions[1:]] == ["asked for"] * 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (Override("gate", 9, 1.0), "levels 0"),
+        (Override("gate", 3, 1.0), "no skip connection"),
+        (Override("epa", 0, 1.0), "from level 1 on"),
+    ],
+)
+def test_impossible_overrides_are_one_sentence(override, message):
+    with pytest.raises(UserError, match=message):
+        place_attention(NETWORK, "paper", overrides=[override])
+
+
+@pytest.mark.parametrize("text", ["gate1=2", "gate@1=-1", "epa@1=0.5", "skip@1=1"])
+def test_unreadable_overrides(text):
+    with pytest.raises(UserError):
+        parse_override(text)

@@ -1,0 +1,81 @@
+"""Budgets: the proxy in closed form, and the network's estimate against a full search."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from unetrpp.networks.cost import estimate
+from unetrpp.networks.design import unet_architecture
+from unetrpp.planners.rules import memory
+from unetrpp.planners.rules.memory import (
+    GIGABYTE,
+    MARGIN,
+    feature_map_elements,
+    fit_by_cost,
+    fit_by_proxy,
+    free_gpu_memory_gb,
+    step_bytes,
+)
+from unetrpp.planners.rules.topology import Topology, candidates, pool
+
+TOPOLOGY = Topology((8, 8, 8), ((2, 2, 2),), ((3, 3, 3), (3, 3, 3)))
+
+
+def network(topology):
+    return unet_architecture(1, 3, topology.patch, topology.strides, topology.kernels)
+
+
+def test_feature_map_elements_in_closed_form():
+    # Encoder: two maps of 32 x 512 and two of 64 x 64; decoder: two convolutions and the transposed one; three outputs.
+    assert feature_map_elements(TOPOLOGY, 3) == 2 * 32 * 512 + 2 * 64 * 64 + 3 * 32 * 512 + 3 * 512
+
+
+def test_the_batch_asked_for_shrinks_the_patch():
+    topologies = list(candidates((1.0, 1.0, 1.0), (200, 200, 200), True))
+    two, eight = (fit_by_proxy(topologies, 3, 8.0, batch) for batch in (None, 8))
+    assert feature_map_elements(eight.topology, 3) < feature_map_elements(two.topology, 3) / 3
+    assert eight.bytes_of(8) <= 8 * GIGABYTE
+
+
+@pytest.mark.parametrize("gigabytes", [0.25, 1.0])
+def test_the_largest_patch_that_fits_is_found_with_few_estimates(gigabytes, monkeypatch):
+    topologies = list(candidates((2.0, 1.0, 1.0), (40, 96, 96), True))
+    allowed = gigabytes * (1 - MARGIN) * GIGABYTE
+
+    def fits(topology):
+        fixed, a_patch = step_bytes(network(topology))
+        return fixed + 2 * a_patch <= allowed
+
+    expected = next(topology for topology in topologies if fits(topology))
+    calls = []
+
+    def counted(architecture):
+        calls.append(architecture)
+        return step_bytes(architecture)
+
+    monkeypatch.setattr(memory, "step_bytes", counted)
+    found = fit_by_cost(topologies, network, 3, gigabytes, None)
+    assert found.topology == expected
+    assert len(calls) <= 4
+
+
+def test_bytes_agree_with_the_networks_own_estimate():
+    architecture = network(pool((32, 32, 32), (1.0, 1.0, 1.0)))
+    fixed, a_patch = step_bytes(architecture)
+    for batch in (2, 6):
+        assert fixed + batch * a_patch == pytest.approx(estimate(architecture, batch, "bf16").training_bytes, rel=0.1)
+
+
+@pytest.mark.parametrize(("visible", "gb"), [(None, 24.0), ("1,0", 40.0), ("1", 40.0), ("", None), ("-1", None)])
+def test_the_free_memory_is_that_of_the_gpu_that_cuda_will_use(monkeypatch, visible, gb):
+    def tool(query, **_):
+        first = next((part.removeprefix("--id=") for part in query if part.startswith("--id=")), None)
+        answers = {None: "24576\n40960\n", "1": "40960\n"}
+        return SimpleNamespace(stdout=answers.get(first, "No devices were found\n"))
+
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("subprocess.run", tool)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert free_gpu_memory_gb() == gb

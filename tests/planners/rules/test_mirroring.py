@@ -1,0 +1,93 @@
+import pytest
+
+from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme, Region
+from unetrpp.planners.rules.mirroring import plan_mirroring
+
+CENTRAL = fingerprint([case_fingerprint(classes={"organ": class_statistics()})] * 5)
+
+
+def named(*names, asked="auto"):
+    cases = [case_fingerprint(classes={name: class_statistics() for name in names})] * 5
+    return plan_mirroring(fingerprint(cases), description(("background", *names)).labels, asked)
+
+
+@pytest.mark.parametrize(
+    "pair", [("kidney_left", "kidney_right"), ("Left Lung", "Right Lung"), ("hippocampus-L", "hippocampus-R")]
+)
+def test_a_left_right_pair_is_not_mirrored(pair):
+    axes, exchanged, decision = named(*pair)
+    assert exchanged == ()
+    assert axes == (0, 1)
+    assert pair[0] in decision.why
+
+
+def test_without_sides_every_axis_is_mirrored():
+    assert named("anterior", "posterior", "left atrium")[0] == (0, 1, 2)
+
+
+def with_centers(centers):
+    cases = [case_fingerprint(shape=(50, 50, 100), classes={"organ": class_statistics((x, 0.0, 0.0))}) for x in centers]
+    return plan_mirroring(fingerprint(cases), description().labels)
+
+
+def test_a_class_on_one_side_is_not_mirrored():
+    axes, _, decision = with_centers([-22.0, -25.0, -30.0, -24.0])
+    assert axes == (0, 1)
+    assert "lies on the right in 100% of 4 cases" in decision.why
+
+
+def test_a_class_on_either_side_or_too_few_cases_are():
+    assert with_centers([-25.0, 25.0, -30.0, -24.0])[0] == (0, 1, 2)
+    assert with_centers([-25.0, -25.0])[0] == (0, 1, 2)
+
+
+def test_on_demand_left_and_right_change_places():
+    axes, pairs, decision = named("liver", "kidney_left", "kidney_right", asked="exchange")
+    assert axes == (0, 1, 2)
+    assert pairs == ((2, 3),)
+    assert "kidney_left and kidney_right" in decision.why
+    with pytest.raises(UserError, match="needs labels of a left and a right"):
+        named("liver", asked="exchange")
+
+
+def kidneys(regions, asked):
+    names = ("background", "left cortex", "left cyst", "right cortex", "right cyst")
+    labels = LabelScheme(names=names, values=tuple(range(5)), regions=regions)
+    return plan_mirroring(
+        fingerprint([case_fingerprint(classes=dict.fromkeys(names, class_statistics()))]), labels, asked
+    )
+
+
+def test_a_region_without_a_twin_is_refused_before_anything_is_preprocessed():
+    left = Region(name="left kidney", members=(1, 2), value=1)
+    right = Region(name="right kidney", members=(3, 4), value=3)
+    assert kidneys((left, right), "exchange").pairs == ((1, 3), (2, 4))
+    with pytest.raises(UserError, match="region 'left kidney' has no twin on the other side"):
+        kidneys((left,), "exchange")
+
+
+def test_the_sides_of_regions_count():
+    """Their labels may have no names of their own."""
+    regions = [
+        Region(name=f"{side}_kidney", members=(i,), value=i) for i, side in enumerate(("left", "right"), start=1)
+    ]
+    labels = LabelScheme(names=("background", "label 1", "label 2"), values=(0, 1, 2), regions=tuple(regions))
+    classes = dict.fromkeys(labels.names, class_statistics())
+    mirroring = plan_mirroring(fingerprint([case_fingerprint(classes=classes)]), labels)
+    assert mirroring.axes == (0, 1)
+    assert mirroring.decision.why == "regions 'left_kidney' and 'right_kidney' are a left/right pair"
+
+
+@pytest.mark.parametrize(("asked", "axes"), [("all", (0, 1, 2)), ("none", ()), ("zx", (0, 2))])
+def test_the_axes_can_be_given(asked, axes):
+    found = named("kidney_left", "kidney_right", asked=asked)
+    assert found.axes == axes
+    assert found.pairs == ()
+    assert found.decision.why == f"--mirror {asked}"
+
+
+def test_unknown_axes_are_refused():
+    with pytest.raises(UserError, match="--mirror sideways is none of"):
+        named("organ", asked="sideways")

@@ -1,0 +1,52 @@
+"""Target spacing, axis order and median shape on cases whose answer is known."""
+
+import numpy as np
+import pytest
+
+from tests.helpers.fingerprints import case_fingerprint
+from unetrpp.planners.rules.spacing import median_resampled_shape, plan_order, target_spacing
+
+
+def test_isotropic_data_takes_the_median():
+    cases = [case_fingerprint(spacing=(s, 1.0, 1.0)) for s in (1.0, 1.2, 1.1)]
+    assert target_spacing(cases).spacing == (1.1, 1.0, 1.0)
+
+
+def test_a_coarse_axis_takes_its_10th_percentile():
+    spacings = np.linspace(4, 6, 11)
+    cases = [case_fingerprint(shape=(20, 300, 300), spacing=(s, 1.0, 1.0)) for s in spacings]
+    target = target_spacing(cases)
+    assert target.spacing[0] == pytest.approx(4.2)
+    assert "10th percentile" in target.decision.why
+
+
+def test_but_never_finer_than_the_other_axes():
+    spacings = [0.5] * 3 + [3.2] * 5 + [5.0] * 5
+    cases = [case_fingerprint(shape=(20, 300, 300), spacing=(s, 1.0, 1.0)) for s in spacings]
+    assert target_spacing(cases).spacing[0] >= 1.0
+
+
+def test_a_coarse_axis_with_many_voxels_stays_at_the_median():
+    cases = [case_fingerprint(shape=(150, 300, 300), spacing=(s, 1.0, 1.0)) for s in (4.0, 5.0, 6.0)]
+    assert target_spacing(cases).spacing == (5.0, 1.0, 1.0)
+
+
+def test_two_clusters_are_said_and_the_larger_one_is_used():
+    cases = [case_fingerprint(spacing=(s, 1.0, 1.0)) for s in [1.0, 1.1, 1.2, 5.0, 5.0]]
+    target = target_spacing(cases)
+    assert target.spacing[0] == pytest.approx(1.1)
+    assert "two clusters, 3 cases" in target.warnings[0]
+
+
+def test_one_outlier_is_no_cluster():
+    cases = [case_fingerprint(spacing=(s, 1.0, 1.0)) for s in [1.0] * 9 + [5.0]]
+    assert target_spacing(cases).warnings == ()
+
+
+def test_the_coarsest_axis_goes_first():
+    assert plan_order((1.0, 3.0, 1.0)) == (1, 0, 2)
+
+
+def test_median_shape_is_taken_after_resampling():
+    cases = [case_fingerprint(shape=(10 * n, 20, 20), spacing=(s, 1.0, 1.0)) for n, s in [(1, 4.0), (2, 1.0), (3, 1.0)]]
+    assert median_resampled_shape(cases, (1.0, 1.0, 1.0)) == (30.0, 20.0, 20.0)

@@ -1,0 +1,64 @@
+"""The first stage's segmentation arrives where the second stage's preprocessing puts the image and its label."""
+
+import itertools
+
+import msgspec
+import numpy as np
+import pytest
+
+from tests.helpers.tiny import STATISTICS, configuration
+from unetrpp.dataset.labels import LabelScheme, Region
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume
+from unetrpp.plans.plans import Normalization
+from unetrpp.preprocessing.case import preprocess
+from unetrpp.preprocessing.first_stage import previous_on_grid, with_previous
+
+LABELS = LabelScheme(names=("background", "a", "b"), values=(0, 4, 2), ignore_value=9)
+AXES = list(itertools.permutations(np.eye(3)))
+
+
+def case(seed: int) -> tuple[Volume, np.ndarray]:
+    """A turned and flipped grid, an image with a border to crop, and blocks of the user's label values."""
+    rng = np.random.default_rng(seed)
+    z, y, x = (int(n) for n in rng.integers(10, 16, 3))
+    shape = (z, y, x)
+    direction = np.array(AXES[seed % 6]) * rng.choice([-1, 1], 3)
+    geometry = Geometry(
+        shape_zyx=shape,
+        spacing_zyx_mm=tuple(rng.uniform(0.7, 4.0, 3)),
+        direction=tuple(direction.ravel()),
+    )
+    image = np.zeros((1, *shape), np.float32)
+    image[:, 2:-1, 1:-2, 1:-1] = rng.normal(100, 10, (1, shape[0] - 3, shape[1] - 3, shape[2] - 2))
+    blocks = np.kron(rng.choice([0, 4, 2], [n // 3 + 1 for n in shape]), np.ones((3, 3, 3), np.uint8))
+    return Volume(image, geometry), blocks[: shape[0], : shape[1], : shape[2]].astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_it_lies_where_a_label_would(seed):
+    volume, segmentation = case(seed)
+    plan = msgspec.structs.replace(configuration().preprocessing, transpose=(2, 0, 1), labels=LABELS)
+    label = Volume(segmentation[None], volume.geometry)
+    prepared = preprocess(volume, label, plan, "case")
+    found = previous_on_grid(segmentation, prepared.properties, plan)
+    np.testing.assert_array_equal(found, prepared.label)
+    assert found.shape == prepared.properties.shape
+    whole = with_previous(prepared.image, found)
+    np.testing.assert_array_equal(whole[-1], found)
+    assert whole.dtype == np.float32
+
+
+def test_regions_arrive_as_the_labels_they_are_written_as():
+    scheme = LabelScheme(
+        names=("background", "edema", "core"),
+        values=(0, 1, 2),
+        regions=(Region(name="whole", members=(1, 2), value=1), Region(name="core", members=(2,), value=2)),
+    )
+    normalization = (Normalization(channel="MRI", scheme="none", statistics=STATISTICS),)
+    plan = msgspec.structs.replace(configuration().preprocessing, labels=scheme, normalization=normalization)
+    geometry = Geometry(shape_zyx=(2, 3, 4), spacing_zyx_mm=(1.0, 1.0, 1.0))
+    volume = Volume(np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4) + 1, geometry)
+    written = scheme.decode(np.arange(24).reshape(2, 3, 4) % 3)
+    properties = preprocess(volume, None, plan, "case").properties
+    np.testing.assert_array_equal(previous_on_grid(written, properties, plan), np.arange(24).reshape(2, 3, 4) % 3)

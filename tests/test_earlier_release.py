@@ -1,0 +1,171 @@
+"""What release 0.1.0 wrote (commit 81bbb36) still plans, resumes, predicts and evaluates, and nothing of it is stale.
+
+``data/release_0_1_0.tar.xz`` holds a raw dataset of six tiny cases and one held-out image, fingerprint, splits, plans of
+several planners, one store, a model folder of five folds, the prediction of the held-out image, and fold 4 a second time,
+stopped at step 180 of 200. ``make.py`` in it wrote all of it.
+"""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from unetrpp.__main__ import main as unetrpp
+from unetrpp.model import checkpoint
+from unetrpp.preprocessing.store import Store
+
+ARCHIVE = Path(__file__).parent / "data" / "release_0_1_0.tar.xz"
+SIZE = ["--batch-size", "2", "--width", "0.125", "--patch", "8", "8", "8"]
+RECIPE = ["--epochs", "2", "--iterations", "100", "--device", "cpu", "--no-mirroring"]
+PLANS = {  # name -> the options it was planned with
+    "unetrpp": SIZE,
+    "auto": [*SIZE, "--attention", "auto"],
+    "unet": ["--planner", "unet", "--plan-only"],
+    "resunet": ["--planner", "resunet", "--plan-only"],
+    "everything": ["--attention", "all", "--store", "float16", "--plan-only"],
+    "flat": ["--planner", "unet", "-c", "2d", "--plan-only"],
+    "tumor": ["--preset", "tumor", "--plan-only"],
+}
+
+
+@pytest.fixture
+def release(tmp_path, monkeypatch) -> Path:
+    """The unpacked folder, entered: summaries name files as they were given, relative to it."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path / "release_0_1_0")
+    return Path()
+
+
+def model_folder(release: Path) -> Path:
+    return release / "workspace/results/synthetic/unetrpp__3d_fullres"
+
+
+def plan(release: Path, name: str, *options: str) -> None:
+    where = ["--workspace", str(release / "workspace"), "--processes", "1", "--gpu-memory-gb", "8", "-p", name]
+    assert unetrpp(["plan_and_preprocess", "synthetic", *where, *PLANS[name], *options]) == 0
+
+
+def train(release: Path, *fold: str) -> None:
+    assert unetrpp(["train", "synthetic", "3d_fullres", *fold, "--workspace", f"{release / 'workspace'}", *RECIPE]) == 0
+
+
+def predict(release: Path, out: Path) -> None:
+    images = release / "workspace/raw/synthetic/imagesTs"
+    where = ["-i", str(images), "-o", str(out), "-m", str(model_folder(release))]
+    assert unetrpp(["predict", *where, "--device", "cpu", "--no-mirroring", "--probabilities"]) == 0
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def array(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_same_plans_come_out_and_the_store_is_current(release, name):
+    home = release / "workspace/preprocessed/synthetic"
+    before = contents(home)
+    times = {path: path.stat().st_mtime_ns for path in home.rglob("*.b2nd")}
+    plan(release, name)
+    after = contents(home)
+    assert json.loads(after.pop(f"{name}.json")) == json.loads(before.pop(f"{name}.json"))
+    shared = {file for file in after.keys() - before.keys() if file.startswith("auto_3d_fullres/")}
+    assert {file: content for file, content in after.items() if file not in shared} == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_measured_and_preprocessed_anew_nothing_differs(release):
+    home = release / "workspace/preprocessed/synthetic"
+    kept = release / "kept"
+    shutil.copytree(home, kept)
+    plan(release, "unetrpp", "--overwrite")
+    for file in ("fingerprint.json", "splits.json", "unetrpp.json", "dataset.json"):
+        assert flat(json.loads((home / file).read_text())) == approximately((kept / file).read_text())
+    old, new = Store(kept / "unetrpp_3d_fullres"), Store(home / "unetrpp_3d_fullres")
+    assert old.cases() == new.cases()
+    for case in old.cases():
+        before, after = old.open(case), new.open(case)
+        assert before.shape == after.shape
+        (image, label), (other_image, other_label) = (c.read((0, 0, 0), c.shape) for c in (before, after))
+        np.testing.assert_allclose(other_image, image, atol=1e-5)
+        np.testing.assert_array_equal(other_label, label)
+
+
+def flat(content: object, place: str = "") -> dict[str, object]:
+    """{"a": [1]} -> {"/a/0": 1}."""
+    if isinstance(content, dict | list):
+        items = content.items() if isinstance(content, dict) else enumerate(content)
+        return {p: v for key, inner in items for p, v in flat(inner, f"{place}/{key}").items()}
+    return {place: content}
+
+
+def approximately(text: str) -> dict[str, object]:
+    """Numbers within rounding, as other processors round otherwise."""
+    return {
+        place: pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
+        for place, value in flat(json.loads(text)).items()
+    }
+
+
+def test_finished_folds_are_left_alone(release):
+    before = contents(model_folder(release))
+    train(release)
+    assert contents(model_folder(release)) == before
+
+
+def test_an_interrupted_fold_resumes_and_ends_as_it_did(release):
+    fold = model_folder(release) / "fold_4"
+    finished = fold.rename(release / "finished")
+    shutil.copytree(release / "interrupted", fold)
+    train(release, "4")
+    before, after = (checkpoint.load(f / "checkpoint_final.pt", torch.device("cpu")) for f in (finished, fold))
+    assert after["step"] == before["step"] == 200
+    assert after["network"].keys() == before["network"].keys()
+    for name, weight in before["network"].items():  # other processors round otherwise, hence no equality
+        torch.testing.assert_close(after["network"][name], weight, rtol=0.02, atol=2e-3)
+    old, new = ([json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (finished, fold))
+    assert old[0] | {"seconds": 0} == new[0] | {"seconds": 0}
+    assert new[1]["train_loss"] == pytest.approx(old[1]["train_loss"], rel=1e-3)
+    case = "validation/case_002.nii.gz"
+    assert (array(finished / case) == array(fold / case)).mean() > 0.999
+    assert (fold / "training.json").read_bytes() == (finished / "training.json").read_bytes()
+
+
+def test_prediction_is_the_same(release, tmp_path):
+    before = release / "predictions"
+    predict(release, tmp_path / "again")
+    name = "case_006.nii.gz"
+    assert (array(before / name) == array(tmp_path / "again" / name)).mean() > 0.999
+    for k in range(4):
+        map_name = f"case_006_probability_{k}.nii.gz"
+        np.testing.assert_allclose(array(before / map_name), array(tmp_path / "again" / map_name), atol=5e-3)
+    old, new = (json.loads((f / "predictions.json").read_text()) for f in (before, tmp_path / "again"))
+    assert new["settings"] == old["settings"]  # the model's hash included
+    assert new["cases"]["case_006"]["inputs"] == old["cases"]["case_006"]["inputs"]
+
+
+def test_a_finished_prediction_is_not_repeated(release):
+    before = contents(release / "predictions")
+    predict(release, release / "predictions")
+    assert contents(release / "predictions") == before
+
+
+def test_scores_are_the_same(release):
+    raw, out, model = release / "workspace/raw/synthetic", release / "predictions", model_folder(release)
+    results = [out / "summary.json", model / "crossval_summary.json"]
+    before = [path.read_text() for path in results]
+    for path in results:
+        path.unlink()
+    references = [str(raw / "labelsTs"), "--dataset-json", str(raw / "dataset.json"), "--processes", "1"]
+    assert unetrpp(["evaluate", str(out), *references]) == 0
+    assert unetrpp(["evaluate", "--model", str(model)]) == 0
+    for path, text in zip(results, before, strict=True):
+        assert flat(json.loads(path.read_text())) == approximately(text)

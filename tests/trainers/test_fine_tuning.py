@@ -1,0 +1,99 @@
+"""Which checkpoint a fold starts from: never one that has learned from the cases the fold is scored on."""
+
+import hashlib
+
+import msgspec
+import pytest
+
+from tests.helpers.model import PLAN, fingerprint, make_model
+from tests.helpers.tiny import LABELS
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_json
+from unetrpp.dataset.splits import Fold, make_splits
+from unetrpp.networks.design import unetrpp_architecture
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.fine_tuning import checkpoints_for, find_checkpoint, wishes_for
+from unetrpp.trainers.pretrained import Side
+
+FOLDS: dict[int | str, Fold] = dict(enumerate(make_splits([f"ball_{i}" for i in range(4)]).folds))
+SIDE = Side.of(PLAN)
+KNOWN = fingerprint()
+FOREIGN = msgspec.structs.replace(
+    KNOWN, cases=tuple(msgspec.structs.replace(case, inputs_digest="foreign") for case in KNOWN.cases)
+)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Two trained folds of the dataset with the fingerprint KNOWN."""
+    path = make_model(tmp_path, 2)
+    for k in (0, 1):
+        write_json(path / f"fold_{k}" / "training.json", TrainingConfig(fold=k, cases=FOLDS[k].digest()))
+    return path.resolve()
+
+
+def final(model, fold):
+    return model / f"fold_{fold}" / "checkpoint_final.pt"
+
+
+def add_fold_all(model):
+    (model / "fold_all").mkdir()
+    final(model, "all").write_bytes(final(model, 0).read_bytes())
+
+
+def first(count):
+    return {k: FOLDS[k] for k in range(count)}
+
+
+def test_folds_of_the_same_cases_start_from_their_own(model):
+    assert checkpoints_for(model, first(2), KNOWN) == {0: final(model, 0), 1: final(model, 1)}
+    add_fold_all(model)
+    everything: dict[int | str, Fold] = {1: FOLDS[1], "all": FOLDS[0]}
+    assert checkpoints_for(model, everything, KNOWN) == {1: final(model, 1), "all": final(model, "all")}
+
+
+def test_folds_of_another_dataset_start_from_one_checkpoint(model):
+    assert checkpoints_for(model, FOLDS, FOREIGN) == dict.fromkeys(FOLDS, final(model, 0))
+    assert checkpoints_for(final(model, 1), FOLDS, FOREIGN) == dict.fromkeys(FOLDS, final(model, 1))
+    add_fold_all(model)
+    assert checkpoints_for(model, FOLDS, FOREIGN) == dict.fromkeys(FOLDS, final(model, "all"))
+
+
+def test_fold_all_comes_first(model):
+    assert find_checkpoint(model) == final(model, 0)
+    add_fold_all(model)
+    assert find_checkpoint(model) == final(model, "all")
+
+
+def test_what_may_know_validation_cases_is_refused(model):
+    with pytest.raises(UserError, match="trained on the validation cases of fold 2"):
+        checkpoints_for(model, first(3), KNOWN)
+    with pytest.raises(UserError, match="trained on the validation cases of fold 1"):
+        checkpoints_for(final(model, 0), first(2), KNOWN)
+    with pytest.raises(UserError, match="trained on the validation cases of fold 1"):  # other splits.json
+        checkpoints_for(model, {0: FOLDS[0], 1: FOLDS[3]}, KNOWN)
+    (model / "fold_0" / "training.json").unlink()
+    with pytest.raises(UserError, match="trained on the validation cases of fold 0"):
+        checkpoints_for(model, first(1), KNOWN)
+
+
+def test_path_and_hash_of_every_fold(model):
+    wishes = wishes_for(model, first(2), KNOWN, SIDE, set())
+    for k in (0, 1):
+        digest = hashlib.sha256(final(model, k).read_bytes()).hexdigest()
+        assert wishes[k] == {"pretrained": str(final(model, k)), "pretrained_hash": digest[:16]}
+
+
+def test_what_cannot_be_started_from_is_refused(model, tmp_path):
+    def wish(given, side=SIDE, deleted=frozenset()):
+        return wishes_for(given, first(1), KNOWN, side, set(deleted))
+
+    with pytest.raises(UserError, match="does not exist"):
+        wish(tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="no model folder"):
+        wish(tmp_path)
+    other = unetrpp_architecture(1, 2, (16, 16, 16), [(2, 2, 2), (2, 2, 2)], width=0.25)
+    with pytest.raises(UserError, match="network unet, the plans have unetrpp"):
+        wish(model, Side(other, LABELS))
+    with pytest.raises(UserError, match="would be deleted by --overwrite"):
+        wish(model, deleted={model / "fold_0"})

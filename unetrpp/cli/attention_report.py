@@ -1,0 +1,65 @@
+"""`unetrpp_attention_report`: what the focal gates and squeeze-and-excitations of a trained model do on one case."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetrpp.core.command_line import Parser, run
+
+EXAMPLES = """
+unetrpp_attention_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres hippocampus_001
+unetrpp_attention_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres scan.nii.gz --label scan_label.nii.gz
+unetrpp_attention_report unetrpp_workspace/results/Brain/unetrpp__3d_fullres t1.nii.gz t2.nii.gz --fold 3 -o brain.html
+"""
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        "unetrpp_attention_report",
+        "Show every focal gate's map on the image beside the label, and a table of gammas, contrasts and Dice changes, "
+        "as one HTML page.",
+        EXAMPLES,
+    )
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="a model folder")
+    what = "a training case of the dataset in the workspace, or the files of an image, one a channel"
+    add("case", nargs="+", metavar="CASE", help=what)
+    add("--label", type=Path, metavar="FILE", help="label of an image given by its files (default: no Dice)")
+    add("--fold", metavar="FOLD", help="a number or all (default: the first that is trained)")
+    add("--checkpoint", choices=["final", "best", "latest"], default="final", help="default: final")
+    add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    add("-o", "--output", type=Path, metavar="FILE", help="default: attention_CASE.html in the fold's folder")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(build_parser(), work, argv)
+
+
+def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.core.files import write_bytes
+    from unetrpp.evaluation.summary import aligned
+    from unetrpp.inference.predictor import Predictor
+    from unetrpp.io.images import read_image
+    from unetrpp.model.folder import ModelFolder
+    from unetrpp.report.attention_case import find_case, label_on_grid, require_modules
+    from unetrpp.report.attention_maps import look_at_case
+    from unetrpp.report.attention_page import attention_page, modules_table
+
+    model = ModelFolder.open(arguments.model)
+    fold = model.choose_folds([arguments.fold] if arguments.fold else "all", arguments.checkpoint)[0]
+    require_modules(model, fold)
+    case, files, label = find_case(arguments.case, arguments.label, model, arguments.workspace)
+    predictor = Predictor(model.path, [fold], arguments.device, mirroring=False, checkpoint=arguments.checkpoint)
+    image, labels = read_image(files), model.plans.labels
+    findings = look_at_case(predictor, image, label_on_grid(label, image, labels, case), case)
+    output = arguments.output or model.path / f"fold_{fold}" / f"attention_{case}.html"
+    write_bytes(output, attention_page(predictor, findings, case).encode())
+    print(aligned(modules_table(findings, labels)))
+    print(f"\npage: {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""`unetrpp_cost`: what the networks of some plans cost, without a GPU."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unetrpp.core.command_line import Parser, positive, run
+
+if TYPE_CHECKING:
+    from unetrpp.networks.cost import Cost
+    from unetrpp.plans.architecture import Architecture
+
+PRESETS = ("synapse", "acdc", "tumor", "lung")
+EXAMPLES = """
+unetrpp_cost unetrpp_workspace/preprocessed/Hippocampus/unetrpp.json
+unetrpp_cost unetrpp_workspace/preprocessed/Hippocampus/unet.json -c 3d_fullres --batch-size 4 --precision fp32
+unetrpp_cost synapse --batch-size 2
+"""
+HEADER = (
+    "configuration",
+    "network",
+    "patch",
+    "batch",
+    "",
+    "parameters",
+    "bound to patch",
+    "multiply-adds",
+    "kept",
+    "step",
+)
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        "unetrpp_cost",
+        "Parameters, multiply-adds of one patch and memory of a training step, by configuration and precision. "
+        "Kept: activations of the batch until the backward pass. Step: weights, gradients, momentum and the fullest "
+        "moment of the step; a GPU's convolution workspaces and allocator come on top.",
+        EXAMPLES,
+        workspace=False,
+    )
+    add = parser.add_argument
+    add("plans", metavar="PLANS", help=f"plans.json, or a published network: {', '.join(PRESETS)}")
+    add("-c", "--configurations", nargs="+", metavar="NAME", help="of the plans (default: all)")
+    add("--batch-size", type=positive, metavar="N", help="default: the plans', or 2")
+    add("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="default: both")
+    add("--optimizer", choices=("sgd", "adamw"), default="sgd", help="adamw keeps two states a weight (default: sgd)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(build_parser(), work, argv)
+
+
+def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.networks.cost import estimate
+
+    states = 1 if arguments.optimizer == "sgd" else 2
+    rows: list[tuple[str, ...]] = [HEADER]
+    for name, (architecture, planned) in _networks(arguments).items():
+        batch = arguments.batch_size or planned
+        rows += [_row(name, architecture, estimate(architecture, batch, p, states)) for p in arguments.precision]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _networks(arguments: argparse.Namespace) -> "dict[str, tuple[Architecture, int]]":
+    """By configuration: the network and the planned batch size."""
+    from unetrpp.core.errors import UserError
+    from unetrpp.networks.presets import preset
+    from unetrpp.plans.plans import read_plans
+
+    if arguments.plans in PRESETS and not Path(arguments.plans).exists():
+        return {arguments.plans: (preset(arguments.plans), 2)}
+    if not Path(arguments.plans).is_file():
+        raise UserError(
+            f"{arguments.plans} is neither a plans file nor a published network; give the JSON that "
+            f"unetrpp_plan_and_preprocess writes, or one of {', '.join(PRESETS)}"
+        )
+    plans = read_plans(Path(arguments.plans))
+    names = arguments.configurations or list(plans.configurations)
+    chosen = {name: plans.configuration(name) for name in names}
+    return {name: (c.architecture, c.batch_size) for name, c in chosen.items()}
+
+
+def _row(name: str, architecture: "Architecture", cost: "Cost") -> tuple[str, ...]:
+    return (
+        name,
+        architecture.network,
+        "x".join(str(n) for n in architecture.patch),
+        str(cost.batch_size),
+        cost.precision,
+        f"{cost.parameters / 1e6:.3f} M",
+        f"{cost.patch_bound_parameters / cost.parameters:.1%}",
+        f"{cost.multiply_adds / 1e9:.2f} G",
+        f"{cost.activation_bytes / 2**30:.2f} GiB",
+        f"{cost.training_bytes / 2**30:.2f} GiB",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

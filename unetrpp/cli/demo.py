@@ -1,0 +1,108 @@
+"""The command `unetrpp_demo`: the whole path on a small synthetic dataset, as a user would type it."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetrpp.core.command_line import Parser, not_negative, positive, run
+
+LOG = logging.getLogger(__name__)
+DATASET, PLANS, CONFIGURATION = "synthetic", "unetrpp", "3d_fullres"
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        "unetrpp_demo",
+        "Make a small synthetic dataset, plan, train five folds, predict four held-out volumes and evaluate them.",
+        "unetrpp_demo\nunetrpp_demo --folder /tmp/demo --epochs 20",
+        workspace=False,
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("unetrpp_demo"), help="where all of it goes (default: ./unetrpp_demo)"
+    )
+    parser.add_argument("--epochs", type=positive, default=5, metavar="N", help="of every fold (default 5)")
+    parser.add_argument("--iterations", type=positive, default=40, metavar="N", help="steps an epoch (default 40)")
+    parser.add_argument(
+        "--seed", type=not_negative, default=0, metavar="N", help="of the dataset and of the training (default 0)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(build_parser(), work, argv)
+
+
+def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.core.workspace import Workspace
+    from unetrpp.dataset.synthetic import write_synthetic_dataset
+
+    folder: Path = arguments.folder
+    workspace = Workspace(folder / "workspace")
+    raw = workspace.raw(DATASET)
+    model = workspace.model(DATASET, PLANS, CONFIGURATION)
+    predictions, overlays = folder / "predictions", folder / "overlays"
+    recipe = [
+        f"--epochs={arguments.epochs}",
+        f"--iterations={arguments.iterations}",
+        f"--seed={arguments.seed}",
+    ]
+    device = f"--device={arguments.device}"
+    where = f"--workspace={workspace.root}"
+
+    LOG.info("making 20 + 4 synthetic volumes in %s", raw)
+    write_synthetic_dataset(raw, seed=arguments.seed)
+    commands = [
+        ["plan_and_preprocess", DATASET, where, "--batch-size=2", "--width=0.5", "--patch", "16", "32", "32"],
+        ["train", DATASET, CONFIGURATION, where, *recipe, device, "--no-mirroring"],
+        ["predict", "-i", f"{raw / 'imagesTs'}", "-o", f"{predictions}", "-m", f"{model}", device, "--no-mirroring"],
+        ["evaluate", "--model", f"{model}"],
+        ["report", f"{model}", where],
+        ["evaluate", f"{predictions}", f"{raw / 'labelsTs'}", "--dataset-json", f"{raw / 'dataset.json'}"],
+    ]
+    for command in commands:
+        code = call(command)
+        if code:
+            return code
+    draw_overlays(raw, predictions, overlays)
+    print(f"model        {model}\nreport       {model / 'report.html'}")
+    print(f"predictions  {predictions}\noverlays     {overlays}")
+    print(f"mean Dice {mean_dice(predictions / 'summary.json'):.3f}")
+    return 0
+
+
+def call(command: list[str]) -> int:
+    """Run one of the commands through the switchboard, and say so as a user would type it."""
+    from unetrpp.__main__ import main as switchboard
+
+    LOG.info("\n$ unetrpp %s", " ".join(command))
+    return switchboard(command)
+
+
+def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:
+    """One picture of every held-out case."""
+    from unetrpp.dataset.description import channel_paths, image_ids, read_description
+    from unetrpp.io.images import read_image, read_label
+    from unetrpp.report.overlays import write_overlay
+
+    description = read_description(raw / "dataset.json", DATASET)
+    names = dict(zip(description.labels.values[1:], description.labels.names[1:], strict=True))
+    for case in image_ids(raw / "imagesTs", description):
+        image = read_image(channel_paths(raw / "imagesTs", case, description))
+        file = f"{case}{description.file_ending}"
+        prediction, reference = read_label(predictions / file).array[0], read_label(raw / "labelsTs" / file).array[0]
+        write_overlay(overlays / f"{case}.png", image, prediction, reference, names, case)
+
+
+def mean_dice(summary: Path) -> float:
+    """Over the foreground classes and the cases, as `unetrpp_evaluate` wrote it."""
+    from unetrpp.core.files import read_json
+    from unetrpp.evaluation.summary import Summary
+
+    return read_json(summary, Summary).foreground_mean["Dice"] or 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""`unetrpp_export`: a trained model as one zip for another machine, or as ONNX files for another program."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetrpp.core.command_line import Parser, run
+
+EXAMPLES = """
+unetrpp_export -m unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres -o hippocampus.zip
+unetrpp_export -m MODEL_FOLDER -o one_fold.zip --folds 0
+unetrpp_export -m MODEL_FOLDER --onnx hippocampus_onnx
+"""
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        "unetrpp_export",
+        "Write a model folder into one zip (weights only, plans, hashes and a model card), or its networks as ONNX files "
+        "with every step and number around them as JSON. Neither names a training case.",
+        EXAMPLES,
+        workspace=False,
+    )
+    add = parser.add_argument
+    add(
+        "-m",
+        "--model",
+        type=Path,
+        required=True,
+        metavar="MODEL_FOLDER",
+        help="unetrpp_workspace/results/<dataset>/<plans>__<configuration>",
+    )
+    written = parser.add_mutually_exclusive_group(required=True)
+    written.add_argument("-o", "--output", type=Path, metavar="ZIP", help="the file to write, for unetrpp_import")
+    what = 'the folder to write, for any ONNX runtime: fold_K.onnx, model.json (pip install "unetrpp[onnx]")'
+    written.add_argument("--onnx", type=Path, metavar="FOLDER", help=what)
+    add("--folds", nargs="+", default=["all"], metavar="FOLD", help="such as 0 1 2; all: every trained one (default)")
+    add("--checkpoint", choices=["final", "best", "latest"], default="final", help="default: final")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(build_parser(), work, argv)
+
+
+def work(arguments: argparse.Namespace) -> int:
+    folds = arguments.folds[0] if len(arguments.folds) == 1 else arguments.folds
+    if arguments.onnx is None:
+        from unetrpp.export.archive import export_model
+
+        export_model(arguments.model, arguments.output, folds, arguments.checkpoint)
+        print(f"{arguments.output} ({arguments.output.stat().st_size / 1e6:.1f} MB)")
+        return 0
+
+    from unetrpp.export.onnx import export_onnx
+
+    for network in export_onnx(arguments.model, arguments.onnx, folds, arguments.checkpoint).networks:
+        path = arguments.onnx / network.file
+        difference = f"within {network.largest_difference:.1g} of PyTorch's logits"
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, {difference})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Writing files so that a half-written one is never taken for a whole one, and records as JSON."""
+
+import codecs
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from unetrpp.core.errors import UserError
+
+T = TypeVar("T")
+PAUSES_S = (0.1, 0.3, 1.0, 3.0)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything that is written to disk: immutable, and a misspelt key is an error.
+
+    msgspec does not hand ``kw_only`` down and type checkers want ``frozen`` again, so every record is written
+    ``class X(Record, frozen=True, kw_only=True)``.
+    """
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a hidden temporary file beside ``path``, then rename it.
+
+    The temporary name keeps the suffix (writers choose the format by it) and starts with a dot (listings skip it).
+    """
+    temporary = _temporary(path)
+    try:
+        write(temporary)
+        _flush_to_disk(temporary)
+        _rename(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Its hidden name. What a killed process of the same number left there goes: it may be a link to a shared file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary.unlink(missing_ok=True)
+    return temporary
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """On Windows a file that somebody has open, such as a virus scanner, cannot be replaced: wait until it is closed."""
+    for pause in PAUSES_S if sys.platform == "win32" else ():
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    temporary.replace(path)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let ``target`` be ``source`` under another name, which takes no room; a copy where the file system has no hard links.
+
+    Only for files that are replaced and never changed in place.
+    """
+    temporary = _temporary(target)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        write_atomically(target, lambda copy: shutil.copyfile(source, copy))
+        return
+    try:
+        _rename(temporary, target)
+    finally:  # it stays where target was this file already
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write several files, each atomically, at once: to flush them to disk then takes about as long as one."""
+    with ThreadPoolExecutor(len(files)) as threads:
+        for done in [threads.submit(write_bytes, path, content) for path, content in files.items()]:
+            done.result()
+
+
+def to_json(content: Any) -> bytes:
+    """A record or plain containers as readable JSON. A NaN becomes null (msgspec's rule)."""
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write :func:`to_json` of ``content``."""
+    write_bytes(path, to_json(content))
+
+
+def read_json(path: Path, kind: type[T], mend: str = "restore the file or make it anew") -> T:
+    """Read JSON into a record type, checked once, here.
+
+    Raises:
+        UserError: the file is missing, is no JSON, or breaks the record's rules; the message names the place.
+    """
+    try:
+        # Windows' editors put a mark before UTF-8.
+        return msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=kind)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; {mend}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not in UTF-8, as JSON must be; save it again with this encoding") from None
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path}: {error}; {mend}") from None
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """One object a line; none without a file. A last line that a crash tore is left out."""
+    entries: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            entries.append(msgspec.json.decode(line))
+        except msgspec.DecodeError:
+            break
+    return entries

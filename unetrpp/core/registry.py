@@ -1,0 +1,55 @@
+"""Networks, planners and trainers by name: the built-in ones, and those that installed packages register."""
+
+import pkgutil
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from unetrpp.core.errors import UserError
+
+T = TypeVar("T")
+
+
+def find(kind: str, name: str, built_in: Mapping[str, T], typed: bool = False) -> T:
+    """What is called ``name``: built in, else an entry point of the group ``unetrpp.<kind>s``.
+
+    So a name that stands in plans or in a training's record leads to installed packages only, never to code in a file.
+
+    Args:
+        kind: network, planner or trainer.
+        typed: by the user just now, who may also name ``package.module:Class``.
+
+    Raises:
+        UserError: nothing is called so, or it cannot be imported.
+    """
+    if name in built_in:
+        return built_in[name]
+    if ":" in name:
+        return _imported(kind, name, typed)
+    group = f"unetrpp.{kind}s"
+    registered = entry_points(group=group)
+    if name not in registered.names:
+        known = ", ".join(sorted({*built_in, *registered.names}))
+        raise UserError(f"{kind} {name!r} is not one of {known}; install the package that registers it under {group}")
+    try:
+        found: T = registered[name].load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{kind} {name!r} is registered as {registered[name].value}, which cannot be imported ({error}); "
+            "correct its package or install it again"
+        ) from error
+    return found
+
+
+def _imported(kind: str, name: str, typed: bool) -> Any:
+    if not typed:
+        again = "" if kind == "network" else f", or give --{kind} {name} again"
+        raise UserError(
+            f"{kind} {name!r} stands in a file, from which no code is run; register it under unetrpp.{kind}s{again}"
+        )
+    try:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"--{kind} {name} cannot be imported ({error}); install its package or put its folder on PYTHONPATH"
+        ) from error

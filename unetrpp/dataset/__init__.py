@@ -1,0 +1,1 @@
+"""The raw dataset: its description, labels, splits and verification."""

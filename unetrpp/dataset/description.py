@@ -1,0 +1,314 @@
+"""The raw dataset: nnU-Net v2's folder with its dataset.json, read tolerantly, and the list of its cases."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, read_json
+from unetrpp.dataset.labels import LabelScheme, Region
+from unetrpp.io.formats import FILE_ENDINGS
+
+
+class CaseFiles(msgspec.Struct, frozen=True):
+    """Files of one case, relative to the dataset's folder or absolute; other keys are left alone."""
+
+    images: tuple[str, ...]  # one a channel
+    label: str
+
+
+class DatasetDescription(Record, frozen=True, kw_only=True):
+    """dataset.json as we write it. A foreign file is read by :func:`read_description`, which drops unknown keys."""
+
+    format: int = 1
+    name: str
+    channel_names: tuple[str, ...]
+    labels: LabelScheme
+    file_ending: str
+    groups: dict[str, str] | None = None  # case -> patient
+    files: dict[str, CaseFiles] | None = None  # nnU-Net's optional "dataset"
+    reference: str | None = None
+    licence: str | None = None
+
+    def digest(self) -> str:
+        """Hash of channels, labels and groups, which with the files decide what is measured and what is refused."""
+        content = msgspec.json.encode((self.channel_names, self.labels, self.groups), order="deterministic")
+        return hashlib.sha256(content).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a raw dataset. ``label`` is None for a test case."""
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    folder: Path
+    description: DatasetDescription
+    cases: tuple[Case, ...]
+
+
+def nnunet_json(description: DatasetDescription, cases: int) -> dict[str, Any]:
+    """dataset.json in nnU-Net v2's shape, with our format number and groups added."""
+    scheme = description.labels
+    labels: dict[str, Any] = dict(zip(scheme.names, scheme.values, strict=True))
+    order = None
+    if scheme.regions:
+        named = {name: value for name, value in labels.items() if value == 0}
+        labels = named | {region.name: _region_value(scheme, region) for region in scheme.regions}
+        order = [r.value for r in scheme.regions]
+    if scheme.ignore_value is not None:
+        labels["ignore"] = scheme.ignore_value
+    content: dict[str, Any] = {
+        "format": description.format,
+        "name": description.name,
+        "channel_names": {str(i): name for i, name in enumerate(description.channel_names)},
+        "labels": labels,
+        "numTraining": cases,
+        "file_ending": description.file_ending,
+    }
+    optional = {
+        "regions_class_order": order,
+        "groups": description.groups,
+        "dataset": description.files,
+        "reference": description.reference,
+        "licence": description.licence,
+    }
+    return content | {key: value for key, value in optional.items() if value is not None}
+
+
+def _region_value(scheme: LabelScheme, region: Region) -> int | list[int]:
+    """A region of the one label it is named after is written as that label, as nnU-Net's users do."""
+    values = [scheme.values[m] for m in region.members]
+    return values[0] if [scheme.names[m] for m in region.members] == [region.name] else values
+
+
+def read_description(path: Path, name: str) -> DatasetDescription:
+    """Read a dataset.json, ours or nnU-Net's.
+
+    Raises:
+        UserError: a required key is missing or malformed.
+    """
+    content = read_json(path, dict[str, Any], mend="write or correct it (docs/dataset_format.md shows one)")
+    _refuse_older_form(path, content.get("labels"))
+
+    def require(key: str, kind: type) -> Any:
+        value = content.get(key)
+        if not isinstance(value, kind):
+            found = "is missing" if value is None else f"is {msgspec.json.encode(value).decode()[:60]}"
+            raise UserError(f"{path}: {key!r} {found}, but must be {_SHAPES[key]}; correct the file")
+        return value
+
+    channels = require("channel_names", dict) if "channel_names" in content else require("modality", dict)
+    if sorted(channels) != sorted(str(i) for i in range(len(channels))):
+        raise UserError(
+            f'{path}: the keys of \'channel_names\' must be "0", "1", ... without gaps, not {sorted(channels)}'
+        )
+    ending = require("file_ending", str)
+    if ending not in DATASET_ENDINGS:
+        jpeg = "; JPEG changes the values of labels, so convert with unetrpp_convert folder" if ending in JPEG else ""
+        raise UserError(
+            f"{path}: 'file_ending' {ending!r} is not one of {', '.join(DATASET_ENDINGS)} (lower case, with the dot){jpeg}"
+        )
+    return DatasetDescription(
+        name=str(content.get("name") or name),
+        channel_names=tuple(str(channels[str(i)]) for i in range(len(channels))),
+        labels=read_labels(path, require("labels", dict), content.get("regions_class_order")),
+        file_ending=ending,
+        groups=_read_groups(path, content.get("groups")),
+        files=_read_files(path, content.get("dataset")),
+        reference=content.get("reference"),
+        licence=content.get("licence") or content.get("license"),
+    )
+
+
+JPEG = (".jpeg", ".jpg")
+DATASET_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending not in JPEG)  # of labels and predictions, too
+_CHANNEL = re.compile(r".+_\d{4}")
+_SEPARATOR = re.compile(r"[/\\]")
+_SHAPES = {
+    "channel_names": 'an object such as {"0": "CT"}',
+    "modality": 'an object such as {"0": "CT"}',
+    "labels": 'an object such as {"background": 0, "tumour": 1}',
+    "file_ending": 'a text such as ".nii.gz"',
+}
+
+
+def _refuse_older_form(path: Path, labels: Any) -> None:
+    """
+    Raises:
+        UserError: value -> name, as the decathlon and nnU-Net v1 write labels.
+    """
+    if not isinstance(labels, dict) or not labels:
+        return
+    if all(value.isdecimal() and isinstance(name, str) for value, name in labels.items()):
+        raise UserError(
+            f"{path}: 'labels' must give names their values, but gives values their names (the decathlon's and "
+            "nnU-Net v1's form); convert the folder with unetrpp_convert msd"
+        )
+
+
+def _read_groups(path: Path, groups: Any) -> dict[str, str] | None:
+    """Patients may be numbered."""
+    if groups is None:
+        return None
+    if not isinstance(groups, dict) or not all(isinstance(group, str | int) for group in groups.values()):
+        raise UserError(
+            f'{path}: \'groups\' must give every case its patient, as {{"case_1": "p1"}} does; correct the file'
+        )
+    return {case: str(group) for case, group in groups.items()}
+
+
+def _read_files(path: Path, files: Any) -> dict[str, CaseFiles] | None:
+    if not files:
+        return None
+    try:
+        read = msgspec.convert(files, dict[str, CaseFiles])
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: 'dataset': {error}; give every case a list of 'images' and a 'label'") from None
+    for case in read:
+        if _SEPARATOR.search(case):
+            raise UserError(
+                f"{path}: case {case!r} of 'dataset' holds / or \\, so no file can be named after it; rename it"
+            )
+    return read
+
+
+def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) -> LabelScheme:
+    """nnU-Net's ``labels``: name -> value, or name -> list of values for a region."""
+    for name, value in labels.items():
+        values = _as_list(value)
+        if not values or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
+            quotes = " (without quotes)" if any(isinstance(v, str) for v in values) else ""
+            raise UserError(
+                f"{path}: label {name!r} is {value!r}, but must be a whole number >= 0 or a list of them{quotes}"
+            )
+    ignore = _ignore_value(path, labels)
+    named = {name: value for name, value in labels.items() if name != "ignore"}
+    plain = {value: name for name, value in named.items() if not isinstance(value, list)}
+    if plain.get(0) is None:
+        raise UserError(f"{path}: 'labels' has no background with value 0; add \"background\": 0")
+    if len(plain) < sum(not isinstance(v, list) for v in named.values()):
+        raise UserError(f"{path}: two labels share one value; give every label a value of its own")
+    regions = {name: value for name, value in named.items() if isinstance(value, list)}
+    if not regions:
+        known = tuple(sorted(plain))
+        return LabelScheme(names=tuple(plain[v] for v in known), values=known, ignore_value=ignore)
+    return _region_scheme(path, {name: _as_list(v) for name, v in named.items() if v != 0}, plain, order, ignore)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _ignore_value(path: Path, labels: Mapping[str, Any]) -> int | None:
+    """nnU-Net's ``ignore``: one value that no class and no region has."""
+    ignore = labels.get("ignore")
+    others = {v for name, value in labels.items() if name != "ignore" for v in _as_list(value)}
+    if isinstance(ignore, list) or ignore in others:
+        raise UserError(f"{path}: label 'ignore' is {ignore!r}, but must be one number that no other label has")
+    return ignore
+
+
+def _region_scheme(
+    path: Path, regions: dict[str, list[int]], plain: dict[int, str], order: list[int] | None, ignore: int | None
+) -> LabelScheme:
+    if order is None or len(order) != len(regions):
+        raise UserError(f"{path}: {len(regions)} regions need 'regions_class_order' with as many values, found {order}")
+    for i, ((name, members), value) in enumerate(zip(regions.items(), order, strict=True)):
+        later = {v for others in list(regions.values())[i + 1 :] for v in others}
+        if value not in members or value in later:
+            raise UserError(
+                f"{path}: 'regions_class_order' writes {value} for region {name!r} {members}; it must be one of its labels "
+                "that no later region has"
+            )
+    values = (0, *sorted({v for members in regions.values() for v in members} - {0}))
+    index = {value: i for i, value in enumerate(values)}
+    return LabelScheme(
+        names=tuple(plain.get(v, f"label {v}") for v in values),
+        values=values,
+        ignore_value=ignore,
+        regions=tuple(
+            Region(name=name, members=tuple(index[v] for v in members), value=value)
+            for (name, members), value in zip(regions.items(), order, strict=True)
+        ),
+    )
+
+
+def read_dataset(folder: Path, name: str) -> RawDataset:
+    """The description and all training cases of a raw dataset folder, sorted by id.
+
+    Files of a case that are missing are still listed; verification names them.
+
+    Raises:
+        UserError: no dataset.json, or no case at all.
+    """
+    description = read_description(folder / "dataset.json", name)
+    ids = set(description.files or ()) or _label_ids(folder / "labelsTr", description.file_ending) | set(
+        image_ids(folder / "imagesTr", description)
+    )
+    if not ids:
+        others = ignored_images(folder / "imagesTr", description)
+        found = f"; imagesTr has {others[0]}, so rename the images or correct 'file_ending'" if others else ""
+        raise UserError(
+            f"{folder} has no training case: no *_0000{description.file_ending} in imagesTr and nothing in labelsTr{found}"
+        )
+    return RawDataset(folder, description, tuple(_case(folder, description, i) for i in sorted(ids)))
+
+
+def _case(folder: Path, description: DatasetDescription, case: str) -> Case:
+    if description.files:
+        entry = description.files[case]
+        return Case(case, tuple(folder / p for p in entry.images), folder / entry.label)
+    images = channel_paths(folder / "imagesTr", case, description)
+    return Case(case, images, folder / "labelsTr" / f"{case}{description.file_ending}")
+
+
+def channel_paths(folder: Path, case: str, description: DatasetDescription) -> tuple[Path, ...]:
+    """One file a channel; where only ``_0000`` exists it brings all channels itself (RGB, 4D)."""
+    paths = [folder / f"{case}_{i:04d}{description.file_ending}" for i in range(len(description.channel_names))]
+    several = len(paths) > 1 and paths[0].exists() and not any(p.exists() for p in paths[1:])
+    return tuple(paths[:1] if several else paths)
+
+
+def image_ids(folder: Path, description: DatasetDescription) -> list[str]:
+    """Case ids of a folder of images named CASE_0000.ending."""
+    ending = description.file_ending
+    names = (p.name for p in folder.glob(f"*{ending}") if not p.name.startswith("."))
+    return sorted({n.removesuffix(ending)[:-5] for n in names if _CHANNEL.fullmatch(n.removesuffix(ending))})
+
+
+def ignored_images(folder: Path, description: DatasetDescription) -> list[str]:
+    """Names of the image files that :func:`image_ids` passes over: no channel number, or another ending."""
+    ending = description.file_ending
+    names = _image_names(folder)
+    return sorted(n for n in names if not (n.endswith(ending) and _CHANNEL.fullmatch(n.removesuffix(ending))))
+
+
+def left_out(dataset: RawDataset) -> dict[str, list[str]]:
+    """Names of the image files of imagesTr and labelsTr that belong to no case: another ending, or channel number."""
+    if dataset.description.files:
+        return {}
+    used = {
+        "imagesTr": {path.name for case in dataset.cases for path in case.images},
+        "labelsTr": {case.label.name for case in dataset.cases if case.label is not None},
+    }
+    found = {part: sorted(_image_names(dataset.folder / part) - names) for part, names in used.items()}
+    return {part: names for part, names in found.items() if names}
+
+
+def _image_names(folder: Path) -> set[str]:
+    return {p.name for p in folder.glob("*") if p.name.lower().endswith(FILE_ENDINGS) and not p.name.startswith(".")}
+
+
+def _label_ids(folder: Path, ending: str) -> set[str]:
+    return {p.name.removesuffix(ending) for p in folder.glob(f"*{ending}") if not p.name.startswith(".")}

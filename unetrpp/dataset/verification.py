@@ -1,0 +1,200 @@
+"""Whether the cases of a dataset can be trained on: all problems of all cases, errors apart from warnings."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record
+from unetrpp.dataset.description import Case, DatasetDescription, RawDataset, left_out
+from unetrpp.dataset.labels import LabelScheme, present_values
+from unetrpp.dataset.modality import check_modality
+from unetrpp.io.formats import parts
+from unetrpp.io.geometry import Geometry, same_grid
+from unetrpp.io.images import GRID_TOLERANCE_MM, Volume, read_file, read_label
+from unetrpp.io.nifti import read_transforms
+
+GRID_LIMIT_VOXELS = 0.25  # label and image may lie this share of a voxel apart; more is another grid
+SHOWN = 5  # unknown values that a message lists
+DATASET = "(dataset)"  # stands in the case column for what concerns several
+
+
+class Problem(Record, frozen=True, kw_only=True):
+    """``fatal`` ones are errors: nothing is started until they are mended."""
+
+    case: str
+    message: str
+    fatal: bool = True
+
+
+class Inspection(Record, frozen=True, kw_only=True):
+    """What reading one case gave; the volumes are None where they could not be read."""
+
+    image: Volume | None
+    label: Volume | None
+    problems: tuple[Problem, ...]
+
+
+class _Notes:
+    """Collects the problems of one case."""
+
+    def __init__(self, case: str):
+        self.case = case
+        self.problems: list[Problem] = []
+
+    def add(self, message: str, fatal: bool = True) -> None:
+        self.problems.append(Problem(case=self.case, message=message, fatal=fatal))
+
+
+def inspect(case: Case, description: DatasetDescription) -> Inspection:
+    """Read a training case and find all that is wrong with it; never raises for a fault of the data."""
+    notes = _Notes(case.id)
+    files = [volume for path in case.images if (volume := _try(read_file, path, notes)) is not None]
+    image = _stack(files, case, description, notes) if len(files) == len(case.images) else None
+    label = _try(read_label, case.label, notes) if case.label is not None else None
+    if image is not None:
+        _check_values(image, description, notes)
+    if label is not None:
+        _check_labels(label, description.labels, notes)
+    if image is not None and label is not None:
+        _check_grid(image, label, notes)
+    for path, volume in ((case.images[0], image), (case.label, label)):
+        if path is not None and volume is not None:
+            _check_transforms(path, volume.geometry, notes)
+    return Inspection(image=image, label=label, problems=tuple(notes.problems))
+
+
+def _try(read: Callable[[Path], Volume], path: Path, notes: _Notes) -> Volume | None:
+    try:
+        return read(path)
+    except UserError as error:
+        notes.add(str(error))
+        return None
+
+
+def _stack(files: list[Volume], case: Case, description: DatasetDescription, notes: _Notes) -> Volume | None:
+    """All channels as one float32 volume; None when they do not belong together."""
+    first = case.images[0].name
+    for path, volume in zip(case.images[1:], files[1:], strict=True):
+        for difference in same_grid(files[0].geometry, volume.geometry, GRID_TOLERANCE_MM):
+            notes.add(f"{path.name} and {first} lie on different grids: {difference}; resample one onto the other")
+            return None
+    found, names = sum(len(volume.array) for volume in files), description.channel_names
+    if found != len(names):
+        channels = f"{found} channel{'s' if found > 1 else ''}"
+        mend = "correct dataset.json" + (", or add the missing files CASE_0001, ..." if found < len(names) else "")
+        notes.add(f"the image has {channels}, dataset.json names {len(names)} ({', '.join(names)}); {mend}")
+        return None
+    return Volume(np.concatenate([v.array.astype(np.float32, copy=False) for v in files]), files[0].geometry)
+
+
+def _check_values(image: Volume, description: DatasetDescription, notes: _Notes) -> None:
+    for name, channel in zip(description.channel_names, image.array, strict=True):
+        # A sum is finite only where every voxel is: one pass without a temporary array.
+        bad = 0 if np.isfinite(channel.sum(dtype=np.float64)) else int(channel.size - np.isfinite(channel).sum())
+        if bad:
+            notes.add(f"channel {name!r} holds {bad} voxels that are NaN or infinite; replace them")
+        elif channel.min() == channel.max():
+            notes.add(f"channel {name!r} is constant ({channel.flat[0]:g}); check the export", fatal=False)
+        else:
+            for message, fatal in check_modality(channel, name):
+                notes.add(message, fatal)
+
+
+def _check_labels(label: Volume, scheme: LabelScheme, notes: _Notes) -> None:
+    present = present_values(label.array)
+    unknown = [v for v in present if v not in scheme.known_values]
+    if unknown:
+        known = ", ".join(str(v) for v in scheme.known_values)
+        listed = ", ".join(str(v) for v in unknown[:SHOWN]) + (", ..." if len(unknown) > SHOWN else "")
+        what = f"labels {listed} are" if len(unknown) > 1 else f"label {listed} is"
+        notes.add(f'{what} not in dataset.json ({known}); add to "labels" or remap the file')
+    elif not any(v in scheme.values[1:] for v in present):
+        notes.add("the label has no foreground; check that this is meant", fatal=False)
+
+
+def _check_grid(image: Volume, label: Volume, notes: _Notes) -> None:
+    if image.geometry.shape_zyx != label.geometry.shape_zyx:
+        shapes = f"{label.geometry.shape_zyx} against {image.geometry.shape_zyx}"
+        notes.add(f"label and image must have one shape, found {shapes} (z, y, x); resample the label onto the image")
+        return
+    limit = max(GRID_LIMIT_VOXELS * min(image.geometry.spacing_zyx_mm), GRID_TOLERANCE_MM)
+    if differences := same_grid(image.geometry, label.geometry, limit):
+        notes.add(f"label and image must lie on one grid, but their {differences[0]}; --fix mends what is safe")
+    elif differences := same_grid(image.geometry, label.geometry, GRID_TOLERANCE_MM):
+        notes.add(f"the grids of label and image differ a little: {differences[0]}; the image's is used", fatal=False)
+
+
+def _check_transforms(path: Path, geometry: Geometry, notes: _Notes) -> None:
+    """A NIfTI may place its voxels twice, and programs differ in which place they take."""
+    found = read_transforms(path)
+    if found is not None and found.distance_mm() > GRID_LIMIT_VOXELS * min(geometry.spacing_zyx_mm):
+        notes.add(
+            f"sform and qform of {path.name} lie {found.distance_mm():.3g} mm apart; the {found.taken(geometry)} is used",
+            fatal=False,
+        )
+
+
+def duplicates(images: Mapping[str, str], groups: Mapping[str, str] | None) -> list[Problem]:
+    """Cases whose images are equal: a warning, and an error across groups, where it leaks between folds.
+
+    ``images`` maps a case to :func:`image_digest`.
+    """
+    alike: dict[str, list[str]] = defaultdict(list)
+    for case, digest in sorted(images.items()):
+        alike[digest].append(case)
+    problems = []
+    for cases in alike.values():
+        if len(cases) > 1:
+            across = groups is not None and len({groups.get(case, case) for case in cases}) > 1
+            message = (
+                f"{', '.join(cases)} have the same image{' in different groups' if across else ''}; remove the copies"
+            )
+            problems.append(Problem(case=cases[0], message=message, fatal=across))
+    return problems
+
+
+def strays(dataset: RawDataset) -> list[Problem]:
+    """Warnings of files that no case takes, so that none is left out unnoticed."""
+    ending, channels = dataset.description.file_ending, len(dataset.description.channel_names)
+    last = f" to CASE_{channels - 1:04d}{ending}" if channels > 1 else ""
+    wanted = {"imagesTr": f"CASE_0000{ending}{last}", "labelsTr": f"CASE{ending}"}
+    problems = []
+    for part, names in left_out(dataset).items():
+        listed = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        message = f"no case takes {listed} of {part}; a case's files are named {wanted[part]}"
+        problems.append(Problem(case=DATASET, message=message, fatal=False))
+    return problems
+
+
+def image_digest(image: Volume) -> str:
+    return hashlib.sha1(np.ascontiguousarray(image.array).data, usedforsecurity=False).hexdigest()
+
+
+def inputs_digest(case: Case) -> str:
+    """Hash of the bytes of a case's files; a missing file counts as empty."""
+    digest = hashlib.sha256()
+    for path in (*case.images, *(() if case.label is None else (case.label,))):
+        digest.update(path.name.encode())
+        for file in parts(path):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def problem_table(problems: Sequence[Problem]) -> str:
+    """One line a problem, errors first, then by case.
+
+    >>> print(problem_table([Problem(case="b", message="odd", fatal=False), Problem(case="case_1", message="is empty")]))
+    kind     case    problem
+    error    case_1  is empty
+    warning  b       odd
+    """
+    ordered = sorted(problems, key=lambda p: (not p.fatal, p.case, p.message))
+    rows = [("kind", "case", "problem"), *(("error" if p.fatal else "warning", p.case, p.message) for p in ordered)]
+    width = max(len(case) for _, case, _ in rows)
+    return "\n".join(f"{kind:7s}  {case:{width}s}  {message}" for kind, case, message in rows)

@@ -1,0 +1,1 @@
+"""A model for other machines and other programs: zip archives, ONNX, released checkpoints."""

@@ -1,0 +1,109 @@
+"""The records of a model that is shared: what was measured of every training case, but not what it is called."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from unetrpp.core.files import read_json, to_json
+from unetrpp.dataset.description import nnunet_json
+from unetrpp.evaluation.cross_validation import FILE as CROSS_VALIDATION
+from unetrpp.evaluation.cross_validation import CrossValidation
+from unetrpp.io.formats import ending_of
+from unetrpp.model.folder import ModelFolder
+from unetrpp.plans.plans import Decision, Plans
+
+RUNNING_NUMBER = re.compile(r"\d{1,3}")  # an id that tells nothing, and that counts in texts cannot be told from
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What every case is called in the copy: ``case_0001``, ... in the order of the ids."""
+
+    new: dict[str, str]
+
+    @classmethod
+    def of(cls, model: ModelFolder) -> "Names":
+        """All cases that a record of the model, or of its first stage, names."""
+        ids = sorted({case for part in (model, model.previous) if part is not None for case in _ids(part)})
+        return cls({case: f"case_{number:04d}" for number, case in enumerate(ids, start=1)})
+
+    def in_text(self, text: str) -> str:
+        """``text`` with every id that stands as a word of its own replaced.
+
+        >>> Names({"ann": "case_0001", "ann_2": "case_0002", "7": "case_0003"}).in_text("7 cannot scan ann_2, ann.")
+        '7 cannot scan case_0002, case_0001.'
+        """
+        telling = sorted((case for case in self.new if not RUNNING_NUMBER.fullmatch(case)), key=len, reverse=True)
+        if not telling:
+            return text
+        words = rf"(?<!\w)({'|'.join(map(re.escape, telling))})(?!\w)"
+        return re.sub(words, lambda match: self.new[match[1]], text)
+
+
+def _ids(model: ModelFolder) -> Iterator[str]:
+    yield from (case.case for case in model.fingerprint.cases)
+    yield from model.description.groups or ()
+    yield from model.description.files or ()
+    if (scores := _cross_validation(model)) is not None:
+        yield from (case.case for case in scores.summary.metric_per_case)
+
+
+def shared_records(model: ModelFolder, names: Names) -> dict[str, bytes]:
+    """plans.json, dataset.json, fingerprint.json and, where there is one, the cross-validation, as bytes by file name.
+
+    Patients (``groups``) and paths of files are left out, and so are the dataset's warnings about single cases. The hash
+    of every case's files stays: it names nobody, and by it a later training from this model knows its own cases.
+    """
+    fingerprint = model.fingerprint
+    cases = tuple(_with(case, case=names.new[case.case]) for case in fingerprint.cases)
+    description = _with(model.description, groups=None, files=None)
+    records = {
+        "plans.json": _plans(model, names),
+        "dataset.json": to_json(nnunet_json(description, len(cases))),
+        "fingerprint.json": to_json(_with(fingerprint, cases=cases, warnings=())),
+    }
+    scores = _cross_validation(model)
+    return records if scores is None else records | {CROSS_VALIDATION: _scores(scores, names)}
+
+
+def _plans(model: ModelFolder, names: Names) -> bytes:
+    """As they are, where no text names a case: their bytes are part of the model's hash."""
+    plans = model.plans
+
+    def retold(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
+        return tuple(_with(d, value=names.in_text(d.value), why=names.in_text(d.why)) for d in decisions)
+
+    configurations = {name: _with(c, decisions=retold(c.decisions)) for name, c in plans.configurations.items()}
+    shared: Plans = _with(
+        plans,
+        options={key: names.in_text(value) for key, value in plans.options.items()},
+        configurations=configurations,
+        warnings=tuple(names.in_text(warning) for warning in plans.warnings),
+        decisions=retold(plans.decisions),
+    )
+    return (model.path / "plans.json").read_bytes() if shared == plans else to_json(shared)
+
+
+def _cross_validation(model: ModelFolder) -> CrossValidation | None:
+    path = model.path / CROSS_VALIDATION
+    return read_json(path, CrossValidation) if path.is_file() else None
+
+
+def _scores(scores: CrossValidation, names: Names) -> bytes:
+    """Where the files lay on this machine is nobody else's business either."""
+    cases = []
+    for case in scores.summary.metric_per_case:
+        name = names.new[case.case]
+        prediction, reference = (name + ending_of(Path(path)) for path in (case.prediction_file, case.reference_file))
+        cases.append(_with(case, case=name, prediction_file=prediction, reference_file=reference))
+    return to_json(_with(scores, summary=_with(scores.summary, metric_per_case=tuple(cases))))
+
+
+def _with(record: S, **changes: object) -> S:
+    return msgspec.structs.replace(record, **changes)

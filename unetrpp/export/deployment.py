@@ -1,0 +1,180 @@
+"""What a program without unetrpp must know to predict as unetrpp does: model.json beside the exported networks."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from unetrpp import __version__
+from unetrpp.core.files import Record
+from unetrpp.dataset.labels import label_table, output_table
+from unetrpp.inference.tiles import SIGMA
+from unetrpp.model.folder import ModelFolder
+from unetrpp.plans.plans import Configuration, Normalization, Preprocessing
+from unetrpp.preprocessing.normalize import SMALLEST_STD
+from unetrpp.preprocessing.resample import CUBIC, LINEAR, NEAREST
+
+FILE = "model.json"
+INPUT, OUTPUT = "image", "logits"
+STEP = 0.5  # what unetrpp_predict takes unless told otherwise
+
+STEPS = (
+    "read the channels as one array (C, Z, Y, X) in the given order",
+    "transpose and flip its axes so that z, y and x run to the patient's head, back and left (LPS)",
+    "transpose by `transpose`; from here on axes are counted in that order",
+    "crop to the box outside which every channel holds its background: the value all eight corners share, else 0",
+    "normalise every channel by its numbers, or by those of the cropped image",
+    "resample to round(n * spacing / spacing_mm) voxels with cubic splines and clip to the range before",
+    "pad with 0 on both sides to at least one patch, and cut tiles",
+    "average the logits over mirrored passes and over tiles with Gaussian weights",
+    "softmax or sigmoid, then the mean over the networks",
+    "resample the probabilities linearly back to the cropped grid",
+    "the largest class, or the last region above the threshold; its value; 0 outside the crop",
+    "undo the transposes and flips",
+)
+
+
+class ExportedNetwork(Record, frozen=True, kw_only=True):
+    """One fold. ``largest_difference`` of its logits from PyTorch's, on random numbers, when it was exported."""
+
+    fold: str
+    file: str
+    sha256: str
+    largest_difference: float
+
+
+class Channel(Record, frozen=True, kw_only=True):
+    """How one channel is scaled.
+
+    ct: clip, then (v - mean) / std with the numbers given. zscore: the image's own mean and std; where ``masked``, over
+    voxels that are not background with holes filled, and 0 elsewhere. rescale_0_1: the image's own range. rgb_to_0_1: v /
+    255. A std is at least ``smallest_std``.
+    """
+
+    name: str
+    scheme: Literal["ct", "zscore", "none", "rescale_0_1", "rgb_to_0_1"]
+    masked: bool = False
+    clip: tuple[float, float] | None = None
+    mean: float | None = None
+    std: float | None = None
+
+
+class Resampling(Record, frozen=True, kw_only=True):
+    """Spline orders of images and probabilities, voxel centres at half-integers, edges repeated.
+
+    Along an axis that is more than ``separate_axis_ratio`` times as coarse as the finest both take the nearest voxel, and
+    each slice along it is clipped to the range of its source: if the image has one such axis, else if the target has.
+    """
+
+    spacing_mm: tuple[float | None, float | None, float | None]  # null keeps the image's own
+    separate_axis_ratio: float
+    image_order: int = CUBIC
+    probability_order: int = LINEAR
+    separate_axis_order: int = NEAREST
+
+
+class Tiles(Record, frozen=True, kw_only=True):
+    """Along n voxels ceil((n - patch) / (step * patch)) + 1 tiles are evenly spread, first voxels rounded half to even.
+
+    A patch of two axes is cut from every slice along the first axis. ``sigma`` is given in patch lengths.
+    """
+
+    patch: tuple[int, ...]
+    step: float = STEP
+    sigma: float = SIGMA
+
+
+class Mirroring(Record, frozen=True, kw_only=True):
+    """Every subset of ``axes`` (of the patch) is mirrored before the network and back after it.
+
+    Where the subset holds ``exchange_axis``, channel k of the logits is taken from channel ``exchanged_outputs[k]``.
+    """
+
+    axes: tuple[int, ...]
+    exchange_axis: int | None = None
+    exchanged_outputs: tuple[int, ...] = ()
+
+
+class Output(Record, frozen=True, kw_only=True):
+    """A channel of the logits: a class, or a region that may overlap others; ``value`` is written where it wins."""
+
+    name: str
+    value: int
+
+
+class Deployment(Record, frozen=True, kw_only=True):
+    """model.json. Per-axis values are in plan order: (z, y, x) in LPS, transposed by ``transpose``."""
+
+    format: int = 1
+    version: str  # of unetrpp
+    dataset: str
+    model: str
+    hash: str  # of plans and checkpoints, as predictions.json has it
+    networks: tuple[ExportedNetwork, ...]
+    input: str = INPUT  # float32 (batch, channels, *patch)
+    output: str = OUTPUT  # float32 (batch, outputs, *patch)
+    steps: tuple[str, ...] = STEPS
+    channels: tuple[Channel, ...]
+    smallest_std: float = SMALLEST_STD
+    orientation: Literal["LPS"] = "LPS"
+    transpose: tuple[int, int, int]
+    resampling: Resampling
+    tiles: Tiles
+    mirroring: Mirroring
+    activation: Literal["softmax", "sigmoid"]
+    threshold: float | None  # of regions
+    outputs: tuple[Output, ...]
+
+
+def describe(
+    model: ModelFolder, folds: Sequence[str], checkpoint: str, networks: Sequence[ExportedNetwork]
+) -> Deployment:
+    """The record of these ``networks`` of ``model``."""
+    configuration = model.configuration
+    preprocessing, scheme = configuration.preprocessing, configuration.preprocessing.labels
+    return Deployment(
+        version=__version__,
+        dataset=model.plans.dataset,
+        model=f"{model.plans.name}__{model.configuration_name}",
+        hash=model.digest(folds, checkpoint),
+        networks=tuple(networks),
+        channels=tuple(_channel(normalization) for normalization in preprocessing.normalization),
+        orientation=preprocessing.orientation,
+        transpose=preprocessing.transpose,
+        resampling=Resampling(
+            spacing_mm=preprocessing.spacing_mm, separate_axis_ratio=preprocessing.separate_axis_ratio
+        ),
+        tiles=Tiles(patch=configuration.patch),
+        mirroring=_mirroring(configuration),
+        activation="sigmoid" if scheme.regions else "softmax",
+        threshold=0.5 if scheme.regions else None,
+        outputs=_outputs(preprocessing),
+    )
+
+
+def _channel(plan: Normalization) -> Channel:
+    if plan.scheme != "ct":
+        return Channel(name=plan.channel, scheme=plan.scheme, masked=plan.masked)
+    statistics = plan.statistics
+    return Channel(
+        name=plan.channel,
+        scheme="ct",
+        clip=(statistics.percentile_00_5, statistics.percentile_99_5),
+        mean=statistics.mean,
+        std=statistics.std,
+    )
+
+
+def _mirroring(configuration: Configuration) -> Mirroring:
+    if configuration.exchange_axis is None:
+        return Mirroring(axes=configuration.mirror_axes)
+    scheme = configuration.preprocessing.labels
+    outputs = output_table(scheme, label_table(scheme, configuration.exchanged_labels))
+    return Mirroring(
+        axes=configuration.mirror_axes, exchange_axis=configuration.exchange_axis, exchanged_outputs=outputs
+    )
+
+
+def _outputs(preprocessing: Preprocessing) -> tuple[Output, ...]:
+    scheme = preprocessing.labels
+    if scheme.regions:
+        return tuple(Output(name=region.name, value=region.value) for region in scheme.regions)
+    return tuple(Output(name=name, value=value) for name, value in zip(scheme.names, scheme.values, strict=True))

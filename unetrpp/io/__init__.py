@@ -1,0 +1,1 @@
+"""Images in and out: reading, writing, geometry, formats, DICOM."""

@@ -1,0 +1,90 @@
+"""A segmentation as a DICOM SEG object that refers to the slices it was made from. Needs the extra ``dicom``."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from unetrpp import __version__
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_atomically
+from unetrpp.io.dicom import series_files
+
+TISSUE = ("85756007", "SCT", "Tissue")  # SNOMED CT's widest word: a dataset's label names carry no codes
+SERIES_NUMBER = 9000  # above those of scanners
+LONG_STRING = 64  # characters, the most that the standard allows a label or a description
+
+
+def require_dicom_seg() -> None:
+    """
+    Raises:
+        UserError: highdicom, which knows the standard, is not installed.
+    """
+    if importlib.util.find_spec("highdicom") is None:
+        raise UserError('DICOM SEG needs the package highdicom; pip install "unetrpp[dicom]"')
+
+
+def write_dicom_seg(
+    path: Path, array: np.ndarray, segments: Mapping[str, tuple[int, ...]], series: Path, note: str
+) -> None:
+    """Write one binary segment per name onto the slices of ``series``.
+
+    Args:
+        array: label values (Z, Y, X) on the grid that ``read_series`` gives the folder ``series``.
+        segments: name -> the values of ``array`` that lie in the segment (``LabelScheme.segments``).
+        note: what made the segmentation, for the object's algorithm name.
+
+    Raises:
+        UserError: the series lacks what the standard asks a source image for, such as its patient or its study.
+    """
+    import highdicom
+    import pydicom
+    from pydicom.sr.codedict import codes
+
+    sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in series_files(series)]
+    name = _long_string(note)
+    tissue = highdicom.sr.CodedConcept(*TISSUE)
+    algorithm = highdicom.AlgorithmIdentificationSequence(name, codes.cid7162.ArtificialIntelligence, __version__)
+    descriptions = [
+        highdicom.seg.SegmentDescription(number, _long_string(label), tissue, tissue, "AUTOMATIC", algorithm)
+        for number, label in enumerate(segments, start=1)
+    ]
+    try:
+        segmentation = highdicom.seg.Segmentation(
+            source_images=sources,
+            pixel_array=_segment_numbers(array, segments),
+            segmentation_type="BINARY",
+            segment_descriptions=descriptions,
+            series_instance_uid=highdicom.UID(),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="unetrpp",
+            manufacturer_model_name=name,
+            software_versions=__version__,
+            device_serial_number="none",
+            series_description=_long_string(f"Segmentation for research use by {note}"),
+        )
+    except (AttributeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"no DICOM SEG can refer to {series.name} ({error}); export the series again with all its tags"
+        ) from error
+    segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: labels may be named in any language
+    write_atomically(path, lambda temporary: segmentation.save_as(temporary))
+
+
+def _long_string(text: str) -> str:
+    """As DICOM's LO takes it, in which a backslash would part two values."""
+    return text.replace("\\", "/")[:LONG_STRING]
+
+
+def _segment_numbers(array: np.ndarray, segments: Mapping[str, tuple[int, ...]]) -> np.ndarray:
+    """Segment numbers from 1 on (Z, Y, X) or, where segments share values, one mask a segment (Z, Y, X, S)."""
+    values = [value for inside in segments.values() for value in inside]
+    if len(set(values)) < len(values):
+        return np.stack([np.isin(array, inside) for inside in segments.values()], axis=-1)
+    numbers = np.zeros(array.shape, np.min_scalar_type(len(segments)))
+    for number, inside in enumerate(segments.values(), start=1):
+        numbers[np.isin(array, inside)] = number
+    return numbers

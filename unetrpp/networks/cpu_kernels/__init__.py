@@ -1,0 +1,1 @@
+"""Kernels that only a CPU takes. Each has a plain PyTorch branch that other devices take."""

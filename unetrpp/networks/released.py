@@ -1,0 +1,146 @@
+"""Checkpoints of the released UNETR++ code: their names in ours, and reading them without running anything."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from unetrpp.core.errors import UserError
+from unetrpp.networks.build import build_network
+from unetrpp.plans.architecture import Architecture
+
+# Our name of a module or parameter -> theirs; the first pattern that matches the whole name is used.
+STAGES = [
+    (r"entry\.blocks\.0\.(.+)", r"encoder1.\1"),
+    (r"encoder\.(\d)\.downsample\.conv\.(.+)", r"unetr_pp_encoder.downsample_layers.\1.0.conv.\2"),
+    (r"encoder\.(\d)\.downsample\.norm\.(.+)", r"unetr_pp_encoder.downsample_layers.\1.1.\2"),
+    (r"encoder\.(\d)\.blocks\.(.+)", r"unetr_pp_encoder.stages.\1.\2"),
+    (r"heads\.(\d)\.(.+)", r"out<\1+1>.conv.conv.\2"),
+    (r"decoder\.(\d)\.upsample\.(.+)", r"decoder<\1+2>.transp_conv.conv.\2"),
+    (r"decoder\.0\.blocks\.0\.(.+)", r"decoder2.decoder_block.0.\1"),
+    (r"decoder\.(\d)\.blocks\.(.+)", r"decoder<\1+2>.decoder_block.0.\2"),
+]
+PARTS = [
+    (r"\.position$", r".pos_embed"),
+    (r"\.attention\.", r".epa_block."),
+    (r"\.project_keys\.", r".E."),
+    (r"\.project_values\.", r".F."),
+    (r"\.channel_temperature$", r".temperature"),
+    (r"\.spatial_temperature$", r".temperature2"),
+    (r"\.spatial_out\.", r".out_proj."),
+    (r"\.channel_out\.", r".out_proj2."),
+    (r"\.convolutions\.0\.", r".conv51."),
+    (r"\.convolutions\.1\.", r".conv52."),
+    (r"\.out\.(weight|bias)$", r".conv8.1.\1"),
+    (r"\.skip\.conv\.", r".conv3."),
+    (r"\.conv(1|2|3)\.weight$", r".conv\1.conv.weight"),
+]
+STATE = "state_dict"
+PROBLEMS_SHOWN = 5
+
+
+def official_name(name: str, projection: str = "shared") -> str:
+    """The released code's name of one entry of our state_dict.
+
+    >>> official_name("decoder.3.blocks.0.attention.channel_out.bias")
+    'decoder5.decoder_block.0.0.epa_block.out_proj2.bias'
+    """
+    for pattern, theirs in STAGES:
+        if re.fullmatch(pattern, name):
+            name = re.sub(pattern, theirs, name)
+            break
+    name = re.sub(r"<(\d)\+(\d)>", lambda m: str(int(m[1]) + int(m[2])), name)
+    for pattern, theirs in PARTS:
+        name = re.sub(pattern, theirs, name)
+    return re.sub(r"\.E\.weight$", ".EF", name) if projection == "parameter" else name
+
+
+def convert_state(theirs: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """A released state_dict as ours.
+
+    Accepts a ``module.`` prefix, and F beside E where both are one projection and equal.
+
+    Raises:
+        UserError: names what is missing, extra or of another shape.
+    """
+    theirs = {name.removeprefix("module."): value for name, value in theirs.items()}
+    if architecture.projection == "shared":
+        theirs = _without_aliases(theirs)
+    ours: dict[str, Tensor] = {}
+    problems: list[str] = []
+    with FakeTensorMode():  # shapes without values
+        expected = build_network(architecture).state_dict()
+    names = {name: official_name(name, architecture.projection) for name in expected}
+    for name, value in expected.items():
+        their_value = theirs.get(names[name])
+        if their_value is None:
+            problems.append(f"{names[name]} is missing")
+            continue
+        if names[name].endswith(".EF"):
+            their_value = their_value.T
+        if their_value.shape != value.shape:
+            problems.append(f"{names[name]} has shape {tuple(their_value.shape)}, not {tuple(value.shape)}")
+        ours[name] = their_value.to(value.dtype).clone(memory_format=torch.contiguous_format)
+    problems += [f"{name} is extra" for name in sorted(set(theirs) - set(names.values()))]
+    if problems:
+        raise UserError(
+            f"the checkpoint does not fit the preset: {_some(problems)}; choose the preset it was trained with"
+        )
+    return ours
+
+
+def _without_aliases(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop every F that repeats its E."""
+    kept = dict(theirs)
+    for name, value in theirs.items():
+        twin = theirs.get(re.sub(r"\.epa_block\.F\.", ".epa_block.E.", name))
+        if ".epa_block.F." in name and twin is not None:
+            if not torch.equal(value, twin):
+                raise UserError(
+                    f"{name} differs from its E, but this preset has one projection for both; choose another"
+                )
+            del kept[name]
+    return kept
+
+
+def _some(problems: list[str]) -> str:
+    more = f" and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
+    return ", ".join(problems[:PROBLEMS_SHOWN]) + more
+
+
+def read_official(path: Path) -> dict[str, Tensor]:
+    """The state_dict of a released checkpoint. Only tensors, numbers, strings and numpy scalars are unpickled.
+
+    Raises:
+        UserError: no such file, another kind of file, or one that asks for anything else.
+    """
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; give the path of a .model or .pt checkpoint") from None
+    except Exception as error:  # what an unpickler raises on a strange file is open-ended
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} holds more than tensors and numbers, or is no checkpoint: {reason}") from None
+    state = content.get(STATE, content) if isinstance(content, dict) else None
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path} has no {STATE!r} of tensors; give a checkpoint of the released UNETR++ code")
+    return dict(state)
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a pickled numpy scalar names: under numpy 1 and numpy 2 its maker has two module names."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
+    dtypes = {type(np.dtype(kind)) for kind in [*kinds, np.float16, np.float32, np.float64]}
+    makers = [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        (np.dtype, "numpy.dtype"),
+    ]
+    return [*makers, *dtypes]

@@ -1,0 +1,1 @@
+"""The records of what was measured (fingerprint) and decided (plans, architecture)."""

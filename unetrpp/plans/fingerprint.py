@@ -1,0 +1,51 @@
+"""The record of what was measured: one entry per case and the pooled intensities. planners/measure/extract.py makes it."""
+
+from unetrpp.core.files import Record
+
+
+class ClassStatistics(Record, frozen=True, kw_only=True):
+    """One class in one case, after cropping, in the canonical frame."""
+
+    voxels: int
+    volume_mm3: float
+    components: int
+    component_radii_mm: tuple[float, ...]  # of the sphere of equal volume; the 100 largest components
+    surface_to_volume_per_mm: float | None  # null when the class is absent
+    smallest_extent_voxels: tuple[int, int, int] | None  # median bounding box of the components (z, y, x)
+    center_lps_mm: tuple[float, float, float] | None  # relative to the image's centre
+
+
+class CaseFingerprint(Record, frozen=True, kw_only=True):
+    """Shapes and spacings are (z, y, x) in the canonical frame."""
+
+    case: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    cropped_shape: tuple[int, int, int]
+    coarse_axis_in_file: int  # array axis of the file that became the coarsest canonical axis
+    classes: dict[str, ClassStatistics]  # by the label's name
+    inputs_digest: str  # of the files, so that a second run sees what has changed
+
+
+class IntensityStatistics(Record, frozen=True, kw_only=True):
+    """Foreground intensities of one channel, over equally many voxels of every case."""
+
+    mean: float
+    median: float
+    std: float
+    minimum: float
+    maximum: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class Fingerprint(Record, frozen=True, kw_only=True):
+    format: int = 1
+    dataset: str
+    description: str = ""  # digest of the channels, labels and groups it was measured with
+    cases: tuple[CaseFingerprint, ...]
+    intensities: tuple[IntensityStatistics, ...]  # one a channel
+    median_relative_size_after_crop: float
+    median_spacing_mm: tuple[float, float, float]
+    median_shape: tuple[int, int, int]
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,151 @@
+"""The record of what was decided: everything training and prediction need, and for every decision one line of why.
+
+planners/ writes it; preprocessing, trainers and inference read it. Per-axis values are in plan order: the canonical
+frame (z, y, x) transposed by ``Preprocessing.transpose``, so that the coarsest axis comes first.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, read_json
+from unetrpp.core.workspace import NO_PLANS
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.plans.architecture import Architecture
+from unetrpp.plans.fingerprint import IntensityStatistics
+
+FORMAT = 1
+
+
+class Decision(Record, frozen=True, kw_only=True):
+    """``about`` was set to ``value`` because of ``why`` (one line, with its numbers)."""
+
+    about: str
+    value: str
+    why: str
+
+
+class Normalization(Record, frozen=True, kw_only=True):
+    """How one channel's intensities are scaled (planning.md's rule by channel name)."""
+
+    channel: str
+    scheme: Literal["ct", "zscore", "none", "rescale_0_1", "rgb_to_0_1"]
+    statistics: IntensityStatistics
+    masked: bool = False  # z-score over the non-zero mask only; outside it the value is 0
+
+
+class Preprocessing(Record, frozen=True, kw_only=True):
+    """All that decides what a preprocessed case looks like; its hash is stored with every case."""
+
+    orientation: Literal["LPS"] = "LPS"
+    transpose: tuple[int, int, int]
+    spacing_mm: tuple[float | None, float | None, float | None]  # plan order; None keeps the case's own (2D slices)
+    normalization: tuple[Normalization, ...]
+    labels: LabelScheme
+    separate_axis_ratio: float = 3.0  # above it the coarse axis is resampled with nearest neighbours
+    dtype: Literal["float32", "float16"] = "float32"  # of stored images; they are read as float32
+    store_format: int = 1
+    chunk: tuple[int, int, int]
+
+    def digest(self) -> str:
+        """Hash of what decides the voxels; equal digests mean equal preprocessed cases.
+
+        The chunk only decides how fast they are read, so another patch redoes nothing.
+        """
+        content = msgspec.structs.replace(self, chunk=(0, 0, 0))
+        return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:16]
+
+
+class LossPlan(Record, frozen=True, kw_only=True):
+    """``dice_ce``, or the Unified Focal loss and its boundary-weighted form (docs/focal_attention.md)."""
+
+    name: Literal["dice_ce", "unified_focal", "unified_focal_distance"] = "dice_ce"
+    batch_dice: bool = False
+    gamma: float = 0.5
+    delta: float = 0.6
+    weight: float = 0.5
+    symmetric: bool = False
+    distance_scale_mm: tuple[float, ...] = ()  # tau, one a foreground class, or one a region
+    distance_strength: float = 1.0  # kappa
+    distance_gamma: float = 1.0  # power on the distance's Phi; 0 is no penalty
+    distance_mode: Literal["near", "far"] = "near"  # weight voxels near the boundary, or those far from it
+
+
+class AugmentationPlan(Record, frozen=True, kw_only=True):
+    """What the augmentation may do; probabilities and ranges of single transforms are its own constants."""
+
+    rotation_degrees: tuple[float, ...]  # largest angle about each plan axis; zeros switch rotation about that axis off
+    scale: tuple[float, float] = (0.7, 1.4)
+    in_plane_only: bool = False  # leave the first plan axis alone (anisotropic patches)
+
+
+class Configuration(Record, frozen=True, kw_only=True):
+    """One way to train on the dataset, e.g. ``3d_fullres``."""
+
+    preprocessing: Preprocessing
+    architecture: Architecture
+    batch_size: int
+    mirror_axes: tuple[int, ...]  # plan axes (of the patch) that training and prediction mirror
+    exchange_axis: int | None = None  # of the patch: mirrored along it, the classes below change places
+    exchanged_labels: tuple[tuple[int, int], ...] = ()  # training indices, left and right
+    augmentation: AugmentationPlan
+    loss: LossPlan = LossPlan()
+    foreground_fraction: float = 1 / 3  # share of patches centred on a foreground class
+    training_memory_bytes: int  # estimate for one step
+    previous_stage: str | None = (
+        None  # of a cascade: its segmentation comes as further channels, one a foreground class
+    )
+    decisions: tuple[Decision, ...]
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """(z, y, x), or (y, x) for 2D."""
+        return self.architecture.patch
+
+
+class Plans(Record, frozen=True, kw_only=True):
+    format: int = FORMAT
+    dataset: str
+    name: str  # of the plans: unetrpp, unet, resunet or the user's
+    planner: str
+    options: dict[str, str] = msgspec.field(default_factory=dict)  # what the user asked for
+    channel_names: tuple[str, ...]
+    labels: LabelScheme
+    file_ending: str
+    configurations: dict[str, Configuration]
+    warnings: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...]  # those that hold for every configuration
+
+    def configuration(self, name: str) -> Configuration:
+        """
+        Raises:
+            UserError: there is none of this name.
+        """
+        if name not in self.configurations:
+            raise UserError(
+                f"configuration {name!r} is not in the plans {self.name!r}, which have {', '.join(self.configurations)}; "
+                f"plan it with unetrpp_plan_and_preprocess -c {name}"
+            )
+        return self.configurations[name]
+
+
+def read_plans(path: Path) -> Plans:
+    """
+    Raises:
+        UserError: missing, malformed, or written by a newer release.
+    """
+    plans = read_json(path, Plans, mend=_mend(path))
+    if plans.format > FORMAT:
+        raise UserError(f"{path} has format {plans.format}, this release reads up to {FORMAT}; install a newer unetrpp")
+    return plans
+
+
+def _mend(path: Path) -> str:
+    """What to do about plans that are missing or malformed: those of another name may have been meant."""
+    others = sorted(p.stem for p in path.parent.glob("[!.]*.json") if p.stem not in NO_PLANS)
+    if path.exists() or not others:
+        return "run unetrpp_plan_and_preprocess"
+    return f"the plans there are called {', '.join(others)} (--plans-name), or make others with unetrpp_plan_and_preprocess"
