@@ -23,10 +23,11 @@ import numpy as np
 import torch
 
 from unetrpp.core.files import read_json, write_bytes, write_json
+from unetrpp.core.text import text_table
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.splits import Splits
 from unetrpp.evaluation.folders import evaluate_pairs
-from unetrpp.evaluation.summary import Summary, aligned, write_summary
+from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.inference.sliding_window import sliding_window
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.networks.gates import focal_modules
@@ -195,8 +196,8 @@ def run(text: str, seed: int, data: Data, arguments: argparse.Namespace) -> None
     for file in ("dataset.json", "fingerprint.json"):
         write_bytes(model / file, (data.folder / file).read_bytes())
     folder = model / f"fold_{arguments.fold}"
-    wishes = {"epochs": arguments.epochs, "iterations": arguments.iterations, "seed": seed} | arm.recipe
-    config = new_config(arguments.fold, wishes)
+    overrides = {"epochs": arguments.epochs, "iterations": arguments.iterations, "seed": seed} | arm.recipe
+    config = new_config(arguments.fold, overrides)
     write_json(folder / "training.json", config)
     train, validation = ([data.store.open(c) for c in cases] for cases in (data.fold.train, data.fold.validation))
     kind = FocalTrainer if config.learn_attention else Trainer
@@ -270,7 +271,7 @@ def table(arguments: argparse.Namespace) -> str:
         low, high = interval(change)
         last = [f"{np.nanmean(change):+.3f}", f"{low:+.3f} to {high:+.3f}", verdict(low, high)]
         rows.append([text, *cells, by_seed, *cost, *(last if text != arguments.arms[0] else ["", "", "reference"])])
-    return aligned(rows)
+    return text_table(rows)
 
 
 def curves(arguments: argparse.Namespace) -> str:
@@ -281,7 +282,7 @@ def curves(arguments: argparse.Namespace) -> str:
             by_class = " ".join(f"{d:.3f}" for d in look["dice"])
             mean = f"{np.mean(look['dice']):.3f}"
             rows.append([text, str(seed), str(look["step"]), f"{look['seconds']:.0f}", by_class, mean])
-    return aligned(rows)
+    return text_table(rows)
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ def read_msd(folder: Path) -> Source:
         UserError: it is malformed, or names a file outside the folder or two cases of one name.
     """
     path = folder / "dataset.json"
-    content = read_json(path, dict[str, Any], mend="download the dataset again")
+    content = read_json(path, dict[str, Any], hint="download the dataset again")
     try:
         channels = {int(key): str(name) for key, name in content["modality"].items()}
         labels = {str(name): int(value) for value, name in content["labels"].items()}

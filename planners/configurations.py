@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import msgspec
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import format_bytes, format_mm, format_shape
 from unetrpp.planners.options import Measures, Options
-from unetrpp.planners.rules.memory import LARGEST_SHARE, SMALLEST_BATCH, Fit, fit_by_proxy, in_words
+from unetrpp.planners.rules.memory import LARGEST_SHARE, SMALLEST_BATCH, Fit, fit_by_proxy
 from unetrpp.planners.rules.mirroring import LEFT_RIGHT, Mirroring
 from unetrpp.planners.rules.spacing import coarser
 from unetrpp.planners.rules.topology import Topology
@@ -63,7 +64,7 @@ class Draft:
             return {name: self.two_dimensional()}
         if self.measures.flat:
             raise UserError(
-                f"{name} needs three axes, but the median image has {by(self.measures.shape)} voxels; use 2d"
+                f"{name} needs three axes, but the median image has {format_shape(self.measures.shape)} voxels; use 2d"
             )
         if name == "3d_fullres":
             return {name: self.full_resolution()}
@@ -104,7 +105,10 @@ class Draft:
         why = f"the first spacing at which a patch holds {LOW_RESOLUTION_BELOW:.0%} of the median image; {times:.1f} times fewer voxels"
         low = _with_dice(low, False, "a patch holds enough of the median image to have most classes")
         return _with(
-            low, Decision(about="low resolution", value=f"{mm(measures.spacing)}, {by(measures.shape)}", why=why)
+            low,
+            Decision(
+                about="low resolution", value=f"{format_mm(measures.spacing)}, {format_shape(measures.shape)}", why=why
+            ),
         )
 
     def _quarter_in_a_patch(self) -> tuple[Configuration, Measures]:
@@ -136,7 +140,7 @@ class Draft:
         stage = self.three_dimensional(self.measures, self.channels + classes)
         why = f"a patch holds too little of the median image; the first stage's {classes} classes come as channels"
         stage = _with_dice(stage, True, "a patch holds too little of the median image to have every class")
-        return _with(stage, Decision(about="cascade", value="after 3d_lowres", why=why), previous_stage="3d_lowres")
+        return _with(stage, Decision(about="cascade", value="after 3d_lowres", why=why), first_stage="3d_lowres")
 
     def _configuration(
         self,
@@ -162,12 +166,14 @@ class Draft:
             architecture=msgspec.structs.replace(network, initial_logits=self.initial_logits),
             batch_size=batch,
             mirror_axes=axes,
-            exchange_axis=side,
-            exchanged_labels=pairs,
+            swap_axis=side,
+            swapped_labels=pairs,
             augmentation=augmentation,
             training_memory_bytes=fit.bytes_of(batch),
             decisions=(
-                Decision(about="median image", value=by(shape), why=f"median of the cases at {mm(spacing)}"),
+                Decision(
+                    about="median image", value=format_shape(shape), why=f"median of the cases at {format_mm(spacing)}"
+                ),
                 _patch_reason(options, topologies, fit),
                 _topology_reason(fit.topology, spacing),
                 _batch_reason(options, fit, batch, cap),
@@ -208,17 +214,24 @@ def _patch_reason(options: Options, topologies: Sequence[Topology], fit: Fit) ->
     patch = fit.topology.patch
     if options.patch is not None or options.preset is not None:
         why = f"published for {options.preset}" if options.preset else "asked for"
-        return Decision(about="patch", value=by(patch), why=f"{why}; at batch 2 it needs {in_words(fit.bytes_of(2))}")
+        return Decision(
+            about="patch", value=format_shape(patch), why=f"{why}; at batch 2 it needs {format_bytes(fit.bytes_of(2))}"
+        )
     first = topologies[0].patch
-    shrunk = f"shrunk from {by(first)} in {fit.tried - 1} steps" if fit.tried > 1 else "no shrinking was needed"
+    shrunk = (
+        f"shrunk from {format_shape(first)} in {fit.tried - 1} steps" if fit.tried > 1 else "no shrinking was needed"
+    )
     why = f"the largest patch of the median image's proportions that fits {fit.budget}; {shrunk}"
-    return Decision(about="patch", value=by(patch), why=why)
+    return Decision(about="patch", value=format_shape(patch), why=why)
 
 
 def _topology_reason(topology: Topology, spacing: Sequence[float]) -> Decision:
-    steps = ", ".join(by(stride) for stride in topology.strides) or "none"
+    steps = ", ".join(format_shape(stride) for stride in topology.strides) or "none"
     smallest = tuple(n // d for n, d in zip(topology.patch, topology.divisors, strict=True))
-    why = f"axes within a factor 2 of the finest spacing ({mm(spacing)}) are halved while 8 voxels long; {by(smallest)} remain"
+    why = (
+        f"axes within a factor 2 of the finest spacing ({format_mm(spacing)}) are halved while 8 voxels long; "
+        f"{format_shape(smallest)} remain"
+    )
     return Decision(about="downsampling", value=steps, why=why)
 
 
@@ -227,7 +240,7 @@ def _batch_reason(options: Options, fit: Fit, batch: int, cap: int) -> Decision:
         why = f"asked for; memory allows {fit.batch_size}, 5 % of the dataset is {cap}"
     else:
         why = f"memory allows {fit.batch_size}, 5 % of the dataset's voxels are {cap} patches, and at least {SMALLEST_BATCH}"
-    memory = in_words(fit.bytes_of(batch))
+    memory = format_bytes(fit.bytes_of(batch))
     return Decision(about="batch size", value=str(batch), why=f"{why}; {memory} estimated ({fit.measured_by})")
 
 
@@ -252,19 +265,3 @@ def _with_dice(configuration: Configuration, batch: bool, why: str) -> Configura
 
 def _replaced(preprocessing: Preprocessing, **changes: Any) -> Preprocessing:
     return msgspec.structs.replace(preprocessing, **changes)
-
-
-def by(values: Sequence[float]) -> str:
-    """
-    >>> by((40, 56, 40.5))
-    '40 x 56 x 40.5'
-    """
-    return " x ".join(f"{v:g}" for v in values)
-
-
-def mm(values: Sequence[float]) -> str:
-    """
-    >>> mm((2.5, 0.8871, 0.8871))
-    '2.5 x 0.8871 x 0.8871 mm'
-    """
-    return " x ".join(f"{v:.4g}" for v in values) + " mm"

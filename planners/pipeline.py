@@ -13,6 +13,7 @@ import msgspec
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
 from unetrpp.core.parallel import CaseError, default_processes, new_pool
+from unetrpp.core.text import format_bytes
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import RawDataset, nnunet_json, read_dataset
 from unetrpp.dataset.splits import read_or_make_splits
@@ -24,10 +25,9 @@ from unetrpp.planners.measure.groups import with_groups
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import UnetrppPlanner, make_planner
 from unetrpp.planners.preprocess import preprocess_dataset
-from unetrpp.planners.repair import mend_dataset
+from unetrpp.planners.repair import repair_dataset
 from unetrpp.planners.rules.attention import Mode, Override, parse_override
 from unetrpp.planners.rules.focal import with_attention
-from unetrpp.planners.rules.memory import in_words
 from unetrpp.planners.workers import start_method
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Plans, read_plans
@@ -39,7 +39,7 @@ RULES = Options()  # nothing fixed
 BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed, with room: docs/scale.md measures 24
 
 
-class Done(NamedTuple):
+class PlanningResult(NamedTuple):
     """Cases that could not be preprocessed, and what to tell the user."""
 
     errors: list[CaseError]
@@ -59,7 +59,7 @@ def plan_and_preprocess(
     fix: bool = False,
     plan_only: bool = False,
     executor: Executor | None = None,
-) -> Done:
+) -> PlanningResult:
     """`unetrpp_plan_and_preprocess` as a call; the arguments are the command's.
 
     Args:
@@ -81,14 +81,14 @@ def plan_and_preprocess(
     plans_name = plans_name or planner.rpartition(":")[2]
     plans_path = workspace.plans(name, plans_name)
     with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
-        raw = mend_dataset(raw, home / "fixed", pool) if fix else raw
+        raw = repair_dataset(raw, home / "fixed", pool) if fix else raw
         fingerprint, digests = measure(raw, home, pool, overwrite)
         cases = [case.id for case in raw.cases]
         present = {c.case: [name for name, found in c.classes.items() if found.voxels] for c in fingerprint.cases}
         read_or_make_splits(home / "splits.json", cases, raw.description.groups, present)
         description = msgspec.structs.replace(raw.description, files=None)  # it travels with models
         write_json(home / "dataset.json", nnunet_json(description, len(cases)))
-        plans = settle(plans_path, maker, fingerprint, raw, configurations, overwrite)
+        plans = load_or_make_plans(plans_path, maker, fingerprint, raw, configurations, overwrite)
         errors: list[CaseError] = []
         chosen_names = () if plan_only else with_first_stages(plans, configurations or list(plans.configurations)[:1])
         for configuration in chosen_names:
@@ -96,17 +96,17 @@ def plan_and_preprocess(
             chosen = plans.configuration(configuration)
             errors += preprocess_dataset(raw, chosen, store, digests, configuration, pool)
         if not errors and not plan_only:
-            plans = place(plans, plans_path, workspace, fingerprint, options.attention, overrides)
-    return Done(errors, _summary(plans, home))
+            plans = plan_attention(plans, plans_path, workspace, fingerprint, options.attention, overrides)
+    return PlanningResult(errors, _summary(plans, home))
 
 
 def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
     """A cascade is trained on its first stage's segmentations, so that stage is preprocessed too, before it."""
-    stages = [stage for name in names for stage in (plans.configuration(name).previous_stage, name) if stage]
+    stages = [stage for name in names for stage in (plans.configuration(name).first_stage, name) if stage]
     return list(dict.fromkeys(stages))
 
 
-def place(
+def plan_attention(
     plans: Plans, path: Path, workspace: Workspace, fingerprint: Fingerprint, mode: Mode, overrides: Sequence[Override]
 ) -> Plans:
     """Attention for every preprocessed configuration that has none decided yet; the plans are written again.
@@ -134,7 +134,7 @@ def measure(raw: RawDataset, home: Path, pool: Executor, anew: bool = False) -> 
     path = home / "fingerprint.json"
     if path.exists() and not anew:
         digests = {case.id: inputs_digest(case) for case in raw.cases}
-        fingerprint = read_json(path, Fingerprint, mend="delete it")
+        fingerprint = read_json(path, Fingerprint, hint="delete it")
         if is_current(fingerprint, raw.description, digests):
             return fingerprint, digests
     found = survey(raw, pool)
@@ -148,7 +148,7 @@ def measure(raw: RawDataset, home: Path, pool: Executor, anew: bool = False) -> 
     return found.fingerprint, {c.case: c.inputs_digest for c in found.fingerprint.cases}
 
 
-def settle(
+def load_or_make_plans(
     path: Path,
     planner: UnetrppPlanner,
     fingerprint: Fingerprint,
@@ -202,6 +202,6 @@ def _summary(plans: Plans, home: Path) -> str:
     lines = [f"plans {plans.name!r} for {plans.dataset} in {home}"]
     for name, configuration in plans.configurations.items():
         patch = " x ".join(str(n) for n in configuration.patch)
-        memory = in_words(configuration.training_memory_bytes)
+        memory = format_bytes(configuration.training_memory_bytes)
         lines.append(f"  {name}: patch {patch}, batch {configuration.batch_size}, about {memory} for training")
     return "\n".join(lines)

@@ -7,11 +7,12 @@ import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.registry import find
+from unetrpp.core.text import format_mm, format_shape
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.io.geometry import reorder
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.networks.presets import preset
-from unetrpp.planners.configurations import Draft, by, mm
+from unetrpp.planners.configurations import Draft
 from unetrpp.planners.options import FLAT, Measures, Options
 from unetrpp.planners.rules.cautions import dataset_warnings, patch_warnings
 from unetrpp.planners.rules.first_output import plan_first_output
@@ -50,8 +51,10 @@ class UnetrppPlanner:
             )
         topology = pool(patch, spacing)
         if topology.patch != patch:
-            larger, divisors = by(topology.patch), by(topology.divisors)
-            raise UserError(f"--patch {by(patch)} is no multiple of {divisors}, what pooling needs; take {larger}")
+            larger, divisors = format_shape(topology.patch), format_shape(topology.divisors)
+            raise UserError(
+                f"--patch {format_shape(patch)} is no multiple of {divisors}, what pooling needs; take {larger}"
+            )
         return [topology]
 
     def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
@@ -109,9 +112,9 @@ class UnetrppPlanner:
         target = target_spacing(fingerprint.cases)
         spacing, decision = target.spacing, target.decision
         if self.options.spacing is not None:
-            why = f"asked for; the rule gives {mm(spacing)} ({decision.why})"
+            why = f"asked for; the rule gives {format_mm(spacing)} ({decision.why})"
             spacing = self.options.spacing
-            decision = Decision(about=decision.about, value=f"{mm(spacing)} (z, y, x)", why=why)
+            decision = Decision(about=decision.about, value=f"{format_mm(spacing)} (z, y, x)", why=why)
         shape = median_resampled_shape(fingerprint.cases, spacing)
         # A flat axis comes first whatever its nominal spacing: slices are taken along it.
         order = plan_order([math.inf if n < FLAT else s for n, s in zip(shape, spacing, strict=True)])
@@ -176,7 +179,7 @@ def make_planner(name: str, options: Options) -> UnetrppPlanner:
         UserError: a preset was asked for of another network than UNETR++, or there is none of this name.
     """
     if options.preset is None:
-        planner = find("planner", name, PLANNERS, typed=True)(options)
+        planner = find("planner", name, PLANNERS, allow_import_path=True)(options)
         planner.name = name  # which the plans record
         return planner
     if name != UnetrppPlanner.name:

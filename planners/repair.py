@@ -22,7 +22,7 @@ from unetrpp.io.images import (
     Volume,
     read_geometry,
     read_label,
-    straightened,
+    repair_shear,
     to_sitk,
     write_segmentation,
 )
@@ -33,31 +33,33 @@ SURVIVES = 0.1  # share by which a class's volume may change when a label is res
 DEFAULT = Geometry(shape_zyx=(1, 1, 1), spacing_zyx_mm=(1.0, 1.0, 1.0))
 
 
-def mend_dataset(raw: RawDataset, folder: Path, executor: Executor) -> RawDataset:
-    """The dataset with mended files, written below ``folder``, in place of those that cannot be used as they are."""
+def repair_dataset(raw: RawDataset, folder: Path, executor: Executor) -> RawDataset:
+    """The dataset with repaired files, written below ``folder``, in place of those that cannot be used as they are."""
     jobs = {case.id: (case, folder) for case in raw.cases}
-    mended = {o.case: o.value for o in run_cases(mend_case, jobs, "fix", len(jobs), executor) if o.value is not None}
-    for case, (_, done) in sorted(mended.items()):
+    repaired = {
+        o.case: o.value for o in run_cases(repair_case, jobs, "fix", len(jobs), executor) if o.value is not None
+    }
+    for case, (_, done) in sorted(repaired.items()):
         for what in done:
             LOG.info("%s: %s", case, what)
-    return replace(raw, cases=tuple(mended[case.id][0] if case.id in mended else case for case in raw.cases))
+    return replace(raw, cases=tuple(repaired[case.id][0] if case.id in repaired else case for case in raw.cases))
 
 
-def mend_case(case: Case, folder: Path) -> tuple[Case, list[str]]:
+def repair_case(case: Case, folder: Path) -> tuple[Case, list[str]]:
     """The case with new files where something was to mend, and what was done (runs in a worker).
 
     They are named by the case: files of several cases may have one name, in folders of their own.
     """
     images = [
-        straightened(path, folder / "images" / f"{case.id}_{i:04d}{ending_of(path)}")
+        repair_shear(path, folder / "images" / f"{case.id}_{i:04d}{ending_of(path)}")
         for i, path in enumerate(case.images)
     ]
-    label = (None, None) if case.label is None else straightened(case.label, _label_file(case.label, case, folder))
+    label = (None, None) if case.label is None else repair_shear(case.label, _label_file(case.label, case, folder))
     done = [what for _, what in (*images, label) if what is not None]
     case = replace(case, images=tuple(path for path, _ in images), label=label[0])
-    if (mended := mend_label(case, folder)) is not None:
-        case = replace(case, label=mended[0])
-        done.append(mended[1])
+    if (repaired := repair_label(case, folder)) is not None:
+        case = replace(case, label=repaired[0])
+        done.append(repaired[1])
     return case, done
 
 
@@ -65,7 +67,7 @@ def _label_file(label: Path, case: Case, folder: Path) -> Path:
     return folder / f"{case.id}{ending_of(label)}"
 
 
-def mend_label(case: Case, folder: Path) -> tuple[Path, str] | None:
+def repair_label(case: Case, folder: Path) -> tuple[Path, str] | None:
     """The new label file and what was done; None where nothing is to mend or nothing safe can be done.
 
     What stays wrong is named by the verification that follows.

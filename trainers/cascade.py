@@ -4,7 +4,6 @@ So no case is seen through a model that was trained on it. They are brought to t
 """
 
 import filecmp
-import hashlib
 import logging
 import math
 import shutil
@@ -12,16 +11,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import link_or_copy, read_json
 from unetrpp.core.parallel import default_processes, run_cases
 from unetrpp.dataset.splits import Splits
 from unetrpp.io.images import read_label
-from unetrpp.model.folder import ARCHITECTURE, PREVIOUS
+from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE
 from unetrpp.plans.plans import Plans, Preprocessing
-from unetrpp.preprocessing.first_stage import previous_on_grid
+from unetrpp.preprocessing.first_stage import first_stage_on_grid
 from unetrpp.preprocessing.store import Store, StoredCase
 from unetrpp.trainers.config import TrainingConfig
 
@@ -44,7 +42,9 @@ class SecondStage:
         return self.plans.configuration(self.name).preprocessing
 
 
-def feed_second_stage(second: SecondStage, first: Path, splits: Splits, cases: Collection[str], started: bool) -> None:
+def prepare_second_stage(
+    second: SecondStage, first: Path, splits: Splits, cases: Collection[str], started: bool
+) -> None:
     """Bring the first stage's segmentations to the second's grid, and its networks into the second's model folder.
 
     Args:
@@ -63,13 +63,13 @@ def feed_second_stage(second: SecondStage, first: Path, splits: Splits, cases: C
             "put it into a fold's validation cases and train that fold, or train 3d_fullres",
             case=missing[0],
         )
-    take_along(first, second.model, len(splits.folds), started)
+    copy_first_stage(first, second.model, len(splits.folds), started)
     project({case: segmentations[case] for case in sorted(cases)}, second.store, second.preprocessing)
 
 
 def held_out_segmentations(second: SecondStage, first: Path, splits: Splits) -> dict[str, Path]:
     """Case -> its segmentation by the first stage's fold that held it out (the first of several)."""
-    plans, stage = second.plans, second.plans.configuration(second.name).previous_stage
+    plans, stage = second.plans, second.plans.configuration(second.name).first_stage
     unfinished = [str(k) for k in range(len(splits.folds)) if not (_validation(first, k) / "summary.json").is_file()]
     if unfinished:
         folds = f"fold{'s' if len(unfinished) > 1 else ''} {', '.join(unfinished)}"
@@ -93,8 +93,8 @@ def _validation(first: Path, fold: int) -> Path:
     return first / f"fold_{fold}" / "validation"
 
 
-def take_along(first: Path, model: Path, folds: int, started: bool) -> None:
-    """The first stage's plans and final weights as ``model``/previous_stage, so that ``model`` is complete in itself.
+def copy_first_stage(first: Path, model: Path, folds: int, started: bool) -> None:
+    """The first stage's plans and final weights as ``model``/first_stage, so that ``model`` is complete in itself.
 
     Where the file system allows they are links, which take no room and keep the file when the first stage is trained anew.
 
@@ -105,7 +105,7 @@ def take_along(first: Path, model: Path, folds: int, started: bool) -> None:
     for k in range(folds):
         own = [f"fold_{k}/checkpoint_final.pt", f"fold_{k}/{ARCHITECTURE}"]
         names += [name for name in own if (first / name).is_file()]
-    there = model / PREVIOUS
+    there = model / FIRST_STAGE
     if all((there / name).is_file() and filecmp.cmp(first / name, there / name) for name in names):
         return
     if started:
@@ -126,9 +126,9 @@ def project(segmentations: Mapping[str, Path], store: Store, plan: Preprocessing
     jobs, largest = {}, 0
     for case, path in segmentations.items():
         stored = store.open(case)
-        digest = _digest(stored, path, plan)
-        if not store.has_previous(case, digest):
-            jobs[case] = (store.folder, case, path, digest, plan)
+        current = _digest(stored, path, plan)
+        if not store.has_first_stage(case, current):
+            jobs[case] = (store.folder, case, path, current, plan)
             largest = max(largest, math.prod(stored.shape), math.prod(stored.properties.geometry.shape_zyx))
     if jobs:
         processes = min(default_processes(largest * BYTES_A_VOXEL), 1 + len(jobs) // CASES_A_PROCESS)
@@ -140,8 +140,7 @@ def project(segmentations: Mapping[str, Path], store: Store, plan: Preprocessing
 
 def _digest(stored: StoredCase, path: Path, plan: Preprocessing) -> str:
     """Of the segmentation and of the grid it is brought to."""
-    grid = msgspec.json.encode(stored.properties) + plan.digest().encode()
-    return hashlib.sha256(path.read_bytes() + grid).hexdigest()[:16]
+    return digest(path.read_bytes(), stored.properties, plan.digest().encode())
 
 
 def project_case(folder: Path, case: str, path: Path, digest: str, plan: Preprocessing) -> None:
@@ -154,4 +153,4 @@ def project_case(folder: Path, case: str, path: Path, digest: str, plan: Preproc
             f"{path} has {segmentation.geometry.shape_zyx} voxels, the image {properties.geometry.shape_zyx}; "
             "validate the first stage again (delete its validation folder and repeat its training command)"
         )
-    store.write_previous(case, previous_on_grid(segmentation.array[0], properties, plan), digest, plan.chunk)
+    store.write_first_stage(case, first_stage_on_grid(segmentation.array[0], properties, plan), digest, plan.chunk)

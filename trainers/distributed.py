@@ -120,33 +120,33 @@ class Processes:
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return torch.nn.parallel.DistributedDataParallel(network)
 
-    def after_first(self, work: Callable[[], Result]) -> Result:
+    def rank_zero_first(self, work: Callable[[], Result]) -> Result:
         """Let the first process do ``work``, then the others: they find what it wrote, and what it refuses is said once."""
         if self.first:
             try:
                 result = work()
             except BaseException:
-                self.largest(1)
+                self.all_reduce_max(1)
                 raise
-            self.largest(0)
+            self.all_reduce_max(0)
             return result
-        if self.largest(0)[0]:
+        if self.all_reduce_max(0)[0]:
             raise SystemExit(2)
         return work()
 
-    def said_once(self, message: str) -> BaseException:
+    def rank_zero_error(self, message: str) -> BaseException:
         """The error that every process meets here; all but the first leave quietly."""
         return UserError(message) if self.first else SystemExit(2)
 
-    def largest(self, *values: float) -> list[float]:
+    def all_reduce_max(self, *values: float) -> list[float]:
         """The largest of each value over the processes: what they decide by it, they decide alike."""
         return self._reduced(torch.tensor(values, dtype=torch.float64), "MAX").tolist()
 
-    def mean(self, values: Sequence[float]) -> list[float]:
+    def all_reduce_mean(self, values: Sequence[float]) -> list[float]:
         """Of each value over the processes."""
-        return (self.total(torch.tensor(values, dtype=torch.float64)) / self.count).tolist()
+        return (self.all_reduce_sum(torch.tensor(values, dtype=torch.float64)) / self.count).tolist()
 
-    def total(self, values: torch.Tensor) -> torch.Tensor:
+    def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over the processes, of a tensor on the CPU."""
         return self._reduced(values, "SUM")
 

@@ -1,30 +1,30 @@
 """Which checkpoint each fold starts from with ``--pretrained``: none that may know the cases the fold is scored on."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from unetrpp.core.digest import file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
 from unetrpp.dataset.splits import Fold
 from unetrpp.model.folder import ModelFolder
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.pretrained import Side, described
-from unetrpp.trainers.recipe import Wishes
+from unetrpp.trainers.pretrained import NetworkSpec, spec_of_checkpoint
+from unetrpp.trainers.recipe import ConfigOverrides
 
 Folds = Mapping[int | str, Fold]
 
 
-def wishes_for(
-    given: Path, folds: Folds, fingerprint: Fingerprint, side: Side, deleted: set[Path]
-) -> dict[int | str, Wishes]:
+def fine_tuning_overrides(
+    given: Path, folds: Folds, fingerprint: Fingerprint, spec: NetworkSpec, deleted: set[Path]
+) -> dict[int | str, ConfigOverrides]:
     """The fields of each fold's training config that ``--pretrained given`` asks for.
 
     Args:
         given: a model folder, or a checkpoint in one.
         folds: those to be trained, of the dataset with this ``fingerprint``.
-        side: the network to be trained.
+        spec: the network to be trained.
         deleted: fold folders that make room for these trainings.
 
     Raises:
@@ -35,9 +35,8 @@ def wishes_for(
     for path in set(paths.values()):
         if path.parent in {folder.resolve() for folder in deleted}:
             raise UserError(f"{path} would be deleted by --overwrite; copy its model folder, and give the copy")
-        described(path, side)
-        with path.open("rb") as file:
-            hashes[path] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        spec_of_checkpoint(path, spec)
+        hashes[path] = file_digest(path).hex()[:16]
     return {number: {"pretrained": str(path), "pretrained_hash": hashes[path]} for number, path in paths.items()}
 
 

@@ -19,14 +19,14 @@ from unetrpp.dataset.splits import Fold, Splits
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans, read_plans
 from unetrpp.preprocessing.store import Store
-from unetrpp.trainers.cascade import SecondStage, feed_second_stage
+from unetrpp.trainers.cascade import SecondStage, prepare_second_stage
 from unetrpp.trainers.config import STANDARD_TRAINER, TrainingConfig
 from unetrpp.trainers.distributed import ALONE, Processes
-from unetrpp.trainers.fine_tuning import wishes_for
+from unetrpp.trainers.fine_tuning import fine_tuning_overrides
 from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.log import TensorBoard
-from unetrpp.trainers.pretrained import Side
-from unetrpp.trainers.recipe import Wishes, config_for
+from unetrpp.trainers.pretrained import NetworkSpec
+from unetrpp.trainers.recipe import ConfigOverrides, config_for
 from unetrpp.trainers.trainer import Trainer
 from unetrpp.trainers.validation import validate_fold
 
@@ -36,13 +36,13 @@ TRAINERS: dict[str, type[Trainer]] = {STANDARD_TRAINER: Trainer}
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """One `unetrpp_train` command. ``wishes`` are fields of the training config; None leaves one to the recipe."""
+    """One `unetrpp_train` command. ``overrides`` are fields of the training config; None leaves one to the recipe."""
 
     dataset: str
     plans_name: str
     configuration: str
     device: torch.device
-    wishes: Wishes = field(default_factory=dict)
+    overrides: ConfigOverrides = field(default_factory=dict)
     pretrained: Path | None = None  # a model folder, or a checkpoint in one
     compile: bool = False
     tensorboard: bool = False
@@ -68,7 +68,9 @@ class Job:
     chosen: list[int | str]
     model: Path
     references: Path  # labels as CASE.ending
-    starts: dict[int | str, Wishes] = field(default_factory=dict)  # fold -> what it starts from, where asked for
+    starts: dict[int | str, ConfigOverrides] = field(
+        default_factory=dict
+    )  # fold -> what it starts from, where asked for
 
     def part(self, number: int | str) -> Fold:
         if number == "all":
@@ -80,13 +82,13 @@ class Job:
 def train_folds(workspace: Workspace, request: TrainingRequest, fold: str | None) -> int:
     """Train what ``fold`` asks for (None: every fold) and validate it. Finished folds are said and left alone."""
     processes = request.processes
-    job = processes.after_first(partial(prepare, workspace, request, fold))
+    job = processes.rank_zero_first(partial(prepare, workspace, request, fold))
     for number in job.chosen:
         train_fold(job, number, request)
         if number == "all":
             LOG.info("fold all: trained on every case, so no case is left to validate on")
         else:
-            processes.after_first(partial(validate, job, int(number), request))
+            processes.rank_zero_first(partial(validate, job, int(number), request))
     return 0
 
 
@@ -100,9 +102,9 @@ def prepare(workspace: Workspace, request: TrainingRequest, fold: str | None) ->
     plans = read_plans(plans_path)
     configuration = plans.configuration(request.configuration)
     store = Store(workspace.store(request.dataset, request.plans_name, request.configuration))
-    splits = read_json(plans_path.with_name("splits.json"), Splits, mend="run unetrpp_plan_and_preprocess")
+    splits = read_json(plans_path.with_name("splits.json"), Splits, hint="run unetrpp_plan_and_preprocess")
     chosen = folds_of(fold, len(splits.folds))
-    find("trainer", request.wishes.get("trainer") or STANDARD_TRAINER, TRAINERS, typed=True)
+    find("trainer", request.overrides.get("trainer") or STANDARD_TRAINER, TRAINERS, allow_import_path=True)
     require_cases(store, splits.cases())
     model = workspace.model(request.dataset, request.plans_name, request.configuration)
     job = Job(plans, configuration, store, splits, chosen, model, plans_path.parent / "labels")
@@ -112,24 +114,26 @@ def prepare(workspace: Workspace, request: TrainingRequest, fold: str | None) ->
     if request.pretrained is not None:
         starts = starts_of(job, request.pretrained, plans_path.with_name("fingerprint.json"), replaced)
         job = replace(job, starts=starts)
-    if configuration.previous_stage is not None:
-        first = workspace.model(request.dataset, request.plans_name, configuration.previous_stage)
+    if configuration.first_stage is not None:
+        first = workspace.model(request.dataset, request.plans_name, configuration.first_stage)
         started = any(p.name not in replaced for p in model.glob("fold_*"))
         needed = set(store.cases()) if "all" in chosen else splits.cases()
-        feed_second_stage(SecondStage(model, store, plans, request.configuration), first, splits, needed, started)
+        prepare_second_stage(SecondStage(model, store, plans, request.configuration), first, splits, needed, started)
     prepare_model_folder(model, plans_path, request.configuration, replaced)
     return job
 
 
-def starts_of(job: Job, pretrained: Path, fingerprint: Path, replaced: set[str]) -> dict[int | str, Wishes]:
+def starts_of(job: Job, pretrained: Path, fingerprint: Path, replaced: set[str]) -> dict[int | str, ConfigOverrides]:
     """What every chosen fold starts from with ``--pretrained``, known to be fit before anything is written.
 
     Raises:
         UserError: a fold cannot start from it.
     """
-    known = read_json(fingerprint, Fingerprint, mend="run unetrpp_plan_and_preprocess")
+    known = read_json(fingerprint, Fingerprint, hint="run unetrpp_plan_and_preprocess")
     parts = {number: job.part(number) for number in job.chosen}
-    return wishes_for(pretrained, parts, known, Side.of(job.configuration), {job.model / name for name in replaced})
+    return fine_tuning_overrides(
+        pretrained, parts, known, NetworkSpec.of(job.configuration), {job.model / name for name in replaced}
+    )
 
 
 def train_fold(job: Job, number: int | str, request: TrainingRequest) -> None:
@@ -139,7 +143,7 @@ def train_fold(job: Job, number: int | str, request: TrainingRequest) -> None:
         UserError: the device has too little memory for a step.
     """
     folder, part, processes = job.model / f"fold_{number}", job.part(number), request.processes
-    config = processes.after_first(partial(start_fold, folder, job, number, request))
+    config = processes.rank_zero_first(partial(start_fold, folder, job, number, request))
     if not (folder / "checkpoint_final.pt").exists():
         held_out = "no" if number == "all" else len(part.validation)
         counts = f"{len(part.train)} training and {held_out} validation cases"
@@ -151,7 +155,7 @@ def train_fold(job: Job, number: int | str, request: TrainingRequest) -> None:
             groups = read_description(job.model / "dataset.json", request.dataset).groups
             trainer: Trainer = FocalTrainer(*data, *machine, groups)
         else:
-            typed = config.trainer == request.wishes.get("trainer")
+            typed = config.trainer == request.overrides.get("trainer")
             trainer = find("trainer", config.trainer, TRAINERS, typed)(*data, *machine, processes=processes)
         if request.tensorboard and processes.first:
             trainer.tracker = TensorBoard(folder, trainer.class_names())
@@ -179,8 +183,8 @@ def start_fold(folder: Path, job: Job, number: int | str, request: TrainingReque
     if request.overwrite and folder.exists():
         shutil.rmtree(folder)
     precision, cases = request.automatic_precision(), job.part(number).digest()
-    wishes = request.wishes | job.starts.get(number, {})
-    config = config_for(folder, number, wishes, request.go_on, precision, cases)
+    overrides = request.overrides | job.starts.get(number, {})
+    config = config_for(folder, number, overrides, request.go_on, precision, cases)
     processes.require(job.configuration.batch_size, config)
     if record.exists() and read_json(record, TrainingConfig) != config:  # extended: what was final is so no more
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, write_json
+from unetrpp.core.text import text_table
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
@@ -44,7 +45,7 @@ class Transfer(Record, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Side:
+class NetworkSpec:
     """A network's description: of the checkpoint, or of the network to be trained."""
 
     architecture: Architecture
@@ -52,8 +53,8 @@ class Side:
     second_stage: bool = False  # of a cascade: its last input channels are a segmentation
 
     @classmethod
-    def of(cls, plan: Configuration) -> "Side":
-        return cls(plan.architecture, plan.preprocessing.labels, plan.previous_stage is not None)
+    def of(cls, plan: Configuration) -> "NetworkSpec":
+        return cls(plan.architecture, plan.preprocessing.labels, plan.first_stage is not None)
 
     @property
     def segmented(self) -> tuple[str, ...]:
@@ -65,30 +66,30 @@ class Side:
         return self.architecture.in_channels - len(self.segmented)
 
 
-def described(path: Path, side: Side) -> Side:
+def spec_of_checkpoint(path: Path, spec: NetworkSpec) -> NetworkSpec:
     """The network that the checkpoint ``path`` of a model folder belongs to.
 
     Raises:
-        UserError: it stands in no model folder, or is of another kind of network than ``side``.
+        UserError: it stands in no model folder, or is of another kind of network than ``spec``.
     """
     model = ModelFolder.open(path.parent.parent)
     architecture = model.architecture(path.parent.name.removeprefix("fold_"))
     for about in ("network", "dimensions"):
-        theirs, ours = getattr(architecture, about), getattr(side.architecture, about)
+        theirs, ours = getattr(architecture, about), getattr(spec.architecture, about)
         if theirs != ours:
             raise UserError(f"{path} has {about} {theirs}, the plans have {ours}; plan with what the checkpoint has")
-    return Side(architecture, model.plans.labels, model.configuration.previous_stage is not None)
+    return NetworkSpec(architecture, model.plans.labels, model.configuration.first_stage is not None)
 
 
-def start_from(path: Path, network: nn.Module, side: Side, folder: Path) -> Transfer:
+def start_from(path: Path, network: nn.Module, spec: NetworkSpec, folder: Path) -> Transfer:
     """Load into ``network`` what fits, log every change as a line of a table, and write pretrained.json into ``folder``.
 
     Raises:
         UserError: the checkpoint is damaged, stands in no model folder, or is of another kind of network.
     """
-    old = described(path, side)
+    old = spec_of_checkpoint(path, spec)
     tensors = checkpoint.load(path, torch.device("cpu"))["network"]
-    fitted, changes = fit(tensors, network.state_dict(), old, side)
+    fitted, changes = fit(tensors, network.state_dict(), old, spec)
     network.load_state_dict(fitted, strict=False)
     adapted = {change.tensor for change in changes}
     share = _values(fitted) / _values(network.state_dict())
@@ -97,14 +98,13 @@ def start_from(path: Path, network: nn.Module, side: Side, folder: Path) -> Tran
     )
     write_json(folder / FILE, transfer)
     LOG.info("%s: %d tensors are copied, %.1f %% of all values come from it", path, transfer.copied, 100 * share)
-    width = max((len(change.tensor) for change in changes), default=0)
-    for change in changes:
-        LOG.info("  %s  %s", change.tensor.ljust(width), change.what)
+    for line in text_table([(change.tensor, change.what) for change in changes], "l", indent="  ").splitlines():
+        LOG.info("%s", line)
     return transfer
 
 
 def fit(
-    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], old: Side, new: Side
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], old: NetworkSpec, new: NetworkSpec
 ) -> tuple[dict[str, Tensor], list[Change]]:
     """Of ``tensors`` those that ``wanted`` takes, adapted where needed; and what was not simply copied."""
     fitted, changes = {}, []
@@ -123,7 +123,7 @@ def fit(
     return fitted, changes
 
 
-def adapt(name: str, tensor: Tensor, target: Tensor, old: Side, new: Side) -> tuple[Tensor | None, str]:
+def adapt(name: str, tensor: Tensor, target: Tensor, old: NetworkSpec, new: NetworkSpec) -> tuple[Tensor | None, str]:
     """A tensor in the shape of ``target``, or None; and what was done, empty when it simply fits."""
     shapes = f"{_shown(tensor)} -> {_shown(target)}"
     if name.startswith("heads.") and _outputs(old.labels) != _outputs(new.labels):
@@ -138,7 +138,9 @@ def adapt(name: str, tensor: Tensor, target: Tensor, old: Side, new: Side) -> tu
     return None, f"afresh: another shape, {shapes}"
 
 
-def adapt_input(name: str, weight: Tensor, target: Tensor, old: Side, new: Side) -> tuple[Tensor | None, str]:
+def adapt_input(
+    name: str, weight: Tensor, target: Tensor, old: NetworkSpec, new: NetworkSpec
+) -> tuple[Tensor | None, str]:
     """A convolution of the network's input (out, in, *kernel) for other input channels, and what was done.
 
     Channels of a segmentation of other classes start at 0: at first the network answers to the image alone.
@@ -164,8 +166,8 @@ def input_convolutions(architecture: Architecture) -> set[str]:
     return {name for name, tensor in before.items() if tensor.shape != after[name].shape}
 
 
-def _inputs(side: Side) -> tuple[int, tuple[str, ...]]:
-    return side.image_channels, side.segmented
+def _inputs(spec: NetworkSpec) -> tuple[int, tuple[str, ...]]:
+    return spec.image_channels, spec.segmented
 
 
 def _outputs(labels: LabelScheme) -> tuple[str, ...]:

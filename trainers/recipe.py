@@ -14,17 +14,17 @@ LOG = logging.getLogger(__name__)
 
 LONGEST_WARMUP = 500  # steps
 
-Wishes = dict[str, Any]  # fields of TrainingConfig that the user gave
+ConfigOverrides = dict[str, Any]  # fields of TrainingConfig that the user gave
 
 
-def new_config(fold: int | str, wishes: Wishes, precision: str = "fp32") -> TrainingConfig:
+def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp32") -> TrainingConfig:
     """The recipe for a run of the wished length: nnU-Net's for long ones, one that learns at once for short ones.
 
     Raises:
         UserError: attention is to be learned in a single epoch, or by another trainer.
     """
     standard = TrainingConfig(fold=0)
-    given = {key: value for key, value in wishes.items() if value is not None}
+    given = {key: value for key, value in overrides.items() if value is not None}
     steps = given.get("epochs", standard.epochs) * given.get("iterations", standard.iterations)
     chosen = given.get("optimizer") or ("adamw" if steps < SHORT_RUN_STEPS else "sgd")
     recipe: dict[str, Any] = {"optimizer": chosen, "precision": precision}
@@ -46,7 +46,7 @@ def new_config(fold: int | str, wishes: Wishes, precision: str = "fp32") -> Trai
 
 
 def config_for(
-    folder: Path, fold: int | str, wishes: Wishes, go_on: bool, precision: str = "fp32", cases: str = ""
+    folder: Path, fold: int | str, overrides: ConfigOverrides, go_on: bool, precision: str = "fp32", cases: str = ""
 ) -> TrainingConfig:
     """The config of a fold folder: the recorded one, extended with --continue, else a new one.
 
@@ -54,28 +54,28 @@ def config_for(
     on with the value that the longer run has at this step. Limits of hours and patience are those of this command.
 
     Raises:
-        UserError: the wishes or the cases contradict what the folder was started with, or there is nothing to extend.
+        UserError: the overrides or the cases contradict what the folder was started with, or there is nothing to extend.
     """
     path = folder / "training.json"
     if not path.exists():
         if go_on:
             raise UserError(f"fold {fold} was never started, so --continue has nothing to extend; train it first")
-        return msgspec.structs.replace(new_config(fold, wishes, precision), cases=cases)
-    config = read_json(path, TrainingConfig, mend="start anew with --overwrite")
+        return msgspec.structs.replace(new_config(fold, overrides, precision), cases=cases)
+    config = read_json(path, TrainingConfig, hint="start anew with --overwrite")
     if config.cases != cases:
         raise UserError(
             f"the cases of fold {fold} in splits.json are others than when its training started; "
             "restore them, or start the fold anew with --overwrite"
         )
     if go_on:
-        epochs = wishes.get("epochs")
+        epochs = overrides.get("epochs")
         if epochs is None or epochs < config.epochs:
             raise UserError(
                 f"fold {fold} was planned for {config.epochs} epochs; --continue needs --epochs with at least that"
             )
-        limits = {name: wishes.get(name) for name in ("max_hours", "patience")}
+        limits = {name: overrides.get(name) for name in ("max_hours", "patience")}
         config = msgspec.structs.replace(config, epochs=epochs, **limits)
-    for key, value in wishes.items():
+    for key, value in overrides.items():
         recorded = getattr(config, key)
         if value is not None and value != recorded:
             raise UserError(

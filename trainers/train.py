@@ -132,7 +132,7 @@ def work(arguments: argparse.Namespace) -> int:
 
     workspace, processes = Workspace.find(arguments.workspace), Processes.find()
     with processes.joined():
-        request = processes.after_first(lambda: request_of(arguments, workspace, processes))
+        request = processes.rank_zero_first(lambda: request_of(arguments, workspace, processes))
         if request.device.type == "cpu":
             keep_freed_memory()
         return train_folds(workspace, request, arguments.fold)
@@ -146,7 +146,7 @@ def request_of(arguments: argparse.Namespace, workspace: "Workspace", processes:
         plans_name=arguments.plans_name,
         configuration=arguments.configuration,
         device=processes.device(arguments.device),
-        wishes={name: getattr(arguments, name) for name in RECIPE},
+        overrides={name: getattr(arguments, name) for name in RECIPE},
         pretrained=arguments.pretrained,
         compile=arguments.compile,
         tensorboard=arguments.tensorboard,

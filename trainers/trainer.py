@@ -16,7 +16,7 @@ from unetrpp.core.randomness import Stream, torch_seed
 from unetrpp.losses.build import build_loss
 from unetrpp.model import checkpoint
 from unetrpp.networks.build import build_network
-from unetrpp.networks.cascade import unfold_previous
+from unetrpp.networks.cascade import unfold_first_stage
 from unetrpp.networks.gates import clamp_gammas
 from unetrpp.patches.loader import PatchLoader, prefetch
 from unetrpp.patches.worker_loader import worker_batches
@@ -29,7 +29,7 @@ from unetrpp.trainers.interrupt import StopRequest
 from unetrpp.trainers.log import SilentLog, Tracker, TrainingLog
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
 from unetrpp.trainers.overlap import ClassOverlap
-from unetrpp.trainers.pretrained import Side, start_from
+from unetrpp.trainers.pretrained import NetworkSpec, start_from
 
 LOG = logging.getLogger(__name__)
 SAVE_SECONDS = 60.0  # at least this long between two saves of `latest`
@@ -122,7 +122,7 @@ class Trainer:
                 log.step(**self.shown())
                 if self.step_number % config.iterations == 0:
                     log.epoch(self.end_epoch())
-                stopping, unsaved = self.processes.largest(stop.wanted, time.monotonic() - self.saved)
+                stopping, unsaved = self.processes.all_reduce_max(stop.wanted, time.monotonic() - self.saved)
                 if stopping or unsaved > SAVE_SECONDS:
                     self.save("latest")
                 if stopping:
@@ -160,7 +160,7 @@ class Trainer:
 
     def hours(self) -> float:
         """Spent on this fold, earlier runs counted in."""
-        return self.processes.largest((self.seconds_before + time.monotonic() - self.started) / 3600)[0]
+        return self.processes.all_reduce_max((self.seconds_before + time.monotonic() - self.started) / 3600)[0]
 
     def class_names(self) -> list[str]:
         regions, names = self.labels.regions, self.labels.names
@@ -207,11 +207,11 @@ class Trainer:
         Raises:
             UserError: one is not finite. Nothing is saved before this check, so the checkpoint before it is good.
         """
-        values = self.processes.mean(torch.stack(self.uncollected).tolist() if self.uncollected else [])
+        values = self.processes.all_reduce_mean(torch.stack(self.uncollected).tolist() if self.uncollected else [])
         self.uncollected = []
         for value in values:
             if not math.isfinite(value):
-                raise self.processes.said_once(
+                raise self.processes.rank_zero_error(
                     f"fold {self.config.fold}: the loss became {value} before step {self.step_number}; the last good "
                     f"checkpoint stands in {self.folder}; lower --lr or look for extreme intensities"
                 )
@@ -256,14 +256,14 @@ class Trainer:
                 outputs = self.network(images)
                 losses.append(self.loss(outputs, target))
             overlap.add(outputs[0], target)
-        overlap.counts = self.processes.total(overlap.counts.cpu())
-        return self.processes.mean([sum(torch.stack(losses).tolist()) / n])[0], overlap.dice()
+        overlap.counts = self.processes.all_reduce_sum(overlap.counts.cpu())
+        return self.processes.all_reduce_mean([sum(torch.stack(losses).tolist()) / n])[0], overlap.dice()
 
     def batch(self, samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         plan = self.configuration
         images, target = make_batch(samples, plan.patch, plan.augmentation.in_plane_only, self.device)
-        if plan.previous_stage is not None:
-            images = unfold_previous(images, len(self.labels.foreground))
+        if plan.first_stage is not None:
+            images = unfold_first_stage(images, len(self.labels.foreground))
         return images.to(memory_format=self.layout), target
 
     def shown(self) -> dict[str, str]:
@@ -309,7 +309,7 @@ class Trainer:
             self.restore(checkpoint.load(path, self.device))
             LOG.info("fold %s: resumes after step %d of %d", self.config.fold, self.step_number, self.config.steps)
         elif self.config.pretrained is not None and self.processes.first:  # the others get its weights
-            start_from(Path(self.config.pretrained), self.network, Side.of(self.configuration), self.folder)
+            start_from(Path(self.config.pretrained), self.network, NetworkSpec.of(self.configuration), self.folder)
 
     def restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])

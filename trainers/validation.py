@@ -12,9 +12,10 @@ from unetrpp import __version__
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_json
 from unetrpp.core.parallel import usable_cores
+from unetrpp.core.text import format_score
 from unetrpp.evaluation.cross_validation import cross_validate, write_cross_validation
 from unetrpp.evaluation.folders import evaluate_pairs
-from unetrpp.evaluation.summary import shown, write_summary
+from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import settings_of
 from unetrpp.inference.postprocessing import NOTHING
@@ -22,7 +23,7 @@ from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import FILE, Predictions, earlier_runs
 from unetrpp.plans.plans import Plans
 from unetrpp.preprocessing.case import PreprocessedCase
-from unetrpp.preprocessing.first_stage import with_previous
+from unetrpp.preprocessing.first_stage import with_first_stage
 from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
@@ -65,15 +66,15 @@ def validate_fold(
         stored = store.open(case)
         image, _ = stored.read((0, 0, 0), stored.shape)
         if predictor.first_stage is not None:  # by the fold of the first stage that held the case out, as in training
-            image = with_previous(image, stored.read_previous((0, 0, 0), stored.shape))
+            image = with_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
         exported = predictor.export(PreprocessedCase(image, None, stored.properties))
-        predictor.lay_out(exported, stored.properties).save(folder / f"{case}{ending}")
+        predictor.to_input_grid(exported, stored.properties).save(folder / f"{case}{ending}")
     pairs = {case: (folder / f"{case}{ending}", references / f"{case}{ending}") for case in cases}
     processes = min(usable_cores(), 1 + len(cases) // CASES_A_PROCESS)
     summary, errors = evaluate_pairs(pairs, plans.labels, processes=processes)
     if errors:
         raise UserError(f"validation could not score it: {errors[0].message}", case=errors[0].case)
     write_summary(folder, summary)
-    dice = ", ".join(f"{summary.classes[k]} {shown(s['Dice'])}" for k, s in summary.mean.items())
+    dice = ", ".join(f"{summary.classes[k]} {format_score(s['Dice'])}" for k, s in summary.mean.items())
     LOG.info("fold %d: Dice %s", fold, dice)
     write_cross_validation(model, cross_validate(model, plans.labels))

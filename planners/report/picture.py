@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unetrpp.core.files import write_atomically
-from unetrpp.planners.rules.memory import GIGABYTE, in_words
+from unetrpp.core.text import GIGABYTE, format_bytes
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Plans
 
@@ -87,6 +87,6 @@ def _memory(panel: "Axes", plans: Plans) -> None:
     names = list(plans.configurations)
     values = [plans.configurations[name].training_memory_bytes / GIGABYTE for name in names]
     bars = panel.barh(names, values)
-    labels = [f"batch {c.batch_size}: {in_words(c.training_memory_bytes)}" for c in plans.configurations.values()]
+    labels = [f"batch {c.batch_size}: {format_bytes(c.training_memory_bytes)}" for c in plans.configurations.values()]
     panel.bar_label(bars, labels, padding=3)
     panel.set(title="estimated memory of a training step (GB)", xlim=(0, max(values) * 1.6))

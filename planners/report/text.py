@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from unetrpp.core.text import text_table
 from unetrpp.plans.fingerprint import ClassStatistics, Fingerprint
 from unetrpp.plans.plans import Decision, Plans
 
@@ -18,8 +19,16 @@ def report_text(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
     if plans.options:
         lines.append("asked for: " + ", ".join(f"{key} {value}" for key, value in plans.options.items()))
     lines += [f"folds: {folds}"] if folds else []
-    lines += ["", f"Measured on {len(fingerprint.cases)} cases", *table(list(_measured(fingerprint)))]
-    lines += ["", "Labels (medians over the cases that have them)", *table(list(_labels(fingerprint)))]
+    lines += [
+        "",
+        f"Measured on {len(fingerprint.cases)} cases",
+        text_table(list(_measured(fingerprint)), indent=INDENT),
+    ]
+    lines += [
+        "",
+        "Labels (medians over the cases that have them)",
+        text_table(list(_labels(fingerprint)), indent=INDENT),
+    ]
     lines += ["", "Decided for every configuration", *decisions(plans.decisions)]
     for name, configuration in plans.configurations.items():
         lines += ["", f"Decided for {name}", *decisions(configuration.decisions)]
@@ -61,21 +70,6 @@ def _medians(present: Sequence[ClassStatistics]) -> tuple[str, ...]:
         [s.surface_to_volume_per_mm or 0.0 for s in present],
     )
     return tuple(f"{float(np.median(values)):.3g}" for values in columns)
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as needed, numbers to the right.
-
-    >>> print(*table([("", "n"), ("organ", "10")]), sep="\\n")
-             n
-      organ  10
-    """
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    first, *rest = widths
-    return [
-        INDENT + "  ".join([f"{row[0]:{first}s}", *(f"{v:>{w}s}" for v, w in zip(row[1:], rest, strict=True))])
-        for row in rows
-    ]
 
 
 def decisions(items: Sequence[Decision]) -> list[str]:

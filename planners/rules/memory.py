@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from unetrpp.core.text import GIGABYTE
 from unetrpp.networks.footprint import FULL, HALF, footprint
 from unetrpp.planners.rules.topology import Topology
 from unetrpp.plans.architecture import Architecture
@@ -15,7 +16,6 @@ SMALLEST_BATCH = 2
 LARGEST_SHARE = 0.05  # of the dataset's voxels that one batch may hold
 DEFAULT_GPU_GB = 8.0  # where no GPU is at hand
 MARGIN = 0.1  # of the memory, for convolution workspaces and the allocator
-GIGABYTE = 1024**3
 
 # nnU-Net v2's proxy (rule 7): feature-map elements that fit a reference batch on a card of REFERENCE_GB.
 REFERENCE_GB = 8.0
@@ -24,15 +24,6 @@ REFERENCE_BATCH = {2: 12, 3: 2}
 FIRST_FEATURES = 32
 MOST_FEATURES = {2: 512, 3: 320}
 CONVS_A_STAGE = 2
-
-
-def in_words(count: float) -> str:
-    """Bytes, in the unit in which they say something.
-
-    >>> in_words(7.6 * GIGABYTE), in_words(30_000_000)
-    ('7.6 GB', '29 MB')
-    """
-    return f"{count / GIGABYTE:.1f} GB" if count >= GIGABYTE else f"{count / 1024**2:.0f} MB"
 
 
 class Fit(NamedTuple):

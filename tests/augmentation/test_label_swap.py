@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests.helpers.tiny import configuration
-from unetrpp.augmentation.label_swap import Exchange, exchange_of
+from unetrpp.augmentation.label_swap import LabelSwap, label_swap_of
 from unetrpp.augmentation.pipeline import SampleDraw, apply_sample, draw_sample
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme, Region, label_table, output_table
@@ -18,15 +18,15 @@ from unetrpp.patches.worker_loader import change
 from unetrpp.plans.plans import AugmentationPlan
 
 SCHEME = LabelScheme(names=("background", "left", "liver", "right"), values=(0, 5, 7, 9), ignore_value=255)
-EXCHANGE = Exchange(axis=2, labels=label_table(SCHEME, [(1, 3)]), outputs=(0, 3, 2, 1))
+EXCHANGE = LabelSwap(axis=2, labels=label_table(SCHEME, [(1, 3)]), outputs=(0, 3, 2, 1))
 
 
 def test_tables_are_their_own_inverse_and_keep_the_ignore_label():
     assert EXCHANGE.labels == (0, 3, 2, 1, 4)
     assert output_table(SCHEME, EXCHANGE.labels) == EXCHANGE.outputs
     label = torch.tensor([-1, 0, 1, 2, 3, 4], dtype=torch.int16)
-    assert EXCHANGE.of_labels(label, (0, 2)).tolist() == [-1, 0, 3, 2, 1, 4]
-    assert EXCHANGE.of_labels(label, (0, 1)).tolist() == label.tolist()
+    assert EXCHANGE.swap_labels(label, (0, 2)).tolist() == [-1, 0, 3, 2, 1, 4]
+    assert EXCHANGE.swap_labels(label, (0, 1)).tolist() == label.tolist()
 
 
 def test_regions_are_exchanged_by_their_members():
@@ -55,10 +55,10 @@ def naive(network, image, axes):
 def test_mirrored_passes_exchange_the_classes():
     torch.manual_seed(0)
     network, image = nn.Conv3d(1, 4, 3, padding=1), torch.rand(1, 8, 8, 8)
-    ours = sliding_window(network, image, (8, 8, 8), (0, 2), exchange=EXCHANGE)
+    ours = sliding_window(network, image, (8, 8, 8), (0, 2), swap=EXCHANGE)
     torch.testing.assert_close(ours, naive(network, image, (0, 2)), atol=1e-5, rtol=0)
     # So the prediction of the mirrored image is the mirrored prediction with left and right exchanged.
-    mirrored = sliding_window(network, image.flip(3), (8, 8, 8), (0, 2), exchange=EXCHANGE)
+    mirrored = sliding_window(network, image.flip(3), (8, 8, 8), (0, 2), swap=EXCHANGE)
     torch.testing.assert_close(mirrored, ours.flip(3)[[0, 3, 2, 1]], atol=1e-5, rtol=0)
 
 
@@ -67,11 +67,11 @@ def test_a_first_segmentation_is_exchanged_with_its_image():
     torch.manual_seed(0)
     network = nn.Conv3d(2, 4, 3, padding=1)
     image = torch.cat([torch.rand(1, 8, 8, 8), torch.randint(0, 4, (1, 8, 8, 8)).float()])
-    exchange = Exchange(2, EXCHANGE.labels, EXCHANGE.outputs, previous=True)
-    ours = sliding_window(network, image, (8, 8, 8), (2,), exchange=exchange)
+    swap = LabelSwap(2, EXCHANGE.labels, EXCHANGE.outputs, first_stage=True)
+    ours = sliding_window(network, image, (8, 8, 8), (2,), swap=swap)
     turned = image.flip(3)
     turned[1] = torch.tensor([0.0, 3.0, 2.0, 1.0])[turned[1].long()]
-    mirrored = sliding_window(network, turned, (8, 8, 8), (2,), exchange=exchange)
+    mirrored = sliding_window(network, turned, (8, 8, 8), (2,), swap=swap)
     torch.testing.assert_close(mirrored, ours.flip(3)[[0, 3, 2, 1]], atol=1e-5, rtol=0)
 
 
@@ -106,10 +106,10 @@ def test_the_workers_chain_exchanges_them_too():
 
 def test_plans_without_an_exchange_have_none():
     plain = configuration()
-    assert exchange_of(plain) is None
+    assert label_swap_of(plain) is None
     preprocessing = msgspec.structs.replace(plain.preprocessing, labels=SCHEME)
-    exchanging = {"preprocessing": preprocessing, "exchange_axis": 2, "exchanged_labels": ((1, 3),)}
-    assert exchange_of(msgspec.structs.replace(plain, **exchanging)) == EXCHANGE
-    cascade = exchange_of(msgspec.structs.replace(plain, previous_stage="3d_lowres", **exchanging))
+    exchanging = {"preprocessing": preprocessing, "swap_axis": 2, "swapped_labels": ((1, 3),)}
+    assert label_swap_of(msgspec.structs.replace(plain, **exchanging)) == EXCHANGE
+    cascade = label_swap_of(msgspec.structs.replace(plain, first_stage="3d_lowres", **exchanging))
     assert cascade is not None
-    assert cascade.previous
+    assert cascade.first_stage

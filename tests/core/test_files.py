@@ -88,7 +88,7 @@ def test_encodings_of_windows(tmp_path):
 
 def test_a_missing_file_says_the_mend(tmp_path):
     with pytest.raises(UserError, match=r"does not exist; plan first"):
-        read_json(tmp_path / "r.json", Small, mend="plan first")
+        read_json(tmp_path / "r.json", Small, hint="plan first")
 
 
 def test_round_trip_and_nan_is_null(tmp_path):

@@ -80,7 +80,7 @@ def validate(model, home):
 @pytest.fixture
 def model(tmp_path):
     """A cascade's second stage with its first inside, all records of both full of names."""
-    second = msgspec.structs.replace(PLAN, previous_stage="3d_lowres")
+    second = msgspec.structs.replace(PLAN, first_stage="3d_lowres")
     model = make_model(tmp_path / "trained", 1, second, "3d_cascade")
     first = make_model(tmp_path / "first", 1, name="3d_lowres")
     first.rename(model / "previous_stage")

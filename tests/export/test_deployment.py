@@ -72,7 +72,7 @@ def agree(model, folder, volume):
 def sides(tmp_path_factory):
     """Two folds of a model whose left and right change places in the mirror."""
     folder = tmp_path_factory.mktemp("sides")
-    plan = anisotropic(SIDES, mirror_axes=(0, 2), exchange_axis=2, exchanged_labels=((1, 2),))
+    plan = anisotropic(SIDES, mirror_axes=(0, 2), swap_axis=2, swapped_labels=((1, 2),))
     model = make_model(folder, 2, plan, channels=("CT", "MR"))
     return model, exported(model, folder / "onnx")
 
@@ -116,7 +116,7 @@ def test_the_record_names_channels_outputs_and_mirrors(sides):
     assert [(output.name, output.value) for output in found.outputs] == list(
         zip(SIDES.names, SIDES.values, strict=True)
     )
-    assert found.mirroring == Mirroring(axes=(0, 2), exchange_axis=2, exchanged_outputs=(0, 2, 1, 3))
+    assert found.mirroring == Mirroring(axes=(0, 2), swap_axis=2, exchanged_outputs=(0, 2, 1, 3))
     assert (found.activation, found.threshold) == ("softmax", None)
     assert found == describe(ModelFolder.open(model), ["0", "1"], "final", found.networks)
 

@@ -103,7 +103,7 @@ def test_a_network_that_differs_is_not_written(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path, monkeypatch):
-    second = msgspec.structs.replace(PLAN, previous_stage="3d_lowres")
+    second = msgspec.structs.replace(PLAN, first_stage="3d_lowres")
     cascade = make_model(tmp_path / "cascade", 1, second, "3d_cascade")
     with pytest.raises(UserError, match="second stage"):
         export_onnx(cascade, tmp_path / "onnx")

@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from tests.helpers.second_device import NAME, Watch, kernels, register
 from tests.helpers.tiny import configuration, store_balls
 from unetrpp.augmentation.intensity import IntensityDraw
-from unetrpp.augmentation.label_swap import Exchange, exchange_of
+from unetrpp.augmentation.label_swap import LabelSwap, label_swap_of
 from unetrpp.augmentation.pipeline import Sample, SampleDraw
 from unetrpp.augmentation.spatial import read_size, rotation
 from unetrpp.dataset.labels import LabelScheme, Region
@@ -98,13 +98,13 @@ def samples(plan: Configuration) -> list[Sample]:
     )
     axes = tuple(range(3 - len(plan.patch), 3))
     turned = rotation(0, 0.3) if len(plan.patch) == 2 else rotation(0, 0.3) @ rotation(2, 0.2)
-    exchange = exchange_of(plan) or Exchange(2, (0, 2, 1, 3), (0, 2, 1))
+    swap = label_swap_of(plan) or LabelSwap(2, (0, 2, 1, 3), (0, 2, 1))
     made = []
     for affine in (turned, np.diag([1.0, 0.8, 1.3]), None):
         size = read_size(affine, (z, y, x))
         image, label = np.zeros((1, *size), np.float32), np.zeros(size, np.int16)
-        previous = None if plan.previous_stage is None else np.zeros(size, np.int16)
-        made.append(Sample("case", image, label, SampleDraw(affine, table, axes, exchange), previous))
+        previous = None if plan.first_stage is None else np.zeros(size, np.int16)
+        made.append(Sample("case", image, label, SampleDraw(affine, table, axes, swap), previous))
     return made
 
 
@@ -161,7 +161,7 @@ def test_a_step_of_every_loss(cases, tmp_path, watch, monkeypatch, name, labels)
 
 def test_a_step_of_a_cascades_second_stage(cases, tmp_path, watch):
     second = unet_architecture(1 + 2, 3, PATCHES[3], [(2, 2, 2)] * 2, width=0.25)
-    chosen = plan(architecture=second, previous_stage="3d_lowres", exchange_axis=2, exchanged_labels=((1, 2),))
+    chosen = plan(architecture=second, first_stage="3d_lowres", swap_axis=2, swapped_labels=((1, 2),))
     one_step(training(cases, tmp_path, chosen), watch)
 
 
@@ -200,9 +200,9 @@ def test_a_sliding_window_waits_for_nothing(watch, kind):
     chosen = plan(kind)
     networks = [build_network(chosen.architecture).to(GPU) for _ in range(2)]
     image, axes = torch.zeros(1, 4 if "2d" in kind else 20, 32, 32), (0, len(chosen.patch) - 1)
-    exchange = Exchange(len(chosen.patch) - 1, (0, 2, 1, 3), (0, 2, 1))
+    swap = LabelSwap(len(chosen.patch) - 1, (0, 2, 1, 3), (0, 2, 1))
     watch.faults.clear()
-    slabs = sliding_window_slabs(networks, image, chosen.patch, axes, 0.5, 3, torch.bfloat16, exchange)
+    slabs = sliding_window_slabs(networks, image, chosen.patch, axes, 0.5, 3, torch.bfloat16, swap)
     shapes = [(slab.shape[:2], slab.shape[3:], slab.device, slab.dtype) for slab in slabs]
     assert set(shapes) == {((2, 3), (32, 32), GPU, torch.float32)}
     assert watch.faults == []

@@ -337,4 +337,4 @@ def test_a_sheared_image_is_straightened_when_asked(model, images, tmp_path, cap
     assert result.GetSize() == fixed.GetSize()
     np.testing.assert_allclose(result.GetDirection(), fixed.GetDirection(), atol=1e-6)
     warnings = json.loads((out / "predictions.json").read_text())["cases"]["case_1"]["warnings"]
-    assert any("were sheared; they were straightened" in warning for warning in warnings)
+    assert any("were sheared; they were repair_shear" in warning for warning in warnings)

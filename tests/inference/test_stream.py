@@ -13,21 +13,21 @@ from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import find_cases
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.stream import InTurn, Request, beside_network
+from unetrpp.inference.stream import Request, SynchronousExecutor, io_executor
 from unetrpp.io.images import read_image
 
 
 def test_only_another_device_leaves_the_processor_free_for_threads():
-    with beside_network(torch.device("cpu")) as pool:
+    with io_executor(torch.device("cpu")) as pool:
         assert pool.submit(threading.get_ident).result() == threading.get_ident()
-    with beside_network(torch.device("cuda")) as pool:
+    with io_executor(torch.device("cuda")) as pool:
         assert pool.submit(threading.get_ident).result() != threading.get_ident()
 
 
 def test_an_error_in_turn_belongs_to_its_future():
-    future = InTurn().submit(int, "no number")
+    future = SynchronousExecutor().submit(int, "no number")
     assert isinstance(future.exception(), ValueError)
-    assert InTurn().submit(int, "12", base=8).result() == 10
+    assert SynchronousExecutor().submit(int, "12", base=8).result() == 10
 
 
 @pytest.mark.parametrize("count", [1, 7])
@@ -40,7 +40,7 @@ def test_threads_and_turns_predict_alike(tmp_path, monkeypatch, count):
     if broken:
         cases[broken][0].write_bytes(b"no image")
     assert set(predict_folder(Ensemble([predictor]), cases, Request(tmp_path / "turns"))) == {broken} - {None}
-    monkeypatch.setattr(stream, "beside_network", lambda device: ThreadPoolExecutor(1))
+    monkeypatch.setattr(stream, "io_executor", lambda device: ThreadPoolExecutor(1))
     assert set(predict_folder(Ensemble([predictor]), cases, Request(tmp_path / "threads"))) == {broken} - {None}
     for case in set(cases) - {broken}:
         turns, threads = (read_image(tmp_path / way / f"{case}.nii.gz").array for way in ("turns", "threads"))

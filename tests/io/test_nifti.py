@@ -89,12 +89,12 @@ def test_a_little_shear_is_refused_by_itk_and_mended(oblique):
     degrees = shear_degrees(sform_of(oblique))
     with pytest.raises(UserError, match=r"sheared by 0.64 degrees.*--fix"):
         read_geometry(oblique)
-    target = oblique.with_name("mended.nii.gz")
+    target = oblique.with_name("repaired.nii.gz")
     moved = write_straightened(oblique, target)
     assert degrees == pytest.approx(math.degrees(math.atan(0.01 * 0.9 / 0.8)), rel=1e-2)
     np.testing.assert_array_equal(read_image(target).array, voxels)
-    mended = transforms(target)
-    assert mended.qform is None
+    repaired = transforms(target)
+    assert repaired.qform is None
     assert shear_degrees(sform_of(target)) < 1e-3
     # The shear moved a corner by 0.01 * 0.9 mm * 10 voxels from the centre; straightening takes half of it back.
     assert moved < 0.01 * 0.9 * 10
@@ -103,7 +103,7 @@ def test_a_little_shear_is_refused_by_itk_and_mended(oblique):
 
 def test_much_shear_stays_refused(oblique):
     shear(oblique, 0.1)
-    for attempt in (read_geometry, lambda path: write_straightened(path, path.with_name("mended.nii.gz"))):
+    for attempt in (read_geometry, lambda path: write_straightened(path, path.with_name("repaired.nii.gz"))):
         with pytest.raises(UserError, match=r"sheared by 6.4 degrees.*up to 1 degree only"):
             attempt(oblique)
 

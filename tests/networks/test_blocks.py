@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from unetrpp.networks.blocks import Downsample, ResidualBlock, convolution, norm_maker, pointwise, transposed
-from unetrpp.networks.cpu_kernels.normalize import lay_out
+from unetrpp.networks.cpu_kernels.normalize import to_channels_last
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -17,7 +17,7 @@ def test_a_pointwise_convolution_is_the_same_in_both_layouts(dimensions, bias):
     expected = torch.einsum("oi,bi...->bo...", layer.weight.flatten(1), x)
     expected = expected + (layer.bias.view(-1, *(1,) * dimensions) if bias else 0)
     torch.testing.assert_close(layer(x), expected)
-    torch.testing.assert_close(layer(lay_out(x)), expected)
+    torch.testing.assert_close(layer(to_channels_last(x)), expected)
 
 
 def test_convolutions_keep_the_size_and_transposed_ones_fill_blocks():
@@ -62,7 +62,7 @@ def test_residual_block_is_its_formula():
     y = F.instance_norm(F.conv2d(y, block.conv2.weight, padding=1))
     skip = F.instance_norm(F.conv2d(F.avg_pool2d(x, 2), block.skip.conv.weight))
     torch.testing.assert_close(block(x), F.leaky_relu(y + skip, 0.01))
-    torch.testing.assert_close(block(lay_out(x)), F.leaky_relu(y + skip, 0.01))
+    torch.testing.assert_close(block(to_channels_last(x)), F.leaky_relu(y + skip, 0.01))
 
 
 def test_an_identity_skip_has_no_parameters():

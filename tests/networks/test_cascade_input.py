@@ -3,7 +3,7 @@
 import torch
 
 from unetrpp.networks.build import build_network
-from unetrpp.networks.cascade import take_previous, unfold_previous
+from unetrpp.networks.cascade import unfold_first_stage, unfold_first_stage_on_entry
 from unetrpp.networks.design import unet_architecture
 
 PATCH = (8, 16, 16)
@@ -23,9 +23,9 @@ def patches(classes: int, lowest: int) -> torch.Tensor:
 def test_equals_torchs_one_hot():
     for classes in (1, 3, 300):
         inputs = patches(classes, lowest=-1)
-        torch.testing.assert_close(unfold_previous(inputs, classes), naive(inputs, classes), rtol=0, atol=0)
+        torch.testing.assert_close(unfold_first_stage(inputs, classes), naive(inputs, classes), rtol=0, atol=0)
     flat = patches(3, 0)[:, :, 0]
-    torch.testing.assert_close(unfold_previous(flat, 3), naive(flat, 3), rtol=0, atol=0)
+    torch.testing.assert_close(unfold_first_stage(flat, 3), naive(flat, 3), rtol=0, atol=0)
 
 
 def test_a_network_unfolds_by_itself_and_keeps_its_names():
@@ -33,6 +33,6 @@ def test_a_network_unfolds_by_itself_and_keeps_its_names():
     names = list(network.state_dict())
     inputs = patches(3, 0)
     expected = network(naive(inputs, 3))[0]
-    take_previous(network, 3)
+    unfold_first_stage_on_entry(network, 3)
     torch.testing.assert_close(network(inputs)[0], expected, rtol=0, atol=0)
     assert list(network.state_dict()) == names

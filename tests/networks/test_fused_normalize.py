@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from unetrpp.networks.cpu_kernels import normalize as module
-from unetrpp.networks.cpu_kernels.normalize import fused_norm, is_channels_last, lay_out, normalize
+from unetrpp.networks.cpu_kernels.normalize import fused_norm, is_channels_last, normalize, to_channels_last
 
 NORMS = {
     "instance": lambda dims, channels: (nn.InstanceNorm2d, nn.InstanceNorm3d)[dims - 2](channels),
@@ -36,8 +36,8 @@ def test_value_and_gradients(kind, size, batch, channels, added, slope):
     for parameter in norm.parameters():
         nn.init.normal_(parameter)
     plain = copy.deepcopy(norm)
-    x = lay_out(torch.randn(batch, channels, *size, dtype=torch.float64) + 3).requires_grad_()
-    residual = lay_out(torch.randn_like(x)).requires_grad_() if added else None
+    x = to_channels_last(torch.randn(batch, channels, *size, dtype=torch.float64) + 3).requires_grad_()
+    residual = to_channels_last(torch.randn_like(x)).requires_grad_() if added else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PIECE", 16)  # several pieces, the last one incomplete
         found = normalize(norm, x, residual, slope)
@@ -53,7 +53,7 @@ def test_value_and_gradients(kind, size, batch, channels, added, slope):
 
 @pytest.mark.parametrize("kind", ["instance", "layer"])
 def test_a_million_values_lose_no_digits(kind):
-    x = lay_out(torch.randn(1, 4, 64, 64, 64) + 3)
+    x = to_channels_last(torch.randn(1, 4, 64, 64, 64) + 3)
     norm = NORMS[kind](3, 4)
     exact = norm(x.double().contiguous())
     found = normalize(norm, x)
@@ -62,7 +62,7 @@ def test_a_million_values_lose_no_digits(kind):
 
 
 def test_low_precision_is_normalised_in_float32():
-    x = lay_out(torch.randn(1, 4, 8, 8, 8) * 5 + 100).bfloat16()
+    x = to_channels_last(torch.randn(1, 4, 8, 8, 8) * 5 + 100).bfloat16()
     found = normalize(nn.InstanceNorm3d(4), x, slope=0.01)
     assert found.dtype == torch.bfloat16
     expected = F.leaky_relu(F.instance_norm(x.double()), 0.01)
@@ -75,7 +75,7 @@ def test_other_layouts_take_the_plain_operators():
 
 
 def test_the_registered_operator_holds_what_it_promises():
-    x = lay_out(torch.randn(2, 4, 3, 2, 2)).requires_grad_()
+    x = to_channels_last(torch.randn(2, 4, 3, 2, 2)).requires_grad_()
     weight, bias = torch.ones(4, requires_grad=True), torch.zeros(4, requires_grad=True)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(fused_norm, (x, weight, bias, None, 4, 1e-5, 0.01), test_utils=tests)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetrpp.networks.cpu_kernels.normalize import lay_out
+from unetrpp.networks.cpu_kernels.normalize import to_channels_last
 from unetrpp.networks.gates import (
     OPEN,
     AttentionGate,
@@ -69,7 +69,7 @@ def test_the_skip_is_weighted_by_the_upsampled_map():
     module = gate(1.5)
     up = F.interpolate(module.coefficients(skip, signal), skip.shape[2:], mode="trilinear", align_corners=False)
     torch.testing.assert_close(module(skip, signal), skip * up)
-    torch.testing.assert_close(module(lay_out(skip), lay_out(signal)), skip * up)
+    torch.testing.assert_close(module(to_channels_last(skip), to_channels_last(signal)), skip * up)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])

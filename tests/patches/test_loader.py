@@ -71,13 +71,13 @@ def test_the_first_segmentation_of_a_cascade_is_read_with_mistakes(tmp_path):
     for case in store.cases():
         opened = store.open(case)
         label = opened.read((0, 0, 0), opened.shape)[1]
-        store.write_previous(case, label.astype(np.uint8), "none", (8, 16, 16))
+        store.write_first_stage(case, label.astype(np.uint8), "none", (8, 16, 16))
     cases = [store.open(case) for case in store.cases()]
-    second = msgspec.structs.replace(configuration(), previous_stage="3d_lowres")
+    second = msgspec.structs.replace(configuration(), first_stage="3d_lowres")
 
     def previous(sample: Sample) -> np.ndarray:
-        assert sample.previous is not None
-        return sample.previous
+        assert sample.first_stage is not None
+        return sample.first_stage
 
     def loader(stream: Stream = Stream.PATCHES) -> PatchLoader:
         return PatchLoader(cases, second, None, seed=0, fold=0, stream=stream)

@@ -75,8 +75,8 @@ def test_a_first_segmentation_goes_where_the_label_goes(cases, in_plane_only):
     degrees = (180.0, 0.0, 0.0) if in_plane_only else (30.0, 30.0, 30.0)
     chain = ChainLoader(loader(cases, in_plane_only=in_plane_only, rotation_degrees=degrees), range(0), 1)
     for sample in (s for i in range(6) for s in chain.loader.read(i, chain.read_size)):
-        moved = chain.augmented(replace(sample, previous=sample.label))
-        np.testing.assert_array_equal(moved.previous, moved.label)
+        moved = chain.augmented(replace(sample, first_stage=sample.label))
+        np.testing.assert_array_equal(moved.first_stage, moved.label)
         assert moved.label.shape == PATCH
 
 

@@ -291,7 +291,7 @@ def test_a_cascade_brings_its_first_stage(workspace):
     full = plans.configuration("3d_fullres")
     coarse = msgspec.structs.replace(full.preprocessing, spacing_mm=(4.0, 4.0, 4.0))
     stages = {
-        "3d_cascade": msgspec.structs.replace(full, previous_stage="3d_lowres"),
+        "3d_cascade": msgspec.structs.replace(full, first_stage="3d_lowres"),
         "3d_lowres": msgspec.structs.replace(full, preprocessing=coarse),
     }
     write_json(path, msgspec.structs.replace(plans, configurations=stages))

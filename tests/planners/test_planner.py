@@ -59,7 +59,7 @@ def test_left_and_right_follow_the_plan_order():
 def test_a_low_resolution_stage_and_the_cascade():
     plans = unet(LARGE, ("3d_cascade",))
     low, full = plans.configuration("3d_lowres"), plans.configuration("3d_cascade")
-    assert full.previous_stage == "3d_lowres"
+    assert full.first_stage == "3d_lowres"
     assert full.architecture.in_channels == 2
     assert low.architecture.in_channels == 1
     ratio = [a / b for a, b in zip(low.preprocessing.spacing_mm, full.preprocessing.spacing_mm, strict=True)]

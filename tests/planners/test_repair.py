@@ -12,7 +12,7 @@ from unetrpp.io.geometry import Geometry, same_grid
 from unetrpp.io.images import Volume, read_geometry, read_label, write_image, write_segmentation
 from unetrpp.io.nifti import CODES, SFORM
 from unetrpp.planners.plan_and_preprocess import main
-from unetrpp.planners.repair import mend_case, mend_label
+from unetrpp.planners.repair import repair_case, repair_label
 
 PLAIN = Geometry(shape_zyx=GEOMETRY.shape_zyx, spacing_zyx_mm=(1.0, 1.0, 1.0))
 
@@ -24,18 +24,18 @@ def case(tmp_path):
 
 
 def test_a_sound_label_is_left_alone(case, tmp_path):
-    assert mend_label(case, tmp_path / "fixed") is None
+    assert repair_label(case, tmp_path / "fixed") is None
     assert not (tmp_path / "fixed").exists()
 
 
 def test_a_label_without_header_gets_the_images(case, tmp_path):
     _, label = make_case(0)
     write_segmentation(case.label, label, PLAIN)
-    done = mend_label(case, tmp_path / "fixed")
+    done = repair_label(case, tmp_path / "fixed")
     assert done is not None
-    mended = read_label(done[0])
-    np.testing.assert_array_equal(mended.array[0], label)
-    assert same_grid(mended.geometry, GEOMETRY, 1e-3) == []
+    repaired = read_label(done[0])
+    np.testing.assert_array_equal(repaired.array[0], label)
+    assert same_grid(repaired.geometry, GEOMETRY, 1e-3) == []
     assert same_grid(read_label(case.label).geometry, PLAIN, 1e-3) == []  # the user's own file is untouched
 
 
@@ -43,7 +43,7 @@ def test_a_label_on_a_finer_grid_is_resampled(case, tmp_path):
     _, label = make_case(0)
     fine = Geometry(shape_zyx=(24, 20, 16), spacing_zyx_mm=(1.0, 1.0, 1.0), origin_xyz_mm=(5.0, -3.0, 9.5))
     write_segmentation(case.label, label.repeat(2, axis=0), fine)
-    done = mend_label(case, tmp_path / "fixed")
+    done = repair_label(case, tmp_path / "fixed")
     assert done is not None
     np.testing.assert_array_equal(read_label(done[0]).array[0], label)
 
@@ -57,8 +57,8 @@ def test_files_of_one_name_are_mended_apart(tmp_path):
         write_image(image, Volume(label[None].astype(np.float32), GEOMETRY))
         write_segmentation(seg, label, PLAIN)
         cases.append(Case(f"p{i}", (image,), seg))
-    mended = [mend_case(case, tmp_path / "fixed")[0] for case in cases]
-    for case, label in zip(mended, labels, strict=True):
+    repaired = [repair_case(case, tmp_path / "fixed")[0] for case in cases]
+    for case, label in zip(repaired, labels, strict=True):
         assert case.label is not None
         np.testing.assert_array_equal(read_label(case.label).array[0], label)
 
@@ -67,10 +67,10 @@ def test_what_is_ambiguous_or_would_not_survive_is_refused(case, tmp_path):
     _, label = make_case(0)
     cut = Geometry(shape_zyx=(11, 20, 16), spacing_zyx_mm=(1.0, 1.0, 1.0))
     write_segmentation(case.label, label[1:], cut)  # no header and another shape
-    assert mend_label(case, tmp_path / "fixed") is None
+    assert repair_label(case, tmp_path / "fixed") is None
     far = Geometry(shape_zyx=GEOMETRY.shape_zyx, spacing_zyx_mm=(2.0, 1.0, 1.0), origin_xyz_mm=(500.0, 0.0, 0.0))
     write_segmentation(case.label, label, far)  # elsewhere: nothing of it would be left
-    assert mend_label(case, tmp_path / "fixed") is None
+    assert repair_label(case, tmp_path / "fixed") is None
 
 
 def test_the_command_refuses_without_fix_and_goes_on_with_it(tmp_path):
@@ -89,9 +89,9 @@ def test_sheared_axes_are_straightened_where_that_moves_little(case, tmp_path):
         struct.pack_into("<2h", content, CODES, 0, 1)
         struct.pack_into("<12f", content, SFORM, *axes.ravel())
         path.write_bytes(gzip.compress(bytes(content)))
-    mended, done = mend_case(case, tmp_path / "fixed")
+    repaired, done = repair_case(case, tmp_path / "fixed")
     assert len(done) == 2
-    assert "straightened" in done[0]
-    assert mended.label is not None
-    assert same_grid(read_geometry(mended.images[0]), read_label(mended.label).geometry, 1e-4) == []
-    assert mended.images[0].parent != case.images[0].parent
+    assert "repair_shear" in done[0]
+    assert repaired.label is not None
+    assert same_grid(read_geometry(repaired.images[0]), read_label(repaired.label).geometry, 1e-4) == []
+    assert repaired.images[0].parent != case.images[0].parent

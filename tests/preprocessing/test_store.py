@@ -123,17 +123,17 @@ def test_a_first_segmentation_is_read_with_the_patch(stored, tmp_path):
     case = make_case("a")
     store = Store(tmp_path)
     store.write(case, "plans", "inputs", (8, 8, 8))
-    store.write_previous("a", case.label, "digest", (8, 8, 8))
+    store.write_first_stage("a", case.label, "digest", (8, 8, 8))
     opened = store.open("a")
     for start, size in (((0, 0, 0), SHAPE), ((-3, 5, 9), (6, 30, 8)), ((50, 0, 0), (4, 4, 4))):
         expected = np.maximum(opened.read(start, size)[1], 0)
-        np.testing.assert_array_equal(opened.read_previous(start, size), expected)
+        np.testing.assert_array_equal(opened.read_first_stage(start, size), expected)
     assert store.cases() == ["a"]
-    assert (store.has_previous("a", "digest"), store.has_previous("a", "other")) == (True, False)
+    assert (store.has_first_stage("a", "digest"), store.has_first_stage("a", "other")) == (True, False)
     store.remove("a")
-    assert not store.has_previous("a", "digest")
+    assert not store.has_first_stage("a", "digest")
     with pytest.raises(UserError, match="is missing or damaged"):
-        stored[1].read_previous((0, 0, 0), (1, 1, 1))
+        stored[1].read_first_stage((0, 0, 0), (1, 1, 1))
 
 
 def test_a_missing_array_is_named(tmp_path):

@@ -20,17 +20,17 @@ from unetrpp.dataset.splits import Splits, make_splits
 from unetrpp.export.archive import export_model, import_model
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.images import Volume, read_image, write_image, write_segmentation
-from unetrpp.model.folder import PREVIOUS, ModelFolder
+from unetrpp.model.folder import FIRST_STAGE, ModelFolder
 from unetrpp.networks.design import unet_architecture
 from unetrpp.plans.plans import Plans
 from unetrpp.preprocessing.case import preprocess
-from unetrpp.preprocessing.first_stage import previous_on_grid
+from unetrpp.preprocessing.first_stage import first_stage_on_grid
 from unetrpp.preprocessing.store import Store
-from unetrpp.trainers.cascade import SecondStage, feed_second_stage, held_out_segmentations, take_along
+from unetrpp.trainers.cascade import SecondStage, copy_first_stage, held_out_segmentations, prepare_second_stage
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import TrainingRequest, train_folds
 from unetrpp.trainers.log import TrainingLog
-from unetrpp.trainers.recipe import Wishes
+from unetrpp.trainers.recipe import ConfigOverrides
 
 LABELS = LabelScheme(names=("background", "left", "right"), values=(0, 3, 7))  # as a user may number them
 CASES = tuple(f"ball_{i}" for i in range(4))
@@ -42,7 +42,7 @@ def stage(spacing: float, channels: int, previous: str | None):
     preprocessing = msgspec.structs.replace(plan.preprocessing, spacing_mm=(1.5, spacing, spacing), labels=LABELS)
     architecture = unet_architecture(channels, 3, PATCH, [(2, 2, 2)], kernels=[(3, 3, 3)] * 2, width=0.25)
     return msgspec.structs.replace(
-        plan, preprocessing=preprocessing, architecture=architecture, mirror_axes=(0,), previous_stage=previous
+        plan, preprocessing=preprocessing, architecture=architecture, mirror_axes=(0,), first_stage=previous
     )
 
 
@@ -83,8 +83,8 @@ def make_workspace(folder) -> Workspace:
     return workspace
 
 
-def request(name: str, overwrite: bool = False, **wishes) -> TrainingRequest:
-    wanted: Wishes = {"epochs": 2, "iterations": 4} | wishes
+def request(name: str, overwrite: bool = False, **overrides) -> TrainingRequest:
+    wanted: ConfigOverrides = {"epochs": 2, "iterations": 4} | overrides
     return TrainingRequest("balls", "unet", name, torch.device("cpu"), wanted, mirroring=False, overwrite=overwrite)
 
 
@@ -162,19 +162,19 @@ def test_no_case_is_seen_through_a_model_that_was_trained_on_it(trained):
         (case,) = fold.validation
         stored = store.open(case)
         held_out = Predictor(low, folds=k, mirroring=False, device="cpu")(halves(int(case[-1]))[0])
-        expected = previous_on_grid(held_out.array, stored.properties, plan)
-        np.testing.assert_array_equal(stored.read_previous((0, 0, 0), stored.shape), expected)
+        expected = first_stage_on_grid(held_out.array, stored.properties, plan)
+        np.testing.assert_array_equal(stored.read_first_stage((0, 0, 0), stored.shape), expected)
 
 
 def test_a_fold_of_the_second_stage_is_fed_by_the_same_fold_of_the_first(trained):
     model = ModelFolder.open(trained.model("balls", "unet", HIGH))
-    assert model.previous is not None
-    assert model.previous.feeding(["2"]) == ["2"]
-    assert model.previous.feeding(["all"]) == ["0", "1", "2", "3"]
+    assert model.first_stage is not None
+    assert model.first_stage.source_folds(["2"]) == ["2"]
+    assert model.first_stage.source_folds(["all"]) == ["0", "1", "2", "3"]
     before = model.digest(["0"])
-    checkpoint = model.path / PREVIOUS / "fold_0" / "checkpoint_final.pt"
+    checkpoint = model.path / FIRST_STAGE / "fold_0" / "checkpoint_final.pt"
     kept = checkpoint.read_bytes()
-    other = (model.path / PREVIOUS / "fold_1" / "checkpoint_final.pt").read_bytes()
+    other = (model.path / FIRST_STAGE / "fold_1" / "checkpoint_final.pt").read_bytes()
     try:
         checkpoint.unlink()
         checkpoint.write_bytes(other)
@@ -187,7 +187,7 @@ def test_an_exported_cascade_predicts(trained, tmp_path):
     model, image = trained.model("balls", "unet", HIGH), halves(70)[0]
     export_model(model, tmp_path / "cascade.zip", ["0", "2"])
     copy = import_model(tmp_path / "cascade.zip", tmp_path / "results")
-    first = ModelFolder.open(copy).previous
+    first = ModelFolder.open(copy).first_stage
     assert first is not None
     assert first.folds() == ["0", "2"]
     ours = Predictor(model, folds=[0, 2], mirroring=False, device="cpu")(image)
@@ -231,7 +231,7 @@ def test_a_case_that_no_fold_held_out_is_named(first_stage):
         case: f"fold_{k}" for k, fold in enumerate(splits.folds) for case in fold.validation
     }
     with pytest.raises(UserError, match=r"stranger: no fold of splits\.json holds it out"):
-        feed_second_stage(second, low, splits, [*CASES, "stranger"], started=False)
+        prepare_second_stage(second, low, splits, [*CASES, "stranger"], started=False)
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -242,18 +242,18 @@ def test_the_first_stage_is_taken_along_as_links_or_copies(first_stage, tmp_path
     if not links:
         monkeypatch.setattr("os.link", refuse)
     low = first_stage.model("balls", "unet", LOW)
-    take_along(low, tmp_path, 4, started=False)
-    first = ModelFolder.open(tmp_path / PREVIOUS)
+    copy_first_stage(low, tmp_path, 4, started=False)
+    first = ModelFolder.open(tmp_path / FIRST_STAGE)
     assert first.digest(["0", "1", "2", "3"]) == ModelFolder.open(low).digest(["0", "1", "2", "3"])
-    assert not list((tmp_path / PREVIOUS).rglob("*latest*"))
+    assert not list((tmp_path / FIRST_STAGE).rglob("*latest*"))
     assert first.checkpoint("1").samefile(low / "fold_1" / "checkpoint_final.pt") == links
-    take_along(low, tmp_path, 4, started=True)
+    copy_first_stage(low, tmp_path, 4, started=True)
 
 
 def test_a_second_stage_without_its_first_is_refused(trained, tmp_path):
     alone = shutil.copytree(trained.model("balls", "unet", HIGH), tmp_path / "alone")
-    shutil.rmtree(alone / PREVIOUS)
-    with pytest.raises(UserError, match="second stage without previous_stage/; copy the whole model folder"):
+    shutil.rmtree(alone / FIRST_STAGE)
+    with pytest.raises(UserError, match="second stage without first_stage/; copy the whole model folder"):
         Predictor(alone, device="cpu")
 
 

@@ -151,8 +151,8 @@ def test_shares_make_up_the_batch():
 
 
 def test_a_single_process_decides_for_itself():
-    assert ALONE.largest(2.5, False) == [2.5, 0.0]
-    assert ALONE.mean([]) == []
-    assert ALONE.after_first(lambda: 3) == 3
+    assert ALONE.all_reduce_max(2.5, False) == [2.5, 0.0]
+    assert ALONE.all_reduce_mean([]) == []
+    assert ALONE.rank_zero_first(lambda: 3) == 3
     network = torch.nn.Linear(1, 1)
     assert ALONE.replicate(network) is network

@@ -12,11 +12,11 @@ from unetrpp.core.files import write_json
 from unetrpp.dataset.splits import Fold, make_splits
 from unetrpp.networks.design import unetrpp_architecture
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.fine_tuning import checkpoints_for, find_checkpoint, wishes_for
-from unetrpp.trainers.pretrained import Side
+from unetrpp.trainers.fine_tuning import checkpoints_for, find_checkpoint, fine_tuning_overrides
+from unetrpp.trainers.pretrained import NetworkSpec
 
 FOLDS: dict[int | str, Fold] = dict(enumerate(make_splits([f"ball_{i}" for i in range(4)]).folds))
-SIDE = Side.of(PLAN)
+SIDE = NetworkSpec.of(PLAN)
 KNOWN = fingerprint()
 FOREIGN = msgspec.structs.replace(
     KNOWN, cases=tuple(msgspec.structs.replace(case, inputs_digest="foreign") for case in KNOWN.cases)
@@ -78,15 +78,15 @@ def test_what_may_know_validation_cases_is_refused(model):
 
 
 def test_path_and_hash_of_every_fold(model):
-    wishes = wishes_for(model, first(2), KNOWN, SIDE, set())
+    overrides = fine_tuning_overrides(model, first(2), KNOWN, SIDE, set())
     for k in (0, 1):
         digest = hashlib.sha256(final(model, k).read_bytes()).hexdigest()
-        assert wishes[k] == {"pretrained": str(final(model, k)), "pretrained_hash": digest[:16]}
+        assert overrides[k] == {"pretrained": str(final(model, k)), "pretrained_hash": digest[:16]}
 
 
 def test_what_cannot_be_started_from_is_refused(model, tmp_path):
     def wish(given, side=SIDE, deleted=frozenset()):
-        return wishes_for(given, first(1), KNOWN, side, set(deleted))
+        return fine_tuning_overrides(given, first(1), KNOWN, side, set(deleted))
 
     with pytest.raises(UserError, match="does not exist"):
         wish(tmp_path / "checkpoint.pt")
@@ -94,6 +94,6 @@ def test_what_cannot_be_started_from_is_refused(model, tmp_path):
         wish(tmp_path)
     other = unetrpp_architecture(1, 2, (16, 16, 16), [(2, 2, 2), (2, 2, 2)], width=0.25)
     with pytest.raises(UserError, match="network unet, the plans have unetrpp"):
-        wish(model, Side(other, LABELS))
+        wish(model, NetworkSpec(other, LABELS))
     with pytest.raises(UserError, match="would be deleted by --overwrite"):
         wish(model, deleted={model / "fold_0"})

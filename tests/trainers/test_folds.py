@@ -27,9 +27,9 @@ def workspace(tmp_path):
 
 
 def request(**changed) -> TrainingRequest:
-    wishes = {"epochs": 2, "iterations": 4} | {k: v for k, v in changed.items() if k in RECIPE}
+    overrides = {"epochs": 2, "iterations": 4} | {k: v for k, v in changed.items() if k in RECIPE}
     others = {k: v for k, v in changed.items() if k not in RECIPE}
-    return TrainingRequest("balls", "unet", "3d_fullres", torch.device("cpu"), wishes, **others)
+    return TrainingRequest("balls", "unet", "3d_fullres", torch.device("cpu"), overrides, **others)
 
 
 def test_every_fold_is_trained_validated_and_summed_up(workspace):

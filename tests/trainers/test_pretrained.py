@@ -19,7 +19,7 @@ from unetrpp.plans.plans import Plans
 from unetrpp.trainers.fine_tuning import find_checkpoint
 from unetrpp.trainers.pretrained import (
     FILE,
-    Side,
+    NetworkSpec,
     Transfer,
     fit,
     input_convolutions,
@@ -43,7 +43,7 @@ def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("model"), 1, plan)
 
 
-def built(side: Side, seed: int = 5):
+def built(side: NetworkSpec, seed: int = 5):
     torch.manual_seed(seed)
     return build_network(side.architecture).eval()
 
@@ -55,7 +55,7 @@ def outputs(network, x):
 
 
 def test_the_same_plans_give_the_same_network(model, tmp_path):
-    side = Side(architecture(), LABELS)
+    side = NetworkSpec(architecture(), LABELS)
     network = built(side)
     transfer = start_from(find_checkpoint(model), network, side, tmp_path)
     assert (transfer.changes, transfer.share) == ((), 1.0)
@@ -65,7 +65,7 @@ def test_the_same_plans_give_the_same_network(model, tmp_path):
 
 def test_more_channels_and_other_classes(model, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    side = Side(architecture(channels=3, classes=3), OTHER_LABELS)
+    side = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS)
     network, before = built(side), built(side)
     transfer = start_from(find_checkpoint(model), network, side, tmp_path)
     assert read_json(tmp_path / FILE, Transfer) == transfer
@@ -77,7 +77,7 @@ def test_more_channels_and_other_classes(model, tmp_path, caplog):
     assert all(f"  {name} " in caplog.text for name in said)
     assert torch.equal(network.heads[0].weight, before.heads[0].weight)
     # An image of three equal channels passes as one channel did.
-    old = built(Side(architecture(), LABELS))
+    old = built(NetworkSpec(architecture(), LABELS))
     old.load_state_dict(torch.load(model / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"])
     x = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_more_channels_and_other_classes(model, tmp_path, caplog):
 
 
 def test_classes_of_other_names_get_new_heads_even_where_they_fit(model, tmp_path):
-    side = Side(architecture(), LabelScheme(names=("background", "liver"), values=(0, 1)))
+    side = NetworkSpec(architecture(), LabelScheme(names=("background", "liver"), values=(0, 1)))
     transfer = start_from(find_checkpoint(model), built(side), side, tmp_path)
     assert {change.tensor.split(".")[0] for change in transfer.changes} == {"heads"}
 
@@ -99,13 +99,13 @@ def test_regions_of_the_same_labels_get_new_heads_where_they_mean_others(model, 
     plans = read_json(path / "plans.json", Plans)
     write_json(path / "plans.json", msgspec.structs.replace(plans, labels=first))
     for labels, changed in ((first, set()), (second, {"heads"})):
-        side = Side(patch, labels)
+        side = NetworkSpec(patch, labels)
         transfer = start_from(find_checkpoint(path), built(side), side, tmp_path)
         assert {change.tensor.split(".")[0] for change in transfer.changes} == changed
 
 
 def test_another_patch_interpolates_positions_and_projections(model, tmp_path):
-    side = Side(architecture(patch=(16, 24, 32)), LABELS)
+    side = NetworkSpec(architecture(patch=(16, 24, 32)), LABELS)
     network = built(side)
     transfer = start_from(find_checkpoint(model), network, side, tmp_path)
     assert transfer.share == 1.0
@@ -122,7 +122,7 @@ def linear(values: np.ndarray, size: int, axis: int) -> np.ndarray:
 
 
 def test_names_of_a_packages_network_mean_nothing():
-    side = Side(architecture(network="mine"), LABELS)
+    side = NetworkSpec(architecture(network="mine"), LABELS)
     tensors = {"attention.project_in.weight": torch.ones(3, 4), "layers.0.position": torch.ones(1, 5, 2)}
     wanted = {"attention.project_in.weight": torch.zeros(3, 4), "layers.0.position": torch.zeros(1, 6, 2)}
     fitted, (change,) = fit(tensors, wanted, side, side)
@@ -157,14 +157,14 @@ def test_spread_channels_keep_the_answer_to_equal_channels(old, new):
 def test_planned_gammas_are_kept(model, tmp_path):
     gated = architecture()
     levels = tuple(msgspec.structs.replace(level, gate=2.0 if i == 0 else None) for i, level in enumerate(gated.levels))
-    side = Side(msgspec.structs.replace(gated, levels=levels), LABELS)
+    side = NetworkSpec(msgspec.structs.replace(gated, levels=levels), LABELS)
     network = built(side)
     transfer = start_from(find_checkpoint(model), network, side, tmp_path)
     assert {change.what for change in transfer.changes} == {"afresh: not in the checkpoint"}
     plan = msgspec.structs.replace(configuration(), architecture=side.architecture)
     first = make_model(tmp_path / "gated", 1, plan)
     other = tuple(msgspec.structs.replace(level, gate=None if level.gate is None else 0.5) for level in levels)
-    side = Side(msgspec.structs.replace(gated, levels=other), LABELS)
+    side = NetworkSpec(msgspec.structs.replace(gated, levels=other), LABELS)
     network = built(side)
     transfer = start_from(find_checkpoint(first), network, side, tmp_path)
     assert [(c.tensor, c.what) for c in transfer.changes] == [("decoder.0.gate.gamma", "afresh: as planned")]
@@ -174,7 +174,9 @@ def test_planned_gammas_are_kept(model, tmp_path):
 def test_other_kinds_of_networks_are_refused(model, tmp_path):
     plan = configuration()
     with pytest.raises(UserError, match="network unetrpp, the plans have unet"):
-        start_from(find_checkpoint(model), build_network(plan.architecture), Side(plan.architecture, LABELS), tmp_path)
+        start_from(
+            find_checkpoint(model), build_network(plan.architecture), NetworkSpec(plan.architecture, LABELS), tmp_path
+        )
 
 
 @pytest.mark.parametrize("make", [unet_architecture, partial(unet_architecture, residual=True)])
@@ -188,7 +190,7 @@ def test_other_kinds_of_networks_are_refused(model, tmp_path):
 def test_a_segmentation_starts_at_0_and_the_image_as_it_was(make, images, new_images, old_stage, new_stage, tmp_path):
     def side(channels, stage):
         made = make(channels + 2 * stage, 3, (8, 16, 16), [(2, 2, 2)], kernels=[(3, 3, 3)] * 2, width=0.25)
-        return Side(made, OTHER_LABELS, stage)
+        return NetworkSpec(made, OTHER_LABELS, stage)
 
     old, new = side(images, old_stage), side(new_images, new_stage)
     theirs, network = built(old), built(new, 6)
@@ -204,8 +206,8 @@ def test_a_segmentation_starts_at_0_and_the_image_as_it_was(make, images, new_im
 
 
 def test_an_image_is_answered_as_before_whatever_the_segmentation():
-    old = Side(architecture(classes=3), OTHER_LABELS)
-    new = Side(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
+    old = NetworkSpec(architecture(classes=3), OTHER_LABELS)
+    new = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
     theirs, network = built(old), built(new, 6)
     network.load_state_dict(fit(theirs.state_dict(), network.state_dict(), old, new)[0])
     x, segmentation = torch.randn(1, 1, 16, 16, 16), torch.randint(0, 2, (1, 2, 16, 16, 16)).float()
@@ -215,8 +217,8 @@ def test_an_image_is_answered_as_before_whatever_the_segmentation():
 
 
 def test_a_second_stage_keeps_what_it_knows_of_the_same_classes():
-    stage = Side(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
-    other = Side(stage.architecture, msgspec.structs.replace(OTHER_LABELS, names=("background", "a", "b")), True)
+    stage = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
+    other = NetworkSpec(stage.architecture, msgspec.structs.replace(OTHER_LABELS, names=("background", "a", "b")), True)
     tensors, wanted = built(stage).state_dict(), built(stage, 6).state_dict()
     assert fit(tensors, wanted, stage, stage)[1] == []
     fitted, changes = fit(tensors, wanted, stage, other)

@@ -12,7 +12,7 @@ from unetrpp.plans.plans import Configuration
 
 
 @dataclass(frozen=True)
-class Exchange:
+class LabelSwap:
     """What becomes of classes when ``axis`` of the patch is mirrored.
 
     ``labels[i]`` is what training index i becomes (the ignore label included), ``outputs[k]`` the same for channel k of
@@ -22,19 +22,19 @@ class Exchange:
     axis: int
     labels: tuple[int, ...]
     outputs: tuple[int, ...]
-    previous: bool = False  # the input's last channel holds the training indices of a cascade's first stage
+    first_stage: bool = False  # the input's last channel holds the training indices of a cascade's first stage
 
-    def of_labels(self, label: Tensor, axes: Sequence[int]) -> Tensor:
+    def swap_labels(self, label: Tensor, axes: Sequence[int]) -> Tensor:
         """Training indices (...), -1 outside the case, of a patch mirrored along ``axes``."""
         return relabelled(label, self.labels) if self.axis in axes else label
 
-    def of_input(self, image: Tensor, axes: Sequence[int]) -> Tensor:
+    def swap_input(self, image: Tensor, axes: Sequence[int]) -> Tensor:
         """(C, Z, Y, X) of a patch mirrored along ``axes``."""
-        if not self.previous or self.axis not in axes:
+        if not self.first_stage or self.axis not in axes:
             return image
         return torch.cat([image[:-1], relabelled(image[-1:], self.labels)])
 
-    def of_logits(self, logits: Tensor, axes: Sequence[int]) -> Tensor:
+    def swap_logits(self, logits: Tensor, axes: Sequence[int]) -> Tensor:
         """(..., K, Z, Y, X) of a patch mirrored along ``axes``."""
         if self.axis not in axes:
             return logits
@@ -46,11 +46,11 @@ def relabelled(label: Tensor, table: Sequence[int]) -> Tensor:
     return to_device(torch.tensor([*table, -1], dtype=label.dtype), label.device)[label.long()]
 
 
-def exchange_of(configuration: Configuration) -> Exchange | None:
+def label_swap_of(configuration: Configuration) -> LabelSwap | None:
     """None where mirroring leaves every label what it is."""
-    if configuration.exchange_axis is None:
+    if configuration.swap_axis is None:
         return None
     scheme = configuration.preprocessing.labels
-    table = label_table(scheme, configuration.exchanged_labels)
-    previous = configuration.previous_stage is not None
-    return Exchange(configuration.exchange_axis, table, output_table(scheme, table), previous)
+    table = label_table(scheme, configuration.swapped_labels)
+    first_stage = configuration.first_stage is not None
+    return LabelSwap(configuration.swap_axis, table, output_table(scheme, table), first_stage)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from unetrpp.augmentation.intensity import IntensityDraw, apply_intensity, draw_intensity
-from unetrpp.augmentation.label_swap import Exchange
+from unetrpp.augmentation.label_swap import LabelSwap
 from unetrpp.augmentation.spatial import apply_affine, draw_affine
 from unetrpp.core.devices import to_device
 from unetrpp.plans.plans import AugmentationPlan
@@ -21,7 +21,7 @@ class SampleDraw:
     affine: np.ndarray | None
     intensity: IntensityDraw
     mirror: tuple[int, ...]  # plan axes to flip
-    exchange: Exchange | None = None  # labels that change places when they are
+    swap: LabelSwap | None = None  # labels that change places when they are
 
 
 def draw_sample(
@@ -29,14 +29,14 @@ def draw_sample(
     plan: AugmentationPlan,
     channels: int,
     mirror_axes: tuple[int, ...],
-    exchange: Exchange | None = None,
+    swap: LabelSwap | None = None,
 ) -> SampleDraw:
-    """Draw one sample's augmentation. ``mirror_axes`` and the exchange's axis count the axes (z, y, x)."""
+    """Draw one sample's augmentation. ``mirror_axes`` and the swap's axis count the axes (z, y, x)."""
     return SampleDraw(
         affine=draw_affine(rng, plan),
         intensity=draw_intensity(rng, channels),
         mirror=tuple(axis for axis in mirror_axes if rng.random() < MIRROR_PROBABILITY),
-        exchange=exchange,
+        swap=swap,
     )
 
 
@@ -52,7 +52,7 @@ def apply_sample(
     image = apply_intensity(image, draw.intensity, in_plane_only)
     if draw.mirror:
         image, label = image.flip([a + 1 for a in draw.mirror]), label.flip([a - 3 for a in draw.mirror])
-        label = label if draw.exchange is None else draw.exchange.of_labels(label, draw.mirror)
+        label = label if draw.swap is None else draw.swap.swap_labels(label, draw.mirror)
     return image, label
 
 
@@ -60,14 +60,14 @@ def apply_sample(
 class Sample:
     """One sample as read: image (C, Z, Y, X) float32, label (Z, Y, X), and what was drawn for it (None: nothing).
 
-    ``previous`` (Z, Y, X) is a cascade's first segmentation, in training indices.
+    ``first_stage`` (Z, Y, X) is a cascade's first segmentation, in training indices.
     """
 
     case: str
     image: np.ndarray
     label: np.ndarray
     draw: SampleDraw | None
-    previous: np.ndarray | None = None
+    first_stage: np.ndarray | None = None
 
 
 def make_batch(
@@ -82,13 +82,13 @@ def make_batch(
     images, labels = [], []
     for sample in samples:
         image = to_device(torch.from_numpy(sample.image), device)
-        maps = sample.label if sample.previous is None else np.stack([sample.label, sample.previous])
+        maps = sample.label if sample.first_stage is None else np.stack([sample.label, sample.first_stage])
         label = to_device(torch.from_numpy(maps), device)
         if sample.draw is not None:
             image, label = apply_sample(image, label, sample.draw, size, in_plane_only or len(patch) == 2)
-        if sample.previous is not None:
-            label, previous = label
-            image = torch.cat([image, previous[None].to(image.dtype)])
+        if sample.first_stage is not None:
+            label, first_stage = label
+            image = torch.cat([image, first_stage[None].to(image.dtype)])
         images.append(image)
         labels.append(label)
     return torch.stack(images).view(len(samples), -1, *patch), torch.stack(labels).view(-1, *patch)

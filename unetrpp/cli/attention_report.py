@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.files import write_bytes
-    from unetrpp.evaluation.summary import aligned
+    from unetrpp.core.text import text_table
     from unetrpp.inference.predictor import Predictor
     from unetrpp.io.images import read_image
     from unetrpp.model.folder import ModelFolder
@@ -56,7 +56,7 @@ def work(arguments: argparse.Namespace) -> int:
     findings = look_at_case(predictor, image, label_on_grid(label, image, labels, case), case)
     output = arguments.output or model.path / f"fold_{fold}" / f"attention_{case}.html"
     write_bytes(output, attention_page(predictor, findings, case).encode())
-    print(aligned(modules_table(findings, labels)))
+    print(text_table(modules_table(findings, labels)))
     print(f"\npage: {output}")
     return 0
 

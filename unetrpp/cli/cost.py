@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.core.text import text_table
     from unetrpp.networks.cost import estimate
 
     states = 1 if arguments.optimizer == "sgd" else 2
@@ -62,9 +63,7 @@ def work(arguments: argparse.Namespace) -> int:
     for name, (architecture, planned) in _networks(arguments).items():
         batch = arguments.batch_size or planned
         rows += [_row(name, architecture, estimate(architecture, batch, p, states)) for p in arguments.precision]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(text_table(rows, align="l"))
     return 0
 
 

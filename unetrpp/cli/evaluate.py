@@ -86,12 +86,12 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.errors import UserError
 
     folders = (arguments.predictions, arguments.references)
-    wishes = [folders != (None, None), arguments.model is not None, arguments.compare is not None]
-    if wishes == [False, True, False]:
+    overrides = [folders != (None, None), arguments.model is not None, arguments.compare is not None]
+    if overrides == [False, True, False]:
         return cross_validation(arguments.model)
-    if wishes == [False, False, True]:
+    if overrides == [False, False, True]:
         return comparison(*arguments.compare)
-    if wishes != [True, False, False] or None in folders:
+    if overrides != [True, False, False] or None in folders:
         raise UserError(
             "give PREDICTIONS and REFERENCES, or --model MODEL_FOLDER alone, or --compare with two summaries alone"
         )

@@ -139,7 +139,7 @@ def chosen_models(arguments: argparse.Namespace) -> "tuple[list[Path], PostProce
         return arguments.model, NOTHING, not arguments.no_mirroring
     workspace = Workspace.find(arguments.workspace)
     results = workspace.root / "results" / workspace.find_dataset(arguments.best)
-    selection = read_json(results / FILE, Selection, mend="run unetrpp_find_best")
+    selection = read_json(results / FILE, Selection, hint="run unetrpp_find_best")
     mirroring = selection.mirroring and not arguments.no_mirroring
     return [results / member for member in selection.members], selection.postprocessing, mirroring
 
@@ -149,9 +149,9 @@ def report(failed: dict[str, str], count: int, out: Path) -> int:
     print(f"{count - len(failed)} of {count} cases are segmented in {out}")
     if not failed:
         return 0
-    width = max(map(len, failed))
-    for case, message in sorted(failed.items()):
-        print(f"{case:{width}s}  {message}", file=sys.stderr)
+    from unetrpp.core.text import text_table
+
+    print(text_table(sorted(failed.items()), align="l"), file=sys.stderr)
     return 1
 
 

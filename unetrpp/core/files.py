@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -23,7 +23,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     msgspec does not hand ``kw_only`` down and type checkers want ``frozen`` again, so every record is written
     ``class X(Record, frozen=True, kw_only=True)``.
+
+    ``later_fields`` names the fields that a record got after its first release; see :func:`unetrpp.core.digest.digest`.
     """
+
+    later_fields: ClassVar[frozenset[str]] = frozenset()
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -102,7 +106,7 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, to_json(content))
 
 
-def read_json(path: Path, kind: type[T], mend: str = "restore the file or make it anew") -> T:
+def read_json(path: Path, kind: type[T], hint: str = "restore the file or make it anew") -> T:
     """Read JSON into a record type, checked once, here.
 
     Raises:
@@ -112,11 +116,11 @@ def read_json(path: Path, kind: type[T], mend: str = "restore the file or make i
         # Windows' editors put a mark before UTF-8.
         return msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=kind)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; {mend}") from None
+        raise UserError(f"{path} does not exist; {hint}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not in UTF-8, as JSON must be; save it again with this encoding") from None
     except msgspec.DecodeError as error:
-        raise UserError(f"{path}: {error}; {mend}") from None
+        raise UserError(f"{path}: {error}; {hint}") from None
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from tqdm import tqdm
 
+from unetrpp.core.text import text_table
+
 T = TypeVar("T")
 MOST_ON_WINDOWS = 61  # processes that it can wait for at once
 
@@ -42,9 +44,7 @@ def error_table(errors: Sequence[CaseError]) -> str:
     b     is empty
     case  is no image
     """
-    rows = [("case", "problem"), *sorted((e.case, e.message) for e in errors)]
-    width = max(len(case) for case, _ in rows)
-    return "\n".join(f"{case:{width}s}  {message}" for case, message in rows)
+    return text_table([("case", "problem"), *sorted((e.case, e.message) for e in errors)], align="l")
 
 
 class Outcome(msgspec.Struct, Generic[T], frozen=True):

@@ -10,14 +10,14 @@ from unetrpp.core.errors import UserError
 T = TypeVar("T")
 
 
-def find(kind: str, name: str, built_in: Mapping[str, T], typed: bool = False) -> T:
+def find(kind: str, name: str, built_in: Mapping[str, T], allow_import_path: bool = False) -> T:
     """What is called ``name``: built in, else an entry point of the group ``unetrpp.<kind>s``.
 
     So a name that stands in plans or in a training's record leads to installed packages only, never to code in a file.
 
     Args:
         kind: network, planner or trainer.
-        typed: by the user just now, who may also name ``package.module:Class``.
+        allow_import_path: by the user just now, who may also name ``package.module:Class``.
 
     Raises:
         UserError: nothing is called so, or it cannot be imported.
@@ -25,7 +25,7 @@ def find(kind: str, name: str, built_in: Mapping[str, T], typed: bool = False) -
     if name in built_in:
         return built_in[name]
     if ":" in name:
-        return _imported(kind, name, typed)
+        return _imported(kind, name, allow_import_path)
     group = f"unetrpp.{kind}s"
     registered = entry_points(group=group)
     if name not in registered.names:
@@ -41,8 +41,8 @@ def find(kind: str, name: str, built_in: Mapping[str, T], typed: bool = False) -
     return found
 
 
-def _imported(kind: str, name: str, typed: bool) -> Any:
-    if not typed:
+def _imported(kind: str, name: str, allow_import_path: bool) -> Any:
+    if not allow_import_path:
         again = "" if kind == "network" else f", or give --{kind} {name} again"
         raise UserError(
             f"{kind} {name!r} stands in a file, from which no code is run; register it under unetrpp.{kind}s{again}"

@@ -1,6 +1,5 @@
 """The raw dataset: nnU-Net v2's folder with its dataset.json, read tolerantly, and the list of its cases."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
 from unetrpp.dataset.labels import LabelScheme, Region
@@ -37,8 +37,7 @@ class DatasetDescription(Record, frozen=True, kw_only=True):
 
     def digest(self) -> str:
         """Hash of channels, labels and groups, which with the files decide what is measured and what is refused."""
-        content = msgspec.json.encode((self.channel_names, self.labels, self.groups), order="deterministic")
-        return hashlib.sha256(content).hexdigest()[:16]
+        return digest((self.channel_names, self.labels, self.groups))
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def read_description(path: Path, name: str) -> DatasetDescription:
     Raises:
         UserError: a required key is missing or malformed.
     """
-    content = read_json(path, dict[str, Any], mend="write or correct it (docs/dataset_format.md shows one)")
+    content = read_json(path, dict[str, Any], hint="write or correct it (docs/dataset_format.md shows one)")
     _refuse_older_form(path, content.get("labels"))
 
     def require(key: str, kind: type) -> Any:

@@ -1,6 +1,5 @@
 """splits.json: which cases each fold trains on and validates on. The user may edit it."""
 
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_json
 
@@ -26,7 +26,7 @@ class Fold(Record, frozen=True, kw_only=True):
 
     def digest(self) -> str:
         """Hash of the cases, so that an edited splits.json is noticed."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+        return digest(self)
 
 
 class Splits(Record, frozen=True, kw_only=True):

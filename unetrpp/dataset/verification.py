@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
+from unetrpp.core.text import text_table
 from unetrpp.dataset.description import Case, DatasetDescription, RawDataset, left_out
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.dataset.modality import check_modality
@@ -23,7 +25,7 @@ DATASET = "(dataset)"  # stands in the case column for what concerns several
 
 
 class Problem(Record, frozen=True, kw_only=True):
-    """``fatal`` ones are errors: nothing is started until they are mended."""
+    """``fatal`` ones are errors: nothing is started until they are repaired."""
 
     case: str
     message: str
@@ -144,8 +146,8 @@ def duplicates(images: Mapping[str, str], groups: Mapping[str, str] | None) -> l
     ``images`` maps a case to :func:`image_digest`.
     """
     alike: dict[str, list[str]] = defaultdict(list)
-    for case, digest in sorted(images.items()):
-        alike[digest].append(case)
+    for case, content in sorted(images.items()):
+        alike[content].append(case)
     problems = []
     for cases in alike.values():
         if len(cases) > 1:
@@ -176,14 +178,10 @@ def image_digest(image: Volume) -> str:
 
 def inputs_digest(case: Case) -> str:
     """Hash of the bytes of a case's files; a missing file counts as empty."""
-    digest = hashlib.sha256()
+    content: list[bytes] = []
     for path in (*case.images, *(() if case.label is None else (case.label,))):
-        digest.update(path.name.encode())
-        for file in parts(path):
-            if file.is_file():
-                with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]
+        content += [path.name.encode(), *(file_digest(file) for file in parts(path) if file.is_file())]
+    return digest(*content)
 
 
 def problem_table(problems: Sequence[Problem]) -> str:
@@ -196,5 +194,4 @@ def problem_table(problems: Sequence[Problem]) -> str:
     """
     ordered = sorted(problems, key=lambda p: (not p.fatal, p.case, p.message))
     rows = [("kind", "case", "problem"), *(("error" if p.fatal else "warning", p.case, p.message) for p in ordered)]
-    width = max(len(case) for _, case, _ in rows)
-    return "\n".join(f"{kind:7s}  {case:{width}s}  {message}" for kind, case, message in rows)
+    return text_table(rows, align="l")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
+from unetrpp.core.text import text_table
 from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.evaluation.statistics import Difference, paired_difference
-from unetrpp.evaluation.summary import Summary, aligned, mean_scores
+from unetrpp.evaluation.summary import Summary, mean_scores
 
 
 def read_summary(path: Path) -> Summary:
@@ -17,7 +18,7 @@ def read_summary(path: Path) -> Summary:
     """
     if path.name.startswith("crossval"):
         return read_json(path, CrossValidation).summary
-    return read_json(path, Summary, mend="score the predictions with unetrpp_evaluate")
+    return read_json(path, Summary, hint="score the predictions with unetrpp_evaluate")
 
 
 def compare(first: Summary, second: Summary, metric: str = "Dice") -> dict[str, Difference]:
@@ -57,4 +58,4 @@ def comparison_table(differences: dict[str, Difference], metric: str = "Dice") -
         rows.append(
             [name, str(d.cases), *numbers, difference, interval, "-" if d.p_value is None else f"{d.p_value:.2g}"]
         )
-    return aligned(rows)
+    return text_table(rows)

@@ -8,9 +8,10 @@ import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_bytes, write_json
+from unetrpp.core.text import format_score, text_table
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import Scores
-from unetrpp.evaluation.summary import Summary, aligned, as_csv, as_table, mean_scores, shown, summarize
+from unetrpp.evaluation.summary import Summary, as_csv, as_table, mean_scores, summarize
 
 FILE = "crossval_summary.json"
 
@@ -71,7 +72,7 @@ def write_cross_validation(model_folder: Path, result: CrossValidation) -> None:
 
 def fold_table(result: CrossValidation) -> str:
     """One line a fold with the mean of every class, then the means over folds and over cases."""
-    return aligned(fold_rows(result)) + "\n\nall cases together:\n" + as_table(result.summary)
+    return text_table(fold_rows(result)) + "\n\nall cases together:\n" + as_table(result.summary)
 
 
 def fold_rows(result: CrossValidation, metric: str = "Dice") -> list[list[str]]:
@@ -80,6 +81,6 @@ def fold_rows(result: CrossValidation, metric: str = "Dice") -> list[list[str]]:
     rows = [["fold", "cases", *classes.values(), f"mean {metric}"]]
     for fold in result.folds:
         values = [fold.mean[key].get(metric) for key in classes]
-        rows.append([str(fold.fold), str(fold.cases), *map(shown, [*values, fold.foreground_mean.get(metric)])])
+        rows.append([str(fold.fold), str(fold.cases), *map(format_score, [*values, fold.foreground_mean.get(metric)])])
     over_folds = [mean_scores([fold.mean[key] for fold in result.folds]).get(metric) for key in classes]
-    return [*rows, ["mean", "", *map(shown, [*over_folds, result.mean_over_folds.get(metric)])]]
+    return [*rows, ["mean", "", *map(format_score, [*over_folds, result.mean_over_folds.get(metric)])]]

@@ -6,8 +6,9 @@ import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
+from unetrpp.core.text import text_table
 from unetrpp.dataset.labels import LabelScheme, Region
-from unetrpp.evaluation.summary import Summary, aligned
+from unetrpp.evaluation.summary import Summary
 
 FOLDER = Path(__file__).parent / "protocols"
 
@@ -66,18 +67,20 @@ def read_protocol(name: str) -> Protocol:
     """
     known = {path.stem: path for path in FOLDER.glob("*.json")}
     path = known.get(name, Path(name))
-    return read_json(path, Protocol, mend=f"give a file, or one of {', '.join(sorted(known))}")
+    return read_json(path, Protocol, hint=f"give a file, or one of {', '.join(sorted(known))}")
 
 
 def protocol_table(protocol: Protocol, summary: Summary) -> str:
     """The predictions' means in the published way above the published figures; Dice in percent, HD95 in voxels."""
     means = summary.foreground_mean
-    shown = [m for m in protocol.metrics if f"{m}_published" in means]
-    ours = {m: value * (100 if m == "Dice" else 1) for m in shown if (value := means[f"{m}_published"]) is not None}
-    rows = [["the published way", *shown]]
+    format_score = [m for m in protocol.metrics if f"{m}_published" in means]
+    ours = {
+        m: value * (100 if m == "Dice" else 1) for m in format_score if (value := means[f"{m}_published"]) is not None
+    }
+    rows = [["the published way", *format_score]]
     for name, figures in {"these predictions": ours, **protocol.published}.items():
-        rows.append([name, *(f"{figures[m]:.2f}" if m in figures else "-" for m in shown)])
-    return aligned(rows)
+        rows.append([name, *(f"{figures[m]:.2f}" if m in figures else "-" for m in format_score)])
+    return text_table(rows)
 
 
 def require_labels(protocol: Protocol, scheme: LabelScheme) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, write_json
+from unetrpp.core.text import text_table
 from unetrpp.dataset.description import Case, RawDataset
 from unetrpp.evaluation.component_choice import choose_components
 from unetrpp.evaluation.cross_validation import CrossValidation, cross_validate, write_cross_validation
 from unetrpp.evaluation.folders import evaluate_pairs
 from unetrpp.evaluation.metrics import Scores
-from unetrpp.evaluation.summary import aligned, write_summary
+from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.postprocessing import PostProcessing
@@ -100,7 +101,7 @@ def find_best(results: Path, dataset: RawDataset, *, pairs: bool = True, device:
 
 
 def with_references(dataset: RawDataset, folder: Path) -> RawDataset:
-    """Its labels as folds were validated against, where ``folder`` has copies: --fix may have mended them."""
+    """Its labels as folds were validated against, where ``folder`` has copies: --fix may have repaired them."""
     ending = dataset.description.file_ending
 
     def with_copy(case: Case) -> Case:
@@ -248,4 +249,4 @@ def _reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing) -> tup
 def selection_table(selection: Selection) -> str:
     rows = [["candidate", "cases", "mean Dice"]]
     rows += [[c.name, str(c.cases), f"{c.dice:.4f}"] for c in selection.candidates]
-    return aligned(rows) + "\n\n" + "\n".join(selection.why)
+    return text_table(rows) + "\n\n" + "\n".join(selection.why)

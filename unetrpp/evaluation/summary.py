@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.files import Record, write_bytes, write_json
+from unetrpp.core.text import format_score, text_table
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import ScoredClass, Scores, scored_classes
 from unetrpp.evaluation.statistics import Interval, intervals
@@ -106,7 +107,7 @@ def _cell(value: float | None) -> str:
 
 def as_table(summary: Summary) -> str:
     """Class by class, and their mean, for the terminal."""
-    return aligned(as_rows(summary))
+    return text_table(as_rows(summary))
 
 
 def as_rows(summary: Summary) -> list[list[str]]:
@@ -116,28 +117,12 @@ def as_rows(summary: Summary) -> list[list[str]]:
     for key, name in summary.classes.items():
         counts = summary.counts[key]
         numbers = [counts.cases, counts.undefined, counts.missed, counts.invented]
-        means = [shown(summary.mean[key][m]) for m in metrics]
+        means = [format_score(summary.mean[key][m]) for m in metrics]
         rows.append([name, *means, _interval(summary, key), *map(str, numbers)])
-    means = [shown(summary.foreground_mean[m]) for m in metrics]
+    means = [format_score(summary.foreground_mean[m]) for m in metrics]
     return [*rows, ["mean", *means, _interval(summary, "foreground"), "", "", "", ""]]
 
 
 def _interval(summary: Summary, key: str) -> str:
     interval = summary.intervals.get(key, {}).get("Dice")
     return "-" if interval is None else f"{interval[0]:.3f}..{interval[1]:.3f}"
-
-
-def shown(value: float | None) -> str:
-    """A score as a text; a dash where it is undefined."""
-    return "-" if value is None else f"{value:.3f}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest cell, numbers to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

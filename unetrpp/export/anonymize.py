@@ -30,7 +30,7 @@ class Names:
     @classmethod
     def of(cls, model: ModelFolder) -> "Names":
         """All cases that a record of the model, or of its first stage, names."""
-        ids = sorted({case for part in (model, model.previous) if part is not None for case in _ids(part)})
+        ids = sorted({case for part in (model, model.first_stage) if part is not None for case in _ids(part)})
         return cls({case: f"case_{number:04d}" for number, case in enumerate(ids, start=1)})
 
     def in_text(self, text: str) -> str:

@@ -15,11 +15,11 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, to_json, write_atomically
 from unetrpp.export.anonymize import Names, shared_records
 from unetrpp.export.card import model_card
-from unetrpp.model.folder import ARCHITECTURE, PREVIOUS, ModelFolder
+from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, ModelFolder
 
 MANIFEST = "manifest.json"
 EXPECTED = re.compile(
-    rf"({PREVIOUS}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
+    rf"({FIRST_STAGE}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
     r"fold_(\d+|all)/(checkpoint_final\.pt|architecture\.json))"
 )
 NAME = re.compile(r"[\w.-]+__[\w.-]+")
@@ -58,9 +58,9 @@ def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoin
         files = _add_model(archive, model, names, folds, checkpoint)
         card = model_card(model, folds, checkpoint, _use(model))
         files["MODEL_CARD.md"] = _add(archive, "MODEL_CARD.md", card.encode())
-        first = model.previous
+        first = model.first_stage
         if first is not None:
-            files |= _add_model(archive, first, names, first.feeding(folds), "final", f"{PREVIOUS}/")
+            files |= _add_model(archive, first, names, first.source_folds(folds), "final", f"{FIRST_STAGE}/")
         manifest = Manifest(version=__version__, name=_name(model), dataset=model.plans.dataset, files=files)
         _add(archive, MANIFEST, to_json(manifest))
 
@@ -133,7 +133,7 @@ def import_model(source: Path, results: Path, largest_gb: float = 20.0, overwrit
                 unpacked = Path(folder) / manifest.name
                 for name, digest in manifest.files.items():
                     _unpack(source, archive, name, digest, unpacked / name)
-                _ = ModelFolder.open(unpacked).previous  # of a cascade, both stages are there
+                _ = ModelFolder.open(unpacked).first_stage  # of a cascade, both stages are there
                 _replace(unpacked, target)
     except FileNotFoundError:
         raise UserError(f"{source} does not exist; check the path") from None

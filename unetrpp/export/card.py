@@ -22,7 +22,7 @@ def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str, use: s
         f"- Channels, in this order: {', '.join(plans.channel_names)} (files CASE_0000{plans.file_ending}, ...)",
         f"- Network: {network}, patch {' x '.join(map(str, configuration.patch))} voxels of {spacing} mm (plan order)",
         f"- Folds: {', '.join(folds)}, checkpoint {checkpoint}",
-        *([f"- Runs after {configuration.previous_stage}, which lies inside"] if configuration.previous_stage else []),
+        *([f"- Runs after {configuration.first_stage}, which lies inside"] if configuration.first_stage else []),
         *_learned_attention(model, folds),
         f"- Trained on {len(model.fingerprint.cases)} cases of median spacing "
         f"{' x '.join(f'{s:.3g}' for s in model.fingerprint.median_spacing_mm)} mm (z, y, x)",

@@ -85,11 +85,11 @@ class Tiles(Record, frozen=True, kw_only=True):
 class Mirroring(Record, frozen=True, kw_only=True):
     """Every subset of ``axes`` (of the patch) is mirrored before the network and back after it.
 
-    Where the subset holds ``exchange_axis``, channel k of the logits is taken from channel ``exchanged_outputs[k]``.
+    Where the subset holds ``swap_axis``, channel k of the logits is taken from channel ``exchanged_outputs[k]``.
     """
 
     axes: tuple[int, ...]
-    exchange_axis: int | None = None
+    swap_axis: int | None = None
     exchanged_outputs: tuple[int, ...] = ()
 
 
@@ -164,13 +164,11 @@ def _channel(plan: Normalization) -> Channel:
 
 
 def _mirroring(configuration: Configuration) -> Mirroring:
-    if configuration.exchange_axis is None:
+    if configuration.swap_axis is None:
         return Mirroring(axes=configuration.mirror_axes)
     scheme = configuration.preprocessing.labels
-    outputs = output_table(scheme, label_table(scheme, configuration.exchanged_labels))
-    return Mirroring(
-        axes=configuration.mirror_axes, exchange_axis=configuration.exchange_axis, exchanged_outputs=outputs
-    )
+    outputs = output_table(scheme, label_table(scheme, configuration.swapped_labels))
+    return Mirroring(axes=configuration.mirror_axes, swap_axis=configuration.swap_axis, exchanged_outputs=outputs)
 
 
 def _outputs(preprocessing: Preprocessing) -> tuple[Output, ...]:

@@ -42,7 +42,7 @@ def export_onnx(path: Path, target: Path, folds: str | Sequence[str] = "all", ch
     _require_packages()
     model = ModelFolder.open(path)
     chosen = model.choose_folds(folds, checkpoint)
-    if model.configuration.previous_stage is not None:
+    if model.configuration.first_stage is not None:
         raise UserError(
             f"{path} is a cascade's second stage, which needs another network's segmentation; "
             "give a model of one stage, such as 3d_fullres"

@@ -64,7 +64,7 @@ def with_preset(plans: Plans, preset_name: str, configuration: str, source: Path
     )
     decision = Decision(about="network", value=f"released {preset_name}", why=why)
     changed = msgspec.structs.replace(
-        planned, architecture=architecture, decisions=(decision, *planned.decisions), previous_stage=None
+        planned, architecture=architecture, decisions=(decision, *planned.decisions), first_stage=None
     )
     return msgspec.structs.replace(plans, name=f"released_{preset_name}", configurations={configuration: changed})
 

@@ -43,7 +43,7 @@ class Ensemble:
     ) -> Segmentation:
         prepared = self.prepare(as_volume(image), case)
         exported = self.export(prepared, probabilities=probabilities, uncertainty=uncertainty)
-        return self.lay_out(exported, prepared[0].properties)
+        return self.to_input_grid(exported, prepared[0].properties)
 
     def prepare(self, volume: Volume, case: str) -> Prepared:
         """Every member's preprocessing of the image."""
@@ -66,8 +66,8 @@ class Ensemble:
 
         return collect(means(), prepared[0].properties.cropped_shape, scheme, probabilities, uncertainty)
 
-    def lay_out(self, exported: Exported, properties: CaseProperties) -> Segmentation:
-        return self.first.lay_out(exported, properties)
+    def to_input_grid(self, exported: Exported, properties: CaseProperties) -> Segmentation:
+        return self.first.to_input_grid(exported, properties)
 
 
 def in_step(streams: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from unetrpp.augmentation.label_swap import exchange_of
+from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.core.devices import find_device, half_precision, try_kernels
 from unetrpp.core.errors import UserError
 from unetrpp.inference.export import Exported, export, on_input_grid, segmentation_on_input_grid
@@ -21,7 +21,7 @@ from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume, from_sitk, read_image, to_sitk, write_image, write_segmentation
 from unetrpp.model.folder import ModelFolder
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase, preprocess
-from unetrpp.preprocessing.first_stage import previous_on_grid, with_previous
+from unetrpp.preprocessing.first_stage import first_stage_on_grid, with_first_stage
 
 WHOLE_NUMBERS_ONLY = (".png", ".bmp", ".jpeg", ".jpg")  # maps of an image of these are written as .tif
 
@@ -118,9 +118,9 @@ class Predictor:
         self.checkpoint = checkpoint
         self.networks = load_networks(self.model, self.folds, checkpoint, self.device)
         self.first_stage: Predictor | None = None
-        if (first := self.model.previous) is not None:
-            feeding = first.feeding(self.folds)
-            self.first_stage = Predictor(first.path, feeding, device, mirroring, "final", step, tile_batch)
+        if (first := self.model.first_stage) is not None:
+            source_folds = first.source_folds(self.folds)
+            self.first_stage = Predictor(first.path, source_folds, device, mirroring, "final", step, tile_batch)
         self.mirroring, self.step, self.tile_batch = mirroring, step, tile_batch
         try_kernels(self.device)
         # No float16: what a network trained in another precision computes may exceed its range.
@@ -132,7 +132,7 @@ class Predictor:
         """Segment a path (or one path a channel), an ITK image, or a Volume: array (C, Z, Y, X) with its geometry."""
         prepared = self.prepare(as_volume(image), case)
         exported = self.export(prepared, probabilities=probabilities, uncertainty=uncertainty)
-        return self.lay_out(exported, prepared.properties)
+        return self.to_input_grid(exported, prepared.properties)
 
     def prepare(self, volume: Volume, case: str) -> PreprocessedCase:
         """
@@ -163,7 +163,7 @@ class Predictor:
             self.step,
             self.tile_batch,
             self.autocast,
-            exchange_of(configuration),
+            label_swap_of(configuration),
         )
 
     def network_input(self, prepared: PreprocessedCase) -> np.ndarray:
@@ -171,10 +171,10 @@ class Predictor:
         if self.first_stage is None or not isinstance(prepared, CascadeCase):
             return prepared.image
         first, plan = self.first_stage, self.model.configuration.preprocessing
-        segmentation = first.lay_out(first.export(prepared.first), prepared.first.properties)
-        return with_previous(prepared.image, previous_on_grid(segmentation.array, prepared.properties, plan))
+        segmentation = first.to_input_grid(first.export(prepared.first), prepared.first.properties)
+        return with_first_stage(prepared.image, first_stage_on_grid(segmentation.array, prepared.properties, plan))
 
-    def lay_out(self, exported: Exported, properties: CaseProperties) -> Segmentation:
+    def to_input_grid(self, exported: Exported, properties: CaseProperties) -> Segmentation:
         """Back onto the input's grid. What was cropped away is background without doubt."""
         plan = self.model.configuration.preprocessing
         probabilities, entropy, disagreement = None, None, None

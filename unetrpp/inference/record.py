@@ -73,7 +73,7 @@ def file_name(part: str | None) -> str:
 def earlier_runs(folder: Path) -> dict[str, Predictions]:
     """What stands in ``folder`` already: every predictions*.json by its name."""
     paths = sorted(folder.glob("predictions*.json"))
-    return {path.name: read_json(path, Predictions, mend="choose another output folder") for path in paths}
+    return {path.name: read_json(path, Predictions, hint="choose another output folder") for path in paths}
 
 
 def recorded_cases(folder: Path, earlier: Mapping[str, Predictions], settings: Settings) -> dict[str, CaseRecord]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unetrpp.augmentation.label_swap import Exchange
+from unetrpp.augmentation.label_swap import LabelSwap
 from unetrpp.core.devices import is_out_of_memory, to_device
 from unetrpp.inference.accumulator import accumulator_kind
 from unetrpp.inference.tiles import Tile, TileAggregator, TileSampler
@@ -32,15 +32,15 @@ def sliding_window(
     step: float = 0.5,
     tile_batch: int | None = None,
     autocast: torch.dtype | None = None,
-    exchange: Exchange | None = None,
+    swap: LabelSwap | None = None,
 ) -> Tensor:
     """Logits (K, Z, Y, X) of ``image`` (C, Z, Y, X), blended over tiles with Gaussian weights and over all mirrorings.
 
     A ``patch`` of two axes (2D network) runs over the slices; ``mirror_axes`` count the patch's axes. ``tile_batch``
-    is found by trial when None. ``autocast`` names the low precision of the forward pass. ``exchange`` says which
+    is found by trial when None. ``autocast`` names the low precision of the forward pass. ``swap`` says which
     classes change places when a tile is mirrored.
     """
-    slabs = sliding_window_slabs([network], image, patch, mirror_axes, step, tile_batch, autocast, exchange)
+    slabs = sliding_window_slabs([network], image, patch, mirror_axes, step, tile_batch, autocast, swap)
     return torch.cat(list(slabs), dim=2)[0].float()
 
 
@@ -53,7 +53,7 @@ def sliding_window_slabs(
     step: float = 0.5,
     tile_batch: int | None = None,
     autocast: torch.dtype | None = None,
-    exchange: Exchange | None = None,
+    swap: LabelSwap | None = None,
 ) -> Iterator[Tensor]:
     """Logits (F, K, n, Y, X) of F networks (the folds), slab after slab in z order as they are finished.
 
@@ -71,7 +71,7 @@ def sliding_window_slabs(
     with predicting(networks):
         while done < len(passes):
             chunk = passes[done : done + batch]
-            logits = _tried(networks, sampler, chunk, device, flat, autocast, exchange)
+            logits = _tried(networks, sampler, chunk, device, flat, autocast, swap)
             if logits is None:
                 batch = _halved(len(chunk), device)
                 continue
@@ -81,7 +81,7 @@ def sliding_window_slabs(
                 kind = accumulator_kind(values, device)
                 aggregator = TileAggregator(sampler, tuple(logits.shape[1:3]), depth, *kind)
             for i, (tile, axes) in enumerate(chunk):
-                aggregator.add(_turned_back(logits[i], axes, len(patch), exchange), tile, 1 / len(mirrorings))
+                aggregator.add(_turned_back(logits[i], axes, len(patch), swap), tile, 1 / len(mirrorings))
             del logits  # before the next forward pass needs the memory
             done += len(chunk)
             finished = aggregator.flush(passes[done][0].start[0] if done < len(passes) else sampler.padded_shape[0])
@@ -108,22 +108,22 @@ def _forward(
     device: torch.device,
     flat: bool,
     autocast: torch.dtype | None,
-    exchange: Exchange | None,
+    swap: LabelSwap | None,
 ) -> Tensor:
     """Logits (passes, F, K, *patch), still mirrored. ``flat`` drops and restores the slice axis for 2D networks."""
     axes_of_patch = 2 if flat else 3
     cut = [sampler.cut(tile).flip([a - axes_of_patch for a in axes]) for tile, axes in chunk]
-    if exchange is not None:
-        cut = [exchange.of_input(tile, axes) for tile, (_, axes) in zip(cut, chunk, strict=True)]
+    if swap is not None:
+        cut = [swap.swap_input(tile, axes) for tile, (_, axes) in zip(cut, chunk, strict=True)]
     tiles = to_device(torch.stack(cut), device)
     with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
         logits = torch.stack([network(tiles.squeeze(2) if flat else tiles).float() for network in networks], dim=1)
     return logits.unsqueeze(-3) if flat else logits
 
 
-def _turned_back(logits: Tensor, axes: Sequence[int], dimensions: int, exchange: Exchange | None) -> Tensor:
+def _turned_back(logits: Tensor, axes: Sequence[int], dimensions: int, swap: LabelSwap | None) -> Tensor:
     """Logits (F, K, *patch) of a mirrored tile as of the tile itself."""
-    logits = logits if exchange is None else exchange.of_logits(logits, axes)
+    logits = logits if swap is None else swap.swap_logits(logits, axes)
     return logits.flip([a - dimensions for a in axes])
 
 

@@ -24,7 +24,7 @@ from unetrpp.inference.predictor import map_names, map_path
 from unetrpp.inference.record import CaseRecord, Predictions, Settings
 from unetrpp.io.dicom_seg import write_dicom_seg
 from unetrpp.io.formats import ending_of, strip_ending
-from unetrpp.io.images import read_image, straightened
+from unetrpp.io.images import read_image, repair_shear
 from unetrpp.preprocessing.case import CaseProperties
 
 LOG = logging.getLogger(__name__)
@@ -103,9 +103,9 @@ def predict_cases(ensemble: Ensemble, cases: Cases, request: Request, progress: 
     device = ensemble.first.device
     writing: deque[tuple[str, Future[CaseRecord]]] = deque()
     bar = tqdm(total=len(cases), desc="predicting", unit="case", disable=None)
-    with beside_network(device) as reader, beside_network(device) as writer, bar:
-        count = 0 if isinstance(reader, InTurn) else AHEAD
-        for case, loading in ahead(reader, lambda item: _load(ensemble, request, *item), cases.items(), count):
+    with io_executor(device) as reader, io_executor(device) as writer, bar:
+        count = 0 if isinstance(reader, SynchronousExecutor) else AHEAD
+        for case, loading in prefetch(reader, lambda item: _load(ensemble, request, *item), cases.items(), count):
             try:
                 loaded = loading.result()
                 start = time.monotonic()
@@ -125,16 +125,16 @@ def predict_cases(ensemble: Ensemble, cases: Cases, request: Request, progress: 
             _collect(progress, case_name, future)
 
 
-def beside_network(device: torch.device) -> Executor:
+def io_executor(device: torch.device) -> Executor:
     """A thread where another device computes the network.
 
     On a CPU the network's threads fill every core and each operator waits for the last of them, so that a thread beside
     them delays them all: the same work in turn costs less (docs/prediction.md).
     """
-    return InTurn() if device.type == "cpu" else ThreadPoolExecutor(1)
+    return SynchronousExecutor() if device.type == "cpu" else ThreadPoolExecutor(1)
 
 
-class InTurn(Executor):
+class SynchronousExecutor(Executor):
     """Does what is submitted at once, in the thread that submits it."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
@@ -146,7 +146,7 @@ class InTurn(Executor):
         return future
 
 
-def ahead(
+def prefetch(
     pool: Executor, function: Callable[[T], Loaded], items: Iterable[T], count: int
 ) -> Iterator[tuple[T, Future[Loaded]]]:
     """Each item with its future, ``count`` of them computed before their turn."""
@@ -163,7 +163,7 @@ def _load(ensemble: Ensemble, request: Request, case: str, files: tuple[Path, ..
     warnings: list[str] = []
     if request.fix:
         folder = request.out / "fixed"
-        fixed = [straightened(path, folder / f"{case}_{i:04d}{ending_of(path)}") for i, path in enumerate(files)]
+        fixed = [repair_shear(path, folder / f"{case}_{i:04d}{ending_of(path)}") for i, path in enumerate(files)]
         files, warnings = tuple(path for path, _ in fixed), [what for _, what in fixed if what is not None]
     volume = read_image(files)
     model = ensemble.first.model
@@ -183,7 +183,7 @@ def _write(
     seconds: float,
 ) -> CaseRecord:
     model = ensemble.first.model
-    laid_out = ensemble.lay_out(exported, properties)
+    laid_out = ensemble.to_input_grid(exported, properties)
     segmentation = replace(laid_out, array=request.postprocessing.apply(laid_out.array))
     output = f"{properties.case}{model.plans.file_ending}"
     segmentation.save(request.out / output)

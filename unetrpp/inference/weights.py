@@ -10,7 +10,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.build import build_network
-from unetrpp.networks.cascade import take_previous
+from unetrpp.networks.cascade import unfold_first_stage_on_entry
 
 
 def load_networks(model: ModelFolder, folds: Sequence[str], which: str, device: torch.device) -> list[nn.Module]:
@@ -34,7 +34,7 @@ def load_network(model: ModelFolder, fold: str, which: str, device: torch.device
         raise UserError(
             f"{path} does not fit its fold's architecture ({reason}); copy the model folder again from one training"
         ) from None
-    if model.configuration.previous_stage is not None:
-        take_previous(network, len(model.plans.labels.foreground))
+    if model.configuration.first_stage is not None:
+        unfold_first_stage_on_entry(network, len(model.plans.labels.foreground))
     network.to(device, memory_format=memory_format(architecture.dimensions))  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)

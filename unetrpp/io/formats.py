@@ -52,7 +52,7 @@ def spacing_beside(path: Path) -> tuple[float, float, float] | None:
     """
     sidecar = _sidecar(path)
     mend = 'write {"spacing": [z, y, x]} in mm'
-    return None if sidecar is None else read_json(sidecar, SpacingSidecar, mend=mend).spacing
+    return None if sidecar is None else read_json(sidecar, SpacingSidecar, hint=mend).spacing
 
 
 def _sidecar(path: Path) -> Path | None:

@@ -43,7 +43,7 @@ def read_image(paths: Path | Sequence[Path], verified: bool = False) -> Volume:
     return Volume(array, volumes[0].geometry)
 
 
-def straightened(path: Path, target: Path) -> tuple[Path, str | None]:
+def repair_shear(path: Path, target: Path) -> tuple[Path, str | None]:
     """``target``, a copy without shear, and what was done; ``path`` where it has none, or more than is safe to take away."""
     try:
         read_geometry(path)
@@ -54,7 +54,7 @@ def straightened(path: Path, target: Path) -> tuple[Path, str | None]:
         moved = write_straightened(path, target)
     except UserError:
         return path, None
-    done = f"the axes of {path.name} were sheared; they were straightened, which moves no corner by more than {moved:.2g} mm"
+    done = f"the axes of {path.name} were sheared; they were repair_shear, which moves no corner by more than {moved:.2g} mm"
     return target, done
 
 

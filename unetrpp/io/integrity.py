@@ -54,7 +54,7 @@ def matches_checksum(path: Path, voxels: np.ndarray) -> bool:
     """Whether a gzipped NIfTI's own checksum and length are those of its header and ``voxels``, as ITK read them.
 
     ITK has inflated the file already, and the second time costs three times as much as this. False is no verdict: where
-    ITK converted or mended voxels, and for other formats, :func:`require_whole` decides.
+    ITK converted or repaired voxels, and for other formats, :func:`require_whole` decides.
     """
     if not path.name.lower().endswith(".nii.gz") or not voxels.flags.c_contiguous:
         return False

@@ -71,7 +71,7 @@ def shear_degrees(transform: np.ndarray) -> float:
 
 
 def require_little_shear(path: Path) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """The sheared sform of a file that can be mended, and the shape (x, y, z).
+    """The sheared sform of a file that can be repaired, and the shape (x, y, z).
 
     Raises:
         UserError: there is no sform, or more shear than MOST_SHEAR_DEGREES, which is no rounding.

@@ -1,11 +1,11 @@
 """Reading a model folder: plans, dataset.json, fingerprint and the folds with their checkpoints. Imports no torch."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
 from unetrpp.dataset.description import DatasetDescription, read_description
@@ -13,7 +13,7 @@ from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans, read_plans
 
-PREVIOUS = "previous_stage"  # in a cascade's second stage: the model folder of its first
+FIRST_STAGE = "previous_stage"  # in a cascade's second stage: the model folder of its first
 ARCHITECTURE = "architecture.json"  # of a fold whose attention was learned: its own gates and squeeze-and-excitations
 
 
@@ -48,7 +48,7 @@ class ModelFolder:
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        return read_json(self.path / "fingerprint.json", Fingerprint, mend="copy it from the preprocessed dataset")
+        return read_json(self.path / "fingerprint.json", Fingerprint, hint="copy it from the preprocessed dataset")
 
     def folds(self) -> list[str]:
         """Names of the folds that exist, finished or not: "0", "1", ... and "all"."""
@@ -56,17 +56,19 @@ class ModelFolder:
         return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0))
 
     @cached_property
-    def previous(self) -> "ModelFolder | None":
+    def first_stage(self) -> "ModelFolder | None":
         """The first stage of a cascade, which lies inside the second's folder.
 
         Raises:
             UserError: it is missing there.
         """
-        if self.configuration.previous_stage is None:
+        if self.configuration.first_stage is None:
             return None
-        if not (self.path / PREVIOUS).is_dir():
-            raise UserError(f"{self.path} is a cascade's second stage without {PREVIOUS}/; copy the whole model folder")
-        return ModelFolder.open(self.path / PREVIOUS)
+        if not (self.path / FIRST_STAGE).is_dir():
+            raise UserError(
+                f"{self.path} is a cascade's second stage without {FIRST_STAGE}/; copy the whole model folder"
+            )
+        return ModelFolder.open(self.path / FIRST_STAGE)
 
     def checkpoint(self, fold: str, which: str = "final") -> Path:
         return self.path / f"fold_{fold}" / f"checkpoint_{which}.pt"
@@ -81,7 +83,7 @@ class ModelFolder:
         path = self.path / f"fold_{fold}" / ARCHITECTURE
         if not path.is_file():
             return planned
-        own = read_json(path, Architecture, mend="copy the fold again from where it was trained")
+        own = read_json(path, Architecture, hint="copy the fold again from where it was trained")
         if own.with_focal({}) != planned.with_focal({}):
             raise UserError(
                 f"{path} differs from {self.path / 'plans.json'} in more than gates and squeeze-and-excitations; "
@@ -112,7 +114,7 @@ class ModelFolder:
             )
         return chosen
 
-    def feeding(self, folds: Sequence[str]) -> list[str]:
+    def source_folds(self, folds: Sequence[str]) -> list[str]:
         """Which of this first stage's folds feed these of the second: the same; all of them feed ``fold_all``.
 
         So a cross-validation's case is never segmented by a first stage that was trained on it.
@@ -121,15 +123,13 @@ class ModelFolder:
 
     def digest(self, folds: Sequence[str], which: str = "final") -> str:
         """Hash of the plans, and of the checkpoints and own architectures of ``folds``: what decides a prediction."""
-        total = hashlib.sha256((self.path / "plans.json").read_bytes())
+        parts = [(self.path / "plans.json").read_bytes()]
         for fold in folds:
             own = self.path / f"fold_{fold}" / ARCHITECTURE
-            total.update(own.read_bytes() if own.is_file() else b"")
-            with self.checkpoint(fold, which).open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
-        if self.previous is not None:
-            total.update(self.previous.digest(self.previous.feeding(folds)).encode())
-        return total.hexdigest()[:16]
+            parts += [own.read_bytes() if own.is_file() else b"", file_digest(self.checkpoint(fold, which))]
+        if self.first_stage is not None:
+            parts.append(self.first_stage.digest(self.first_stage.source_folds(folds)).encode())
+        return digest(*parts)
 
 
 def _configuration_name(path: Path, plans: Plans) -> str:

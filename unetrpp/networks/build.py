@@ -7,7 +7,7 @@ from torch import nn
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.registry import find
-from unetrpp.networks.cpu_kernels.normalize import lay_out
+from unetrpp.networks.cpu_kernels.normalize import to_channels_last
 from unetrpp.networks.unet import UNet
 from unetrpp.networks.unetrpp import UNETRPP
 from unetrpp.plans.architecture import Architecture
@@ -28,7 +28,7 @@ def build_network(architecture: Architecture) -> nn.Module:
     network = find("network", architecture.network, NETWORKS)(architecture)
     for parameter in network.parameters():
         if parameter.ndim == architecture.dimensions + 2:
-            parameter.data = lay_out(parameter.data)
+            parameter.data = to_channels_last(parameter.data)
     return network
 
 

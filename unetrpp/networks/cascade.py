@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 
-def unfold_previous(patches: Tensor, classes: int) -> Tensor:
+def unfold_first_stage(patches: Tensor, classes: int) -> Tensor:
     """(B, C + 1, *patch), the segmentation's indices last -> (B, C + classes, *patch).
 
     The channels of the segmentation are 0 and 1; background and what lies outside the image are 0 in all of them.
 
-    >>> unfold_previous(torch.tensor([[[0.5, 0.5, 0.5], [0.0, 2.0, 1.0]]]), 2)
+    >>> unfold_first_stage(torch.tensor([[[0.5, 0.5, 0.5], [0.0, 2.0, 1.0]]]), 2)
     tensor([[[0.5000, 0.5000, 0.5000],
              [0.0000, 0.0000, 1.0000],
              [0.0000, 1.0000, 0.0000]]])
@@ -22,10 +22,10 @@ def unfold_previous(patches: Tensor, classes: int) -> Tensor:
     return torch.cat([image, one_hot.to(image.dtype)], dim=1)
 
 
-def take_previous(network: nn.Module, classes: int) -> None:
+def unfold_first_stage_on_entry(network: nn.Module, classes: int) -> None:
     """Let ``network`` take the segmentation's indices and unfold them itself; its parameters keep their names."""
 
     def unfold(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (unfold_previous(inputs[0], classes), *inputs[1:])
+        return (unfold_first_stage(inputs[0], classes), *inputs[1:])
 
     network.register_forward_pre_hook(unfold)

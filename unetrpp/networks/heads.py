@@ -6,7 +6,7 @@ from torch import nn
 from unetrpp.networks.blocks import pointwise
 from unetrpp.plans.architecture import Architecture
 
-QUIET = 0.1  # factor on the first weights of heads that start at given logits, so that their biases speak
+HEAD_WEIGHT_SCALE = 0.1  # factor on the first weights of heads that start at given logits, so that their biases speak
 
 
 def segmentation_heads(architecture: Architecture) -> nn.ModuleList:
@@ -20,6 +20,6 @@ def segmentation_heads(architecture: Architecture) -> nn.ModuleList:
     if architecture.initial_logits:
         with torch.no_grad():
             for head in heads:
-                head.weight.mul_(QUIET)  # type: ignore[operator]
+                head.weight.mul_(HEAD_WEIGHT_SCALE)  # type: ignore[operator]
                 head.bias.copy_(torch.tensor(architecture.initial_logits))  # type: ignore[operator]
     return heads

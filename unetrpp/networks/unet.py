@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from unetrpp.networks.blocks import ConvolutionBlock, NormMaker, ResidualBlock, norm_maker, transposed
-from unetrpp.networks.cpu_kernels.normalize import lay_out
+from unetrpp.networks.cpu_kernels.normalize import to_channels_last
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
 from unetrpp.networks.heads import segmentation_heads
 from unetrpp.plans.architecture import Architecture
@@ -30,7 +30,7 @@ class UNet(nn.Module):
         self.heads = segmentation_heads(architecture)
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
-        x = self.stem(lay_out(x))
+        x = self.stem(to_channels_last(x))
         skips = []
         for stage in self.encoder:
             x = stage(x)
@@ -74,7 +74,7 @@ class DecoderStage(nn.Module):
         self.blocks = nn.Sequential(*(ConvolutionBlock(width, level.channels, level.kernel, norm) for width in widths))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.blocks(torch.cat([lay_out(self.upsample(x)), self.gate(skip, x)], dim=1))
+        return self.blocks(torch.cat([to_channels_last(self.upsample(x)), self.gate(skip, x)], dim=1))
 
 
 def _norm(architecture: Architecture, i: int) -> NormMaker:

@@ -10,7 +10,7 @@ from unetrpp.networks.blocks import (
     norm_maker,
     transposed,
 )
-from unetrpp.networks.cpu_kernels.normalize import lay_out
+from unetrpp.networks.cpu_kernels.normalize import to_channels_last
 from unetrpp.networks.epa import EPABlock
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
 from unetrpp.networks.heads import segmentation_heads
@@ -34,7 +34,7 @@ class UNETRPP(nn.Module):
         initialise_linears(self.encoder)
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
-        x = lay_out(x)
+        x = to_channels_last(x)
         skips = [self.entry(x)]
         for stage in self.encoder:
             x = stage(x)
@@ -91,7 +91,7 @@ class DecoderStage(nn.Module):
             self.blocks = _stage_blocks(architecture, i, level.decoder_blocks, level.decoder_projection)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.blocks(lay_out(self.upsample(x)) + self.gate(skip, x))
+        return self.blocks(to_channels_last(self.upsample(x)) + self.gate(skip, x))
 
 
 def _full_resolution_blocks(architecture: Architecture, inputs: int, count: int) -> nn.Sequential:

@@ -9,7 +9,7 @@ import numpy as np
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 
 from unetrpp.augmentation.corruption import CorruptionDraw, corrupt, draw_corruption
-from unetrpp.augmentation.label_swap import exchange_of
+from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.augmentation.pipeline import Sample, SampleDraw, draw_sample
 from unetrpp.augmentation.spatial import read_size
 from unetrpp.core.errors import UserError
@@ -51,8 +51,8 @@ class PatchLoader(SlimDataLoaderBase):
         self.patch = (1, patch[0], patch[1]) if len(patch) == 2 else (patch[0], patch[1], patch[2])
         # Mirror axes of a 2D patch count (y, x); here every sample has a z axis.
         self.mirror_axes = tuple(axis + 3 - len(patch) for axis in configuration.mirror_axes)
-        exchange = exchange_of(configuration)
-        self.exchange = exchange and replace(exchange, axis=exchange.axis + 3 - len(patch))
+        swap = label_swap_of(configuration)
+        self.swap = swap and replace(swap, axis=swap.axis + 3 - len(patch))
         self.sampler = PatchSampler(cases, self.patch, configuration.foreground_fraction, ignore)
         self.next_iteration = 0
 
@@ -86,12 +86,12 @@ class PatchLoader(SlimDataLoaderBase):
 
     def _augmentation(self, rng: np.random.Generator, place: PatchDraw) -> SampleDraw:
         channels = self.cases[place.case].channels
-        return draw_sample(rng, self.configuration.augmentation, channels, self.mirror_axes, self.exchange)
+        return draw_sample(rng, self.configuration.augmentation, channels, self.mirror_axes, self.swap)
 
     def _mistakes(self, iteration: int) -> list[CorruptionDraw]:
         """What is done to the first segmentation of every sample of a cascade; nothing for validation."""
         count, classes = self.configuration.batch_size, len(self.configuration.preprocessing.labels.foreground)
-        if self.configuration.previous_stage is None or self.stream is not Stream.PATCHES:
+        if self.configuration.first_stage is None or self.stream is not Stream.PATCHES:
             return [CorruptionDraw()] * count
         rng = generator(self.seed, self.fold, Stream.CORRUPTION, iteration)
         return [draw_corruption(rng, classes) for _ in range(count)]
@@ -100,15 +100,15 @@ class PatchLoader(SlimDataLoaderBase):
         self, place: PatchDraw, draw: SampleDraw | None, size: tuple[int, int, int], mistakes: CorruptionDraw
     ) -> Sample:
         z, y, x = (c - n // 2 for c, n in zip(place.center, size, strict=True))
-        case, previous = self.cases[place.case], None
+        case, first_stage = self.cases[place.case], None
         try:
             image, label = case.read((z, y, x), size)
-            if self.configuration.previous_stage is not None:
-                previous = corrupt(case.read_previous((z, y, x), size), mistakes)
+            if self.configuration.first_stage is not None:
+                first_stage = corrupt(case.read_first_stage((z, y, x), size), mistakes)
         except (OSError, RuntimeError, ValueError) as error:
             message = f"the preprocessed case cannot be read ({error}); delete its files and preprocess again"
             raise UserError(message, case=place.case) from error
-        return Sample(place.case, image, label, draw, previous)
+        return Sample(place.case, image, label, draw, first_stage)
 
 
 def prefetch(loader: PatchLoader, iterations: range, threads: int) -> Generator[list[Sample], None, None]:

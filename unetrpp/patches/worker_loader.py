@@ -24,7 +24,7 @@ from batchgenerators.transforms.resample_transforms import SimulateLowResolution
 from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
 
 from unetrpp.augmentation import intensity, spatial
-from unetrpp.augmentation.label_swap import Exchange
+from unetrpp.augmentation.label_swap import LabelSwap
 from unetrpp.augmentation.pipeline import Sample
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError
@@ -62,7 +62,7 @@ class ChainLoader(SlimDataLoaderBase):
         self.in_plane_only = plan.in_plane_only or len(loader.configuration.patch) == 2
         self.read_size = largest_read(plan, self.patch, self.in_plane_only)
         self.moves = move(plan, self.patch, self.in_plane_only)
-        self.changes = change(loader.mirror_axes, self.in_plane_only, loader.exchange)
+        self.changes = change(loader.mirror_axes, self.in_plane_only, loader.swap)
 
     def set_thread_id(self, thread_id: int) -> None:
         super().set_thread_id(thread_id)
@@ -89,7 +89,7 @@ class ChainLoader(SlimDataLoaderBase):
 
     def augmented(self, sample: Sample) -> Sample:
         """Image (C, Z, Y, X) and label (Z, Y, X) of the read size -> of the patch; a cascade's segmentation alike."""
-        maps = [sample.label] if sample.previous is None else [sample.label, sample.previous]
+        maps = [sample.label] if sample.first_stage is None else [sample.label, sample.first_stage]
         image, label = sample.image, np.stack(maps).astype(np.float32)
         if self.in_plane_only:  # slices as channels of one 2D image, so that all move alike
             channels, depth = image.shape[:2]
@@ -102,8 +102,8 @@ class ChainLoader(SlimDataLoaderBase):
             image, label = moved["data"][0], moved["seg"][0]
         changed = self.changes(data=np.ascontiguousarray(image[None]), seg=np.ascontiguousarray(label[None]))
         image, label = changed["data"][0].astype(np.float32), changed["seg"][0].astype(np.int16)
-        previous = None if sample.previous is None else np.ascontiguousarray(label[1])
-        return Sample(sample.case, np.ascontiguousarray(image), np.ascontiguousarray(label[0]), None, previous)
+        first_stage = None if sample.first_stage is None else np.ascontiguousarray(label[1])
+        return Sample(sample.case, np.ascontiguousarray(image), np.ascontiguousarray(label[0]), None, first_stage)
 
 
 def move(plan: AugmentationPlan, patch: Patch, in_plane_only: bool) -> AbstractTransform:
@@ -133,26 +133,26 @@ def move(plan: AugmentationPlan, patch: Patch, in_plane_only: bool) -> AbstractT
 class Mirror(MirrorTransform):
     """Mirroring with left and right labels exchanged; batchgenerators' own draws."""
 
-    def __init__(self, axes: tuple[int, ...], exchange: Exchange | None):
+    def __init__(self, axes: tuple[int, ...], swap: LabelSwap | None):
         super().__init__(axes)
-        self.exchange = exchange
+        self.swap = swap
 
     def __call__(self, **batch: np.ndarray) -> dict[str, np.ndarray]:
         """``data`` and ``seg`` (1, C, Z, Y, X). Which axes were drawn shows on a ramp that is mirrored along."""
-        if self.exchange is None:
+        if self.swap is None:
             return super().__call__(**batch)
         label = batch["seg"]
-        ramp = np.linspace(0, 1, label.shape[self.exchange.axis + 2], dtype=label.dtype)
-        shape = [-1 if axis == self.exchange.axis + 2 else 1 for axis in range(label.ndim)]
+        ramp = np.linspace(0, 1, label.shape[self.swap.axis + 2], dtype=label.dtype)
+        shape = [-1 if axis == self.swap.axis + 2 else 1 for axis in range(label.ndim)]
         batch["seg"] = np.concatenate([label, np.broadcast_to(ramp.reshape(shape), label[:, :1].shape)], axis=1)
         batch = super().__call__(**batch)
         label, ramp = batch["seg"][:, :-1], batch["seg"][:, -1:]
         if ramp.flat[0] > ramp.flat[-1]:
-            label = self.exchange.of_labels(torch.from_numpy(label.copy()), (self.exchange.axis,)).numpy()
+            label = self.swap.swap_labels(torch.from_numpy(label.copy()), (self.swap.axis,)).numpy()
         return {**batch, "seg": label}
 
 
-def change(mirror_axes: tuple[int, ...], in_plane_only: bool, exchange: Exchange | None = None) -> Compose:
+def change(mirror_axes: tuple[int, ...], in_plane_only: bool, swap: LabelSwap | None = None) -> Compose:
     """Intensities in nnU-Net's order, then mirroring."""
     transforms = [
         GaussianNoiseTransform(intensity.NOISE_STD, p_per_sample=intensity.NOISE_PROBABILITY),
@@ -185,7 +185,7 @@ def change(mirror_axes: tuple[int, ...], in_plane_only: bool, exchange: Exchange
             intensity.GAMMA, False, per_channel=True, retain_stats=True, p_per_sample=intensity.GAMMA_PROBABILITY
         ),
     ]
-    return Compose(transforms + ([Mirror(mirror_axes, exchange)] if mirror_axes else []))
+    return Compose(transforms + ([Mirror(mirror_axes, swap)] if mirror_axes else []))
 
 
 def largest_read(plan: AugmentationPlan, patch: Patch, in_plane_only: bool) -> Patch:

@@ -4,12 +4,12 @@ planners/ writes it; preprocessing, trainers and inference read it. Per-axis val
 frame (z, y, x) transposed by ``Preprocessing.transpose``, so that the coarsest axis comes first.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
 from unetrpp.core.workspace import NO_PLANS
@@ -56,7 +56,7 @@ class Preprocessing(Record, frozen=True, kw_only=True):
         The chunk only decides how fast they are read, so another patch redoes nothing.
         """
         content = msgspec.structs.replace(self, chunk=(0, 0, 0))
-        return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:16]
+        return digest(content)
 
 
 class LossPlan(Record, frozen=True, kw_only=True):
@@ -89,15 +89,19 @@ class Configuration(Record, frozen=True, kw_only=True):
     architecture: Architecture
     batch_size: int
     mirror_axes: tuple[int, ...]  # plan axes (of the patch) that training and prediction mirror
-    exchange_axis: int | None = None  # of the patch: mirrored along it, the classes below change places
-    exchanged_labels: tuple[tuple[int, int], ...] = ()  # training indices, left and right
+    swap_axis: int | None = msgspec.field(
+        default=None, name="exchange_axis"
+    )  # of the patch: mirrored along it, the classes below change places
+    swapped_labels: tuple[tuple[int, int], ...] = msgspec.field(
+        default=(), name="exchanged_labels"
+    )  # training indices, left and right
     augmentation: AugmentationPlan
     loss: LossPlan = LossPlan()
     foreground_fraction: float = 1 / 3  # share of patches centred on a foreground class
     training_memory_bytes: int  # estimate for one step
-    previous_stage: str | None = (
-        None  # of a cascade: its segmentation comes as further channels, one a foreground class
-    )
+    first_stage: str | None = msgspec.field(
+        default=None, name="previous_stage"
+    )  # of a cascade; adds one channel a class
     decisions: tuple[Decision, ...]
 
     @property
@@ -137,13 +141,13 @@ def read_plans(path: Path) -> Plans:
     Raises:
         UserError: missing, malformed, or written by a newer release.
     """
-    plans = read_json(path, Plans, mend=_mend(path))
+    plans = read_json(path, Plans, hint=_hint(path))
     if plans.format > FORMAT:
         raise UserError(f"{path} has format {plans.format}, this release reads up to {FORMAT}; install a newer unetrpp")
     return plans
 
 
-def _mend(path: Path) -> str:
+def _hint(path: Path) -> str:
     """What to do about plans that are missing or malformed: those of another name may have been meant."""
     others = sorted(p.stem for p in path.parent.glob("[!.]*.json") if p.stem not in NO_PLANS)
     if path.exists() or not others:

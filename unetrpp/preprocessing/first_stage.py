@@ -10,7 +10,7 @@ from unetrpp.preprocessing.crop import slices
 from unetrpp.preprocessing.resample import resample_labels, separate_axis
 
 
-def previous_on_grid(segmentation: np.ndarray, properties: CaseProperties, plan: Preprocessing) -> np.ndarray:
+def first_stage_on_grid(segmentation: np.ndarray, properties: CaseProperties, plan: Preprocessing) -> np.ndarray:
     """Training indices (Z, Y, X) on the preprocessed grid, from the user's values (Z, Y, X) on the input's.
 
     ``properties`` are of the second stage's preprocessing of the same image: its turn, crop and shape are repeated, and
@@ -24,6 +24,6 @@ def previous_on_grid(segmentation: np.ndarray, properties: CaseProperties, plan:
     return resample_labels(indices, properties.shape, plan.labels.foreground, separate)
 
 
-def with_previous(image: np.ndarray, indices: np.ndarray) -> np.ndarray:
+def with_first_stage(image: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """``image`` (C, Z, Y, X) with the segmentation as one more channel, which the network takes apart."""
     return np.concatenate([image, indices[None].astype(image.dtype)])

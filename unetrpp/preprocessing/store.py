@@ -22,7 +22,7 @@ ANNOTATED = -1  # stands for "any annotated voxel" among the indexed classes, wh
 BLOCK = (16, 32, 32)  # voxels that are decompressed at a time: a patch cuts through few of them
 INDEX_FLOOR, INDEX_SHARE = 10_000, 0.01  # foreground voxels kept a class: at most 10,000 + 1 %
 ENDINGS = ("image.b2nd", "label.b2nd", "foreground.b2nd", "json")
-MEND = "run unetrpp_plan_and_preprocess again"
+HINT = "run unetrpp_plan_and_preprocess again"
 
 
 class StoredRecord(Record, frozen=True, kw_only=True):
@@ -107,31 +107,31 @@ class Store:
         Raises:
             UserError: the case is not in the store, or not complete.
         """
-        return StoredCase(self.folder, read_json(self._path(case, "json"), StoredRecord, mend=MEND))
+        return StoredCase(self.folder, read_json(self._path(case, "json"), StoredRecord, hint=HINT))
 
-    def write_previous(self, case: str, indices: np.ndarray, digest: str, chunk: tuple[int, int, int]) -> None:
+    def write_first_stage(self, case: str, indices: np.ndarray, digest: str, chunk: tuple[int, int, int]) -> None:
         """Write a cascade's first segmentation: training indices (Z, Y, X) on the grid of the stored case."""
         chunks = tuple(min(c, n) for c, n in zip(chunk, indices.shape, strict=True))
-        write_bytes(previous_path(self.folder, case), _packed(indices, chunks, digest))
+        write_bytes(first_stage_path(self.folder, case), _packed(indices, chunks, digest))
 
-    def has_previous(self, case: str, digest: str) -> bool:
+    def has_first_stage(self, case: str, digest: str) -> bool:
         """Whether the first segmentation is there and was made of what ``digest`` says."""
         try:
-            array = blosc2.open(str(previous_path(self.folder, case)), mode="r")
+            array = blosc2.open(str(first_stage_path(self.folder, case)), mode="r")
         except (FileNotFoundError, RuntimeError, ValueError):
             return False
         return bool(array.schunk.vlmeta["digest"] == digest)
 
     def sweep(self) -> None:
         """Remove what interrupted writers left behind; to be called while nobody writes."""
-        for folder in (self.folder, previous_path(self.folder, "").parent):
+        for folder in (self.folder, first_stage_path(self.folder, "").parent):
             for leftover in folder.glob(".*.*"):
                 leftover.unlink()
 
     def remove(self, case: str) -> None:
         for ending in reversed(ENDINGS):
             self._path(case, ending).unlink(missing_ok=True)
-        previous_path(self.folder, case).unlink(missing_ok=True)
+        first_stage_path(self.folder, case).unlink(missing_ok=True)
 
     def _path(self, case: str, ending: str) -> Path:
         return self.folder / f"{case}.{ending}"
@@ -180,7 +180,7 @@ class StoredCase:
             label[target] = self._label[source]
         return image, label
 
-    def read_previous(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> np.ndarray:
+    def read_first_stage(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> np.ndarray:
         """The same patch of a cascade's first segmentation (*size) int16; background outside the case."""
         indices = np.zeros(size, np.int16)
         for source, target in _overlap(start, size, self.shape):
@@ -201,22 +201,22 @@ class StoredCase:
 
     @cached_property
     def _previous(self) -> blosc2.NDArray:
-        return _opened(previous_path(self._folder, self.case), "delete it and start the training again")
+        return _opened(first_stage_path(self._folder, self.case), "delete it and start the training again")
 
     def _open(self, part: str) -> blosc2.NDArray:
         path = self._folder / f"{self.case}.{part}.b2nd"
-        return _opened(path, f"delete {self.case}.json beside it and {MEND}")
+        return _opened(path, f"delete {self.case}.json beside it and {HINT}")
 
 
-def previous_path(store: Path, case: str) -> Path:
+def first_stage_path(store: Path, case: str) -> Path:
     return store / "previous" / f"{case}.b2nd"
 
 
-def _opened(path: Path, mend: str) -> blosc2.NDArray:
+def _opened(path: Path, hint: str) -> blosc2.NDArray:
     try:
         return blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
     except (FileNotFoundError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}); {mend}") from None
+        raise UserError(f"{path} is missing or damaged ({error}); {hint}") from None
 
 
 def _overlap(

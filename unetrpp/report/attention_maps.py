@@ -14,7 +14,7 @@ from unetrpp.inference.sliding_window import sliding_window
 from unetrpp.io.images import Volume
 from unetrpp.networks.gates import AttentionGate, FocalModule, SqueezeExcitation, contrast, modules_by_place
 from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
-from unetrpp.preprocessing.first_stage import previous_on_grid
+from unetrpp.preprocessing.first_stage import first_stage_on_grid
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def look_at_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
     plan, properties = model.configuration.preprocessing, prepared.properties
 
     def predict() -> tuple[np.ndarray, dict[str, Scores] | None]:
-        array = predictor.lay_out(predictor.export(prepared), properties).array
+        array = predictor.to_input_grid(predictor.export(prepared), properties).array
         return array, None if label is None else score_case(array, label, image.geometry, model.plans.labels)
 
     architecture = model.architecture(predictor.folds[0])
@@ -120,8 +120,8 @@ def look_at_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
     return AttentionFindings(
         image=prepared.image[0],
         spacing_mm=grid_spacing(properties),
-        predicted=previous_on_grid(segmentation, properties, plan),
-        label=None if label is None else previous_on_grid(label, properties, plan),
+        predicted=first_stage_on_grid(segmentation, properties, plan),
+        label=None if label is None else first_stage_on_grid(label, properties, plan),
         scores=scores,
         modules=tuple(findings),
     )

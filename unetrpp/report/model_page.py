@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json_lines
+from unetrpp.core.text import format_score
 from unetrpp.dataset.description import Case
 from unetrpp.evaluation.cross_validation import CrossValidation, fold_rows
 from unetrpp.evaluation.metrics import scored_classes
-from unetrpp.evaluation.summary import CaseScores, Summary, as_rows, shown
+from unetrpp.evaluation.summary import CaseScores, Summary, as_rows
 from unetrpp.io.images import read_image, read_label
 from unetrpp.model.folder import ModelFolder
 from unetrpp.plans.plans import Decision
@@ -20,7 +21,7 @@ from unetrpp.report.overlays import color, draw_overlay
 from unetrpp.report.page import Rows, Section, page
 
 LOG = logging.getLogger(__name__)
-LOWEST = 3  # cases that are shown beside the middle and the highest one
+LOWEST = 3  # cases that are format_score beside the middle and the highest one
 MOST_CLASSES = 40  # in the picture of all cases
 
 FOLDS = "Every case was predicted once, by the fold that did not train on it, with the final checkpoint."
@@ -119,7 +120,7 @@ def _shown_cases(model: ModelFolder, summary: Summary, cases: dict[str, Case]) -
     labels = model.plans.labels
     names = {labels.values[k]: labels.names[k] for k in labels.foreground}
     for place, scores in telling_cases(summary):
-        dice = ", ".join(f"{summary.classes[key]} {shown(s['Dice'])}" for key, s in scores.metrics.items())
+        dice = ", ".join(f"{summary.classes[key]} {format_score(s['Dice'])}" for key, s in scores.metrics.items())
         sentence = f"Fold {scores.fold}. Dice: {dice}. Solid: prediction, dashed: reference."
         prediction = model.path / f"fold_{scores.fold}" / "validation" / f"{scores.case}{model.plans.file_ending}"
         case = cases.get(scores.case)
@@ -142,7 +143,7 @@ def _training(model: ModelFolder) -> Rows:
         if epochs:
             last, hours = epochs[-1], sum(epoch["seconds"] for epoch in epochs) / 3600
             losses = [f"{last['train_loss']:.3f}", f"{last['validation_loss']:.3f}"]
-            rows.append([fold, str(last["epoch"]), *losses, shown(last["mean_dice"]), f"{hours:.2f}"])
+            rows.append([fold, str(last["epoch"]), *losses, format_score(last["mean_dice"]), f"{hours:.2f}"])
     return rows if len(rows) > 1 else []
 
 

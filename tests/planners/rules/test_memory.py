@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from unetrpp.core.text import GIGABYTE
 from unetrpp.networks.cost import estimate
 from unetrpp.networks.design import unet_architecture
 from unetrpp.planners.rules import memory
 from unetrpp.planners.rules.memory import (
-    GIGABYTE,
     MARGIN,
     feature_map_elements,
     fit_by_cost,

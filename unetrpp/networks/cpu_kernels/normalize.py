@@ -35,7 +35,7 @@ def is_channels_last(x: Tensor) -> bool:
     return x.ndim in CHANNELS_LAST and x.is_contiguous(memory_format=CHANNELS_LAST[x.ndim])
 
 
-def lay_out(x: Tensor) -> Tensor:
+def to_channels_last(x: Tensor) -> Tensor:
     """A batch (B, C, *size) as channels-last, the layout the networks compute in (tokens are then a view)."""
     return x.to(memory_format=CHANNELS_LAST[x.ndim])
 

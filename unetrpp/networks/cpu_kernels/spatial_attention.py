@@ -63,10 +63,10 @@ def chunked_attention_backward(
         if kept is not None:
             mask = kept[at].to(weights.dtype)
             dropped, of_weights = weights * mask, of_weights.mul_(mask)
-        of_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        swap_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
         gv[b] += (g[at].mT @ dropped).mT
-        gk[b] += (queries[at].mT @ of_logits).mT
-        gq[at] = _tall_product(of_logits, k[b])
+        gk[b] += (queries[at].mT @ swap_logits).mT
+        gq[at] = _tall_product(swap_logits, k[b])
     return gradients
 
 

@@ -1,0 +1,62 @@
+"""Text for people: tables with aligned columns, sizes, lengths and amounts of memory."""
+
+from collections.abc import Sequence
+
+GIGABYTE = 1024**3
+
+
+def text_table(rows: Sequence[Sequence[str]], align: str = "lr", indent: str = "") -> str:
+    """Columns as wide as their widest cell, two spaces apart.
+
+    Args:
+        rows: the header first; all of one length.
+        align: "l" or "r" for each column; the last letter holds for all further columns.
+
+    >>> print(text_table([("case", "Dice"), ("a", "0.913"), ("long", "-")]))
+    case   Dice
+    a     0.913
+    long      -
+    """
+    if not rows:
+        return ""
+    sides = align.ljust(len(rows[0]), align[-1])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = (
+        indent
+        + "  ".join(c.ljust(w) if side == "l" else c.rjust(w) for c, w, side in zip(row, widths, sides, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def format_shape(values: Sequence[float]) -> str:
+    """
+    >>> format_shape((40, 56, 40.5))
+    '40 x 56 x 40.5'
+    """
+    return " x ".join(f"{v:g}" for v in values)
+
+
+def format_mm(values: Sequence[float]) -> str:
+    """
+    >>> format_mm((2.5, 0.8871, 0.8871))
+    '2.5 x 0.8871 x 0.8871 mm'
+    """
+    return " x ".join(f"{v:.4g}" for v in values) + " mm"
+
+
+def format_bytes(count: float) -> str:
+    """
+    >>> format_bytes(7.6 * GIGABYTE), format_bytes(30_000_000)
+    ('7.6 GB', '29 MB')
+    """
+    return f"{count / GIGABYTE:.1f} GB" if count >= GIGABYTE else f"{count / 1024**2:.0f} MB"
+
+
+def format_score(value: float | None) -> str:
+    """Three decimals; a dash where the score is undefined.
+
+    >>> format_score(0.91349), format_score(None)
+    ('0.913', '-')
+    """
+    return "-" if value is None else f"{value:.3f}"
