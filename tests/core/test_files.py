@@ -16,6 +16,7 @@ from unetrpp.core.files import (
     read_json_lines,
     write_atomically,
     write_bytes,
+    write_folder_atomically,
     write_json,
 )
 
@@ -60,6 +61,79 @@ def test_what_a_killed_process_of_the_same_number_left_is_not_written_into(tmp_p
         assert first.read_bytes() == b"shared"
         assert not left.exists()
     assert second.read_bytes() == b"new"
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_appears_under_its_name_when_it_is_complete(tmp_path):
+    target, seen = tmp_path / "results" / "model", []
+
+    def fill(folder):
+        seen.append((folder.name, target.exists(), folder.parent.name.startswith(".")))
+        (folder / "fold_0").mkdir()
+        (folder / "fold_0" / "weights").write_bytes(b"w")
+        return "what fill returns"
+
+    assert write_folder_atomically(target, fill) == "what fill returns"
+    assert seen == [("model", False, True)]
+    assert names(tmp_path) == ["results/model/fold_0/weights"]
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_crash_while_a_folder_is_filled_leaves_what_was_there(tmp_path, replace, error):
+    target = tmp_path / "model"
+    if replace:
+        target.mkdir()
+        (target / "old").write_bytes(b"old")
+
+    def fail(folder):
+        (folder / "new").write_bytes(b"half")
+        raise error
+
+    with pytest.raises(error):
+        write_folder_atomically(target, fail, replace=replace)
+    assert names(tmp_path) == (["model/old"] if replace else [])
+    assert list(tmp_path.iterdir()) == ([target] if replace else [])
+
+
+def test_a_folder_is_replaced_as_a_whole_and_only_if_that_is_allowed(tmp_path):
+    target = tmp_path / "model"
+    write_folder_atomically(target, lambda folder: (folder / "old").write_bytes(b"old"))
+    with pytest.raises(UserError, match=r"model exists already; import with --overwrite$"):
+        write_folder_atomically(target, lambda _: pytest.fail("filled"), hint="import with --overwrite")
+    assert names(tmp_path) == ["model/old"]
+    write_folder_atomically(target, lambda folder: (folder / "new").write_bytes(b"new"), replace=True)
+    assert names(tmp_path) == ["model/new"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_empty_folder_counts_as_absent_and_a_file_does_not(tmp_path):
+    (tmp_path / "empty").mkdir()
+    write_folder_atomically(tmp_path / "empty", lambda folder: (folder / "a").write_bytes(b"a"))
+    assert names(tmp_path) == ["empty/a"]
+    (tmp_path / "file").write_bytes(b"b")
+    with pytest.raises(UserError, match="exists already"):
+        write_folder_atomically(tmp_path / "file", lambda _: None)
+
+
+def test_the_replaced_folder_comes_back_where_the_new_one_cannot_be_renamed(tmp_path, monkeypatch):
+    target, replace = tmp_path / "model", Path.replace
+    write_folder_atomically(target, lambda folder: (folder / "old").write_bytes(b"old"))
+
+    def refuse(self, to):
+        if self.name == "model" and self.parent != tmp_path:
+            raise OSError(28, "No space left on device")
+        return replace(self, to)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="No space"):
+        write_folder_atomically(target, lambda folder: (folder / "new").write_bytes(b"new"), replace=True)
+    assert names(tmp_path) == ["model/old"]
+    assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""Writing files so that a half-written one is never taken for a whole one, and records as JSON."""
+"""Writing files and folders that are either complete or absent, and reading and writing records as JSON."""
 
 import codecs
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,44 @@ def link_or_copy(source: Path, target: Path) -> None:
         _rename(temporary, target)
     finally:  # it stays where target was this file already
         temporary.unlink(missing_ok=True)
+
+
+def write_folder_atomically(
+    target: Path, fill: Callable[[Path], T], *, replace: bool = False, hint: str = "remove it or give another folder"
+) -> T:
+    """Let ``fill`` write into an empty temporary folder beside ``target``, then rename it; returns what ``fill`` returns.
+
+    The temporary folder has the target's own name, inside a hidden folder that is removed whatever happens. An empty
+    folder at ``target`` counts as absent.
+
+    Args:
+        replace: whether a folder or file that stands at ``target`` is replaced, once ``fill`` has succeeded.
+        hint: what the user can do where it must not be replaced.
+
+    Raises:
+        UserError: ``target`` exists, before ``fill`` is called.
+    """
+    if not replace and _is_occupied(target):
+        raise UserError(f"{target} exists already; {hint}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as hidden:
+        folder = Path(hidden) / target.name
+        folder.mkdir()
+        result = fill(folder)
+        replaced = Path(hidden) / f"{target.name}.replaced"
+        if target.exists():
+            _rename(target, replaced)
+        try:
+            _rename(folder, target)
+        except OSError:
+            if replaced.exists():
+                _rename(replaced, target)
+            raise
+    return result
+
+
+def _is_occupied(target: Path) -> bool:
+    return target.exists() and (not target.is_dir() or any(target.iterdir()))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
