@@ -8,6 +8,7 @@ nnU-Net needs an environment of its own: install torch first, then nnunetv2==2.8
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
@@ -125,29 +127,22 @@ class Peak(threading.Thread):
 
     def run(self) -> None:
         while not self.finished.wait(SAMPLING_S):
-            self.megabytes = max(self.megabytes, sum(pss_mb(pid) for pid in family(self.pid)))
+            self.megabytes = max(self.megabytes, family_pss_mb(self.pid))
 
     def stop(self) -> None:
         self.finished.set()
         self.join()
 
 
-def family(pid: int) -> list[int]:
-    """A process and its descendants, by /proc."""
-    try:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        children = [int(c) for task in tasks for c in (task / "children").read_text().split()]
-    except OSError:
-        return []
-    return [pid, *(p for child in children for p in family(child))]
-
-
-def pss_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+def family_pss_mb(pid: int) -> float:
+    """Of a process and all its descendants; of a process that ends meanwhile nothing."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss
+    return total / 2**20
 
 
 def write_phantom(

@@ -5,11 +5,13 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import SimpleITK as sitk
 
 from tests.helpers.cluster import dask_executor
+from unetrpp.core import parallel
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import available_memory, default_processes, error_table, new_pool, run_cases, usable_cores
 
@@ -108,8 +110,22 @@ def test_a_cluster_that_loses_a_worker_names_the_case_and_finishes_the_others(tm
 
 def test_the_default_suits_the_machine():
     assert default_processes(1) == usable_cores()
-    if available_memory() is not None:
-        assert default_processes(1 << 60) == 1
+    assert default_processes(1 << 60) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "expected"),
+    [("3000", "1000", 2000), ("9000", "1000", 5000), ("max", "1000", 5000), (None, "", 5000)],
+)
+def test_memory_is_what_the_system_and_the_container_leave(tmp_path, monkeypatch, limit, used, expected):
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text(f"{used}\n")
+    monkeypatch.setattr(parallel, "CGROUP", tmp_path)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=5000))
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 8)
+    assert available_memory() == expected
+    assert default_processes(1000) == expected // 1000
 
 
 def test_table_of_errors():

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
+import psutil
 from tqdm import tqdm
 
 from unetrpp.core.text import text_table
 
 T = TypeVar("T")
 MOST_ON_WINDOWS = 61  # processes that it can wait for at once
+CGROUP = Path("/sys/fs/cgroup")
 
 
 class CaseError(msgspec.Struct, frozen=True):
@@ -63,26 +65,24 @@ def usable_cores() -> int:
 
 
 def default_processes(bytes_a_case: int) -> int:
-    """Never more processes than cores, and fewer where memory holds fewer cases of this size at once."""
-    memory = available_memory()
-    fitting = usable_cores() if memory is None else memory // max(bytes_a_case, 1)
-    return int(max(1, min(usable_cores(), fitting)))
+    """As many processes as there are cores, or fewer where the memory does not hold that many cases at once."""
+    return max(1, min(usable_cores(), available_memory() // max(bytes_a_case, 1)))
 
 
-def available_memory() -> int | None:
-    """Bytes that new processes may take, by the container's limit and the system's free memory; None if unknown."""
-    free = _read(Path("/proc/meminfo"), lambda text: 1024 * int(text.split("MemAvailable:")[1].split()[0]))
-    limit, used = (_read(Path("/sys/fs/cgroup", name), int) for name in ("memory.max", "memory.current"))
-    left = None if limit is None or used is None else limit - used
-    return min((value for value in (free, left) if value is not None), default=None)
+def available_memory() -> int:
+    """Bytes that new processes may take: what the system has available, or less where a container's limit leaves less."""
+    available = int(psutil.virtual_memory().available)
+    left = _container_memory()
+    return available if left is None else min(available, left)
 
 
-def _read(path: Path, read: Callable[[str], int]) -> int | None:
-    """Linux tells in files; elsewhere, and where a limit is "max", there is nothing to read."""
+def _container_memory() -> int | None:
+    """Bytes that the memory limit of a Linux container (cgroup v2) leaves, which psutil does not know; None without one."""
     try:
-        return read(path.read_text())
-    except (OSError, ValueError, IndexError):
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no cgroup v2, or the limit is "max"
         return None
+    return limit - used
 
 
 def run_cases(
