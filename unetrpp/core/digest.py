@@ -10,7 +10,7 @@ from unetrpp.core.files import Record
 
 
 def digest(*parts: Any) -> str:
-    """16 hexadecimal digits of SHA-256 over ``parts`` in order: bytes as they are, everything else as JSON.
+    """16 hexadecimal digits of SHA-256 over ``parts`` in order: bytes and memory as they are, everything else as JSON.
 
     Fields that a record got after its first release (``Record.later_fields``) count only where they differ from their
     default, so a new field does not make files stale that were written before it.
@@ -20,7 +20,7 @@ def digest(*parts: Any) -> str:
     """
     total = hashlib.sha256()
     for part in parts:
-        total.update(part if isinstance(part, bytes) else msgspec.json.encode(_without_later_defaults(part)))
+        total.update(part if isinstance(part, bytes | memoryview) else msgspec.json.encode(_without_later_defaults(part)))
     return total.hexdigest()[:16]
 
 

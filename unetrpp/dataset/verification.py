@@ -1,6 +1,5 @@
 """Whether the cases of a dataset can be trained on: all problems of all cases, errors apart from warnings."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -173,7 +172,8 @@ def strays(dataset: RawDataset) -> list[Problem]:
 
 
 def image_digest(image: Volume) -> str:
-    return hashlib.sha1(np.ascontiguousarray(image.array).data, usedforsecurity=False).hexdigest()
+    """Hash of the voxels."""
+    return digest(np.ascontiguousarray(image.array).data)
 
 
 def inputs_digest(case: Case) -> str:
