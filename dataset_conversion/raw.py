@@ -14,7 +14,7 @@ from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
 from unetrpp.io.formats import copy_image, ending_of
 from unetrpp.io.images import Volume, read_channels, read_file, read_label, write_image, write_segmentation
-from unetrpp.io.integrity import require_whole
+from unetrpp.io.integrity import require_intact
 
 MOST_NAMED = 5  # undeclared labels that a message lists
 CLOCK_TOLERANCE_S = 2  # FAT and some network disks keep modification times to two seconds
@@ -156,7 +156,7 @@ def _write_images(case: SourceCase, folder: Path, channels: int, ending: str) ->
     if as_they_are and len(case.images) in (1, channels):
         targets = [folder / f"{case.id}_{i:04d}{ending}" for i in range(len(case.images))]
         for file, target in zip(case.images, targets, strict=True):
-            require_whole(file)
+            require_intact(file)
             copy_image(file, target)
         return targets
     return _split_channels(case, folder, ending)

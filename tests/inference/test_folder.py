@@ -329,7 +329,7 @@ def test_a_sheared_image_is_straightened_when_asked(model, images, tmp_path, cap
     shear(path, 0.01, codes=(0, 1))
     out, options = tmp_path / "out", ("-m", model, "--folds", "0", "--no-mirroring")
     assert predict("-i", images, "-o", out, *options) == 1
-    assert "unetrpp_predict) straightens it" in capsys.readouterr().err
+    assert "unetrpp_predict) repairs it" in capsys.readouterr().err
     before = (out / "case_0.nii.gz").stat().st_mtime_ns
     assert predict("-i", images, "-o", out, "--fix", *options) == 0
     assert (out / "case_0.nii.gz").stat().st_mtime_ns == before
@@ -337,4 +337,4 @@ def test_a_sheared_image_is_straightened_when_asked(model, images, tmp_path, cap
     assert result.GetSize() == fixed.GetSize()
     np.testing.assert_allclose(result.GetDirection(), fixed.GetDirection(), atol=1e-6)
     warnings = json.loads((out / "predictions.json").read_text())["cases"]["case_1"]["warnings"]
-    assert any("were sheared; they were repair_shear" in warning for warning in warnings)
+    assert any("were sheared; they were set at right angles" in warning for warning in warnings)

@@ -73,7 +73,7 @@ def test_frames_lie_on_their_slices(tmp_path, regions):
     )
     array = rng.choice([0, 3, 7], SHAPE).astype(np.uint8)
     array[2] = 0  # a slice without any label
-    write_dicom_seg(tmp_path / "out" / "case.dcm", array, labels.segments(), tmp_path / "series", "a model")
+    write_dicom_seg(tmp_path / "out" / "case.dcm", array, labels.segments(), series=tmp_path / "series", note="a model")
     slices = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "series")))
     segmentation, found = frames(tmp_path / "out" / "case.dcm", slices)
     names = ["whole", "core"] if regions else ["liver", "tumour"]
@@ -92,7 +92,9 @@ def test_long_names_and_names_in_any_language_are_written(tmp_path):
     write_series(tmp_path / "series", np.zeros(SHAPE), PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100")
     labels = LabelScheme(names=("background", "肝臓\\Läsion", "tumour " * 20), values=(0, 3, 7))
     note = f"unetrpp Dataset501_{'Prostate' * 10}"
-    write_dicom_seg(tmp_path / "case.dcm", np.full(SHAPE, 3, np.uint8), labels.segments(), tmp_path / "series", note)
+    write_dicom_seg(
+        tmp_path / "case.dcm", np.full(SHAPE, 3, np.uint8), labels.segments(), series=tmp_path / "series", note=note
+    )
     segmentation = pydicom.dcmread(tmp_path / "case.dcm")
     assert [s.SegmentLabel for s in segmentation.SegmentSequence] == ["肝臓/Läsion", ("tumour " * 20)[:64].strip()]
     assert segmentation.PatientName == "Müller^Jörg"
@@ -101,7 +103,9 @@ def test_long_names_and_names_in_any_language_are_written(tmp_path):
 
 def test_nothing_found_is_written_too(tmp_path):
     write_series(tmp_path / "series", np.zeros(SHAPE))
-    write_dicom_seg(tmp_path / "case.dcm", np.zeros(SHAPE, np.uint8), LABELS.segments(), tmp_path / "series", "a model")
+    write_dicom_seg(
+        tmp_path / "case.dcm", np.zeros(SHAPE, np.uint8), LABELS.segments(), series=tmp_path / "series", note="a model"
+    )
     assert not pydicom.dcmread(tmp_path / "case.dcm").pixel_array.any()
 
 
@@ -110,7 +114,11 @@ def test_a_series_without_its_tags_is_refused(tmp_path):
     assert read_file(tmp_path / "series").array.shape == (1, *SHAPE)
     with pytest.raises(UserError, match=r"refer to series .*Frame Of Reference UID.*export the series again"):
         write_dicom_seg(
-            tmp_path / "case.dcm", np.ones(SHAPE, np.uint8), LABELS.segments(), tmp_path / "series", "a model"
+            tmp_path / "case.dcm",
+            np.ones(SHAPE, np.uint8),
+            LABELS.segments(),
+            series=tmp_path / "series",
+            note="a model",
         )
     assert not (tmp_path / "case.dcm").exists()
 

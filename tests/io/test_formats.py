@@ -1,4 +1,4 @@
-"""Files that belong to an image travel with it."""
+"""Images of several files: a TIFF and its sidecar, a .mhd and its voxels."""
 
 import json
 
@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from unetrpp.dataset.synthetic import SCHEME
 from unetrpp.evaluation.folders import score_files
-from unetrpp.io.formats import copy_image, parts
+from unetrpp.io.formats import copy_image, files_of_image
 from unetrpp.io.images import read_geometry, read_label, write_segmentation
 
 SPACING = (5.0, 0.5, 0.6)
@@ -16,7 +16,7 @@ SPACING = (5.0, 0.5, 0.6)
 
 @pytest.fixture
 def stack(tmp_path):
-    """A label that a TIFF holds, with the sidecar that says how far its slices lie apart."""
+    """A label in a TIFF, with the sidecar that gives the distance of its slices."""
     array = np.zeros((4, 20, 20), np.uint8)
     array[1:3, 5:9, 5:9] = 1
     (tmp_path / "raw").mkdir()
@@ -48,9 +48,9 @@ def test_a_photograph_gets_no_sidecar(tmp_path):
 def test_a_metaimage_is_copied_with_its_voxels(tmp_path):
     array = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
     sitk.WriteImage(sitk.GetImageFromArray(array), f"{tmp_path / 'a.mhd'}")
-    assert [path.name for path in parts(tmp_path / "a.mhd")] == ["a.mhd", "a.raw"]
+    assert [path.name for path in files_of_image(tmp_path / "a.mhd")] == ["a.mhd", "a.raw"]
     copy_image(tmp_path / "a.mhd", tmp_path / "copies" / "b.mhd")
-    assert parts(tmp_path / "copies" / "b.mhd") == [tmp_path / "copies" / "b.mhd"]
+    assert files_of_image(tmp_path / "copies" / "b.mhd") == [tmp_path / "copies" / "b.mhd"]
     assert np.array_equal(read_label(tmp_path / "copies" / "b.mhd").array[0], array)
 
 

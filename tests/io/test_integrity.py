@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.images import read_file
-from unetrpp.io.integrity import require_whole
+from unetrpp.io.integrity import require_intact
 
 RNG = np.random.default_rng(3)
 VOLUMES = ("nii.gz", "nii", "nrrd", "mha", "tif")
@@ -49,7 +49,7 @@ def test_one_wrong_bit_in_a_gzip_is_found(tmp_path):
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
     with pytest.raises(UserError, match="checksum"):
-        require_whole(path)
+        require_intact(path)
 
 
 def test_a_big_endian_header_and_a_gzip_of_too_little_are_understood(tmp_path):
@@ -69,10 +69,10 @@ def test_a_big_endian_header_and_a_gzip_of_too_little_are_understood(tmp_path):
         + content[112:]
     )
     path.write_bytes(big)
-    require_whole(path)
+    require_intact(path)
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(big[:-1]))
     with pytest.raises(UserError):
-        require_whole(tmp_path / "b.nii.gz")
+        require_intact(tmp_path / "b.nii.gz")
 
 
 @pytest.mark.parametrize("ending", ["nii.gz", "nii"])

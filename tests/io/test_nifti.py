@@ -16,9 +16,9 @@ from unetrpp.io.nifti import (
     SFORM,
     Transforms,
     read_transforms,
-    require_little_shear,
+    require_repairable,
     shear_degrees,
-    write_straightened,
+    write_without_shear,
 )
 
 SHAPE = (6, 20, 16)
@@ -78,7 +78,7 @@ def test_where_they_differ_it_is_said_which_one_itk_takes(oblique, codes, taken)
     change(oblique, sform, codes)
     found, geometry = transforms(oblique), read_geometry(oblique)
     assert found.distance_mm() == pytest.approx(7, abs=1e-4)
-    assert found.taken(geometry) == taken
+    assert found.used_for(geometry) == taken
     assert geometry.origin_xyz_mm[0] == pytest.approx(3.0 if taken == "sform" else 10.0)
 
 
@@ -90,7 +90,7 @@ def test_a_little_shear_is_refused_by_itk_and_mended(oblique):
     with pytest.raises(UserError, match=r"sheared by 0.64 degrees.*--fix"):
         read_geometry(oblique)
     target = oblique.with_name("repaired.nii.gz")
-    moved = write_straightened(oblique, target)
+    moved = write_without_shear(oblique, target)
     assert degrees == pytest.approx(math.degrees(math.atan(0.01 * 0.9 / 0.8)), rel=1e-2)
     np.testing.assert_array_equal(read_image(target).array, voxels)
     repaired = transforms(target)
@@ -103,7 +103,7 @@ def test_a_little_shear_is_refused_by_itk_and_mended(oblique):
 
 def test_much_shear_stays_refused(oblique):
     shear(oblique, 0.1)
-    for attempt in (read_geometry, lambda path: write_straightened(path, path.with_name("repaired.nii.gz"))):
+    for attempt in (read_geometry, lambda path: write_without_shear(path, path.with_name("repaired.nii.gz"))):
         with pytest.raises(UserError, match=r"sheared by 6.4 degrees.*up to 1 degree only"):
             attempt(oblique)
 
@@ -114,7 +114,7 @@ def test_an_axis_without_length_is_named(oblique, broken):
     sform[:, 2] = broken
     change(oblique, sform, (0, 1))
     with pytest.raises(UserError, match="gives an axis no length or direction"):
-        require_little_shear(oblique)
+        require_repairable(oblique)
 
 
 def test_a_transform_without_numbers_is_no_place(oblique):

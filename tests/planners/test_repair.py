@@ -91,7 +91,7 @@ def test_sheared_axes_are_straightened_where_that_moves_little(case, tmp_path):
         path.write_bytes(gzip.compress(bytes(content)))
     repaired, done = repair_case(case, tmp_path / "fixed")
     assert len(done) == 2
-    assert "repair_shear" in done[0]
+    assert "set at right angles" in done[0]
     assert repaired.label is not None
     assert same_grid(read_geometry(repaired.images[0]), read_label(repaired.label).geometry, 1e-4) == []
     assert repaired.images[0].parent != case.images[0].parent

@@ -20,7 +20,9 @@ def digest(*parts: Any) -> str:
     """
     total = hashlib.sha256()
     for part in parts:
-        total.update(part if isinstance(part, bytes | memoryview) else msgspec.json.encode(_without_later_defaults(part)))
+        total.update(
+            part if isinstance(part, bytes | memoryview) else msgspec.json.encode(_without_later_defaults(part))
+        )
     return total.hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from unetrpp.core.text import text_table
 from unetrpp.dataset.description import Case, DatasetDescription, RawDataset, left_out
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.dataset.modality import check_modality
-from unetrpp.io.formats import parts
+from unetrpp.io.formats import files_of_image
 from unetrpp.io.geometry import Geometry, same_grid
 from unetrpp.io.images import GRID_TOLERANCE_MM, Volume, read_file, read_label
 from unetrpp.io.nifti import read_transforms
@@ -134,7 +134,7 @@ def _check_transforms(path: Path, geometry: Geometry, notes: _Notes) -> None:
     found = read_transforms(path)
     if found is not None and found.distance_mm() > GRID_LIMIT_VOXELS * min(geometry.spacing_zyx_mm):
         notes.add(
-            f"sform and qform of {path.name} lie {found.distance_mm():.3g} mm apart; the {found.taken(geometry)} is used",
+            f"sform and qform of {path.name} lie {found.distance_mm():.3g} mm apart; the {found.used_for(geometry)} is used",
             fatal=False,
         )
 
@@ -180,7 +180,7 @@ def inputs_digest(case: Case) -> str:
     """Hash of the bytes of a case's files; a missing file counts as empty."""
     content: list[bytes] = []
     for path in (*case.images, *(() if case.label is None else (case.label,))):
-        content += [path.name.encode(), *(file_digest(file) for file in parts(path) if file.is_file())]
+        content += [path.name.encode(), *(file_digest(file) for file in files_of_image(path) if file.is_file())]
     return digest(*content)
 
 

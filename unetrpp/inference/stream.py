@@ -189,7 +189,7 @@ def _write(
     segmentation.save(request.out / output)
     if request.dicom_seg:
         path, note = request.out / dicom_seg_name(output), f"unetrpp {model.plans.dataset}"
-        write_dicom_seg(path, segmentation.array, model.plans.labels.segments(), files[0], note)
+        write_dicom_seg(path, segmentation.array, model.plans.labels.segments(), series=files[0], note=note)
     voxels, geometry = class_voxels(segmentation.array, model.plans.labels), segmentation.geometry
     return CaseRecord(
         output=output,

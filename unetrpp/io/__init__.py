@@ -1,1 +1,1 @@
-"""Images in and out: reading, writing, geometry, formats, DICOM."""
+"""Reading and writing images: formats, geometry, integrity checks, NIfTI headers, DICOM."""

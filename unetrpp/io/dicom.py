@@ -1,4 +1,4 @@
-"""One DICOM series in a folder as a volume; what would give a wrong grid is refused with one sentence."""
+"""Reading one DICOM series from a folder; series that would give a wrong grid are refused."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ import SimpleITK as sitk
 from unetrpp.core.errors import UserError
 
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
-EVEN = 0.01  # share of the slice distance by which distances may differ
-TILT_DEGREES = 0.1  # between the stack's direction and the slices' normal
+EVEN = 0.01  # by this share of the typical distance the distances of slices may differ
+TILT_DEGREES = 0.1  # allowed between the direction of the stack and the normal of the slices
 
 
 def read_series(folder: Path) -> sitk.Image:
     """Read the only series of a folder, slices in order of position.
 
     Raises:
-        UserError: no series or several, a slice without position, missing or uneven slices, or a gantry tilt.
+        UserError: no series or several, a slice without position, missing or unevenly spaced slices, or a gantry tilt.
     """
     files = series_files(folder)
     if len(files) > 1:

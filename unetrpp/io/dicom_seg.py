@@ -1,4 +1,4 @@
-"""A segmentation as a DICOM SEG object that refers to the slices it was made from. Needs the extra ``dicom``."""
+"""Writing a segmentation as a DICOM SEG object that refers to its source slices. Needs the extra ``dicom``."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -11,32 +11,34 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_atomically
 from unetrpp.io.dicom import series_files
 
-TISSUE = ("85756007", "SCT", "Tissue")  # SNOMED CT's widest word: a dataset's label names carry no codes
+TISSUE = ("85756007", "SCT", "Tissue")  # SNOMED CT's widest term, because label names have no codes
 SERIES_NUMBER = 9000  # above those of scanners
-LONG_STRING = 64  # characters, the most that the standard allows a label or a description
+LONG_STRING = 64  # characters at most in a label or a description (DICOM PS3.5, LO)
 
 
 def require_dicom_seg() -> None:
-    """
+    """Check that DICOM SEG can be written.
+
     Raises:
-        UserError: highdicom, which knows the standard, is not installed.
+        UserError: highdicom is not installed.
     """
     if importlib.util.find_spec("highdicom") is None:
         raise UserError('DICOM SEG needs the package highdicom; pip install "unetrpp[dicom]"')
 
 
 def write_dicom_seg(
-    path: Path, array: np.ndarray, segments: Mapping[str, tuple[int, ...]], series: Path, note: str
+    path: Path, array: np.ndarray, segments: Mapping[str, tuple[int, ...]], *, series: Path, note: str
 ) -> None:
-    """Write one binary segment per name onto the slices of ``series``.
+    """Write one binary segment per name, on the slices of ``series``.
 
     Args:
-        array: label values (Z, Y, X) on the grid that ``read_series`` gives the folder ``series``.
-        segments: name -> the values of ``array`` that lie in the segment (``LabelScheme.segments``).
-        note: what made the segmentation, for the object's algorithm name.
+        array: label values (Z, Y, X) on the grid of ``read_series(series)``.
+        segments: name -> the values of ``array`` in the segment (``LabelScheme.segments``).
+        series: folder of the source series.
+        note: what made the segmentation; it becomes the algorithm's name.
 
     Raises:
-        UserError: the series lacks what the standard asks a source image for, such as its patient or its study.
+        UserError: the series lacks tags that the standard requires of a source image, such as its patient or its study.
     """
     import highdicom
     import pydicom
@@ -70,21 +72,21 @@ def write_dicom_seg(
         raise UserError(
             f"no DICOM SEG can refer to {series.name} ({error}); export the series again with all its tags"
         ) from error
-    segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: labels may be named in any language
+    segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, for label names in any language
     write_atomically(path, lambda temporary: segmentation.save_as(temporary))
 
 
 def _long_string(text: str) -> str:
-    """As DICOM's LO takes it, in which a backslash would part two values."""
+    """A value of DICOM's type LO, in which a backslash separates values."""
     return text.replace("\\", "/")[:LONG_STRING]
 
 
 def _segment_numbers(array: np.ndarray, segments: Mapping[str, tuple[int, ...]]) -> np.ndarray:
-    """Segment numbers from 1 on (Z, Y, X) or, where segments share values, one mask a segment (Z, Y, X, S)."""
-    values = [value for inside in segments.values() for value in inside]
+    """Segment numbers from 1 on (Z, Y, X) or, where segments overlap, one mask per segment (Z, Y, X, S)."""
+    values = [value for members in segments.values() for value in members]
     if len(set(values)) < len(values):
-        return np.stack([np.isin(array, inside) for inside in segments.values()], axis=-1)
+        return np.stack([np.isin(array, members) for members in segments.values()], axis=-1)
     numbers = np.zeros(array.shape, np.min_scalar_type(len(segments)))
-    for number, inside in enumerate(segments.values(), start=1):
-        numbers[np.isin(array, inside)] = number
+    for number, members in enumerate(segments.values(), start=1):
+        numbers[np.isin(array, members)] = number
     return numbers

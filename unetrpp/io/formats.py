@@ -1,4 +1,5 @@
-"""Files that belong to an image file: the spacing of a TIFF, in a JSON beside it, and the voxels of a .mhd."""
+"""Image file formats: the accepted endings, and images of several files (a TIFF with its spacing in a JSON, a .mhd with
+its voxels in another file), which are listed, written and copied together."""
 
 import re
 import shutil
@@ -10,16 +11,16 @@ import SimpleITK as sitk
 
 from unetrpp.core.files import read_json, write_atomically, write_json
 
-# What SimpleITK reads and we accept, longest suffix first so that .nii.gz wins over .gz.
+# Formats that SimpleITK reads and that we accept; .nii.gz stands before .nii, so that the longer ending is found first.
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".tiff", ".tif", ".png", ".bmp", ".jpeg", ".jpg")
 TIFF = (".tif", ".tiff")
-MHD_HEADER = 1 << 16  # bytes, at most
+MHD_HEADER = 1 << 16  # bytes of a .mhd that are searched for the name of its data file
 
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class SpacingSidecar(msgspec.Struct):
-    """CASE.json beside CASE.tif (nnU-Net's); other keys are left alone."""
+    """CASE.json beside CASE.tif, as nnU-Net has it; other keys in it are ignored."""
 
     spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat]  # mm (z, y, x)
 
@@ -37,22 +38,23 @@ def strip_ending(name: str) -> str:
 
 
 def ending_of(path: Path) -> str:
-    """
+    """The image ending of a file in lower case; empty for another file.
+
     >>> ending_of(Path("a/case_1.nii.gz"))
     '.nii.gz'
     """
     return path.name[len(strip_ending(path.name)) :].lower()
 
 
-def spacing_beside(path: Path) -> tuple[float, float, float] | None:
-    """mm (z, y, x) of a TIFF, by CASE.json beside CASE.tif or CASE_0000.tif; None where there is none.
+def sidecar_spacing(path: Path) -> tuple[float, float, float] | None:
+    """Spacing (z, y, x) in mm of a TIFF, from CASE.json beside CASE.tif or CASE_0000.tif; None without such a file.
 
     Raises:
-        UserError: the JSON gives no three numbers above 0.
+        UserError: the JSON does not hold three numbers above 0.
     """
     sidecar = _sidecar(path)
-    mend = 'write {"spacing": [z, y, x]} in mm'
-    return None if sidecar is None else read_json(sidecar, SpacingSidecar, hint=mend).spacing
+    hint = 'write {"spacing": [z, y, x]} in mm'
+    return None if sidecar is None else read_json(sidecar, SpacingSidecar, hint=hint).spacing
 
 
 def _sidecar(path: Path) -> Path | None:
@@ -63,8 +65,8 @@ def _sidecar(path: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def parts(path: Path) -> list[Path]:
-    """The files that an image consists of: those of a DICOM series' folder, a .mhd and its data, a TIFF and its sidecar."""
+def files_of_image(path: Path) -> list[Path]:
+    """All files of one image: those in a DICOM series' folder, a .mhd and its data, a TIFF and its sidecar, or ``path`` alone."""
     if path.is_dir():
         return sorted(path.iterdir())
     others = (_sidecar(path), _mhd_data(path))
@@ -82,30 +84,30 @@ def _mhd_data(path: Path) -> Path | None:
 def write_sitk(path: Path, image: sitk.Image) -> None:
     """Write an ITK image, compressed and atomically.
 
-    Of a .mhd ITK would write two files, the header naming the other; as .mha it writes one, which readers take as
-    either. A TIFF stack gets a sidecar, for the distance of its slices has no place in it.
+    For a .mhd ITK would write two files, a header and the voxels. It is written as .mha instead, one file that readers
+    accept under both endings. A stack of TIFF slices gets a sidecar, because TIFF cannot store the distance of slices.
     """
 
     def write(temporary: Path) -> None:
-        whole = temporary.with_suffix(".mha") if path.suffix.lower() == ".mhd" else temporary
-        sitk.WriteImage(image, str(whole), useCompression=True)
-        whole.replace(temporary)
+        single = temporary.with_suffix(".mha") if path.suffix.lower() == ".mhd" else temporary
+        sitk.WriteImage(image, str(single), useCompression=True)
+        single.replace(temporary)
 
     if path.suffix.lower() in TIFF and image.GetDimension() == 3:
-        write_json(_own_sidecar(path), SpacingSidecar(spacing=image.GetSpacing()[::-1]))
+        write_json(_sidecar_for(path), SpacingSidecar(spacing=image.GetSpacing()[::-1]))
     write_atomically(path, write)
 
 
 def copy_image(source: Path, target: Path) -> None:
-    """Copy a file, atomically, with what belongs to it; a .mhd becomes one file."""
+    """Copy an image file with its sidecar, atomically; a .mhd and its data become one file."""
     if _mhd_data(source) is not None:
         write_sitk(target, sitk.ReadImage(str(source)))
         return
     sidecar = _sidecar(source)
     if sidecar is not None:
-        write_atomically(_own_sidecar(target), lambda temporary: shutil.copyfile(sidecar, temporary))
+        write_atomically(_sidecar_for(target), lambda temporary: shutil.copyfile(sidecar, temporary))
     write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
 
 
-def _own_sidecar(path: Path) -> Path:
+def _sidecar_for(path: Path) -> Path:
     return path.with_name(f"{strip_ending(path.name)}.json")

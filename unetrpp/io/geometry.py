@@ -1,17 +1,19 @@
-"""Where voxels lie in the world: spacing, direction, canonical orientation. Pure functions.
+"""Geometry: where voxels lie in the world (spacing, origin, direction), and the canonical orientation; pure functions.
 
-Arrays are (C, Z, Y, X) and every per-axis tuple is in array order (z, y, x), except the two that ITK owns:
+Arrays are (C, Z, Y, X) and every per-axis tuple is in array order (z, y, x), except the two in ITK's order:
 ``origin_xyz_mm`` and the columns of ``direction``. World coordinates are LPS (x to the patient's left, y to the back,
 z to the head), as in ITK and DICOM.
 """
 
 import itertools
 import math
+from typing import TypeVar
 
 import numpy as np
 
 from unetrpp.core.files import Record
 
+T = TypeVar("T")
 Axes = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
@@ -26,7 +28,7 @@ class Geometry(Record, frozen=True, kw_only=True):
     spacing_zyx_mm: Spacing
     origin_xyz_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-    dimensions: int = 3  # of the file: 2 for a photograph, whose z axis is ours
+    dimensions: int = 3  # of the file: 2 for a photograph, which gets a z axis of one slice
 
 
 class Orientation(Record, frozen=True, kw_only=True):
@@ -40,10 +42,10 @@ class Orientation(Record, frozen=True, kw_only=True):
 
 
 def canonical_orientation(geometry: Geometry) -> Orientation:
-    """The axis-aligned turn that brings a volume nearest to LPS.
+    """The transpose and flips that bring a volume's axes nearest to LPS.
 
     Among the six assignments of image axes to world axes the one with the largest sum of absolute cosines is taken,
-    so that an oblique direction is never assigned twice to one axis.
+    so that no world axis is assigned twice, however oblique the image is.
 
     >>> canonical_orientation(Geometry(shape_zyx=(2, 3, 4), spacing_zyx_mm=(1, 1, 1)))
     Orientation(axes=(0, 1, 2), flips=())
@@ -71,7 +73,7 @@ def from_canonical(array: np.ndarray, orientation: Orientation) -> np.ndarray:
     return array.transpose(*range(lead), *(lead + a for a in np.argsort(orientation.axes)))
 
 
-def reorder(values: tuple, axes: tuple[int, ...]) -> tuple:
+def reorder(values: tuple[T, ...], axes: tuple[int, ...]) -> tuple[T, ...]:
     """Per-axis values after a transpose by ``axes``.
 
     >>> reorder((1, 2, 3), (2, 0, 1))
@@ -90,13 +92,14 @@ def resampled_shape(shape: tuple[int, ...], spacing: tuple[float, ...], target: 
 
 
 def voxel_volume_mm3(spacing: tuple[float, ...]) -> float:
+    """The volume of one voxel in mm3 from its spacing in mm."""
     return math.prod(spacing)
 
 
 def same_grid(a: Geometry, b: Geometry, tolerance_mm: float) -> list[str]:
     """What differs between two grids, as phrases; empty when they agree.
 
-    Origins and the far corners are compared in mm, so a rounding of the direction counts by what it moves.
+    The corners are compared in mm, so that a rounding of the direction counts by how far it moves them.
     """
     if a.shape_zyx != b.shape_zyx:
         return [f"shape {a.shape_zyx} against {b.shape_zyx}"]
@@ -109,4 +112,5 @@ def world_mm(geometry: Geometry, index_zyx: np.ndarray) -> np.ndarray:
     """World coordinates (n, 3) in LPS mm of voxel indices (n, 3) in (z, y, x) order."""
     direction = np.array(geometry.direction).reshape(3, 3)
     steps = index_zyx[:, ::-1] * np.array(geometry.spacing_zyx_mm[::-1])
-    return np.array(geometry.origin_xyz_mm) + steps @ direction.T
+    world: np.ndarray = np.array(geometry.origin_xyz_mm) + steps @ direction.T
+    return world

@@ -1,9 +1,10 @@
 """Reading and writing images through SimpleITK: a Volume is an array (C, Z, Y, X) with its Geometry."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -11,13 +12,14 @@ import SimpleITK as sitk
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.dicom import read_series
-from unetrpp.io.formats import spacing_beside, write_sitk
+from unetrpp.io.formats import sidecar_spacing, write_sitk
 from unetrpp.io.geometry import Geometry, same_grid
-from unetrpp.io.integrity import matches_checksum, require_whole
-from unetrpp.io.nifti import require_little_shear, shear_degrees, write_straightened
+from unetrpp.io.integrity import matches_checksum, require_intact
+from unetrpp.io.nifti import require_repairable, shear_degrees, write_without_shear
 
-GRID_TOLERANCE_MM = 1e-2
-LABEL_ROUNDING = 1e-4  # a float so near to a whole number is that label
+T = TypeVar("T")
+GRID_TOLERANCE_MM = 1e-2  # grids whose corners lie nearer are one grid
+LABEL_ROUNDING = 1e-4  # distance from a whole number up to which a float is read as that label
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,13 @@ class Volume:
 def read_image(paths: Path | Sequence[Path], verified: bool = False) -> Volume:
     """Read one file, or one file per channel, as float32 (C, Z, Y, X).
 
-    A file may bring several channels itself (RGB, or a 4D NIfTI whose last axis is the channel).
+    A file may hold several channels itself (RGB, or a 4D NIfTI whose last axis is the channel).
+
+    Args:
+        verified: see :func:`read_file`.
 
     Raises:
-        UserError: a file is missing, empty, truncated or no image, or the channels lie on different grids.
+        UserError: a file is missing, empty, truncated or not an image, or the channels lie on different grids.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
     volumes = [read_file(file, verified) for file in files]
@@ -44,17 +49,22 @@ def read_image(paths: Path | Sequence[Path], verified: bool = False) -> Volume:
 
 
 def repair_shear(path: Path, target: Path) -> tuple[Path, str | None]:
-    """``target``, a copy without shear, and what was done; ``path`` where it has none, or more than is safe to take away."""
+    """Write ``target``, a copy whose axes are at right angles, if ``path`` is a NIfTI that ITK refuses for a small shear.
+
+    Returns:
+        ``target`` and a sentence that says what was done; ``path`` and None where nothing can be repaired. Other faults
+        are not reported here: reading the file reports them.
+    """
     try:
         read_geometry(path)
         return path, None
-    except UserError:  # whatever it is, who reads the file next says it
+    except UserError:
         pass
     try:
-        moved = write_straightened(path, target)
+        moved = write_without_shear(path, target)
     except UserError:
         return path, None
-    done = f"the axes of {path.name} were sheared; they were repair_shear, which moves no corner by more than {moved:.2g} mm"
+    done = f"the axes of {path.name} were sheared; they were set at right angles, which moves no corner by more than {moved:.2g} mm"
     return target, done
 
 
@@ -65,9 +75,7 @@ def read_geometry(path: Path) -> Geometry:
         UserError: the header cannot be read.
     """
     reader = _read_header(path)
-    geometry = _geometry(
-        reader.GetDimension(), reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
-    )
+    geometry = _geometry(reader)
     _require_place(path, geometry)
     return _with_sidecar(path, geometry)
 
@@ -81,7 +89,7 @@ def _read_header(path: Path) -> sitk.ImageFileReader:
 
 
 def read_channels(path: Path) -> tuple[int, int]:
-    """Channels that a file brings itself and the dimensions of its grid (2 or 3), from the header alone.
+    """The number of channels in a file and the dimensions of its grid (2 or 3), from the header alone.
 
     Raises:
         UserError: the header cannot be read.
@@ -92,7 +100,7 @@ def read_channels(path: Path) -> tuple[int, int]:
 
 
 def most_voxels(files: Iterable[Path]) -> int:
-    """Of the largest file, by its header; 0 where that cannot be read."""
+    """The number of voxels of the largest file, by its header; 0 where that cannot be read."""
     sizes = {file: file.stat().st_size for file in files if file.is_file()}
     try:
         return math.prod(read_geometry(max(sizes, key=lambda file: sizes[file])).shape_zyx) if sizes else 0
@@ -104,7 +112,7 @@ def read_label(path: Path, verified: bool = False) -> Volume:
     """Read a label file as an integer array (1, Z, Y, X); float files must hold whole numbers, up to rounding.
 
     Raises:
-        UserError: unreadable, more than one channel, or values that are no whole numbers.
+        UserError: unreadable, more than one channel, or values that are not whole numbers.
     """
     volume = read_file(path, verified)
     if volume.array.shape[0] != 1:
@@ -116,13 +124,13 @@ def read_label(path: Path, verified: bool = False) -> Volume:
 
 
 def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
-    """int32 from floats; a file's scale factor may leave 1.0000001 where 1 was meant."""
+    """int32 from floats; a scale factor in the header may turn 1 into 1.0000001."""
     with np.errstate(invalid="ignore"):
-        whole = np.rint(array).astype(np.int32)
+        whole: np.ndarray = np.rint(array).astype(np.int32)
     broken = ~(np.abs(array - whole) <= LABEL_ROUNDING)
     if broken.any():
         values = ", ".join(f"{v:g}" for v in np.unique(array[broken])[:3])
-        raise UserError(f"{path.name} holds values that are no whole numbers ({values}); write the labels as integers")
+        raise UserError(f"{path.name} holds values that are not whole numbers ({values}); write the labels as integers")
     return whole
 
 
@@ -137,7 +145,7 @@ def write_image(path: Path, volume: Volume) -> None:
 
 
 def to_sitk(array: np.ndarray, geometry: Geometry) -> sitk.Image:
-    """An ITK image from (Z, Y, X); a geometry of two dimensions gives a 2D image."""
+    """An ITK image from an array (Z, Y, X); 2D where the geometry has two dimensions."""
     flat = geometry.dimensions == 2
     n = 2 if flat else 3
     image = sitk.GetImageFromArray(np.ascontiguousarray(array[0] if flat else array))
@@ -149,9 +157,7 @@ def to_sitk(array: np.ndarray, geometry: Geometry) -> sitk.Image:
 
 def from_sitk(image: sitk.Image) -> Volume:
     """Array (C, Z, Y, X) and geometry of an ITK image of two, three or four dimensions."""
-    geometry = _geometry(
-        image.GetDimension(), image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
-    )
+    geometry = _geometry(image)
     array = sitk.GetArrayFromImage(image)
     channels = image.GetNumberOfComponentsPerPixel()
     if channels > 1:
@@ -164,13 +170,13 @@ def from_sitk(image: sitk.Image) -> Volume:
 def read_file(path: Path, verified: bool = False) -> Volume:
     """Read one file, or the DICOM series of a folder, in its own pixel type.
 
-    A TIFF has no spacing of its own that could be trusted: CASE.json beside it may give it (nnU-Net's sidecar).
+    The spacing in a TIFF is unreliable; CASE.json beside it, nnU-Net's sidecar, takes precedence.
 
     Args:
-        verified: this very file was read before, so the second pass over its bytes may be left out.
+        verified: whether this file was read before, so that it need not be checked for damage again.
 
     Raises:
-        UserError: missing, empty, truncated or no image.
+        UserError: the file is missing, empty, truncated or not an image.
     """
     _require_content(path)
     if path.is_dir():
@@ -178,7 +184,7 @@ def read_file(path: Path, verified: bool = False) -> Volume:
     volume = from_sitk(_guard(path, lambda: sitk.ReadImage(str(path))))
     _require_place(path, volume.geometry)
     if not verified and not matches_checksum(path, volume.array):
-        require_whole(path)
+        require_intact(path)
     return Volume(volume.array, _with_sidecar(path, volume.geometry))
 
 
@@ -190,34 +196,36 @@ def _require_content(path: Path) -> None:
 
 
 def _with_sidecar(path: Path, geometry: Geometry) -> Geometry:
-    spacing = spacing_beside(path)
+    spacing = sidecar_spacing(path)
     return geometry if spacing is None else msgspec.structs.replace(geometry, spacing_zyx_mm=spacing)
 
 
-def _guard(path: Path, read):  # type: ignore[no-untyped-def]
+def _guard(path: Path, read: Callable[[], T]) -> T:
+    """What ``read`` returns; an error of ITK becomes one sentence about the file."""
     try:
         return read()
     except RuntimeError as error:
         if "orthonormal" in str(error).lower():
-            degrees = shear_degrees(require_little_shear(path)[0])
+            degrees = shear_degrees(require_repairable(path)[0])
             raise UserError(
                 f"{path.name} is sheared by {degrees:.2g} degrees, which ITK refuses; "
-                "--fix (of unetrpp_plan_and_preprocess and unetrpp_predict) straightens it"
+                "--fix (of unetrpp_plan_and_preprocess and unetrpp_predict) repairs it"
             ) from None
-        require_whole(path)
+        require_intact(path)
         raise UserError(
             f"{path.name} cannot be read as an image (damaged, truncated or of an unknown format); copy it again"
         ) from None
 
 
-def _geometry(dimensions: int, size: tuple, spacing: tuple, origin: tuple, direction: tuple) -> Geometry:
-    """Geometry from ITK's tuples (x first); a photograph gets one slice of 1 mm, a fourth axis is dropped."""
+def _geometry(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+    """The geometry of an ITK image or header; a photograph gets one slice of 1 mm, a fourth axis is dropped."""
+    dimensions = image.GetDimension()
     n = min(dimensions, 3)
     matrix = np.eye(3)
-    matrix[:n, :n] = np.array(direction).reshape(dimensions, dimensions)[:n, :n]
-    x, y, z = [*size[:n], 1][:3]
-    sx, sy, sz = [*spacing[:n], 1.0][:3]
-    ox, oy, oz = [*origin[:n], 0.0][:3]
+    matrix[:n, :n] = np.array(image.GetDirection()).reshape(dimensions, dimensions)[:n, :n]
+    x, y, z = [*image.GetSize()[:n], 1][:3]
+    sx, sy, sz = [*image.GetSpacing()[:n], 1.0][:3]
+    ox, oy, oz = [*image.GetOrigin()[:n], 0.0][:3]
     return Geometry(
         shape_zyx=(int(z), int(y), int(x)),
         spacing_zyx_mm=(float(sz), float(sy), float(sx)),
@@ -231,7 +239,7 @@ def _require_place(path: Path, geometry: Geometry) -> None:
     place = (*geometry.spacing_zyx_mm, *geometry.origin_xyz_mm, *geometry.direction)
     if not np.isfinite(place).all():
         raise UserError(
-            f"{path.name} has a spacing, origin or direction that is not a number, so nobody knows where it lies; "
+            f"{path.name} has a spacing, origin or direction that is not a number, so its place is unknown; "
             "write it again from its source"
         )
 

@@ -1,6 +1,8 @@
-"""Is a file whole? ITK fills what is missing from a truncated NIfTI, TIFF, BMP or JPEG with zeros and says nothing.
+"""Checks that an image file is complete and its voxels finite, because ITK does not check this for every format.
 
-NRRD, MetaImage and PNG need no check here: ITK refuses damaged ones itself.
+ITK reads a truncated NIfTI, TIFF, BMP or JPEG without an error and fills the missing voxels with zeros, and it reads NaN
+in a NIfTI as 0. Here the length that the header announces, gzip's checksum and the values of floats are checked. NRRD,
+MetaImage and PNG need no check: ITK refuses damaged ones itself.
 """
 
 import gzip
@@ -10,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,10 +23,11 @@ NIFTI_FLOATS = {16: "f4", 64: "f8"}  # datatype codes
 CHUNK = 1 << 20
 
 
-def require_whole(path: Path) -> None:
-    """
+def require_intact(path: Path) -> None:
+    """Check a file of any format; formats that ITK checks itself pass.
+
     Raises:
-        UserError: bytes are missing, a compressed file's checksum is wrong, or a NIfTI holds NaN or infinity.
+        UserError: bytes are missing, a compressed file's checksum is wrong, a .nii.gz is not compressed, or a NIfTI holds NaN or infinity.
     """
     checks = {
         ".gz": _gzipped_nifti,
@@ -41,20 +44,20 @@ def require_whole(path: Path) -> None:
             f"{path.name} is not compressed, though its name ends in .gz; compress it with gzip, or copy it again"
         )
     try:
-        whole = check is None or check(path)
+        intact = check is None or check(path)
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error):
-        whole = False
-    if not whole:
+        intact = False
+    if not intact:
         raise UserError(
             f"{path.name} is damaged or truncated (bytes are missing or its checksum is wrong); copy it again"
         )
 
 
 def matches_checksum(path: Path, voxels: np.ndarray) -> bool:
-    """Whether a gzipped NIfTI's own checksum and length are those of its header and ``voxels``, as ITK read them.
+    """Whether gzip's checksum and length at the end of a .nii.gz are those of its header and ``voxels``, as ITK read them.
 
-    ITK has inflated the file already, and the second time costs three times as much as this. False is no verdict: where
-    ITK converted or repaired voxels, and for other formats, :func:`require_whole` decides.
+    This takes a third of the time of decompressing the file again. False does not mean that the file is damaged: where
+    ITK converted voxels, and for other formats, :func:`require_intact` decides.
     """
     if not path.name.lower().endswith(".nii.gz") or not voxels.flags.c_contiguous:
         return False
@@ -73,7 +76,7 @@ def matches_checksum(path: Path, voxels: np.ndarray) -> bool:
 
 
 def _gzipped_nifti(path: Path) -> bool:
-    """Reading to the end verifies gzip's own checksum and length."""
+    """Whether all bytes are there; reading to the end also makes gzip compare its checksum and length."""
     with gzip.open(path) as file:
         return _nifti_stream(path, file)
 
@@ -92,11 +95,11 @@ def _nifti_stream(path: Path, file: BinaryIO | gzip.GzipFile) -> bool:
     """Whether all bytes are there.
 
     Raises:
-        UserError: a voxel is NaN or infinite, which ITK's reader would turn into 0 without a word.
+        UserError: a voxel is NaN or infinite, which ITK would read as 0 without a warning.
     """
     header = file.read(NIFTI_HEADER)
     order = next((o for o in "<>" if struct.unpack_from(o + "i", header)[0] == NIFTI_HEADER), None)
-    if order is None:  # not NIfTI-1: left to ITK, but for gzip's checksum
+    if order is None:  # not NIfTI-1: ITK decides, and only gzip's checksum is compared
         return all(True for _ in iter(lambda: file.read(CHUNK), b""))
     dimensions = struct.unpack_from(order + "8h", header, 40)
     kind, bits = struct.unpack_from(order + "2h", header, 70)
@@ -112,27 +115,31 @@ def _nifti_stream(path: Path, file: BinaryIO | gzip.GzipFile) -> bool:
 
 
 def _finite(chunk: bytes, kind: str) -> bool:
-    whole = len(chunk) // np.dtype(kind).itemsize
-    return bool(np.isfinite(np.frombuffer(chunk, kind, whole)).all())
+    complete = len(chunk) // np.dtype(kind).itemsize  # voxels; the last one may be truncated
+    return bool(np.isfinite(np.frombuffer(chunk, kind, complete)).all())
 
 
 def _bmp(path: Path) -> bool:
+    """The header gives the length of the file."""
     with path.open("rb") as file:
-        return struct.unpack("<2xI", file.read(6))[0] <= path.stat().st_size
+        length: int = struct.unpack("<2xI", file.read(6))[0]
+    return length <= path.stat().st_size
 
 
 def _jpeg(path: Path) -> bool:
-    """A JPEG ends with the marker FFD9; some cameras pad with zeros."""
+    """A JPEG ends with the marker FFD9, after which some cameras write zeros."""
     return path.read_bytes().rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def _tiff(path: Path) -> bool:
+    """Every strip and tile ends within the file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         return all(start + length <= size for start, length in _tiff_segments(file))
 
 
-# TIFF 6.0: tags of offsets and lengths of strips and tiles; letter and size of the integer types; BigTIFF adds 16.
+# TIFF 6.0: the tags of the offsets and of the lengths of strips and tiles; type code -> format character of struct.
+# Type 16 is BigTIFF's.
 _OFFSETS, _LENGTHS = (273, 324), (279, 325)
 _INTEGERS = {3: "H", 4: "I", 16: "Q"}
 
@@ -154,7 +161,7 @@ def _tiff_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
 
 
 def _tiff_values(file: BinaryIO, order: str, kind: int, count: int, field: bytes) -> tuple[int, ...]:
-    """The values of a tag: in its field when they fit, else where the field points."""
+    """The values of a tag: in its field where they fit, else at the offset that the field gives."""
     form = f"{order}{count}{_INTEGERS[kind]}"
     if struct.calcsize(form) <= len(field):
         return struct.unpack_from(form, field)
@@ -162,5 +169,5 @@ def _tiff_values(file: BinaryIO, order: str, kind: int, count: int, field: bytes
     return _unpack(file, form)
 
 
-def _unpack(file: BinaryIO, form: str) -> tuple:
+def _unpack(file: BinaryIO, form: str) -> tuple[Any, ...]:
     return struct.unpack(form, file.read(struct.calcsize(form)))

@@ -1,4 +1,8 @@
-"""The two transforms of a NIfTI-1 header, and the mend of a sheared one. Voxels are read by ITK, never here."""
+"""NIfTI-1 headers: the two transforms that place the voxels (sform and qform), and the repair of a sheared sform.
+
+ITK reads the voxels. It does not say where the two transforms disagree, and it refuses a sheared one: axes that are not
+at right angles, as rounding and affine registration leave them.
+"""
 
 import gzip
 import itertools
@@ -6,7 +10,7 @@ import shutil
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -15,29 +19,29 @@ from unetrpp.core.files import write_atomically
 from unetrpp.io.geometry import Geometry, world_mm
 
 HEADER = 348  # bytes
-DIMENSIONS, SPACING, CODES, QUATERNION, SFORM = 40, 76, 252, 256, 280  # offsets of the fields used here
-MOST_SHEAR_DEGREES = 1.0  # that may be taken away: 1.7 mm at 100 mm from the centre
+DIMENSIONS, SPACING, CODES, QUATERNION, SFORM = 40, 76, 252, 256, 280  # offsets in bytes
+MOST_SHEAR_DEGREES = 1.0  # that is repaired: 1.7 mm at 100 mm from the centre
 
 
 class Transforms(NamedTuple):
-    """From voxel indices (x, y, z, 1) to RAS mm, (3, 4) each; None where the header's code says that there is none."""
+    """The transforms from voxel indices (x, y, z, 1) to RAS mm, (3, 4) each; None where the header has none (code 0)."""
 
     shape_xyz: tuple[int, int, int]
     sform: np.ndarray | None
     qform: np.ndarray | None
 
     def corners_mm(self) -> dict[str, np.ndarray]:
-        """RAS mm (8, 3) of the image's corners by each transform that there is, the farthest from the first voxel last."""
+        """The image's eight corners in RAS mm, (8, 3), by each transform; the first row is the first voxel, the last the last."""
         corners = np.array([(*c, 1) for c in itertools.product(*((0, n - 1) for n in self.shape_xyz))])
         return {k: corners @ m.T for k, m in (("sform", self.sform), ("qform", self.qform)) if m is not None}
 
     def distance_mm(self) -> float:
-        """How far apart the two place a corner of the image; 0 where there is only one."""
+        """The largest distance between the places that the two give a corner; 0 where there is only one transform."""
         first, *others = self.corners_mm().values() or [np.zeros((8, 3))]
         return max((float(np.linalg.norm(first - other, axis=1).max()) for other in others), default=0.0)
 
-    def taken(self, geometry: Geometry) -> str:
-        """By which of the two ITK read this grid."""
+    def used_for(self, geometry: Geometry) -> str:
+        """Which of the two, "sform" or "qform", ITK took this geometry from."""
         last = np.array([geometry.shape_zyx]) - 1
         ends = world_mm(geometry, np.concatenate([last * 0, last])) * (-1, -1, 1)  # LPS to RAS
         corners = self.corners_mm()
@@ -45,7 +49,7 @@ class Transforms(NamedTuple):
 
 
 def read_transforms(path: Path) -> Transforms | None:
-    """None for a file that is no NIfTI-1."""
+    """The transforms in a file's header; None for a file that is not NIfTI-1."""
     header, order = _header(path)
     if not order:
         return None
@@ -60,7 +64,7 @@ def read_transforms(path: Path) -> Transforms | None:
 
 
 def shear_degrees(transform: np.ndarray) -> float:
-    """The largest departure of two of its axes from a right angle.
+    """The largest deviation from a right angle between two axes of a (3, 3) or (3, 4) transform.
 
     >>> float(round(shear_degrees(np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.0, 2.0, 2.0, 0.0]])), 6))
     45.0
@@ -70,11 +74,11 @@ def shear_degrees(transform: np.ndarray) -> float:
     return float(np.degrees(np.arcsin(min(largest, 1.0))))
 
 
-def require_little_shear(path: Path) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """The sheared sform of a file that can be repaired, and the shape (x, y, z).
+def require_repairable(path: Path) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """The sheared sform (3, 4) of a file that can be repaired, and its shape (x, y, z).
 
     Raises:
-        UserError: there is no sform, or more shear than MOST_SHEAR_DEGREES, which is no rounding.
+        UserError: there is no sform, or its shear is above MOST_SHEAR_DEGREES, too much for a rounding error.
     """
     transforms = read_transforms(path)
     if transforms is None or transforms.sform is None:
@@ -84,34 +88,34 @@ def require_little_shear(path: Path) -> tuple[np.ndarray, tuple[int, int, int]]:
     degrees = shear_degrees(transforms.sform)
     if degrees > MOST_SHEAR_DEGREES:
         raise UserError(
-            f"{path.name} is sheared by {degrees:.2g} degrees, which ITK refuses and --fix mends up to "
+            f"{path.name} is sheared by {degrees:.2g} degrees, which ITK refuses; --fix repairs up to "
             f"{MOST_SHEAR_DEGREES:g} degree only; resample it onto a grid with right angles"
         )
     return transforms.sform, transforms.shape_xyz
 
 
-def write_straightened(path: Path, target: Path) -> float:
-    """Copy a file, its sheared sform replaced by the nearest with right angles, the same spacing and the same centre.
+def write_without_shear(path: Path, target: Path) -> float:
+    """Copy a file, with its sheared sform replaced by the nearest orthogonal one of equal spacing about the same centre.
 
     Returns:
         How far a corner moved, in mm.
 
     Raises:
-        UserError: the shear is too large, or there is no sform.
+        UserError: see :func:`require_repairable`.
     """
-    (sform, shape), (header, order) = require_little_shear(path), _header(path)
+    (sform, shape), (header, order) = require_repairable(path), _header(path)
     spacing = np.linalg.norm(sform[:, :3], axis=0)
-    straight = _straightened(sform, spacing, np.array(shape))
+    orthogonal = _nearest_orthogonal(sform, spacing, np.array(shape))
     changed = bytearray(header)
     struct.pack_into(order + "3f", changed, SPACING + 4, *spacing)
-    struct.pack_into(order + "h", changed, CODES, 0)  # the qform said something else
-    struct.pack_into(order + "12f", changed, SFORM, *straight.ravel())
+    struct.pack_into(order + "h", changed, CODES, 0)  # no qform: it may disagree
+    struct.pack_into(order + "12f", changed, SFORM, *orthogonal.ravel())
     write_atomically(target, lambda temporary: _copy(path, temporary, bytes(changed)))
-    return Transforms(shape, sform, straight).distance_mm()
+    return Transforms(shape, sform, orthogonal).distance_mm()
 
 
-def _straightened(sform: np.ndarray, spacing: np.ndarray, shape_xyz: np.ndarray) -> np.ndarray:
-    """The orthogonal factor of the polar decomposition is the nearest matrix with right angles."""
+def _nearest_orthogonal(sform: np.ndarray, spacing: np.ndarray, shape_xyz: np.ndarray) -> np.ndarray:
+    """The orthogonal factor of the polar decomposition is the nearest orthogonal matrix (Higham 1986)."""
     u, _, v = np.linalg.svd(sform[:, :3] / spacing)
     axes, center = (u @ v) * spacing, (shape_xyz - 1) / 2
     offset = sform[:, :3] @ center + sform[:, 3] - axes @ center
@@ -119,7 +123,7 @@ def _straightened(sform: np.ndarray, spacing: np.ndarray, shape_xyz: np.ndarray)
 
 
 def _header(path: Path) -> tuple[bytes, str]:
-    """The first bytes and their order, empty where this is no NIfTI-1."""
+    """The header and its byte order in struct's notation; both empty where the file is not NIfTI-1."""
     if not path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
         return b"", ""
     try:
@@ -132,12 +136,12 @@ def _header(path: Path) -> tuple[bytes, str]:
     return header, next((o for o in "<>" if struct.unpack_from(o + "i", header)[0] == HEADER), "")
 
 
-def _open(path: Path, mode: str):  # type: ignore[no-untyped-def]
-    return gzip.open(path, mode) if path.suffix.lower() == ".gz" else path.open(mode)
+def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, mode)) if path.suffix.lower() == ".gz" else path.open(mode)
 
 
 def _qform(header: bytes, order: str) -> np.ndarray:
-    """NIfTI-1's quaternion (nifti1.h, method 2)."""
+    """The (3, 4) transform of NIfTI-1's quaternion (nifti1.h, method 2)."""
     b, c, d, *offset = struct.unpack_from(order + "6f", header, QUATERNION)
     handedness, *spacing = struct.unpack_from(order + "4f", header, SPACING)
     a = max(0.0, 1.0 - b * b - c * c - d * d) ** 0.5
