@@ -42,7 +42,7 @@ def preprocess_dataset(
     todo = _adopt(todo, store, plan.digest(), digests)
     ending = dataset.description.file_ending
     jobs = {case.id: (case, plan, folder, digests[case.id], ending) for case in todo}
-    outcomes = run_cases(store_case, jobs, stage, len(jobs), executor) if jobs else ()
+    outcomes = run_cases(store_case, jobs, stage, len(jobs), executor=executor) if jobs else ()
     return [outcome.error for outcome in outcomes if outcome.error is not None]
 
 

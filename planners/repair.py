@@ -37,7 +37,9 @@ def repair_dataset(raw: RawDataset, folder: Path, executor: Executor) -> RawData
     """The dataset with repaired files, written below ``folder``, in place of those that cannot be used as they are."""
     jobs = {case.id: (case, folder) for case in raw.cases}
     repaired = {
-        o.case: o.value for o in run_cases(repair_case, jobs, "fix", len(jobs), executor) if o.value is not None
+        o.case: o.value
+        for o in run_cases(repair_case, jobs, "fix", len(jobs), executor=executor)
+        if o.value is not None
     }
     for case, (_, done) in sorted(repaired.items()):
         for what in done:

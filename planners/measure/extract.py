@@ -51,7 +51,7 @@ def survey(dataset: RawDataset, executor: Executor) -> Survey:
     """Verify and measure every case; the result does not depend on the number of processes."""
     jobs = {case.id: (case, dataset.description) for case in dataset.cases}
     measured: dict[str, Measurement] = {}
-    for outcome in run_cases(measure, jobs, "fingerprint", len(jobs), executor):
+    for outcome in run_cases(measure, jobs, "fingerprint", len(jobs), executor=executor):
         if outcome.error is not None:
             problem = Problem(case=outcome.case, message=outcome.error.message)
             measured[outcome.case] = Measurement(problems=(problem,))

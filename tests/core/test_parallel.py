@@ -44,7 +44,7 @@ def itk_threads():
 
 def outcomes(processes, numbers=range(7), executor=None):
     jobs = {f"case_{n}": (n,) for n in numbers}
-    return {o.case: o for o in run_cases(square, jobs, "squares", processes, executor)}
+    return {o.case: o for o in run_cases(square, jobs, "squares", processes, executor=executor)}
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -87,7 +87,7 @@ def test_an_executors_worker_gets_its_threads_back():
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(3)
     try:
         with ThreadPoolExecutor(1) as pool:
-            (found,) = run_cases(itk_threads, {"a": ()}, "threads", 1, pool)
+            (found,) = run_cases(itk_threads, {"a": ()}, "threads", 1, executor=pool)
             assert (found.value, itk_threads()) == (1, 3)
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
@@ -104,7 +104,9 @@ def test_a_cluster_that_loses_a_worker_names_the_case_and_finishes_the_others(tm
         assert errors == {"case_3": "the number must not be 3", "case_4": "cannot travel"}
         assert [found[f"case_{n}"].value for n in (0, 1, 2, 6)] == [0, 1, 4, 36]
         for _ in range(2):  # Dask takes equal calls for one
-            assert [o.error for o in run_cases(add_line, {"a": (tmp_path / "lines",)}, "lines", 1, executor)] == [None]
+            assert [
+                o.error for o in run_cases(add_line, {"a": (tmp_path / "lines",)}, "lines", 1, executor=executor)
+            ] == [None]
     assert (tmp_path / "lines").read_text() == "done\ndone\n"
 
 

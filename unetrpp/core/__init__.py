@@ -1,1 +1,1 @@
-"""What every package stands on: errors, files and records, worker processes, random numbers, devices, commands."""
+"""What all other packages use: errors, files and records, worker processes, random numbers, devices, commands."""

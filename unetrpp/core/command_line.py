@@ -1,8 +1,8 @@
-"""What every command shares: parsing with nothing but the standard library, and exit codes.
+"""The frame of every command: its argument parser, number types for options, and exit codes.
 
-0: done. 1: some cases failed, the others are done. 2: usage, or input that was refused before anything started.
-A command's module imports the standard library and this file only; its work is imported after parsing, so that
-``--help`` and usage errors are instant.
+0: done. 1: some cases failed, the others are done. 2: wrong usage, or input that was refused before anything started.
+A command's module imports only the standard library and this file; it imports the code that does the work after
+parsing, so that ``--help`` and usage errors are instant.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from unetrpp.core.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that takes no abbreviations and names the nearest flag for an unknown one."""
+    """An argument parser that accepts no abbreviations and suggests the nearest flag for an unknown one."""
 
     def __init__(self, prog: str, description: str, examples: str, *, workspace: bool = True):
         super().__init__(
@@ -40,13 +40,8 @@ class Parser(argparse.ArgumentParser):
                 help="folder with raw/, preprocessed/ and results/ (default: $UNETRPP_WORKSPACE, else ./unetrpp_workspace)",
             )
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):  # type: ignore[no-untyped-def, override]
-        arguments = list(sys.argv[1:] if args is None else args)
-        self._refuse_unknown_flags(arguments)
-        return super().parse_args(arguments, namespace)
-
-    def _refuse_unknown_flags(self, arguments: list[str]) -> None:
-        """Before anything else, so that a misspelt flag is not reported as a missing argument."""
+    def refuse_unknown_flags(self, arguments: Sequence[str]) -> None:
+        """Exit for a misspelt flag; called before parsing, which would report a missing argument first."""
         known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
         for argument in arguments:
             if argument == "--":
@@ -67,7 +62,7 @@ def _nearest(word: str, known: list[str]) -> str:
 
 
 def positive(text: str) -> int:
-    """A type of arguments, as the next two."""
+    """The type of an option that takes a whole number from 1 on."""
     value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
@@ -75,6 +70,7 @@ def positive(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
+    """The type of an option that takes a whole number from 0 on."""
     value = _whole(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must not be negative, but is {value}")
@@ -82,6 +78,7 @@ def not_negative(text: str) -> int:
 
 
 def above_zero(text: str) -> float:
+    """The type of an option that takes a finite number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -99,47 +96,47 @@ def _whole(text: str) -> int:
 
 
 _IN_THE_WAY = "a file stands where a folder is needed; remove it or give another path"
-_NO_RIGHT = "you may not write (or read) there; give another path or ask for the right"
-_NO_ROOM = "free some space and give the same command again"
-_MENDS = {
-    errno.EACCES: _NO_RIGHT,
-    errno.EPERM: _NO_RIGHT,
-    errno.EROFS: _NO_RIGHT,
+_NO_PERMISSION = "you have no permission to write (or read) there; give another path or ask for the permission"
+_NO_SPACE = "free some space and give the same command again"
+_ADVICE = {
+    errno.EACCES: _NO_PERMISSION,
+    errno.EPERM: _NO_PERMISSION,
+    errno.EROFS: _NO_PERMISSION,
     errno.EEXIST: _IN_THE_WAY,
     errno.ENOTDIR: _IN_THE_WAY,
-    errno.ENOSPC: _NO_ROOM,
-    errno.EDQUOT: _NO_ROOM,
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
 }
 
 
 def _system_error(error: OSError) -> str:
-    """What the operating system refused, where, and what to do about it."""
+    """What the operating system refused, for which file, and what to do about it."""
     where = f"{error.filename}: " if error.filename else ""
-    mend = f"; {_MENDS[error.errno]}" if error.errno in _MENDS else " (--debug shows where)"
-    return f"{where}{error.strerror or error}{mend}"
+    advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else " (--debug shows where)"
+    return f"{where}{error.strerror or error}{advice}"
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return _system_error(error)
+    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
-    """Parse, do the work and turn its errors into one sentence and an exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a label's name that a terminal or a pipe cannot show is no error
+    """Parse ``argv`` (default: the command line), call ``work``, and turn its errors into one sentence and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # so that names the terminal cannot show do not end the command
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)  # others chatter below it
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser.refuse_unknown_flags(given)
+    arguments = parser.parse_args(given)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)  # of other packages
     logging.getLogger("unetrpp").setLevel(logging.DEBUG if arguments.debug else logging.INFO)
     try:
         return work(arguments)
-    except UserError as error:
-        if arguments.debug:
-            raise
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        if arguments.debug:
-            raise
-        print(f"{parser.prog}: error: {_system_error(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; the same command resumes", file=sys.stderr)
@@ -147,5 +144,5 @@ def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequenc
     except Exception as error:
         if arguments.debug:
             raise
-        print(f"{parser.prog}: error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
-        return 1
+        print(f"{parser.prog}: error: {_sentence(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1

@@ -1,4 +1,4 @@
-"""Which device computes, and what is to be known about it."""
+"""Computing devices (CUDA, MPS, CPU): choosing one, moving tensors to it, and what it supports."""
 
 import torch
 
@@ -11,7 +11,7 @@ def find_device(name: str) -> torch.device:
     """``auto`` takes CUDA, then MPS, then the CPU; anything else must be one of these and exist.
 
     Raises:
-        UserError: no such device here.
+        UserError: there is no such device on this machine.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -29,10 +29,10 @@ def find_device(name: str) -> torch.device:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor of the host's memory on ``device``; on CUDA without waiting for what the device does before.
+    """Copy a tensor from host memory to ``device``; on CUDA without waiting for the device.
 
-    That takes pinned memory, which torch keeps until the copy is done. MPS does not keep what it copies from, so there
-    the host waits.
+    Copying without waiting needs pinned memory, which torch keeps until the copy is done. On MPS the source is not kept,
+    so the host waits.
     """
     if device.type == "cuda":
         tensor = tensor.pin_memory()
@@ -40,28 +40,28 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """The half precision in which ``device`` is faster than in float32, None where no one knows of any.
+    """The half-precision type in which ``device`` is faster than in float32; None if there is none.
 
-    NVIDIA's GPUs before compute capability 8.0 only emulate bfloat16, slowly.
+    NVIDIA GPUs before compute capability 8.0 only emulate bfloat16, which is slow.
     """
     if device.type != "cuda":
         return None
-    with torch.cuda.device(device):  # of several GPUs the current one is asked
+    with torch.cuda.device(device):  # is_bf16_supported asks the current GPU
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def try_kernels(device: torch.device) -> None:
-    """Let cuDNN time its convolutions once a shape and keep the fastest: patches have one shape."""
+    """Let cuDNN time its convolution kernels once per shape and keep the fastest, because all patches have one shape."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA's allocator has a type for it; MPS, the driver and cuDNN say it in words."""
-    said = ("out of memory", "ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
+    """Whether the device ran out of memory. CUDA's allocator has an exception type; MPS, the driver and cuDNN have a message."""
+    messages = ("out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(message in str(error) for message in messages)
 
 
 def memory_format(dimensions: int) -> torch.memory_format:
-    """Channels last: convolutions run faster in it, and tokens are a view of the volume."""
+    """Channels last: convolutions are faster in it, and the tokens of attention are a view of the volume."""
     return torch.channels_last_3d if dimensions == 3 else torch.channels_last

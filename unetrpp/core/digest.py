@@ -1,4 +1,4 @@
-"""Digests say whether a derived file is still current: equal digests mean that it was made from equal things."""
+"""Digests: short hashes of inputs, recorded beside what was derived from them, so that a change of the inputs is noticed."""
 
 import hashlib
 from pathlib import Path
@@ -12,8 +12,8 @@ from unetrpp.core.files import Record
 def digest(*parts: Any) -> str:
     """16 hexadecimal digits of SHA-256 over ``parts`` in order: bytes and memory as they are, everything else as JSON.
 
-    Fields that a record got after its first release (``Record.later_fields``) count only where they differ from their
-    default, so a new field does not make files stale that were written before it.
+    Fields that were added to a record after its first release (``Record.later_fields``) count only where they differ from their
+    default, so that a new field does not make older files out of date.
 
     >>> digest(b"a", b"b") == digest(b"ab"), digest({"a": 1}) == digest(b'{"a":1}')
     (True, True)

@@ -1,10 +1,10 @@
-"""The errors a user can mend: each message is one sentence with the rule, the value and the mend."""
+"""Errors that a user can correct: each message is one sentence with the rule, the value and what to do."""
 
 
 class UserError(Exception):
     """Bad input or a wrong request. Commands print the message without a traceback and exit with 2.
 
-    ``case`` is the id of the case at fault; it stands before the message.
+    ``case`` is the id of the case in question; the text of the error begins with it.
     """
 
     def __init__(self, message: str, *, case: str | None = None):

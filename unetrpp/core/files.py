@@ -20,12 +20,12 @@ PAUSES_S = (0.1, 0.3, 1.0, 3.0)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of everything that is written to disk: immutable, and a misspelt key is an error.
+    """Base of all records that are written to disk: immutable, and a misspelt key is an error.
 
-    msgspec does not hand ``kw_only`` down and type checkers want ``frozen`` again, so every record is written
+    msgspec does not inherit ``kw_only``, and type checkers need ``frozen`` in every class, so a record is declared as
     ``class X(Record, frozen=True, kw_only=True)``.
 
-    ``later_fields`` names the fields that a record got after its first release; see :func:`unetrpp.core.digest.digest`.
+    ``later_fields`` names the fields that were added after the first release; see :func:`unetrpp.core.digest.digest`.
     """
 
     later_fields: ClassVar[frozenset[str]] = frozenset()
@@ -34,7 +34,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a hidden temporary file beside ``path``, then rename it.
 
-    The temporary name keeps the suffix (writers choose the format by it) and starts with a dot (listings skip it).
+    The temporary name ends like ``path``, because writers choose the format by the ending, and starts with a dot, because
+    listings skip such files.
     """
     temporary = _temporary(path)
     try:
@@ -46,7 +47,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """Its hidden name. What a killed process of the same number left there goes: it may be a link to a shared file."""
+    """A hidden name beside ``path``. A file that a killed process of the same id left there is removed: it may be a hard link
+    to a file that must not be overwritten."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     temporary.unlink(missing_ok=True)
@@ -54,7 +56,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _rename(temporary: Path, path: Path) -> None:
-    """On Windows a file that somebody has open, such as a virus scanner, cannot be replaced: wait until it is closed."""
+    """On Windows a file that another program, such as a virus scanner, has open cannot be replaced: wait until it is closed."""
     for pause in PAUSES_S if sys.platform == "win32" else ():
         try:
             temporary.replace(path)
@@ -70,9 +72,9 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Let ``target`` be ``source`` under another name, which takes no room; a copy where the file system has no hard links.
+    """Make ``target`` a hard link to ``source``, which takes no disk space; a copy where the file system has no hard links.
 
-    Only for files that are replaced and never changed in place.
+    Only for files that are replaced as a whole and never changed in place.
     """
     temporary = _temporary(target)
     try:
@@ -82,7 +84,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         return
     try:
         _rename(temporary, target)
-    finally:  # it stays where target was this file already
+    finally:  # where target is the same file already, rename() leaves the link
         temporary.unlink(missing_ok=True)
 
 
@@ -125,34 +127,38 @@ def _is_occupied(target: Path) -> bool:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` atomically."""
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:
-    """Write several files, each atomically, at once: to flush them to disk then takes about as long as one."""
+    """Write several files atomically and at the same time: flushing all of them to disk takes about as long as one."""
     with ThreadPoolExecutor(len(files)) as threads:
-        for done in [threads.submit(write_bytes, path, content) for path, content in files.items()]:
-            done.result()
+        for future in [threads.submit(write_bytes, path, content) for path, content in files.items()]:
+            future.result()
 
 
 def to_json(content: Any) -> bytes:
-    """A record or plain containers as readable JSON. A NaN becomes null (msgspec's rule)."""
+    """A record or plain containers as indented JSON in UTF-8. NaN becomes null, as always in msgspec."""
     return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write :func:`to_json` of ``content``."""
+    """Write ``content`` atomically as :func:`to_json` gives it."""
     write_bytes(path, to_json(content))
 
 
-def read_json(path: Path, kind: type[T], hint: str = "restore the file or make it anew") -> T:
-    """Read JSON into a record type, checked once, here.
+def read_json(path: Path, kind: type[T], hint: str = "restore the file or make it again") -> T:
+    """Read JSON into ``kind``, a record type or another type that msgspec knows.
+
+    Args:
+        hint: what the user can do about a missing or broken file.
 
     Raises:
-        UserError: the file is missing, is no JSON, or breaks the record's rules; the message names the place.
+        UserError: the file is missing, is not JSON, or does not fit the type; the message names the place in the file.
     """
     try:
-        # Windows' editors put a mark before UTF-8.
+        # Editors on Windows write a byte order mark before UTF-8.
         return msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=kind)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; {hint}") from None
@@ -163,7 +169,8 @@ def read_json(path: Path, kind: type[T], hint: str = "restore the file or make i
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """One object a line; none without a file. A last line that a crash tore is left out."""
+    """The objects of a .jsonl file, one per line; none where there is no file. Reading ends at a line that is not JSON, such as
+    the last one after a crash."""
     entries: list[dict[str, Any]] = []
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:

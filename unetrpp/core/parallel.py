@@ -1,7 +1,6 @@
-"""Work on many cases: results or errors as plain records, and a killed worker costs one case, never the run.
+"""Running a function on many cases in several processes: an error or a killed worker costs one case, never the run.
 
-Written against the standard ``concurrent.futures.Executor`` protocol, so a cluster's executor serves as well (tested
-with Dask's ``Client.get_executor()``).
+Any ``concurrent.futures.Executor`` can be used, also that of a cluster (tested with Dask's ``Client.get_executor()``).
 """
 
 import multiprocessing
@@ -15,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,12 +26,12 @@ from tqdm import tqdm
 from unetrpp.core.text import text_table
 
 T = TypeVar("T")
-MOST_ON_WINDOWS = 61  # processes that it can wait for at once
+MOST_ON_WINDOWS = 61  # worker processes; Python refuses more there
 CGROUP = Path("/sys/fs/cgroup")
 
 
 class CaseError(msgspec.Struct, frozen=True):
-    """A failure as a plain record: exception objects that do not unpickle would break the whole pool."""
+    """A failure as a plain record, because an exception that cannot be unpickled would break the whole pool."""
 
     case: str
     stage: str
@@ -39,7 +40,7 @@ class CaseError(msgspec.Struct, frozen=True):
 
 
 def error_table(errors: Sequence[CaseError]) -> str:
-    """All cases at fault, one a line, sorted by id.
+    """A table of the cases that failed, one per line, sorted by id.
 
     >>> print(error_table([CaseError("b", "read", "is empty"), CaseError("case", "read", "is no image")]))
     case  problem
@@ -58,7 +59,7 @@ class Outcome(msgspec.Struct, Generic[T], frozen=True):
 
 
 def usable_cores() -> int:
-    """Cores this process may use (a container's or batch system's limit counts)."""
+    """Cores that this process may use; less than the machine has where a batch system limits them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -85,52 +86,64 @@ def _container_memory() -> int | None:
     return limit - used
 
 
+@dataclass(frozen=True)
+class _Job(Generic[T]):
+    """One call of ``function(*arguments)`` for ``case``."""
+
+    function: Callable[..., T]
+    case: str
+    stage: str
+    arguments: tuple[Any, ...]
+
+
 def run_cases(
     function: Callable[..., T],
     jobs: Mapping[str, tuple[Any, ...]],
     stage: str,
     processes: int,
+    *,
     executor: Executor | None = None,
 ) -> Iterator[Outcome[T]]:
-    """Call ``function(*arguments)`` for every case of ``jobs``; yield outcomes as they come, under one progress bar.
+    """Call ``function(*arguments)`` for every case of ``jobs``; yield outcomes as they arrive, with one progress bar.
 
-    ``function`` must be importable (it travels to other processes). With one process and no executor everything runs
-    here. When a worker is killed (usually for want of memory), the cases without an answer are run again one at a
-    time, which names the culprit and finishes the others. ``executor`` is left open.
+    With one process and no executor everything runs in this process. When a worker is killed (usually because memory
+    runs out), the cases without a result are run again one at a time, so that only the case that kills its worker fails.
+
+    Args:
+        function: must be importable, because other processes import it.
+        jobs: case id -> arguments.
+        stage: what is done, for the progress bar and for errors.
+        processes: how many worker processes; ignored with ``executor``.
+        executor: used instead of a new pool; it is left open.
     """
-    with tqdm(total=len(jobs), desc=stage, unit="case", disable=None) as bar:
-        for outcome in _outcomes(function, jobs, stage, min(processes, len(jobs)), executor):
+    calls = [_Job(function, case, stage, arguments) for case, arguments in jobs.items()]
+    with tqdm(total=len(calls), desc=stage, unit="case", disable=None) as bar:
+        for outcome in _outcomes(calls, min(processes, len(calls)), executor):
             bar.update()
             yield outcome
 
 
-def _outcomes(
-    function: Callable[..., T],
-    jobs: Mapping[str, tuple[Any, ...]],
-    stage: str,
-    processes: int,
-    executor: Executor | None,
-) -> Iterator[Outcome[T]]:
+def _outcomes(jobs: Sequence[_Job[T]], processes: int, executor: Executor | None) -> Iterator[Outcome[T]]:
     if processes <= 1 and executor is None:
-        yield from (_guarded(function, case, stage, arguments, 0) for case, arguments in jobs.items())
+        yield from (_guarded(job, 0) for job in jobs)
         return
-    unfinished = dict(jobs)
+    unfinished = {job.case: job for job in jobs}
     pool = executor or new_pool(processes)
     try:
-        for outcome in _answers(pool, function, jobs, stage):
+        for outcome in _answers(pool, jobs):
             del unfinished[outcome.case]
             yield outcome
     finally:
         if executor is None:
             pool.shutdown(cancel_futures=True)
-    for case, arguments in unfinished.items():
-        yield _alone(pool, function, case, stage, arguments)
+    for job in unfinished.values():
+        yield _alone(pool, job)
 
 
 def new_pool(processes: int, start: str = "spawn") -> ProcessPoolExecutor:
-    """A pool of processes that copy nothing from this one: a fork would copy the locks of threads running here.
+    """A pool of worker processes that are not forked from this one: a fork would copy the locks that its threads hold.
 
-    ``start`` is how they start: each by itself, or as :func:`prepare_workers` says.
+    ``start`` is the start method: "spawn", or what :func:`prepare_workers` returns.
     """
     if sys.platform == "win32":
         processes = min(processes, MOST_ON_WINDOWS)
@@ -138,8 +151,10 @@ def new_pool(processes: int, start: str = "spawn") -> ProcessPoolExecutor:
 
 
 def prepare_workers(modules: Sequence[str]) -> str:
-    """Begin to import what workers need, once, in an empty process that they are then forked from; at once returns
-    how they start. Only Linux forks reliably with numeric libraries loaded; elsewhere every worker imports by itself.
+    """Begin to import ``modules`` in a new process that workers are forked from, so that they are imported only once.
+
+    Returns the start method for :func:`new_pool` without waiting for the imports. Only Linux forks reliably with numeric
+    libraries loaded; elsewhere every worker imports them itself.
     """
     if sys.platform != "linux":
         return "spawn"
@@ -149,68 +164,64 @@ def prepare_workers(modules: Sequence[str]) -> str:
 
 
 def _die_with_parent() -> None:
-    """Workers of a killed parent would wait for work for ever."""
+    """End this worker when its parent ends; workers of a killed parent would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
 
 
-def _exit_after(parent: Any) -> None:
+def _exit_after(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)
 
 
-def _answers(
-    pool: Executor, function: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], stage: str
-) -> Iterator[Outcome[T]]:
-    """What comes back; not of cases whose future failed or was cancelled, for a killed worker takes others with it."""
+def _answers(pool: Executor, jobs: Sequence[_Job[T]]) -> Iterator[Outcome[T]]:
+    """The outcomes that arrive; cases whose future failed or was cancelled are left out, also those that a killed worker
+    takes with it."""
     futures: list[Future[Outcome[T]]] = []
     with suppress(BrokenProcessPool):  # when it breaks during submission
-        for case, arguments in jobs.items():
-            futures.append(_submit(pool, function, case, stage, arguments))
+        for job in jobs:
+            futures.append(_submit(pool, job))
     for future in as_completed(futures):
         if not future.cancelled() and future.exception() is None:
             yield future.result()
 
 
-def _alone(pool: Executor, function: Callable[..., T], case: str, stage: str, arguments: tuple[Any, ...]) -> Outcome[T]:
-    """Once more with nothing beside it. A process pool is broken for good; a cluster replaces its workers."""
+def _alone(pool: Executor, job: _Job[T]) -> Outcome[T]:
+    """Run one case again with no other beside it. A broken process pool stays broken; a cluster replaces its workers."""
     try:
         with new_pool(1) if isinstance(pool, ProcessPoolExecutor) else nullcontext(pool) as lone:
-            return _submit(lone, function, case, stage, arguments).result()
+            return _submit(lone, job).result()
     except BrokenProcessPool:
         message = (
-            f"the worker was killed during {stage}, usually for want of memory; try fewer processes or a larger machine"
+            f"the worker was killed during {job.stage}, usually because memory ran out; "
+            "try fewer processes or a larger machine"
         )
-        return Outcome(case, None, CaseError(case, stage, message))
+        return Outcome(job.case, None, CaseError(job.case, job.stage, message))
     except Exception as error:  # the executor's own: Dask's KilledWorker, or a package that its workers lack
-        message = f"the executor gave no answer during {stage} ({type(error).__name__}: {error})"
-        return Outcome(case, None, CaseError(case, stage, message, traceback.format_exc()))
+        message = f"the executor gave no answer during {job.stage} ({type(error).__name__}: {error})"
+        return Outcome(job.case, None, CaseError(job.case, job.stage, message, traceback.format_exc()))
 
 
-def _submit(
-    pool: Executor, function: Callable[..., T], case: str, stage: str, arguments: tuple[Any, ...]
-) -> Future[Outcome[T]]:
-    """The last argument is another one each time, because Dask takes equal calls for one and may remember its answer."""
-    return pool.submit(_guarded, function, case, stage, arguments, 1, uuid.uuid4().hex)
+def _submit(pool: Executor, job: _Job[T]) -> Future[Outcome[T]]:
+    """The last argument differs in every call, because Dask treats equal calls as one and may reuse its result."""
+    return pool.submit(_guarded, job, 1, uuid.uuid4().hex)
 
 
-def _guarded(
-    function: Callable[..., T], case: str, stage: str, arguments: tuple[Any, ...], threads: int, call: str = ""
-) -> Outcome[T]:
-    """Runs in the worker. ``threads`` limits the numeric libraries there, 0 leaves them alone."""
+def _guarded(job: _Job[T], threads: int, call: str = "") -> Outcome[T]:
+    """Runs in the worker. ``threads`` limits the threads of numeric libraries; 0 sets no limit."""
     try:
         with _limited(threads) if threads else nullcontext():
-            return Outcome(case, function(*arguments), None)
+            return Outcome(job.case, job.function(*job.arguments), None)
     except Exception as error:
-        # A UserError carries its case id in front already; the record names it in a field of its own.
+        # The text of a UserError begins with its case id, which is a field of its own in CaseError.
         message = Exception.__str__(error) or type(error).__name__
-        return Outcome(case, None, CaseError(case, stage, message, traceback.format_exc()))
+        return Outcome(job.case, None, CaseError(job.case, job.stage, message, traceback.format_exc()))
 
 
 @contextmanager
 def _limited(threads: int) -> Iterator[None]:
-    """For the time of one case: an executor's worker may have other work after it."""
+    """Limit the threads of numeric libraries during one case; an executor's worker may do other work afterwards."""
     import SimpleITK as sitk
     from threadpoolctl import threadpool_limits
 

@@ -1,6 +1,6 @@
-"""No random state is kept: every draw comes from a generator made of where it is used.
+"""Random number generators that are derived from seed, fold, purpose and iteration; no random state is kept.
 
-So batch i is the same whatever the number of threads and however often a run was interrupted.
+So a batch is the same whatever the number of threads and however often the run was interrupted.
 """
 
 import enum
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Stream(enum.IntEnum):
-    """What a generator is for; one number each, so that no two uses share their draws."""
+    """The purpose of a generator; each has its own number, so that no two purposes share random numbers."""
 
     PATCHES = 0
     AUGMENTATION = 1
@@ -18,14 +18,14 @@ class Stream(enum.IntEnum):
     INITIALISATION = 4
     INNER_SPLIT = 5
     JUDGEMENT_PATCHES = 6
-    CORRUPTION = 7  # of a cascade's first segmentation
+    CORRUPTION = 7  # of the first stage's segmentation in a cascade
 
 
 def generator(seed: int, fold: int, stream: Stream, iteration: int = 0, rank: int = 0) -> np.random.Generator:
-    """The generator of one iteration of one stream. ``fold`` -1 stands for ``all``."""
+    """The generator of one stream in one iteration; ``fold`` -1 is the fold ``all``."""
     return np.random.default_rng([seed, fold + 1, stream, iteration, rank])
 
 
 def torch_seed(seed: int, fold: int, stream: Stream, iteration: int = 0, rank: int = 0) -> int:
-    """A 63-bit seed for ``torch.manual_seed`` from the same tuple."""
+    """A 63-bit seed for ``torch.manual_seed`` from the same values."""
     return int(generator(seed, fold, stream, iteration, rank).integers(2**63 - 1))

@@ -1,4 +1,4 @@
-"""Networks, planners and trainers by name: the built-in ones, and those that installed packages register."""
+"""Finding networks, planners and trainers by name: built-in ones, and those that installed packages register."""
 
 import pkgutil
 from collections.abc import Mapping
@@ -11,21 +11,22 @@ T = TypeVar("T")
 
 
 def find(kind: str, name: str, built_in: Mapping[str, T], allow_import_path: bool = False) -> T:
-    """What is called ``name``: built in, else an entry point of the group ``unetrpp.<kind>s``.
+    """The built-in object called ``name``, else the entry point of this name in the group ``unetrpp.<kind>s``.
 
-    So a name that stands in plans or in a training's record leads to installed packages only, never to code in a file.
+    A name in plans.json or training.json can therefore only lead to installed packages, never to code in a file.
 
     Args:
         kind: network, planner or trainer.
-        allow_import_path: by the user just now, who may also name ``package.module:Class``.
+        allow_import_path: whether ``name`` may be ``package.module:Class``; only where the user gives it on the command line.
 
     Raises:
-        UserError: nothing is called so, or it cannot be imported.
+        UserError: nothing has this name, or it cannot be imported.
     """
     if name in built_in:
         return built_in[name]
     if ":" in name:
-        return _imported(kind, name, allow_import_path)
+        imported: T = _imported(kind, name, allow_import_path)
+        return imported
     group = f"unetrpp.{kind}s"
     registered = entry_points(group=group)
     if name not in registered.names:
@@ -45,7 +46,7 @@ def _imported(kind: str, name: str, allow_import_path: bool) -> Any:
     if not allow_import_path:
         again = "" if kind == "network" else f", or give --{kind} {name} again"
         raise UserError(
-            f"{kind} {name!r} stands in a file, from which no code is run; register it under unetrpp.{kind}s{again}"
+            f"{kind} {name!r} is an import path in a file, and code is not imported from there; register it under unetrpp.{kind}s{again}"
         )
     try:
         return pkgutil.resolve_name(name)

@@ -73,13 +73,13 @@ def from_canonical(array: np.ndarray, orientation: Orientation) -> np.ndarray:
     return array.transpose(*range(lead), *(lead + a for a in np.argsort(orientation.axes)))
 
 
-def reorder(values: tuple[T, ...], axes: tuple[int, ...]) -> tuple[T, ...]:
+def reorder(values: tuple[T, T, T], axes: Axes) -> tuple[T, T, T]:
     """Per-axis values after a transpose by ``axes``.
 
     >>> reorder((1, 2, 3), (2, 0, 1))
     (3, 1, 2)
     """
-    return tuple(values[a] for a in axes)
+    return values[axes[0]], values[axes[1]], values[axes[2]]
 
 
 def resampled_shape(shape: tuple[int, ...], spacing: tuple[float, ...], target: tuple[float, ...]) -> tuple[int, ...]:
