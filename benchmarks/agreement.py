@@ -18,7 +18,7 @@ import blosc2
 import numpy as np
 from preprocessing import NUMBER, theirs, write_phantom
 
-from unetrpp.dataset.description import read_dataset
+from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.io.images import read_image, read_label
 from unetrpp.plans.fingerprint import IntensityStatistics

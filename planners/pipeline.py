@@ -15,7 +15,8 @@ from unetrpp.core.files import read_json, write_json
 from unetrpp.core.parallel import CaseError, default_processes, new_pool
 from unetrpp.core.text import format_bytes
 from unetrpp.core.workspace import Workspace
-from unetrpp.dataset.description import RawDataset, nnunet_json, read_dataset
+from unetrpp.dataset.cases import RawDataset, read_dataset
+from unetrpp.dataset.description import nnunet_json
 from unetrpp.dataset.splits import read_or_make_splits
 from unetrpp.dataset.verification import inputs_digest, problem_table
 from unetrpp.io.images import most_voxels

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from unetrpp.core.parallel import CaseError, run_cases
-from unetrpp.dataset.description import Case, RawDataset
+from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.io.formats import copy_image, ending_of
 from unetrpp.io.images import read_image, read_label, write_segmentation
 from unetrpp.plans.plans import Configuration, Preprocessing

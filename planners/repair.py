@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import run_cases
-from unetrpp.dataset.description import Case, RawDataset
+from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.dataset.labels import value_counts
 from unetrpp.io.formats import ending_of, write_sitk
 from unetrpp.io.geometry import Geometry, same_grid, voxel_volume_mm3

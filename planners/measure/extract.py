@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from unetrpp.core.parallel import run_cases
-from unetrpp.dataset.description import Case, DatasetDescription, RawDataset
+from unetrpp.dataset.cases import Case, RawDataset
+from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.verification import (
     DATASET,

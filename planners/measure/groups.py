@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.dataset.description import RawDataset
+from unetrpp.dataset.cases import RawDataset
 
 
 def with_groups(raw: RawDataset, group_by: str | None) -> RawDataset:

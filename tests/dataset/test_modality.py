@@ -1,3 +1,5 @@
+"""Modalities that are recognised from their values."""
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_hounsfield_units_under_another_name_are_warned_about(ct):
     ("change", "words"),
     [
         (lambda ct: ct + 1024, "no value below 0"),
-        (lambda ct: (ct + 1000) / 2000, "no range of Hounsfield units"),
+        (lambda ct: (ct + 1000) / 2000, "are not Hounsfield units"),
         (lambda ct: np.where(ct < -500, 0, ct), "background 0 and no air"),
     ],
 )

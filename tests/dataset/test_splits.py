@@ -78,7 +78,7 @@ def test_cases_in_no_fold_and_torn_groups_are_said(tmp_path, caplog):
     assert not caplog.messages
     read_or_make_splits(path, [*cases, "e"], {"a": "p", "b": "p", "c": "q", "d": "q"})
     torn, left = caplog.messages
-    assert "folds train and validate on cases of one group, such as p; delete it to have it made anew" in torn
+    assert "folds train and validate on cases of one group, such as p; delete it, and it is made again" in torn
     assert "1 of 5 cases are in no fold, such as e" in left
 
 
@@ -93,7 +93,7 @@ def test_edited_splits_are_kept_and_checked(tmp_path):
     own = Splits(folds=(Fold(train=("a", "b"), validation=("c",)),))
     write_json(path, own)
     assert read_or_make_splits(path, ["a", "b", "c"]) == own
-    with pytest.raises(UserError, match="'c', which is no case"):
+    with pytest.raises(UserError, match="'c', which is not a case"):
         read_or_make_splits(path, ["a", "b"])
     write_json(path, Splits(folds=(Fold(train=("a", "b"), validation=("b",)),)))
     with pytest.raises(UserError, match="trains and validates on 'b'"):

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.ndimage import label as components
 
-from unetrpp.dataset.description import read_dataset
+from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset.synthetic import ORGANS, synthetic_case, write_synthetic_dataset
 from unetrpp.io.images import read_image, read_label
 

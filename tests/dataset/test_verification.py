@@ -5,7 +5,8 @@ import pytest
 import SimpleITK as sitk
 
 from tests.helpers.raw_dataset import GEOMETRY, make_case, write_case
-from unetrpp.dataset.description import Case, DatasetDescription, RawDataset
+from unetrpp.dataset.cases import Case, RawDataset
+from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.verification import Problem, duplicates, inputs_digest, inspect, problem_table, strays
 from unetrpp.io.geometry import Geometry
@@ -112,4 +113,4 @@ def test_files_that_no_case_takes_are_warned_about(tmp_path, case):
     (tmp_path / "imagesTr" / "b_0000.NII.GZ").touch()
     (problem,) = strays(RawDataset(tmp_path, DESCRIPTION, (case,)))
     assert not problem.fatal
-    assert "no case takes b_0000.NII.GZ of imagesTr" in problem.message
+    assert "files in imagesTr belong to no case: b_0000.NII.GZ;" in problem.message

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from unetrpp.dataset.description import read_dataset
+from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset_conversion.convert import main
 from unetrpp.io.images import read_image, read_label
 

@@ -11,7 +11,7 @@ from tests.helpers.tiny import LABELS, ball
 from unetrpp.cli.find_best import main
 from unetrpp.cli.predict import main as predict
 from unetrpp.core.errors import UserError
-from unetrpp.dataset.description import image_ids, read_dataset
+from unetrpp.dataset.cases import image_ids, read_dataset
 from unetrpp.evaluation.folders import evaluate_pairs
 from unetrpp.evaluation.selection import find_best
 from unetrpp.evaluation.summary import write_summary

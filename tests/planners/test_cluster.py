@@ -9,7 +9,7 @@ from tests.helpers.cluster import dask_executor
 from tests.helpers.raw_dataset import write_dataset
 from unetrpp.core.parallel import error_table
 from unetrpp.core.workspace import Workspace
-from unetrpp.dataset.description import read_dataset
+from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset.verification import inputs_digest
 from unetrpp.planners.options import Options
 from unetrpp.planners.pipeline import plan_and_preprocess

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.raw_dataset import GEOMETRY, make_case, write_case, write_dataset
-from unetrpp.dataset.description import Case
+from unetrpp.dataset.cases import Case
 from unetrpp.io.geometry import Geometry, same_grid
 from unetrpp.io.images import Volume, read_geometry, read_label, write_image, write_segmentation
 from unetrpp.io.nifti import CODES, SFORM

@@ -83,7 +83,8 @@ def call(command: list[str]) -> int:
 
 def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:
     """One picture of every held-out case."""
-    from unetrpp.dataset.description import channel_paths, image_ids, read_description
+    from unetrpp.dataset.cases import channel_paths, image_ids
+    from unetrpp.dataset.description import read_description
     from unetrpp.io.images import read_image, read_label
     from unetrpp.report.overlays import write_overlay
 

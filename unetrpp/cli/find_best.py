@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.workspace import Workspace
-    from unetrpp.dataset.description import read_dataset
+    from unetrpp.dataset.cases import read_dataset
     from unetrpp.evaluation.selection import FILE, find_best, selection_table, with_references
 
     workspace = Workspace.find(arguments.workspace)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from unetrpp.core.command_line import Parser, run
 
 if TYPE_CHECKING:
-    from unetrpp.dataset.description import Case
+    from unetrpp.dataset.cases import Case
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def raw_cases(dataset: str, workspace: Path | None) -> "Sequence[Case]":
     """The cases of the raw dataset; none where a model came here without it."""
     from unetrpp.core.errors import UserError
     from unetrpp.core.workspace import Workspace
-    from unetrpp.dataset.description import read_dataset
+    from unetrpp.dataset.cases import read_dataset
 
     try:
         name, folder = Workspace.find(workspace).find_raw(dataset)

@@ -1,1 +1,1 @@
-"""The raw dataset: its description, labels, splits and verification."""
+"""Raw datasets: dataset.json, cases, labels, folds, verification, and a synthetic dataset."""

@@ -1,8 +1,7 @@
-"""The raw dataset: nnU-Net v2's folder with its dataset.json, read tolerantly, and the list of its cases."""
+"""dataset.json, nnU-Net v2's description of a raw dataset: channels, labels, file ending; reading and writing it."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from unetrpp.io.formats import FILE_ENDINGS
 
 
 class CaseFiles(msgspec.Struct, frozen=True):
-    """Files of one case, relative to the dataset's folder or absolute; other keys are left alone."""
+    """The files of one case in dataset.json, relative to its folder or absolute; other keys are ignored."""
 
-    images: tuple[str, ...]  # one a channel
+    images: tuple[str, ...]  # one per channel
     label: str
 
 
 class DatasetDescription(Record, frozen=True, kw_only=True):
-    """dataset.json as we write it. A foreign file is read by :func:`read_description`, which drops unknown keys."""
+    """The content of dataset.json that we use; :func:`read_description` reads it and ignores other keys."""
 
     format: int = 1
     name: str
@@ -36,28 +35,14 @@ class DatasetDescription(Record, frozen=True, kw_only=True):
     licence: str | None = None
 
     def digest(self) -> str:
-        """Hash of channels, labels and groups, which with the files decide what is measured and what is refused."""
+        """Hash of channels, labels and groups, on which with the files the fingerprint and the verification depend."""
         return digest((self.channel_names, self.labels, self.groups))
 
 
-@dataclass(frozen=True)
-class Case:
-    """One case of a raw dataset. ``label`` is None for a test case."""
-
-    id: str
-    images: tuple[Path, ...]
-    label: Path | None
-
-
-@dataclass(frozen=True)
-class RawDataset:
-    folder: Path
-    description: DatasetDescription
-    cases: tuple[Case, ...]
-
-
 def nnunet_json(description: DatasetDescription, cases: int) -> dict[str, Any]:
-    """dataset.json in nnU-Net v2's shape, with our format number and groups added."""
+    """dataset.json in nnU-Net v2's form, with our format number and groups added.
+
+    ``cases`` is the number of training cases."""
     scheme = description.labels
     labels: dict[str, Any] = dict(zip(scheme.names, scheme.values, strict=True))
     order = None
@@ -86,13 +71,15 @@ def nnunet_json(description: DatasetDescription, cases: int) -> dict[str, Any]:
 
 
 def _region_value(scheme: LabelScheme, region: Region) -> int | list[int]:
-    """A region of the one label it is named after is written as that label, as nnU-Net's users do."""
+    """A region is written as the list of its labels, or as the number of a label if it is that label alone and named like it."""
     values = [scheme.values[m] for m in region.members]
     return values[0] if [scheme.names[m] for m in region.members] == [region.name] else values
 
 
 def read_description(path: Path, name: str) -> DatasetDescription:
     """Read a dataset.json, ours or nnU-Net's.
+
+    ``name`` is the dataset's name where the file gives none.
 
     Raises:
         UserError: a required key is missing or malformed.
@@ -131,8 +118,9 @@ def read_description(path: Path, name: str) -> DatasetDescription:
 
 
 JPEG = (".jpeg", ".jpg")
-DATASET_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending not in JPEG)  # of labels and predictions, too
-_CHANNEL = re.compile(r".+_\d{4}")
+DATASET_ENDINGS = tuple(
+    ending for ending in FILE_ENDINGS if ending not in JPEG
+)  # also of labels and predictions, which JPEG would change
 _SEPARATOR = re.compile(r"[/\\]")
 _SHAPES = {
     "channel_names": 'an object such as {"0": "CT"}',
@@ -145,7 +133,7 @@ _SHAPES = {
 def _refuse_older_form(path: Path, labels: Any) -> None:
     """
     Raises:
-        UserError: value -> name, as the decathlon and nnU-Net v1 write labels.
+        UserError: ``labels`` maps values to names, as in the decathlon and nnU-Net v1.
     """
     if not isinstance(labels, dict) or not labels:
         return
@@ -157,7 +145,7 @@ def _refuse_older_form(path: Path, labels: Any) -> None:
 
 
 def _read_groups(path: Path, groups: Any) -> dict[str, str] | None:
-    """Patients may be numbered."""
+    """Case -> patient; a patient may be a name or a number."""
     if groups is None:
         return None
     if not isinstance(groups, dict) or not all(isinstance(group, str | int) for group in groups.values()):
@@ -176,14 +164,20 @@ def _read_files(path: Path, files: Any) -> dict[str, CaseFiles] | None:
         raise UserError(f"{path}: 'dataset': {error}; give every case a list of 'images' and a 'label'") from None
     for case in read:
         if _SEPARATOR.search(case):
-            raise UserError(
-                f"{path}: case {case!r} of 'dataset' holds / or \\, so no file can be named after it; rename it"
-            )
+            raise UserError(f"{path}: case {case!r} of 'dataset' holds / or \\, which no file name may; rename it")
     return read
 
 
 def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) -> LabelScheme:
-    """nnU-Net's ``labels``: name -> value, or name -> list of values for a region."""
+    """The label scheme of nnU-Net's ``labels``: name -> value, or name -> list of values for a region.
+
+    Args:
+        path: the file they come from, for messages.
+        order: ``regions_class_order``, the value written for each region; None without regions.
+
+    Raises:
+        UserError: no background, a value that is not a whole number from 0 on, two labels of one value, or a wrong order.
+    """
     for name, value in labels.items():
         values = _as_list(value)
         if not values or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
@@ -197,12 +191,14 @@ def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) 
     if plain.get(0) is None:
         raise UserError(f"{path}: 'labels' has no background with value 0; add \"background\": 0")
     if len(plain) < sum(not isinstance(v, list) for v in named.values()):
-        raise UserError(f"{path}: two labels share one value; give every label a value of its own")
+        raise UserError(f"{path}: two labels share one value; give every label its own value")
     regions = {name: value for name, value in named.items() if isinstance(value, list)}
     if not regions:
         known = tuple(sorted(plain))
         return LabelScheme(names=tuple(plain[v] for v in known), values=known, ignore_value=ignore)
-    return _region_scheme(path, {name: _as_list(v) for name, v in named.items() if v != 0}, plain, order, ignore)
+    return _region_scheme(
+        path, {name: _as_list(v) for name, v in named.items() if v != 0}, plain, order=order, ignore=ignore
+    )
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -210,7 +206,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _ignore_value(path: Path, labels: Mapping[str, Any]) -> int | None:
-    """nnU-Net's ``ignore``: one value that no class and no region has."""
+    """The value of nnU-Net's label ``ignore``, which no class or region may have."""
     ignore = labels.get("ignore")
     others = {v for name, value in labels.items() if name != "ignore" for v in _as_list(value)}
     if isinstance(ignore, list) or ignore in others:
@@ -219,8 +215,9 @@ def _ignore_value(path: Path, labels: Mapping[str, Any]) -> int | None:
 
 
 def _region_scheme(
-    path: Path, regions: dict[str, list[int]], plain: dict[int, str], order: list[int] | None, ignore: int | None
+    path: Path, regions: dict[str, list[int]], plain: dict[int, str], *, order: list[int] | None, ignore: int | None
 ) -> LabelScheme:
+    """Regions (name -> values) over the labels with a name of their own, ``plain`` (value -> name)."""
     if order is None or len(order) != len(regions):
         raise UserError(f"{path}: {len(regions)} regions need 'regions_class_order' with as many values, found {order}")
     for i, ((name, members), value) in enumerate(zip(regions.items(), order, strict=True)):
@@ -241,73 +238,3 @@ def _region_scheme(
             for (name, members), value in zip(regions.items(), order, strict=True)
         ),
     )
-
-
-def read_dataset(folder: Path, name: str) -> RawDataset:
-    """The description and all training cases of a raw dataset folder, sorted by id.
-
-    Files of a case that are missing are still listed; verification names them.
-
-    Raises:
-        UserError: no dataset.json, or no case at all.
-    """
-    description = read_description(folder / "dataset.json", name)
-    ids = set(description.files or ()) or _label_ids(folder / "labelsTr", description.file_ending) | set(
-        image_ids(folder / "imagesTr", description)
-    )
-    if not ids:
-        others = ignored_images(folder / "imagesTr", description)
-        found = f"; imagesTr has {others[0]}, so rename the images or correct 'file_ending'" if others else ""
-        raise UserError(
-            f"{folder} has no training case: no *_0000{description.file_ending} in imagesTr and nothing in labelsTr{found}"
-        )
-    return RawDataset(folder, description, tuple(_case(folder, description, i) for i in sorted(ids)))
-
-
-def _case(folder: Path, description: DatasetDescription, case: str) -> Case:
-    if description.files:
-        entry = description.files[case]
-        return Case(case, tuple(folder / p for p in entry.images), folder / entry.label)
-    images = channel_paths(folder / "imagesTr", case, description)
-    return Case(case, images, folder / "labelsTr" / f"{case}{description.file_ending}")
-
-
-def channel_paths(folder: Path, case: str, description: DatasetDescription) -> tuple[Path, ...]:
-    """One file a channel; where only ``_0000`` exists it brings all channels itself (RGB, 4D)."""
-    paths = [folder / f"{case}_{i:04d}{description.file_ending}" for i in range(len(description.channel_names))]
-    several = len(paths) > 1 and paths[0].exists() and not any(p.exists() for p in paths[1:])
-    return tuple(paths[:1] if several else paths)
-
-
-def image_ids(folder: Path, description: DatasetDescription) -> list[str]:
-    """Case ids of a folder of images named CASE_0000.ending."""
-    ending = description.file_ending
-    names = (p.name for p in folder.glob(f"*{ending}") if not p.name.startswith("."))
-    return sorted({n.removesuffix(ending)[:-5] for n in names if _CHANNEL.fullmatch(n.removesuffix(ending))})
-
-
-def ignored_images(folder: Path, description: DatasetDescription) -> list[str]:
-    """Names of the image files that :func:`image_ids` passes over: no channel number, or another ending."""
-    ending = description.file_ending
-    names = _image_names(folder)
-    return sorted(n for n in names if not (n.endswith(ending) and _CHANNEL.fullmatch(n.removesuffix(ending))))
-
-
-def left_out(dataset: RawDataset) -> dict[str, list[str]]:
-    """Names of the image files of imagesTr and labelsTr that belong to no case: another ending, or channel number."""
-    if dataset.description.files:
-        return {}
-    used = {
-        "imagesTr": {path.name for case in dataset.cases for path in case.images},
-        "labelsTr": {case.label.name for case in dataset.cases if case.label is not None},
-    }
-    found = {part: sorted(_image_names(dataset.folder / part) - names) for part, names in used.items()}
-    return {part: names for part, names in found.items() if names}
-
-
-def _image_names(folder: Path) -> set[str]:
-    return {p.name for p in folder.glob("*") if p.name.lower().endswith(FILE_ENDINGS) and not p.name.startswith(".")}
-
-
-def _label_ids(folder: Path, ending: str) -> set[str]:
-    return {p.name.removesuffix(ending) for p in folder.glob(f"*{ending}") if not p.name.startswith(".")}

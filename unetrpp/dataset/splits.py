@@ -1,4 +1,4 @@
-"""splits.json: which cases each fold trains on and validates on. The user may edit it."""
+"""Cross-validation folds (splits.json): the training and validation cases of each fold. The user may edit the file."""
 
 import logging
 from collections import defaultdict
@@ -15,12 +15,14 @@ from unetrpp.core.files import Record, read_json, write_json
 LOG = logging.getLogger(__name__)
 
 FOLDS = 5
-SEED = 12345  # nnU-Net's, so that folds compare
-MEND = "delete it to have it made anew"
-MOST_SEEDS = 1000  # that are tried for classes that few cases have
+SEED = 12345  # nnU-Net's, so that the folds are the same
+HINT = "delete it, and it is made again"
+MOST_SEEDS = 1000  # seeds tried where a fold would not train on some class
 
 
 class Fold(Record, frozen=True, kw_only=True):
+    """The case ids of one fold."""
+
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
@@ -30,7 +32,7 @@ class Fold(Record, frozen=True, kw_only=True):
 
 
 class Splits(Record, frozen=True, kw_only=True):
-    """Without folds there is nothing to validate on, and only the fold "all" can be trained."""
+    """The folds of a dataset; none where it has too few cases, so that only the fold "all" can be trained."""
 
     format: int = 1
     folds: tuple[Fold, ...]
@@ -41,7 +43,7 @@ class Splits(Record, frozen=True, kw_only=True):
 
 
 class NnunetFold(msgspec.Struct, frozen=True):
-    """Of nnU-Net's splits_final.json, a list of these."""
+    """An element of the list in nnU-Net's splits_final.json."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -50,10 +52,14 @@ class NnunetFold(msgspec.Struct, frozen=True):
 def make_splits(
     cases: Sequence[str], groups: Mapping[str, str] | None = None, classes: Mapping[str, Collection[str]] | None = None
 ) -> Splits:
-    """KFold(5, shuffle, seed 12345) over sorted ids; with groups, over sorted groups, so that none is torn apart.
+    """nnU-Net's folds: scikit-learn's KFold(5, shuffle=True, random_state=12345) over the sorted ids.
 
-    Below five units every fold validates one of them (leave-one-out). ``classes`` names those of each case: where a
-    fold would hold out all units of a class that several have, and so never learn it, the next seeds are tried.
+    With fewer than five cases each is validated in a fold of its own (leave-one-out).
+
+    Args:
+        groups: case -> patient; whole groups are distributed instead of cases, so that no group is in both parts of a fold.
+        classes: case -> names of the classes in it. Where a fold would have no training case of a class, although
+            several cases or groups have it, the next seeds are tried.
     """
     unit = {case: (groups or {}).get(case, case) for case in sorted(cases)}
     units = sorted(set(unit.values()))
@@ -81,7 +87,7 @@ def make_splits(
 
 
 def _choose_seed(units: Sequence[str], having: Mapping[str, set[str]]) -> int:
-    """The first with which every fold learns every class, else the one with the fewest exceptions."""
+    """The first seed with which every fold trains on every class, else the one with the fewest exceptions."""
     best, fewest = SEED, len(units) * len(having) + 1
     for seed in range(SEED, SEED + MOST_SEEDS):
         exceptions = len(_unlearned(_held_out(units, seed), having))
@@ -93,14 +99,14 @@ def _choose_seed(units: Sequence[str], having: Mapping[str, set[str]]) -> int:
 
 
 def _held_out(units: Sequence[str], seed: int) -> list[set[str]]:
-    """What scikit-learn's KFold does, without its second of import."""
+    """The validation units of each fold as scikit-learn's KFold gives them; importing it would take a second."""
     shuffled = np.arange(len(units))
     np.random.RandomState(seed).shuffle(shuffled)
     return [{units[i] for i in part} for part in np.array_split(shuffled, min(FOLDS, len(units)))]
 
 
 def _unlearned(folds: Sequence[set[str]], having: Mapping[str, set[str]]) -> list[tuple[int, str]]:
-    """Each fold with each class all of whose units it holds out."""
+    """Pairs of a fold and a class that it has no training unit of."""
     return [(k, name) for k, held in enumerate(folds) for name, units in having.items() if units <= held]
 
 
@@ -110,50 +116,50 @@ def read_or_make_splits(
     groups: Mapping[str, str] | None = None,
     classes: Mapping[str, Collection[str]] | None = None,
 ) -> Splits:
-    """The splits on disk, checked against the cases; written first where there are none.
+    """The splits on disk, checked against the cases; without a file they are made and written.
 
-    Cases in no fold and groups that a fold tears apart are warned about. nnU-Net's form is rewritten as ours.
+    Cases in no fold and groups in both parts of a fold give a warning. A file in nnU-Net's form is rewritten in ours.
 
     Raises:
         UserError: the file names a case that does not exist, or validates on a training case.
     """
     _rewrite_nnunets(path)
-    if not path.exists() or not read_json(path, Splits, MEND).folds:  # none: of a dataset that had a single case
+    if not path.exists() or not read_json(path, Splits, HINT).folds:  # no folds: the dataset had a single case
         write_json(path, make_splits(cases, groups, classes))
-    splits = read_json(path, Splits, MEND)
+    splits = read_json(path, Splits, HINT)
     for number, fold in enumerate(splits.folds):
         unknown = sorted({*fold.train, *fold.validation} - set(cases))
         if unknown:
             raise UserError(
-                f"{path}: fold {number} names {unknown[0]!r}, which is no case of the dataset; correct or delete the file"
+                f"{path}: fold {number} names {unknown[0]!r}, which is not a case of the dataset; correct or delete the file"
             )
         both = sorted(set(fold.train) & set(fold.validation))
         if both:
             raise UserError(
-                f"{path}: fold {number} trains and validates on {both[0]!r}; a case may be in one of the two only"
+                f"{path}: fold {number} trains and validates on {both[0]!r}; a case may be in only one of the two"
             )
-    for what in _oddities(splits, cases, groups or {}):
-        LOG.warning("warning: %s: %s; %s", path, what, MEND)
+    for problem in _problems(splits, cases, groups or {}):
+        LOG.warning("warning: %s: %s; %s", path, problem, HINT)
     return splits
 
 
 def _rewrite_nnunets(path: Path) -> None:
-    """splits_final.json, put here under our name."""
+    """Rewrite nnU-Net's splits_final.json, which the user copied to ``path``, in our form."""
     if path.exists() and path.read_bytes().lstrip().startswith(b"["):
-        found = read_json(path, tuple[NnunetFold, ...], MEND)
+        found = read_json(path, tuple[NnunetFold, ...], HINT)
         folds = tuple(Fold(train=fold.train, validation=fold.val) for fold in found)
         write_json(path, Splits(folds=folds, why="nnU-Net's splits_final.json"))
 
 
-def _oddities(splits: Splits, cases: Sequence[str], groups: Mapping[str, str]) -> Iterator[str]:
-    """What an edited file may mean, and an older one does not."""
-    torn = [
+def _problems(splits: Splits, cases: Sequence[str], groups: Mapping[str, str]) -> Iterator[str]:
+    """Problems in a hand-edited splits.json: groups split across a fold, cases in no fold."""
+    split = [
         group
         for fold in splits.folds
         for group in sorted({groups[c] for c in fold.train if c in groups} & {groups.get(c) for c in fold.validation})
     ]
-    if torn:
-        yield f"folds train and validate on cases of one group, such as {torn[0]}"
-    left = sorted(set(cases) - splits.cases())
-    if splits.folds and left:
-        yield f"{len(left)} of {len(cases)} cases are in no fold, such as {left[0]}"
+    if split:
+        yield f"folds train and validate on cases of one group, such as {split[0]}"
+    missing = sorted(set(cases) - splits.cases())
+    if splits.folds and missing:
+        yield f"{len(missing)} of {len(cases)} cases are in no fold, such as {missing[0]}"

@@ -1,4 +1,4 @@
-"""A small dataset made from random numbers: for the demo, for tests and for trying options in minutes."""
+"""A small synthetic dataset, for the demo, for tests and for trying options within minutes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ NOISE = 12.0
 
 @dataclass(frozen=True)
 class Organ:
-    """An ellipsoid that is bent by smooth noise. ``centre_mm`` is relative to the volume's centre (z, y, x)."""
+    """An ellipsoid deformed by smooth noise. ``centre_mm`` is relative to the volume's centre (z, y, x)."""
 
     name: str
     centre_mm: tuple[float, float, float]
@@ -65,7 +65,9 @@ def synthetic_case(seed: int, number: int) -> tuple[Volume, Volume]:
         signal[inside] = organ.intensity + rng.normal(0, 6)
     blurred = gaussian_filter(signal, [0.4 * SPACING_MM[-1] / s for s in spacing])
     noisy = blurred * (1 + 0.08 * smooth_noise(shape, spacing, 25, rng)) + rng.normal(0, NOISE, shape)
-    image = np.where(body, np.maximum(noisy, 1), 0) * rng.uniform(0.5, 2)  # MR has no unit: the gain is the case's own
+    image = np.where(body, np.maximum(noisy, 1), 0) * rng.uniform(
+        0.5, 2
+    )  # MR intensities have no unit: each case has its own gain
     z, y, x = shape
     geometry = Geometry(shape_zyx=(z, y, x), spacing_zyx_mm=(spacing[0], spacing[1], spacing[2]))
     return Volume(image[None].astype(np.float32), geometry), Volume(label[None], geometry)
@@ -74,18 +76,21 @@ def synthetic_case(seed: int, number: int) -> tuple[Volume, Volume]:
 def draw_organ(
     organ: Organ, shape: tuple[int, ...], spacing: tuple[float, ...], rng: np.random.Generator
 ) -> np.ndarray:
-    """Bool (Z, Y, X): where the sum of squared relative distances, bent by up to a third, is below 1."""
+    """The voxels of an organ as bool (Z, Y, X): the ellipsoid's equation, with smooth noise that deforms its surface."""
     centre = np.array(organ.centre_mm) + rng.normal(0, 1.5, 3)
     radii = np.array(organ.radii_mm) * rng.uniform(0.85, 1.15, 3)
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     distance = (((grid - centre) / radii) ** 2).sum(-1)
-    return distance * (1 + 0.15 * smooth_noise(shape, spacing, min(organ.radii_mm), rng)) < 1
+    inside: np.ndarray = distance * (1 + 0.15 * smooth_noise(shape, spacing, min(organ.radii_mm), rng)) < 1
+    return inside
 
 
 def smooth_noise(
     shape: tuple[int, ...], spacing: tuple[float, ...], length_mm: float, rng: np.random.Generator
 ) -> np.ndarray:
     """A random field of mean 0 and standard deviation 1 that varies over about ``length_mm``."""
-    noise = gaussian_filter(rng.normal(size=shape), [length_mm / 2 / s for s in spacing], mode="wrap")
-    return (noise - noise.mean()) / noise.std()
+    sigma = [length_mm / 2 / s for s in spacing]  # voxels
+    noise: np.ndarray = gaussian_filter(rng.normal(size=shape), sigma, mode="wrap")
+    scaled: np.ndarray = (noise - noise.mean()) / noise.std()
+    return scaled

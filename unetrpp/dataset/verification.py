@@ -1,4 +1,4 @@
-"""Whether the cases of a dataset can be trained on: all problems of all cases, errors apart from warnings."""
+"""Verification of a dataset: all problems of all cases, as errors, which prevent planning, and warnings."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,8 @@ from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
 from unetrpp.core.text import text_table
-from unetrpp.dataset.description import Case, DatasetDescription, RawDataset, left_out
+from unetrpp.dataset.cases import Case, RawDataset, unused_images
+from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.dataset.modality import check_modality
 from unetrpp.io.formats import files_of_image
@@ -18,13 +19,15 @@ from unetrpp.io.geometry import Geometry, same_grid
 from unetrpp.io.images import GRID_TOLERANCE_MM, Volume, read_file, read_label
 from unetrpp.io.nifti import read_transforms
 
-GRID_LIMIT_VOXELS = 0.25  # label and image may lie this share of a voxel apart; more is another grid
-SHOWN = 5  # unknown values that a message lists
-DATASET = "(dataset)"  # stands in the case column for what concerns several
+GRID_LIMIT_VOXELS = (
+    0.25  # distance of label and image, as a share of the smallest spacing, from which their grids count as different
+)
+SHOWN = 5  # at most, in a message that lists values or files
+DATASET = "(dataset)"  # in the case column, for problems that concern no single case
 
 
 class Problem(Record, frozen=True, kw_only=True):
-    """``fatal`` ones are errors: nothing is started until they are repaired."""
+    """A problem of one case: an error (``fatal``), which must be repaired before planning, or a warning."""
 
     case: str
     message: str
@@ -32,7 +35,7 @@ class Problem(Record, frozen=True, kw_only=True):
 
 
 class Inspection(Record, frozen=True, kw_only=True):
-    """What reading one case gave; the volumes are None where they could not be read."""
+    """A case as it was read: its image and label, None where unreadable, and all its problems."""
 
     image: Volume | None
     label: Volume | None
@@ -51,7 +54,7 @@ class _Notes:
 
 
 def inspect(case: Case, description: DatasetDescription) -> Inspection:
-    """Read a training case and find all that is wrong with it; never raises for a fault of the data."""
+    """Read a training case and list all its problems; faults of the data never raise an error."""
     notes = _Notes(case.id)
     files = [volume for path in case.images if (volume := _try(read_file, path, notes)) is not None]
     image = _stack(files, case, description, notes) if len(files) == len(case.images) else None
@@ -86,15 +89,15 @@ def _stack(files: list[Volume], case: Case, description: DatasetDescription, not
     found, names = sum(len(volume.array) for volume in files), description.channel_names
     if found != len(names):
         channels = f"{found} channel{'s' if found > 1 else ''}"
-        mend = "correct dataset.json" + (", or add the missing files CASE_0001, ..." if found < len(names) else "")
-        notes.add(f"the image has {channels}, dataset.json names {len(names)} ({', '.join(names)}); {mend}")
+        advice = "correct dataset.json" + (", or add the missing files CASE_0001, ..." if found < len(names) else "")
+        notes.add(f"the image has {channels}, dataset.json names {len(names)} ({', '.join(names)}); {advice}")
         return None
     return Volume(np.concatenate([v.array.astype(np.float32, copy=False) for v in files]), files[0].geometry)
 
 
 def _check_values(image: Volume, description: DatasetDescription, notes: _Notes) -> None:
     for name, channel in zip(description.channel_names, image.array, strict=True):
-        # A sum is finite only where every voxel is: one pass without a temporary array.
+        # The sum is finite only if every voxel is; it needs one pass and no temporary array.
         bad = 0 if np.isfinite(channel.sum(dtype=np.float64)) else int(channel.size - np.isfinite(channel).sum())
         if bad:
             notes.add(f"channel {name!r} holds {bad} voxels that are NaN or infinite; replace them")
@@ -124,13 +127,13 @@ def _check_grid(image: Volume, label: Volume, notes: _Notes) -> None:
         return
     limit = max(GRID_LIMIT_VOXELS * min(image.geometry.spacing_zyx_mm), GRID_TOLERANCE_MM)
     if differences := same_grid(image.geometry, label.geometry, limit):
-        notes.add(f"label and image must lie on one grid, but their {differences[0]}; --fix mends what is safe")
+        notes.add(f"label and image must lie on one grid, but their {differences[0]}; --fix repairs what is safe")
     elif differences := same_grid(image.geometry, label.geometry, GRID_TOLERANCE_MM):
         notes.add(f"the grids of label and image differ a little: {differences[0]}; the image's is used", fatal=False)
 
 
 def _check_transforms(path: Path, geometry: Geometry, notes: _Notes) -> None:
-    """A NIfTI may place its voxels twice, and programs differ in which place they take."""
+    """A NIfTI header may hold two transforms, and programs differ in which one they use."""
     found = read_transforms(path)
     if found is not None and found.distance_mm() > GRID_LIMIT_VOXELS * min(geometry.spacing_zyx_mm):
         notes.add(
@@ -140,7 +143,7 @@ def _check_transforms(path: Path, geometry: Geometry, notes: _Notes) -> None:
 
 
 def duplicates(images: Mapping[str, str], groups: Mapping[str, str] | None) -> list[Problem]:
-    """Cases whose images are equal: a warning, and an error across groups, where it leaks between folds.
+    """Cases with equal images: a warning, or an error if their groups differ, because copies would be in different folds.
 
     ``images`` maps a case to :func:`image_digest`.
     """
@@ -159,14 +162,14 @@ def duplicates(images: Mapping[str, str], groups: Mapping[str, str] | None) -> l
 
 
 def strays(dataset: RawDataset) -> list[Problem]:
-    """Warnings of files that no case takes, so that none is left out unnoticed."""
+    """Warnings about image files that belong to no case."""
     ending, channels = dataset.description.file_ending, len(dataset.description.channel_names)
     last = f" to CASE_{channels - 1:04d}{ending}" if channels > 1 else ""
     wanted = {"imagesTr": f"CASE_0000{ending}{last}", "labelsTr": f"CASE{ending}"}
     problems = []
-    for part, names in left_out(dataset).items():
+    for part, names in unused_images(dataset).items():
         listed = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        message = f"no case takes {listed} of {part}; a case's files are named {wanted[part]}"
+        message = f"files in {part} belong to no case: {listed}; a case's files are named {wanted[part]}"
         problems.append(Problem(case=DATASET, message=message, fatal=False))
     return problems
 
@@ -177,7 +180,7 @@ def image_digest(image: Volume) -> str:
 
 
 def inputs_digest(case: Case) -> str:
-    """Hash of the bytes of a case's files; a missing file counts as empty."""
+    """Hash of the names and bytes of a case's files; a missing file counts as empty."""
     content: list[bytes] = []
     for path in (*case.images, *(() if case.label is None else (case.label,))):
         content += [path.name.encode(), *(file_digest(file) for file in files_of_image(path) if file.is_file())]
@@ -185,7 +188,7 @@ def inputs_digest(case: Case) -> str:
 
 
 def problem_table(problems: Sequence[Problem]) -> str:
-    """One line a problem, errors first, then by case.
+    """One line per problem, errors first, then by case.
 
     >>> print(problem_table([Problem(case="b", message="odd", fatal=False), Problem(case="case_1", message="is empty")]))
     kind     case    problem

@@ -9,7 +9,7 @@ from pathlib import Path
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, write_json
 from unetrpp.core.text import text_table
-from unetrpp.dataset.description import Case, RawDataset
+from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.evaluation.component_choice import choose_components
 from unetrpp.evaluation.cross_validation import CrossValidation, cross_validate, write_cross_validation
 from unetrpp.evaluation.folders import evaluate_pairs

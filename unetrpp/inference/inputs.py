@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
-from unetrpp.dataset.description import Case, DatasetDescription, channel_paths, ignored_images, image_ids
+from unetrpp.dataset.cases import Case, channel_paths, ignored_images, image_ids
+from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.verification import inputs_digest
 from unetrpp.io.dicom import is_series
 from unetrpp.io.formats import strip_ending

@@ -7,7 +7,7 @@ import numpy as np
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.workspace import Workspace
-from unetrpp.dataset.description import read_dataset
+from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.inference.inputs import case_id
 from unetrpp.io.geometry import same_grid

@@ -10,7 +10,7 @@ from unetrpp import __version__
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json_lines
 from unetrpp.core.text import format_score
-from unetrpp.dataset.description import Case
+from unetrpp.dataset.cases import Case
 from unetrpp.evaluation.cross_validation import CrossValidation, fold_rows
 from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.summary import CaseScores, Summary, as_rows

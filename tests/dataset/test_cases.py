@@ -1,0 +1,64 @@
+"""Which files make which case, and which belong to none."""
+
+import pytest
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_json
+from unetrpp.dataset.cases import read_dataset, unused_images
+from unetrpp.dataset.description import nnunet_json, read_description
+
+PLAIN = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"}
+
+
+def test_cases_are_listed_even_when_a_file_is_missing(tmp_path):
+    write_json(tmp_path / "dataset.json", {**PLAIN, "channel_names": {"0": "CT", "1": "PET"}})
+    for name in (
+        "imagesTr/b_0000.nii.gz",
+        "imagesTr/b_0001.nii.gz",
+        "imagesTr/c_0000.nii.gz",
+        "labelsTr/a.nii.gz",
+        "imagesTr/._x_0000.nii.gz",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    cases = read_dataset(tmp_path, "Made").cases
+    assert [case.id for case in cases] == ["a", "b", "c"]
+    assert len(cases[1].images) == 2
+    assert len(cases[2].images) == 1  # one file may bring both channels
+
+
+def test_paths_in_the_file(tmp_path):
+    entries = {"x": {"images": ["some/where.nii.gz"], "label": "else.nii.gz", "site": "B"}}
+    write_json(tmp_path / "dataset.json", {**PLAIN, "dataset": entries})
+    description = read_description(tmp_path / "dataset.json", "Made")
+    (case,) = read_dataset(tmp_path, "Made").cases
+    assert case.images == (tmp_path / "some" / "where.nii.gz",)
+    write_json(tmp_path / "dataset.json", nnunet_json(description, 1))
+    assert read_description(tmp_path / "dataset.json", "Made").files == description.files
+
+
+def test_a_folder_without_cases(tmp_path):
+    write_json(tmp_path / "dataset.json", PLAIN)
+    with pytest.raises(UserError, match="has no training case"):
+        read_dataset(tmp_path, "Made")
+
+
+def test_a_folder_whose_images_have_another_ending_says_which(tmp_path):
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "imagesTr" / "a_0000.NII.GZ").touch()
+    write_json(tmp_path / "dataset.json", PLAIN)
+    with pytest.raises(UserError, match=r"imagesTr has a_0000\.NII\.GZ"):
+        read_dataset(tmp_path, "Made")
+
+
+def test_files_that_belong_to_no_case_are_named(tmp_path):
+    """Another ending, no channel number, or a channel that dataset.json does not know."""
+    for name in ("a_0000.nii.gz", "a_0001.nii.gz", "b_0000.NII.GZ", "c.nii.gz", "notes.txt", ".hidden_0000.nii.gz"):
+        (tmp_path / "imagesTr").mkdir(exist_ok=True)
+        (tmp_path / "imagesTr" / name).touch()
+    for name in ("a.nii.gz", "b.NII.GZ"):
+        (tmp_path / "labelsTr").mkdir(exist_ok=True)
+        (tmp_path / "labelsTr" / name).touch()
+    write_json(tmp_path / "dataset.json", PLAIN)
+    found = unused_images(read_dataset(tmp_path, "Made"))
+    assert found == {"imagesTr": ["a_0001.nii.gz", "b_0000.NII.GZ", "c.nii.gz"], "labelsTr": ["b.NII.GZ"]}

@@ -1,0 +1,99 @@
+"""The cases of a raw dataset: which files belong to which case, and which image files belong to none."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.description import DatasetDescription, read_description
+from unetrpp.io.formats import FILE_ENDINGS
+
+_CHANNEL = re.compile(r".+_\d{4}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a raw dataset. ``label`` is None for a test case."""
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A raw dataset folder: its dataset.json and its training cases, sorted by id."""
+
+    folder: Path
+    description: DatasetDescription
+    cases: tuple[Case, ...]
+
+
+def read_dataset(folder: Path, name: str) -> RawDataset:
+    """The description and all training cases of a raw dataset folder, sorted by id.
+
+    A case is listed even where some of its files are missing; verification reports them.
+
+    Raises:
+        UserError: there is no dataset.json, or not a single case.
+    """
+    description = read_description(folder / "dataset.json", name)
+    ids = set(description.files or ()) or _label_ids(folder / "labelsTr", description.file_ending) | set(
+        image_ids(folder / "imagesTr", description)
+    )
+    if not ids:
+        others = ignored_images(folder / "imagesTr", description)
+        found = f"; imagesTr has {others[0]}, so rename the images or correct 'file_ending'" if others else ""
+        raise UserError(
+            f"{folder} has no training case: no *_0000{description.file_ending} in imagesTr and nothing in labelsTr{found}"
+        )
+    return RawDataset(folder, description, tuple(_case(folder, description, i) for i in sorted(ids)))
+
+
+def _case(folder: Path, description: DatasetDescription, case: str) -> Case:
+    if description.files:
+        entry = description.files[case]
+        return Case(case, tuple(folder / p for p in entry.images), folder / entry.label)
+    images = channel_paths(folder / "imagesTr", case, description)
+    return Case(case, images, folder / "labelsTr" / f"{case}{description.file_ending}")
+
+
+def channel_paths(folder: Path, case: str, description: DatasetDescription) -> tuple[Path, ...]:
+    """One file per channel, or ``_0000`` alone where no other exists, because it may hold all channels (RGB, 4D)."""
+    paths = [folder / f"{case}_{i:04d}{description.file_ending}" for i in range(len(description.channel_names))]
+    several = len(paths) > 1 and paths[0].exists() and not any(p.exists() for p in paths[1:])
+    return tuple(paths[:1] if several else paths)
+
+
+def image_ids(folder: Path, description: DatasetDescription) -> list[str]:
+    """Case ids of a folder of images named CASE_0000.ending."""
+    ending = description.file_ending
+    names = (p.name for p in folder.glob(f"*{ending}") if not p.name.startswith("."))
+    return sorted({n.removesuffix(ending)[:-5] for n in names if _CHANNEL.fullmatch(n.removesuffix(ending))})
+
+
+def ignored_images(folder: Path, description: DatasetDescription) -> list[str]:
+    """Names of the image files that :func:`image_ids` ignores: without channel number, or with another ending."""
+    ending = description.file_ending
+    names = _image_names(folder)
+    return sorted(n for n in names if not (n.endswith(ending) and _CHANNEL.fullmatch(n.removesuffix(ending))))
+
+
+def unused_images(dataset: RawDataset) -> dict[str, list[str]]:
+    """Names of the image files in imagesTr and labelsTr that belong to no case, by folder."""
+    if dataset.description.files:
+        return {}
+    used = {
+        "imagesTr": {path.name for case in dataset.cases for path in case.images},
+        "labelsTr": {case.label.name for case in dataset.cases if case.label is not None},
+    }
+    found = {part: sorted(_image_names(dataset.folder / part) - names) for part, names in used.items()}
+    return {part: names for part, names in found.items() if names}
+
+
+def _image_names(folder: Path) -> set[str]:
+    return {p.name for p in folder.glob("*") if p.name.lower().endswith(FILE_ENDINGS) and not p.name.startswith(".")}
+
+
+def _label_ids(folder: Path, ending: str) -> set[str]:
+    return {p.name.removesuffix(ending) for p in folder.glob(f"*{ending}") if not p.name.startswith(".")}
