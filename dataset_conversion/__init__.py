@@ -1,1 +1,1 @@
-"""Converters: a public dataset as it is downloaded -> a raw dataset folder."""
+"""Converters: from a public dataset as it is downloaded, or a folder of one's own, to a raw dataset folder."""

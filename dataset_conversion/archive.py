@@ -1,4 +1,4 @@
-"""Unpacking a downloaded .tar or .tar.gz without trusting it."""
+"""Unpacking a downloaded .tar or .tar.gz file safely, whatever paths, links or sizes it holds."""
 
 import os
 import shutil
@@ -9,11 +9,11 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_atomically
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
-MOST_FILES = 100_000  # no published dataset comes near; a hostile archive of empty files would exhaust inodes
+MOST_FILES = 100_000  # far more than any published dataset has; a hostile archive could exhaust the disk's inodes
 
 
 def archive_stem(path: Path) -> str | None:
-    """The archive's name without its ending, None when ``path`` is no archive.
+    """The archive's name without its ending; None where ``path`` is not an archive.
 
     >>> archive_stem(Path("Task04_Hippocampus.tar"))
     'Task04_Hippocampus'
@@ -22,12 +22,12 @@ def archive_stem(path: Path) -> str | None:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack the plain files of ``archive`` under ``target``; files that are there already are kept.
+    """Unpack the plain files of ``archive`` into ``target``; files that were unpacked before are kept.
 
-    macOS leftovers (``._*``, ``.DS_Store``) are skipped. Nothing is written before all names are checked.
+    Metadata files of macOS (``._*``, ``.DS_Store``) are skipped. Nothing is written before all names are checked.
 
     Raises:
-        UserError: a damaged archive, a link, a device or a path out of the folder in it, or too much for the disk.
+        UserError: the archive is damaged, holds a link, a device or a path outside of the folder, or does not fit on the disk.
     """
     try:
         with tarfile.open(archive) as tar:
@@ -47,7 +47,7 @@ def _checked(archive: Path, tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
         if member.isfile() and not name.startswith("._") and name != ".DS_Store":
             members.append(member)
         if len(members) > MOST_FILES:
-            raise UserError(f"{archive.name} holds more than {MOST_FILES} files; it is no dataset")
+            raise UserError(f"{archive.name} holds more than {MOST_FILES} files; it is not a dataset")
     return members
 
 
@@ -55,9 +55,7 @@ def _require_safe(archive: Path, member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
     # Backslash and colon would be separators on Windows.
     if path.is_absolute() or ".." in path.parts or any(c in member.name for c in "\\:\0"):
-        raise UserError(
-            f"{archive.name} holds {member.name!r}, a path out of its folder; the archive is not to be trusted"
-        )
+        raise UserError(f"{archive.name} holds {member.name!r}, a path outside of its folder; do not use this archive")
     if not (member.isfile() or member.isdir()):
         raise UserError(
             f"{archive.name} holds {member.name!r}, which is a link or a device; only plain files are unpacked"
@@ -66,7 +64,7 @@ def _require_safe(archive: Path, member: tarfile.TarInfo) -> None:
 
 def _require_space(archive: Path, members: list[tarfile.TarInfo], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    needed = sum(member.size for member in members if not _is_there(member, target / member.name))
+    needed = sum(member.size for member in members if not _is_unpacked(member, target / member.name))
     free = shutil.disk_usage(target).free
     if needed > free:
         raise UserError(
@@ -74,12 +72,12 @@ def _require_space(archive: Path, members: list[tarfile.TarInfo], target: Path) 
         )
 
 
-def _is_there(member: tarfile.TarInfo, path: Path) -> bool:
+def _is_unpacked(member: tarfile.TarInfo, path: Path) -> bool:
     return path.is_file() and path.stat().st_size == member.size and int(path.stat().st_mtime) == int(member.mtime)
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-    if _is_there(member, path):
+    if _is_unpacked(member, path):
         return
 
     def write(temporary: Path) -> None:

@@ -1,29 +1,60 @@
-"""The Medical Segmentation Decathlon's layout: dataset.json lists the pairs; several channels lie in one 4D file.
+"""The layout of the Medical Segmentation Decathlon: dataset.json lists the pairs, and a 4D file holds several channels.
 
 Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13, 4128 (2022).
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, read_json
+from unetrpp.core.files import read_json
+from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.description import read_labels
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
+from unetrpp.dataset_conversion.raw import Conversion, Converted, write_raw_dataset
 from unetrpp.dataset_conversion.source import Source, SourceCase
 from unetrpp.io.formats import strip_ending
 
 
-class Pair(Record, frozen=True, kw_only=True):
-    image: str
-    label: str
+def convert_msd(
+    source: str | Path,
+    *,
+    name: str | None = None,
+    workspace: str | Path | None = None,
+    overwrite: bool = False,
+    processes: int | None = None,
+) -> Converted:
+    """Convert a dataset of the decathlon into ``raw/<name>`` of the workspace; what `unetrpp_convert msd` does.
+
+    The same call again converts only cases that are missing or whose source files changed.
+
+    Args:
+        source: the dataset's folder, .tar or .tar.gz; an archive is unpacked in the workspace and removed after success.
+        name: of the dataset; None takes the source's name without TaskNN_ or DatasetNNN_.
+        workspace: None takes ``$UNETRPP_WORKSPACE``, else ./unetrpp_workspace.
+        overwrite: convert every case again.
+        processes: worker processes; None chooses by cores and memory.
+
+    Raises:
+        UserError: the source is not a dataset of the decathlon, or the raw dataset holds other cases or another conversion.
+    """
+    path, places = Path(source), Workspace.find(workspace)
+    dataset = name or plain_name(archive_stem(path) or path.resolve().name)
+    unpacked = places.root / "unpacked" / dataset
+    found = read_msd(msd_folder(path, unpacked))
+    conversion = Conversion(source=str(path.resolve()), options={"layout": "msd"})
+    converted = write_raw_dataset(found, places.raw(dataset), conversion, overwrite=overwrite, processes=processes)
+    if not converted.errors:
+        shutil.rmtree(unpacked, ignore_errors=True)
+    return converted
 
 
 def msd_folder(source: Path, unpacked: Path) -> Path:
     """The folder with the dataset.json; an archive is unpacked under ``unpacked`` first.
 
     Raises:
-        UserError: no such source, or no dataset.json in it.
+        UserError: there is no such source, or no dataset.json in it.
     """
     if archive_stem(source) and source.is_file():
         unpack(source, unpacked)
@@ -40,26 +71,26 @@ def msd_folder(source: Path, unpacked: Path) -> Path:
 
 
 def read_msd(folder: Path) -> Source:
-    """What the decathlon's dataset.json says.
+    """The cases, channels and labels in the decathlon's dataset.json.
 
     Raises:
-        UserError: it is malformed, or names a file outside the folder or two cases of one name.
+        UserError: it is malformed, names a file outside of the folder, or two cases have one name.
     """
     path = folder / "dataset.json"
     content = read_json(path, dict[str, Any], hint="download the dataset again")
     try:
         channels = {int(key): str(name) for key, name in content["modality"].items()}
         labels = {str(name): int(value) for value, name in content["labels"].items()}
-        pairs = [Pair(image=str(p["image"]), label=str(p["label"])) for p in content["training"]]
+        pairs = [(str(pair["image"]), str(pair["label"])) for pair in content["training"]]
         tests = [str(t["image"] if isinstance(t, dict) else t) for t in content.get("test", ())]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{path} is not the decathlon's ({type(error).__name__}: {error}); `convert folder` takes other layouts"
+            f"{path} is not a dataset.json of the decathlon ({type(error).__name__}: {error}); `convert folder` takes other layouts"
         ) from None
     if len(labels) < len(content["labels"]):
         raise UserError(f"{path}: two labels have one name; give every label a name of its own")
-    cases = [SourceCase(_case_id(p.image), (_inside(folder, p.image),), _inside(folder, p.label)) for p in pairs]
-    cases += [SourceCase(_case_id(t), (_inside(folder, t),), None) for t in tests]
+    cases = [SourceCase(_case_id(image), (_inside(folder, image),), _inside(folder, label)) for image, label in pairs]
+    cases += [SourceCase(_case_id(image), (_inside(folder, image),), None) for image in tests]
     _require_distinct(path, cases)
     return Source(
         channel_names=tuple(channels[i] for i in sorted(channels)),
@@ -71,7 +102,8 @@ def read_msd(folder: Path) -> Source:
 
 
 def _case_id(file: str) -> str:
-    """
+    """The case of an image file.
+
     >>> _case_id("./imagesTr/hippocampus_003.nii.gz")
     'hippocampus_003'
     """

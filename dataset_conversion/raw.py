@@ -1,6 +1,7 @@
-"""Writing a raw dataset: every case copied or rewritten atomically, done ones skipped, dataset.json last."""
+"""Writing a raw dataset: each case is copied or rewritten unless that was done before, and dataset.json comes last."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,45 +9,77 @@ import numpy as np
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_json
-from unetrpp.core.parallel import CaseError, run_cases
+from unetrpp.core.parallel import CaseError, default_processes, run_cases
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
 from unetrpp.io.formats import copy_image, ending_of
-from unetrpp.io.images import Volume, read_channels, read_file, read_label, write_image, write_segmentation
+from unetrpp.io.images import Volume, most_voxels, read_channels, read_file, read_label, write_image, write_segmentation
 from unetrpp.io.integrity import require_intact
 
 MOST_NAMED = 5  # undeclared labels that a message lists
+BYTES_A_VALUE = 24  # peak memory per value of a case while it is rewritten
 CLOCK_TOLERANCE_S = 2  # FAT and some network disks keep modification times to two seconds
 
 
 class Conversion(Record, frozen=True, kw_only=True):
-    """conversion.json: how a raw dataset was made. A second run must ask for the same."""
+    """conversion.json: from what and with which options a raw dataset was converted; a later run must have the same."""
 
     format: int = 1
     source: str
     options: dict[str, Any]
 
 
-def write_raw_dataset(
-    source: Source, folder: Path, conversion: Conversion, *, instances: bool, overwrite: bool, processes: int
-) -> list[CaseError]:
-    """Fill ``folder`` (imagesTr, labelsTr, imagesTs, dataset.json) from ``source``; returns the cases that failed.
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion did."""
 
-    With ``instances`` every label value above 0 becomes the one foreground value.
+    folder: Path  # of the raw dataset
+    cases: tuple[str, ...]  # that are in the folder now
+    errors: tuple[CaseError, ...]  # of the cases that could not be converted
+
+
+@dataclass(frozen=True)
+class Target:
+    """What all cases of a raw dataset have in common."""
+
+    folder: Path
+    ending: str
+    channels: int
+    labels: LabelScheme
+    foreground: int | None = None  # the value written for every label above 0; None keeps the values
+    overwrite: bool = False
+
+
+def write_raw_dataset(
+    source: Source,
+    folder: Path,
+    conversion: Conversion,
+    *,
+    foreground_from_instances: bool = False,
+    overwrite: bool = False,
+    processes: int | None = None,
+) -> Converted:
+    """Fill ``folder`` (imagesTr, labelsTr, imagesTs, dataset.json, conversion.json) from ``source``.
+
+    Args:
+        foreground_from_instances: every label value above 0 becomes the one foreground value.
+        overwrite: convert every case again, not only those whose sources changed.
+        processes: worker processes; None chooses by cores and memory.
 
     Raises:
-        UserError: the folder holds another conversion or other cases, or no case has a readable image.
+        UserError: the folder holds another conversion or other cases, or no image can be read.
     """
     ending = common_ending(source.cases)
     _require_no_others(source, folder, ending)
     _require_same(folder, conversion, overwrite)
-    foreground = source.labels.values[-1] if instances else None
-    channels, labels = len(source.channel_names), source.labels
-    jobs = {case.id: (case, folder, channels, labels, ending, foreground, overwrite) for case in source.cases}
-    errors = [o.error for o in run_cases(convert_case, jobs, "converting", processes) if o.error]
-    failed = {error.case for error in errors}
-    training = sum(case.label is not None and case.id not in failed for case in source.cases)
+    foreground = source.labels.values[-1] if foreground_from_instances else None
+    target = Target(folder, ending, len(source.channel_names), source.labels, foreground, overwrite)
+    jobs = {case.id: (case, target) for case in source.cases}
+    processes = processes or default_processes(_case_bytes(source))
+    errors = tuple(o.error for o in run_cases(convert_case, jobs, "converting", processes) if o.error)
+    converted = [case for case in source.cases if case.id not in {error.case for error in errors}]
+    training = sum(case.label is not None for case in converted)
     if training:
         description = DatasetDescription(
             name=folder.name,
@@ -57,11 +90,17 @@ def write_raw_dataset(
             licence=source.licence,
         )
         write_json(folder / "dataset.json", nnunet_json(description, training))
-    return errors
+    return Converted(folder, tuple(case.id for case in converted), errors)
+
+
+def _case_bytes(source: Source) -> int:
+    """The memory that the largest case takes while it is rewritten."""
+    voxels = most_voxels(file for case in source.cases for file in case.images)
+    return voxels * len(source.channel_names) * BYTES_A_VALUE
 
 
 def _require_no_others(source: Source, folder: Path, ending: str) -> None:
-    """A case that an earlier conversion left in the folder would be trained on."""
+    """Refuse cases in the folder that ``source`` does not have, because they would be trained on."""
     training = {case.id for case in source.cases if case.label is not None}
     tests = {case.id for case in source.cases if case.label is None}
     for part, number, known in (
@@ -72,7 +111,7 @@ def _require_no_others(source: Source, folder: Path, ending: str) -> None:
         found = {p.name.removesuffix(number + ending) for p in (folder / part).glob(f"[!.]*{number}{ending}")}
         if others := sorted(found - known):
             raise UserError(
-                f"{folder / part} holds {len(others)} cases, such as {others[0]}, that the source has not; "
+                f"{folder / part} holds {len(others)} cases, such as {others[0]}, that the source does not have; "
                 "remove their files, or give another --name"
             )
 
@@ -92,43 +131,35 @@ def _require_same(folder: Path, conversion: Conversion, overwrite: bool) -> None
     write_json(path, conversion)
 
 
-def convert_case(
-    case: SourceCase,
-    folder: Path,
-    channels: int,
-    labels: LabelScheme,
-    ending: str,
-    foreground: int | None,
-    overwrite: bool,
-) -> bool:
-    """Write one case and say whether there was anything to do. Runs in a worker.
+def convert_case(case: SourceCase, target: Target) -> bool:
+    """Write one case; returns False where an earlier run has done so. Runs in a worker.
 
-    Outputs carry the newest modification time of the case's sources, by which a second run sees what is done.
+    The files get the newest modification time of the case's sources, by which a later run sees that they are current.
 
     Raises:
-        UserError: a file is missing, unreadable, or has another number of channels or other labels than dataset.json
-            will say.
+        UserError: a file is missing or unreadable, or its channels or labels are not those of the dataset.
     """
-    images = folder / ("imagesTs" if case.label is None else "imagesTr")
-    first = images / f"{case.id}_0000{ending}"
-    label = folder / "labelsTr" / f"{case.id}{ending}"
+    images = target.folder / ("imagesTs" if case.label is None else "imagesTr")
+    label = target.folder / "labelsTr" / f"{case.id}{target.ending}"
+    done = [images / f"{case.id}_0000{target.ending}", *([label] if case.label else [])]
     stamp = _newest(case)
-    if not overwrite and all(_carries(path, stamp) for path in (first, *([label] if case.label else []))):
+    if not target.overwrite and all(_has_time(path, stamp) for path in done):
         return False
     try:
-        written = _write_images(case, images, channels, ending)
+        written = _write_images(case, images, target)
         if case.label is not None:
-            written.append(_write_label(case.label, label, labels, foreground))
+            written.append(_write_label(case.label, label, target))
     except Exception:
-        for path in (label, *images.glob(f"{case.id}_[0-9][0-9][0-9][0-9]{ending}")):
+        for path in (label, *images.glob(f"{case.id}_[0-9][0-9][0-9][0-9]{target.ending}")):
             path.unlink(missing_ok=True)
         raise
-    for path in reversed(written):  # the first channel last: it stands for all of them
+    for path in reversed(written):  # the first channel last, because a later run looks at this one only
         os.utime(path, (stamp, stamp))
     return True
 
 
 def _newest(case: SourceCase) -> float:
+    """The newest modification time of a case's sources."""
     for file in case.files:
         if not file.is_file():
             raise UserError(f"{file} does not exist; complete the download")
@@ -137,62 +168,64 @@ def _newest(case: SourceCase) -> float:
     return max(file.stat().st_mtime for file in case.files)
 
 
-def _carries(path: Path, stamp: float) -> bool:
+def _has_time(path: Path, stamp: float) -> bool:
     return path.is_file() and abs(path.stat().st_mtime - stamp) <= CLOCK_TOLERANCE_S
 
 
-def _write_images(case: SourceCase, folder: Path, channels: int, ending: str) -> list[Path]:
-    """One file a channel, except that a photograph keeps its colours in one file, as nnU-Net's users expect."""
+def _write_images(case: SourceCase, folder: Path, target: Target) -> list[Path]:
+    """One file per channel; a photograph keeps its colours in one file, as is usual with nnU-Net."""
     found = [read_channels(file) for file in case.images]
-    if sum(n for n, _ in found) != channels:
+    if sum(channels for channels, _ in found) != target.channels:
         files = " and ".join(f"{file.name} ({n})" for file, (n, _) in zip(case.images, found, strict=True))
         raise UserError(
-            f"{channels} channels are named, but the files hold other numbers: {files}; correct one of them"
+            f"{target.channels} channels are named, but the files hold other numbers: {files}; correct one of them"
         )
     as_they_are = all(
-        ending_of(file) == ending and (n == 1 or d == 2) for file, (n, d) in zip(case.images, found, strict=True)
+        ending_of(file) == target.ending and (channels == 1 or dimensions == 2)
+        for file, (channels, dimensions) in zip(case.images, found, strict=True)
     )
-    # A file of several channels can stand for a case only when it brings all of them.
-    if as_they_are and len(case.images) in (1, channels):
-        targets = [folder / f"{case.id}_{i:04d}{ending}" for i in range(len(case.images))]
-        for file, target in zip(case.images, targets, strict=True):
-            require_intact(file)
-            copy_image(file, target)
-        return targets
-    return _split_channels(case, folder, ending)
+    # A file of several channels can be copied only where it holds all channels of the case.
+    if not (as_they_are and len(case.images) in (1, target.channels)):
+        return _split_channels(case, folder, target.ending)
+    copies = [folder / f"{case.id}_{i:04d}{target.ending}" for i in range(len(case.images))]
+    for file, copy in zip(case.images, copies, strict=True):
+        require_intact(file)
+        copy_image(file, copy)
+    return copies
 
 
 def _split_channels(case: SourceCase, folder: Path, ending: str) -> list[Path]:
-    targets: list[Path] = []
+    written: list[Path] = []
     for file in case.images:
         volume = read_file(file)
         for channel in volume.array:
-            targets.append(folder / f"{case.id}_{len(targets):04d}{ending}")
-            write_image(targets[-1], Volume(channel[None], volume.geometry))
-    return targets
+            written.append(folder / f"{case.id}_{len(written):04d}{ending}")
+            write_image(written[-1], Volume(channel[None], volume.geometry))
+    return written
 
 
-def _write_label(file: Path, target: Path, labels: LabelScheme, foreground: int | None) -> Path:
+def _write_label(file: Path, path: Path, target: Target) -> Path:
+    """Copy or rewrite a label as ``path``, in the smallest integer type that holds its values."""
     volume = read_label(file)
     array = volume.array[0]
-    if foreground is None:
-        _require_declared(file, array, labels)
-    if foreground is None and target.name.endswith(ending_of(file)):
-        copy_image(file, target)
-        return target
-    if foreground is not None:
-        array = (array > 0) * np.uint16(foreground)
+    if target.foreground is None:
+        _require_declared(file, array, target.labels)
+        if path.name.endswith(ending_of(file)):
+            copy_image(file, path)
+            return path
+    else:
+        array = (array > 0) * np.uint16(target.foreground)
     if array.min() >= 0:
         array = array.astype(np.min_scalar_type(int(array.max())))
-    write_segmentation(target, array, volume.geometry)
-    return target
+    write_segmentation(path, array, volume.geometry)
+    return path
 
 
 def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme) -> None:
     unknown = sorted(set(present_values(array)) - set(labels.known_values))
     if unknown:
         found, known = (", ".join(map(str, values)) for values in (unknown[:MOST_NAMED], labels.known_values))
-        mend = "declare it or remap the file"
+        advice = "declare it or remap the file"
         if len(labels.values) == 2:
-            mend += ", or give --foreground-from-instances if the values number objects"
-        raise UserError(f"{file.name} holds the label {found}, but declared are {known}; {mend}")
+            advice += ", or give --foreground-from-instances if the values number objects"
+        raise UserError(f"{file.name} holds the label {found}, but declared are {known}; {advice}")

@@ -1,4 +1,4 @@
-"""What a converter finds: the cases of a download and what dataset.json must say about them."""
+"""What a converter finds in a download: cases with their files, and what dataset.json will say about them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +8,14 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.io.formats import ending_of
 from unetrpp.io.images import read_channels
 
-# Endings that hold a whole image in one file without loss, so that a file can be copied as it is.
+# Endings of lossless formats with one file per image, which can be copied as they are.
 KEPT_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".tiff", ".tif", ".png", ".bmp")
 PHOTOGRAPHS = (".png", ".bmp", ".jpeg", ".jpg")
 
 
 @dataclass(frozen=True)
 class SourceCase:
-    """Images in channel order: one file a channel, or a single file with all of them. No label: a test case."""
+    """A case: its images in channel order, one file per channel or a single file with all; without label, a test case."""
 
     id: str
     images: tuple[Path, ...]
@@ -28,6 +28,8 @@ class SourceCase:
 
 @dataclass(frozen=True)
 class Source:
+    """A dataset as a converter found it."""
+
     channel_names: tuple[str, ...]
     labels: LabelScheme
     cases: tuple[SourceCase, ...]
@@ -36,10 +38,12 @@ class Source:
 
 
 def common_ending(cases: tuple[SourceCase, ...]) -> str:
-    """The one ending of the raw dataset: the files' own where they agree and lose nothing, so that they are copied.
+    """The file ending of the raw dataset: that of the files where all have the same lossless format, so that they are copied.
+
+    Otherwise .png for photographs, .tif for other 2D images and .nii.gz for volumes.
 
     Raises:
-        UserError: the first image has no readable header.
+        UserError: no image has a readable header.
     """
     endings = {ending_of(file) for case in cases for file in case.files}
     if len(endings) == 1 and endings <= set(KEPT_ENDINGS):
@@ -50,7 +54,7 @@ def common_ending(cases: tuple[SourceCase, ...]) -> str:
 
 
 def _dimensions(cases: tuple[SourceCase, ...]) -> int:
-    """Of the first image whose header can be read: one damaged file must not decide for the others."""
+    """Dimensions of the first image whose header can be read, so that a damaged file does not decide."""
     for case in cases:
         try:
             return read_channels(case.images[0])[1]

@@ -1,8 +1,8 @@
-"""`unetrpp`: lists the commands and passes on, so that `unetrpp train ...` is `unetrpp_train ...`."""
+"""The command `unetrpp`: lists all commands, and runs one of them (`unetrpp train ...` is `unetrpp_train ...`)."""
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution
 
 from unetrpp import __version__
@@ -11,7 +11,7 @@ PREFIX = "unetrpp_"
 
 
 def commands() -> dict[str, EntryPoint]:
-    """The distribution's own console scripts by short name (``plan_and_preprocess`` reads ``plan-and-preprocess``)."""
+    """The console scripts of this package by short name, such as ``plan-and-preprocess``."""
     try:
         scripts = distribution("unetrpp").entry_points.select(group="console_scripts")
     except PackageNotFoundError:
@@ -20,7 +20,7 @@ def commands() -> dict[str, EntryPoint]:
 
 
 def purpose(script: EntryPoint) -> str:
-    """What a command does, in the words of its module's first line."""
+    """What a command does: the first line of its module, after the colon."""
     described = importlib.import_module(script.module).__doc__ or ""
     return described.partition("\n")[0].partition(": ")[2].rstrip(".")
 
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {near[0]}?" if near else ""
         print(f"unetrpp: error: unknown command {arguments[0]}{hint} (unetrpp --help lists them)", file=sys.stderr)
         return 2
-    return known[name].load()(arguments[1:])
+    run: Callable[[Sequence[str]], int] = known[name].load()
+    return run(arguments[1:])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Unpacking: what a hostile or careless archive may hold is refused before anything is written."""
 
 import io
+import shutil
 import tarfile
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_hostile_member_is_refused_and_nothing_is_written(tmp_path, member):
 
 def test_what_does_not_fit_on_the_disk_is_refused(tmp_path, monkeypatch):
     path = make_tar(tmp_path / "a.tar", [("T/x", b"12345678")])
-    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 7}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 7}))
     with pytest.raises(UserError, match="free space"):
         unpack(path, tmp_path / "out")
 

@@ -13,6 +13,9 @@ import SimpleITK as sitk
 
 from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset_conversion.convert import main
+from unetrpp.dataset_conversion.folder import convert_folder
+from unetrpp.dataset_conversion.msd import convert_msd
+from unetrpp.dataset_conversion.raw import Converted
 from unetrpp.io.images import read_image, read_label
 
 RNG = np.random.default_rng(5)
@@ -100,7 +103,7 @@ def test_a_case_that_left_the_source_is_not_trained_on_silently(decathlon, tmp_p
     content["training"].pop()
     (decathlon / "dataset.json").write_text(json.dumps(content))
     assert convert(tmp_path / "w", "msd", decathlon, "--overwrite") == 2
-    assert "1 cases, such as p_3, that the source has not" in capsys.readouterr().err
+    assert "1 cases, such as p_3, that the source does not have" in capsys.readouterr().err
     for path in (tmp_path / "w/raw/Pair").glob("*Tr/p_3*"):
         path.unlink()
     assert convert(tmp_path / "w", "msd", decathlon) == 0
@@ -121,7 +124,7 @@ def test_damaged_cases_stand_in_one_table_and_the_others_are_done(decathlon, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"modality": ["T2"]}, "is not the decathlon's"),
+        ({"modality": ["T2"]}, "is not a dataset.json of the decathlon"),
         ({"training": [{"image": "../../x.nii.gz", "label": "a.nii.gz"}]}, "outside of its folder"),
         ({"labels": {"1": "PZ"}}, "no background"),
         ({"test": ["./imagesTs/p_1.nii.gz"]}, "p_1 twice"),
@@ -150,6 +153,31 @@ def test_photographs_stay_in_colour_and_instances_become_one_class(tmp_path):
     assert case.label is not None
     objects = sitk.GetArrayFromImage(sitk.ReadImage(str(root / "objects/c2.png")))
     np.testing.assert_array_equal(read_label(case.label).array[0, 0], objects > 0)
+
+
+def test_python_and_the_command_do_the_same(decathlon, tmp_path):
+    assert convert(tmp_path / "a", "msd", decathlon, "--name", "pair") == 0
+    converted = convert_msd(str(decathlon), name="pair", workspace=str(tmp_path / "b"), processes=1)
+    assert converted == Converted(tmp_path / "b/raw/pair", ("p_1", "p_2", "p_3", "p_9"), ())
+    source, images, labels = tmp_path / "b/raw/pair", "{case}_0000.nii.gz", "labelsTr"
+    options = ("--images", f"imagesTr/{images}", "--test-images", f"imagesTs/{images}", "--labels", labels)
+    more = ("--channel", "T2", "--label", "PZ=1", "TZ=2", "--name", "t2")
+    assert convert(tmp_path / "a", "folder", source, *options, *more) == 0
+    convert_folder(
+        source,
+        images=[f"imagesTr/{images}"],
+        labels=labels,
+        channel=["T2"],
+        label={"PZ": 1, "TZ": 2},
+        test_images=[f"imagesTs/{images}"],
+        name="t2",
+        workspace=tmp_path / "b",
+        processes=1,
+    )
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
+    assert len(files) == 2 + 2 * 3 + 3 + 2 + 2 + 3 + 3 + 1
+    for file in files:
+        assert (tmp_path / "b" / file).read_bytes() == (tmp_path / "a" / file).read_bytes()
 
 
 def test_other_options_for_one_dataset_are_refused(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The command `unetrpp_demo`: the whole path on a small synthetic dataset, as a user would type it."""
+"""The command `unetrpp_demo`: all steps on a small synthetic dataset, from planning to evaluation."""
 
 import argparse
 import logging
@@ -20,12 +20,15 @@ def build_parser() -> Parser:
         workspace=False,
     )
     parser.add_argument(
-        "--folder", type=Path, default=Path("unetrpp_demo"), help="where all of it goes (default: ./unetrpp_demo)"
+        "--folder",
+        type=Path,
+        default=Path("unetrpp_demo"),
+        help="where all files are written (default: ./unetrpp_demo)",
     )
-    parser.add_argument("--epochs", type=positive, default=5, metavar="N", help="of every fold (default 5)")
-    parser.add_argument("--iterations", type=positive, default=40, metavar="N", help="steps an epoch (default 40)")
+    parser.add_argument("--epochs", type=positive, default=5, metavar="N", help="epochs of every fold (default: 5)")
+    parser.add_argument("--iterations", type=positive, default=40, metavar="N", help="steps per epoch (default: 40)")
     parser.add_argument(
-        "--seed", type=not_negative, default=0, metavar="N", help="of the dataset and of the training (default 0)"
+        "--seed", type=not_negative, default=0, metavar="N", help="seed of the dataset and of the training (default: 0)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
     return parser
@@ -74,15 +77,15 @@ def work(arguments: argparse.Namespace) -> int:
 
 
 def call(command: list[str]) -> int:
-    """Run one of the commands through the switchboard, and say so as a user would type it."""
-    from unetrpp.__main__ import main as switchboard
+    """Run a command and log it as a user would type it."""
+    from unetrpp.__main__ import main as unetrpp
 
     LOG.info("\n$ unetrpp %s", " ".join(command))
-    return switchboard(command)
+    return unetrpp(command)
 
 
 def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:
-    """One picture of every held-out case."""
+    """Write a picture of every held-out case with its prediction and its reference."""
     from unetrpp.dataset.cases import channel_paths, image_ids
     from unetrpp.dataset.description import read_description
     from unetrpp.io.images import read_image, read_label
@@ -98,7 +101,7 @@ def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:
 
 
 def mean_dice(summary: Path) -> float:
-    """Over the foreground classes and the cases, as `unetrpp_evaluate` wrote it."""
+    """The mean Dice of the foreground classes over all cases, from the summary that `unetrpp_evaluate` wrote."""
     from unetrpp.core.files import read_json
     from unetrpp.evaluation.summary import Summary
 

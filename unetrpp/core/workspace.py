@@ -1,4 +1,4 @@
-"""The workspace: raw, preprocessed and results under one folder, and how a dataset is named in a command."""
+"""The workspace: the folder with raw datasets, preprocessed datasets and results, and finding a dataset in it by name."""
 
 import difflib
 import os
@@ -9,28 +9,37 @@ from unetrpp.core.errors import UserError
 
 VARIABLE = "UNETRPP_WORKSPACE"
 DEFAULT = "unetrpp_workspace"
-NO_PLANS = ("dataset", "fingerprint", "splits")  # other files of a preprocessed dataset
+NO_PLANS = ("dataset", "fingerprint", "splits")  # names of other files beside the plans
 
 
 @dataclass(frozen=True)
 class Workspace:
+    """The folders of a workspace; none needs to exist.
+
+    >>> Workspace(Path("w")).model("Liver", "unetrpp", "3d_fullres").as_posix()
+    'w/results/Liver/unetrpp__3d_fullres'
+    """
+
     root: Path
 
     @classmethod
-    def find(cls, given: Path | None) -> "Workspace":
-        """``--workspace``, else ``$UNETRPP_WORKSPACE``, else ./unetrpp_workspace."""
-        return cls(given or Path(os.environ.get(VARIABLE) or DEFAULT))
+    def find(cls, given: str | Path | None = None) -> "Workspace":
+        """The workspace at ``given`` (``--workspace``), else at ``$UNETRPP_WORKSPACE``, else at ./unetrpp_workspace."""
+        return cls(Path(given or os.environ.get(VARIABLE) or DEFAULT))
 
     def raw(self, dataset: str) -> Path:
+        """The folder of a raw dataset: dataset.json, imagesTr, labelsTr, imagesTs."""
         return self.root / "raw" / dataset
 
     def preprocessed(self, dataset: str) -> Path:
+        """The folder of a preprocessed dataset: fingerprint, splits, plans and stores."""
         return self.root / "preprocessed" / dataset
 
     def plans(self, dataset: str, plans_name: str) -> Path:
-        """
+        """The file of the plans called ``plans_name``.
+
         Raises:
-            UserError: no file may be called so, or another one is.
+            UserError: the name is not a file name, or that of another file in the folder.
         """
         if Path(plans_name).name != plans_name or plans_name.startswith(".") or plans_name in NO_PLANS:
             raise UserError(
@@ -39,19 +48,21 @@ class Workspace:
         return self.preprocessed(dataset) / f"{plans_name}.json"
 
     def store(self, dataset: str, plans_name: str, configuration: str) -> Path:
+        """The folder of the preprocessed cases of one configuration."""
         return self.preprocessed(dataset) / f"{plans_name}_{configuration}"
 
     def model(self, dataset: str, plans_name: str, configuration: str) -> Path:
+        """The model folder of one configuration."""
         return self.root / "results" / dataset / f"{plans_name}__{configuration}"
 
     def find_dataset(self, given: str) -> str:
-        """The dataset's name from a name, nnU-Net's ``DatasetNNN_Name`` or its number.
+        """The name of the dataset that is given by its name, with or without nnU-Net's ``DatasetNNN_``, or by its number.
 
         Raises:
-            UserError: nothing in the workspace answers to it.
+            UserError: no dataset in the workspace has this name or number, or several have it.
         """
         known = sorted({p.name for part in ("raw", "preprocessed") for p in (self.root / part).glob("*") if p.is_dir()})
-        matches = [given] if given in known else [name for name in known if _answers(name, given)]
+        matches = [given] if given in known else [name for name in known if _matches(name, given)]
         if len(matches) == 1:
             return matches[0]
         if matches:
@@ -60,17 +71,17 @@ class Workspace:
         raise UserError(f"dataset {given!r} is not in the workspace {self.root} ({found}); {_advice(given, known)}")
 
     def find_raw(self, given: str) -> tuple[str, Path]:
-        """Name and raw folder of a dataset given by name or by path; a path's folder gives the name.
+        """Name and raw folder of a dataset given as in :meth:`find_dataset`, or by the path of any raw folder.
 
         Raises:
-            UserError: nothing in the workspace answers to the name, or the path is no raw dataset.
+            UserError: no dataset in the workspace has this name, or the path is not a raw dataset.
         """
         path = Path(given)
         if (path / "dataset.json").is_file():
             inside = (p.name for p in (self.root / "raw").glob("*") if p.is_dir() and p.samefile(path))
             return next(inside, path.resolve().name), path
         if path.name != given and path.exists():
-            raise UserError(f"{path} is no raw dataset: it has no dataset.json (docs/dataset_format.md shows one)")
+            raise UserError(f"{path} is not a raw dataset: it has no dataset.json (docs/dataset_format.md shows one)")
         name = self.find_dataset(given)
         if not (self.raw(name) / "dataset.json").is_file():
             raise UserError(
@@ -79,13 +90,13 @@ class Workspace:
         return name, self.raw(name)
 
 
-def _answers(name: str, given: str) -> bool:
-    """Whether the dataset ``name`` may be called so: without its prefix, with nnU-Net's, or by its number."""
+def _matches(name: str, given: str) -> bool:
+    """Whether ``given`` is the dataset's name without its prefix, its name with a prefix of nnU-Net, or its number."""
     return given == plain_name(name) or name == plain_name(given) or _number(name) == given.lstrip("0")
 
 
 def _advice(given: str, known: list[str]) -> str:
-    # By their plain names, so that prefixes do not hide how near two names are.
+    # Plain names are compared, because a common prefix would make unlike names similar.
     near = difflib.get_close_matches(given.lower(), [plain_name(name).lower() for name in known], n=1)
     match = next((name for name in known if near and plain_name(name).lower() == near[0]), None)
     return f"did you mean {match}?" if match else "convert it or give a path"
@@ -103,6 +114,7 @@ def plain_name(folder: str) -> str:
 
 
 def _number(folder: str) -> str | None:
+    """The number in ``DatasetNNN_Name`` or ``TaskNN_Name``, without leading zeros."""
     head, _, _ = folder.partition("_")
     digits = head.removeprefix("Dataset").removeprefix("Task")
     return digits.lstrip("0") if digits.isdigit() and digits != head else None
