@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.test_registry import install
+from tests.helpers.packages import install
 from tests.helpers.raw_dataset import write_dataset
 from unetrpp.cli.predict import main as predict
 from unetrpp.planners.plan_and_preprocess import main as plan

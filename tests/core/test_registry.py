@@ -2,17 +2,9 @@
 
 import pytest
 
+from tests.helpers.packages import install
 from unetrpp.core.errors import UserError
 from unetrpp.core.registry import find
-
-
-def install(folder, monkeypatch, points):
-    """What pip leaves of a package: the metadata beside its modules, on the path."""
-    metadata = folder / "my_ideas-1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-ideas\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text(points)
-    monkeypatch.syspath_prepend(folder)
 
 
 def test_built_in_names_come_first(tmp_path, monkeypatch):

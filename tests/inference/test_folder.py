@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.helpers.dicom import frames, write_series
 from tests.helpers.model import make_model, make_model_2d, write_images
+from tests.helpers.nifti import shear
 from tests.helpers.tiny import LABELS
-from tests.io.test_dicom_seg import frames, write_series
-from tests.io.test_nifti import shear
 from unetrpp.cli.predict import main
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.description import DatasetDescription

@@ -1,19 +1,16 @@
 """Sheared headers and doubled transforms, against headers that SimpleITK wrote."""
 
-import gzip
 import math
-import struct
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.helpers.nifti import change, sform_of, shear
 from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import world_mm
 from unetrpp.io.images import read_geometry, read_image
 from unetrpp.io.nifti import (
-    CODES,
-    SFORM,
     Transforms,
     read_transforms,
     require_repairable,
@@ -41,25 +38,6 @@ def transforms(path) -> Transforms:
     found = read_transforms(path)
     assert found is not None
     return found
-
-
-def sform_of(path) -> np.ndarray:
-    sform = transforms(path).sform
-    assert sform is not None
-    return sform
-
-
-def change(path, sform, codes):
-    content = bytearray(gzip.decompress(path.read_bytes()))
-    struct.pack_into("<2h", content, CODES, *codes)
-    struct.pack_into("<12f", content, SFORM, *sform.ravel())
-    path.write_bytes(gzip.compress(bytes(content)))
-
-
-def shear(path, share, codes=(0, 1)):
-    sform = sform_of(path)
-    sform[:, 1] += share * sform[:, 0]
-    change(path, sform, codes)
 
 
 def test_both_transforms_are_those_itk_wrote(oblique):
