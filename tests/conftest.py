@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share."""
+"""Fixtures for all tests."""
 
 import os
 from pathlib import Path

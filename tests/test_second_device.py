@@ -1,4 +1,4 @@
-"""Training and prediction on a device that is not the CPU, without one: nothing waits, nothing is left on the host."""
+"""Training and prediction on a simulated device: no tensor stays on the CPU, and no step waits for the device."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ CHECKS = Path(__file__).parent / "helpers" / "second_device_checks.py"
 @pytest.mark.slow
 @pytest.mark.skipif(not is_possible(), reason="this torch lets no Python code be a device")
 def test_training_and_prediction_on_a_second_device():
-    """In a process of its own: a device cannot be taken away again, nor come after the first backward pass."""
+    """In a process of its own, because a device must be registered before the first backward pass and stays registered."""
     line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, env=environment, cwd=CHECKS.parent.parent, capture_output=True, text=True, timeout=900)

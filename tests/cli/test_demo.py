@@ -1,4 +1,4 @@
-"""The demo around the commands: what it calls, when it stops, and what it draws and says. .ci/run runs it whole."""
+"""The demo: the commands it calls, its exit code, and its pictures and summary. .ci/run runs it completely."""
 
 import numpy as np
 

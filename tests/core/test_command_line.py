@@ -1,4 +1,4 @@
-"""Every command: instant help, refused flags, exit codes."""
+"""All commands: fast help, refused flags, exit codes."""
 
 import argparse
 import errno
@@ -16,7 +16,7 @@ from unetrpp.core.errors import UserError
 
 SCRIPTS = {s.name: s.value for s in distribution("unetrpp").entry_points.select(group="console_scripts")}
 
-# Runs a command's entry point as its console script does and reports what it cost and imported.
+# Runs a command's entry point as its console script does and reports its cost and its imports.
 PROBE = """
 import importlib, json, os, sys
 module, function = sys.argv.pop(1).split(":")
@@ -47,7 +47,7 @@ def probe(tmp_path: Path, command: str, *arguments: str) -> tuple[dict, subproce
 
 
 @pytest.mark.parametrize("command", sorted(SCRIPTS))
-def test_help_is_instant_and_shows_examples(tmp_path, command):
+def test_help_is_fast_and_shows_examples(tmp_path, command):
     report, done = probe(tmp_path, command, "--help")
     assert report["code"] in (0, None)
     assert not {"torch", "numpy", "SimpleITK", "scipy", "msgspec"} & set(report["loaded"])
@@ -71,18 +71,18 @@ def test_version(tmp_path, command):
     assert done.stdout.startswith("unetrpp ")
 
 
-def test_dispatch_names_the_nearest_command(tmp_path):
+def test_an_unknown_command_is_answered_with_the_nearest(tmp_path):
     report, done = probe(tmp_path, "unetrpp", "trian")
     assert report["code"] == 2
     assert "did you mean train?" in done.stderr
 
 
-def test_dispatch_passes_on(tmp_path):
+def test_unetrpp_runs_the_commands(tmp_path):
     _, done = probe(tmp_path, "unetrpp", "train", "--help")
     assert "usage: unetrpp_train" in done.stdout
 
 
-def test_without_arguments_every_command_has_one_line(tmp_path):
+def test_unetrpp_alone_lists_every_command(tmp_path):
     report, done = probe(tmp_path, "unetrpp")
     listed = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  ")]
     assert report["code"] == 0
@@ -90,7 +90,7 @@ def test_without_arguments_every_command_has_one_line(tmp_path):
     assert {name for name, purpose in listed if purpose} == names
 
 
-def test_costs_of_what_is_no_plan_are_refused(tmp_path):
+def test_cost_refuses_a_name_that_is_not_a_plan(tmp_path):
     report, done = probe(tmp_path, "unetrpp_cost", "nope")
     assert report["code"] == 2
     assert "nope is neither a plans file nor a published network" in done.stderr
@@ -101,12 +101,12 @@ def parser() -> Parser:
 
 
 @pytest.mark.parametrize("check", [positive, not_negative, above_zero])
-def test_a_word_where_a_number_belongs(check):
+def test_a_word_instead_of_a_number_is_refused(check):
     with pytest.raises(argparse.ArgumentTypeError, match=r"must be a (whole )?number, not 'ten'"):
         check("ten")
 
 
-def test_what_the_system_refuses_is_one_sentence(tmp_path, capsys):
+def test_an_error_of_the_operating_system_is_one_sentence(tmp_path, capsys):
     (tmp_path / "file").touch()
 
     def write_below_a_file(arguments):
@@ -140,7 +140,7 @@ def test_exit_codes(capsys):
         run(parser(), crash, ["--debug"])
 
 
-def test_names_that_the_output_cannot_show_are_no_error():
+def test_names_that_the_terminal_cannot_show_are_escaped():
     code = "from unetrpp.core.command_line import Parser, run; import sys; " + (
         "sys.exit(run(Parser('x', 'x', 'x'), lambda _: print('\\u80dd liver') or 0, []))"
     )

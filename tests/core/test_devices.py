@@ -20,7 +20,7 @@ def test_auto_finds_one():
     assert find_device("auto").type in ("cuda", "mps", "cpu")
 
 
-def test_from_the_host_to_the_host_is_no_copy():
+def test_on_the_cpu_nothing_is_copied():
     tensor = torch.arange(3)
     assert to_device(tensor, CPU) is tensor
 
@@ -34,13 +34,13 @@ def test_from_the_host_to_the_host_is_no_copy():
         ("shapes do not match", RuntimeError, False),
     ],
 )
-def test_out_of_memory_has_several_names(message, kind, expected):
+def test_all_forms_of_out_of_memory_are_recognised(message, kind, expected):
     assert is_out_of_memory(kind(message)) is expected
 
 
 @pytest.mark.parametrize(("capability", "expected"), [(7, torch.float16), (8, torch.bfloat16), (12, torch.bfloat16)])
 def test_emulated_bfloat16_is_not_chosen(monkeypatch, capability, expected):
-    """A Tesla T4 (7.5) says it has bfloat16."""
+    """A Tesla T4 (7.5) reports support of bfloat16, which it emulates."""
     asked = []
 
     def current(device):
@@ -56,7 +56,7 @@ def test_emulated_bfloat16_is_not_chosen(monkeypatch, capability, expected):
 
 
 @pytest.mark.parametrize("name", ["cpu", "mps"])
-def test_elsewhere_nothing_is_known_to_be_faster_than_float32(name):
+def test_other_devices_have_no_half_precision(name):
     assert half_precision(torch.device(name)) is None
 
 

@@ -1,4 +1,4 @@
-"""Digests: equal to plain SHA-256 over JSON, except that later fields at their default leave no trace."""
+"""Digests: equal to plain SHA-256 over JSON, except that later fields at their default are left out."""
 
 import hashlib
 from typing import ClassVar
@@ -36,7 +36,7 @@ class LaterTree(Record, frozen=True, kw_only=True):
     later_fields: ClassVar[frozenset[str]] = frozenset({"added"})
     name: str
     leaf: LaterLeaf
-    added: int | None = None  # in the middle: the order of the other fields is what it was
+    added: int | None = None  # in the middle, so that the order of the other fields is tested
     leaves: tuple[LaterLeaf, ...] = ()
     table: dict[str, LaterLeaf] = msgspec.field(default_factory=dict)
 

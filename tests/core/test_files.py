@@ -1,4 +1,4 @@
-"""Writes are whole or absent; records are strict."""
+"""Files and folders are written completely or not at all; records are strict."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ class Small(Record, frozen=True, kw_only=True):
     name: str = "x"
 
 
-def test_a_failing_writer_leaves_the_old_file_and_no_debris(tmp_path):
+def test_a_failing_writer_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, Small(patch=(1,)))
 
@@ -52,7 +52,7 @@ def test_the_temporary_name_keeps_the_suffix_and_is_hidden(tmp_path):
     assert seen[0].endswith("a.nii.gz")
 
 
-def test_what_a_killed_process_of_the_same_number_left_is_not_written_into(tmp_path):
+def test_a_temporary_file_of_a_killed_process_with_the_same_id_is_not_reused(tmp_path):
     first, second, left = tmp_path / "first", tmp_path / "second", tmp_path / f".{os.getpid()}.second"
     first.write_bytes(b"shared")
     for write in (lambda: link_or_copy(first, second), lambda: write_bytes(second, b"new")):
@@ -151,7 +151,7 @@ def test_a_bad_record_names_the_place(tmp_path, content, words):
         read_json(tmp_path / "r.json", Small)
 
 
-def test_encodings_of_windows(tmp_path):
+def test_files_from_editors_on_windows(tmp_path):
     path = tmp_path / "r.json"
     path.write_text('{"patch": [1], "name": "M\u00fcll"}', encoding="utf-8-sig")
     assert read_json(path, Small).name == "M\u00fcll"
@@ -160,7 +160,7 @@ def test_encodings_of_windows(tmp_path):
         read_json(path, Small)
 
 
-def test_a_missing_file_says_the_mend(tmp_path):
+def test_the_message_about_a_missing_file_has_the_hint(tmp_path):
     with pytest.raises(UserError, match=r"does not exist; plan first"):
         read_json(tmp_path / "r.json", Small, hint="plan first")
 
@@ -173,7 +173,7 @@ def test_round_trip_and_nan_is_null(tmp_path):
     assert msgspec.json.decode((tmp_path / "n.json").read_bytes()) == {"dice": None}
 
 
-def test_a_torn_last_line_is_left_out(tmp_path):
+def test_an_incomplete_last_line_is_ignored(tmp_path):
     path = tmp_path / "metrics.jsonl"
     assert read_json_lines(path) == []
     path.write_bytes(b'{"epoch":1}\n{"epoch":2}\n{"epo')
@@ -183,7 +183,7 @@ def test_a_torn_last_line_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("platform", "refusals", "works"), [("win32", 2, True), ("win32", 99, False), ("linux", 1, False)]
 )
-def test_a_file_that_is_open_on_windows_is_waited_for(tmp_path, monkeypatch, platform, refusals, works):
+def test_on_windows_an_open_file_is_replaced_once_it_is_closed(tmp_path, monkeypatch, platform, refusals, works):
     path, replace, left = tmp_path / "a.json", Path.replace, [refusals]
     slept: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Work on many cases: errors and killed workers cost one case each."""
+"""Running many cases: errors and killed workers cost one case each."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from unetrpp.core.parallel import available_memory, default_processes, error_tab
 
 
 class Unpicklable(Exception):
-    """Travels to the parent as an exception, it would break the pool."""
+    """An exception that would break the pool if it were sent to the parent process."""
 
     def __init__(self, first, second):
         super().__init__(first)
@@ -59,8 +59,8 @@ def test_results_and_errors_do_not_depend_on_the_number_of_processes(processes):
     assert "Unpicklable" in errors["case_4"].traceback
 
 
-def test_many_cores_are_no_error_on_windows(monkeypatch):
-    """Where Python refuses pools of more processes than the system can wait for."""
+def test_the_number_of_workers_is_limited_on_windows(monkeypatch):
+    """Python refuses larger pools there."""
     monkeypatch.setattr(sys, "platform", "win32")
     with new_pool(128):
         pass  # no worker starts before there is work
@@ -76,7 +76,7 @@ def test_a_killed_worker_is_named_and_the_others_finish(monkeypatch, given):
     assert "killed during squares" in found["case_5"].error.message
 
 
-def test_a_given_executor_is_used_and_left_open():
+def test_a_given_executor_is_used_and_stays_open():
     with new_pool(1) as pool:
         assert outcomes(9, [1, 2], pool)["case_2"].value == 4
         assert pool.submit(square, 6).result() == 36
@@ -103,7 +103,7 @@ def test_a_cluster_that_loses_a_worker_names_the_case_and_finishes_the_others(tm
         assert killed.startswith("the executor gave no answer during squares (KilledWorker: ")
         assert errors == {"case_3": "the number must not be 3", "case_4": "cannot travel"}
         assert [found[f"case_{n}"].value for n in (0, 1, 2, 6)] == [0, 1, 4, 36]
-        for _ in range(2):  # Dask takes equal calls for one
+        for _ in range(2):  # Dask treats equal calls as one
             assert [
                 o.error for o in run_cases(add_line, {"a": (tmp_path / "lines",)}, "lines", 1, executor=executor)
             ] == [None]

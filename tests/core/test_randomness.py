@@ -1,15 +1,15 @@
-"""Generators depend on where they are used, and on nothing else."""
+"""Generators depend on seed, fold, stream and iteration, and on nothing else."""
 
 from typing import Any
 
 from unetrpp.core.randomness import Stream, generator, torch_seed
 
 
-def test_same_place_same_numbers():
+def test_equal_arguments_give_equal_numbers():
     assert generator(1, 2, Stream.PATCHES, 7).random() == generator(1, 2, Stream.PATCHES, 7).random()
 
 
-def test_every_coordinate_matters():
+def test_every_argument_matters():
     places: list[Any] = [
         (0, 0, Stream.PATCHES, 0),
         (1, 0, Stream.PATCHES, 0),

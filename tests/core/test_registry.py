@@ -22,13 +22,13 @@ def test_registered_names_are_found_and_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("target", ["no_such_module:X", "colorsys:no_such_name"])
-def test_a_broken_package_is_said(tmp_path, monkeypatch, target):
+def test_a_broken_package_is_reported(tmp_path, monkeypatch, target):
     install(tmp_path, monkeypatch, f"[unetrpp.networks]\nmine = {target}\n")
     with pytest.raises(UserError, match=f"is registered as {target}, which cannot be imported"):
         find("network", "mine", {})
 
 
-def test_only_what_was_typed_is_imported_by_its_place():
+def test_import_paths_are_accepted_from_the_command_line_only():
     assert find("trainer", "colorsys:rgb_to_hsv", {}, allow_import_path=True)(1.0, 1.0, 1.0) == (0.0, 0.0, 1.0)
     with pytest.raises(
         UserError, match=r"trainer 'colorsys:rgb_to_hsv' is an import path in a file.*, or give --trainer"

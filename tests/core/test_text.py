@@ -29,7 +29,7 @@ def test_every_cell_stands_at_its_columns_edge(table, indent):
         start += width + 2
 
 
-def test_no_rows_no_text():
+def test_an_empty_table_is_an_empty_text():
     assert text_table([]) == ""
 
 

@@ -1,4 +1,4 @@
-"""How a dataset may be named."""
+"""Finding datasets in the workspace."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_names_and_numbers(workspace, given, found):
     assert workspace.find_dataset(given) == found
 
 
-def test_unknown_names_list_what_there_is(workspace):
+def test_unknown_names_list_the_datasets(workspace):
     with pytest.raises(UserError, match="Hippocampus"):
         workspace.find_dataset("Liver")
 
@@ -34,7 +34,7 @@ def test_a_misspelt_name_gets_the_nearest_one(workspace):
         workspace.find_dataset("heert")
 
 
-def test_a_path_serves_too(workspace, tmp_path):
+def test_a_path_is_accepted(workspace, tmp_path):
     inside = workspace.root / "raw" / "Dataset012_Heart"
     assert workspace.find_raw(str(inside)) == ("Dataset012_Heart", inside)
     outside = tmp_path / "nnUNet_raw" / "Dataset004_Hippocampus"
@@ -48,7 +48,7 @@ def test_a_path_serves_too(workspace, tmp_path):
     assert workspace.find_raw(str(linked)) == ("Mine", linked)
 
 
-def test_raw_data_outside_of_the_workspace_are_asked_for(workspace):
+def test_a_missing_raw_folder_is_asked_for(workspace):
     (workspace.root / "preprocessed" / "Dataset004_Brain").mkdir(parents=True)
     assert workspace.find_dataset("4") == "Dataset004_Brain"
     with pytest.raises(UserError, match="give the path of Dataset004_Brain's raw folder"):

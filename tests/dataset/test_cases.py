@@ -1,4 +1,4 @@
-"""Which files make which case, and which belong to none."""
+"""The cases of a raw dataset and their files."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_cases_are_listed_even_when_a_file_is_missing(tmp_path):
     cases = read_dataset(tmp_path, "Made").cases
     assert [case.id for case in cases] == ["a", "b", "c"]
     assert len(cases[1].images) == 2
-    assert len(cases[2].images) == 1  # one file may bring both channels
+    assert len(cases[2].images) == 1  # one file may hold both channels
 
 
 def test_paths_in_the_file(tmp_path):
@@ -43,7 +43,7 @@ def test_a_folder_without_cases(tmp_path):
         read_dataset(tmp_path, "Made")
 
 
-def test_a_folder_whose_images_have_another_ending_says_which(tmp_path):
+def test_a_folder_whose_images_have_another_ending_is_refused(tmp_path):
     (tmp_path / "imagesTr").mkdir()
     (tmp_path / "imagesTr" / "a_0000.NII.GZ").touch()
     write_json(tmp_path / "dataset.json", PLAIN)
@@ -51,7 +51,7 @@ def test_a_folder_whose_images_have_another_ending_says_which(tmp_path):
         read_dataset(tmp_path, "Made")
 
 
-def test_files_that_belong_to_no_case_are_named(tmp_path):
+def test_files_that_belong_to_no_case_are_listed(tmp_path):
     """Another ending, no channel number, or a channel that dataset.json does not know."""
     for name in ("a_0000.nii.gz", "a_0001.nii.gz", "b_0000.NII.GZ", "c.nii.gz", "notes.txt", ".hidden_0000.nii.gz"):
         (tmp_path / "imagesTr").mkdir(exist_ok=True)

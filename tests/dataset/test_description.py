@@ -1,4 +1,4 @@
-"""dataset.json, ours and nnU-Net's, and the list of cases."""
+"""dataset.json, ours and nnU-Net's."""
 
 import json
 
@@ -27,7 +27,7 @@ def described(tmp_path, content):
     return read_description(path, "Made")
 
 
-def test_unknown_keys_of_others_are_dropped(tmp_path):
+def test_unknown_keys_are_ignored(tmp_path):
     description = described(tmp_path, PLAIN)
     assert description.labels.values == (0, 1, 5)
     assert description.channel_names == ("CT",)
@@ -41,7 +41,7 @@ def test_regions_and_the_ignore_label(tmp_path):
 
 
 @pytest.mark.parametrize("content", [PLAIN, REGIONS])
-def test_what_we_write_reads_as_it_was(tmp_path, content):
+def test_writing_and_reading_keep_labels_and_channels(tmp_path, content):
     description = described(tmp_path, content)
     again = described(tmp_path, nnunet_json(description, 2))
     assert again.labels == description.labels
@@ -72,7 +72,7 @@ def test_what_we_write_reads_as_it_was(tmp_path, content):
         ({"dataset": {"p1/a": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}}, "which no file name may"),
     ],
 )
-def test_a_wrong_file_is_named_with_its_rule(tmp_path, change, words):
+def test_a_wrong_file_is_refused_with_the_rule(tmp_path, change, words):
     with pytest.raises(UserError, match=words):
         described(tmp_path, {**PLAIN, **change})
 

@@ -16,12 +16,12 @@ def ct():
     return volume.astype(np.float32)
 
 
-def test_a_sound_ct_and_a_sound_mr(ct):
+def test_a_correct_ct_and_a_correct_mr(ct):
     assert list(check_modality(ct, "CT")) == []
     assert list(check_modality(np.abs(ct) % 400, "T1")) == []
 
 
-def test_hounsfield_units_under_another_name_are_warned_about(ct):
+def test_hounsfield_units_under_another_name_give_a_warning(ct):
     ((message, fatal),) = check_modality(ct, "T1")
     assert "looks like Hounsfield units" in message
     assert not fatal

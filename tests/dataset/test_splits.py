@@ -1,4 +1,4 @@
-"""Folds against scikit-learn's own, and the user's edits."""
+"""Folds compared with scikit-learn's, and files that the user edited."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_equal_to_scikit_learn_over_sorted_ids():
 
 @settings(max_examples=40, deadline=None)
 @given(count=st.integers(2, 30), patients=st.integers(2, 12))
-def test_every_case_is_validated_once_and_no_patient_is_torn(count, patients):
+def test_every_case_is_validated_once_and_no_patient_is_split(count, patients):
     cases = [f"c{i}" for i in range(count)]
     groups = {case: f"p{i % patients}" for i, case in enumerate(cases)}
     folds = make_splits(cases, groups).folds
@@ -32,7 +32,7 @@ def test_every_case_is_validated_once_and_no_patient_is_torn(count, patients):
         assert set(fold.train) | set(fold.validation) == set(cases)
 
 
-def test_few_cases_leave_one_out():
+def test_few_cases_are_left_out_one_by_one():
     assert [fold.validation for fold in make_splits(["a", "b", "c"]).folds] == [("a",), ("b",), ("c",)]
     assert make_splits(["a"]).folds == ()
     assert make_splits(["a", "b"], {"a": "p", "b": "p"}).folds == ()
@@ -60,10 +60,10 @@ def test_every_fold_trains_on_every_class_that_several_have(count, patients, rar
         for fold in plain.folds
         for name in (f"class {k}" for k in range(len(rare)))
     )
-    assert (made.folds == plain.folds) == learned  # nnU-Net's own folds, wherever they will do
+    assert (made.folds == plain.folds) == learned  # nnU-Net's own folds, if each trains on every class
 
 
-def test_the_reason_for_other_folds_than_nnunets_is_told():
+def test_the_reason_for_other_folds_than_nnunets_is_recorded():
     cases = [f"case_{i:02d}" for i in range(20)]
     held = make_splits(cases).folds[2].validation[:2]
     made = make_splits(cases, classes={case: ["liver", "tumour"] if case in held else ["liver"] for case in cases})
@@ -71,18 +71,18 @@ def test_the_reason_for_other_folds_than_nnunets_is_told():
     assert make_splits(cases).why == "20 cases shuffled with seed 12345"
 
 
-def test_cases_in_no_fold_and_torn_groups_are_said(tmp_path, caplog):
+def test_cases_in_no_fold_and_split_groups_give_warnings(tmp_path, caplog):
     path = tmp_path / "splits.json"
     cases = ["a", "b", "c", "d"]
     read_or_make_splits(path, cases)
     assert not caplog.messages
     read_or_make_splits(path, [*cases, "e"], {"a": "p", "b": "p", "c": "q", "d": "q"})
-    torn, left = caplog.messages
-    assert "folds train and validate on cases of one group, such as p; delete it, and it is made again" in torn
-    assert "1 of 5 cases are in no fold, such as e" in left
+    split, missing = caplog.messages
+    assert "folds train and validate on cases of one group, such as p; delete it, and it is made again" in split
+    assert "1 of 5 cases are in no fold, such as e" in missing
 
 
-def test_folds_are_made_when_there_are_cases_enough(tmp_path):
+def test_folds_are_made_when_there_are_enough_cases(tmp_path):
     path = tmp_path / "splits.json"
     assert read_or_make_splits(path, ["a"]).folds == ()
     assert len(read_or_make_splits(path, ["a", "b"]).folds) == 2
@@ -100,7 +100,7 @@ def test_edited_splits_are_kept_and_checked(tmp_path):
         read_or_make_splits(path, ["a", "b", "c"])
 
 
-def test_nnunets_own_file_is_taken(tmp_path):
+def test_nnunets_file_is_accepted(tmp_path):
     path = tmp_path / "splits.json"
     write_json(path, [{"train": ["a", "b"], "val": ["c"]}, {"train": ["b", "c"], "val": ["a"]}])
     splits = read_or_make_splits(path, ["a", "b", "c"])

@@ -1,4 +1,4 @@
-"""The synthetic dataset: reproducible, readable as a raw dataset, and what the demo promises about it."""
+"""The synthetic dataset: reproducible, readable as a raw dataset, with organs that differ in size and contrast."""
 
 import numpy as np
 from scipy.ndimage import label as components

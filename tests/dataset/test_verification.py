@@ -1,4 +1,4 @@
-"""Faults of single cases; the command's test shows them in one table."""
+"""Problems of single cases, of copies and of unused files."""
 
 import numpy as np
 import pytest
@@ -44,19 +44,19 @@ def moved(by):
 @pytest.mark.parametrize(
     ("by", "words", "fatal"), [(0.1, "differ a little", False), (0.6, "must lie on one grid", True)]
 )
-def test_grids_are_judged_in_mm(case, by, words, fatal):
+def test_small_differences_of_grids_are_warnings_and_large_ones_errors(case, by, words, fatal):
     write_segmentation(case.label, make_case(0)[1], moved(by))
     ((message, found),) = problems(case)
     assert words in message
     assert found == fatal
 
 
-def test_rounding_of_a_header_is_no_fault(case):
+def test_rounding_of_a_header_is_ignored(case):
     write_segmentation(case.label, make_case(0)[1], moved(1e-5))
     assert problems(case) == []
 
 
-def test_several_faults_of_one_case_are_all_found(case):
+def test_all_problems_of_a_case_are_found(case):
     write_image(case.images[0], Volume(np.full((1, *GEOMETRY.shape_zyx), 7, np.float32), GEOMETRY))
     write_segmentation(case.label, np.full(GEOMETRY.shape_zyx, 300, np.uint16), GEOMETRY)
     messages = problems(case)
@@ -78,7 +78,7 @@ def test_an_empty_label_is_a_warning(case):
     assert not fatal
 
 
-def test_copies_are_warned_about_and_are_an_error_across_groups():
+def test_copies_are_a_warning_and_an_error_across_groups():
     images = {"a": "1", "b": "1", "c": "2"}
     (within,) = duplicates(images, None)
     assert (within.message, within.fatal) == ("a, b have the same image; remove the copies", False)
@@ -86,16 +86,16 @@ def test_copies_are_warned_about_and_are_an_error_across_groups():
     assert duplicates(images, {"a": "p", "b": "q", "c": "q"})[0].fatal
 
 
-def test_the_digest_follows_the_bytes(case):
+def test_the_digest_depends_on_the_bytes(case):
     before = inputs_digest(case)
     assert inputs_digest(case) == before
     write_segmentation(case.label, np.zeros(GEOMETRY.shape_zyx, np.uint8), GEOMETRY)
     assert inputs_digest(case) != before
 
 
-def test_the_digest_follows_the_files_that_belong_to_an_image(tmp_path):
+def test_the_digest_depends_on_all_files_of_an_image(tmp_path):
     volume = sitk.GetImageFromArray(np.zeros((3, 4, 5), np.uint8))
-    sitk.WriteImage(volume, f"{tmp_path / 'meta.mhd'}")  # beside it the voxels, in meta.raw
+    sitk.WriteImage(volume, f"{tmp_path / 'meta.mhd'}")  # the voxels are in meta.raw
     sitk.WriteImage(volume, f"{tmp_path / 'stack_0000.tif'}")
     meta, stack = (Case(id=name, images=(tmp_path / name,), label=None) for name in ("meta.mhd", "stack_0000.tif"))
     before = inputs_digest(meta), inputs_digest(stack)
@@ -109,7 +109,7 @@ def test_errors_come_first():
     assert [line.split()[0] for line in table.splitlines()] == ["kind", "error", "warning"]
 
 
-def test_files_that_no_case_takes_are_warned_about(tmp_path, case):
+def test_files_that_belong_to_no_case_give_a_warning(tmp_path, case):
     (tmp_path / "imagesTr" / "b_0000.NII.GZ").touch()
     (problem,) = strays(RawDataset(tmp_path, DESCRIPTION, (case,)))
     assert not problem.fatal

@@ -1,4 +1,4 @@
-"""Unpacking: what a hostile or careless archive may hold is refused before anything is written."""
+"""Unpacking: unsafe archives are refused before anything is written."""
 
 import io
 import shutil
@@ -29,7 +29,7 @@ def link(name, target, kind):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_plain_files_come_out_and_leftovers_of_macos_do_not(tmp_path, mode):
+def test_plain_files_are_unpacked_and_metadata_of_macos_are_not(tmp_path, mode):
     path = make_tar(tmp_path / "a.tar", [("T/x.txt", b"one"), ("T/._x.txt", b"junk"), ("T/.DS_Store", b"junk")], mode)
     unpack(path, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["x.txt"]
@@ -57,7 +57,7 @@ def test_a_hostile_member_is_refused_and_nothing_is_written(tmp_path, member):
     assert not (tmp_path / "out").exists()
 
 
-def test_what_does_not_fit_on_the_disk_is_refused(tmp_path, monkeypatch):
+def test_an_archive_that_does_not_fit_on_the_disk_is_refused(tmp_path, monkeypatch):
     path = make_tar(tmp_path / "a.tar", [("T/x", b"12345678")])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 7}))
     with pytest.raises(UserError, match="free space"):
@@ -70,14 +70,14 @@ def test_too_many_files_are_refused(tmp_path, monkeypatch):
         unpack(make_tar(tmp_path / "a.tar", [(f"T/{i}", b"") for i in range(3)]), tmp_path / "out")
 
 
-def test_a_truncated_archive_is_one_sentence(tmp_path):
+def test_a_truncated_archive_is_refused(tmp_path):
     path = make_tar(tmp_path / "a.tar.gz", [("T/x", bytes(range(256)) * 500)], "w:gz")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match="download it again"):
         unpack(path, tmp_path / "out")
 
 
-def test_unpacking_again_keeps_what_is_whole_and_replaces_what_is_not(tmp_path):
+def test_unpacking_again_replaces_incomplete_files_only(tmp_path):
     path = make_tar(tmp_path / "a.tar", [("T/x", b"whole"), ("T/y", b"other")])
     unpack(path, tmp_path / "out")
     before = (tmp_path / "out/T/x").stat().st_ino

@@ -1,4 +1,4 @@
-"""The command: both layouts from files on disk to a raw dataset that the pipeline's own reader accepts."""
+"""Conversion of both layouts, by command and from Python, to raw datasets that the pipeline reads."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def convert(workspace, *arguments):
     return main([*map(str, arguments), "--workspace", str(workspace), "--processes", "1"])
 
 
-def test_four_dimensions_become_one_file_a_channel(decathlon, tmp_path):
+def test_four_dimensions_become_one_file_per_channel(decathlon, tmp_path):
     assert convert(tmp_path / "w", "msd", decathlon) == 0
     folder = tmp_path / "w/raw/Pair"
     dataset = read_dataset(folder, "Pair")
@@ -87,7 +87,7 @@ def test_a_tar_gives_what_its_folder_gives(decathlon, tmp_path, mode):
     assert not any((tmp_path / "b").glob("unpacked/*"))
 
 
-def test_a_second_run_redoes_only_what_changed(decathlon, tmp_path):
+def test_a_second_run_converts_only_changed_cases(decathlon, tmp_path):
     convert(tmp_path / "w", "msd", decathlon)
     files = sorted((tmp_path / "w/raw/Pair/imagesTr").iterdir())
     before = [f.stat().st_ino for f in files]
@@ -97,7 +97,7 @@ def test_a_second_run_redoes_only_what_changed(decathlon, tmp_path):
     assert redone == ["p_2_0000.nii.gz", "p_2_0001.nii.gz"]
 
 
-def test_a_case_that_left_the_source_is_not_trained_on_silently(decathlon, tmp_path, capsys):
+def test_a_case_that_is_no_longer_in_the_source_is_refused(decathlon, tmp_path, capsys):
     convert(tmp_path / "w", "msd", decathlon)
     content = json.loads((decathlon / "dataset.json").read_text())
     content["training"].pop()
@@ -109,7 +109,7 @@ def test_a_case_that_left_the_source_is_not_trained_on_silently(decathlon, tmp_p
     assert convert(tmp_path / "w", "msd", decathlon) == 0
 
 
-def test_damaged_cases_stand_in_one_table_and_the_others_are_done(decathlon, tmp_path, capsys):
+def test_damaged_cases_are_listed_and_the_others_converted(decathlon, tmp_path, capsys):
     (decathlon / "imagesTr/p_1.nii.gz").write_bytes(b"")
     whole = (decathlon / "imagesTr/p_3.nii.gz").read_bytes()
     (decathlon / "imagesTr/p_3.nii.gz").write_bytes(whole[: len(whole) // 2])

@@ -18,9 +18,9 @@ PATIENCE = (
 
 @contextmanager
 def dask_executor(folder: Path) -> Iterator[Executor]:
-    """``folder`` is the workers' own. A task that kills its worker is not tried on another one.
+    """``folder`` is for the workers' files. A task that kills its worker is not repeated on another one.
 
-    On a busy machine workers take long to come, to answer and to come back; by default Dask waits 15 to 30 seconds.
+    On a busy machine workers start and answer slowly; by default Dask waits only 15 to 30 seconds.
     """
     settings = {"distributed.scheduler.allowed-failures": 0, **dict.fromkeys(PATIENCE, "10 minutes")}
     with (

@@ -1,8 +1,8 @@
-"""A second device without hardware: the code runs on fake tensors, which have a device, shapes and types but no values.
+"""A simulated device: the code runs on fake tensors, which have a device, shapes and types but no values.
 
-What only a GPU would punish fails here: tensors of two devices in one operator and shapes that depend on values (fake
-tensors refuse both), waiting for the device, float64 (which MPS lacks), types that clash under CUDA's autocast, operators for
-which CUDA or MPS have no kernel. Kernels do not run: whether they compute the right thing does not show.
+Errors that otherwise only a GPU shows are found: tensors of two devices in one operator and shapes that depend on values
+(fake tensors refuse both), waiting for the device, float64 (which MPS lacks), wrong types under CUDA's autocast, operators
+that have no kernel for CUDA or MPS. No kernels run, so wrong results are not found.
 """
 
 import re
@@ -21,18 +21,18 @@ from torch.utils._pytree import tree_leaves, tree_map
 NAME = "fakegpu"
 OURS = re.compile(r"/(unetrpp|trainers)/")
 COPIES = ("aten._to_copy.default", "aten.copy_.default")
-# In torch's header: operators that autocast runs in its own precision (None) or in float32.
+# Lists in torch's header: operators that autocast runs in its lower precision (None) or in float32.
 AUTOCAST_LISTS = {"LOWER_PRECISION_FP": None, "FP32": torch.float32, "FP32_SET_OPT_DTYPE": torch.float32}
-KEPT: list[torch.library.Library] = []  # what is registered lasts as long as its library
+KEPT: list[torch.library.Library] = []  # registrations last as long as their library object
 
 
 def is_possible() -> bool:
-    """Whether this torch lets Python be a device."""
+    """Whether this version of torch supports a device implemented in Python."""
     return hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
 
 
 def register() -> torch.device:
-    """Once a process, and before its first backward pass: autograd counts the devices then and never again."""
+    """Register the device, once per process and before its first backward pass, when autograd counts the devices."""
 
     class Backend(backend_registration._DummyBackendModule):
         def get_amp_supported_dtype(self) -> list[torch.dtype]:
@@ -51,7 +51,7 @@ def register() -> torch.device:
 def fused_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: None = None, dropout: float = 0.0, causal: bool = False, *, scale: float
 ) -> Tensor:
-    """CUDA's, which keeps no map. (MPS has another.)"""
+    """The attention of CUDA, which stores no attention map. (MPS has another.)"""
     return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, mask, True, dropout, causal, scale=scale)[0]
 
 
@@ -91,7 +91,7 @@ def is_fake(leaf: Any) -> bool:
 
 
 def kernels() -> dict[str, set[str]]:
-    """Operator -> the devices that have a kernel for it, by the table that torch is made from."""
+    """Operator -> the devices that have a kernel for it, by the table that torch is built from."""
     table = (Path(torch.__file__).parent.parent / "torchgen/packaged/ATen/native/native_functions.yaml").read_text()
     entries = {entry[: entry.index("(")]: entry for entry in table.split("\n- func: ")[1:]}
     return {name: _devices(name, entries) for name in entries}
@@ -111,11 +111,11 @@ def _devices(name: str, entries: dict[str, str]) -> set[str]:
 
 
 class Watch(TorchDispatchMode):
-    """Entered within ``mode``, it collects in ``faults`` what a GPU dislikes and which line of ours did it, and in
-    ``operators`` what it must be able to do.
+    """Within ``mode``, collects in ``faults`` the operations unsuited to a GPU, with our line that called them, and in
+    ``operators`` the operators that were used.
 
-    Copies back always wait for the device, copies to it unless they are ``non_blocking``. What cannot be done without
-    waiting for a value (``item``, ``nonzero``, a tensor as a condition) fake tensors refuse with an exception.
+    Copies from the device always wait for it, copies to it unless they are ``non_blocking``. Operations that need a value
+    (``item``, ``nonzero``, a tensor as a condition) raise an exception with fake tensors.
     """
 
     def __init__(self, mode: FakeTensorMode):
@@ -127,7 +127,7 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not any(is_fake(leaf) for leaf in tree_leaves((args, kwargs))):
-            with _disable_current_modes():  # what the host does has values
+            with _disable_current_modes():  # operations on the host run as usual
                 return func(*args, **kwargs)
         if func.namespace == "aten":
             self.operators.add(str(func).removeprefix("aten.").removesuffix(".default"))
@@ -137,7 +137,7 @@ class Watch(TorchDispatchMode):
         if any(t.dtype == torch.float64 and t.device.type == NAME for t in there):
             self._note(f"{func} has float64 on the device")
         copies = str(func) in COPIES
-        mixed = {t.device.type for t in there if t.ndim or copies}  # elsewhere a number travels with the kernel
+        mixed = {t.device.type for t in there if t.ndim or copies}  # a number is passed to the kernel without a copy
         if len(mixed) > 1 and not (copies and result.device.type == NAME and kwargs.get("non_blocking")):
             self._note(f"{func} waits for the device")
         return result

@@ -1,4 +1,4 @@
-"""The real training step, validation and prediction on a device that is not the CPU (tests/test_second_device.py runs this)."""
+"""Training steps, validation and prediction on the simulated device; tests/test_second_device.py runs this file."""
 
 import msgspec
 import numpy as np
@@ -32,7 +32,7 @@ PATCHES = {2: (32, 32), 3: (16, 32, 32)}
 
 
 class Generator:
-    """torch has none for such a device."""
+    """Replaces torch.Generator, which does not exist for the simulated device."""
 
     def __init__(self, device):
         assert device == GPU
@@ -56,7 +56,7 @@ def watch(monkeypatch):
 
 
 def missing_here() -> set[str]:
-    """MPS is growing: older versions of torch lack some."""
+    """Operators that older versions of torch lack on MPS."""
     return set() if torch.__version__ >= "2.13" else {name for name, found in KERNELS.items() if "MPS" not in found}
 
 
@@ -84,7 +84,7 @@ def training(cases, folder, plan: Configuration, **changed) -> Trainer:
 
 
 def samples(plan: Configuration) -> list[Sample]:
-    """A turned, a zoomed and an unmoved patch with everything else that augmentation has."""
+    """A rotated, a scaled and an unchanged patch, each with all other transforms."""
     z, y, x = plan.patch if len(plan.patch) == 3 else (1, *plan.patch)
     table = IntensityDraw(
         noise_std=0.1,
@@ -109,7 +109,7 @@ def samples(plan: Configuration) -> list[Sample]:
 
 
 def one_step(trained: Trainer, watch: Watch) -> None:
-    """A step waits for nothing."""
+    """One training step, which must not wait for the device and must leave all tensors on it."""
     watch.faults.clear()
     loss = trained.step(samples(trained.configuration))
     assert watch.faults == []
@@ -117,14 +117,14 @@ def one_step(trained: Trainer, watch: Watch) -> None:
     parameters = list(trained.network.parameters())
     assert {p.device for p in parameters} == {GPU}
     assert {p.dtype for p in parameters} == {torch.float32}
-    for p in parameters:  # CUDA's fused optimisers refuse what is laid out in different ways
+    for p in parameters:  # CUDA's fused optimisers need one memory layout for parameter, gradient and state
         beside = [] if p.grad is None else [p.grad, *trained.optimizer.state[p].values()]
         assert {t.device for t in beside} <= {GPU}
         assert all(strides(t) == strides(p) for t in beside)
 
 
 def strides(tensor: torch.Tensor) -> list[int]:
-    """Those that mean something."""
+    """The strides of axes longer than 1; others have no meaning."""
     return [stride for stride, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1]
 
 
@@ -138,7 +138,7 @@ def test_a_step_of_every_network(cases, tmp_path, watch, kind):
 )
 @pytest.mark.parametrize("name", ["dice_ce", "unified_focal", "unified_focal_distance"])
 def test_a_step_of_every_loss(cases, tmp_path, watch, monkeypatch, name, labels):
-    """The distance penalty asks the device once a head where the classes lie; here it is told."""
+    """The distance penalty reads the classes' positions from the device once per head; here they are given."""
     asked = []
 
     def told(onehot, valid):
@@ -166,7 +166,7 @@ def test_a_step_of_a_cascades_second_stage(cases, tmp_path, watch):
 
 
 def test_a_step_with_a_scaled_loss(cases, tmp_path, watch, monkeypatch):
-    """As on CUDA, where the optimiser is fused: then the scaler looks at no gradient itself. (SGD's is not faked.)
+    """As on CUDA, where the optimiser is fused, so that the scaler reads no gradient. (Fused SGD has no fake version.)
 
     The scaler inverts its scale in float64, but on MPS in float32.
     """
@@ -181,7 +181,7 @@ def test_a_step_with_a_scaled_loss(cases, tmp_path, watch, monkeypatch):
 def test_validation_reads_its_results_once(cases, tmp_path, watch, monkeypatch):
     trained = training(cases, tmp_path, plan("unet"), iterations=10)
     watch.faults.clear()
-    with pytest.raises(DataDependentOutputException):  # there are no values to read
+    with pytest.raises(DataDependentOutputException):  # a fake tensor has no value to read
         trained.validate_patches(1)
     (fault,) = watch.faults
     assert "aten._to_copy.default waits" in fault
@@ -218,7 +218,7 @@ def test_probabilities_are_resampled_on_the_device(watch):
 
 
 def test_decisions_ask_which_voxels_are_unsure(watch):
-    """Here the export waits, and then for whatever it finds out about those voxels: their number is in the values."""
+    """The export has to wait here, because the number of these voxels depends on values."""
     taps = Taps.between(4, 6, False), Taps.between(16, 10, False), Taps.between(16, 16, True)
     with pytest.raises(DynamicOutputShapeException, match="nonzero"):
         list(decided_slabs([torch.zeros(2, 3, 4, 16, 16, device=GPU)], taps, LABELS))
@@ -292,4 +292,4 @@ def test_a_planted_fault_is_found(cases, tmp_path, watch, monkeypatch, plant):
 
 
 class Planted(Exception):
-    """Nothing refused it; then the watch must have seen it."""
+    """Raised where fake tensors accepted the fault, which the watch must then have found."""

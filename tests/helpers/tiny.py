@@ -1,4 +1,4 @@
-"""A tiny dataset, planned by hand and stored, for tests of what comes after planning."""
+"""A tiny planned and preprocessed dataset, for tests of the steps after planning."""
 
 from pathlib import Path
 

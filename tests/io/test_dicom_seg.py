@@ -16,7 +16,7 @@ LABELS = LabelScheme(names=("background", "liver", "tumour"), values=(0, 3, 7))
 
 
 @pytest.mark.parametrize("regions", [False, True])
-def test_frames_lie_on_their_slices(tmp_path, regions):
+def test_frames_are_on_their_slices(tmp_path, regions):
     rng = np.random.default_rng(0)
     write_series(tmp_path / "series", rng.integers(-100, 100, SHAPE))
     labels = (
@@ -58,7 +58,7 @@ def test_long_names_and_names_in_any_language_are_written(tmp_path):
     assert segmentation.SeriesDescription.startswith("Segmentation for research use by unetrpp Dataset501_Prostate")
 
 
-def test_nothing_found_is_written_too(tmp_path):
+def test_an_empty_segmentation_is_written(tmp_path):
     write_series(tmp_path / "series", np.zeros(SHAPE))
     write_dicom_seg(
         tmp_path / "case.dcm", np.zeros(SHAPE, np.uint8), LABELS.segments(), series=tmp_path / "series", note="a model"

@@ -26,7 +26,7 @@ def stack(tmp_path):
 
 
 def test_a_prediction_of_a_stack_lies_on_the_grid_of_the_copied_reference(tmp_path, stack):
-    """A TIFF has no place for the distance of its slices."""
+    """A TIFF cannot store the distance of its slices."""
     label = read_label(stack)
     assert label.geometry.spacing_zyx_mm == SPACING == read_geometry(stack).spacing_zyx_mm
     prediction, reference = tmp_path / "validation" / "a.tif", tmp_path / "labels" / "a.tif"

@@ -34,7 +34,7 @@ def geometry_of(grid, shape=(3, 4, 5), spacing=(2.0, 1.0, 0.5)):
 
 @settings(max_examples=60, deadline=None)
 @given(grids)
-def test_canonical_axes_point_nearest_to_left_back_and_head(grid):
+def test_canonical_axes_are_nearest_to_left_back_and_head(grid):
     geometry = geometry_of(grid)
     orientation = canonical_orientation(geometry)
     assert sorted(orientation.axes) == [0, 1, 2]
@@ -56,7 +56,7 @@ def test_canonical_axes_point_nearest_to_left_back_and_head(grid):
 
 @settings(max_examples=30, deadline=None)
 @given(grids)
-def test_turning_back_gives_the_same_array(grid):
+def test_from_canonical_is_the_inverse_of_to_canonical(grid):
     geometry = geometry_of(grid)
     array = np.arange(2 * 60).reshape(2, 3, 4, 5)
     orientation = canonical_orientation(geometry)
@@ -65,7 +65,7 @@ def test_turning_back_gives_the_same_array(grid):
 
 @settings(max_examples=30, deadline=None)
 @given(grids)
-def test_equal_to_itks_own_orientation_filter_without_obliqueness(grid):
+def test_equal_to_itks_orientation_filter_where_not_oblique(grid):
     axes, signs, _ = grid
     geometry = geometry_of((axes, signs, (0.0, 0.0, 0.0)))
     array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
@@ -76,7 +76,7 @@ def test_equal_to_itks_own_orientation_filter_without_obliqueness(grid):
     np.testing.assert_array_equal(to_canonical(array, canonical_orientation(geometry)), expected)
 
 
-def test_world_positions_are_itks():
+def test_world_positions_equal_itks():
     geometry = geometry_of(([1, 0, 2], [1, -1, 1], (10.0, 20.0, 5.0)))
     image = sitk.Image(5, 4, 3, sitk.sitkUInt8)
     image.SetSpacing(geometry.spacing_zyx_mm[::-1])

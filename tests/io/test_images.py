@@ -1,4 +1,4 @@
-"""Reading and writing against SimpleITK itself: formats, channels, grids, DICOM series."""
+"""Reading and writing, compared with SimpleITK: formats, channels, grids, DICOM series."""
 
 import json
 import locale
@@ -49,7 +49,7 @@ def test_any_grid_survives_a_round_trip(tmp_path_factory, axes, signs, angle):
     assert ours.GetSize() == (6, 5, 4)
 
 
-def test_one_file_a_channel_and_one_file_of_all_channels(tmp_path):
+def test_one_file_per_channel_and_one_file_of_all_channels(tmp_path):
     array = np.random.default_rng(0).normal(size=(3, 4, 5, 6)).astype(np.float32)
     paths = []
     for i, channel in enumerate(array):
@@ -99,7 +99,7 @@ def test_a_tiff_stack_takes_its_spacing_from_the_file_beside_it(tmp_path, name):
 
 
 def test_a_metaimage_is_written_as_one_file(tmp_path):
-    """ITK's second file would keep the temporary name."""
+    """A second file of ITK would keep the temporary name."""
     array = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
     geometry = Geometry(shape_zyx=(3, 4, 5), spacing_zyx_mm=(3.0, 2.0, 1.0), origin_xyz_mm=(1.0, 2.0, 3.0))
     write_segmentation(tmp_path / "case.mhd", array, geometry)
@@ -110,7 +110,7 @@ def test_a_metaimage_is_written_as_one_file(tmp_path):
 
 
 @pytest.mark.parametrize("read", [read_file, read_geometry, read_channels])
-def test_a_missing_or_an_empty_file_is_said(tmp_path, read):
+def test_a_missing_or_an_empty_file_is_refused(tmp_path, read):
     with pytest.raises(UserError, match="does not exist"):
         read(tmp_path / "case.nii.gz")
     (tmp_path / "case.nii.gz").touch()
@@ -118,7 +118,7 @@ def test_a_missing_or_an_empty_file_is_said(tmp_path, read):
         read(tmp_path / "case.nii.gz")
 
 
-def test_float_labels_must_be_whole(tmp_path):
+def test_float_labels_must_be_whole_numbers(tmp_path):
     noisy = [0.0, 1.0000001, 1.9999998]
     for values, good in (([0.0, 1.0, 2.0], True), (noisy, True), ([0.0, 0.5, 1.0], False), ([0.0, np.nan, 1.0], False)):
         path = tmp_path / "a.nii.gz"
@@ -132,7 +132,7 @@ def test_float_labels_must_be_whole(tmp_path):
 
 
 def write_series(folder, positions, tilt=0.0, series="1.2.3"):
-    """One DICOM file a slice, at the given positions along z; ``tilt`` shifts each slice in y by its share of z."""
+    """One DICOM file per slice, at the given positions along z; ``tilt`` shifts each slice in y by its share of z."""
     folder.mkdir(exist_ok=True)
     before = locale.setlocale(locale.LC_CTYPE)
     writer = sitk.ImageFileWriter()

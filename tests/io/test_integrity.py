@@ -1,4 +1,4 @@
-"""Whole files pass, files that lost their tail or one bit do not, whatever ITK says."""
+"""Complete files pass; truncated files and files with a wrong bit do not, even where ITK reads them."""
 
 import gzip
 
@@ -37,7 +37,7 @@ def test_a_truncated_file_is_never_read(tmp_path, ending, photograph, compressed
         read_file(path)
 
 
-def test_a_nifti_that_is_only_called_gz_is_said(tmp_path):
+def test_an_uncompressed_nifti_called_gz_is_refused(tmp_path):
     path = write(tmp_path / "a.nii", False).rename(tmp_path / "a.nii.gz")
     with pytest.raises(UserError, match="is not compressed"):
         read_file(path)

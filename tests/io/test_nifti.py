@@ -1,4 +1,4 @@
-"""Sheared headers and doubled transforms, against headers that SimpleITK wrote."""
+"""Transforms in NIfTI headers, compared with headers that SimpleITK wrote, and the repair of shear."""
 
 import math
 
@@ -40,7 +40,7 @@ def transforms(path) -> Transforms:
     return found
 
 
-def test_both_transforms_are_those_itk_wrote(oblique):
+def test_both_transforms_equal_those_that_itk_wrote(oblique):
     found = transforms(oblique)
     ends = world_mm(read_geometry(oblique), np.array([[0, 0, 0], [5, 19, 15]])) * (-1, -1, 1)
     for corners in found.corners_mm().values():
@@ -50,7 +50,7 @@ def test_both_transforms_are_those_itk_wrote(oblique):
 
 
 @pytest.mark.parametrize(("codes", "taken"), [((1, 1), "sform"), ((1, 2), "qform")])
-def test_where_they_differ_it_is_said_which_one_itk_takes(oblique, codes, taken):
+def test_where_they_differ_the_one_that_itk_uses_is_named(oblique, codes, taken):
     sform = sform_of(oblique)
     sform[0, 3] += 7
     change(oblique, sform, codes)
@@ -60,7 +60,7 @@ def test_where_they_differ_it_is_said_which_one_itk_takes(oblique, codes, taken)
     assert geometry.origin_xyz_mm[0] == pytest.approx(3.0 if taken == "sform" else 10.0)
 
 
-def test_a_little_shear_is_refused_by_itk_and_mended(oblique):
+def test_a_little_shear_is_refused_by_itk_and_repaired(oblique):
     voxels = read_image(oblique).array
     straight = sform_of(oblique)
     shear(oblique, 0.01)
@@ -74,12 +74,12 @@ def test_a_little_shear_is_refused_by_itk_and_mended(oblique):
     repaired = transforms(target)
     assert repaired.qform is None
     assert shear_degrees(sform_of(target)) < 1e-3
-    # The shear moved a corner by 0.01 * 0.9 mm * 10 voxels from the centre; straightening takes half of it back.
+    # The shear moved a corner by 0.01 * 0.9 mm * 10 voxels from the centre; the repair moves it back by half of that.
     assert moved < 0.01 * 0.9 * 10
     np.testing.assert_allclose(sform_of(target)[:, 0], straight[:, 0], atol=0.01)
 
 
-def test_much_shear_stays_refused(oblique):
+def test_a_large_shear_is_refused(oblique):
     shear(oblique, 0.1)
     for attempt in (read_geometry, lambda path: write_without_shear(path, path.with_name("repaired.nii.gz"))):
         with pytest.raises(UserError, match=r"sheared by 6.4 degrees.*up to 1 degree only"):
@@ -87,7 +87,7 @@ def test_much_shear_stays_refused(oblique):
 
 
 @pytest.mark.parametrize("broken", [0.0, np.nan])
-def test_an_axis_without_length_is_named(oblique, broken):
+def test_an_axis_without_length_is_refused(oblique, broken):
     sform = sform_of(oblique)
     sform[:, 2] = broken
     change(oblique, sform, (0, 1))
@@ -95,7 +95,7 @@ def test_an_axis_without_length_is_named(oblique, broken):
         require_repairable(oblique)
 
 
-def test_a_transform_without_numbers_is_no_place(oblique):
+def test_a_transform_with_nan_is_refused(oblique):
     sform = sform_of(oblique)
     sform[:, 2] = np.nan
     change(oblique, sform, (1, 1))
