@@ -172,8 +172,8 @@ class Trainer:
         hours = self.hours() if config.max_hours else 0.0  # without a limit nothing depends on the clock
         set_learning_rate(self.optimizer, config.learning_rate_at(self.step_number, hours))
         self.loss.set_progress(config.progress(self.step_number, hours))
-        place = (Stream.DROPOUT, self.step_number, self.processes.rank)
-        torch.manual_seed(torch_seed(config.seed, config.fold_number, *place))
+        step, rank = self.step_number, self.processes.rank
+        torch.manual_seed(torch_seed(config.seed, config.fold_number, Stream.DROPOUT, step, rank=rank))
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss_of(samples)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from unetrpp.core.randomness import Stream, generator, torch_seed
 
 
@@ -10,13 +12,14 @@ def test_equal_arguments_give_equal_numbers():
 
 
 def test_every_argument_matters():
-    places: list[Any] = [
-        (0, 0, Stream.PATCHES, 0),
-        (1, 0, Stream.PATCHES, 0),
-        (0, 1, Stream.PATCHES, 0),
-        (0, -1, Stream.PATCHES, 0),
-    ]
-    places += [(0, 0, Stream.DROPOUT, 0), (0, 0, Stream.PATCHES, 1), (0, 0, Stream.PATCHES, 0, 1)]
-    assert len({generator(*place).random() for place in places}) == len(places)
-    assert len({torch_seed(*place) for place in places}) == len(places)
-    assert all(0 <= torch_seed(*place) < 2**63 for place in places)
+    first = {"seed": 0, "fold": 0, "stream": Stream.PATCHES, "iteration": 0, "rank": 0}
+    others = [{"seed": 1}, {"fold": 1}, {"fold": -1}, {"stream": Stream.DROPOUT}, {"iteration": 1}, {"rank": 1}]
+    arguments: list[dict[str, Any]] = [first, *(first | other for other in others)]
+    assert len({generator(**given).random() for given in arguments}) == len(arguments)
+    assert len({torch_seed(**given) for given in arguments}) == len(arguments)
+    assert all(0 <= torch_seed(**given) < 2**63 for given in arguments)
+
+
+def test_the_numbers_are_those_of_numpys_seed_sequence():
+    expected = np.random.default_rng([5, 3, Stream.CORRUPTION, 7, 1]).random()
+    assert generator(5, 2, Stream.CORRUPTION, 7, rank=1).random() == expected

@@ -2,14 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from unetrpp.core.files import Record
 
 
-def digest(*parts: Any) -> str:
+def digest(*parts: object) -> str:
     """16 hexadecimal digits of SHA-256 over ``parts`` in order: bytes and memory as they are, everything else as JSON.
 
     Fields that were added to a record after its first release (``Record.later_fields``) count only where they differ from their
@@ -32,7 +31,7 @@ def file_digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _without_later_defaults(value: Any) -> Any:
+def _without_later_defaults(value: object) -> object:
     """Records as dicts in the order of their fields, dicts in the order of their keys, recursively."""
     if isinstance(value, msgspec.Struct):
         later = value.later_fields if isinstance(value, Record) else frozenset[str]()
@@ -48,5 +47,5 @@ def _without_later_defaults(value: Any) -> Any:
     return value
 
 
-def _default(field: msgspec.structs.FieldInfo) -> Any:
+def _default(field: msgspec.structs.FieldInfo) -> object:
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()

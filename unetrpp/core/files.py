@@ -138,12 +138,12 @@ def write_together(files: Mapping[Path, bytes]) -> None:
             future.result()
 
 
-def to_json(content: Any) -> bytes:
+def to_json(content: object) -> bytes:
     """A record or plain containers as indented JSON in UTF-8. NaN becomes null, as always in msgspec."""
     return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write ``content`` atomically as :func:`to_json` gives it."""
     write_bytes(path, to_json(content))
 

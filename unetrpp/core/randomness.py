@@ -21,11 +21,11 @@ class Stream(enum.IntEnum):
     CORRUPTION = 7  # of the first stage's segmentation in a cascade
 
 
-def generator(seed: int, fold: int, stream: Stream, iteration: int = 0, rank: int = 0) -> np.random.Generator:
+def generator(seed: int, fold: int, stream: Stream, iteration: int = 0, *, rank: int = 0) -> np.random.Generator:
     """The generator of one stream in one iteration; ``fold`` -1 is the fold ``all``."""
     return np.random.default_rng([seed, fold + 1, stream, iteration, rank])
 
 
-def torch_seed(seed: int, fold: int, stream: Stream, iteration: int = 0, rank: int = 0) -> int:
+def torch_seed(seed: int, fold: int, stream: Stream, iteration: int = 0, *, rank: int = 0) -> int:
     """A 63-bit seed for ``torch.manual_seed`` from the same values."""
-    return int(generator(seed, fold, stream, iteration, rank).integers(2**63 - 1))
+    return int(generator(seed, fold, stream, iteration, rank=rank).integers(2**63 - 1))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -12,6 +12,18 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.io.formats import FILE_ENDINGS
+
+T = TypeVar("T")
+JPEG = (".jpeg", ".jpg")
+# Labels and predictions have the same ending, and JPEG would change their values.
+DATASET_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending not in JPEG)
+_SEPARATOR = re.compile(r"[/\\]")
+_SHAPES = {
+    "channel_names": 'an object such as {"0": "CT"}',
+    "modality": 'an object such as {"0": "CT"}',
+    "labels": 'an object such as {"background": 0, "tumour": 1}',
+    "file_ending": 'a text such as ".nii.gz"',
+}
 
 
 class CaseFiles(msgspec.Struct, frozen=True):
@@ -87,7 +99,7 @@ def read_description(path: Path, name: str) -> DatasetDescription:
     content = read_json(path, dict[str, Any], hint="write or correct it (docs/dataset_format.md shows one)")
     _refuse_older_form(path, content.get("labels"))
 
-    def require(key: str, kind: type) -> Any:
+    def require(key: str, kind: type[T]) -> T:
         value = content.get(key)
         if not isinstance(value, kind):
             found = "is missing" if value is None else f"is {msgspec.json.encode(value).decode()[:60]}"
@@ -115,19 +127,6 @@ def read_description(path: Path, name: str) -> DatasetDescription:
         reference=content.get("reference"),
         licence=content.get("licence") or content.get("license"),
     )
-
-
-JPEG = (".jpeg", ".jpg")
-DATASET_ENDINGS = tuple(
-    ending for ending in FILE_ENDINGS if ending not in JPEG
-)  # also of labels and predictions, which JPEG would change
-_SEPARATOR = re.compile(r"[/\\]")
-_SHAPES = {
-    "channel_names": 'an object such as {"0": "CT"}',
-    "modality": 'an object such as {"0": "CT"}',
-    "labels": 'an object such as {"background": 0, "tumour": 1}',
-    "file_ending": 'a text such as ".nii.gz"',
-}
 
 
 def _refuse_older_form(path: Path, labels: Any) -> None:

@@ -155,13 +155,14 @@ def _tiff_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
         file.seek(page)
         entries = [_unpack(file, order + entry) for _ in range(_unpack(file, order + count_type)[0])]
         page = _unpack(file, order + word)[0]
-        values = {tag: _tiff_values(file, order, *rest) for tag, *rest in entries if tag in (*_OFFSETS, *_LENGTHS)}
+        values = {e[0]: _tiff_values(file, order, e) for e in entries if e[0] in (*_OFFSETS, *_LENGTHS)}
         for offsets, lengths in zip(_OFFSETS, _LENGTHS, strict=True):
             yield from zip(values.get(offsets, ()), values.get(lengths, ()), strict=True)
 
 
-def _tiff_values(file: BinaryIO, order: str, kind: int, count: int, field: bytes) -> tuple[int, ...]:
-    """The values of a tag: in its field where they fit, else at the offset that the field gives."""
+def _tiff_values(file: BinaryIO, order: str, entry: tuple[Any, ...]) -> tuple[int, ...]:
+    """The values of a tag: in the field of its entry where they fit, else at the offset that the field gives."""
+    _, kind, count, field = entry
     form = f"{order}{count}{_INTEGERS[kind]}"
     if struct.calcsize(form) <= len(field):
         return struct.unpack_from(form, field)
