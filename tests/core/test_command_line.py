@@ -117,7 +117,7 @@ def test_an_error_of_the_operating_system_is_one_sentence(tmp_path, capsys):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     assert run(parser(), write_below_a_file, []) == 1
-    assert "a file stands where a folder is needed" in capsys.readouterr().err
+    assert "there is a file where a folder is needed" in capsys.readouterr().err
     assert run(parser(), fill_the_disk, []) == 1
     assert capsys.readouterr().err == (
         "unetrpp_test: error: No space left on device; free some space and give the same command again\n"

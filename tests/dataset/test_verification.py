@@ -42,7 +42,7 @@ def moved(by):
 
 
 @pytest.mark.parametrize(
-    ("by", "words", "fatal"), [(0.1, "differ a little", False), (0.6, "must lie on one grid", True)]
+    ("by", "words", "fatal"), [(0.1, "differ slightly", False), (0.6, "must be on the same grid", True)]
 )
 def test_small_differences_of_grids_are_warnings_and_large_ones_errors(case, by, words, fatal):
     write_segmentation(case.label, make_case(0)[1], moved(by))

@@ -70,7 +70,7 @@ def test_channels_on_different_grids_are_refused(tmp_path):
         image = sitk.GetImageFromArray(np.zeros((4, 5, 6), np.float32))
         image.SetSpacing((spacing, 1.0, 1.0))
         sitk.WriteImage(image, str(tmp_path / f"a_{i:04d}.nii.gz"))
-    with pytest.raises(UserError, match="lie on different grids"):
+    with pytest.raises(UserError, match="are on different grids"):
         read_image(sorted(tmp_path.glob("*.nii.gz")))
 
 

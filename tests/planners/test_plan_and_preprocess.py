@@ -181,7 +181,7 @@ def test_all_faults_of_all_cases_stand_in_one_table(workspace, capsys, caplog):
     assert "does not exist" in by_case["gone"]
     assert "does not exist" in by_case["unlabelled"]
     assert "labels 4, 8 are not in dataset.json (0, 1, 2)" in by_case["foreign"]
-    assert "one shape, found (11, 20, 16) against (12, 20, 16)" in by_case["small"]
+    assert "the same shape, found (11, 20, 16) and (12, 20, 16)" in by_case["small"]
     assert "NaN" in by_case["holed"]
     last = error.splitlines()[-1]
     assert last.startswith("unetrpp_plan_and_preprocess: error: ")

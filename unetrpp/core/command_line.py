@@ -95,7 +95,7 @@ def _whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
 
 
-_IN_THE_WAY = "a file stands where a folder is needed; remove it or give another path"
+_IN_THE_WAY = "there is a file where a folder is needed; remove it or give another path"
 _NO_PERMISSION = "you have no permission to write (or read) there; give another path or ask for the permission"
 _NO_SPACE = "free some space and give the same command again"
 _ADVICE = {

@@ -138,8 +138,8 @@ def _refuse_older_form(path: Path, labels: Any) -> None:
         return
     if all(value.isdecimal() and isinstance(name, str) for value, name in labels.items()):
         raise UserError(
-            f"{path}: 'labels' must give names their values, but gives values their names (the decathlon's and "
-            "nnU-Net v1's form); convert the folder with unetrpp_convert msd"
+            f"{path}: 'labels' must map names to values, but maps values to names (the form of the decathlon and "
+            "nnU-Net v1); convert the folder with unetrpp_convert msd"
         )
 
 
@@ -149,7 +149,7 @@ def _read_groups(path: Path, groups: Any) -> dict[str, str] | None:
         return None
     if not isinstance(groups, dict) or not all(isinstance(group, str | int) for group in groups.values()):
         raise UserError(
-            f'{path}: \'groups\' must give every case its patient, as {{"case_1": "p1"}} does; correct the file'
+            f'{path}: \'groups\' must map every case to its patient, such as {{"case_1": "p1"}}; correct the file'
         )
     return {case: str(group) for case, group in groups.items()}
 

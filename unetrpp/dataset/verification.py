@@ -84,7 +84,7 @@ def _stack(files: list[Volume], case: Case, description: DatasetDescription, not
     first = case.images[0].name
     for path, volume in zip(case.images[1:], files[1:], strict=True):
         for difference in same_grid(files[0].geometry, volume.geometry, GRID_TOLERANCE_MM):
-            notes.add(f"{path.name} and {first} lie on different grids: {difference}; resample one onto the other")
+            notes.add(f"{path.name} and {first} are on different grids: {difference}; resample one onto the other")
             return None
     found, names = sum(len(volume.array) for volume in files), description.channel_names
     if found != len(names):
@@ -117,19 +117,21 @@ def _check_labels(label: Volume, scheme: LabelScheme, notes: _Notes) -> None:
         what = f"labels {listed} are" if len(unknown) > 1 else f"label {listed} is"
         notes.add(f'{what} not in dataset.json ({known}); add to "labels" or remap the file')
     elif not any(v in scheme.values[1:] for v in present):
-        notes.add("the label has no foreground; check that this is meant", fatal=False)
+        notes.add("the label has no foreground; check that this is intended", fatal=False)
 
 
 def _check_grid(image: Volume, label: Volume, notes: _Notes) -> None:
     if image.geometry.shape_zyx != label.geometry.shape_zyx:
-        shapes = f"{label.geometry.shape_zyx} against {image.geometry.shape_zyx}"
-        notes.add(f"label and image must have one shape, found {shapes} (z, y, x); resample the label onto the image")
+        shapes = f"{label.geometry.shape_zyx} and {image.geometry.shape_zyx}"
+        notes.add(
+            f"label and image must have the same shape, found {shapes} (z, y, x); resample the label onto the image"
+        )
         return
     limit = max(GRID_LIMIT_VOXELS * min(image.geometry.spacing_zyx_mm), GRID_TOLERANCE_MM)
     if differences := same_grid(image.geometry, label.geometry, limit):
-        notes.add(f"label and image must lie on one grid, but their {differences[0]}; --fix repairs what is safe")
+        notes.add(f"label and image must be on the same grid, but their {differences[0]}; --fix repairs what is safe")
     elif differences := same_grid(image.geometry, label.geometry, GRID_TOLERANCE_MM):
-        notes.add(f"the grids of label and image differ a little: {differences[0]}; the image's is used", fatal=False)
+        notes.add(f"the grids of label and image differ slightly: {differences[0]}; the image's is used", fatal=False)
 
 
 def _check_transforms(path: Path, geometry: Geometry, notes: _Notes) -> None:

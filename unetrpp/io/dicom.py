@@ -82,5 +82,5 @@ def _require_even(folder: Path, positions: np.ndarray, normal: np.ndarray) -> No
     tilt = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).max())
     if tilt > TILT_DEGREES:
         raise UserError(
-            f"{folder.name} was taken with a gantry tilt of {tilt:.1f} degrees; resample it to a straight grid"
+            f"{folder.name} was acquired with a gantry tilt of {tilt:.1f} degrees; resample it to a grid with right angles"
         )

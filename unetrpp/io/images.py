@@ -18,7 +18,7 @@ from unetrpp.io.integrity import matches_checksum, require_intact
 from unetrpp.io.nifti import require_repairable, shear_degrees, write_without_shear
 
 T = TypeVar("T")
-GRID_TOLERANCE_MM = 1e-2  # grids whose corners lie nearer are one grid
+GRID_TOLERANCE_MM = 1e-2  # grids whose corners are nearer than this count as equal
 LABEL_ROUNDING = 1e-4  # distance from a whole number up to which a float is read as that label
 
 
@@ -39,7 +39,7 @@ def read_image(paths: Path | Sequence[Path], verified: bool = False) -> Volume:
         verified: see :func:`read_file`.
 
     Raises:
-        UserError: a file is missing, empty, truncated or not an image, or the channels lie on different grids.
+        UserError: a file is missing, empty, truncated or not an image, or the channels are on different grids.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
     volumes = [read_file(file, verified) for file in files]
@@ -249,5 +249,5 @@ def _require_one_grid(files: list[Path], volumes: list[Volume]) -> None:
         differences = same_grid(volumes[0].geometry, volume.geometry, GRID_TOLERANCE_MM)
         if differences:
             raise UserError(
-                f"{file.name} and {files[0].name} lie on different grids: {differences[0]}; resample one onto the other"
+                f"{file.name} and {files[0].name} are on different grids: {differences[0]}; resample one onto the other"
             )
