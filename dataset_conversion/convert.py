@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from unetrpp.core.command_line import Parser, positive, run
 
 if TYPE_CHECKING:
-    from unetrpp.dataset_conversion.raw import Converted
+    from unetrpp.dataset_conversion.raw import ConversionResult
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -133,7 +133,7 @@ def _convert_folder(arguments: argparse.Namespace) -> int:
     return _report(converted)
 
 
-def _report(converted: "Converted") -> int:
+def _report(converted: "ConversionResult") -> int:
     from unetrpp.core.parallel import error_table
 
     if converted.errors:

@@ -8,7 +8,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, error_table
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.description import read_labels
-from unetrpp.dataset_conversion.raw import Conversion, Converted, write_raw_dataset
+from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
 from unetrpp.dataset_conversion.source import Source, SourceCase
 from unetrpp.io.formats import ending_of, strip_ending
 
@@ -28,7 +28,7 @@ def convert_folder(
     workspace: str | Path | None = None,
     overwrite: bool = False,
     processes: int | None = None,
-) -> Converted:
+) -> ConversionResult:
     """Convert a folder of images and labels into ``raw/<name>`` of the workspace; what `unetrpp_convert folder` does.
 
     The same call again converts only cases that are missing or whose source files changed.

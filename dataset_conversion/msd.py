@@ -12,7 +12,7 @@ from unetrpp.core.files import read_json
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.description import read_labels
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
-from unetrpp.dataset_conversion.raw import Conversion, Converted, write_raw_dataset
+from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
 from unetrpp.dataset_conversion.source import Source, SourceCase
 from unetrpp.io.formats import strip_ending
 
@@ -24,7 +24,7 @@ def convert_msd(
     workspace: str | Path | None = None,
     overwrite: bool = False,
     processes: int | None = None,
-) -> Converted:
+) -> ConversionResult:
     """Convert a dataset of the decathlon into ``raw/<name>`` of the workspace; what `unetrpp_convert msd` does.
 
     The same call again converts only cases that are missing or whose source files changed.

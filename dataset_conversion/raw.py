@@ -31,8 +31,8 @@ class Conversion(Record, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Converted:
-    """What a conversion did."""
+class ConversionResult:
+    """The result of a conversion."""
 
     folder: Path  # of the raw dataset
     cases: tuple[str, ...]  # that are in the folder now
@@ -59,7 +59,7 @@ def write_raw_dataset(
     foreground_from_instances: bool = False,
     overwrite: bool = False,
     processes: int | None = None,
-) -> Converted:
+) -> ConversionResult:
     """Fill ``folder`` (imagesTr, labelsTr, imagesTs, dataset.json, conversion.json) from ``source``.
 
     Args:
@@ -90,7 +90,7 @@ def write_raw_dataset(
             licence=source.licence,
         )
         write_json(folder / "dataset.json", nnunet_json(description, training))
-    return Converted(folder, tuple(case.id for case in converted), errors)
+    return ConversionResult(folder, tuple(case.id for case in converted), errors)
 
 
 def _case_bytes(source: Source) -> int:
