@@ -72,13 +72,14 @@ def write_raw_dataset(
     """
     ending = common_ending(source.cases)
     _require_no_others(source, folder, ending)
-    _require_same(folder, conversion, overwrite)
+    _record_conversion(folder, conversion, overwrite)
     foreground = source.labels.values[-1] if foreground_from_instances else None
     target = Target(folder, ending, len(source.channel_names), source.labels, foreground, overwrite)
     jobs = {case.id: (case, target) for case in source.cases}
     processes = processes or default_processes(_case_bytes(source))
     errors = tuple(o.error for o in run_cases(convert_case, jobs, "converting", processes) if o.error)
-    converted = [case for case in source.cases if case.id not in {error.case for error in errors}]
+    failed = {error.case for error in errors}
+    converted = [case for case in source.cases if case.id not in failed]
     training = sum(case.label is not None for case in converted)
     if training:
         description = DatasetDescription(
@@ -116,7 +117,8 @@ def _require_no_others(source: Source, folder: Path, ending: str) -> None:
             )
 
 
-def _require_same(folder: Path, conversion: Conversion, overwrite: bool) -> None:
+def _record_conversion(folder: Path, conversion: Conversion, overwrite: bool) -> None:
+    """Write conversion.json, unless the folder holds another conversion or a dataset that was not converted."""
     path = folder / "conversion.json"
     if path.exists() and not overwrite:
         earlier = read_json(path, Conversion)
