@@ -12,9 +12,16 @@ def test_equal_arguments_give_equal_numbers():
 
 
 def test_every_argument_matters():
-    first = {"seed": 0, "fold": 0, "stream": Stream.PATCHES, "iteration": 0, "rank": 0}
-    others = [{"seed": 1}, {"fold": 1}, {"fold": -1}, {"stream": Stream.DROPOUT}, {"iteration": 1}, {"rank": 1}]
-    arguments: list[dict[str, Any]] = [first, *(first | other for other in others)]
+    first: dict[str, Any] = {"seed": 0, "fold": 0, "stream": Stream.PATCHES, "iteration": 0, "rank": 0}
+    others: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"fold": 1},
+        {"fold": -1},
+        {"stream": Stream.DROPOUT},
+        {"iteration": 1},
+        {"rank": 1},
+    ]
+    arguments = [first, *(first | other for other in others)]
     assert len({generator(**given).random() for given in arguments}) == len(arguments)
     assert len({torch_seed(**given) for given in arguments}) == len(arguments)
     assert all(0 <= torch_seed(**given) < 2**63 for given in arguments)
