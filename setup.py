@@ -95,6 +95,8 @@ setup(
         "threadpoolctl>=3.0",
         "matplotlib>=3.10",
         "msgspec>=0.18",
+        "Jinja2>=3.1",
+        "psutil>=5.9",
         "blosc2>=3.0",
         "tqdm>=4.66",
     ],
