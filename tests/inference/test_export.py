@@ -9,13 +9,14 @@ from scipy import ndimage
 
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference.averaging import decide
-from unetrpp.inference.export import segment
+from unetrpp.inference.export import export
 from unetrpp.inference.taps import Taps, resample_slabs
 from unetrpp.io.geometry import Geometry, Orientation
 from unetrpp.io.images import Volume
 from unetrpp.plans.fingerprint import IntensityStatistics
 from unetrpp.plans.plans import Normalization, Preprocessing
-from unetrpp.preprocessing.case import CaseProperties, preprocess
+from unetrpp.preprocessing.case import preprocess
+from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
 
 SCHEME = LabelScheme(names=("background", "a", "b", "c"), values=(0, 1, 5, 300))
 REGIONS = LabelScheme(
@@ -44,6 +45,12 @@ def properties(shape, cropped_shape, spacing, whole=None, crop=None):
         cropped_spacing_mm=spacing,
         shape=shape,
     )
+
+
+def segment(slabs, properties, plan):
+    """The user's label values on the input's grid."""
+    grid = CaseGrid(properties, plan)
+    return export(slabs, grid).to_input(grid).array
 
 
 @settings(max_examples=40, deadline=None)

@@ -16,8 +16,8 @@ from unetrpp.dataset.description import DatasetDescription
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import find_cases
+from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.stream import Request
 from unetrpp.model.folder import ModelFolder
 
 
@@ -61,12 +61,12 @@ def test_a_second_run_does_only_what_is_left(model, images, tmp_path):
     out = tmp_path / "out"
     predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     cases = find_cases([images], predictor.model.description)
-    predict_folder(Ensemble([predictor]), dict(list(cases.items())[:2]), Request(out))
+    predict_folder(Ensemble([predictor]), dict(list(cases.items())[:2]), OutputOptions(out))
     stamps = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
     assert len(stamps) == 2
     (out / "case_0.nii.gz").unlink()
     (out / ".123.case_2.nii.gz").write_bytes(b"half")  # what a killed run leaves
-    assert predict_folder(Ensemble([predictor]), cases, Request(out)) == {}
+    assert predict_folder(Ensemble([predictor]), cases, OutputOptions(out)) == {}
     assert (out / "case_1.nii.gz").stat().st_mtime_ns == stamps["case_1.nii.gz"]
     assert (out / "case_0.nii.gz").exists()
     assert (out / "case_2.nii.gz").exists()
@@ -100,15 +100,15 @@ def test_parts_share_a_folder(model, images, tmp_path):
 def test_other_settings_and_other_peoples_files_are_not_mixed(model, images, tmp_path):
     predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     cases = find_cases([images], predictor.model.description)
-    predict_folder(Ensemble([predictor]), cases, Request(tmp_path / "out"))
+    predict_folder(Ensemble([predictor]), cases, OutputOptions(tmp_path / "out"))
     other = Predictor(model, folds=[1], device="cpu", mirroring=False)
     with pytest.raises(UserError, match=r"other settings \(members\); .* --overwrite"):
-        predict_folder(Ensemble([other]), cases, Request(tmp_path / "out"))
-    assert predict_folder(Ensemble([other]), cases, Request(tmp_path / "out", overwrite=True)) == {}
+        predict_folder(Ensemble([other]), cases, OutputOptions(tmp_path / "out"))
+    assert predict_folder(Ensemble([other]), cases, OutputOptions(tmp_path / "out", overwrite=True)) == {}
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "case_1.nii.gz").write_bytes(b"a reference, perhaps")
-    with pytest.raises(UserError, match=r"no predictions.json accounts for"):
-        predict_folder(Ensemble([predictor]), cases, Request(tmp_path / "labels"))
+    with pytest.raises(UserError, match=r"no predictions.json lists"):
+        predict_folder(Ensemble([predictor]), cases, OutputOptions(tmp_path / "labels"))
 
 
 def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path, capsys):
@@ -174,53 +174,53 @@ def cases_of(out):
 def test_foreign_files_and_inputs_are_safe_on_every_run(model, images, tmp_path):
     out, ensemble = tmp_path / "out", quick(model)
     cases = find_cases([images], ensemble.first.model.description)
-    predict_folder(ensemble, {"case_0": cases["case_0"]}, Request(out))
+    predict_folder(ensemble, {"case_0": cases["case_0"]}, OutputOptions(out))
     (out / "case_1.nii.gz").write_bytes(b"a reference, perhaps")
-    with pytest.raises(UserError, match=r"holds case_1.nii.gz, which no predictions.json accounts for"):
-        predict_folder(ensemble, cases, Request(out))
+    with pytest.raises(UserError, match=r"holds case_1.nii.gz, which no predictions.json lists"):
+        predict_folder(ensemble, cases, OutputOptions(out))
     scan = (images / "case_0_0000.nii.gz").rename(images / "scan.nii.gz")
     content = scan.read_bytes()
     with pytest.raises(UserError, match="is one of the inputs"):
-        predict_folder(ensemble, {"scan": (scan,)}, Request(images, overwrite=True))
+        predict_folder(ensemble, {"scan": (scan,)}, OutputOptions(images, overwrite=True))
     assert scan.read_bytes() == content
 
 
 def test_outputs_that_a_killed_run_had_not_recorded_are_its_own(model, images, tmp_path):
     out, ensemble = tmp_path / "out", quick(model)
     cases = find_cases([images], ensemble.first.model.description)
-    predict_folder(ensemble, {"case_0": cases["case_0"]}, Request(out))
+    predict_folder(ensemble, {"case_0": cases["case_0"]}, OutputOptions(out))
     record = json.loads((out / "predictions.json").read_text())
     assert record["pending"] == []
     (out / "predictions.json").write_text(json.dumps(record | {"cases": {}, "pending": ["case_0.nii.gz"]}))
-    assert predict_folder(ensemble, cases, Request(out)) == {}
+    assert predict_folder(ensemble, cases, OutputOptions(out)) == {}
     assert cases_of(out) == sorted(cases)
 
 
 def test_maps_asked_for_later_are_written_and_other_records_stay(model, images, tmp_path):
     out, ensemble = tmp_path / "out", quick(model)
     cases = find_cases([images], ensemble.first.model.description)
-    predict_folder(ensemble, cases, Request(out))
+    predict_folder(ensemble, cases, OutputOptions(out))
     one = {"case_1": cases["case_1"]}
-    predict_folder(ensemble, one, Request(out, uncertainty=True, probabilities=True))
+    predict_folder(ensemble, one, OutputOptions(out, uncertainty=True, probabilities=True))
     maps = {p.name for p in out.glob("case_1_*")}
     assert maps == {f"case_1_{m}.nii.gz" for m in ("entropy", "disagreement", "probability_0", "probability_1")}
     assert cases_of(out) == sorted(cases)
     stamp = (out / "case_1.nii.gz").stat().st_mtime_ns
-    predict_folder(ensemble, one, Request(out, uncertainty=True))
+    predict_folder(ensemble, one, OutputOptions(out, uncertainty=True))
     assert (out / "case_1.nii.gz").stat().st_mtime_ns == stamp
 
 
 def test_overwriting_in_parts_can_be_resumed(model, images, tmp_path):
     out, other = tmp_path / "out", quick(model, 1)
     cases = find_cases([images], other.first.model.description)
-    predict_folder(quick(model), cases, Request(out))
+    predict_folder(quick(model), cases, OutputOptions(out))
     first, second = dict(list(cases.items())[::2]), dict(list(cases.items())[1::2])
-    predict_folder(other, first, Request(out, part="1/2", overwrite=True))
+    predict_folder(other, first, OutputOptions(out, part="1/2", overwrite=True))
     assert cases_of(out) == ["case_1"]
-    predict_folder(other, second, Request(out, part="2/2", overwrite=True))
+    predict_folder(other, second, OutputOptions(out, part="2/2", overwrite=True))
     assert sorted(p.name for p in out.glob("*.json")) == ["predictions_1_of_2.json", "predictions_2_of_2.json"]
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
-    assert predict_folder(other, cases, Request(out)) == {}
+    assert predict_folder(other, cases, OutputOptions(out)) == {}
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")} == stamps
 
 
@@ -241,12 +241,12 @@ def test_a_batch_of_no_tiles_is_refused(model, images, tmp_path, capsys):
 def test_a_changed_image_is_predicted_again_by_whichever_part_has_it(model, images, tmp_path, caplog):
     out, ensemble = tmp_path / "out", quick(model)
     cases = find_cases([images], ensemble.first.model.description)
-    predict_folder(ensemble, cases, Request(out, uncertainty=True))
+    predict_folder(ensemble, cases, OutputOptions(out, uncertainty=True))
     before = {path.name: path.read_bytes() for path in out.glob("case_*")}
     replaced = images / "case_1_0000.nii.gz"
     replaced.write_bytes((images / "case_2_0000.nii.gz").read_bytes())
     caplog.set_level("INFO")
-    predict_folder(ensemble, {"case_1": cases["case_1"]}, Request(out, part="2/2"))
+    predict_folder(ensemble, {"case_1": cases["case_1"]}, OutputOptions(out, part="2/2"))
     assert "1 of 1 images have changed" in caplog.text
     assert cases_of(out) == ["case_0", "case_2"]
     changed = {name for name, content in before.items() if not (out / name).exists() or _bytes(out, name) != content}
@@ -255,7 +255,7 @@ def test_a_changed_image_is_predicted_again_by_whichever_part_has_it(model, imag
     arrays = [sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"case_{i}.nii.gz"))) for i in (1, 2)]
     assert np.array_equal(*arrays)
     stamp = (out / "case_1.nii.gz").stat().st_mtime_ns
-    predict_folder(ensemble, cases, Request(out))
+    predict_folder(ensemble, cases, OutputOptions(out))
     assert (out / "case_1.nii.gz").stat().st_mtime_ns == stamp
 
 
@@ -299,7 +299,7 @@ def test_dicom_series_in_and_dicom_seg_out(model, tmp_path, capsys):
     assert (tmp_path / "one" / "jane.dcm").exists()
     capsys.readouterr()
     assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "scans" / "jane", *options) == 2
-    assert "results would mix with it" in capsys.readouterr().err
+    assert "is one of the DICOM series to predict" in capsys.readouterr().err
 
 
 def test_a_dicom_file_among_named_images_makes_no_series_of_them(model, images, tmp_path):

@@ -10,7 +10,7 @@ from tests.helpers.model import GEOMETRY, make_model, write_images
 from tests.helpers.tiny import configuration
 from unetrpp.core.errors import UserError
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.sliding_window import sliding_window
+from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.io.images import Volume, read_label, to_sitk
 from unetrpp.preprocessing.case import preprocess
 
@@ -26,14 +26,15 @@ def image(tmp_path_factory):
 
 
 def test_one_call_follows_the_order_of_averaging(model, image):
-    """Slow reference: whole logits a fold, softmax, mean, scipy's zoom, arg-max, and the canonical turn undone by hand."""
+    """Slow reference: whole logits a fold, softmax, mean, scipy's zoom, arg-max, and the canonical orientation undone."""
     predictor = Predictor(model, device="cpu")
     result = predictor(image, probabilities=True)
     plan = configuration()
     case = preprocess(image, None, plan.preprocessing, "image")
     mean = np.zeros(())
+    window = SlidingWindow(plan.patch, mirror_axes=plan.mirror_axes)
     for network in predictor.networks:
-        logits = sliding_window(network, torch.from_numpy(case.image), plan.patch, plan.mirror_axes).double().numpy()
+        logits = window.logits(network, torch.from_numpy(case.image)).double().numpy()
         mean = mean + np.exp(logits) / np.exp(logits).sum(axis=0) / 2
     factors = [1, *(n / m for n, m in zip(case.properties.cropped_shape, case.properties.shape, strict=True))]
     mean = ndimage.zoom(mean, factors, order=1, mode="nearest", grid_mode=True)
@@ -105,7 +106,7 @@ def test_arrays_that_do_not_fit_their_geometry_are_refused(model, image):
     predictor = Predictor(model, device="cpu")
     with pytest.raises(UserError, match=r"shape \(12, 24, 24\); give \(C, Z, Y, X\), such as array\[None\]"):
         predictor(Volume(image.array[0], GEOMETRY))
-    with pytest.raises(UserError, match=r"its geometry \(12, 24, 24\) \(Z, Y, X\)"):
+    with pytest.raises(UserError, match=r"but its geometry \(12, 24, 24\) \(Z, Y, X\)"):
         predictor(Volume(image.array.transpose(0, 3, 2, 1), GEOMETRY))
     with pytest.raises(UserError, match="an array alone has no spacing"):
         predictor(image.array)
@@ -121,7 +122,7 @@ def test_what_is_refused(model, image, tmp_path):
     with pytest.raises(UserError, match="cannot be used here"):
         Predictor(model, device="cuda:99")
     predictor = Predictor(model, device="cpu")
-    with pytest.raises(UserError, match=r"c7: .* no finite number"):
+    with pytest.raises(UserError, match=r"c7: .* NaN or infinite values"):
         predictor(Volume(np.full_like(image.array, np.nan), GEOMETRY), "c7")
     with pytest.raises(UserError, match="2 channels"):
         predictor(Volume(np.concatenate([image.array] * 2), GEOMETRY))

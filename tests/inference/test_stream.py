@@ -10,10 +10,11 @@ import torch
 from tests.helpers.model import make_model, write_images
 from unetrpp.inference import stream
 from unetrpp.inference.ensemble import Ensemble
+from unetrpp.inference.executors import SynchronousExecutor, io_executor
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import find_cases
+from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.stream import Request, SynchronousExecutor, io_executor
 from unetrpp.io.images import read_image
 
 
@@ -39,9 +40,9 @@ def test_threads_and_turns_predict_alike(tmp_path, monkeypatch, count):
     broken = sorted(cases)[-1] if count > 1 else None
     if broken:
         cases[broken][0].write_bytes(b"no image")
-    assert set(predict_folder(Ensemble([predictor]), cases, Request(tmp_path / "turns"))) == {broken} - {None}
+    assert set(predict_folder(Ensemble([predictor]), cases, OutputOptions(tmp_path / "turns"))) == {broken} - {None}
     monkeypatch.setattr(stream, "io_executor", lambda device: ThreadPoolExecutor(1))
-    assert set(predict_folder(Ensemble([predictor]), cases, Request(tmp_path / "threads"))) == {broken} - {None}
+    assert set(predict_folder(Ensemble([predictor]), cases, OutputOptions(tmp_path / "threads"))) == {broken} - {None}
     for case in set(cases) - {broken}:
         turns, threads = (read_image(tmp_path / way / f"{case}.nii.gz").array for way in ("turns", "threads"))
         np.testing.assert_array_equal(turns, threads)
@@ -62,6 +63,8 @@ def test_in_turn_a_case_is_recorded_before_the_next_one_is_read(tmp_path, monkey
         monkeypatch.setattr(stream, name, watched)
 
     watch("_load")
-    watch("_collect")
-    predict_folder(Ensemble([predictor]), find_cases([images], predictor.model.description), Request(tmp_path / "out"))
-    assert events == ["_load", "_collect"] * 3
+    watch("_record")
+    predict_folder(
+        Ensemble([predictor]), find_cases([images], predictor.model.description), OutputOptions(tmp_path / "out")
+    )
+    assert events == ["_load", "_record"] * 3

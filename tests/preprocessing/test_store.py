@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Geometry, Orientation
-from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
+from unetrpp.preprocessing.case import PreprocessedCase
+from unetrpp.preprocessing.grid import CaseProperties
 from unetrpp.preprocessing.store import ANNOTATED, INDEX_FLOOR, OUTSIDE, Store, foreground_index
 
 SHAPE = (9, 20, 13)

@@ -98,6 +98,7 @@ class TileAggregator:
         sampler: TileSampler,
         channels: tuple[int, ...],
         depth: int,
+        *,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ):
