@@ -1,4 +1,4 @@
-"""The first stage's segmentation arrives where the second stage's preprocessing puts the image and its label."""
+"""A case's grids: labels go where the image goes, results come back to the voxel they are of."""
 
 import itertools
 
@@ -36,7 +36,7 @@ def case(seed: int) -> tuple[Volume, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_it_lies_where_a_label_would(seed):
+def test_a_segmentation_goes_where_a_label_goes(seed):
     volume, segmentation = case(seed)
     plan = msgspec.structs.replace(configuration().preprocessing, transpose=(2, 0, 1), labels=LABELS)
     label = Volume(segmentation[None], volume.geometry)
@@ -59,3 +59,33 @@ def test_regions_arrive_as_the_labels_they_are_written_as():
     written = scheme.decode(np.arange(24).reshape(2, 3, 4) % 3)
     properties = preprocess(volume, None, plan, "case").properties
     np.testing.assert_array_equal(CaseGrid(properties, plan).to_network(written), np.arange(24).reshape(2, 3, 4) % 3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_back_on_the_input_every_voxel_is_where_it_was(seed):
+    """The voxels inside the crop as they were, ``outside`` around them; the box is looked for here, on the input's grid."""
+    volume, _ = case(seed)
+    plan = msgspec.structs.replace(configuration().preprocessing, transpose=(2, 0, 1))
+    grid = CaseGrid.of_image(volume.array, volume.geometry, plan, "case")
+    inside = np.zeros(volume.array.shape[1:], bool)
+    inside[tuple(slice(axis.min(), axis.max() + 1) for axis in np.nonzero(volume.array[0]))] = True
+    found = grid.to_input(grid.crop(volume.array)[0], outside=7)
+    np.testing.assert_array_equal(found, np.where(inside, volume.array[0], 7))
+    assert grid.crop(volume.array).shape[1:] == grid.properties.cropped_shape
+    assert grid.to_plan_order(volume.array).shape[1:] == tuple(
+        np.array(volume.geometry.shape_zyx)[list(grid.properties.orientation.axes)][[2, 0, 1]]
+    )
+
+
+def test_the_shape_follows_the_target_spacing():
+    """Of a grid in LPS, worked out: 10 slices of 3 mm to 1.5 mm are 20; None keeps the case's own spacing."""
+    geometry = Geometry(shape_zyx=(10, 8, 6), spacing_zyx_mm=(3.0, 1.0, 0.5))
+    image = np.random.default_rng(0).random((1, 10, 8, 6), np.float32) + 1
+    plan = msgspec.structs.replace(configuration().preprocessing, spacing_mm=(1.5, None, 1.0))
+    assert plan.target_spacing((3.0, 1.0, 0.5)) == (1.5, 1.0, 1.0)
+    grid = CaseGrid.of_image(image, geometry, plan, "case")
+    assert grid.properties.shape == (20, 8, 3)
+    assert grid.resample(image).shape == (1, 20, 8, 3)
+    assert grid.nearest_axis == 0  # 3 mm is more than three times 0.5 mm
+    finer = msgspec.structs.replace(plan, separate_axis_ratio=6.0)
+    assert CaseGrid(grid.properties, finer).nearest_axis is None

@@ -33,7 +33,7 @@ def arg_max(values: Tensor) -> Tensor:
     for k in range(1, len(values)):
         wins = (values[k] > best).view(torch.uint8).to(winner.dtype)  # a view or, above 256 classes, a copy
         torch.maximum(best, values[k], out=best)
-        # A later class has a higher index, so the maximum keeps the last one that took the lead.
+        # A later class has a higher index, so the maximum is the last class that exceeded all before it.
         torch.maximum(winner, wins.mul_(k), out=winner)
     return winner
 
