@@ -1,4 +1,4 @@
-"""A folder of cases: resumed, shared, one bad case named at the end, and nothing mixed."""
+"""A folder of cases: resuming, parts, failed cases, and protection of files of other origin."""
 
 import json
 
@@ -36,7 +36,7 @@ def predict(*arguments):
     return main([str(a) for a in arguments])
 
 
-def test_results_lie_on_their_inputs_grids(model, images, tmp_path, capsys):
+def test_results_are_on_their_inputs_grids(model, images, tmp_path, capsys):
     out = tmp_path / "out"
     assert predict("-i", images, "-o", out, "-m", model, "--no-mirroring", "--device", "cpu") == 0
     assert "3 of 3 cases" in capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_parts_share_a_folder(model, images, tmp_path):
     assert predict("-i", images, "-o", out, "-m", model, "--part", "3/2") == 2
 
 
-def test_other_settings_and_other_peoples_files_are_not_mixed(model, images, tmp_path):
+def test_other_settings_and_foreign_files_are_refused(model, images, tmp_path):
     predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     cases = find_cases([images], predictor.model.description)
     predict_folder(Ensemble([predictor]), cases, OutputOptions(tmp_path / "out"))
@@ -124,9 +124,9 @@ def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path,
     assert predict("-i", tmp_path / "nowhere", "-o", tmp_path / "o", "-m", model) == 2
     assert "does not exist" in capsys.readouterr().err
     assert predict("-i", tmp_path / "one", "-o", tmp_path / "o", "-m", model) == 2
-    said = capsys.readouterr().err
-    assert "no image named CASE_0000.nii.gz" in said
-    assert "but case_0.nii.gz; rename the files" in said
+    error = capsys.readouterr().err
+    assert "no image named CASE_0000.nii.gz" in error
+    assert "but case_0.nii.gz; rename the files" in error
     assert (
         predict("-i", images / "case_0_0000.nii.gz", images / "case_1_0000.nii.gz", "-o", tmp_path / "o", "-m", model)
         == 2
@@ -224,7 +224,7 @@ def test_overwriting_in_parts_can_be_resumed(model, images, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")} == stamps
 
 
-def test_images_of_another_name_are_named(images, model, caplog):
+def test_images_of_another_name_are_listed_in_a_warning(images, model, caplog):
     for name in ("scan.nii.gz", "scan_left.nii.gz", "case_0_0000.mha", "notes.txt"):
         (images / name).touch()
     assert sorted(find_cases([images], ModelFolder.open(model).description)) == ["case_0", "case_1", "case_2"]
@@ -251,7 +251,7 @@ def test_a_changed_image_is_predicted_again_by_whichever_part_has_it(model, imag
     assert cases_of(out) == ["case_0", "case_2"]
     changed = {name for name, content in before.items() if not (out / name).exists() or _bytes(out, name) != content}
     assert changed == {"case_1.nii.gz", "case_1_entropy.nii.gz", "case_1_disagreement.nii.gz"}
-    assert not (out / "case_1_entropy.nii.gz").exists()  # it was of the former image
+    assert not (out / "case_1_entropy.nii.gz").exists()  # a map of the former image
     arrays = [sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"case_{i}.nii.gz"))) for i in (1, 2)]
     assert np.array_equal(*arrays)
     stamp = (out / "case_1.nii.gz").stat().st_mtime_ns
@@ -285,16 +285,16 @@ def test_dicom_series_in_and_dicom_seg_out(model, tmp_path, capsys):
     slices = sitk.ReadImage(str(out / "jane.nii.gz"))
     _, segments = frames(out / "jane.dcm", slices)
     np.testing.assert_array_equal(segments[1], sitk.GetArrayFromImage(slices) == 1)
-    # Results among the series are no series.
+    # A folder of results among the series is not taken for a series.
     within = tmp_path / "scans" / "out"
     for _ in range(2):
         assert predict("-i", tmp_path / "scans", "-o", within, "--dicom-seg", "--fix", *options) == 0
     assert sorted(path.name for path in within.glob("*.dcm")) == ["jane.dcm", "joe.dcm"]
-    # One series alone is a case, too, and predicted alike.
+    # A single series is a case too, with the same result.
     assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "one", *options) == 0
     alone = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "one" / "jane.nii.gz")))
     np.testing.assert_array_equal(alone, sitk.GetArrayFromImage(slices))
-    # A SEG that is asked for later is written then; results never land among the slices.
+    # A SEG that is asked for later is written then; results are never written among the slices.
     assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "one", "--dicom-seg", *options) == 0
     assert (tmp_path / "one" / "jane.dcm").exists()
     capsys.readouterr()
@@ -302,7 +302,7 @@ def test_dicom_series_in_and_dicom_seg_out(model, tmp_path, capsys):
     assert "is one of the DICOM series to predict" in capsys.readouterr().err
 
 
-def test_a_dicom_file_among_named_images_makes_no_series_of_them(model, images, tmp_path):
+def test_a_folder_of_named_images_with_a_dicom_file_is_no_series(model, images, tmp_path):
     write_series(tmp_path / "series", np.zeros((3, 4, 4)))
     (tmp_path / "series" / "0.dcm").rename(images / "0.dcm")
     assert set(find_cases([images], ModelFolder.open(model).description)) == {"case_0", "case_1", "case_2"}

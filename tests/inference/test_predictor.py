@@ -26,7 +26,7 @@ def image(tmp_path_factory):
 
 
 def test_one_call_follows_the_order_of_averaging(model, image):
-    """Slow reference: whole logits a fold, softmax, mean, scipy's zoom, arg-max, and the canonical orientation undone."""
+    """Slow reference: the whole logits of each fold, softmax, mean, scipy's zoom, arg-max, and the canonical orientation undone."""
     predictor = Predictor(model, device="cpu")
     result = predictor(image, probabilities=True)
     plan = configuration()
@@ -55,9 +55,9 @@ def test_the_orientation_of_the_file_does_not_matter(model, image):
     whole = to_sitk(image.array[0], image.geometry)
     expected = predictor(whole).to_sitk()
     for orientation in ("RAS", "PIL", "SLA"):
-        turned = predictor(sitk.DICOMOrient(whole, orientation)).to_sitk()
+        reoriented = predictor(sitk.DICOMOrient(whole, orientation)).to_sitk()
         back = sitk.DICOMOrient(
-            turned, sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(whole.GetDirection())
+            reoriented, sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(whole.GetDirection())
         )
         np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(expected))
         assert back.GetOrigin() == pytest.approx(expected.GetOrigin())
@@ -93,7 +93,7 @@ def test_maps_are_written_beside_the_labels(model, image, tmp_path):
     np.testing.assert_array_equal(read_label(tmp_path / "case.nii.gz").array[0], result.array)
 
 
-def test_an_array_with_its_geometry_is_as_good_as_a_file(model, image):
+def test_an_array_with_its_geometry_gives_what_an_image_gives(model, image):
     predictor = Predictor(model, device="cpu", mirroring=False)
     rounded = np.round(image.array * 100).astype(np.int16)
     from_array = predictor(Volume(rounded, GEOMETRY))
@@ -112,8 +112,8 @@ def test_arrays_that_do_not_fit_their_geometry_are_refused(model, image):
         predictor(image.array)
 
 
-def test_what_is_refused(model, image, tmp_path):
-    with pytest.raises(UserError, match="is no model folder"):
+def test_wrong_arguments_and_images_are_refused(model, image, tmp_path):
+    with pytest.raises(UserError, match="is not a model folder"):
         Predictor(tmp_path)
     with pytest.raises(UserError, match=r"no checkpoint_final.pt of fold 7 \(trained: 0, 1\)"):
         Predictor(model, folds=[0, 7])
@@ -128,7 +128,7 @@ def test_what_is_refused(model, image, tmp_path):
         predictor(Volume(np.concatenate([image.array] * 2), GEOMETRY))
 
 
-def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
+def test_a_damaged_or_unfitting_checkpoint_is_refused(tmp_path):
     model = make_model(tmp_path, folds=1)
     checkpoint = model / "fold_0" / "checkpoint_final.pt"
     whole = checkpoint.read_bytes()
@@ -150,13 +150,13 @@ def _restored(path, content):
     return path
 
 
-def test_a_renamed_folder_still_says_what_it_is(tmp_path):
+def test_a_renamed_folder_is_read_by_its_only_configuration(tmp_path):
     model = make_model(tmp_path, folds=1)
     renamed = model.rename(tmp_path / "my model")
     assert Predictor(renamed, device="cpu").model.configuration_name == "3d_fullres"
 
 
-def test_one_fold_and_paths_as_texts(tmp_path):
+def test_one_fold_and_paths_as_strings(tmp_path):
     predictor = Predictor(make_model(tmp_path), folds=0, device="cpu", mirroring=False)
     assert predictor.folds == ["0"]
     write_images(tmp_path / "images", 1)

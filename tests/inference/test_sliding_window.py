@@ -12,7 +12,7 @@ from unetrpp.inference.tiles import tile_starts
 
 
 class Supervised(nn.Module):
-    """Two convolutions that, like the real networks, return a list until deep supervision is switched off."""
+    """Two convolutions that return a list until deep supervision is switched off, as the real networks do."""
 
     def __init__(self, dimensions: int = 3):
         super().__init__()
@@ -79,7 +79,7 @@ def test_a_2d_network_runs_over_the_slices():
     torch.testing.assert_close(whole, network(image.movedim(1, 0)).movedim(0, 1).detach(), atol=1e-5, rtol=0)
 
 
-def test_the_folds_come_together_and_slab_by_slab():
+def test_slabs_hold_all_folds_and_a_few_slices():
     torch.manual_seed(1)
     networks, image = [nn.Conv3d(2, 3, 1), nn.Conv3d(2, 3, 1)], torch.rand(2, 21, 4, 4)
     slabs = list(SlidingWindow((4, 4, 4), tile_batch=1).slabs(networks, image))

@@ -1,4 +1,4 @@
-"""A case's grids: labels go where the image goes, results come back to the voxel they are of."""
+"""The way to the network's grid and back: labels follow the image, and results return to their voxels."""
 
 import itertools
 
@@ -19,7 +19,7 @@ AXES = list(itertools.permutations(np.eye(3)))
 
 
 def case(seed: int) -> tuple[Volume, np.ndarray]:
-    """A turned and flipped grid, an image with a border to crop, and blocks of the user's label values."""
+    """A rotated and flipped grid, an image with a border to crop, and blocks of the user's label values."""
     rng = np.random.default_rng(seed)
     z, y, x = (int(n) for n in rng.integers(10, 16, 3))
     shape = (z, y, x)
@@ -46,7 +46,7 @@ def test_a_segmentation_goes_where_a_label_goes(seed):
     assert found.shape == prepared.properties.shape
 
 
-def test_regions_arrive_as_the_labels_they_are_written_as():
+def test_regions_become_the_labels_they_are_written_as():
     scheme = LabelScheme(
         names=("background", "edema", "core"),
         values=(0, 1, 2),
@@ -63,7 +63,7 @@ def test_regions_arrive_as_the_labels_they_are_written_as():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_back_on_the_input_every_voxel_is_where_it_was(seed):
-    """The voxels inside the crop as they were, ``outside`` around them; the box is looked for here, on the input's grid."""
+    """Voxels inside the crop are unchanged, ``outside`` is around them; here the box is found on the input's grid."""
     volume, _ = case(seed)
     plan = msgspec.structs.replace(configuration().preprocessing, transpose=(2, 0, 1))
     grid = CaseGrid.of_image(volume.array, volume.geometry, plan, "case")
@@ -78,7 +78,7 @@ def test_back_on_the_input_every_voxel_is_where_it_was(seed):
 
 
 def test_the_shape_follows_the_target_spacing():
-    """Of a grid in LPS, worked out: 10 slices of 3 mm to 1.5 mm are 20; None keeps the case's own spacing."""
+    """10 slices of 3 mm become 20 of 1.5 mm; None keeps the case's own spacing."""
     geometry = Geometry(shape_zyx=(10, 8, 6), spacing_zyx_mm=(3.0, 1.0, 0.5))
     image = np.random.default_rng(0).random((1, 10, 8, 6), np.float32) + 1
     plan = msgspec.structs.replace(configuration().preprocessing, spacing_mm=(1.5, None, 1.0))

@@ -18,7 +18,7 @@ from unetrpp.inference.segmentation import Segmentation
 from unetrpp.inference.taps import Taps, resample_slabs
 from unetrpp.preprocessing.grid import CaseGrid
 
-PART_VALUES = 1 << 23  # logits processed at once: temporaries stay small, whatever the slab
+PART_VALUES = 1 << 23  # logits processed at once, so that temporaries stay small for slabs of any size
 
 
 @dataclass(frozen=True)

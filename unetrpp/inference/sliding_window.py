@@ -57,8 +57,8 @@ class SlidingWindow:
     def slabs(self, networks: Sequence[nn.Module], image: Tensor) -> Iterator[Tensor]:
         """Logits (F, K, n, Y, X) of F networks (the folds) on ``image`` (C, Z, Y, X), slab by slab in z order.
 
-        The tiles are cut once for all networks. No more than a row of tiles is held, whatever the image's size; on a GPU
-        with little memory left in float16, or in the host's memory.
+        The tiles are cut once for all networks. At most one row of tiles is held, for an image of any size; on a GPU
+        with little free memory in float16, or in the host's memory.
         """
         sampler = TileSampler(image, self._tile_shape, self.step)
         device = device_of(networks[0], image)
@@ -103,7 +103,7 @@ class SlidingWindow:
     ) -> Tensor | None:
         """:meth:`_forward`, or None when the memory does not suffice.
 
-        A function of its own, because the error holds the memory until this has returned.
+        A separate function, because the error keeps the memory in use until it has returned.
         """
         try:
             return self._forward(networks, sampler, chunk, device)
@@ -127,7 +127,7 @@ class SlidingWindow:
         return mirrored if self.swap is None else self.swap.swap_input(mirrored, axes)
 
     def _unmirror(self, logits: Tensor, axes: Sequence[int]) -> Tensor:
-        """Logits (F, K, *patch) of a mirrored tile, turned back onto the tile itself."""
+        """Logits (F, K, *patch) of a mirrored tile, mirrored back."""
         logits = logits if self.swap is None else self.swap.swap_logits(logits, axes)
         return logits.flip([axis - len(self.patch) for axis in axes])
 

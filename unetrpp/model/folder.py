@@ -40,12 +40,12 @@ class ModelFolder:
         """Read the plans of the model folder at ``path``.
 
         Raises:
-            UserError: it is no model folder, or its name does not tell which configuration it holds.
+            UserError: it is not a model folder, or its name does not tell which configuration it holds.
         """
         path = Path(path)
         if not (path / "plans.json").is_file():
             raise UserError(
-                f"{path} is no model folder (it has no plans.json); give results/<dataset>/<plans>__<configuration>"
+                f"{path} is not a model folder (it has no plans.json); give results/<dataset>/<plans>__<configuration>"
             )
         plans = read_plans(path / "plans.json")
         return cls(path, plans, _configuration_name(path, plans))

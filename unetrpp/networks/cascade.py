@@ -18,7 +18,7 @@ def append_first_stage(image: np.ndarray, indices: np.ndarray) -> np.ndarray:
 def unfold_first_stage(patches: Tensor, classes: int) -> Tensor:
     """Turn the last channel, class indices, into one channel of 0 and 1 per foreground class.
 
-    Background, and what lies outside the image (-1), is 0 in all of them.
+    Background and voxels outside the image (-1) are 0 in all of them.
 
     Args:
         patches: (B, C + 1, *patch) for a second stage.

@@ -19,7 +19,7 @@ from unetrpp.core.files import Record, link_or_copy, read_json, write_bytes, wri
 from unetrpp.preprocessing.case import PreprocessedCase
 from unetrpp.preprocessing.grid import CaseProperties
 
-OUTSIDE = -1  # label of what lies outside the case
+OUTSIDE = -1  # label of voxels outside the case
 ANNOTATED = -1  # stands for "any annotated voxel" among the indexed classes, where the dataset has an ignore label
 BLOCK = (16, 32, 32)  # voxels that are decompressed together; small, so that a patch decompresses little beyond itself
 INDEX_FLOOR, INDEX_SHARE = 10_000, 0.01  # foreground voxels kept per class: at most 10,000 + 1 %
