@@ -25,6 +25,7 @@ from unetrpp.preprocessing.case import PreprocessedCase, preprocess
 from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
 
 Image: TypeAlias = Path | str | Sequence[Path | str] | Volume | sitk.Image
+NetworkInput: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Predictor:
         """Logits (F, K, n, Y, X) of all folds on the network's grid, slab by slab in z order."""
         return self.window.slabs(self.networks, torch.from_numpy(self.network_input(prepared)))
 
-    def network_input(self, prepared: PreprocessedCase) -> np.ndarray:
+    def network_input(self, prepared: PreprocessedCase) -> NetworkInput:
         """The image (C, Z, Y, X); for a second stage with the segmentation of the first, which runs now, as last channel."""
         if self.first_stage is None or not isinstance(prepared, CascadeCase):
             return prepared.image

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
@@ -10,6 +11,11 @@ import SimpleITK as sitk
 from unetrpp.io.formats import strip_ending
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume, to_sitk, write_image, write_segmentation
+
+LabelValue: TypeAlias = np.uint8 | np.uint16 | np.uint32 | np.uint64 | np.int32  # the smallest that holds all values
+LabelMap: TypeAlias = np.ndarray[tuple[int, int, int], np.dtype[LabelValue]]
+UncertaintyMap: TypeAlias = np.ndarray[tuple[int, int, int], np.dtype[np.float32]]
+ProbabilityMaps: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.float16]]
 
 WHOLE_NUMBERS_ONLY = (".png", ".bmp", ".jpeg", ".jpg")  # maps of such images are written as .tif
 
@@ -21,16 +27,16 @@ class Segmentation:
     Attributes:
         array: (Z, Y, X), the label values of dataset.json.
         geometry: grid of the input: shape, spacing, origin and direction.
-        probabilities: (K, Z, Y, X) float16, one map per class in the order of the labels (per region if there are any).
-        entropy: (Z, Y, X) float32, entropy of the mean probabilities divided by its maximum: 0 (sure) to 1.
-        disagreement: (Z, Y, X) float32, share of the folds whose decision differs from that of their mean: 0 to 1.
+        probabilities: (K, Z, Y, X), one map per class in the order of the labels (per region if there are any).
+        entropy: (Z, Y, X), entropy of the mean probabilities divided by its maximum: 0 (sure) to 1.
+        disagreement: (Z, Y, X), share of the folds whose decision differs from that of their mean: 0 to 1.
     """
 
-    array: np.ndarray
+    array: LabelMap
     geometry: Geometry
-    probabilities: np.ndarray | None = None
-    entropy: np.ndarray | None = None
-    disagreement: np.ndarray | None = None
+    probabilities: ProbabilityMaps | None = None
+    entropy: UncertaintyMap | None = None
+    disagreement: UncertaintyMap | None = None
 
     def to_sitk(self) -> sitk.Image:
         """The label values as a SimpleITK image with the grid of the input."""
