@@ -68,3 +68,5 @@ def test_models_of_different_datasets_are_refused(models, tmp_path):
     write_json(path / "plans.json", msgspec.structs.replace(plans, channel_names=("CT",)))
     with pytest.raises(UserError, match="differ in their channel_names"):
         Ensemble([models[0], Predictor(path, device="cpu")])
+    with pytest.raises(UserError, match="at least one model"):
+        Ensemble([])

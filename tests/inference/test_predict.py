@@ -56,6 +56,8 @@ def test_a_part_of_the_cases_and_several_models(model, images, tmp_path):
     result = predict(input=images, output=tmp_path / "out", model=(model, model), part="2/2", mirroring=False)
     assert set(result.segmented) == {"case_1"}
     assert (tmp_path / "out" / "predictions_2_of_2.json").exists()
+    with pytest.raises(UserError, match=r"part '3/2' must be k/n with k from 1 to n"):
+        predict(input=images, output=tmp_path / "out", model=model, part="3/2")
 
 
 @pytest.mark.parametrize("given", [{}, {"model": "m", "best": "balls"}])

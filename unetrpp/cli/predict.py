@@ -56,7 +56,7 @@ def build_parser() -> Parser:
         nargs="+",
         default=["all"],
         metavar="FOLD",
-        help="folds to average, such as 0 1 2 (default: all trained ones)",
+        help="folds to average, such as 0 1 2, or all (default: all trained ones)",
     )
     add(
         "--checkpoint",
@@ -69,19 +69,23 @@ def build_parser() -> Parser:
         action="store_true",
         help="one pass instead of the mean over mirrored passes: up to 8 times faster",
     )
-    add("--step", type=step, default=0.5, metavar="PART", help="step of the sliding window, in patches (default: 0.5)")
+    add("--step", type=step, default=0.5, metavar="STEP", help="step of the sliding window, in patches (default: 0.5)")
     add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     add("--tile-batch", type=positive, metavar="N", help="tiles per forward pass (default: found by trial)")
     add("--uncertainty", action="store_true", help="also write entropy and fold disagreement, 0 to 1, as volumes")
     add("--probabilities", action="store_true", help="also write the probability of every class as a volume")
-    add("--dicom-seg", action="store_true", help="also write CASE.dcm, a DICOM SEG for the input series (an extra)")
+    add(
+        "--dicom-seg",
+        action="store_true",
+        help="also write CASE.dcm, a DICOM SEG for the input series (needs unetrpp[dicom])",
+    )
     add("--fix", action="store_true", help="straighten images with slightly sheared axes, into OUT/fixed")
     add(
         "--part",
         metavar="K/N",
         help="predict every N-th case from the K-th on, so that machines or GPUs share a folder",
     )
-    add("--overwrite", action="store_true", help="predict again what is finished")
+    add("--overwrite", action="store_true", help="predict finished cases again")
     return parser
 
 

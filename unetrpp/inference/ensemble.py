@@ -26,10 +26,12 @@ class Ensemble:
         first: the first of them.
 
     Raises:
-        UserError: the members differ in labels, channels, file ending or axis order.
+        UserError: there are no members, or they differ in labels, channels, file ending or axis order.
     """
 
     def __init__(self, members: Sequence[Predictor]):
+        if not members:
+            raise UserError("an ensemble needs at least one model")
         self.members = tuple(members)
         self.first = self.members[0]
         for member in self.members[1:]:

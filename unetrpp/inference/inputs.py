@@ -103,7 +103,7 @@ def share(cases: Cases, part: str) -> Cases:
     """
     k, _, n = part.partition("/")
     if not (k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
-        raise UserError(f"--part {part!r} must read k/n with k from 1 to n, such as 1/4")
+        raise UserError(f"part {part!r} must be k/n with k from 1 to n, such as 1/4")
     return dict(list(cases.items())[int(k) - 1 :: int(n)])
 
 

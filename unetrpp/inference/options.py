@@ -46,7 +46,7 @@ class OutputOptions:
     Args:
         folder: for CASE.ending and the prediction record.
         part: "k/n" of the cases; several processes share a folder, each with a record of its own.
-        overwrite: predict again what is finished.
+        overwrite: predict finished cases again.
         probabilities: also write a probability map per class.
         uncertainty: also write entropy and disagreement.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.

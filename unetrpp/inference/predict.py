@@ -77,7 +77,7 @@ def predict(
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
         fix: straighten images with slightly sheared axes, into ``output``/fixed.
         part: "k/n": predict every n-th case from the k-th on, so that machines or GPUs share a folder.
-        overwrite: predict again what is finished.
+        overwrite: predict finished cases again.
 
     Raises:
         UserError: neither or both of ``model`` and ``best``, a model or input that cannot be used, or an output folder
