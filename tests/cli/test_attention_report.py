@@ -42,7 +42,7 @@ def one_tile() -> tuple[Volume, np.ndarray]:
 
 
 def test_maps_and_coefficients_are_those_of_the_modules(model):
-    predictor = Predictor(model, [0], "cpu", mirroring=False)
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     image, label = one_tile()
     findings = look_at_case(predictor, image, label, "ball")
     gate, squeeze = findings.modules
@@ -73,7 +73,7 @@ def test_maps_and_coefficients_are_those_of_the_modules(model):
 
 
 def test_dice_with_and_without_the_pattern(model):
-    predictor = Predictor(model, [0], "cpu", mirroring=False)
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     image, label = one_tile()
     findings = look_at_case(predictor, image, label, "ball")
     assert findings.scores == score_case(predictor(image).array, label, image.geometry, LABELS)
@@ -90,7 +90,7 @@ def test_dice_with_and_without_the_pattern(model):
 
 
 def test_the_watched_network_is_left_as_it_was(model):
-    predictor = Predictor(model, [0], "cpu", mirroring=False)
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     network = predictor.networks[0]
     x = torch.randn(2, 1, *SHAPE)
     plain = network(x)

@@ -17,8 +17,8 @@ from unetrpp.evaluation.selection import find_best
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
+from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.stream import Request
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume, read_label, write_image, write_segmentation
 
@@ -28,8 +28,8 @@ def validate(model, raw):
     for fold in range(2):
         case = next(c for c in raw.cases if c.id == f"case_{fold}")
         out = model / f"fold_{fold}" / "validation"
-        predictor = Predictor(model, [fold], "cpu", mirroring=False)
-        assert not predict_folder(Ensemble([predictor]), {case.id: case.images}, Request(out))
+        predictor = Predictor(model, folds=[fold], device="cpu", mirroring=False)
+        assert not predict_folder(Ensemble([predictor]), {case.id: case.images}, OutputOptions(out))
         summary, errors = evaluate_pairs({case.id: (out / f"{case.id}.nii.gz", case.label)}, LABELS, processes=1)
         assert not errors
         write_summary(out, summary)

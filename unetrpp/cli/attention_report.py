@@ -51,7 +51,9 @@ def work(arguments: argparse.Namespace) -> int:
     fold = model.choose_folds([arguments.fold] if arguments.fold else "all", arguments.checkpoint)[0]
     require_modules(model, fold)
     case, files, label = find_case(arguments.case, arguments.label, model, arguments.workspace)
-    predictor = Predictor(model.path, [fold], arguments.device, mirroring=False, checkpoint=arguments.checkpoint)
+    predictor = Predictor(
+        model.path, folds=[fold], device=arguments.device, mirroring=False, checkpoint=arguments.checkpoint
+    )
     image, labels = read_image(files), model.plans.labels
     findings = look_at_case(predictor, image, label_on_grid(label, image, labels, case), case)
     output = arguments.output or model.path / f"fold_{fold}" / f"attention_{case}.html"

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.workspace import Workspace
     from unetrpp.dataset.cases import read_dataset
-    from unetrpp.evaluation.selection import FILE, find_best, selection_table, with_references
+    from unetrpp.evaluation.selection import find_best, selection_table, with_references
+    from unetrpp.inference.selection import FILE
 
     workspace = Workspace.find(arguments.workspace)
     name, raw = workspace.find_raw(arguments.dataset)

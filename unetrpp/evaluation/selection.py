@@ -7,56 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, write_json
+from unetrpp.core.files import write_json
 from unetrpp.core.text import text_table
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.evaluation.component_choice import choose_components
 from unetrpp.evaluation.cross_validation import CrossValidation, cross_validate, write_cross_validation
 from unetrpp.evaluation.folders import evaluate_pairs
-from unetrpp.evaluation.metrics import Scores
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
+from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import Settings, earlier_runs
-from unetrpp.inference.stream import Request
+from unetrpp.inference.selection import FILE, Candidate, Selection
 from unetrpp.model.folder import ModelFolder
 
 LOG = logging.getLogger(__name__)
-FILE = "inference.json"
 PAIRS = "ensembles"  # folder of the pairs' validation predictions, beside the model folders
-
-
-class Candidate(Record, frozen=True, kw_only=True):
-    """One model or a pair of them; ``members`` are names of model folders."""
-
-    members: tuple[str, ...]
-    cases: int
-    foreground_mean: Scores
-    mean: dict[str, Scores]
-
-    @property
-    def name(self) -> str:
-        return " + ".join(self.members)
-
-    @property
-    def dice(self) -> float:
-        return self.foreground_mean.get("Dice") or 0.0
-
-
-class Selection(Record, frozen=True, kw_only=True):
-    """inference.json: what `unetrpp_predict --best` follows, and why."""
-
-    format: int = 1
-    dataset: str
-    members: tuple[str, ...]
-    mirroring: bool  # of the cross-validation, so of everything below
-    postprocessing: PostProcessing
-    why: tuple[str, ...]
-    candidates: tuple[Candidate, ...]  # best first
-    dice_before_postprocessing: dict[str, float | None]
-    dice_after_postprocessing: dict[str, float | None]
 
 
 def find_best(results: Path, dataset: RawDataset, *, pairs: bool = True, device: str = "auto") -> Selection:
@@ -197,10 +165,10 @@ def validate_pair(
         (out / "summary.json").unlink(missing_ok=True)
         validated = cross_validate(first.path, labels).summary.metric_per_case
         cases = [by_id[case.case] for case in validated if str(case.fold) == fold]
-        members = [Predictor(model.path, [fold], device, mirroring) for model in (first, second)]
+        members = [Predictor(model.path, folds=[fold], device=device, mirroring=mirroring) for model in (first, second)]
         LOG.info("%s + %s, fold %s: %d cases", first.path.name, second.path.name, fold, len(cases))
         images = {case.id: case.images for case in cases}
-        failed = predict_folder(Ensemble(members), images, Request(out, overwrite=not current))
+        failed = predict_folder(Ensemble(members), images, OutputOptions(out, overwrite=not current))
         if failed:
             case, message = next(iter(failed.items()))
             raise UserError(message, case=case)

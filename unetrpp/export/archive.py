@@ -15,7 +15,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, to_json, write_atomically
 from unetrpp.export.anonymize import Names, shared_records
 from unetrpp.export.card import model_card
-from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, ModelFolder
+from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, ModelFolder
 
 MANIFEST = "manifest.json"
 EXPECTED = re.compile(
@@ -38,7 +38,9 @@ class Manifest(Record, frozen=True, kw_only=True):
     files: dict[str, str]
 
 
-def export_model(path: Path, target: Path, folds: str | Sequence[str] = "all", checkpoint: str = "final") -> None:
+def export_model(
+    path: Path, target: Path, folds: str | Sequence[str] = "all", checkpoint: Checkpoint = "final"
+) -> None:
     """Write plans, dataset.json, fingerprint, a model card and the networks' weights of ``folds`` into one zip.
 
     Optimiser states and the names of cases stay behind. Whatever ``checkpoint`` is taken becomes the final one of the
@@ -52,7 +54,7 @@ def export_model(path: Path, target: Path, folds: str | Sequence[str] = "all", c
     write_atomically(target, lambda temporary: _write_zip(temporary, model, chosen, checkpoint))
 
 
-def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoint: str) -> None:
+def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         names = Names.of(model)
         files = _add_model(archive, model, names, folds, checkpoint)
@@ -66,7 +68,12 @@ def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoin
 
 
 def _add_model(
-    archive: zipfile.ZipFile, model: ModelFolder, names: Names, folds: Sequence[str], checkpoint: str, within: str = ""
+    archive: zipfile.ZipFile,
+    model: ModelFolder,
+    names: Names,
+    folds: Sequence[str],
+    checkpoint: Checkpoint,
+    within: str = "",
 ) -> dict[str, str]:
     """Records and weights of one model folder, under ``within``; returns their hashes."""
     files: dict[str, str] = {}

@@ -20,7 +20,7 @@ from unetrpp.export.card import model_card
 from unetrpp.export.deployment import FILE, INPUT, OUTPUT, Deployment, ExportedNetwork, describe
 from unetrpp.inference.sliding_window import predicting
 from unetrpp.inference.weights import load_network
-from unetrpp.model.folder import ModelFolder
+from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.networks.epa import use_reference_operators
 
 BATCH = 2  # of the random patches that a network is traced and compared with
@@ -29,7 +29,9 @@ CHATTER = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 USE = f"Any ONNX runtime runs the networks. {FILE} has every step and number from the image to the labels.\n"
 
 
-def export_onnx(path: Path, target: Path, folds: str | Sequence[str] = "all", checkpoint: str = "final") -> Deployment:
+def export_onnx(
+    path: Path, target: Path, folds: str | Sequence[str] = "all", checkpoint: Checkpoint = "final"
+) -> Deployment:
     """Write ``fold_k.onnx`` of every chosen fold, model.json and the model card into a new folder ``target``.
 
     Networks take float32 (batch, C, *patch) of any batch and give logits at full resolution. The folder appears when it
@@ -73,7 +75,7 @@ def _require_packages() -> None:
         ) from None
 
 
-def _export_fold(model: ModelFolder, fold: str, checkpoint: str, folder: Path) -> ExportedNetwork:
+def _export_fold(model: ModelFolder, fold: str, checkpoint: Checkpoint, folder: Path) -> ExportedNetwork:
     network = load_network(model, fold, checkpoint, torch.device("cpu"))
     architecture = model.architecture(fold)
     random = torch.Generator().manual_seed(0)

@@ -1,7 +1,7 @@
 """What the focal modules of a trained network do on one case: maps, coefficients, and what their pattern is worth."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from unetrpp.evaluation.metrics import Scores, score_case
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.sliding_window import sliding_window
 from unetrpp.io.images import Volume
 from unetrpp.networks.gates import AttentionGate, FocalModule, SqueezeExcitation, contrast, modules_by_place
-from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
-from unetrpp.preprocessing.first_stage import first_stage_on_grid
+from unetrpp.preprocessing.case import PreprocessedCase
+from unetrpp.preprocessing.grid import CaseProperties
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def look_at_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
     prepared = predictor.prepare(image, case)
     # A cascade's first stage runs once, not once a module.
     prepared = PreprocessedCase(predictor.network_input(prepared), None, prepared.properties)
-    plan, properties = model.configuration.preprocessing, prepared.properties
+    properties, grid = prepared.properties, predictor.grid(prepared.properties)
 
     def predict() -> tuple[np.ndarray, dict[str, Scores] | None]:
         array = predictor.to_input_grid(predictor.export(prepared), properties).array
@@ -96,8 +95,8 @@ def look_at_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
     architecture = model.architecture(predictor.folds[0])
     placed = modules_by_place(network, architecture)
     watched = Watched(network, {place: module for place, module in placed.items() if not module.off})
-    patch, tiles = model.configuration.patch, torch.from_numpy(prepared.image)
-    outputs = sliding_window(watched, tiles, patch, (), predictor.step, predictor.tile_batch, predictor.autocast)
+    unmirrored = replace(predictor.window, mirror_axes=())
+    outputs = unmirrored.logits(watched, torch.from_numpy(prepared.image))
     maps = iter(outputs[model.plans.labels.outputs :].cpu().numpy())
     segmentation, scores = predict()
     findings = []
@@ -120,8 +119,8 @@ def look_at_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
     return AttentionFindings(
         image=prepared.image[0],
         spacing_mm=grid_spacing(properties),
-        predicted=first_stage_on_grid(segmentation, properties, plan),
-        label=None if label is None else first_stage_on_grid(label, properties, plan),
+        predicted=grid.to_network(segmentation),
+        label=None if label is None else grid.to_network(label),
         scores=scores,
         modules=tuple(findings),
     )
