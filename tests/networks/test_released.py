@@ -19,18 +19,16 @@ NAMES = {"synapse": "synapse", "synapse_mini": "synapse", "acdc_mini": "acdc", "
 
 
 def architecture(name):
-    patch = tuple(golden.read(name)["input_shape"][2:])
+    patch = golden.read(name).input_shape[2:]
     return msgspec.structs.replace(PRESETS[NAMES[name]], patch=patch)
 
 
 def released_state(name):
     """Under the released names, with the right shapes and one value each (so that files stay small)."""
     return {
-        entry["name"]: torch.full((1,), float(entry["i"])).expand(entry["shape"])
-        if entry["shape"]
-        else torch.tensor(entry["i"])
-        for entry in golden.read(name)["state"]
-        if "alias_of" not in entry
+        entry.name: torch.full((1,), float(i)).expand(entry.shape) if entry.shape else torch.tensor(i)
+        for i, entry in enumerate(golden.read(name).state)
+        if entry.alias_of is None
     }
 
 
