@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from unetrpp.core.errors import UserError
 from unetrpp.networks.build import build_network
-from unetrpp.networks.cpu_kernels.normalize import is_channels_last
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.networks.layout import is_channels_last
 from unetrpp.plans.architecture import Architecture
 
 MOST_VOXELS = 6000

@@ -1,4 +1,9 @@
-"""Parity with the released networks: heads, intermediates and gradients at fixed places (see tests/data)."""
+"""Parity with the released networks: heads, intermediates and gradients at fixed places (tests/helpers/golden.py).
+
+Every test runs twice: with the CPU kernels, and on the plain PyTorch operators that a GPU takes.
+"""
+
+from contextlib import nullcontext
 
 import msgspec
 import numpy as np
@@ -8,6 +13,7 @@ from torch import Tensor, nn
 
 from tests.helpers import golden
 from unetrpp.networks.build import build_network
+from unetrpp.networks.cpu_kernels.dispatch import plain_operators
 from unetrpp.networks.presets import preset
 from unetrpp.networks.released import convert_state, official_name
 
@@ -29,6 +35,12 @@ PLACES = {
     "decoder2": "decoder.0",
 }
 MINIS = ["synapse_mini", "acdc_mini", "tumor_mini"]
+
+
+@pytest.fixture(params=["cpu kernels", "plain operators"], autouse=True)
+def _branch(request):
+    with plain_operators() if request.param == "plain operators" else nullcontext():
+        yield
 
 
 def network(numbers: golden.Golden, dtype: torch.dtype) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What fresh heads say."""
+"""The first output of new heads."""
 
 import msgspec
 import pytest
