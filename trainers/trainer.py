@@ -163,8 +163,7 @@ class Trainer:
         return self.processes.all_reduce_max((self.seconds_before + time.monotonic() - self.started) / 3600)[0]
 
     def class_names(self) -> list[str]:
-        regions, names = self.labels.regions, self.labels.names
-        return [region.name for region in regions] or [names[c] for c in self.labels.foreground]
+        return [target.name for target in self.labels.targets]
 
     def step(self, samples: list[Sample]) -> torch.Tensor:
         """One optimiser step; returns the loss, still on the device."""

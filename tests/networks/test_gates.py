@@ -99,7 +99,7 @@ def test_gamma_is_learned_back_from_zero_and_kept_above_it():
     with torch.no_grad():
         module.gamma.fill_(-0.3)
     clamp_gammas(torch.nn.Sequential(module))
-    assert float(module.gamma) == 0.0
+    assert module.gamma.item() == 0.0
     assert module(skip, signal) is not skip  # learned: computed on
 
     module.fix(0.7)

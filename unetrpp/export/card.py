@@ -18,7 +18,8 @@ def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str, use: s
         "",
         "For research use. Not a medical device: do not base a diagnosis or a treatment on its output.",
         "",
-        f"- Segments: {labels}" + (f"; regions {', '.join(r.name for r in scheme.regions)}" if scheme.regions else ""),
+        f"- Segments: {labels}"
+        + (f"; regions {', '.join(r.name for r in scheme.regions)}" if scheme.overlapping else ""),
         f"- Channels, in this order: {', '.join(plans.channel_names)} (files CASE_0000{plans.file_ending}, ...)",
         f"- Network: {network}, patch {' x '.join(map(str, configuration.patch))} voxels of {spacing} mm (plan order)",
         f"- Folds: {', '.join(folds)}, checkpoint {checkpoint}",
