@@ -52,7 +52,7 @@ def ours(batches: int) -> float:
             geometry = Geometry(shape_zyx=(96, 160, 160), spacing_zyx_mm=(1.0, 1.0, 1.0))
             prepared = preprocess(Volume(image, geometry), Volume(label, geometry), plan.preprocessing, f"case_{case}")
             store.write(prepared, "digest", "inputs", PATCH)
-        loader = PatchLoader([store.open(case) for case in store.cases()], plan, None, seed=0, fold=0)
+        loader = PatchLoader([store.open(case) for case in store.cases()], plan, seed=0, fold=0)
         device = torch.device("cpu")
         make_batch(loader.batch(0), PATCH, False, device)
         start = time.process_time()

@@ -25,7 +25,11 @@ def test_image_and_label_stay_aligned(seed):
         : size[0], : size[1], : size[2]
     ]
     image, label = apply_sample(
-        torch.from_numpy(blocks.astype(np.float32))[None], torch.from_numpy(blocks.astype(np.int16)), draw, PATCH, False
+        torch.from_numpy(blocks.astype(np.float32))[None],
+        torch.from_numpy(blocks.astype(np.int16)),
+        draw,
+        PATCH,
+        in_plane_only=False,
     )
     assert image.shape == (1, *PATCH)
     assert label.shape == PATCH
