@@ -1,4 +1,4 @@
-"""Mistakes in a cascade's first segmentation: scipy's morphology, single components, and pure functions of the draw."""
+"""Mistakes in the first stage's segmentation: scipy's morphology, single components, and pure functions of the draw."""
 
 import numpy as np
 import pytest

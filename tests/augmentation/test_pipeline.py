@@ -1,4 +1,4 @@
-"""Image and label stay aligned through the whole pipeline: a label-coded image goes through with its label."""
+"""Image and label stay aligned through the whole pipeline: an image made of its label is augmented with it."""
 
 import msgspec
 import numpy as np

@@ -1,4 +1,4 @@
-"""Values outside, indices inside, and the way back."""
+"""Label values, training indices, and the conversion in both directions."""
 
 import numpy as np
 import pytest

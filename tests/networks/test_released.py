@@ -1,4 +1,4 @@
-"""Released checkpoints: every name, quirk and fault; and nothing but tensors and numbers is unpickled."""
+"""Released checkpoints: names, shapes and faulty files; and nothing but tensors and numbers is unpickled."""
 
 import os
 import pickle
