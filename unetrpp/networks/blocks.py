@@ -92,8 +92,8 @@ def norm_maker(
 ) -> NormMaker:
     """A function that makes the norm layers of a level with this many voxels.
 
-    With a single voxel only a group norm has a variance, so it is used whatever ``kind`` says. "group" is reached by
-    architectures of plugins and hand-written plans only: the planners choose "batch" (UNETR++) and "instance" (U-Nets).
+    With a single voxel only a group norm has a variance, so it is used whatever ``kind`` says. The planners choose
+    "batch" (UNETR++) and "instance" (U-Nets); "group" is an arm of benchmarks/ablation.py.
     """
 
     def make(channels: int) -> nn.Module:
