@@ -36,7 +36,7 @@ def test_regions_are_swapped_by_their_members():
     )
     scheme = msgspec.structs.replace(SCHEME, regions=regions)
     assert output_table(scheme, SWAP.labels) == (0, 2, 1)
-    with pytest.raises(UserError, match="'left half' has no twin"):
+    with pytest.raises(UserError, match="'left half' has no counterpart"):
         output_table(msgspec.structs.replace(scheme, regions=regions[:2]), SWAP.labels)
 
 

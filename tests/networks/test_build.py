@@ -160,7 +160,7 @@ GOOD = unetrpp_architecture(1, 2, (16, 16, 16), [(2, 2, 2)] * 2)
         ({"heads": 5}, "heads"),
     ],
 )
-def test_what_does_not_fit_is_said(change, message):
+def test_sizes_that_do_not_fit_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         build_network(msgspec.structs.replace(GOOD, **change))
 

@@ -118,7 +118,7 @@ def faulty(state, change):
         ),
     ],
 )
-def test_what_does_not_fit_is_named(state, change, message):
+def test_entries_that_do_not_fit_are_named(state, change, message):
     with pytest.raises(UserError, match=message):
         convert_state(faulty(state, change), architecture("synapse_mini"))
 
@@ -137,7 +137,7 @@ class Runs:
 
 
 @pytest.mark.parametrize("pickled", ["torch", "legacy", "plain"])
-def test_nothing_is_run(tmp_path, pickled):
+def test_no_code_of_the_file_is_run(tmp_path, pickled):
     proof = tmp_path / "proof"
     content = {"state_dict": {"a": torch.zeros(1)}, "plot_stuff": Runs(proof)}
     path = tmp_path / "checkpoint.model"

@@ -1,4 +1,4 @@
-"""The same augmentation by batchgenerators' transforms, as nnU-Net v1 chained them, for worker processes.
+"""Augmentation by a chain of batchgenerators' transforms, as in nnU-Net v1, for worker processes.
 
 Probabilities and ranges are those of the pipeline on the training device (spatial.py, intensity.py);
 tests/patches/test_worker_loader.py compares the statistics of both.
@@ -137,7 +137,7 @@ class MirrorWithSwap(MirrorTransform):  # type: ignore[misc]  # batchgenerators 
     def __call__(self, **batch: np.ndarray) -> dict[str, np.ndarray]:
         """``data`` and ``seg`` (1, C, Z, Y, X).
 
-        The base class does not tell which axes it has drawn. So a ramp along the swap's axis is mirrored with the label.
+        The base class does not return the axes it has drawn, so a ramp along the swap's axis is mirrored with the label.
         """
         if self.swap is None:
             mirrored: dict[str, np.ndarray] = super().__call__(**batch)

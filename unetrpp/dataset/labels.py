@@ -21,7 +21,10 @@ PART = 1 << 20  # voxels counted at a time: NumPy widens them to 8 bytes each
 
 
 class Region(Record, frozen=True, kw_only=True):
-    """A named union of classes. Trained as such, it has a sigmoid of its own (nnU-Net's region-based training)."""
+    """A named union of classes, or one class alone.
+
+    Where a dataset defines regions, each is trained with its own sigmoid (nnU-Net's region-based training).
+    """
 
     name: str
     members: tuple[int, ...]  # training indices
@@ -92,9 +95,9 @@ class LabelScheme(Record, frozen=True, kw_only=True):
         return self.values if self.ignore_value is None else (*self.values, self.ignore_value)
 
     def segments(self) -> dict[str, tuple[int, ...]]:
-        """Foreground class or region -> the values of a predicted segmentation that lie in it.
+        """Foreground class or region -> the values of a predicted segmentation that belong to it.
 
-        A voxel carries the value of the last region that won, and lies in every region that contains that one.
+        A predicted voxel has the value of the last region that won, and belongs to every region that contains that one.
 
         >>> LabelScheme(names=("background", "liver"), values=(0, 5)).segments()
         {'liver': (5,)}
@@ -105,7 +108,7 @@ class LabelScheme(Record, frozen=True, kw_only=True):
         }
 
     def known(self, indices: Indices) -> Indices:
-        """True where training indices (array or tensor) say what is there: inside the case, and not ignored.
+        """True where training indices (array or tensor) are known: inside the case, and not ignored.
 
         >>> LabelScheme(names=("background", "liver"), values=(0, 5), ignore_value=9).known(np.array([-1, 0, 1, 2]))
         array([False,  True,  True, False])
@@ -172,7 +175,7 @@ def output_table(scheme: LabelScheme, labels: Sequence[int]) -> tuple[int, ...]:
     """
     members = [frozenset(channel.members) for channel in scheme.output_channels]
     mirrored = [frozenset(labels[m] for m in region) for region in members]
-    for region, twin in zip(scheme.output_channels, mirrored, strict=True):
-        if twin not in members:
-            raise UserError(f"region {region.name!r} has no twin on the other side; leave out --mirror exchange")
-    return tuple(members.index(twin) for twin in mirrored)
+    for region, other in zip(scheme.output_channels, mirrored, strict=True):
+        if other not in members:
+            raise UserError(f"region {region.name!r} has no counterpart on the other side; leave out --mirror exchange")
+    return tuple(members.index(other) for other in mirrored)

@@ -47,14 +47,15 @@ def _unified_focal(plan: LossPlan, labels: LabelScheme, spacing_mm: Sequence[flo
 
 
 def _unified_focal_distance(plan: LossPlan, labels: LabelScheme, spacing_mm: Sequence[float]) -> UnifiedFocal:
-    """
+    """The Unified Focal loss with the distance penalty.
+
     Raises:
         UserError: not one distance scale for every foreground class or region.
     """
     needed = len(labels.targets)
     if len(plan.distance_scale_mm) != needed or min(plan.distance_scale_mm) <= 0:
         raise UserError(
-            f"the distance penalty needs {needed} scales above 0 mm (one a class or region), "
+            f"the distance penalty needs {needed} scales above 0 mm (one for each class or region), "
             f"but the plans have {list(plan.distance_scale_mm)}; correct distance_scale_mm in the plans"
         )
     loss = _unified_focal(plan, labels, spacing_mm)

@@ -15,7 +15,7 @@ Axes = tuple[int, ...]
 NormMaker = Callable[[int], nn.Module]  # channels -> norm
 
 SLOPE = 0.01  # of every LeakyReLU
-SMALLEST_GROUP = 16  # values; the variance of fewer says little
+SMALLEST_GROUP = 16  # values; fewer give no useful variance
 GROUP_CHANNELS = 8  # channels of one group in norm "group"
 
 

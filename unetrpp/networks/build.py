@@ -48,7 +48,7 @@ def check(architecture: Architecture) -> None:
         )
     if len(architecture.initial_logits) not in (0, architecture.out_channels):
         raise UserError(
-            f"{len(architecture.initial_logits)} initial logits for {architecture.out_channels} outputs; give one an output"
+            f"{len(architecture.initial_logits)} initial logits for {architecture.out_channels} outputs; give one for each output"
         )
     for i, level in enumerate(levels):
         if level.attention == "epa" and (level.channels % architecture.heads or level.channels % 2):

@@ -14,8 +14,8 @@ HEAD_WEIGHT_SCALE = 0.1  # of weights beside given biases, so that the first out
 def segmentation_heads(architecture: Architecture) -> nn.ModuleList:
     """One head for every supervised level, full resolution first.
 
-    With ``architecture.initial_logits`` the first output is about these logits, which say how rare each class is
-    (arXiv 1708.02002, 4.1). A head with random biases calls most voxels foreground, and unlearning that in the first
+    With ``architecture.initial_logits`` the first output is close to these logits, those of each class's share of the
+    voxels (arXiv 1708.02002, 4.1). A head with random biases calls most voxels foreground, and unlearning that in the first
     steps can silence features for good (docs/training.md).
     """
     levels, outputs = architecture.levels[: architecture.supervised_levels], architecture.out_channels

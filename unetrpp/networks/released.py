@@ -100,16 +100,16 @@ def _without_aliases(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: an F differs from its E.
     """
-    kept = dict(theirs)
+    unique = dict(theirs)
     for name, value in theirs.items():
-        twin = theirs.get(re.sub(r"\.epa_block\.F\.", ".epa_block.E.", name))
-        if ".epa_block.F." in name and twin is not None:
-            if not torch.equal(value, twin):
+        keys = theirs.get(re.sub(r"\.epa_block\.F\.", ".epa_block.E.", name))
+        if ".epa_block.F." in name and keys is not None:
+            if not torch.equal(value, keys):
                 raise UserError(
                     f"{name} differs from its E, but this preset has one projection for both; choose another"
                 )
-            del kept[name]
-    return kept
+            del unique[name]
+    return unique
 
 
 def _some(problems: list[str]) -> str:

@@ -145,7 +145,7 @@ fused_norm.register_autograd(_backward, setup_context=_save_for_backward)
 
 
 def _working(x: Tensor) -> torch.dtype:
-    """The type sums and products are computed in."""
+    """The type in which sums and products are computed."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
