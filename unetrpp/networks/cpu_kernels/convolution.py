@@ -25,5 +25,5 @@ def _torch_would_be_slow(x: Tensor) -> bool:
     no values to compute with, so it keeps PyTorch's operator.
     """
     single = takes_cpu_kernel(x) and type(x) is Tensor and x.dtype == torch.float32 and len(x) == 1
-    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    available: bool = torch.backends.mkldnn.is_available()
     return single and available and not torch.is_autocast_enabled("cpu")
