@@ -1,10 +1,12 @@
 """Writing a segmentation as a DICOM SEG object that refers to its source slices. Needs the extra ``dicom``."""
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pydicom
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
@@ -13,6 +15,8 @@ from unetrpp.io.dicom import series_files
 
 TISSUE = ("85756007", "SCT", "Tissue")  # SNOMED CT's widest term, because label names have no codes
 SERIES_NUMBER = 9000  # above those of scanners
+UTF_8 = "ISO_IR 192"
+ESCAPE_SEQUENCE = re.compile(r"\x1b\$?[()-][A-Z]")
 LONG_STRING = 64  # characters at most in a label or a description (DICOM PS3.5, LO)
 
 
@@ -41,10 +45,10 @@ def write_dicom_seg(
         UserError: the series lacks tags that the standard requires of a source image, such as its patient or its study.
     """
     import highdicom
-    import pydicom
     from pydicom.sr.codedict import codes
 
     sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in series_files(series)]
+    _use_unicode(sources[0])
     name = _long_string(note)
     tissue = highdicom.sr.CodedConcept(*TISSUE)
     algorithm = highdicom.AlgorithmIdentificationSequence(name, codes.cid7162.ArtificialIntelligence, __version__)
@@ -72,8 +76,21 @@ def write_dicom_seg(
         raise UserError(
             f"no DICOM SEG can refer to {series.name} ({error}); export the series again with all its tags"
         ) from error
-    segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, for label names in any language
+    segmentation.SpecificCharacterSet = UTF_8  # for label names in any language
     write_atomically(path, lambda temporary: segmentation.save_as(temporary))
+
+
+def _use_unicode(source: pydicom.Dataset) -> None:
+    """Decode the texts of the slice from which highdicom takes the patient and the character set.
+
+    highdicom refuses the character sets of many valid series: several of them, such as those of Japan, Korea and
+    China with escape sequences, and the default one by its name.
+    """
+    source.decode()
+    source.SpecificCharacterSet = UTF_8
+    for keyword in ("PatientName", "ReferringPhysicianName"):
+        if keyword in source:  # pydicom leaves the escape sequences of ISO 2022 IR 58 (Chinese) in the text
+            setattr(source, keyword, ESCAPE_SEQUENCE.sub("", str(source[keyword].value)))
 
 
 def _long_string(text: str) -> str:
