@@ -6,10 +6,11 @@ import pytest
 import SimpleITK as sitk
 
 from tests.helpers.dicom import frames, write_series
+from tests.helpers.dicom_files import write_enhanced
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.io.dicom_seg import require_dicom_seg, write_dicom_seg
-from unetrpp.io.images import read_file
+from unetrpp.io.images import read_file, to_sitk
 
 SHAPE = (5, 8, 6)
 LABELS = LabelScheme(names=("background", "liver", "tumour"), values=(0, 3, 7))
@@ -132,3 +133,17 @@ def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"unetrpp\[dicom\]"):
         require_dicom_seg()
+
+
+def test_frames_of_a_multi_frame_image_keep_their_masks(tmp_path):
+    rng = np.random.default_rng(0)
+    order = rng.permutation(SHAPE[0])
+    image = rng.integers(0, 4000, SHAPE).astype(np.uint16)
+    write_enhanced(tmp_path / "series" / "a.dcm", image[order], [(3.0, 4.0, 2.0 * k) for k in order])
+    array = rng.choice([0, 3, 7], SHAPE).astype(np.uint8)
+    write_dicom_seg(tmp_path / "case.dcm", array, LABELS.segments(), series=tmp_path / "series", note="a model")
+    volume = read_file(tmp_path / "series")
+    np.testing.assert_array_equal(volume.array[0], image)
+    _, found = frames(tmp_path / "case.dcm", to_sitk(array, volume.geometry))
+    np.testing.assert_array_equal(found[1], array == 3)
+    np.testing.assert_array_equal(found[2], array == 7)

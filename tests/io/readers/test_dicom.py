@@ -65,7 +65,7 @@ def test_a_series_is_read_as_itk_reads_it(tmp_path, seed):
     assert_same_grid(geometry, expected.geometry)
     assert dicom.read_header(tmp_path / "s") == (geometry, 1)
     names = [f"IM{int(np.flatnonzero(order == k)[0]):04d}.dcm" for k in range(SHAPE[0])]
-    assert [path.rpartition("/")[2] for path in dicom.series_files(tmp_path / "s")] == names
+    assert [(path.name, frame) for path, frame in dicom.source_slices(tmp_path / "s")] == [(name, 0) for name in names]
 
 
 @pytest.mark.parametrize("sop", [CTImageStorage, PositronEmissionTomographyImageStorage])
@@ -103,6 +103,7 @@ def test_an_enhanced_image_equals_the_series_of_its_frames(tmp_path, array):
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(found[0], array)
     assert_same_grid(geometry, grid)
+    assert [order[frame] for _, frame in dicom.source_slices(tmp_path / "e")] == [*range(SHAPE[0])]
     assert dicom.read_header(tmp_path / "e") == (geometry, 1)  # a folder with one such file is the same image
 
 

@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 
 from tests.helpers.dicom_files import save, write_series
 from unetrpp.core.errors import UserError
+from unetrpp.io.dicom import is_series
 from unetrpp.io.readers import dicom
 
 ARRAY = np.random.default_rng(0).integers(0, 4000, (5, 16, 16)).astype(np.uint16)
@@ -111,9 +112,9 @@ def test_folders_without_a_series(tmp_path, folder):
     with pytest.raises(UserError, match=r"none holds no DICOM series; give a folder with exactly one"):
         dicom.read(tmp_path / "none")
     shutil.copy(Path(pydicom.__path__[0]) / "data/test_files/dicomdirtests/DICOMDIR", tmp_path / "none" / "DICOMDIR")
-    assert not dicom.is_series(tmp_path / "none")
-    assert dicom.is_series(folder)
-    assert not dicom.is_series(folder / "IM0000.dcm")
+    assert not is_series(tmp_path / "none")
+    assert is_series(folder)
+    assert not is_series(folder / "IM0000.dcm")
     with pytest.raises(UserError, match="no DICOM series"):
         dicom.read(tmp_path / "none")
     with pytest.raises(UserError, match=r"DICOMDIR is the index of a medium"):

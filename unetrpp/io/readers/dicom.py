@@ -12,14 +12,12 @@ import numpy as np
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Geometry
-from unetrpp.io.readers.dicom_files import is_dicom, is_series, series_headers
+from unetrpp.io.readers.dicom_files import series_headers
 from unetrpp.io.readers.dicom_frames import Frame, frames
 from unetrpp.io.readers.dicom_header import Header, damage_named, read_dataset
 from unetrpp.io.readers.dicom_header import read_header as read_file_header
 from unetrpp.io.readers.dicom_pixels import read_pixels
 from unetrpp.io.readers.dicom_stack import stack
-
-__all__ = ["is_dicom", "is_series", "read", "read_header", "series_files"]
 
 LOG = logging.getLogger(__name__)
 
@@ -49,13 +47,13 @@ def read_header(path: Path) -> tuple[Geometry, int]:
     return geometry, ordered[0].header.samples
 
 
-def series_files(folder: Path) -> tuple[str, ...]:
-    """The files of the only series of a folder, in the order of their slices.
+def source_slices(path: Path) -> list[tuple[Path, int]]:
+    """For each slice of ``read``'s array, in order, the file and the frame in it (from 0 on) that it comes from.
 
     Raises:
         UserError: as ``read_header``.
     """
-    return tuple(dict.fromkeys(str(frame.header.path) for frame in _slices(folder)[0]))
+    return [(frame.header.path, frame.index) for frame in _slices(path)[0]]
 
 
 def _slices(path: Path) -> tuple[list[Frame], Geometry]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from unetrpp.core.errors import UserError
+from unetrpp.io.dicom import is_dicom
 from unetrpp.io.readers.dicom_header import (
     Header,
     class_name,
-    has_preamble,
     is_directory,
     read_dataset,
     read_header,
@@ -42,20 +42,6 @@ def series_headers(folder: Path) -> list[Header]:
     _account_for(folder, [path for path in files if path not in slices], {_ending(path) for path in datasets})
     _require_one_series(folder, datasets)
     return [read_header(path, dataset) for path, dataset in datasets.items()]
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its first bytes: ``DICM`` after the preamble, or group 8 in a file without one."""
-    with path.open("rb") as file:
-        start = file.read(132)
-    return start[128:] == b"DICM" or (start[:2] == b"\x08\x00" and start[4:6] in (b"UL", b"CS", b"UI", b"\x04\x00"))
-
-
-def is_series(folder: Path) -> bool:
-    """Whether a folder holds a DICOM file other than a DICOMDIR, by its first bytes."""
-    return folder.is_dir() and any(
-        has_preamble(path) and path.name.upper() != "DICOMDIR" for path in sorted(folder.iterdir()) if path.is_file()
-    )
 
 
 def _visible_files(folder: Path) -> list[Path]:
