@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-OLD_START = (b"UL", b"CS", b"UI", b"\x04\x00")  # VR, or length, of the first element of a file without preamble
+OLD_START = (b"UL", b"CS", b"UI")  # value representations that the first element of a file without preamble may have
 
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM: ``DICM`` after the preamble, or an element of group 8 at the start of an old file."""
     with path.open("rb") as file:
         start = file.read(132)
-    return start[128:] == b"DICM" or (start[:2] == b"\x08\x00" and start[4:6] in OLD_START)
+    is_short = start[5:8] == bytes(3)  # the length of an element without value representation
+    return start[128:] == b"DICM" or (start[:2] == b"\x08\x00" and (start[4:6] in OLD_START or is_short))
 
 
 def is_series(folder: Path) -> bool:

@@ -150,6 +150,12 @@ def test_every_frame_has_its_own_rescale(tmp_path, array):
         (
             range(6),
             PLACES,
+            {"per_frame": lambda k: rescale(2.0) if k != 3 else {}},
+            "frame 4 of a.dcm has no RescaleSlope",
+        ),
+        (
+            range(6),
+            PLACES,
             {"per_frame": lambda k: {"PixelMeasuresSequence": {"PixelSpacing": [1.0, 1.0 + (k == 5)]}}},
             "different pixel spacing .*frame 6 of a.dcm",
         ),

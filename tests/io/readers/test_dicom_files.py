@@ -77,10 +77,12 @@ def test_a_link_to_nothing_is_named(folder):
         dicom.read(folder)
 
 
-def test_old_files_without_a_preamble_are_read(folder):
+@pytest.mark.parametrize("preamble", [bytes(128), None])
+def test_old_files_without_file_meta_are_read(folder, preamble):
     for path in sorted(folder.iterdir()):
         dataset = pydicom.dcmread(path)
         del dataset.file_meta
+        dataset.preamble = preamble
         dataset.save_as(path, implicit_vr=True, little_endian=True)
     np.testing.assert_array_equal(dicom.read(folder)[0][0], ARRAY)
 

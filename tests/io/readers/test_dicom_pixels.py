@@ -124,6 +124,16 @@ def test_a_damaged_compressed_image_is_named(tmp_path):
             dicom.read(tmp_path / f"{name}.dcm")
 
 
+@pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless", "MR_small_jp2klossless", "SC_rgb_jpeg_gdcm"])
+def test_a_size_that_is_not_that_of_the_compressed_image_is_refused(tmp_path, name):
+    """Before a decoder takes memory for it."""
+    dataset = pydicom.dcmread(FILES / f"{name}.dcm")
+    dataset.Rows = 60000
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(UserError, match=r"a.dcm: its pixels .*pixels where the header says \(60000"):
+        dicom.read(tmp_path / "a.dcm")
+
+
 def test_a_damaged_run_length_image_is_named(tmp_path):
     dataset = image(np.arange(64, dtype=np.uint16).reshape(8, 8))
     dataset.compress(RLELossless)
@@ -136,6 +146,8 @@ def test_a_damaged_run_length_image_is_named(tmp_path):
 
 def test_float_pixels(tmp_path):
     array = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
-    dataset = image(np.zeros((4, 5), np.uint32), PixelData=None, FloatPixelData=array.tobytes())
+    dataset = image(
+        np.zeros((4, 5), np.uint32), PixelData=None, PixelRepresentation=None, FloatPixelData=array.tobytes()
+    )
     save(dataset, tmp_path / "a.dcm")
     np.testing.assert_array_equal(dicom.read(tmp_path / "a.dcm")[0][0, 0], array)

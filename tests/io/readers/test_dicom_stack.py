@@ -87,7 +87,7 @@ def test_one_slice_twice_and_two_volumes_are_told_apart(tmp_path):
         ("ImageOrientationPatient", None, r"IM0009.dcm has no ImageOrientationPatient"),
         ("PixelSpacing", None, r"IM0009.dcm has no PixelSpacing"),
         ("PixelSpacing", [1.0, 0.0], r"IM0009.dcm has PixelSpacing \(1.0, 0.0\), which must be above 0"),
-        ("RescaleSlope", 0, r"IM0009.dcm has RescaleSlope 0"),
+        ("RescaleSlope", 1, r"IM0009.dcm has only one of RescaleSlope and RescaleIntercept"),
     ],
 )
 def test_a_slice_that_differs_is_named(tmp_path, tag, value, words):

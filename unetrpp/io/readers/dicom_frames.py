@@ -1,7 +1,6 @@
 """The frames of a DICOM image as plain values: where each lies, and the rescale of its own."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ class Frame:
     thickness: float | None  # mm from slice to slice where there is one slice only
     slope: float
     intercept: float
+    is_rescaled: bool  # the file gives both
     groups: tuple[Dataset, ...]  # where its attributes stand: functional groups of the frame, shared ones, the file
 
     @property
@@ -36,7 +36,7 @@ class Frame:
         return name if self.header.frames == 1 else f"frame {self.index + 1} of {name}"
 
 
-def frames(header: Header) -> Iterator[Frame]:
+def frames(header: Header) -> list[Frame]:
     """The frames of a file in its own order; a single-frame file is one.
 
     Raises:
@@ -50,8 +50,11 @@ def frames(header: Header) -> Iterator[Frame]:
             f"{header.path.name} ({class_name(root)}) {found}, so where they lie is unknown; "
             "export it as an enhanced multi-frame image or as one file a slice"
         )
-    for index in range(header.frames):
-        yield _frame(header, index, (*each[index : index + 1], *shared[:1], root))
+    every = [_frame(header, index, (*each[index : index + 1], *shared[:1], root)) for index in range(header.frames)]
+    if len({frame.is_rescaled for frame in every}) > 1:
+        frame = next(frame for frame in every if not frame.is_rescaled)
+        raise UserError(f"{frame.name} has no RescaleSlope, which other frames have; export the file again")
+    return every
 
 
 def _frame(header: Header, index: int, groups: tuple[Dataset, ...]) -> Frame:
@@ -67,7 +70,7 @@ def _frame(header: Header, index: int, groups: tuple[Dataset, ...]) -> Frame:
 
     spacing = numbers("PixelSpacing", 2) or (numbers("ImagerPixelSpacing", 2) if header.frames == 1 else None)
     slope, intercept = number("RescaleSlope"), number("RescaleIntercept")
-    _require_usable(header, spacing, slope)
+    _require_usable(header, spacing, slope, intercept)
     return Frame(
         header=header,
         index=index,
@@ -77,15 +80,21 @@ def _frame(header: Header, index: int, groups: tuple[Dataset, ...]) -> Frame:
         thickness=number("SpacingBetweenSlices") or number("SliceThickness"),
         slope=1.0 if slope is None else slope,
         intercept=0.0 if intercept is None else intercept,
+        is_rescaled=slope is not None,
         groups=groups,
     )
 
 
-def _require_usable(header: Header, spacing: tuple[float, ...] | None, slope: float | None) -> None:
+def _require_usable(
+    header: Header, spacing: tuple[float, ...] | None, slope: float | None, intercept: float | None
+) -> None:
+    name = header.path.name
     if spacing is not None and min(spacing) <= 0:
-        raise UserError(f"{header.path.name} has PixelSpacing {spacing}, which must be above 0; export it again")
+        raise UserError(f"{name} has PixelSpacing {spacing}, which must be above 0; export it again")
+    if (slope is None) != (intercept is None):
+        raise UserError(f"{name} has only one of RescaleSlope and RescaleIntercept; export it with both")
     if slope == 0:
-        raise UserError(f"{header.path.name} has RescaleSlope 0, which leaves no image; export it again")
+        raise UserError(f"{name} has RescaleSlope 0, which leaves no image; export it again")
 
 
 def _numbers(path: Path, dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:

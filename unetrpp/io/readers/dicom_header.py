@@ -121,7 +121,8 @@ def _layout(path: Path, dataset: Dataset) -> Header:
         )
     element = dataset.get_item(pixels, keep_deferred=True)
     allocated = _whole(path, dataset, "BitsAllocated")
-    stored = _whole(path, dataset, "BitsStored", allocated)
+    whole = pixels == "PixelData"  # floats have neither stored bits nor a sign
+    stored = _whole(path, dataset, "BitsStored", None if whole else allocated)
     return Header(
         path=path,
         dataset=dataset,
@@ -131,13 +132,13 @@ def _layout(path: Path, dataset: Dataset) -> Header:
         length=getattr(element, "length", 0),
         rows=_whole(path, dataset, "Rows"),
         columns=_whole(path, dataset, "Columns"),
-        samples=_whole(path, dataset, "SamplesPerPixel", 1),
+        samples=_whole(path, dataset, "SamplesPerPixel"),
         bits_allocated=allocated,
         bits_stored=stored,
         high_bit=_whole(path, dataset, "HighBit", stored - 1, least=0),
-        signed=_whole(path, dataset, "PixelRepresentation", 0, least=0) == 1,
+        signed=_whole(path, dataset, "PixelRepresentation", None if whole else 1, least=0, most=1) == 1,
         frames=_whole(path, dataset, "NumberOfFrames", 1),
-        photometric=text(dataset, "PhotometricInterpretation") or "MONOCHROME2",
+        photometric=text(dataset, "PhotometricInterpretation"),
     )
 
 
@@ -191,6 +192,8 @@ def _require_image(path: Path, dataset: Dataset) -> None:
 
 def _syntax(path: Path, dataset: Dataset) -> UID:
     syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None and len(dataset.file_meta):
+        raise UserError(f"{path.name} does not say how its pixels are written (TransferSyntaxUID); export it again")
     if syntax is None:  # an old file without file meta: pydicom told its encoding from the first element
         implicit, little = dataset.original_encoding
         return UID("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
@@ -214,7 +217,7 @@ def _require_layout(header: Header) -> None:
         )
     if header.samples not in (1, 3) or (header.samples == 1) != header.photometric.startswith("MONOCHROME"):
         raise UserError(
-            f"{name} has {header.samples} samples a pixel in {header.photometric}; export it in MONOCHROME2 or RGB"
+            f"{name} has {header.samples} samples a pixel in {header.photometric or 'an unnamed way'}; export it in MONOCHROME2 or RGB"
         )
     if header.syntax.is_encapsulated or header.syntax.is_deflated:
         return
@@ -236,14 +239,15 @@ def _is_filling(header: Header, expected: int, held: int) -> bool:
         return not any(file.read(min(held - expected, DEFERRED)))
 
 
-def _whole(path: Path, dataset: Dataset, keyword: str, default: int | None = None, *, least: int = 1) -> int:
+def _whole(
+    path: Path, dataset: Dataset, keyword: str, default: int | None = None, *, least: int = 1, most: int = UNDEFINED
+) -> int:
     value = dataset.get(keyword)
     if value is None and default is not None:
         return default
-    if not isinstance(value, int) or value < least:
-        raise UserError(
-            f"{path.name} has {keyword} {value!r} instead of a whole number from {least} on; export it again"
-        )
+    if not isinstance(value, int) or not least <= value <= most:
+        span = f"from {least} on" if most == UNDEFINED else f"from {least} to {most}"
+        raise UserError(f"{path.name} has {keyword} {value!r} instead of a whole number {span}; export it again")
     return int(value)
 
 
