@@ -86,7 +86,9 @@ def test_patients_of_every_character_set_keep_their_names(tmp_path, language):
         slice_ = pydicom.dcmread(path)
         slice_.PatientName = name
         slice_.save_as(path)
-    write_dicom_seg(tmp_path / "case.dcm", np.ones(SHAPE, np.uint8), {"肝臓": (1,)}, series=tmp_path / "series", note="a model")
+    write_dicom_seg(
+        tmp_path / "case.dcm", np.ones(SHAPE, np.uint8), {"肝臓": (1,)}, series=tmp_path / "series", note="a model"
+    )
     segmentation = pydicom.dcmread(tmp_path / "case.dcm")
     assert segmentation.PatientName == name
     assert segmentation.SpecificCharacterSet == "ISO_IR 192"
@@ -102,7 +104,9 @@ def test_a_chinese_name_with_escape_sequences_is_written_without_them(tmp_path):
         content = path.read_bytes()
         assert content.count(before) == 1
         path.write_bytes(content.replace(before, b"PN" + len(name).to_bytes(2, "little") + name))
-    write_dicom_seg(tmp_path / "case.dcm", np.ones(SHAPE, np.uint8), LABELS.segments(), series=tmp_path / "series", note="a model")
+    write_dicom_seg(
+        tmp_path / "case.dcm", np.ones(SHAPE, np.uint8), LABELS.segments(), series=tmp_path / "series", note="a model"
+    )
     assert pydicom.dcmread(tmp_path / "case.dcm").PatientName == "Zhang^XiaoDong=张^小东"
 
 
