@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-OLD_START = (b"UL", b"CS", b"UI")  # value representations that the first element of a file without preamble may have
+OLD_VRS = (b"UL", b"CS", b"UI")  # value representations of the first element in files without preamble
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: ``DICM`` after the preamble, or an element of group 8 at the start of an old file."""
+    """Whether a file is DICOM: ``DICM`` after the preamble, or without one an element of group 2 or 8 at its start."""
     with path.open("rb") as file:
         start = file.read(132)
-    is_short = start[5:8] == bytes(3)  # the length of an element without value representation
-    return start[128:] == b"DICM" or (start[:2] == b"\x08\x00" and (start[4:6] in OLD_START or is_short))
+    is_implicit = start[5:8] == bytes(3)  # the length follows the tag
+    is_old = start[:2] in (b"\x02\x00", b"\x08\x00") and (start[4:6] in OLD_VRS or is_implicit)
+    return start[128:] == b"DICM" or is_old
 
 
 def is_series(folder: Path) -> bool:

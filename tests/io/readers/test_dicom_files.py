@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 from tests.helpers.dicom_files import save, write_series
 from unetrpp.core.errors import UserError
 from unetrpp.io.dicom import is_series
+from unetrpp.io.images import read_file
 from unetrpp.io.readers import dicom
 
 ARRAY = np.random.default_rng(0).integers(0, 4000, (5, 16, 16)).astype(np.uint16)
@@ -78,13 +79,18 @@ def test_a_link_to_nothing_is_named(folder):
 
 
 @pytest.mark.parametrize("preamble", [bytes(128), None])
-def test_old_files_without_file_meta_are_read(folder, preamble):
+@pytest.mark.parametrize("has_meta", [True, False])
+def test_old_files_without_preamble_or_file_meta_are_read(folder, preamble, has_meta):
     for path in sorted(folder.iterdir()):
         dataset = pydicom.dcmread(path)
-        del dataset.file_meta
         dataset.preamble = preamble
-        dataset.save_as(path, implicit_vr=True, little_endian=True)
-    np.testing.assert_array_equal(dicom.read(folder)[0][0], ARRAY)
+        if has_meta:
+            dataset.save_as(path)
+        else:
+            del dataset.file_meta
+            dataset.save_as(path, implicit_vr=True, little_endian=True)
+    np.testing.assert_array_equal(read_file(folder).array[0], ARRAY)
+    assert is_series(folder)
 
 
 def test_several_series_are_named(folder):

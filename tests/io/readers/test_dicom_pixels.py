@@ -140,7 +140,7 @@ def test_a_damaged_run_length_image_is_named(tmp_path):
     frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
     dataset.PixelData = pydicom.encaps.encapsulate([frame[:-20]])
     dataset.save_as(tmp_path / "a.dcm")
-    with pytest.raises(UserError, match=r"a.dcm: its pixels \(RLE Lossless\) cannot be decoded"):
+    with pytest.raises(UserError, match=r"a.dcm: its pixels \(RLE Lossless\) cannot be decoded \(pydicom: .*RLE"):
         dicom.read(tmp_path / "a.dcm")
 
 

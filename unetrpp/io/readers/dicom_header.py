@@ -83,8 +83,9 @@ def damage_named(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{path.name} is damaged or truncated: as DICOM it cannot be parsed ({first_line(error)}); "
+            f"{path.name} is damaged or truncated: as DICOM it cannot be parsed ({reason}); "
             "export or copy this file again"
         ) from error
 
@@ -249,8 +250,3 @@ def _whole(
         span = f"from {least} on" if most == UNDEFINED else f"from {least} to {most}"
         raise UserError(f"{path.name} has {keyword} {value!r} instead of a whole number {span}; export it again")
     return int(value)
-
-
-def first_line(error: Exception) -> str:
-    """Of the message of a library, for ours."""
-    return str(error).strip().split("\n")[0] or type(error).__name__

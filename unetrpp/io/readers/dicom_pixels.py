@@ -15,7 +15,7 @@ from pydicom.uid import RLELossless, SecondaryCaptureImageStorage, generate_uid
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.readers.dicom_frames import Frame
-from unetrpp.io.readers.dicom_header import LAYOUT, Header, first_line
+from unetrpp.io.readers.dicom_header import LAYOUT, Header
 
 LOG = logging.getLogger(__name__)
 
@@ -86,8 +86,9 @@ def _stored(header: Header) -> np.ndarray:
     try:
         stored = _by_gdcm(header) if _needs_gdcm(header) else _by_pydicom(header)
     except Exception as error:  # decoders raise nearly anything
+        reason = str(error).strip().rpartition("\n")[2].strip() or type(error).__name__  # pydicom's comes last
         raise UserError(
-            f"{header.path.name}: its pixels ({header.syntax.name}) cannot be decoded ({first_line(error)}); "
+            f"{header.path.name}: its pixels ({header.syntax.name}) cannot be decoded ({reason}); "
             "copy this file again, or export it uncompressed"
         ) from error
     if stored.size != np.prod(shape):
@@ -124,7 +125,7 @@ def _needs_gdcm(header: Header) -> bool:
 
 
 def _by_pydicom(header: Header) -> np.ndarray:
-    return pydicom.dcmread(header.path).pixel_array
+    return pydicom.dcmread(header.path, force=True).pixel_array
 
 
 def _size(image: bytes) -> tuple[int, int] | None:
@@ -151,7 +152,7 @@ def _by_gdcm(header: Header) -> np.ndarray:
     GDCM gets a file of just the layout and the compressed pixels, so that it changes no value: no rescale, no
     inversion of MONOCHROME1.
     """
-    source = pydicom.dcmread(header.path)
+    source = pydicom.dcmread(header.path, force=True)
     images = list(generate_frames(source.PixelData, number_of_frames=header.frames))
     for image in images:
         if not image.rstrip(FILLING).endswith(END_OF_IMAGE):
