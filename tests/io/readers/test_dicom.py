@@ -138,6 +138,12 @@ def test_every_frame_has_its_own_rescale(tmp_path, array):
         (
             range(6),
             PLACES,
+            {"per_frame": lambda k: {"MREchoSequence": {"EffectiveEchoTime": 4.6 + k // 3}}},
+            r"frame 1 of a.dcm and frame 4 of a.dcm differ in EffectiveEchoTime \(4.6 and 5.6\)",
+        ),
+        (
+            range(6),
+            PLACES,
             {
                 "per_frame": lambda k: {
                     "PlaneOrientationSequence": {

@@ -78,6 +78,36 @@ def test_one_slice_twice_and_two_volumes_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("tag", "one", "other"),
+    [
+        ("EchoTime", "4.6", "9.2"),
+        ("TemporalPositionIdentifier", 1, 2),
+        ("EchoNumbers", 1, 2),
+        ("DiffusionBValue", 0.0, 800.0),
+    ],
+)
+def test_volumes_beside_each_other_are_told_apart(tmp_path, tag, one, other):
+    """The second volume continues where the first ends, so no position repeats."""
+
+    def change(dataset, k):
+        setattr(dataset, tag, one if k < 8 else other)
+
+    words = (
+        rf"s holds several volumes: IM0000.dcm and IM0008.dcm differ in {tag} \({one} and {other}\); give one of them"
+    )
+    with pytest.raises(UserError, match=words):
+        read(tmp_path / "s", None, change=change)
+
+
+def test_echo_times_that_hardly_differ_are_one_volume(tmp_path):
+    def change(dataset, k):
+        dataset.EchoTime = f"{4.6 + 0.001 * k:.4f}"
+        dataset.AcquisitionNumber = k % 2  # interleaved acquisition
+
+    np.testing.assert_array_equal(read(tmp_path / "s", None, change=change)[0][0], ARRAY)
+
+
+@pytest.mark.parametrize(
     ("tag", "value", "words"),
     [
         ("PixelSpacing", [1.0, 1.05], r"different pixel spacing \(IM0000.dcm: 1 x 1; IM0009.dcm: 1 x 1.05\)"),

@@ -63,7 +63,8 @@ def _slices(path: Path) -> tuple[list[Frame], Geometry]:
     for header in headers:
         with damage_named(header.path):
             found += frames(header)
-    return stack(path.name, found)
+    with damage_named(path):
+        return stack(path.name, found)
 
 
 def _require_one_multiframe(path: Path, headers: Sequence[Header]) -> None:

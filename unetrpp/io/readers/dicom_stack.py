@@ -1,6 +1,5 @@
 """The grid of DICOM slices: their order along the normal, and the checks that they fill one straight, even stack."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers.dicom_frames import Frame
-from unetrpp.io.readers.dicom_header import DISTINGUISHING, text
+from unetrpp.io.readers.dicom_volumes import require_one_volume
 
 EVEN = 0.01  # share of the step by which a slice may lie off its place
 ROUNDING_MM = 0.01  # what positions that are written with two decimals may add to that
@@ -38,7 +37,7 @@ def stack(name: str, frames: Sequence[Frame]) -> tuple[list[Frame], Geometry]:
     order = np.argsort(places[:, 2], kind="stable")
     ordered, places = [frames[i] for i in order], places[order]
     pixel = min(first.spacing_yx or (1.0,))
-    _require_one_volume(name, ordered, places, SAME_PLACE * pixel)
+    require_one_volume(name, ordered, places[:, 2], SAME_PLACE * pixel)
     step = float(places[-1, 2] - places[0, 2]) / (len(ordered) - 1)
     _require_even(name, ordered, places[:, 2], step)
     _require_straight(name, ordered, places, min(ROUNDING_MM, MOST_ROUNDING * pixel))
@@ -121,52 +120,6 @@ def _require_same(
             f"{name} mixes slices of different {what} ({frames[0].name}: {one}; {frames[k].name}: {other}); "
             "give a folder with exactly one stack"
         )
-
-
-def _require_one_volume(name: str, ordered: list[Frame], places: np.ndarray, same: float) -> None:
-    """
-    Raises:
-        UserError: frames at one position: several volumes, times or echoes, or a slice that is there twice.
-    """
-    starts = np.concatenate([[True], np.diff(places[:, 2]) > same])
-    if starts.all():
-        return
-    group = np.cumsum(starts) - 1
-    counts = np.bincount(group)
-    members = [frame for frame, g in zip(ordered, group, strict=True) if g == np.argmax(counts > 1)]
-    names = " and ".join(frame.name for frame in members[:2])
-    position = f"{places[np.argmax(group == np.argmax(counts > 1)), 2]:.4g} mm along the normal"
-    uids = [text(frame.header.dataset, "SOPInstanceUID") for frame in members[:2]]
-    if uids[0] and uids[0] == uids[1] and members[0].header is not members[1].header:
-        raise UserError(f"{name} holds one slice twice ({names} have one SOPInstanceUID); take one of them out")
-    if len(set(counts)) > 1 or len(counts) == 1:
-        raise UserError(
-            f"{name} is not one volume: {names} lie at the same place ({position}){_difference(members)}; "
-            "take out the slices that do not belong to it"
-        )
-    raise UserError(
-        f"{name} holds {counts[0]} volumes ({len(counts)} positions, {counts[0]} images at each, such as {names})"
-        f"{_difference(members)}; give one of them, its images in a folder of their own or converted to NIfTI"
-    )
-
-
-def _difference(members: Sequence[Frame]) -> str:
-    """The first attribute in which images of one place differ, and its values."""
-    for keyword in DISTINGUISHING:
-        values = [value for frame in members if (value := _attribute(frame, keyword)) is not None]
-        if len(values) == len(members) and len(set(values)) > 1:
-            shown = list(Counter(values))
-            return f", which differ in {keyword} ({', '.join(shown[:5])}{', ...' if len(shown) > 5 else ''})"
-    return ""
-
-
-def _attribute(frame: Frame, keyword: str) -> str | None:
-    for group in frame.groups:
-        items = (element.value[0] for element in group if element.VR == "SQ" and element.value)
-        found = next((item for item in (group, *items) if keyword in item), None)
-        if found is not None:
-            return str(found[keyword].value)
-    return None
 
 
 def _require_even(name: str, ordered: list[Frame], along: np.ndarray, step: float) -> None:
