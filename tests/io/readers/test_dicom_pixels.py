@@ -134,6 +134,24 @@ def test_a_size_that_is_not_that_of_the_compressed_image_is_refused(tmp_path, na
         dicom.read(tmp_path / "a.dcm")
 
 
+def test_a_lossy_jpeg_that_two_decoders_read_differently_is_refused(tmp_path):
+    """It has no checksum: bytes that are lost within it show in nothing else."""
+    dataset = pydicom.dcmread(FILES / "SC_rgb_jpeg_dcmtk.dcm")
+    frame = bytearray(next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1)))
+    reasons = set()
+    for at in range(1000, len(frame) - 10, 97):
+        damaged = frame[:at] + bytes(2) + frame[at + 2 :]
+        dataset.PixelData = pydicom.encaps.encapsulate([bytes(damaged)])
+        dataset.save_as(tmp_path / "a.dcm")
+        try:
+            found = dicom.read(tmp_path / "a.dcm")[0]
+        except UserError as error:
+            reasons.add(str(error))
+        else:
+            np.testing.assert_allclose(found, by_pydicom(tmp_path / "a.dcm"), atol=48)
+    assert any("two decoders read different images" in reason for reason in reasons)
+
+
 def test_a_damaged_run_length_image_is_named(tmp_path):
     dataset = image(np.arange(64, dtype=np.uint16).reshape(8, 8))
     dataset.compress(RLELossless)

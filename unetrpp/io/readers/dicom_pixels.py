@@ -1,27 +1,16 @@
 """The values of DICOM images: decoding the stored numbers, and each frame's own rescale."""
 
-import logging
-import struct
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
-from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import RLELossless, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import RLELossless
 
 from unetrpp.core.errors import UserError
+from unetrpp.io.readers.dicom_codecs import decode
 from unetrpp.io.readers.dicom_frames import Frame
-from unetrpp.io.readers.dicom_header import LAYOUT, Header
+from unetrpp.io.readers.dicom_header import Header
 
-LOG = logging.getLogger(__name__)
-
-END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
-START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # second byte of the marker
-FILLING = b"\0\xff"  # bytes that make a fragment's length even
 WHOLE = (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64)
 
 
@@ -84,7 +73,7 @@ def _stored(header: Header) -> np.ndarray:
         stored = np.fromfile(header.path, kind, int(np.prod(shape)), offset=header.offset)
         return _used_bits(header, stored.reshape(shape))
     try:
-        stored = _by_gdcm(header) if _needs_gdcm(header) else _by_pydicom(header)
+        stored = decode(header) if _needs_gdcm(header) else _by_pydicom(header)
     except Exception as error:  # decoders raise nearly anything
         reason = str(error).strip().rpartition("\n")[2].strip() or type(error).__name__  # pydicom's comes last
         raise UserError(
@@ -126,58 +115,3 @@ def _needs_gdcm(header: Header) -> bool:
 
 def _by_pydicom(header: Header) -> np.ndarray:
     return pydicom.dcmread(header.path, force=True).pixel_array
-
-
-def _size(image: bytes) -> tuple[int, int] | None:
-    """Rows and columns by the start of a frame marker of JPEG and JPEG-LS, or by JPEG 2000's size marker.
-
-    Decoders take memory by what DICOM's header says before they look.
-    """
-    if image.startswith(b"\xff\x4f\xff\x51"):
-        right, bottom, left, top = struct.unpack_from(">4I", image, 8)
-        return bottom - top, right - left
-    at = 2
-    while at + 9 <= len(image) and image[at] == 0xFF:
-        marker, length = image[at + 1], int.from_bytes(image[at + 2 : at + 4], "big")
-        if marker in START_OF_FRAME:
-            rows, columns = struct.unpack_from(">2H", image, at + 5)
-            return rows, columns
-        at += 2 + length
-    return None
-
-
-def _by_gdcm(header: Header) -> np.ndarray:
-    """Decode JPEG, JPEG-LS and JPEG 2000 by the GDCM in ITK, which pydicom alone cannot without more packages.
-
-    GDCM gets a file of just the layout and the compressed pixels, so that it changes no value: no rescale, no
-    inversion of MONOCHROME1.
-    """
-    source = pydicom.dcmread(header.path, force=True)
-    images = list(generate_frames(source.PixelData, number_of_frames=header.frames))
-    for image in images:
-        if not image.rstrip(FILLING).endswith(END_OF_IMAGE):
-            raise ValueError("the compressed image has no end, so it is truncated")
-        if _size(image) != (header.rows, header.columns):
-            raise ValueError(f"it says {_size(image)} pixels where the header says {(header.rows, header.columns)}")
-    bare = pydicom.Dataset()
-    for keyword in LAYOUT:
-        if keyword in source:
-            bare[keyword] = source[keyword]
-    bare.PixelData = encapsulate(images)
-    bare["PixelData"].VR = "OB"
-    bare["PixelData"].is_undefined_length = True
-    if header.samples == 1:
-        bare.PhotometricInterpretation = "MONOCHROME2"
-    bare.file_meta = FileMetaDataset()
-    bare.file_meta.TransferSyntaxUID = header.syntax
-    bare.file_meta.MediaStorageSOPClassUID = bare.SOPClassUID = SecondaryCaptureImageStorage
-    bare.file_meta.MediaStorageSOPInstanceUID = bare.SOPInstanceUID = generate_uid()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image.dcm"
-        bare.save_as(path, enforce_file_format=True)
-        try:
-            decoded: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-        except RuntimeError as error:
-            LOG.debug("%s: %s", header.path.name, error)
-            raise ValueError("the compressed data are damaged") from error
-    return decoded
