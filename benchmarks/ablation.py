@@ -31,15 +31,9 @@ from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.networks.gates import focal_modules
-from unetrpp.planners.measure.occupancy import (
-    cell_strides,
-    foreground_bits,
-    foreground_fractions,
-    training_patches,
-)
+from unetrpp.planners.attention_and_loss import focal_loss_of, training_foreground, with_attention
 from unetrpp.planners.plan_and_preprocess import main as plan_and_preprocess
-from unetrpp.planners.rules.focal import with_attention
-from unetrpp.planners.rules.focal_loss import distance_scales, focal_loss
+from unetrpp.planners.rules.focal_loss import distance_scales
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, LossPlan, read_plans
 from unetrpp.preprocessing.store import Store
@@ -136,7 +130,7 @@ class Data:
         planned = self.plans.configurations[self.name]
         if arm.attention:
             cases = [self.store.open(case) for case in self.store.cases()] if arm.attention == "auto" else []
-            planned = with_attention(planned, cases, self.fingerprint, self.plans.labels, arm.attention)
+            planned = with_attention(planned, cases, self.fingerprint, mode=arm.attention)
         network = msgspec.structs.replace(planned.architecture, **arm.architecture)
         return msgspec.structs.replace(planned, architecture=network, loss=self.loss(arm, planned))
 
@@ -145,13 +139,14 @@ class Data:
         batch_dice = planned.loss.batch_dice
         if arm.loss == "dice_ce":
             return LossPlan(batch_dice=batch_dice)
-        labels, network = self.plans.labels, planned.architecture
         cases = [self.store.open(case) for case in self.store.cases()]
-        patches = training_patches(cases, network.patch, planned.foreground_fraction, labels.ignore_index)
-        bits = foreground_bits(foreground_fractions(patches, cell_strides(network), labels.ignore_index))[0]
-        spacing = [1.0 if s is None else s for s in planned.preprocessing.spacing_mm[-network.dimensions :]]
-        loss, _ = focal_loss(bits, self.fingerprint, labels, spacing, batch_dice)
-        scales = distance_scales(self.fingerprint, labels, min(spacing)) if arm.loss == "unified_focal_distance" else ()
+        loss, _ = focal_loss_of(planned, training_foreground(planned, cases), self.fingerprint)
+        spacing = [mm for mm in planned.preprocessing.spacing_mm[-len(planned.patch) :] if mm is not None]
+        scales = (
+            distance_scales(self.fingerprint, self.plans.labels, min(spacing))
+            if arm.loss == "unified_focal_distance"
+            else ()
+        )
         return msgspec.structs.replace(loss, name=arm.loss, distance_scale_mm=scales)
 
 

@@ -1,1 +1,1 @@
-"""Planners: a raw dataset folder -> fingerprint, plans, preprocessed cases."""
+"""Experiment planning: a raw dataset folder -> fingerprint, plans, preprocessed cases."""

@@ -1,28 +1,43 @@
-"""What a user may fix of a plan, and what the rules work on."""
+"""What a user may fix of the plans; the rules of planners/rules decide the rest."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from unetrpp.io.geometry import Axes, Spacing
-from unetrpp.planners.rules.attention import Mode
-from unetrpp.planners.rules.storage import StoredType
+from unetrpp.core.errors import UserError
+from unetrpp.io.geometry import Spacing
 
-FLAT = 2  # a median image with fewer voxels along an axis is two-dimensional
+AttentionMode = Literal["paper", "auto", "none", "all"]
+StoredType = Literal["float32", "float16"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """None leaves it to the rules. Spacing in mm, canonical (z, y, x); patch in plan order."""
+    """None leaves a value to the rules.
+
+    Raises:
+        UserError: a value is impossible.
+    """
 
     batch_size: int | None = None
-    width: float = 1.0
+    width: float = 1.0  # factor on all channel counts
     gpu_memory_gb: float | None = None
-    spacing: Spacing | None = None
-    patch: tuple[int, ...] | None = None
-    preset: str | None = None  # of networks/presets: patch and network as published
+    spacing: Spacing | None = None  # mm, canonical (z, y, x)
+    patch: tuple[int, ...] | None = None  # voxels, in plan order
+    preset: str | None = None  # patch and network as published (unetrpp/networks/presets.py)
     mirror: str = "auto"  # or exchange, all, none, axes (planners/rules/mirroring.py)
-    attention: Mode = "paper"  # docs/focal_attention.md
+    attention: AttentionMode = "paper"  # docs/focal_attention.md
     store: StoredType = "float32"  # of preprocessed images on disk
     place: tuple[str, ...] = ()  # attention of single levels, such as gate@1=1.5
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "width", "gpu_memory_gb", "spacing", "patch"):
+            given = getattr(self, name)
+            numbers = given if isinstance(given, tuple) else () if given is None else (given,)
+            if any(number <= 0 for number in numbers):
+                raise UserError(f"{name} must be above 0, but is {given}")
+        for name, kind in (("attention", AttentionMode), ("store", StoredType)):
+            if getattr(self, name) not in get_args(kind):
+                raise UserError(f"{name} is {getattr(self, name)!r}; choose among {', '.join(get_args(kind))}")
 
     def as_text(self) -> dict[str, str]:
         """Those that differ from the default, as the plans record them.
@@ -31,17 +46,3 @@ class Options:
         {'batch_size': '2'}
         """
         return {key: str(value) for key, value in vars(self).items() if value != getattr(Options, key)}
-
-
-@dataclass(frozen=True)
-class Measures:
-    """The target grid in plan order: the coarsest axis first."""
-
-    order: Axes  # canonical axes in plan order
-    spacing: Spacing
-    shape: tuple[float, float, float]  # median over the cases at that spacing
-    cases: int
-
-    @property
-    def flat(self) -> bool:
-        return self.shape[0] < FLAT

@@ -1,104 +1,180 @@
-"""The steps in order: verify and measure, split, plan, preprocess. Each step takes what is on disk and current."""
+"""`plan_and_preprocess`, the steps in order: verify and measure, split, plan, preprocess, place attention.
+
+Each step takes what is on disk and current, so the same call again resumes.
+"""
 
 import logging
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
 from unetrpp.core.parallel import CaseError, default_processes, new_pool
-from unetrpp.core.text import format_bytes
+from unetrpp.core.text import format_bytes, format_shape
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset
 from unetrpp.dataset.description import nnunet_json
 from unetrpp.dataset.splits import read_or_make_splits
 from unetrpp.dataset.verification import inputs_digest, problem_table
+from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
+from unetrpp.planners.attention_and_loss import plan_attention
 from unetrpp.planners.configurations import CONFIGURATIONS
-from unetrpp.planners.measure.extract import is_current, survey
+from unetrpp.planners.measure.fingerprint import is_current, survey
 from unetrpp.planners.measure.groups import with_groups
-from unetrpp.planners.options import Options
-from unetrpp.planners.planner import UnetrppPlanner, make_planner
+from unetrpp.planners.options import AttentionMode, Options, StoredType
+from unetrpp.planners.planner import Planner, make_planner
 from unetrpp.planners.preprocess import preprocess_dataset
 from unetrpp.planners.repair import repair_dataset
-from unetrpp.planners.rules.attention import Mode, Override, parse_override
-from unetrpp.planners.rules.focal import with_attention
+from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.planners.workers import start_method
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Plans, read_plans
-from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
 
-RULES = Options()  # nothing fixed
 BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed, with room: docs/scale.md measures 24
+Preset = Literal["synapse", "acdc", "tumor", "lung"]
 
 
-class PlanningResult(NamedTuple):
-    """Cases that could not be preprocessed, and what to tell the user."""
+@dataclass(frozen=True)
+class PlanningResult:
+    """What :func:`plan_and_preprocess` did."""
 
-    errors: list[CaseError]
-    summary: str
+    plans: Plans
+    folder: Path  # of the preprocessed dataset, with plans, fingerprint, splits and stores
+    errors: tuple[CaseError, ...]  # cases that could not be preprocessed; all others are
+
+    @property
+    def summary(self) -> str:
+        """Patch, batch and memory of every configuration, a line each."""
+        lines = [f"plans {self.plans.name!r} for {self.plans.dataset} in {self.folder}"]
+        for name, configuration in self.plans.configurations.items():
+            patch, memory = format_shape(configuration.patch), format_bytes(configuration.training_memory_bytes)
+            lines.append(f"  {name}: patch {patch}, batch {configuration.batch_size}, about {memory} for training")
+        return "\n".join(lines)
 
 
 def plan_and_preprocess(
-    dataset: str,
-    workspace: Workspace,
-    planner: str = "unetrpp",
-    options: Options = RULES,
+    dataset: str | Path,
+    *,
+    workspace: Path | str | None = None,
     configurations: Sequence[str] = (),
+    planner: str = "unetrpp",
     plans_name: str | None = None,
-    processes: int | None = None,
-    overwrite: bool = False,
+    batch_size: int | None = None,
+    width: float = 1.0,
+    gpu_memory_gb: float | None = None,
+    spacing: Sequence[float] | None = None,
+    patch: Sequence[int] | None = None,
+    preset: Preset | None = None,
+    mirror: str = "auto",
+    attention: AttentionMode = "paper",
+    place: Sequence[str] = (),
     group_by: str | None = None,
+    store: StoredType = "float32",
+    processes: int | None = None,
     fix: bool = False,
     plan_only: bool = False,
+    overwrite: bool = False,
     executor: Executor | None = None,
 ) -> PlanningResult:
-    """`unetrpp_plan_and_preprocess` as a call; the arguments are the command's.
+    """Verify a raw dataset, measure it, plan the training and preprocess every case: `unetrpp_plan_and_preprocess`.
+
+    The options are the command's; its ``--help`` and docs/planning.md explain them.
 
     Args:
+        dataset: name in the workspace, nnU-Net's ``DatasetNNN_Name`` or number, or a raw folder.
+        workspace: folder with raw/, preprocessed/ and results/; by default ``$UNETRPP_WORKSPACE``, else
+            ./unetrpp_workspace.
+        spacing: mm along z, y and x.
+        patch: voxels in plan order, the coarsest axis first.
         executor: where cases are measured and preprocessed, instead of in processes here: of a cluster whose machines
             see raw data and workspace under the same absolute paths. It is left open.
 
     Raises:
         UserError: the dataset is unknown or refused, or plans of this name were made with other options.
     """
+    options = Options(
+        batch_size=batch_size,
+        width=float(width),
+        gpu_memory_gb=None if gpu_memory_gb is None else float(gpu_memory_gb),
+        spacing=None if spacing is None else _three(spacing),
+        patch=None if patch is None else tuple(patch),
+        preset=preset,
+        mirror=mirror,
+        attention=attention,
+        store=store,
+        place=tuple(place),
+    )
+    _check(options, plan_only)
+    maker = make_planner(planner, options)
+    name, raw, home = _find(dataset, workspace)
+    raw = with_groups(raw, group_by)
+    path = home.plans(name, plans_name or planner.rpartition(":")[2])
+    folder = home.preprocessed(name)
+    with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
+        raw = repair_dataset(raw, folder / "fixed", pool) if fix else raw
+        fingerprint, digests = measure(raw, folder, pool, overwrite=overwrite)
+        write_dataset_files(raw, folder, fingerprint)
+        plans = load_or_make_plans(path, maker, fingerprint, raw, names=configurations, overwrite=overwrite)
+        errors: list[CaseError] = []
+        wanted = () if plan_only else with_first_stages(plans, configurations or list(plans.configurations)[:1])
+        for configuration in wanted:
+            preprocessing = plans.configuration(configuration).preprocessing
+            target = home.store(name, path.stem, configuration)
+            errors += preprocess_dataset(
+                raw, preprocessing, target, digests=digests, stage=configuration, executor=pool
+            )
+        if not errors and not plan_only:
+            plans = plan_attention(plans, path, fingerprint, workspace=home, options=options)
+    return PlanningResult(plans, folder, tuple(errors))
+
+
+def _three(spacing: Sequence[float]) -> Spacing:
+    if len(spacing) != 3:
+        raise UserError(f"spacing has {len(spacing)} values; give three, in mm along z, y and x")
+    z, y, x = (float(mm) for mm in spacing)
+    return z, y, x
+
+
+def _check(options: Options, plan_only: bool) -> None:
+    """Before anything is read.
+
+    Raises:
+        UserError: an attention override is malformed, or attention cannot be planned without preprocessing.
+    """
+    for text in options.place:
+        parse_override(text)
     if plan_only and options.attention == "auto":
         raise UserError(
             "--attention auto looks at preprocessed labels, so it cannot go with --plan-only; leave one out"
         )
-    overrides, maker = [parse_override(text) for text in options.place], make_planner(planner, options)
-    workspace = Workspace(workspace.root.absolute())  # an executor's workers may stand elsewhere
-    name, folder = workspace.find_raw(dataset)
-    raw = with_groups(read_dataset(folder.absolute(), name), group_by)
-    home = workspace.preprocessed(name)
-    plans_name = plans_name or planner.rpartition(":")[2]
-    plans_path = workspace.plans(name, plans_name)
-    with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
-        raw = repair_dataset(raw, home / "fixed", pool) if fix else raw
-        fingerprint, digests = measure(raw, home, pool, overwrite)
-        cases = [case.id for case in raw.cases]
-        present = {c.case: [name for name, found in c.classes.items() if found.voxels] for c in fingerprint.cases}
-        read_or_make_splits(home / "splits.json", cases, raw.description.groups, present)
-        description = msgspec.structs.replace(raw.description, files=None)  # it travels with models
-        write_json(home / "dataset.json", nnunet_json(description, len(cases)))
-        plans = load_or_make_plans(plans_path, maker, fingerprint, raw, configurations, overwrite)
-        errors: list[CaseError] = []
-        chosen_names = () if plan_only else with_first_stages(plans, configurations or list(plans.configurations)[:1])
-        for configuration in chosen_names:
-            store = workspace.store(name, plans_name, configuration)
-            chosen = plans.configuration(configuration)
-            errors += preprocess_dataset(raw, chosen, store, digests, configuration, pool)
-        if not errors and not plan_only:
-            plans = plan_attention(plans, plans_path, workspace, fingerprint, options.attention, overrides)
-    return PlanningResult(errors, _summary(plans, home))
+
+
+def _find(dataset: str | Path, workspace: Path | str | None) -> tuple[str, RawDataset, Workspace]:
+    """The dataset's name, the raw dataset and the workspace, by absolute paths: an executor's workers may have another
+    current folder."""
+    home = Workspace.find(Path(workspace) if workspace else None)
+    home = Workspace(home.root.absolute())
+    name, folder = home.find_raw(str(dataset))
+    return name, read_dataset(folder.absolute(), name), home
+
+
+def write_dataset_files(raw: RawDataset, folder: Path, fingerprint: Fingerprint) -> None:
+    """splits.json, unless it is there, and dataset.json, which models take along."""
+    cases = [case.id for case in raw.cases]
+    present = {c.case: [name for name, found in c.classes.items() if found.voxels] for c in fingerprint.cases}
+    read_or_make_splits(folder / "splits.json", cases, raw.description.groups, present)
+    description = msgspec.structs.replace(raw.description, files=None)  # paths of this machine stay here
+    write_json(folder / "dataset.json", nnunet_json(description, len(cases)))
 
 
 def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
@@ -107,33 +183,16 @@ def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(stages))
 
 
-def plan_attention(
-    plans: Plans, path: Path, workspace: Workspace, fingerprint: Fingerprint, mode: Mode, overrides: Sequence[Override]
-) -> Plans:
-    """Attention for every preprocessed configuration that has none decided yet; the plans are written again.
-
-    It comes after preprocessing, because the rule looks at labels on the training grid, and changes nothing there.
-    """
-    decided = dict(plans.configurations)
-    for name, configuration in plans.configurations.items():
-        store = Store(workspace.store(path.parent.name, path.stem, name))
-        cases = [store.open(case) for case in store.cases()]
-        if cases and not any(decision.about == "attention" for decision in configuration.decisions):
-            decided[name] = with_attention(configuration, cases, fingerprint, plans.labels, mode, overrides)
-    if decided != plans.configurations:
-        plans = msgspec.structs.replace(plans, configurations=decided)
-        write_json(path, plans)
-    return plans
-
-
-def measure(raw: RawDataset, home: Path, pool: Executor, anew: bool = False) -> tuple[Fingerprint, dict[str, str]]:
-    """The fingerprint (taken anew when a file has changed) and the digests of every case's files.
+def measure(
+    raw: RawDataset, folder: Path, pool: Executor, *, overwrite: bool = False
+) -> tuple[Fingerprint, dict[str, str]]:
+    """The fingerprint and the digests of every case's files; measures again where a file or the description changed.
 
     Raises:
         UserError: verification found errors; the table of all problems has been logged.
     """
-    path = home / "fingerprint.json"
-    if path.exists() and not anew:
+    path = folder / "fingerprint.json"
+    if path.exists() and not overwrite:
         digests = {case.id: inputs_digest(case) for case in raw.cases}
         fingerprint = read_json(path, Fingerprint, hint="delete it")
         if is_current(fingerprint, raw.description, digests):
@@ -151,29 +210,40 @@ def measure(raw: RawDataset, home: Path, pool: Executor, anew: bool = False) -> 
 
 def load_or_make_plans(
     path: Path,
-    planner: UnetrppPlanner,
+    planner: Planner,
     fingerprint: Fingerprint,
     raw: RawDataset,
-    names: Sequence[str],
-    anew: bool = False,
+    *,
+    names: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> Plans:
-    """The plans on disk, with the configurations that are missing added; made first where there are none.
+    """The plans at ``path`` with the missing ones among the configurations ``names`` added; new plans where none exist.
 
-    A file that exists is the user's to edit, so it is taken as it is.
+    Plans that exist are taken as they are, because users may edit them.
 
     Raises:
-        UserError: the file was made by another planner or with other options.
+        UserError: they were made by another planner, with other options or for other labels or channels.
     """
-    if anew or not path.exists():
+    if overwrite or not path.exists():
         plans = planner.plan(fingerprint, raw.description, path.stem, names)
         for warning in plans.warnings:
             LOG.warning("warning: %s", warning)
-        if anew:  # only now that the new plans are made
+        if overwrite:  # only now that the new plans are made
             for name in CONFIGURATIONS:
                 shutil.rmtree(path.with_name(f"{path.stem}_{name}"), ignore_errors=True)
         write_json(path, plans)
         return plans
     plans = read_plans(path)
+    _require_same(plans, path, planner, raw)
+    missing = [name for name in names if name not in plans.configurations]
+    if missing:
+        more = planner.plan(fingerprint, raw.description, path.stem, missing)
+        plans = msgspec.structs.replace(plans, configurations=more.configurations | plans.configurations)
+        write_json(path, plans)
+    return plans
+
+
+def _require_same(plans: Plans, path: Path, planner: Planner, raw: RawDataset) -> None:
     wanted = {"planner": planner.name, **planner.options.as_text()}
     recorded = {"planner": plans.planner, **plans.options}
     if wanted != recorded:
@@ -183,26 +253,11 @@ def load_or_make_plans(
         raise UserError(
             f"{path} was made for other labels or channels than dataset.json has now; --overwrite replaces it"
         )
-    missing = [name for name in names if name not in plans.configurations]
-    if missing:
-        more = planner.plan(fingerprint, raw.description, path.stem, missing)
-        plans = msgspec.structs.replace(plans, configurations=more.configurations | plans.configurations)
-        write_json(path, plans)
-    return plans
 
 
 def _own_pool(raw: RawDataset, processes: int | None) -> Executor:
-    """They start with the first case."""
+    """Processes of this machine; they start with the first case."""
     channels = len(raw.description.channel_names)
     voxels = most_voxels(image for case in raw.cases for image in case.images)
     processes = processes or default_processes(voxels * channels * BYTES_A_VOXEL)
     return new_pool(min(processes, len(raw.cases)), start_method())
-
-
-def _summary(plans: Plans, home: Path) -> str:
-    lines = [f"plans {plans.name!r} for {plans.dataset} in {home}"]
-    for name, configuration in plans.configurations.items():
-        patch = " x ".join(str(n) for n in configuration.patch)
-        memory = format_bytes(configuration.training_memory_bytes)
-        lines.append(f"  {name}: patch {patch}, batch {configuration.batch_size}, about {memory} for training")
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`unetrpp_plan_and_preprocess`: verify a raw dataset, measure it, decide, and store what the network will see."""
+"""`unetrpp_plan_and_preprocess`: verify a raw dataset, measure it, plan the training and preprocess every case."""
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ def parser() -> Parser:
     p = Parser(
         "unetrpp_plan_and_preprocess",
         "Verify a raw dataset, measure it, plan the training and preprocess every case. "
-        "The same command again resumes what was interrupted and redoes only what has changed.",
+        "Given again, the command resumes what was interrupted and repeats only what has changed.",
         EXAMPLES,
     )
     add = p.add_argument
@@ -34,7 +34,9 @@ def parser() -> Parser:
     what = "the network: unetrpp (default), unet, resunet, or what a package registers (docs/extending.md)"
     add("--planner", default="unetrpp", metavar="NAME", help=what)
     add("-p", "--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
-    add("--batch-size", type=positive, metavar="N", help="patches a step (default: what memory and data allow)")
+    add(
+        "--batch-size", type=positive, metavar="N", help="patches a training step (default: what memory and data allow)"
+    )
     add("--width", type=above_zero, default=1.0, metavar="FACTOR", help="factor on all channel counts (default: 1)")
     add(
         "--gpu-memory-gb",
@@ -42,14 +44,20 @@ def parser() -> Parser:
         metavar="GB",
         help="memory to plan for (default: free on the GPU, else 8)",
     )
-    add("--spacing", type=above_zero, nargs=3, metavar=("Z", "Y", "X"), help="target spacing in mm, not the rule's")
-    what = "patch in plan order (coarsest axis first), not the rule's"
+    add(
+        "--spacing",
+        type=above_zero,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="target spacing in mm (default: by the rules)",
+    )
+    what = "patch size, coarsest axis first (default: by the rules)"
     add("--patch", type=positive, nargs="+", metavar="VOXELS", help=what)
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="patch and network as published for UNETR++")
-    what = "axes to mirror in training and prediction: auto (by the labels, default); exchange (all, and left and "
-    what += "right labels change places); all; none; or among z, y, x (left-right) such as zy"
+    what = "axes to mirror in training and prediction: auto (by the labels, default); exchange (all, swapping left and "
+    what += "right labels); all; none; or some of z, y, x (left-right) such as zy"
     add("--mirror", default="auto", metavar="AXES", help=what)
-    what = "paper: UNETR++ as published (default); auto: by the labels (experimental); none; all"
+    what = "where attention goes: paper (as published, default); auto (by the labels, experimental); none; all"
     add("--attention", choices=("paper", "auto", "none", "all"), default="paper", help=what)
     what = "attention of single levels: gate@1=1.5, se@3=off, epa@2=on (level 0 is full resolution)"
     add("--place", nargs="+", default=[], metavar="MODULE@LEVEL=GAMMA", help=what)
@@ -58,10 +66,10 @@ def parser() -> Parser:
     what = "precision of preprocessed images on disk: float16 halves them (default: float32)"
     add("--store", choices=("float32", "float16"), default="float32", help=what)
     add("--processes", type=positive, metavar="N", help="worker processes (default: by cores and memory)")
-    what = "mend sheared axes and labels on another grid than their image where that is safe, into new files"
+    what = "repair sheared axes, and labels on another grid than their image, where that is safe; writes new files"
     add("--fix", action="store_true", help=what)
-    add("--plan-only", action="store_true", help="measure and plan, but preprocess nothing yet")
-    add("--overwrite", action="store_true", help="measure, plan and preprocess anew")
+    add("--plan-only", action="store_true", help="measure and plan, but preprocess nothing")
+    add("--overwrite", action="store_true", help="measure, plan and preprocess again, replacing what is there")
     return p
 
 
@@ -70,39 +78,14 @@ def work(arguments: argparse.Namespace) -> int:
 
     start_method()  # workers import while this process does
     from unetrpp.core.parallel import error_table
-    from unetrpp.core.workspace import Workspace
-    from unetrpp.planners.options import Options
     from unetrpp.planners.pipeline import plan_and_preprocess
 
-    options = Options(
-        batch_size=arguments.batch_size,
-        width=arguments.width,
-        gpu_memory_gb=arguments.gpu_memory_gb,
-        spacing=tuple(arguments.spacing) if arguments.spacing else None,
-        patch=tuple(arguments.patch) if arguments.patch else None,
-        preset=arguments.preset,
-        mirror=arguments.mirror,
-        attention=arguments.attention,
-        store=arguments.store,
-        place=tuple(arguments.place),
-    )
-    done = plan_and_preprocess(
-        arguments.dataset,
-        Workspace.find(arguments.workspace),
-        arguments.planner,
-        options,
-        arguments.configurations,
-        arguments.plans_name,
-        arguments.processes,
-        arguments.overwrite,
-        arguments.group_by,
-        arguments.fix,
-        arguments.plan_only,
-    )
-    if done.errors:
-        print(error_table(done.errors), file=sys.stderr)
+    options = {name: value for name, value in vars(arguments).items() if name not in ("dataset", "debug")}
+    result = plan_and_preprocess(arguments.dataset, **options)
+    if result.errors:
+        print(error_table(result.errors), file=sys.stderr)
         return 1
-    print(done.summary)
+    print(result.summary)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`unetrpp_plan_report`: what was measured, what was decided and why, as a table and a picture."""
+"""`unetrpp_plan_report`: what was measured, what was decided and why, as a text and a picture."""
 
 import argparse
 import sys
@@ -30,24 +30,11 @@ def parser() -> Parser:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    from unetrpp.core.files import read_json
-    from unetrpp.core.workspace import Workspace
-    from unetrpp.dataset.splits import Splits
-    from unetrpp.planners.report.picture import draw_report
-    from unetrpp.planners.report.text import report_text
-    from unetrpp.plans.fingerprint import Fingerprint
-    from unetrpp.plans.plans import read_plans
+    from unetrpp.planners.report.write import write_plan_report
 
-    workspace = Workspace.find(arguments.workspace)
-    dataset = workspace.find_dataset(arguments.dataset)
-    path = workspace.plans(dataset, arguments.plans_name)
-    plans = read_plans(path)
-    mend = "run unetrpp_plan_and_preprocess"
-    fingerprint = read_json(path.with_name("fingerprint.json"), Fingerprint, mend)
-    picture = arguments.picture or path.with_name(f"{arguments.plans_name}_report.png")
-    draw_report(fingerprint, plans, picture)
-    print(report_text(fingerprint, plans, read_json(path.with_name("splits.json"), Splits, mend).why))
-    print(f"\npicture: {picture}")
+    options = {name: value for name, value in vars(arguments).items() if name not in ("dataset", "debug")}
+    report = write_plan_report(arguments.dataset, **options)
+    print(f"{report.text}\n\npicture: {report.picture}")
     return 0
 
 

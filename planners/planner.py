@@ -1,70 +1,68 @@
-"""From a fingerprint to plans: three planners that share every rule and differ in the network and its budget."""
+"""From a fingerprint to plans (experiment planning): what all planners share, and the three built-in ones."""
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.registry import find
-from unetrpp.core.text import format_mm, format_shape
+from unetrpp.core.text import format_shape
 from unetrpp.dataset.description import DatasetDescription
-from unetrpp.io.geometry import reorder
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.networks.presets import preset
-from unetrpp.planners.configurations import Draft
-from unetrpp.planners.options import FLAT, Measures, Options
-from unetrpp.planners.rules.cautions import dataset_warnings, patch_warnings
-from unetrpp.planners.rules.first_output import plan_first_output
-from unetrpp.planners.rules.memory import Fit, fit_by_cost, fit_by_proxy
+from unetrpp.planners.configurations import ConfigurationPlanner
+from unetrpp.planners.options import Options
+from unetrpp.planners.rules.initial_logits import plan_initial_logits
 from unetrpp.planners.rules.mirroring import plan_mirroring
 from unetrpp.planners.rules.normalization import plan_normalization
-from unetrpp.planners.rules.spacing import median_resampled_shape, plan_order, target_spacing
+from unetrpp.planners.rules.patch_and_batch import Fit, fit_by_cost, fit_by_proxy
+from unetrpp.planners.rules.plan_warnings import dataset_warnings, patch_warnings
+from unetrpp.planners.rules.spacing import plan_target_grid
 from unetrpp.planners.rules.storage import plan_storage
 from unetrpp.planners.rules.topology import Topology, candidates, pool
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import Fingerprint
-from unetrpp.plans.plans import Configuration, Decision, Plans, Preprocessing
+from unetrpp.plans.plans import Configuration, Plans, Preprocessing
 
 
-class UnetrppPlanner:
-    """UNETR++, the default."""
+class Planner(ABC):
+    """All rules; a subclass says which network is planned (``architecture``), and may override any other method.
 
-    name = "unetrpp"
-    within_median = True  # the patch never exceeds the padded median image
+    A package registers its subclass under ``unetrpp.planners`` (docs/extending.md).
+    """
+
+    name: str  # as the plans record it
 
     def __init__(self, options: Options | None = None):
         self.options = options or Options()
 
+    @abstractmethod
+    def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
+        """The network of ``inputs`` channels and ``outputs`` classes or regions for this patch and these strides."""
+
     def topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]:
-        """Ever smaller patches with their strides, or the one that was asked for.
+        """Patches with their strides, largest first, never above the padded median image; or the patch asked for.
+
+        Args:
+            spacing: mm, in plan order; of two axes for a 2D configuration.
+            shape: of the median image at this spacing.
 
         Raises:
             UserError: the patch asked for does not suit.
         """
-        patch = self.options.patch
-        if patch is None:
-            return list(candidates(spacing, shape, self.within_median))
-        if len(patch) != len(spacing):
-            raise UserError(
-                f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one an axis"
-            )
-        topology = pool(patch, spacing)
-        if topology.patch != patch:
-            larger, divisors = format_shape(topology.patch), format_shape(topology.divisors)
-            raise UserError(
-                f"--patch {format_shape(patch)} is no multiple of {divisors}, what pooling needs; take {larger}"
-            )
-        return [topology]
-
-    def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
-        return unetrpp_architecture(inputs, outputs, topology.patch, topology.strides, self.options.width)
+        if self.options.patch is None:
+            return list(candidates(spacing, shape, clip=True))
+        return [_topology_of(self.options.patch, spacing)]
 
     def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
+        """The largest of ``topologies`` whose training step fits the GPU."""
+
         def network(topology: Topology) -> Architecture:
             return self.architecture(inputs, outputs, topology)
 
-        return fit_by_cost(topologies, network, outputs, self.options.gpu_memory_gb, self.options.batch_size)
+        budget, batch = self.options.gpu_memory_gb, self.options.batch_size
+        return fit_by_cost(topologies, network, outputs, gpu_memory_gb=budget, batch_size=batch)
 
     def plan(
         self, fingerprint: Fingerprint, description: DatasetDescription, plans_name: str, names: Sequence[str] = ()
@@ -74,85 +72,110 @@ class UnetrppPlanner:
         Raises:
             UserError: a configuration makes no sense for this dataset, or a channel's name looks misspelt.
         """
-        measures, decisions, clusters = self._measures(fingerprint)
-        normalization, reasons = plan_normalization(description.channel_names, fingerprint)
-        reasons += plan_storage(self.options.store, normalization)
-        mirroring = plan_mirroring(fingerprint, description.labels, self.options.mirror)
+        options, labels = self.options, description.labels
+        grid, grid_decisions, grid_warnings = plan_target_grid(fingerprint, options.spacing)
+        normalization, channel_decisions = plan_normalization(description.channel_names, fingerprint)
+        storage = plan_storage(options.store, normalization)
+        mirroring = plan_mirroring(fingerprint, labels, options.mirror)
+        # Published networks start with random heads.
+        initial = None if options.preset else plan_initial_logits(fingerprint, labels)
         preprocessing = Preprocessing(
-            transpose=measures.order,
-            spacing_mm=measures.spacing,
+            transpose=grid.order,
+            spacing_mm=grid.spacing,
             normalization=normalization,
-            labels=description.labels,
-            dtype=self.options.store,
+            labels=labels,
+            dtype=options.store,
             chunk=(1, 1, 1),  # each configuration sets its own
         )
-        first = None if self.options.preset else plan_first_output(fingerprint, description.labels)
-        draft = Draft(self, preprocessing, measures, mirroring, first.logits if first else ())
+        maker = ConfigurationPlanner(
+            hooks=self,
+            preprocessing=preprocessing,
+            grid=grid,
+            mirroring=mirroring,
+            initial_logits=initial.logits if initial else (),
+        )
         configurations: dict[str, Configuration] = {}
-        for name in names or ["2d" if measures.flat else "3d_fullres"]:
-            configurations |= draft.make(name)
+        for name in names or ["2d" if grid.flat else "3d_fullres"]:
+            configurations |= maker.plan(name)
+        warnings = [*grid_warnings, *dataset_warnings(fingerprint, grid)]
+        for name, configuration in configurations.items():
+            warnings += [f"{name}: {warning}" for warning in patch_warnings(fingerprint, grid, configuration)]
+        decisions = [*grid_decisions, *channel_decisions, *storage, mirroring.decision]
         return Plans(
             dataset=description.name,
             name=plans_name,
             planner=self.name,
-            options=self.options.as_text(),
+            options=options.as_text(),
             channel_names=description.channel_names,
-            labels=description.labels,
+            labels=labels,
             file_ending=description.file_ending,
             configurations=configurations,
-            warnings=(
-                *clusters,
-                *dataset_warnings(fingerprint, measures),
-                *(f"{n}: {w}" for n, c in configurations.items() for w in patch_warnings(fingerprint, measures, c)),
-            ),
-            decisions=(*decisions, *reasons, mirroring.decision, *([first.decision] if first else [])),
+            warnings=tuple(warnings),
+            decisions=(*decisions, *([initial.decision] if initial else [])),
         )
 
-    def _measures(self, fingerprint: Fingerprint) -> tuple[Measures, list[Decision], tuple[str, ...]]:
-        target = target_spacing(fingerprint.cases)
-        spacing, decision = target.spacing, target.decision
-        if self.options.spacing is not None:
-            why = f"asked for; the rule gives {format_mm(spacing)} ({decision.why})"
-            spacing = self.options.spacing
-            decision = Decision(about=decision.about, value=f"{format_mm(spacing)} (z, y, x)", why=why)
-        shape = median_resampled_shape(fingerprint.cases, spacing)
-        # A flat axis comes first whatever its nominal spacing: slices are taken along it.
-        order = plan_order([math.inf if n < FLAT else s for n, s in zip(shape, spacing, strict=True)])
-        first = "zyx"[order[0]]
-        is_what = "flat" if shape[order[0]] < FLAT else "the coarsest"
-        equal = len(set(spacing)) == 1 and is_what != "flat"
-        why = f"{'all axes are equally fine' if equal else f'{first} is {is_what}'}; slices are taken along the first axis"
-        reordered = Decision(about="axis order", value=", ".join("zyx"[axis] for axis in order), why=why)
-        measures = Measures(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases))
-        return measures, [decision, reordered], target.warnings
+
+def _topology_of(patch: tuple[int, ...], spacing: Sequence[float]) -> Topology:
+    """
+    Raises:
+        UserError: the patch has another number of axes, or is no multiple of what its pooling needs.
+    """
+    if len(patch) != len(spacing):
+        raise UserError(f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one an axis")
+    topology = pool(patch, spacing)
+    if topology.patch != patch:
+        larger, divisors = format_shape(topology.patch), format_shape(topology.divisors)
+        raise UserError(
+            f"--patch {format_shape(patch)} is no multiple of {divisors}, which downsampling needs; take {larger}"
+        )
+    return topology
 
 
-class UNetPlanner(UnetrppPlanner):
-    """nnU-Net's plain U-Net within nnU-Net's own budget, so that results compare."""
+class UnetrppPlanner(Planner):
+    """UNETR++, the default."""
 
-    name = "unet"
-    within_median = False
-
-    def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
-        return fit_by_proxy(topologies, outputs, self.options.gpu_memory_gb, self.options.batch_size)
+    name = "unetrpp"
 
     def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
-        strides, kernels = topology.strides, topology.kernels
-        return unet_architecture(inputs, outputs, topology.patch, strides, kernels, width=self.options.width)
+        return unetrpp_architecture(inputs, outputs, topology.patch, topology.strides, width=self.options.width)
 
 
-class ResidualUNetPlanner(UnetrppPlanner):
+class UNetPlanner(Planner):
+    """nnU-Net's plain U-Net with nnU-Net's own patches and memory budget, so that results compare."""
+
+    name = "unet"
+
+    def topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]:
+        """As the base's, but a patch may exceed the median image."""
+        if self.options.patch is None:
+            return list(candidates(spacing, shape, clip=False))
+        return super().topologies(spacing, shape)
+
+    def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
+        budget, batch = self.options.gpu_memory_gb, self.options.batch_size
+        return fit_by_proxy(topologies, outputs, gpu_memory_gb=budget, batch_size=batch)
+
+    def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
+        patch, strides, kernels = topology
+        return unet_architecture(inputs, outputs, patch, strides, kernels=kernels, width=self.options.width)
+
+
+class ResidualUNetPlanner(Planner):
     """The U-Net with a residual encoder."""
 
     name = "resunet"
 
     def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
-        strides, kernels, width = topology.strides, topology.kernels, self.options.width
-        return unet_architecture(inputs, outputs, topology.patch, strides, kernels, residual=True, width=width)
+        patch, strides, kernels = topology
+        return unet_architecture(
+            inputs, outputs, patch, strides, kernels=kernels, residual=True, width=self.options.width
+        )
 
 
-class PresetPlanner(UnetrppPlanner):
+class PresetPlanner(Planner):
     """UNETR++ with patch and network as published for one of its datasets; new trainings use the corrected layout."""
+
+    name = UnetrppPlanner.name
 
     def __init__(self, options: Options, name: str):
         super().__init__(options)
@@ -169,10 +192,11 @@ class PresetPlanner(UnetrppPlanner):
         return msgspec.structs.replace(self.preset, in_channels=inputs, out_channels=outputs, spatial_layout="correct")
 
 
-PLANNERS = {planner.name: planner for planner in (UnetrppPlanner, UNetPlanner, ResidualUNetPlanner)}
+BUILT_IN: tuple[type[Planner], ...] = (UnetrppPlanner, UNetPlanner, ResidualUNetPlanner)
+PLANNERS = {planner.name: planner for planner in BUILT_IN}
 
 
-def make_planner(name: str, options: Options) -> UnetrppPlanner:
+def make_planner(name: str, options: Options) -> Planner:
     """The planner of this name, built in, registered under ``unetrpp.planners`` or package.module:Class, or a preset's.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Repairs that are safe, into new files, never in place: sheared axes, and labels whose grid is not their image's.
+"""``--fix``: safe repairs of sheared axes and of labels on another grid than their image, into new files, never in place.
 
-A header-less copy of a correct label, resampled blindly, comes out empty; so what is ambiguous is left to the user.
+Ambiguous cases are left to the user: a correct label that lost its header would come out empty if it were resampled.
 """
 
 import logging
@@ -29,12 +29,12 @@ from unetrpp.io.images import (
 
 LOG = logging.getLogger(__name__)
 
-SURVIVES = 0.1  # share by which a class's volume may change when a label is resampled
+VOLUME_TOLERANCE = 0.1  # share by which a class's volume may change when a label is resampled
 DEFAULT = Geometry(shape_zyx=(1, 1, 1), spacing_zyx_mm=(1.0, 1.0, 1.0))
 
 
 def repair_dataset(raw: RawDataset, folder: Path, executor: Executor) -> RawDataset:
-    """The dataset with repaired files, written below ``folder``, in place of those that cannot be used as they are."""
+    """The dataset with repaired files, written below ``folder``, where a case's own could not be used."""
     jobs = {case.id: (case, folder) for case in raw.cases}
     repaired = {
         o.case: o.value
@@ -48,9 +48,9 @@ def repair_dataset(raw: RawDataset, folder: Path, executor: Executor) -> RawData
 
 
 def repair_case(case: Case, folder: Path) -> tuple[Case, list[str]]:
-    """The case with new files where something was to mend, and what was done (runs in a worker).
+    """The case with new files where something was repaired, and what was done (runs in a worker).
 
-    They are named by the case: files of several cases may have one name, in folders of their own.
+    The new files are named by the case, because files of several cases may have the same name in different folders.
     """
     images = [
         repair_shear(path, folder / "images" / f"{case.id}_{i:04d}{ending_of(path)}")
@@ -70,9 +70,9 @@ def _label_file(label: Path, case: Case, folder: Path) -> Path:
 
 
 def repair_label(case: Case, folder: Path) -> tuple[Path, str] | None:
-    """The new label file and what was done; None where nothing is to mend or nothing safe can be done.
+    """The new label file and what was done; None where nothing is wrong or no repair is safe.
 
-    What stays wrong is named by the verification that follows.
+    The verification that follows reports what stays wrong.
     """
     if case.label is None:
         return None
@@ -86,18 +86,18 @@ def repair_label(case: Case, folder: Path) -> tuple[Path, str] | None:
     path = _label_file(case.label, case, folder)
     if _has_default_header(geometry):
         if geometry.shape_zyx != image.shape_zyx:
-            return None  # ambiguous: nothing says where it lies
+            return None  # ambiguous: its position is unknown
         write_segmentation(path, label.array[0], image)
-        return path, "the label had no header of its own and the image's shape; it got the image's header"
+        return path, "the label had a default header and the image's shape; it got the image's header"
     resampled = _onto(label, image)
-    if not _survives(label, resampled, image):
+    if not _keeps_volumes(label, resampled, image):
         return None
     write_sitk(path, resampled)
-    return path, "the label lay on another grid; it was resampled (nearest) onto the image's"
+    return path, "the label was on another grid; it was resampled (nearest) onto the image's"
 
 
 def _has_default_header(geometry: Geometry) -> bool:
-    """Spacing 1, and the origin and axes of no transform (NIfTI's default turns x and y)."""
+    """Spacing 1, origin 0 and axes along the array (NIfTI's default flips x and y)."""
     direction = tuple(abs(value) for value in geometry.direction)
     at_origin = all(abs(value) < GRID_TOLERANCE_MM for value in geometry.origin_xyz_mm)
     return at_origin and geometry.spacing_zyx_mm == DEFAULT.spacing_zyx_mm and direction == DEFAULT.direction
@@ -119,10 +119,10 @@ def _onto(label: Volume, image: Geometry) -> sitk.Image:
     )
 
 
-def _survives(before: Volume, after: sitk.Image, grid: Geometry) -> bool:
+def _keeps_volumes(before: Volume, after: sitk.Image, grid: Geometry) -> bool:
     """Whether every class kept its volume."""
     old, new = _volumes(before.array, before.geometry), _volumes(sitk.GetArrayViewFromImage(after), grid)
-    return bool(old) and all(abs(new.get(value, 0.0) / volume - 1) <= SURVIVES for value, volume in old.items())
+    return bool(old) and all(abs(new.get(value, 0.0) / volume - 1) <= VOLUME_TOLERANCE for value, volume in old.items())
 
 
 def _volumes(array: np.ndarray, geometry: Geometry) -> dict[int, float]:

@@ -4,7 +4,7 @@ from unetrpp.core.parallel import prepare_workers
 
 
 def start_method() -> str:
-    """How they start (:func:`unetrpp.core.parallel.prepare_workers`); the earlier it is asked for, the sooner they are ready."""
+    """How they start (:func:`unetrpp.core.parallel.prepare_workers`). An early call lets them import meanwhile."""
     return prepare_workers(
-        ("unetrpp.planners.measure.extract", "unetrpp.planners.repair", "unetrpp.planners.preprocess")
+        ("unetrpp.planners.measure.fingerprint", "unetrpp.planners.repair", "unetrpp.planners.preprocess")
     )

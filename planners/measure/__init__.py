@@ -1,1 +1,1 @@
-"""What is measured in the dataset: classes, structures, occupancy, groups of cases."""
+"""Measuring a dataset: fingerprint extraction, label structures, foreground occupancy, groups of cases."""

@@ -1,4 +1,4 @@
-"""Which cases belong together (one patient, one subject), so that cross-validation never tears them apart."""
+"""Groups of cases (of one patient or subject) that stay in one fold: ``--group-by``."""
 
 import csv
 import re
@@ -13,13 +13,13 @@ from unetrpp.dataset.cases import RawDataset
 
 
 def with_groups(raw: RawDataset, group_by: str | None) -> RawDataset:
-    """The dataset with the groups that ``group_by`` gives; without it dataset.json's stay.
+    """The dataset with the groups of ``group_by``; without it, with those of dataset.json.
 
     Args:
         group_by: a regular expression whose first group is the name, or a CSV file of case,group lines.
 
     Raises:
-        UserError: a case gets no group, or the pattern is none.
+        UserError: a case gets no group, or the pattern is malformed.
     """
     if group_by is None:
         return raw
@@ -36,9 +36,11 @@ def from_pattern(pattern: str, cases: Sequence[str]) -> dict[str, str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"--group-by {pattern!r} is no regular expression ({error}); correct it") from None
+        raise UserError(f"--group-by {pattern!r} is not a regular expression ({error}); correct it") from None
     if expression.groups < 1:
-        raise UserError(f"--group-by {pattern!r} has no group in parentheses; put them around what names the patient")
+        raise UserError(
+            f"--group-by {pattern!r} has no group in parentheses; put them around the part that names the patient"
+        )
     matches = {case: expression.search(case) for case in cases}
     unmatched = [case for case, match in matches.items() if match is None or match.group(1) is None]
     if unmatched:
@@ -50,7 +52,7 @@ def from_csv(path: Path, cases: Sequence[str]) -> dict[str, str]:
     if not path.is_file():
         raise UserError(f"--group-by: {path} does not exist; give a CSV file with lines of case,group")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets put a mark before UTF-8
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets write a byte order mark
     except UnicodeDecodeError:
         raise UserError(f"{path} is not in UTF-8; save it again with this encoding") from None
     groups = {row[0].strip(): row[1].strip() for row in csv.reader(lines) if len(row) > 1}

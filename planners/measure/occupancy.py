@@ -1,4 +1,4 @@
-"""How much of a patch is foreground, at every level of a network: what attention would have to find there."""
+"""How much of a training patch is foreground at every level of a network, by which attention is planned."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 from unetrpp.core.errors import UserError
 from unetrpp.patches.sampling import PatchSampler
-from unetrpp.plans.architecture import Architecture
+from unetrpp.plans.architecture import Architecture, as_3d
 from unetrpp.preprocessing.store import StoredCase
 
 MOST_CASES = 50
@@ -15,7 +15,7 @@ PATCHES_A_CASE = 9  # with a third of them forced onto foreground, as in trainin
 
 
 def foreground_bits(fractions: Sequence[float]) -> tuple[float, ...]:
-    """B = log2(1 / f): bits that locating the foreground among the cells of a level takes.
+    """B = log2(1 / f): the bits it takes to locate foreground among the cells of a level.
 
     >>> foreground_bits([0.25, 1.0])
     (2.0, 0.0)
@@ -28,8 +28,7 @@ def cell_strides(architecture: Architecture) -> list[tuple[int, int, int]]:
     strides, cell = [], (1,) * architecture.dimensions
     for level in architecture.levels:
         cell = tuple(c * s for c, s in zip(cell, level.stride, strict=True))
-        z, y, x = (1,) * (3 - len(cell)) + cell
-        strides.append((z, y, x))
+        strides.append(as_3d(cell))
     return strides
 
 
@@ -60,7 +59,7 @@ def foreground_fractions(
 
 
 def any_in_cells(mask: np.ndarray, stride: tuple[int, int, int]) -> np.ndarray:
-    """Whether any voxel of every cell is set; a patch that is no multiple of the stride ends in smaller cells."""
+    """Whether any voxel of every cell is set; the last cells are smaller where the stride does not divide the patch."""
     for axis, step in enumerate(stride):
         mask = np.logical_or.reduceat(mask, range(0, mask.shape[axis], step), axis=axis)
     return mask
@@ -72,9 +71,9 @@ def training_patches(
     """Label patches drawn as training draws them, from at most 50 cases; the same ones on every call."""
     rng = np.random.default_rng(0)
     chosen = [cases[i] for i in np.sort(rng.permutation(len(cases))[:MOST_CASES])]
-    z, y, x = (1,) * (3 - len(patch)) + tuple(patch)
-    sampler = PatchSampler(chosen, (z, y, x), foreground_fraction, ignore_index)
+    size = as_3d(patch)
+    sampler = PatchSampler(chosen, size, foreground_fraction, ignore_index)
     by_name = {case.case: case for case in chosen}
     for draw in sampler.draw(rng, PATCHES_A_CASE * len(chosen)):
-        a, b, c = (center - size // 2 for center, size in zip(draw.center, (z, y, x), strict=True))
-        yield by_name[draw.case].read((a, b, c), (z, y, x))[1]
+        z, y, x = (center - n // 2 for center, n in zip(draw.center, size, strict=True))
+        yield by_name[draw.case].read((z, y, x), size)[1]

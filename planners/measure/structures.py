@@ -1,4 +1,4 @@
-"""What the labels of one case look like: volumes, components, surfaces and where each class lies."""
+"""Measures of the labels of one case: volumes, components, surfaces and centres of every class."""
 
 import math
 from collections.abc import Iterator
@@ -24,15 +24,17 @@ def class_statistics(label: np.ndarray, scheme: LabelScheme, spacing: Spacing) -
     """
     boxes = ndimage.find_objects(label, max_label=len(scheme.values))
     return {
-        scheme.names[index]: _one_class(label, index, boxes[index - 1], scheme.ignore_index, spacing)
+        scheme.names[index]: _one_class(
+            label, index, boxes[index - 1], ignore_index=scheme.ignore_index, spacing=spacing
+        )
         for index in scheme.foreground
     }
 
 
 def _one_class(
-    label: np.ndarray, index: int, box: tuple[slice, ...] | None, ignore_index: int | None, spacing: Spacing
+    label: np.ndarray, index: int, box: tuple[slice, ...] | None, *, ignore_index: int | None, spacing: Spacing
 ) -> ClassStatistics:
-    """One class inside its box, grown by a voxel so that its own faces are seen."""
+    """Measured inside the bounding box of the class, grown by a voxel so that its outer faces count."""
     if box is None:
         return ClassStatistics(
             voxels=0,
@@ -72,7 +74,7 @@ def _radius_mm(volume_mm3: float) -> float:
 def _surface_mm2(mask: np.ndarray, other: np.ndarray, spacing: Spacing) -> float:
     """Area of the voxel faces between ``mask`` and ``other``.
 
-    The image's border and the ignore label's are none. Faces of a smooth surface add up to 1.5 times its area.
+    Faces at the image's border or at the ignore label do not count. Faces of a smooth surface add up to 1.5 times its area.
     """
     area = 0.0
     for axis, (low, high) in enumerate(_neighbours(mask.ndim)):
@@ -97,7 +99,7 @@ def _median_extent(components: np.ndarray) -> tuple[int, int, int]:
 def _center_lps_mm(
     mask: np.ndarray, place: tuple[slice, ...], shape: tuple[int, ...], spacing: Spacing
 ) -> tuple[float, float, float]:
-    """Centre of mass against the image's centre; the canonical frame's x, y and z are LPS."""
+    """Centre of mass relative to the image's centre; x, y and z of the canonical frame are LPS."""
     offset = []
     for axis in range(3):
         profile = mask.sum(axis=tuple(a for a in range(3) if a != axis))

@@ -1,1 +1,1 @@
-"""The plan report as text and as a picture."""
+"""The plan report: text and picture."""

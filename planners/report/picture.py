@@ -17,7 +17,7 @@ AXES = ("z", "y", "x")
 
 
 def draw_report(fingerprint: Fingerprint, plans: Plans, path: Path) -> None:
-    """Five panels: spacing, shape, the patch in a median case, label volumes, memory.
+    """Six panels: spacing, shape, label volumes, the patch in a median case from two sides, memory.
 
     Uses matplotlib's object interface: pyplot would keep global state and look for a screen.
     """
@@ -29,14 +29,14 @@ def draw_report(fingerprint: Fingerprint, plans: Plans, path: Path) -> None:
     _spread(panels[0, 0], [[c.spacing_mm[a] for c in fingerprint.cases] for a in range(3)], "spacing (mm)")
     _spread(panels[0, 1], [[c.cropped_shape[a] for c in fingerprint.cases] for a in range(3)], "shape (voxels)")
     _volumes(panels[0, 2], fingerprint)
-    _patch(panels[1, 0], fingerprint, plans, (1, 2), "in plane")
-    _patch(panels[1, 1], fingerprint, plans, (0, 2), "across the slices")
+    _patch(panels[1, 0], fingerprint, plans, (1, 2))
+    _patch(panels[1, 1], fingerprint, plans, (0, 2))
     _memory(panels[1, 2], plans)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=90))
 
 
 def _spread(panel: "Axes", values: list[list[float]], title: str) -> None:
-    """A box an axis, with every case as a dot."""
+    """A box plot for each axis, with every case as a dot."""
     panel.boxplot(values, widths=0.5, showfliers=False)
     for position, axis in enumerate(values, 1):
         shift = np.linspace(-0.2, 0.2, len(axis))
@@ -46,7 +46,7 @@ def _spread(panel: "Axes", values: list[list[float]], title: str) -> None:
 
 
 def _volumes(panel: "Axes", fingerprint: Fingerprint) -> None:
-    """In ml; of images of one slice the areas in pixels, for photographs have no volume."""
+    """In ml; areas in pixels where all images have one slice, because photographs have no volume."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     cases = fingerprint.cases
@@ -61,7 +61,7 @@ def _volumes(panel: "Axes", fingerprint: Fingerprint) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _patch(panel: "Axes", fingerprint: Fingerprint, plans: Plans, axes: tuple[int, int], where: str) -> None:
+def _patch(panel: "Axes", fingerprint: Fingerprint, plans: Plans, axes: tuple[int, int]) -> None:
     """The median case and each configuration's patch in mm, centred; ``axes`` are plan axes (down, right)."""
     from matplotlib.patches import Rectangle
 
@@ -79,6 +79,7 @@ def _patch(panel: "Axes", fingerprint: Fingerprint, plans: Plans, axes: tuple[in
         filled = name == "median case"
         panel.add_patch(Rectangle((-width / 2, -height / 2), width, height, fill=filled, color=color, lw=2, label=name))
     reach = max(float(size[list(axes)].max()) for _, size, _ in boxes) * 0.55
+    where = "in plane" if axes == (1, 2) else "across the slices"
     panel.set(title=f"patch and median case, {where} (mm)", xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     panel.legend(fontsize="small", loc="upper right")
 

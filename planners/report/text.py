@@ -1,4 +1,4 @@
-"""The plan report as text: tables that a researcher reads without knowing the code."""
+"""The plan report as text: what was measured, every decision with its reason, warnings."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -73,7 +73,7 @@ def _medians(present: Sequence[ClassStatistics]) -> tuple[str, ...]:
 
 
 def decisions(items: Sequence[Decision]) -> list[str]:
-    """What and its value on one line, the reason below it."""
+    """Subject and value on one line, the reason below it."""
     about = max((len(d.about) for d in items), default=0)
     lines = []
     for decision in items:

@@ -1,1 +1,1 @@
-"""One rule a file: each turns measurements into a part of the plans, with its reason."""
+"""The rules of planning, one a file: each decides a part of the plans from measurements, and says why."""

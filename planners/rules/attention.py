@@ -1,61 +1,33 @@
-"""Where attention goes and with which focal gamma: a rule on the labels alone, before any training (ours).
+"""Where attention modules go: gates, squeeze-and-excitation and EPA blocks, as published or by a rule on the labels.
 
-The abstract of Yeung et al. (arXiv 2111.00534) asks for a simple heuristic per dataset and model; this one is
-docs/focal_attention.md's. A level's bits say how hard its foreground is to find; a gate goes where they rise.
+The abstract of Yeung et al. (arXiv 2111.00534) asks for a simple heuristic per dataset and model. This one is ours
+(docs/focal_attention.md); it looks at labels alone, before any training. gate_gamma.py chooses the gamma of gates.
 """
 
-import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
 import msgspec
 
-from unetrpp.core.errors import UserError
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits
+from unetrpp.planners.options import AttentionMode
+from unetrpp.planners.rules.attention_overrides import Override, can_attend, overridden, require_possible
+from unetrpp.planners.rules.gate_gamma import gate_gammas
 from unetrpp.plans.architecture import Architecture, Level
 from unetrpp.plans.plans import Decision
 
-Mode = Literal["auto", "paper", "none", "all"]
-LEAST_GAIN = 0.5  # bits against the last gate (or the bottleneck) that are worth a gate
-GATE_GAMMAS = (0.5, 2.0)
 LEAST_SHARE, LEAST_CHANNELS = 0.05, 64  # of foreground cells and of channels, for squeeze-and-excitation
-FULL_SHARE = 0.9  # where nearly every cell is foreground, there is nothing for EPA to choose among
-
-
-class Override(NamedTuple):
-    """A user's decision about one module of one level (0 is full resolution). ``gamma`` None takes it away."""
-
-    module: Literal["gate", "se", "epa"]
-    level: int
-    gamma: float | None
-
-
-def parse_override(text: str) -> Override:
-    """
-    Raises:
-        UserError: it is not of this form.
-
-    >>> parse_override("gate@1=1.5"), parse_override("epa@2=off")
-    (Override(module='gate', level=1, gamma=1.5), Override(module='epa', level=2, gamma=None))
-    """
-    match = re.fullmatch(r"(gate|se|epa)@(\d+)=(on|off|\d+(?:\.\d+)?)", text)
-    if match is None:
-        raise UserError(
-            f"{text!r} is no attention override; write MODULE@LEVEL=GAMMA, such as gate@1=1.5, se@3=off, epa@2=on"
-        )
-    module, level, value = match.groups()
-    gamma = None if value == "off" else 1.0 if value == "on" else float(value)
-    if module == "epa" and value not in ("on", "off"):
-        raise UserError(f"{text!r}: EPA has no gamma in the plans; write epa@{level}=on or epa@{level}=off")
-    return Override(module, int(level), gamma)  # type: ignore[arg-type]
+FULL_SHARE = 0.9  # of foreground cells, from which on EPA has nothing to choose among
 
 
 def place_attention(
-    architecture: Architecture, mode: Mode, fractions: Sequence[float] = (), overrides: Sequence[Override] = ()
+    architecture: Architecture,
+    mode: AttentionMode,
+    fractions: Sequence[float] = (),
+    overrides: Sequence[Override] = (),
 ) -> tuple[Architecture, list[Decision]]:
-    """The architecture with its modules placed, and a line of why for each.
+    """The architecture with its modules placed, and a decision about each.
 
-    ``paper`` leaves the network as published, ``none`` takes all attention away, ``all`` puts every module with gamma 1,
+    ``paper`` leaves the network as published, ``none`` removes all attention, ``all`` places every module with gamma 1,
     ``auto`` decides by ``fractions`` (:func:`unetrpp.planners.measure.occupancy.foreground_fractions`, one a level).
 
     Raises:
@@ -71,8 +43,8 @@ def place_attention(
         value = "every module, gamma 1" if mode == "all" else "no module"
         decisions = [_decide("attention", value, f"--attention {mode}")]
     for override in overrides:
-        _require_possible(architecture, override)
-        levels[override.level] = _overridden(levels[override.level], override)
+        require_possible(architecture, override)
+        levels[override.level] = overridden(levels[override.level], override)
         value = "none" if override.gamma is None else f"gamma {override.gamma:g}"
         decisions.append(_decide(f"{override.module} at level {override.level}", value, "asked for"))
     return msgspec.structs.replace(architecture, levels=tuple(levels)), decisions
@@ -81,10 +53,8 @@ def place_attention(
 def _by_rule(architecture: Architecture, fractions: Sequence[float]) -> tuple[list[Level], list[Decision]]:
     names = [" x ".join(map(str, stride)) for stride in cell_strides(architecture)]
     gammas, reasons = gate_gammas(foreground_bits(fractions), names)
-    levels, decisions = (
-        [],
-        [_decide("attention", "by the rule", "--attention auto: from the labels of training patches")],
-    )
+    levels = []
+    decisions = [_decide("attention", "by the rule", "--attention auto: from the labels of training patches")]
     for i, (level, gamma, name) in enumerate(zip(architecture.levels, gammas, names, strict=True)):
         deepest = i == len(names) - 1
         if not deepest:
@@ -116,32 +86,10 @@ def _with_blocks(level: Level, deepest: bool, fraction: float, name: str) -> tup
     return msgspec.structs.replace(level, attention="epa" if kept else "conv"), decision
 
 
-def gate_gammas(bits: Sequence[float], names: Sequence[str]) -> tuple[list[float | None], list[str]]:
-    """The gamma of the gate on each level's skip (None: no gate) and why; the deepest level has no skip.
-
-    From the bottleneck up, a gate goes where the foreground became at least half a bit harder to find since the last one.
-
-    >>> gate_gammas([2.6, 1.0, 0.9], ["1", "4", "8"])[0]
-    [1.7000000000000002, None, None]
-    """
-    gammas: list[float | None] = [None] * len(bits)
-    reasons = [""] * len(bits)
-    last, where = bits[-1], "the bottleneck"
-    for i in range(len(bits) - 2, -1, -1):
-        gain = bits[i] - last
-        reasons[i] = (
-            f"{bits[i]:.2f} bits to find the foreground, {last:.2f} at {where}: gain {gain:.2f} (a gate from {LEAST_GAIN})"
-        )
-        if gain >= LEAST_GAIN:
-            gammas[i] = min(max(gain, GATE_GAMMAS[0]), GATE_GAMMAS[1])
-            last, where = bits[i], f"stride {names[i]}"
-    return gammas, reasons
-
-
 def _all_of(architecture: Architecture, i: int) -> Level:
-    """EPA where there is more than one token to choose among."""
+    """Every module, with gamma 1; EPA where there is more than one token to choose among."""
     level, deepest = architecture.levels[i], i == len(architecture.levels) - 1
-    epa = _can_attend(architecture, i) and architecture.tokens()[i] > 1
+    epa = can_attend(architecture, i) and architecture.tokens()[i] > 1
     return msgspec.structs.replace(
         level, gate=None if deepest else 1.0, squeeze_excitation=1.0, attention="epa" if epa else "conv"
     )
@@ -149,35 +97,6 @@ def _all_of(architecture: Architecture, i: int) -> Level:
 
 def _none_of(architecture: Architecture, i: int) -> Level:
     return msgspec.structs.replace(architecture.levels[i], gate=None, squeeze_excitation=None, attention="conv")
-
-
-def _can_attend(architecture: Architecture, i: int) -> bool:
-    return architecture.network == "unetrpp" and i > 0
-
-
-def _require_possible(architecture: Architecture, override: Override) -> None:
-    module, i, _ = override
-    deepest = len(architecture.levels) - 1
-    if i > deepest:
-        raise UserError(
-            f"{module}@{i}: the network has the levels 0 (full resolution) to {deepest}; choose one of them"
-        )
-    if module == "gate" and i == deepest:
-        raise UserError(
-            f"gate@{i}: the deepest level has no skip connection to gate; choose a level from 0 to {deepest - 1}"
-        )
-    if module == "epa" and not _can_attend(architecture, i):
-        raise UserError(
-            f"epa@{i}: EPA stands in UNETR++ from level 1 on, not here ({architecture.network}); use gate or se"
-        )
-
-
-def _overridden(level: Level, override: Override) -> Level:
-    if override.module == "gate":
-        return msgspec.structs.replace(level, gate=override.gamma)
-    if override.module == "se":
-        return msgspec.structs.replace(level, squeeze_excitation=override.gamma)
-    return msgspec.structs.replace(level, attention="conv" if override.gamma is None else "epa")
 
 
 def _decide(about: str, value: str, why: str) -> Decision:

@@ -1,4 +1,4 @@
-"""The focal loss of a dataset: gamma by how rare its foreground is, a distance penalty where boundaries matter (ours)."""
+"""The gamma of the focal loss, by how rare foreground is, and a distance penalty where boundaries matter (ours)."""
 
 import math
 import statistics
@@ -9,19 +9,20 @@ from unetrpp.plans.fingerprint import ClassStatistics, Fingerprint
 from unetrpp.plans.plans import Decision, LossPlan
 
 DELTA = 0.6
-GAMMAS = (0.1, 0.75)
+GAMMAS = (0.1, 0.75)  # smallest and largest
 GAMMA_A_BIT = 0.1
 FACES = 1.5  # the fingerprint's surface counts voxel faces, 1.5 times the area of a smooth surface
 MOSTLY_BOUNDARY = 0.5  # share of a structure that lies within a voxel of its surface
 SCALES = (2.0, 10.0)  # smallest and largest tau, in voxels of the finest axis
 
 
-def focal_loss(
-    voxel_bits: float, fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float], batch_dice: bool
+def plan_focal_loss(
+    voxel_bits: float, fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float], *, batch_dice: bool
 ) -> tuple[LossPlan, list[Decision]]:
-    """
+    """The Unified Focal loss of a dataset (docs/focal_attention.md), and the decisions about it.
+
     Args:
-        voxel_bits: B at full resolution.
+        voxel_bits: that it takes to find the foreground at full resolution (planners/measure/occupancy.py).
         spacing_mm: of the training grid, one an axis of the patch.
     """
     gamma = min(max(GAMMA_A_BIT * voxel_bits, GAMMAS[0]), GAMMAS[1])
@@ -44,7 +45,7 @@ def focal_loss(
 
 
 def boundary_share(fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float]) -> float:
-    """Median over cases and classes of (surface / volume) x voxel size, the share of a layer one voxel thick (at most 1)."""
+    """The share of a structure in a layer one voxel thick: surface / volume x voxel size, median over cases and classes."""
     voxel_mm = math.prod(spacing_mm) ** (1 / len(spacing_mm))
     ratios = [
         statistic.surface_to_volume_per_mm / FACES * voxel_mm

@@ -1,4 +1,4 @@
-"""Which axes may be mirrored, in anatomical terms: not the left-right one where a label knows left from right."""
+"""Which axes are mirrored: not the left-right one where labels tell left from right."""
 
 import re
 from collections.abc import Sequence
@@ -20,19 +20,38 @@ SIDES = {"left": "right", "l": "r", "lt": "rt", "lh": "rh"}
 
 
 class Mirroring(NamedTuple):
-    """Canonical axes that training and prediction mirror, the pairs of training indices that change places along the
-    left-right axis, and why."""
+    """Canonical axes that training and prediction mirror; ``pairs`` of training indices (left, right) that are swapped
+    when the left-right axis is mirrored."""
 
     axes: tuple[int, ...]
     pairs: tuple[tuple[int, int], ...]
     decision: Decision
 
 
+class PatchMirroring(NamedTuple):
+    """What a configuration records: axes of its patch, which of them swaps labels, and those labels."""
+
+    axes: tuple[int, ...]
+    swap_axis: int | None
+    swapped_labels: tuple[tuple[int, int], ...]
+
+
+def of_patch(mirroring: Mirroring, order: Sequence[int], dimensions: int) -> PatchMirroring:
+    """From canonical axes to those of a patch in plan ``order``; one of two dimensions lacks the first plan axis."""
+    skipped = 3 - dimensions
+    places = {axis: order.index(axis) - skipped for axis in mirroring.axes}
+    axes = tuple(sorted(place for place in places.values() if place >= 0))
+    side = places.get(LEFT_RIGHT, -1)
+    if mirroring.pairs and side >= 0:
+        return PatchMirroring(axes, side, mirroring.pairs)
+    return PatchMirroring(axes, None, ())
+
+
 def plan_mirroring(fingerprint: Fingerprint, labels: LabelScheme, asked: str = "auto") -> Mirroring:
-    """``asked``: auto (by the labels), exchange (left and right labels change places), all, none, or axes such as zy.
+    """``asked``: auto (by the labels), exchange (all axes, swapping left and right labels), all, none, or axes such as zy.
 
     Raises:
-        UserError: there is nothing to exchange, a region has no twin, or no such axes.
+        UserError: there are no labels to swap, a region has no counterpart, or no such axes.
     """
     pairs = side_pairs(labels.names)
     if asked == "auto":
@@ -41,7 +60,9 @@ def plan_mirroring(fingerprint: Fingerprint, labels: LabelScheme, asked: str = "
         return _exchanged(labels, pairs)
     letters = {"all": AXES, "none": ""}.get(asked, asked)
     if not set(letters) <= set(AXES):
-        raise UserError(f"--mirror {asked} is none of auto, exchange, all, none, or axes among z, y and x (left-right)")
+        raise UserError(
+            f"--mirror {asked} is not auto, exchange, all, none, or axes among z, y and x (left-right) such as zy"
+        )
     axes = tuple(axis for axis, letter in enumerate(AXES) if letter in letters)
     value = "all axes" if len(axes) == 3 else ", ".join(AXES[a] for a in axes) or "no axis"
     return Mirroring(axes, (), Decision(about="mirroring", value=value, why=f"--mirror {asked}"))
@@ -65,14 +86,14 @@ def _by_labels(fingerprint: Fingerprint, labels: LabelScheme, pairs: Sequence[tu
 def _exchanged(labels: LabelScheme, pairs: tuple[tuple[int, int], ...]) -> Mirroring:
     if not pairs:
         raise UserError(f"--mirror exchange needs labels of a left and a right, but they are {', '.join(labels.names)}")
-    output_table(labels, label_table(labels, pairs))  # every region has its twin
+    output_table(labels, label_table(labels, pairs))  # refuses a region without counterpart
     swapped = ", ".join(f"{labels.names[a]} and {labels.names[b]}" for a, b in pairs)
     why = f"--mirror exchange: {swapped} change places when left and right do"
     return Mirroring((0, 1, 2), pairs, Decision(about="mirroring", value="all axes, labels exchanged", why=why))
 
 
 def side_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Indices of labels that differ by their side only, the left one first.
+    """Indices of labels whose names differ only in their side, the left one first.
 
     >>> side_pairs(("background", "kidney_right", "liver", "kidney_left"))
     ((3, 1),)

@@ -1,13 +1,13 @@
-"""How to scale each channel, by its name: nnU-Net v2's rule 10, except that a typo is an error."""
+"""How each channel is normalised, by its name: nnU-Net v2's rule 10, except that a misspelt name is an error."""
 
 from difflib import get_close_matches
 
 from unetrpp.core.errors import UserError
 from unetrpp.plans.fingerprint import Fingerprint
-from unetrpp.plans.plans import Decision, Normalization
+from unetrpp.plans.plans import Decision, Normalization, Scheme
 
 # Channel name (any case) -> scheme; every other name means a z-score.
-SCHEMES = {
+SCHEMES: dict[str, Scheme] = {
     "ct": "ct",
     "nonorm": "none",
     "zscore": "zscore",
@@ -16,7 +16,7 @@ SCHEMES = {
     "rgb_to_0_1": "rgb_to_0_1",
 }
 MASKED_BELOW = 0.75  # median share of the volume that cropping kept
-WHY = {
+WHY: dict[Scheme, str] = {
     "ct": "CT has absolute values: clipped to the foreground's 0.5-99.5 %, then the dataset's mean and std",
     "none": "the name asks for the values as they are",
     "zscore": "a name without absolute values: mean and std of each image",
@@ -28,7 +28,7 @@ WHY = {
 def plan_normalization(
     channels: tuple[str, ...], fingerprint: Fingerprint
 ) -> tuple[tuple[Normalization, ...], list[Decision]]:
-    """One entry a channel, and why.
+    """One entry a channel, and its decision.
 
     Raises:
         UserError: a name looks like a misspelt known one.
@@ -38,19 +38,19 @@ def plan_normalization(
     for name, statistics in zip(channels, fingerprint.intensities, strict=True):
         scheme = _scheme(name)
         masked = scheme == "zscore" and kept < MASKED_BELOW
-        value, why = scheme, WHY[scheme]
+        value, why = str(scheme), WHY[scheme]
         if scheme == "ct":
             value += f", {statistics.percentile_00_5:.4g} to {statistics.percentile_99_5:.4g} HU"
             why += f" ({statistics.mean:.4g} and {statistics.std:.4g})"
         if masked:
             value += " inside the non-zero mask"
             why += f"; cropping kept {kept:.0%} of the median case, less than {MASKED_BELOW:.0%}"
-        plans.append(Normalization(channel=name, scheme=scheme, statistics=statistics, masked=masked))  # type: ignore[arg-type]
+        plans.append(Normalization(channel=name, scheme=scheme, statistics=statistics, masked=masked))
         decisions.append(Decision(about=f"normalisation of {name}", value=value, why=why))
     return tuple(plans), decisions
 
 
-def _scheme(channel: str) -> str:
+def _scheme(channel: str) -> Scheme:
     """
     >>> _scheme("CT"), _scheme("T1")
     ('ct', 'zscore')
@@ -61,7 +61,7 @@ def _scheme(channel: str) -> str:
     letters = {_letters(known): known for known in SCHEMES}
     near = get_close_matches(_letters(name), letters, n=1, cutoff=1.0 if len(_letters(name)) < 4 else 0.85)
     if near:
-        raise UserError(f"channel {channel!r} looks like {letters[near[0]]!r}; write it so, or give it another name")
+        raise UserError(f"channel {channel!r} looks like {letters[near[0]]!r}; correct it, or rename the channel")
     return "zscore"
 
 

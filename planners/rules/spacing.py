@@ -1,12 +1,15 @@
-"""Which spacing to resample to, which axis comes first and how large the median image then is: nnU-Net v2's rules 1-3."""
+"""The target grid: to which spacing to resample, which axis comes first, how large the median image is (rules 1-3)."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from unetrpp.io.geometry import resampled_shape
-from unetrpp.plans.fingerprint import CaseFingerprint
+from unetrpp.core.text import format_mm
+from unetrpp.io.geometry import Axes, Spacing, reorder, resampled_shape
+from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint
 from unetrpp.plans.plans import Decision
 
 ANISOTROPIC = 3  # a coarse axis exceeds the others by this factor, in spacing and (inversely) in voxels
@@ -14,8 +17,48 @@ COARSE_PERCENTILE = 10
 BIMODAL = 2  # two clusters of spacings further apart than this factor
 COARSER = 1.03  # step of the search for a low-resolution spacing (rule 8)
 SMALLEST_CLUSTER = 0.1  # share of the cases below which a cluster is an outlier
+FLAT = 2  # a median image with fewer voxels along an axis is two-dimensional
 
-Spacing = tuple[float, float, float]
+
+@dataclass(frozen=True)
+class TargetGrid:
+    """The grid that images are resampled to, in plan order: the coarsest axis first."""
+
+    order: Axes  # canonical axes in plan order
+    spacing: Spacing  # mm
+    shape: tuple[float, float, float]  # voxels, median over the cases at that spacing
+    cases: int
+
+    @property
+    def flat(self) -> bool:
+        return self.shape[0] < FLAT
+
+
+class GridPlan(NamedTuple):
+    grid: TargetGrid
+    decisions: tuple[Decision, ...]
+    warnings: tuple[str, ...]
+
+
+def plan_target_grid(fingerprint: Fingerprint, asked: Spacing | None = None) -> GridPlan:
+    """``asked``: the user's spacing in mm, canonical (z, y, x)."""
+    spacing, decision, warnings = target_spacing(fingerprint.cases)
+    if asked is not None:
+        why = f"asked for; the rule gives {format_mm(spacing)} ({decision.why})"
+        spacing = asked
+        decision = Decision(about=decision.about, value=f"{format_mm(spacing)} (z, y, x)", why=why)
+    shape = median_resampled_shape(fingerprint.cases, spacing)
+    # A flat axis comes first whatever its nominal spacing: slices are taken along it.
+    order = plan_order([math.inf if n < FLAT else mm for n, mm in zip(shape, spacing, strict=True)])
+    grid = TargetGrid(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases))
+    return GridPlan(grid, (decision, _order_decision(grid)), warnings)
+
+
+def _order_decision(grid: TargetGrid) -> Decision:
+    equal = len(set(grid.spacing)) == 1 and not grid.flat
+    reason = f"{'zyx'[grid.order[0]]} is {'flat' if grid.flat else 'the coarsest'}"
+    why = f"{'all axes are equally fine' if equal else reason}; slices are taken along the first axis"
+    return Decision(about="axis order", value=", ".join("zyx"[axis] for axis in grid.order), why=why)
 
 
 class TargetSpacing(NamedTuple):
@@ -59,7 +102,7 @@ def _coarse_axis(spacing: np.ndarray, shape: np.ndarray) -> int | None:
 
 
 def _main_cluster(spacings: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Cases (bool) of the larger cluster where an axis has two, and what to say about it."""
+    """Cases (bool) of the larger cluster where an axis has two, and a warning for every such axis."""
     used = np.ones(len(spacings), bool)
     warnings = []
     for axis, values in enumerate(spacings.T):
@@ -81,7 +124,7 @@ def _main_cluster(spacings: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def plan_order(spacing: Sequence[float]) -> tuple[int, int, int]:
-    """The coarsest axis goes first; the others keep their order (rule 2).
+    """Canonical axes in plan order: the coarsest first, the others as they were (rule 2).
 
     >>> plan_order((1.0, 1.0, 3.0)), plan_order((1.0, 1.0, 1.0))
     ((2, 0, 1), (0, 1, 2))
@@ -99,7 +142,7 @@ def median_resampled_shape(cases: Sequence[CaseFingerprint], spacing: Sequence[f
 
 
 def coarser(spacing: Spacing) -> Spacing:
-    """The next spacing (mm) on the way to a low-resolution configuration: axes finer than half the coarsest first.
+    """The next spacing (mm) in the search for a low resolution (rule 8): axes finer than half the coarsest first.
 
     >>> coarser((4.0, 1.0, 1.0))
     (4.0, 1.03, 1.03)

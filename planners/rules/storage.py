@@ -1,16 +1,14 @@
-"""In which precision preprocessed images are stored; training computes in its own."""
+"""In which precision preprocessed images are stored on disk."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from unetrpp.core.errors import UserError
+from unetrpp.planners.options import StoredType
 from unetrpp.plans.plans import Decision, Normalization
-
-StoredType = Literal["float32", "float16"]
 
 
 def plan_storage(stored: StoredType, normalization: Sequence[Normalization]) -> list[Decision]:
-    """Why images are stored in half precision; no decision where they are not.
+    """The decision for half precision; none for float32.
 
     A z-score never exceeds the root of the number of voxels, and the other schemes end near 0 to 1, so normalised
     values cannot overflow 65504; values as they are can, and would keep three digits only.

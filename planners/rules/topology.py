@@ -1,4 +1,4 @@
-"""From spacing and a median shape to a patch and the strides and kernels of a network: nnU-Net v2's rules 4 and 5.
+"""Network topology: from spacing and median shape to patch, strides and kernels (nnU-Net v2's rules 4 and 5).
 
 The rules are Isensee et al. 2021 (Nature Methods 18), as release 2.8.1 applies them; docs/planning.md numbers them.
 """
@@ -6,6 +6,9 @@ The rules are Isensee et al. 2021 (Nature Methods 18), as release 2.8.1 applies 
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+from unetrpp.core.text import format_mm, format_shape
+from unetrpp.plans.plans import Decision
 
 SMALLEST_MAP = 4  # voxels: the shortest edge that pooling may leave
 INITIAL_EDGE = {2: 2048, 3: 256}  # the first patch has this edge's area or volume, by dimensions
@@ -21,7 +24,7 @@ class Topology(NamedTuple):
 
     @property
     def divisors(self) -> tuple[int, ...]:
-        """What each axis of a patch must be a multiple of: the product of its strides.
+        """Product of the strides of each axis, of which a patch must be a multiple.
 
         >>> Topology((16, 16), ((1, 2), (2, 2)), ((1, 3), (3, 3), (3, 3))).divisors
         (2, 4)
@@ -30,10 +33,10 @@ class Topology(NamedTuple):
 
 
 def pool(patch: Sequence[int], spacing: Sequence[float]) -> Topology:
-    """Pool by 2 the axes that are long enough and whose spacing is near the smallest, until none is left (rule 5).
+    """Halve the axes that are long enough and of nearly the finest spacing, until none is left (rule 5).
 
     Args:
-        patch: voxels an axis; the result's is padded up to a multiple of the strides' product.
+        patch: voxels an axis; the result's is padded up to a multiple of its divisors.
         spacing: mm an axis.
     """
     sizes, spacings = list(patch), list(spacing)
@@ -51,6 +54,16 @@ def pool(patch: Sequence[int], spacing: Sequence[float]) -> Topology:
     kernels.append((3,) * len(sizes))
     topology = Topology(tuple(patch), tuple(strides), tuple(kernels))
     return topology._replace(patch=padded(patch, topology.divisors))
+
+
+def downsampling_decision(topology: Topology, spacing: Sequence[float]) -> Decision:
+    steps = ", ".join(format_shape(stride) for stride in topology.strides) or "none"
+    smallest = tuple(n // d for n, d in zip(topology.patch, topology.divisors, strict=True))
+    why = (
+        f"axes within a factor 2 of the finest spacing ({format_mm(spacing)}) are halved while 8 voxels long; "
+        f"{format_shape(smallest)} remain"
+    )
+    return Decision(about="downsampling", value=steps, why=why)
 
 
 def _axes_to_pool(sizes: list[int], spacings: list[float]) -> list[int]:

@@ -85,7 +85,7 @@ def training(cases, folder, plan: Configuration, **changed) -> Trainer:
 
 def samples(plan: Configuration) -> list[Sample]:
     """A rotated, a scaled and an unchanged patch, each with all other transforms."""
-    z, y, x = plan.patch if len(plan.patch) == 3 else (1, *plan.patch)
+    z, y, x = plan.patch_3d
     table = IntensityDraw(
         noise_std=0.1,
         noise_seed=7,

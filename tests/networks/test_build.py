@@ -39,7 +39,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
             outputs,
             tuple(patch),
             strides,
-            width,
+            width=width,
             blocks=draw(st.integers(1, 2)),
             norm=draw(st.sampled_from(["batch", "instance", "group"])),
             layer_scale=draw(st.sampled_from([1e-6, 1.0])),
@@ -97,7 +97,7 @@ def test_any_plan_trains_at_batch_one_and_predicts(architecture):
 def test_export_and_compilation_see_plain_operators(network, dimensions):
     patch, strides = (16,) * dimensions, [(2,) * dimensions] * 2
     if network == "unetrpp":
-        architecture = unetrpp_architecture(1, 2, patch, strides, 0.25, blocks=1)
+        architecture = unetrpp_architecture(1, 2, patch, strides, width=0.25, blocks=1)
     else:
         architecture = unet_architecture(1, 2, patch, strides, residual=network == "resunet", width=0.25)
     levels = [
@@ -114,7 +114,7 @@ def test_export_and_compilation_see_plain_operators(network, dimensions):
 
 
 def test_training_is_repeatable_from_a_seed():
-    architecture = unetrpp_architecture(1, 2, (8, 16, 16), [(1, 2, 2), (2, 2, 2)], 0.25, blocks=1)
+    architecture = unetrpp_architecture(1, 2, (8, 16, 16), [(1, 2, 2), (2, 2, 2)], width=0.25, blocks=1)
     losses = []
     for _ in range(2):
         torch.manual_seed(3)

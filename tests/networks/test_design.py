@@ -64,7 +64,7 @@ def test_attention_can_be_chosen_a_stage():
 
 def test_unet_levels_are_nnunets():
     strides, kernels = [(1, 2, 2), (2, 2, 2)], [(1, 3, 3), (1, 3, 3), (3, 3, 3)]
-    made = unet_architecture(1, 2, (8, 32, 32), strides, kernels)
+    made = unet_architecture(1, 2, (8, 32, 32), strides, kernels=kernels)
     assert [level.kernel for level in made.levels] == kernels
     assert [level.channels for level in made.levels] == [32, 64, 128]
     assert [level.encoder_blocks for level in made.levels] == [2, 2, 2]

@@ -11,7 +11,6 @@ from unetrpp.core.parallel import error_table
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset.verification import inputs_digest
-from unetrpp.planners.options import Options
 from unetrpp.planners.pipeline import plan_and_preprocess
 from unetrpp.planners.preprocess import preprocess_dataset
 from unetrpp.plans.plans import read_plans
@@ -31,10 +30,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_cluster_writes_what_this_process_writes(tmp_path, monkeypatch, executor):
     write_dataset(tmp_path / "Blocks")
     monkeypatch.chdir(tmp_path)  # where the workers do not stand, so relative paths say nothing to them
-    options = Options(batch_size=2, store="float16")
     with ThreadPoolExecutor(1) as here:
         for folder, workers in (("one", here), ("cluster", executor)):
-            done = plan_and_preprocess("Blocks", Workspace(Path(folder)), "unet", options, executor=workers)
+            done = plan_and_preprocess(
+                "Blocks", workspace=folder, planner="unet", batch_size=2, store="float16", executor=workers
+            )
             assert not done.errors
     one, cluster = (contents(tmp_path / folder / "preprocessed") for folder in ("one", "cluster"))
     assert len(Store(tmp_path / "cluster" / "preprocessed" / "Blocks" / "unet_3d_fullres").cases()) == 4
@@ -45,13 +45,13 @@ def test_a_cluster_writes_what_this_process_writes(tmp_path, monkeypatch, execut
 def test_a_case_that_fails_on_the_cluster_is_named_and_the_others_are_done(tmp_path, executor):
     folder = write_dataset(tmp_path / "raw" / "Blocks")
     workspace = Workspace(tmp_path)
-    plan_and_preprocess("Blocks", workspace, "unet", plan_only=True, executor=executor)
+    plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", plan_only=True, executor=executor)
     raw = read_dataset(folder, "Blocks")
     digests = {case.id: inputs_digest(case) for case in raw.cases}
     raw.cases[2].images[0].unlink()
-    configuration = read_plans(workspace.plans("Blocks", "unet")).configuration("3d_fullres")
+    plan = read_plans(workspace.plans("Blocks", "unet")).configuration("3d_fullres").preprocessing
     store = workspace.store("Blocks", "unet", "3d_fullres")
-    errors = preprocess_dataset(raw, configuration, store, digests, "3d_fullres", executor)
+    errors = preprocess_dataset(raw, plan, store, digests=digests, stage="3d_fullres", executor=executor)
     assert [error.case for error in errors] == ["case_2"]
     assert "case_2_0000.nii.gz" in error_table(errors)
     assert Store(store).cases() == ["case_0", "case_1", "case_3"]

@@ -274,7 +274,7 @@ def test_attention_is_placed_once_by_the_labels_or_as_asked(workspace):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--place", "gate1"], "no attention override"),
+        (["--place", "gate1"], "not an attention override"),
         (["--attention", "auto", "--plan-only"], "cannot go with --plan-only"),
     ],
 )

@@ -9,6 +9,7 @@ from unetrpp.augmentation.intensity import IntensityDraw, apply_intensity, draw_
 from unetrpp.augmentation.label_swap import LabelSwap
 from unetrpp.augmentation.spatial import apply_affine, draw_affine
 from unetrpp.core.devices import to_device
+from unetrpp.plans.architecture import as_3d
 from unetrpp.plans.plans import AugmentationPlan
 
 MIRROR_PROBABILITY = 0.5
@@ -79,7 +80,7 @@ def make_batch(
     A 2D patch (y, x) is augmented as one slice and loses its z axis here. In a cascade the first stage's segmentation
     becomes the last channel (unetrpp.networks.cascade).
     """
-    size = (1, patch[0], patch[1]) if len(patch) == 2 else (patch[0], patch[1], patch[2])
+    size = as_3d(patch)
     images, labels = [], []
     for sample in samples:
         image = to_device(torch.from_numpy(sample.image), device)

@@ -15,6 +15,7 @@ from unetrpp.core.devices import is_out_of_memory, to_device
 from unetrpp.inference.accumulator import accumulator_kind
 from unetrpp.inference.tiles import Tile, TileAggregator, TileSampler
 from unetrpp.networks.cascade import unfold_first_stage
+from unetrpp.plans.architecture import as_3d
 
 LOG = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class SlidingWindow:
         The tiles are cut once for all networks. At most one row of tiles is held, for an image of any size; on a GPU
         with little free memory in float16, or in the host's memory.
         """
-        sampler = TileSampler(image, self._tile_shape, self.step)
+        sampler = TileSampler(image, as_3d(self.patch), self.step)
         device = device_of(networks[0], image)
         mirrorings = self._mirrorings()
         passes = [(tile, axes) for tile in sampler for axes in mirrorings]
@@ -88,11 +89,6 @@ class SlidingWindow:
     @property
     def _is_2d(self) -> bool:
         return len(self.patch) == 2
-
-    @property
-    def _tile_shape(self) -> tuple[int, int, int]:
-        z, y, x = (1, *self.patch) if self._is_2d else self.patch
-        return z, y, x
 
     def _mirrorings(self) -> list[tuple[int, ...]]:
         axes = tuple(self.mirror_axes)

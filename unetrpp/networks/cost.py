@@ -1,12 +1,13 @@
-"""What a network costs: parameters, multiply-adds and the memory of a training step, found without a GPU.
+"""Parameters, multiply-adds and the memory of a training step of any network, measured without a GPU.
 
 The step runs on fake tensors, which have shapes and types but no values, so a large network takes a second or two.
+Planning asks networks/training_memory.py, which has this figure in closed form for the built-in networks.
 """
 
 import weakref
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,21 +27,22 @@ FLOAT32 = 4  # bytes
 
 
 class Cost(Record, frozen=True, kw_only=True):
-    """Counts are of one sample's forward pass, bytes of one training step of the batch."""
+    """Multiply-adds of one sample's forward pass; bytes of one training step of the batch."""
 
     parameters: int
-    patch_bound_parameters: int  # positions and token projections, which fit one patch size only
+    patch_bound_parameters: int  # position embeddings and token projections, whose size depends on the patch
     multiply_adds: int  # convolutions and matrix products, on the reference operators
     batch_size: int
     precision: Precision
     activation_bytes: int  # what the forward pass keeps for the backward pass
-    temporary_bytes: int  # at the fullest moment of the step, beside the activations kept until then
+    temporary_bytes: int  # at the fullest moment of the step, on top of the activations
     training_bytes: int  # weights, gradients, optimiser states, activations, temporaries
 
 
 class StepMemory(Record, frozen=True, kw_only=True):
-    """Bytes of one step beside weights, gradients and optimiser states."""
+    """Parameters, and bytes of one step without weights, gradients and optimiser states."""
 
+    parameters: int
     kept: int  # after the forward pass, for the backward pass
     peak: int  # at the fullest moment
 
@@ -50,30 +52,30 @@ def estimate(
 ) -> Cost:
     """Cost of training ``architecture`` with deep supervision and a Dice + cross-entropy loss.
 
-    Activations are affine in the batch, so two evaluations (cached) give every batch size. What a GPU's convolution
-    workspaces and allocator take comes on top.
+    Activations are affine in the batch, so two measurements (cached) give every batch size. A GPU's convolution
+    workspaces and its allocator come on top.
 
     Args:
         precision: "bf16" is autocast; weights, gradients and optimiser states stay in float32.
         optimizer_states: tensors the optimiser keeps for each weight: 1 for SGD with momentum, 2 for AdamW.
     """
     memory = _batch_memory(architecture, batch_size, precision)
-    parameters, bound, multiply_adds = _size(architecture)
+    bound, multiply_adds = _size(architecture)
     return Cost(
-        parameters=parameters,
+        parameters=memory.parameters,
         patch_bound_parameters=bound,
         multiply_adds=multiply_adds,
         batch_size=batch_size,
         precision=precision,
         activation_bytes=memory.kept,
         temporary_bytes=memory.peak - memory.kept,
-        training_bytes=memory.peak + parameters * FLOAT32 * (2 + optimizer_states),
+        training_bytes=memory.peak + memory.parameters * FLOAT32 * (2 + optimizer_states),
     )
 
 
 @lru_cache(maxsize=256)
-def _size(architecture: Architecture) -> tuple[int, int, int]:
-    """Parameters, those bound to the patch size, and multiply-adds of one sample's forward pass."""
+def _size(architecture: Architecture) -> tuple[int, int]:
+    """Parameters bound to the patch size, and multiply-adds of one sample's forward pass."""
     with FakeTensorMode():
         network = build_network(architecture).eval()
         use_reference_operators(network)
@@ -81,20 +83,22 @@ def _size(architecture: Architecture) -> tuple[int, int, int]:
             network(torch.empty(1, architecture.in_channels, *architecture.patch))
     blocks = [module for module in network.modules() if isinstance(module, EPABlock)]
     bound = sum(p.numel() for block in blocks for p in block.patch_bound())
-    return sum(p.numel() for p in network.parameters()), bound, counter.get_total_flops() // 2
+    return bound, counter.get_total_flops() // 2
 
 
 def _batch_memory(architecture: Architecture, batch_size: int, precision: Precision) -> StepMemory:
-    """From batches of two and three; a batch of one takes other operators here and there."""
+    """From batches of two and three; for a batch of one, torch takes other operators in some places."""
     if batch_size <= 3:
-        return _evaluated(architecture, batch_size, precision)
-    two, three = _evaluated(architecture, 2, precision), _evaluated(architecture, 3, precision)
+        return measured_step(architecture, batch_size, precision)
+    two, three = measured_step(architecture, 2, precision), measured_step(architecture, 3, precision)
     more = batch_size - 2
-    return StepMemory(kept=two.kept + more * (three.kept - two.kept), peak=two.peak + more * (three.peak - two.peak))
+    kept, peak = two.kept + more * (three.kept - two.kept), two.peak + more * (three.peak - two.peak)
+    return StepMemory(parameters=two.parameters, kept=kept, peak=peak)
 
 
 @lru_cache(maxsize=256)
-def _evaluated(architecture: Architecture, batch_size: int, precision: Precision) -> StepMemory:
+def measured_step(architecture: Architecture, batch_size: int, precision: Precision) -> StepMemory:
+    """:func:`step_memory` of a planned network with :func:`reference_loss`; remembered."""
     with FakeTensorMode():
         network = build_network(architecture)
         x = torch.empty(batch_size, architecture.in_channels, *architecture.patch)
@@ -104,11 +108,11 @@ def _evaluated(architecture: Architecture, batch_size: int, precision: Precision
 def step_memory(
     network: nn.Module, x: Tensor, loss: Callable[[list[Tensor]], Tensor], precision: Precision = "fp32"
 ) -> StepMemory:
-    """Memory of one forward and backward pass of any network, beside weights and their gradients.
+    """Memory of one forward and backward pass of any network, without weights and their gradients.
 
     Args:
-        x: the batch; where network and batch live in a FakeTensorMode nothing is computed.
-        loss: of the network's outputs.
+        x: the batch (B, C, *patch); with network and batch in a FakeTensorMode nothing is computed.
+        loss: takes the list of the network's outputs.
     """
     meter = LiveBytes(ignored=list(network.parameters()) + list(network.buffers()))
     with meter:
@@ -120,16 +124,18 @@ def step_memory(
         kept = meter.live
         for parameter in network.parameters():
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(lambda p: meter.forget(p.grad))  # counted as gradients
-        value.backward()
-    return StepMemory(kept=kept, peak=meter.peak)
+                # Gradients are counted apart.
+                parameter.register_post_accumulate_grad_hook(lambda p: meter.forget(p.grad))  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]
+    parameters = sum(p.numel() for p in network.parameters())
+    return StepMemory(parameters=parameters, kept=kept, peak=meter.peak)
 
 
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all tensor storages that operators make and that are still alive."""
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensor storages that operators allocate and that are still alive."""
 
     def __init__(self, ignored: list[Tensor]):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._sizes: dict[weakref.ref[torch.UntypedStorage], int] = {}
         self._ignored = {weakref.ref(t.untyped_storage()) for t in ignored}
@@ -152,7 +158,13 @@ class LiveBytes(TorchDispatchMode):
     def _release(self, reference: weakref.ref[torch.UntypedStorage]) -> None:
         self.live -= self._sizes.pop(reference, 0)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
@@ -161,7 +173,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def reference_loss(outputs: list[Tensor]) -> Tensor:
-    """Cross-entropy plus soft Dice on every output, as a loss that keeps what such losses keep."""
+    """Cross-entropy plus soft Dice on every output (B, K, *size); it keeps as much for the backward pass as the usual losses."""
     total = outputs[0].new_zeros((), dtype=torch.float32)
     for logits in outputs:
         logits = logits.float()

@@ -1,4 +1,4 @@
-"""From a planner's topology to an Architecture: channels, depths, stem and projections. Imports no torch."""
+"""From a patch and its strides to an Architecture: channels, depths, stem and projections. Imports no torch."""
 
 import math
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ def unetrpp_architecture(
     out_channels: int,
     patch: Axes,
     strides: Sequence[Axes],
-    width: float = 1.0,
     *,
+    width: float = 1.0,
     blocks: int = 3,
     attention: Sequence[Literal["epa", "conv"]] | None = None,
     norm: Literal["batch", "instance", "group"] = "batch",
@@ -30,9 +30,11 @@ def unetrpp_architecture(
 ) -> Architecture:
     """UNETR++ for any patch: the stem is the product of the first two strides when there are four or more.
 
+    Planning sets ``width`` alone; the other keywords are for variants that no command offers (benchmarks, tests).
+
     Args:
         patch: voxels (z, y, x) or (y, x), a multiple of the product of the strides.
-        strides: of the stages after the full-resolution one, as planned for a U-Net.
+        strides: of the stages below full resolution, as planned for a U-Net.
         width: factor on all channel counts (results are multiples of 8).
         blocks: EPA (or residual) blocks a stage, in the encoder and in the decoder.
         attention: kind of each stage below full resolution (stem first); by default EPA wherever a stage
@@ -99,11 +101,12 @@ def unet_architecture(
     out_channels: int,
     patch: Axes,
     strides: Sequence[Axes],
+    *,
     kernels: Sequence[Axes] | None = None,
     residual: bool = False,
     width: float = 1.0,
 ) -> Architecture:
-    """nnU-Net's plain convolutional U-Net, or its residual-encoder variant (planning.md's rule 6).
+    """nnU-Net's plain convolutional U-Net, or its residual-encoder variant (docs/networks.md).
 
     Args:
         strides: of the stages after the first.

@@ -1,4 +1,4 @@
-"""The four published variants of UNETR++ as data; network.md's table of what the released copies do differently."""
+"""The four published variants of UNETR++ as data. docs/networks.md says in what the released copies differ."""
 
 from typing import Literal
 
@@ -73,7 +73,7 @@ PRESETS = {
 
 
 def preset(name: str) -> Architecture:
-    """A published variant, with the spatial layout as released, so that its checkpoints mean what they meant.
+    """A published variant with the spatial layout as released, which its checkpoints need.
 
     Raises:
         UserError: there is none of this name.

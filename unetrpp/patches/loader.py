@@ -46,12 +46,12 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
         self.cases = {case.case: case for case in cases}
         self.configuration = configuration
         self.seed, self.fold, self.stream, self.share = seed, fold, stream, share
-        patch = configuration.patch
-        self.patch = (1, patch[0], patch[1]) if len(patch) == 2 else (patch[0], patch[1], patch[2])
+        self.patch = configuration.patch_3d
+        skipped = 3 - len(configuration.patch)
         # Mirror axes of a 2D patch count (y, x); here every sample has a z axis.
-        self.mirror_axes = tuple(axis + 3 - len(patch) for axis in configuration.mirror_axes)
+        self.mirror_axes = tuple(axis + skipped for axis in configuration.mirror_axes)
         swap = label_swap_of(configuration)
-        self.swap = swap and replace(swap, axis=swap.axis + 3 - len(patch))
+        self.swap = swap and replace(swap, axis=swap.axis + skipped)
         ignore = configuration.preprocessing.labels.ignore_index
         self.sampler = PatchSampler(cases, self.patch, configuration.foreground_fraction, ignore)
         self.next_iteration = 0

@@ -1,12 +1,22 @@
-"""What a network is, as data: the part of the plans that a builder turns into a module. Imports no torch."""
+"""What a network is, as data: the part of the plans that ``networks/build.py`` turns into a module. Imports no torch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from unetrpp.core.files import Record
+
+
+def as_3d(size: Sequence[int]) -> tuple[int, int, int]:
+    """A size (z, y, x); that of a 2D image (y, x) becomes one slice.
+
+    >>> as_3d((320, 256)), as_3d((64, 128, 128))
+    ((1, 320, 256), (64, 128, 128))
+    """
+    z, y, x = (1, *size) if len(size) == 2 else size
+    return z, y, x
 
 
 class Level(Record, frozen=True, kw_only=True):
@@ -77,11 +87,11 @@ class Architecture(Record, frozen=True, kw_only=True):
         return [self.stride(i) for i in range(min(self.supervised_levels, len(self.levels)))]
 
     def stride(self, i: int) -> tuple[int, ...]:
-        """Of level ``i`` against the patch."""
+        """Of level ``i`` against the patch: the product of the strides down to it."""
         return tuple(n // m for n, m in zip(self.patch, self.sizes()[i], strict=True))
 
     def focal_gammas(self) -> dict[str, float]:
-        """The gammas of its modules by place: ``gate@LEVEL``, then ``se@LEVEL`` (squeeze-and-excitation)."""
+        """The gamma of every focal module by its place: ``gate@LEVEL``, then ``se@LEVEL`` (squeeze-and-excitation)."""
         gates = {f"gate@{i}": level.gate for i, level in enumerate(self.levels)}
         squeezes = {f"se@{i}": level.squeeze_excitation for i, level in enumerate(self.levels)}
         return {place: gamma for place, gamma in (gates | squeezes).items() if gamma is not None}
@@ -95,8 +105,11 @@ class Architecture(Record, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, levels=tuple(levels))
 
     def focal_candidates(self) -> "Architecture":
-        """What learning starts from: its own focal modules, or where it has none, every gate and squeeze-and-excitation
-        with gamma 1."""
+        """The network from which training learns the gammas (unetrpp.trainers.focal).
+
+        It has the focal modules of this one; where this one has none, every gate and squeeze-and-excitation, with
+        gamma 1.
+        """
         if self.focal_gammas():
             return self
         count = len(self.levels)

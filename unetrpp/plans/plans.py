@@ -1,4 +1,4 @@
-"""The record of what was decided: everything training and prediction need, and for every decision one line of why.
+"""The record of what was decided: all that training and prediction need, and the reason of every decision.
 
 planners/ writes it; preprocessing, trainers and inference read it. Per-axis values are in plan order: the canonical
 frame (z, y, x) transposed by ``Preprocessing.transpose``, so that the coarsest axis comes first.
@@ -15,10 +15,12 @@ from unetrpp.core.files import Record, read_json
 from unetrpp.core.workspace import NO_PLANS
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.io.geometry import Spacing
-from unetrpp.plans.architecture import Architecture
+from unetrpp.plans.architecture import Architecture, as_3d
 from unetrpp.plans.fingerprint import IntensityStatistics
 
 FORMAT = 1
+
+Scheme = Literal["ct", "zscore", "none", "rescale_0_1", "rgb_to_0_1"]  # of normalisation
 
 
 class Decision(Record, frozen=True, kw_only=True):
@@ -33,13 +35,13 @@ class Normalization(Record, frozen=True, kw_only=True):
     """How one channel's intensities are scaled (planning.md's rule by channel name)."""
 
     channel: str
-    scheme: Literal["ct", "zscore", "none", "rescale_0_1", "rgb_to_0_1"]
+    scheme: Scheme
     statistics: IntensityStatistics
     masked: bool = False  # z-score over the non-zero mask only; outside it the value is 0
 
 
 class Preprocessing(Record, frozen=True, kw_only=True):
-    """All that decides what a preprocessed case looks like; its hash is stored with every case."""
+    """All that decides the voxels of a preprocessed case; its hash is stored with every case."""
 
     orientation: Literal["LPS"] = "LPS"
     transpose: tuple[int, int, int]
@@ -59,21 +61,25 @@ class Preprocessing(Record, frozen=True, kw_only=True):
     def digest(self) -> str:
         """Hash of what decides the voxels; equal digests mean equal preprocessed cases.
 
-        The chunk only decides how fast they are read, so another patch redoes nothing.
+        The chunk only decides how fast they are read. It is left out, so another patch redoes nothing.
         """
         content = msgspec.structs.replace(self, chunk=(0, 0, 0))
         return digest(content)
 
 
 class LossPlan(Record, frozen=True, kw_only=True):
-    """``dice_ce``, or the Unified Focal loss and its boundary-weighted form (docs/focal_attention.md)."""
+    """``dice_ce``, or the Unified Focal loss and its boundary-weighted form (docs/focal_attention.md).
+
+    Planning sets ``name``, ``batch_dice``, ``gamma`` and ``distance_scale_mm`` (planners/rules/focal_loss.py). No option
+    of a command sets the others: losses/build.py reads them, and a user may edit them in the plans' file.
+    """
 
     name: Literal["dice_ce", "unified_focal", "unified_focal_distance"] = "dice_ce"
     batch_dice: bool = False
     gamma: float = 0.5
-    delta: float = 0.6
-    weight: float = 0.5
-    symmetric: bool = False
+    delta: float = 0.6  # of foreground and false negatives; background and false positives weigh 1 - delta
+    weight: float = 0.5  # of the focal Tversky loss; the focal cross-entropy has 1 - weight
+    symmetric: bool = False  # gamma on foreground and background alike
     distance_scale_mm: tuple[float, ...] = ()  # tau, one a foreground class, or one a region
     distance_strength: float = 1.0  # kappa
     distance_gamma: float = 1.0  # power on the distance's Phi; 0 is no penalty
@@ -81,11 +87,11 @@ class LossPlan(Record, frozen=True, kw_only=True):
 
 
 class AugmentationPlan(Record, frozen=True, kw_only=True):
-    """What the augmentation may do; probabilities and ranges of single transforms are its own constants."""
+    """The limits of augmentation that depend on the patch; the other constants are in unetrpp/augmentation."""
 
     rotation_degrees: tuple[float, ...]  # largest angle about each plan axis; zeros switch rotation about that axis off
     scale: tuple[float, float] = (0.7, 1.4)
-    in_plane_only: bool = False  # leave the first plan axis alone (anisotropic patches)
+    in_plane_only: bool = False  # no rotation or scaling along the first plan axis (anisotropic patches)
 
 
 class Configuration(Record, frozen=True, kw_only=True):
@@ -97,17 +103,17 @@ class Configuration(Record, frozen=True, kw_only=True):
     mirror_axes: tuple[int, ...]  # plan axes (of the patch) that training and prediction mirror
     swap_axis: int | None = msgspec.field(
         default=None, name="exchange_axis"
-    )  # of the patch: mirrored along it, the classes below change places
+    )  # of the patch: when it is mirrored, the labels below are swapped
     swapped_labels: tuple[tuple[int, int], ...] = msgspec.field(
         default=(), name="exchanged_labels"
-    )  # training indices, left and right
+    )  # training indices (left, right)
     augmentation: AugmentationPlan
     loss: LossPlan = LossPlan()
     foreground_fraction: float = 1 / 3  # share of patches centred on a foreground class
     training_memory_bytes: int  # estimate for one step
     first_stage: str | None = msgspec.field(
         default=None, name="previous_stage"
-    )  # of a cascade; adds one channel a class
+    )  # of a cascade: its segmentation comes as one channel a foreground class
     decisions: tuple[Decision, ...]
 
     @property
@@ -120,8 +126,15 @@ class Configuration(Record, frozen=True, kw_only=True):
         """Input channels for the first stage's segmentation, one per foreground class; 0 outside a cascade."""
         return 0 if self.first_stage is None else len(self.preprocessing.labels.foreground)
 
+    @property
+    def patch_3d(self) -> tuple[int, int, int]:
+        """(z, y, x); a 2D patch is one slice."""
+        return as_3d(self.patch)
+
 
 class Plans(Record, frozen=True, kw_only=True):
+    """All decisions about one dataset: the content of ``preprocessed/DATASET/PLANS.json``."""
+
     format: int = FORMAT
     dataset: str
     name: str  # of the plans: unetrpp, unet, resunet or the user's
@@ -132,7 +145,7 @@ class Plans(Record, frozen=True, kw_only=True):
     file_ending: str
     configurations: dict[str, Configuration]
     warnings: tuple[str, ...] = ()
-    decisions: tuple[Decision, ...]  # those that hold for every configuration
+    decisions: tuple[Decision, ...]  # that hold for every configuration
 
     def configuration(self, name: str) -> Configuration:
         """
@@ -159,7 +172,7 @@ def read_plans(path: Path) -> Plans:
 
 
 def _hint(path: Path) -> str:
-    """What to do about plans that are missing or malformed: those of another name may have been meant."""
+    """What to do about plans that are missing or malformed; names those that exist beside a missing file."""
     others = sorted(p.stem for p in path.parent.glob("[!.]*.json") if p.stem not in NO_PLANS)
     if path.exists() or not others:
         return "run unetrpp_plan_and_preprocess"

@@ -13,7 +13,7 @@ def test_a_pattern_names_the_group():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "words"), [("(", "no regular expression"), ("p", "no group in paren"), ("(x)", "does not match")]
+    ("pattern", "words"), [("(", "not a regular expression"), ("p", "no group in paren"), ("(x)", "does not match")]
 )
 def test_a_pattern_that_cannot_be(pattern, words):
     with pytest.raises(UserError, match=words):

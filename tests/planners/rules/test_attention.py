@@ -6,7 +6,10 @@ import pytest
 from unetrpp.core.errors import UserError
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_fractions
-from unetrpp.planners.rules.attention import Override, gate_gammas, parse_override, place_attention
+from unetrpp.planners.rules.attention import place_attention
+from unetrpp.planners.rules.attention_overrides import Override, parse_override
+from unetrpp.planners.rules.gate_gamma import gate_gammas
+from unetrpp.plans.architecture import as_3d
 
 PATCH = (64, 64, 64)
 NETWORK = unetrpp_architecture(1, 2, PATCH, [(2, 2, 2)] * 4)
@@ -33,7 +36,7 @@ def patches_around(mask, patch, n=12, seed=0):
 
 
 def placed(mask, architecture=NETWORK):
-    patch = (1,) * (3 - architecture.dimensions) + architecture.patch
+    patch = as_3d(architecture.patch)
     fractions = foreground_fractions(patches_around(mask, patch), cell_strides(architecture), None)
     return place_attention(architecture, "auto", fractions)[0]
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from unetrpp.dataset.labels import LabelScheme, Region
-from unetrpp.planners.rules.focal_loss import boundary_share, distance_scales, focal_loss
+from unetrpp.planners.rules.focal_loss import boundary_share, distance_scales, plan_focal_loss
 from unetrpp.plans.fingerprint import CaseFingerprint, ClassStatistics, Fingerprint
 
 ONE = LabelScheme(names=("background", "ball"), values=(0, 1))
@@ -60,7 +60,7 @@ def fingerprint(*cases):
 
 @pytest.mark.parametrize(("bits", "gamma"), [(0.2, 0.1), (3.0, 0.3), (12.0, 0.75)])
 def test_gamma_grows_with_rarity_within_bounds(bits, gamma):
-    plan, decisions = focal_loss(bits, fingerprint({"ball": balls(20)}), ONE, (1, 1, 1), True)
+    plan, decisions = plan_focal_loss(bits, fingerprint({"ball": balls(20)}), ONE, (1, 1, 1), batch_dice=True)
     assert plan.gamma == pytest.approx(gamma)
     assert plan.delta == 0.6
     assert plan.batch_dice
@@ -68,8 +68,11 @@ def test_gamma_grows_with_rarity_within_bounds(bits, gamma):
 
 
 def test_large_balls_need_no_distance_penalty_and_small_ones_do():
-    assert focal_loss(3, fingerprint({"ball": balls(20)}), ONE, (1, 1, 1), False)[0].name == "unified_focal"
-    plan, decisions = focal_loss(3, fingerprint({"ball": balls(5)}), ONE, (1, 1, 1), False)
+    assert (
+        plan_focal_loss(3, fingerprint({"ball": balls(20)}), ONE, (1, 1, 1), batch_dice=False)[0].name
+        == "unified_focal"
+    )
+    plan, decisions = plan_focal_loss(3, fingerprint({"ball": balls(5)}), ONE, (1, 1, 1), batch_dice=False)
     assert plan.name == "unified_focal_distance"
     assert plan.distance_scale_mm == (2.5,)
     assert decisions[1].value == "on, 2.5 mm"

@@ -89,5 +89,5 @@ def test_the_axes_can_be_given(asked, axes):
 
 
 def test_unknown_axes_are_refused():
-    with pytest.raises(UserError, match="--mirror sideways is none of"):
+    with pytest.raises(UserError, match="--mirror sideways is not auto, exchange, all, none"):
         named("organ", asked="sideways")

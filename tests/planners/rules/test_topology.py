@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetrpp.planners.planner import UNetPlanner
-from unetrpp.planners.rules.memory import fit_by_proxy
+from unetrpp.planners.rules.patch_and_batch import fit_by_proxy
 from unetrpp.planners.rules.topology import candidates, initial_patch, padded, pool
 
 TWO, PLANE = (2, 2, 2), (1, 2, 2)
@@ -23,8 +23,8 @@ ROWS = [
 
 @pytest.mark.parametrize(("median", "spacing", "patch", "strides"), ROWS)
 def test_plans_of_nnunet(median, spacing, patch, strides):
-    topologies = list(candidates(spacing, median, UNetPlanner.within_median))
-    topology = UNetPlanner().fit(topologies, 1, 4).topology
+    planner = UNetPlanner()
+    topology = planner.fit(planner.topologies(spacing, median), 1, 4).topology
     assert topology.patch == patch
     assert list(topology.strides) == strides
 
@@ -50,7 +50,7 @@ spacings = st.tuples(st.floats(0.3, 10), st.floats(0.3, 3), st.floats(0.3, 3))
 @given(shapes, spacings)
 def test_ours_stays_within_the_padded_median_and_divides(median, spacing):
     topologies = list(candidates(spacing, median, clip=True))
-    fit = fit_by_proxy(topologies, 4, 8.0, None)
+    fit = fit_by_proxy(topologies, 4, gpu_memory_gb=8.0)
     for topology in topologies:
         divisors = topology.divisors
         assert all(n % d == 0 for n, d in zip(topology.patch, divisors, strict=True))

@@ -1,17 +1,17 @@
-"""The closed form against the step of the network itself, which test_cost.py holds to what malloc says."""
+"""The closed form against the measured step, which test_cost.py compares with malloc."""
 
 import msgspec
 import pytest
 
 from unetrpp.networks.cost import estimate
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
-from unetrpp.networks.footprint import FULL, HALF, footprint
+from unetrpp.networks.training_memory import FULL, HALF, closed_form, training_memory
 
 HALVED = [(2, 2, 2)] * 4
 ARCHITECTURES = {
     "unetrpp": unetrpp_architecture(1, 3, (32, 64, 64), HALVED),
     "unetrpp, shallow": unetrpp_architecture(1, 3, (40, 56, 40), HALVED[:3]),
-    "unetrpp, wide, three channels": unetrpp_architecture(3, 4, (64, 96, 96), HALVED, 2.0),
+    "unetrpp, wide, three channels": unetrpp_architecture(3, 4, (64, 96, 96), HALVED, width=2.0),
     "unetrpp, thick slices": unetrpp_architecture(1, 3, (16, 256, 256), [(1, 2, 2)] * 2 + HALVED[:3]),
     "unetrpp, 33 classes": unetrpp_architecture(1, 33, (64, 96, 96), HALVED),
     "unetrpp, plain blocks": unetrpp_architecture(1, 3, (64, 64, 64), HALVED, attention=["conv", "epa", "conv"]),
@@ -25,21 +25,24 @@ ARCHITECTURES = {
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_it_is_what_the_step_needs(name):
+def test_the_closed_form_is_the_measured_step(name):
     architecture = ARCHITECTURES[name]
-    counted, tried = footprint(architecture), estimate(architecture, 2, "bf16")
+    counted, measured = closed_form(architecture), estimate(architecture, 2, "bf16")
     copies = counted.parameters * HALF  # of the weights, in half precision
-    assert counted.parameters == pytest.approx(tried.parameters, rel=1e-3)
-    assert 2 * counted.kept + copies == pytest.approx(tried.activation_bytes, rel=0.01)
+    assert counted.parameters == pytest.approx(measured.parameters, rel=1e-3)
+    assert 2 * counted.kept + copies == pytest.approx(measured.activation_bytes, rel=0.01)
     training = 2 * (counted.kept + counted.temporary) + copies + 3 * FULL * counted.parameters
-    assert training == pytest.approx(tried.training_bytes, rel=0.01)
+    assert training == pytest.approx(measured.training_bytes, rel=0.01)
+    assert training_memory(architecture).of(2) == training
 
 
 @pytest.mark.parametrize("module", ["gate", "squeeze_excitation"])
-def test_what_it_does_not_know_is_left_to_the_trial(module):
+def test_other_networks_are_measured(module):
     architecture = ARCHITECTURES["unet"]
     first, *others = architecture.levels
     levels = (msgspec.structs.replace(first, **{module: 1.0}), *others)
-    assert footprint(msgspec.structs.replace(architecture, levels=levels)) is None
-    assert footprint(msgspec.structs.replace(ARCHITECTURES["unetrpp"], fusion="sum")) is None
-    assert footprint(msgspec.structs.replace(architecture, network="someones")) is None
+    changed = msgspec.structs.replace(architecture, levels=levels)
+    assert closed_form(changed) is None
+    assert training_memory(changed).of(2) == pytest.approx(estimate(changed, 2, "bf16").training_bytes)
+    assert closed_form(msgspec.structs.replace(ARCHITECTURES["unetrpp"], fusion="sum")) is None
+    assert closed_form(msgspec.structs.replace(architecture, network="someones")) is None

@@ -1,4 +1,4 @@
-"""How large a patch and a batch may be: nnU-Net's proxy, or the bytes of a training step that networks/cost.py gives."""
+"""Patch size and batch size: what fits the GPU's memory, by nnU-Net's proxy or by the network's own training step."""
 
 import math
 import os
@@ -7,10 +7,12 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from unetrpp.core.text import GIGABYTE
-from unetrpp.networks.footprint import FULL, HALF, footprint
+from unetrpp.core.text import GIGABYTE, format_bytes, format_shape
+from unetrpp.networks.training_memory import TrainingMemory, training_memory
+from unetrpp.planners.options import Options
 from unetrpp.planners.rules.topology import Topology
 from unetrpp.plans.architecture import Architecture
+from unetrpp.plans.plans import Decision
 
 SMALLEST_BATCH = 2
 LARGEST_SHARE = 0.05  # of the dataset's voxels that one batch may hold
@@ -27,19 +29,18 @@ CONVS_A_STAGE = 2
 
 
 class Fit(NamedTuple):
-    """What fits the budget. ``batch_size`` is what memory alone allows; bytes are affine in the batch."""
+    """The patch that fits the budget."""
 
     topology: Topology
-    batch_size: int
+    batch_size: int  # that memory alone allows
     tried: int  # topologies, the chosen one included
-    fixed_bytes: float
-    bytes_a_patch: float
+    memory: TrainingMemory
     budget: str  # for a decision's reason
-    measured_by: str
+    measured_by: str  # likewise
 
     def bytes_of(self, batch_size: int) -> int:
         """Estimated memory of a training step."""
-        return round(self.fixed_bytes + batch_size * self.bytes_a_patch)
+        return round(self.memory.of(batch_size))
 
 
 def feature_map_elements(topology: Topology, outputs: int) -> float:
@@ -55,16 +56,17 @@ def feature_map_elements(topology: Topology, outputs: int) -> float:
     maps = [n * f for n, f in zip(voxels, features, strict=True)]
     encoder = CONVS_A_STAGE * sum(maps)
     decoder = (CONVS_A_STAGE + 1) * sum(maps[:-1])
-    return encoder + decoder + outputs * voxels[0]
+    return float(encoder + decoder + outputs * voxels[0])
 
 
 def fit_by_proxy(
-    topologies: Sequence[Topology], outputs: int, gpu_memory_gb: float | None, batch_size: int | None
+    topologies: Sequence[Topology],
+    outputs: int,
+    *,
+    gpu_memory_gb: float | None = None,
+    batch_size: int | None = None,
 ) -> Fit:
-    """The first (largest) topology that nnU-Net's proxy lets through for the batch asked for, at least 2.
-
-    Where none fits, the last one is taken.
-    """
+    """The first (largest) topology that fits nnU-Net's proxy at the batch asked for, at least 2; if none does, the last."""
     dimensions = len(topologies[0].patch)
     memory = gpu_memory_gb or DEFAULT_GPU_GB
     reference = REFERENCE_ELEMENTS[dimensions] * REFERENCE_BATCH[dimensions]  # of all patches of a batch, on 8 GB
@@ -76,8 +78,7 @@ def fit_by_proxy(
         topology=topologies[chosen],
         batch_size=round(allowed / elements[chosen]),
         tried=chosen + 1,
-        fixed_bytes=0.0,
-        bytes_a_patch=elements[chosen] / reference * REFERENCE_GB * GIGABYTE,
+        memory=TrainingMemory(0.0, elements[chosen] / reference * REFERENCE_GB * GIGABYTE),
         budget=f"{memory:g} GB at batch {batch}",
         measured_by="nnU-Net's count of feature-map elements",
     )
@@ -87,71 +88,68 @@ def fit_by_cost(
     topologies: Sequence[Topology],
     architecture: Callable[[Topology], Architecture],
     outputs: int,
-    gpu_memory_gb: float | None,
-    batch_size: int | None,
+    *,
+    gpu_memory_gb: float | None = None,
+    batch_size: int | None = None,
 ) -> Fit:
-    """The largest topology whose training step fits the GPU, by the network's own estimate (:func:`step_bytes`).
+    """The largest topology whose training step fits the GPU, by :func:`unetrpp.networks.training_memory.training_memory`.
 
-    An estimate may take a second, so few are made: from the proxy's choice, the feature-map elements predict
-    which patch is the largest that fits, until a prediction comes true.
+    An estimate may take seconds, so few are made: starting with the proxy's choice, the feature-map elements predict
+    the largest patch that fits, until a prediction repeats one that was estimated.
     """
     memory = gpu_memory_gb or free_gpu_memory_gb() or DEFAULT_GPU_GB
     allowed = memory * (1 - MARGIN) * GIGABYTE
     batch = max(batch_size or 0, SMALLEST_BATCH)
     elements = [feature_map_elements(topology, outputs) for topology in topologies]
     too_large, fits = -1, len(topologies) - 1  # ever smaller patches; the last is taken where none fits
-    probe, estimates = fit_by_proxy(topologies, outputs, memory, batch_size).tried - 1, {}
+    probe = fit_by_proxy(topologies, outputs, gpu_memory_gb=memory, batch_size=batch_size).tried - 1
+    estimates: dict[int, TrainingMemory] = {}
     while probe not in estimates:
-        fixed, a_patch = estimates[probe] = step_bytes(architecture(topologies[probe]))
-        if fixed + batch * a_patch <= allowed:
+        estimates[probe] = step = training_memory(architecture(topologies[probe]))
+        if step.of(batch) <= allowed:
             fits = probe
         else:
             too_large = probe
-        scale = a_patch / elements[probe]
-        predicted = next((i for i, n in enumerate(elements) if fixed + batch * scale * n <= allowed), fits)
+        scale = step.a_patch / elements[probe]
+        predicted = next((i for i, n in enumerate(elements) if step.fixed + batch * scale * n <= allowed), fits)
         probe = min(max(predicted, too_large + 1), fits)
-    fixed, a_patch = estimates[probe]
+    step = estimates[probe]
     return Fit(
         topology=topologies[probe],
-        batch_size=max(1, int((allowed - fixed) / a_patch)),
+        batch_size=max(1, int((allowed - step.fixed) / step.a_patch)),
         tried=probe + 1,
-        fixed_bytes=fixed,
-        bytes_a_patch=a_patch,
+        memory=step,
         budget=f"{memory:g} GB less {MARGIN:.0%} at batch {batch}",
         measured_by="a training step of this network in bf16",
     )
 
 
-def step_bytes(architecture: Architecture) -> tuple[float, float]:
-    """Memory of a training step (bf16, SGD with momentum): bytes of weights and their states, and bytes a patch.
+def patch_decision(options: Options, topologies: Sequence[Topology], fit: Fit) -> Decision:
+    patch = fit.topology.patch
+    if options.patch is not None or options.preset is not None:
+        why = f"published for {options.preset}" if options.preset else "asked for"
+        why = f"{why}; at batch 2 it needs {format_bytes(fit.bytes_of(2))}"
+    else:
+        first, steps = topologies[0].patch, fit.tried - 1
+        shrunk = f"shrunk from {format_shape(first)} in {steps} steps" if steps else "no shrinking was needed"
+        why = f"the largest patch of the median image's proportions that fits {fit.budget}; {shrunk}"
+    return Decision(about="patch", value=format_shape(patch), why=why)
 
-    In closed form where there is one: to import torch and try the step on tensors without values takes seconds.
-    """
-    counted = footprint(architecture)
-    if counted is None:
-        return _tried_step_bytes(architecture)
-    weights = counted.parameters * (3 * FULL + HALF)  # weights, gradients, momentum, and a half-precision copy
-    return float(weights), float(counted.kept + counted.temporary)
 
-
-def _tried_step_bytes(architecture: Architecture) -> tuple[float, float]:
-    """For any network that the builder knows."""
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    from unetrpp.networks.build import build_network
-    from unetrpp.networks.cost import FLOAT32, reference_loss, step_memory
-
-    with FakeTensorMode():
-        network = build_network(architecture)
-        patches = torch.empty(SMALLEST_BATCH, architecture.in_channels, *architecture.patch)
-        peak = step_memory(network, patches, reference_loss, "bf16").peak
-        weights = sum(p.numel() for p in network.parameters())
-    return weights * FLOAT32 * 3.0, peak / SMALLEST_BATCH  # weights, gradients, momentum
+def plan_batch(options: Options, fit: Fit, voxels: float) -> tuple[int, Decision]:
+    """What the user asked for, else what memory allows, at most 5 % of the dataset's ``voxels``, at least 2."""
+    cap = max(SMALLEST_BATCH, round(voxels * LARGEST_SHARE / math.prod(fit.topology.patch)))
+    batch = options.batch_size or max(SMALLEST_BATCH, min(fit.batch_size, cap))
+    if options.batch_size is not None:
+        why = f"asked for; memory allows {fit.batch_size}, 5 % of the dataset is {cap}"
+    else:
+        why = f"memory allows {fit.batch_size}, 5 % of the dataset's voxels are {cap} patches, and at least {SMALLEST_BATCH}"
+    memory = format_bytes(fit.bytes_of(batch))
+    return batch, Decision(about="batch size", value=str(batch), why=f"{why}; {memory} estimated ({fit.measured_by})")
 
 
 def free_gpu_memory_gb() -> float | None:
-    """Free memory of the first GPU that CUDA may use, None without one. NVIDIA's tool tells, so nothing is imported."""
+    """Free memory of the first GPU that CUDA may use, None without one. Asks nvidia-smi, because torch imports slowly."""
     tool, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
     if tool is None or visible == "":
         return None

@@ -1,4 +1,4 @@
-"""What the network says before it has learned anything: how rare the classes are (Lin et al., arXiv 1708.02002, section 4.1)."""
+"""Biases of the heads of a fresh network: how rare each class is (Lin et al., arXiv 1708.02002, section 4.1)."""
 
 import math
 from typing import NamedTuple
@@ -7,15 +7,15 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Decision
 
-LEAST = 0.01  # rarer classes start at this share, the paper's pi: their gradients would vanish otherwise
+LEAST = 0.01  # rarer classes start at this share (the paper's pi), or their gradients would vanish
 
 
-class FirstOutput(NamedTuple):
-    logits: tuple[float, ...]  # one an output channel
+class InitialLogits(NamedTuple):
+    logits: tuple[float, ...]  # one an output
     decision: Decision
 
 
-def plan_first_output(fingerprint: Fingerprint, labels: LabelScheme) -> FirstOutput:
+def plan_initial_logits(fingerprint: Fingerprint, labels: LabelScheme) -> InitialLogits:
     """Logits whose softmax (sigmoid, with regions) is the mean share of each class in the cropped images."""
     shares = {c: max(LEAST, _mean_share(fingerprint, labels.names[c])) for c in labels.foreground}
     if labels.regions:
@@ -29,7 +29,7 @@ def plan_first_output(fingerprint: Fingerprint, labels: LabelScheme) -> FirstOut
     why = (
         f"each {what}'s mean share of the images, at least {LEAST:g}, so that no step is spent on unlearning foreground"
     )
-    return FirstOutput(tuple(round(x, 4) for x in logits), Decision(about="first output", value=value, why=why))
+    return InitialLogits(tuple(round(x, 4) for x in logits), Decision(about="first output", value=value, why=why))
 
 
 def _mean_share(fingerprint: Fingerprint, name: str) -> float:

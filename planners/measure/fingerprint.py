@@ -1,4 +1,4 @@
-"""Measuring a dataset: one pass over the raw cases, in parallel, that verifies them and yields the fingerprint."""
+"""Fingerprint extraction: one pass over the raw cases, in parallel, that verifies and measures them."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ VOXELS_A_CASE = 10_000  # foreground intensities kept of every case, so that eac
 
 
 class Measurement(msgspec.Struct, frozen=True):
-    """What one case gave: its problems, and unless one of them is fatal its measures.
+    """Problems of one case and, unless one of them is fatal, its measures.
 
     ``intensities`` (C, VOXELS_A_CASE) float32 are drawn with replacement, seeded by the case's id; None without
     foreground.
@@ -42,7 +42,7 @@ class Measurement(msgspec.Struct, frozen=True):
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """The verdict on a dataset; ``fingerprint`` is None where a problem is fatal."""
+    """All problems of a dataset; ``fingerprint`` is None where one of them is fatal."""
 
     problems: tuple[Problem, ...]
     fingerprint: Fingerprint | None
@@ -145,6 +145,6 @@ def _statistics(values: np.ndarray) -> IntensityStatistics:
 
 
 def is_current(fingerprint: Fingerprint, description: DatasetDescription, digests: Mapping[str, str]) -> bool:
-    """Whether it was taken from exactly these files (:func:`inputs_digest` by case) and for this description."""
+    """Whether it was measured on exactly these files (:func:`inputs_digest` by case) with this description."""
     measured = {c.case: c.inputs_digest for c in fingerprint.cases}
     return fingerprint.description == description.digest() and measured == dict(digests)

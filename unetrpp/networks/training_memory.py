@@ -1,7 +1,8 @@
-"""The memory of a training step in closed form, for the built-in networks without gates. Imports no torch.
+"""The memory of a training step, by which patches and batches are planned: the one figure that plans record.
 
-It counts what each block keeps for the backward pass under bf16 autocast; networks/cost.py measures the same on the
-network itself, for any network, and the tests hold the two together.
+The built-in networks without gates have a closed form, which counts what each block keeps for the backward pass under
+bf16 autocast. It takes microseconds; for all other networks the step is measured without values (networks/cost.py),
+which takes seconds. The tests compare the two. Imports no torch before a measurement.
 """
 
 import math
@@ -12,20 +13,49 @@ from unetrpp.plans.architecture import Architecture
 HALF, FULL, INDEX = 2, 4, 8  # bytes of bfloat16, float32 and int64
 EPA_MAPS = 17  # an EPA block keeps 13 bfloat16 and 2 float32 tensors of its tokens' size
 EPA_CHANNEL_MAPS = 9  # its channel attention: C x C maps, counted in bfloat16
+MEASURED_BATCH = 2
+
+
+class TrainingMemory(NamedTuple):
+    """Bytes of one training step in bf16 with SGD and momentum; those of a batch are affine in its size."""
+
+    fixed: float  # weights, gradients, momentum
+    a_patch: float  # at the fullest moment
+
+    def of(self, batch_size: int) -> float:
+        return self.fixed + batch_size * self.a_patch
+
+
+def training_memory(architecture: Architecture) -> TrainingMemory:
+    """Of any network that :func:`unetrpp.networks.build.build_network` knows."""
+    counted = closed_form(architecture)
+    if counted is None:
+        return _measured(architecture)
+    weights = counted.parameters * (3 * FULL + HALF)  # weights, gradients, momentum, and a half-precision copy
+    return TrainingMemory(float(weights), float(counted.kept + counted.temporary))
+
+
+def _measured(architecture: Architecture) -> TrainingMemory:
+    from unetrpp.networks.cost import measured_step
+
+    step = measured_step(architecture, MEASURED_BATCH, "bf16")
+    return TrainingMemory(3.0 * FULL * step.parameters, step.peak / MEASURED_BATCH)
 
 
 class Footprint(NamedTuple):
-    """Bytes of one training step in bf16: those of every sample, and the weights that they meet."""
+    """What the closed form counts."""
 
     parameters: int
-    kept: int  # a sample's activations until the backward pass
-    temporary: int  # a sample's at the fullest moment, beside those kept
+    kept: int  # bytes of a sample's activations until the backward pass
+    temporary: int  # bytes of a sample at the fullest moment, beside those kept
 
 
-def footprint(architecture: Architecture) -> Footprint | None:
-    """None where there is no closed form: other networks and norms, gates, squeeze-and-excitation."""
-    plain = all(level.gate is None and level.squeeze_excitation is None for level in architecture.levels)
-    if not plain:
+def closed_form(architecture: Architecture) -> Footprint | None:
+    """None where there is none: other networks and norms, gates, squeeze-and-excitation.
+
+    Of usual patches within 1 % of the measured step, of very small ones within 2 %.
+    """
+    if any(level.gate is not None or level.squeeze_excitation is not None for level in architecture.levels):
         return None
     if architecture.network == "unetrpp":
         return _unetrpp(architecture) if _is_default(architecture) else None
@@ -39,7 +69,7 @@ def _is_default(architecture: Architecture) -> bool:
 
 
 class _Sum:
-    """Parameters, and bytes that one sample keeps."""
+    """Parameters, and bytes that one sample keeps until the backward pass."""
 
     def __init__(self) -> None:
         self.parameters = 0
@@ -49,13 +79,13 @@ class _Sum:
         """Bfloat16 feature maps."""
         self.kept += maps * tokens * channels * HALF
 
-    def convolve(self, tokens: int, inputs: int, outputs: int, kernel: tuple[int, ...], norm: bool = True) -> None:
+    def convolve(self, tokens: int, inputs: int, outputs: int, kernel: tuple[int, ...]) -> None:
         """A convolution and its norm keep their outputs."""
-        self.parameters += inputs * outputs * math.prod(kernel) + (2 * outputs if norm else 0)
-        self.keep(tokens, outputs, 2 if norm else 1)
+        self.parameters += inputs * outputs * math.prod(kernel) + 2 * outputs
+        self.keep(tokens, outputs, 2)
 
     def residual(
-        self, tokens: int, inputs: int, outputs: int, kernel: tuple[int, ...], pooled: int | None = None
+        self, tokens: int, inputs: int, outputs: int, *, kernel: tuple[int, ...], pooled: int | None = None
     ) -> None:
         """``pooled``: tokens before the pooling on its skip, which autocast computes in float32 in 3D."""
         self.convolve(tokens, inputs, outputs, kernel)
@@ -68,6 +98,7 @@ class _Sum:
             self.kept += pooled * inputs * FULL
 
     def image(self, architecture: Architecture, casts: int) -> None:
+        """The patch in float32, and its copies in bfloat16."""
         self.kept += architecture.tokens()[0] * architecture.in_channels * (FULL + casts * HALF)
 
     def heads(self, architecture: Architecture) -> None:
@@ -84,9 +115,12 @@ def _loss_bytes(architecture: Architecture) -> list[int]:
 
 
 def _finished(total: _Sum, architecture: Architecture, gradients: int) -> Footprint:
-    """The fullest moment is the backward pass of the last block at full resolution: the loss's maps are gone, the
-    gradients of the supervised features and ``gradients`` maps at full resolution have come. With very many classes it is
-    the loss of the full resolution, the last: two gradients beside its own maps, those of the logits elsewhere.
+    """The sum, and what comes on top of it at the fullest moment.
+
+    With few classes that is the backward pass of the last block at full resolution: the loss's maps are gone; the
+    gradients of the supervised features and ``gradients`` maps at full resolution have come. With many classes, memory
+    peaks in the full-resolution loss, processed last: two gradients beside its own maps, and the lower levels' gradients
+    of the logits.
     """
     classes, tokens, loss = architecture.out_channels, architecture.tokens(), _loss_bytes(architecture)
     lower = range(1, architecture.supervised_levels)
@@ -108,7 +142,7 @@ def _unet(architecture: Architecture) -> Footprint:
         for block in range(level.encoder_blocks):
             if residual:
                 pooled = tokens[i - 1] if block == 0 and i > 0 else None
-                total.residual(tokens[i], inputs, level.channels, level.kernel, pooled)
+                total.residual(tokens[i], inputs, level.channels, kernel=level.kernel, pooled=pooled)
             else:
                 total.convolve(tokens[i], inputs, level.channels, level.kernel)
             inputs = level.channels
@@ -127,34 +161,33 @@ def _unetrpp(architecture: Architecture) -> Footprint:
     total.image(architecture, casts=3)
     for block in range(levels[0].encoder_blocks):
         inputs = levels[0].channels if block else architecture.in_channels
-        total.residual(tokens[0], inputs, levels[0].channels, levels[0].kernel)
+        total.residual(tokens[0], inputs, levels[0].channels, kernel=levels[0].kernel)
     inputs = architecture.in_channels
     for i, level in enumerate(levels[1:], start=1):
         total.convolve(tokens[i], inputs, level.channels, level.stride)
-        _blocks(total, architecture, i, level.encoder_blocks, level.encoder_projection)
+        for _ in range(level.encoder_blocks):
+            _unetrpp_block(total, architecture, i, level.encoder_projection)
         inputs = level.channels
     for i, level in enumerate(levels[:-1]):
         below = levels[i + 1]
         total.parameters += below.channels * level.channels * math.prod(below.stride)
         if i == 0:
             total.keep(tokens[0], level.channels)  # the sum with the skip
-            for _ in range(level.decoder_blocks):
-                total.residual(tokens[0], level.channels, level.channels, level.kernel)
-        else:
-            _blocks(total, architecture, i, level.decoder_blocks, level.decoder_projection)
+        for _ in range(level.decoder_blocks):
+            _unetrpp_block(total, architecture, i, level.decoder_projection)
     total.heads(architecture)
     return _finished(total, architecture, gradients=3)
 
 
-def _blocks(total: _Sum, architecture: Architecture, i: int, count: int, projected: int) -> None:
+def _unetrpp_block(total: _Sum, architecture: Architecture, i: int, projected: int) -> None:
+    """One block of level ``i``: EPA, or plain residual."""
     level, tokens = architecture.levels[i], architecture.tokens()[i]
     c = level.channels
-    for _ in range(count):
-        if level.attention == "conv":
-            total.residual(tokens, c, c, level.kernel)
-            continue
-        total.keep(tokens, c, EPA_MAPS)
-        total.kept += tokens * (architecture.heads * projected + 2 * FULL)  # kept weights of dropout; layer norm
-        total.keep(c, c, EPA_CHANNEL_MAPS)
-        total.parameters += tokens * (c + projected) + 4 * c * c + c * c  # position, projections, maps, outputs
-        total.parameters += 2 * c * c * math.prod(level.kernel) + c * c + 9 * c
+    if level.attention == "conv":
+        total.residual(tokens, c, c, kernel=level.kernel)
+        return
+    total.keep(tokens, c, EPA_MAPS)
+    total.kept += tokens * (architecture.heads * projected + 2 * FULL)  # the mask of dropout; layer norm
+    total.keep(c, c, EPA_CHANNEL_MAPS)
+    total.parameters += tokens * (c + projected) + 4 * c * c + c * c  # position, projections, maps, outputs
+    total.parameters += 2 * c * c * math.prod(level.kernel) + c * c + 9 * c

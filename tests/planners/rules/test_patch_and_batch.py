@@ -7,14 +7,14 @@ import pytest
 from unetrpp.core.text import GIGABYTE
 from unetrpp.networks.cost import estimate
 from unetrpp.networks.design import unet_architecture
-from unetrpp.planners.rules import memory
-from unetrpp.planners.rules.memory import (
+from unetrpp.networks.training_memory import training_memory
+from unetrpp.planners.rules import patch_and_batch
+from unetrpp.planners.rules.patch_and_batch import (
     MARGIN,
     feature_map_elements,
     fit_by_cost,
     fit_by_proxy,
     free_gpu_memory_gb,
-    step_bytes,
 )
 from unetrpp.planners.rules.topology import Topology, candidates, pool
 
@@ -22,7 +22,7 @@ TOPOLOGY = Topology((8, 8, 8), ((2, 2, 2),), ((3, 3, 3), (3, 3, 3)))
 
 
 def network(topology):
-    return unet_architecture(1, 3, topology.patch, topology.strides, topology.kernels)
+    return unet_architecture(1, 3, topology.patch, topology.strides, kernels=topology.kernels)
 
 
 def test_feature_map_elements_in_closed_form():
@@ -32,7 +32,7 @@ def test_feature_map_elements_in_closed_form():
 
 def test_the_batch_asked_for_shrinks_the_patch():
     topologies = list(candidates((1.0, 1.0, 1.0), (200, 200, 200), True))
-    two, eight = (fit_by_proxy(topologies, 3, 8.0, batch) for batch in (None, 8))
+    two, eight = (fit_by_proxy(topologies, 3, gpu_memory_gb=8.0, batch_size=batch) for batch in (None, 8))
     assert feature_map_elements(eight.topology, 3) < feature_map_elements(two.topology, 3) / 3
     assert eight.bytes_of(8) <= 8 * GIGABYTE
 
@@ -43,27 +43,26 @@ def test_the_largest_patch_that_fits_is_found_with_few_estimates(gigabytes, monk
     allowed = gigabytes * (1 - MARGIN) * GIGABYTE
 
     def fits(topology):
-        fixed, a_patch = step_bytes(network(topology))
-        return fixed + 2 * a_patch <= allowed
+        return training_memory(network(topology)).of(2) <= allowed
 
     expected = next(topology for topology in topologies if fits(topology))
     calls = []
 
     def counted(architecture):
         calls.append(architecture)
-        return step_bytes(architecture)
+        return training_memory(architecture)
 
-    monkeypatch.setattr(memory, "step_bytes", counted)
-    found = fit_by_cost(topologies, network, 3, gigabytes, None)
+    monkeypatch.setattr(patch_and_batch, "training_memory", counted)
+    found = fit_by_cost(topologies, network, 3, gpu_memory_gb=gigabytes)
     assert found.topology == expected
     assert len(calls) <= 4
 
 
 def test_bytes_agree_with_the_networks_own_estimate():
     architecture = network(pool((32, 32, 32), (1.0, 1.0, 1.0)))
-    fixed, a_patch = step_bytes(architecture)
+    memory = training_memory(architecture)
     for batch in (2, 6):
-        assert fixed + batch * a_patch == pytest.approx(estimate(architecture, batch, "bf16").training_bytes, rel=0.1)
+        assert memory.of(batch) == pytest.approx(estimate(architecture, batch, "bf16").training_bytes, rel=0.1)
 
 
 @pytest.mark.parametrize(("visible", "gb"), [(None, 24.0), ("1,0", 40.0), ("1", 40.0), ("", None), ("-1", None)])

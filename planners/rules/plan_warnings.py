@@ -1,48 +1,48 @@
-"""What a researcher should know about a plan before training: structures that vanish or never fit, odd acquisitions."""
+"""Warnings about data and plans: structures that vanish or fit no patch, rare classes, mixed acquisition planes."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from unetrpp.planners.options import Measures
+from unetrpp.planners.rules.spacing import TargetGrid
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration
 
 FEW_CASES = 5
 THIN = 4  # voxels; an image with fewer along an axis is hardly a volume
 ANISOTROPIC = 2  # a case with one axis this much coarser has an acquisition plane
-MIXED = 0.1  # share of the cases with another plane that is worth saying
+MIXED = 0.1  # share of the cases with another plane from which on a warning is due
 
 
-def dataset_warnings(fingerprint: Fingerprint, measures: Measures) -> Iterator[str]:
-    """What concerns the data whatever the configuration."""
+def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str]:
+    """About the data, whatever the configuration."""
     cases = len(fingerprint.cases)
     if cases < FEW_CASES:
         folds = (
             f"cross-validation leaves one out ({cases} folds)" if cases > 1 else "only the fold 'all' can be trained"
         )
         yield f"{cases} {'case' if cases == 1 else 'cases'}: {folds}, and no score from so few says much"
-    if not measures.flat:
+    if not grid.flat:
         yield from _thin(fingerprint)
     yield from _rare(fingerprint)
     yield from _mixed_planes(fingerprint)
-    yield from _vanishing(fingerprint, measures)
+    yield from _vanishing(fingerprint, grid)
 
 
-def patch_warnings(fingerprint: Fingerprint, measures: Measures, configuration: Configuration) -> Iterator[str]:
-    """Structures that no patch ever holds whole."""
+def patch_warnings(fingerprint: Fingerprint, grid: TargetGrid, configuration: Configuration) -> Iterator[str]:
+    """About structures that no patch holds whole."""
     spacing = [
-        planned or own for planned, own in zip(configuration.preprocessing.spacing_mm, measures.spacing, strict=True)
+        planned or own for planned, own in zip(configuration.preprocessing.spacing_mm, grid.spacing, strict=True)
     ]
     patch = [n * mm for n, mm in zip(configuration.preprocessing.chunk, spacing, strict=True)]
     first = 3 - len(configuration.patch)  # a 2D patch has no extent along the slices
-    mend = "a coarser spacing" if first else "a coarser spacing or 3d_lowres"
-    for name, extent in _extents_mm(fingerprint, measures):
+    remedy = "a coarser spacing" if first else "a coarser spacing or 3d_lowres"
+    for name, extent in _extents_mm(fingerprint, grid):
         axes = [axis for axis in range(first, 3) if extent[axis] > patch[axis]]
         if axes:
             have = ", ".join(f"{extent[a]:.0f} mm along axis {a} against {patch[a]:.0f} mm" for a in axes)
-            yield f"{name!r} never lies whole inside a patch: {have}; {mend} would hold it"
+            yield f"{name!r} never lies whole inside a patch: {have}; {remedy} would hold it"
 
 
 def _thin(fingerprint: Fingerprint) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _thin(fingerprint: Fingerprint) -> Iterator[str]:
 
 
 def _rare(fingerprint: Fingerprint) -> Iterator[str]:
-    """Classes that training or a fold of it never sees."""
+    """Classes that no fold, or not every fold, trains on."""
     cases = fingerprint.cases
     for name in cases[0].classes if len(cases) > 1 else ():
         having = [case.case for case in cases if case.classes[name].voxels]
@@ -68,19 +68,19 @@ def _rare(fingerprint: Fingerprint) -> Iterator[str]:
             yield f"{name!r} is in {having[0]} only: the fold that holds this case out never learns it"
 
 
-def _vanishing(fingerprint: Fingerprint, measures: Measures) -> Iterator[str]:
-    for name, extent in _extents_mm(fingerprint, measures):
-        thin = [axis for axis in range(3) if extent[axis] < measures.spacing[axis]]
-        if thin and not measures.flat:
-            keep = list(measures.spacing)
+def _vanishing(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str]:
+    for name, extent in _extents_mm(fingerprint, grid):
+        thin = [axis for axis in range(3) if extent[axis] < grid.spacing[axis]]
+        if thin and not grid.flat:
+            keep = list(grid.spacing)
             for axis in thin:
                 keep[axis] = extent[axis]
-            canonical = [keep[measures.order.index(axis)] for axis in range(3)]
+            canonical = [keep[grid.order.index(axis)] for axis in range(3)]
             asked = " ".join(f"{mm:.3g}" for mm in canonical)
             yield f"{name!r} may vanish: its median component is thinner than a target voxel; --spacing {asked} would keep it"
 
 
-def _extents_mm(fingerprint: Fingerprint, measures: Measures) -> Iterator[tuple[str, Sequence[float]]]:
+def _extents_mm(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[tuple[str, Sequence[float]]]:
     """Median size of each class's components, plan order."""
     names = fingerprint.cases[0].classes if fingerprint.cases else ()
     for name in names:
@@ -91,7 +91,7 @@ def _extents_mm(fingerprint: Fingerprint, measures: Measures) -> Iterator[tuple[
         ]
         if extents:
             median = np.median(extents, axis=0)
-            yield name, [float(median[axis]) for axis in measures.order]
+            yield name, [float(median[axis]) for axis in grid.order]
 
 
 def _mixed_planes(fingerprint: Fingerprint) -> Iterator[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, fingerprint
 from unetrpp.dataset.labels import LabelScheme, Region
-from unetrpp.planners.rules.first_output import LEAST, plan_first_output
+from unetrpp.planners.rules.initial_logits import LEAST, plan_initial_logits
 
 LABELS = LabelScheme(names=("background", "organ", "lesion"), values=(0, 1, 2))
 
@@ -23,18 +23,18 @@ def softmax(logits):
 
 
 def test_the_softmax_is_the_mean_share_of_each_class():
-    first = plan_first_output(fingerprint([case(100, 60), case(300)]), LABELS)
+    first = plan_initial_logits(fingerprint([case(100, 60), case(300)]), LABELS)
     assert softmax(first.logits) == pytest.approx([0.77, 0.2, 0.03], abs=1e-4)
     assert first.decision.value == "0.77, 0.2, 0.03"
 
 
 def test_a_very_rare_class_starts_at_the_least_share():
-    first = plan_first_output(fingerprint([case(100, 1), case(100, 1)]), LABELS)
+    first = plan_initial_logits(fingerprint([case(100, 1), case(100, 1)]), LABELS)
     assert softmax(first.logits)[2] == pytest.approx(LEAST, rel=0.01)
 
 
 def test_the_sigmoid_of_a_region_is_the_share_of_its_members():
     regions = (Region(name="whole", members=(1, 2), value=1), Region(name="lesion", members=(2,), value=2))
     labels = msgspec.structs.replace(LABELS, regions=regions)
-    first = plan_first_output(fingerprint([case(100, 60), case(300, 40)]), labels)
+    first = plan_initial_logits(fingerprint([case(100, 60), case(300, 40)]), labels)
     assert 1 / (1 + np.exp(-np.array(first.logits))) == pytest.approx([0.25, 0.05], abs=1e-4)

@@ -1,0 +1,99 @@
+"""The last step of planning: attention modules and focal loss, from the labels of preprocessed cases, before training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from unetrpp.core.files import write_json
+from unetrpp.core.workspace import Workspace
+from unetrpp.networks.training_memory import training_memory
+from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits, foreground_fractions, training_patches
+from unetrpp.planners.options import AttentionMode, Options
+from unetrpp.planners.rules.attention import place_attention
+from unetrpp.planners.rules.attention_overrides import Override, parse_override
+from unetrpp.planners.rules.focal_loss import plan_focal_loss
+from unetrpp.plans.fingerprint import Fingerprint
+from unetrpp.plans.plans import Configuration, Decision, LossPlan, Plans
+from unetrpp.preprocessing.store import Store, StoredCase
+
+
+def plan_attention(
+    plans: Plans, path: Path, fingerprint: Fingerprint, *, workspace: Workspace, options: Options
+) -> Plans:
+    """Attention for every preprocessed configuration without a decision about it; rewrites ``path`` where there is one.
+
+    It comes after preprocessing, because the rule looks at labels on the training grid. Preprocessed cases stay current.
+
+    Args:
+        path: of the plans in the workspace.
+    """
+    overrides = [parse_override(text) for text in options.place]
+    decided = dict(plans.configurations)
+    for name, configuration in plans.configurations.items():
+        store = Store(workspace.store(path.parent.name, path.stem, name))
+        cases = [store.open(case) for case in store.cases()]
+        if cases and not any(decision.about == "attention" for decision in configuration.decisions):
+            decided[name] = with_attention(
+                configuration, cases, fingerprint, mode=options.attention, overrides=overrides
+            )
+    if decided != plans.configurations:
+        plans = msgspec.structs.replace(plans, configurations=decided)
+        write_json(path, plans)
+    return plans
+
+
+def with_attention(
+    configuration: Configuration,
+    cases: Sequence[StoredCase],
+    fingerprint: Fingerprint,
+    *,
+    mode: AttentionMode,
+    overrides: Sequence[Override] = (),
+) -> Configuration:
+    """The configuration with attention placed by ``mode`` and its reasons; ``auto`` also chooses the focal loss.
+
+    Args:
+        cases: preprocessed; modes other than ``auto`` need none.
+
+    Raises:
+        UserError: an override is impossible for this network, or no case has any foreground.
+    """
+    architecture, loss = configuration.architecture, configuration.loss
+    fractions: tuple[float, ...] = ()
+    reasons: list[Decision] = []
+    if mode == "auto":
+        fractions = training_foreground(configuration, cases)
+        loss, reasons = focal_loss_of(configuration, fractions, fingerprint)
+    placed, decisions = place_attention(architecture, mode, fractions, overrides)
+    memory = configuration.training_memory_bytes
+    if placed != architecture:
+        memory = round(training_memory(placed).of(configuration.batch_size))
+    return msgspec.structs.replace(
+        configuration,
+        architecture=placed,
+        loss=loss,
+        training_memory_bytes=memory,
+        decisions=(*configuration.decisions, *decisions, *reasons),
+    )
+
+
+def training_foreground(configuration: Configuration, cases: Sequence[StoredCase]) -> tuple[float, ...]:
+    """The share of cells with foreground at every level of the network, in patches drawn as training draws them."""
+    ignore = configuration.preprocessing.labels.ignore_index
+    patches = training_patches(cases, configuration.patch, configuration.foreground_fraction, ignore)
+    return foreground_fractions(patches, cell_strides(configuration.architecture), ignore)
+
+
+def focal_loss_of(
+    configuration: Configuration, fractions: Sequence[float], fingerprint: Fingerprint
+) -> tuple[LossPlan, list[Decision]]:
+    """The focal loss for ``fractions`` (:func:`training_foreground`) on the training grid."""
+    spacing = [mm for mm in configuration.preprocessing.spacing_mm[-len(configuration.patch) :] if mm is not None]
+    return plan_focal_loss(
+        foreground_bits(fractions)[0],
+        fingerprint,
+        configuration.preprocessing.labels,
+        spacing,
+        batch_dice=configuration.loss.batch_dice,
+    )

@@ -1,0 +1,46 @@
+"""`write_plan_report`: what was measured, what was decided and why, as a text and a picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetrpp.core.files import read_json
+from unetrpp.core.workspace import Workspace
+from unetrpp.dataset.splits import Splits
+from unetrpp.planners.report.picture import draw_report
+from unetrpp.planners.report.text import report_text
+from unetrpp.plans.fingerprint import Fingerprint
+from unetrpp.plans.plans import read_plans
+
+HINT = "run unetrpp_plan_and_preprocess"
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    text: str
+    picture: Path  # as it was written
+
+
+def write_plan_report(
+    dataset: str,
+    *,
+    workspace: Path | str | None = None,
+    plans_name: str = "unetrpp",
+    picture: Path | str | None = None,
+) -> PlanReport:
+    """`unetrpp_plan_report` as a call.
+
+    Args:
+        dataset: name in the workspace, nnU-Net's ``DatasetNNN_Name`` or number.
+        picture: where to draw; by default PLANS_report.png beside the plans.
+
+    Raises:
+        UserError: there is no such dataset, or no such plans of it.
+    """
+    home = Workspace.find(Path(workspace) if workspace else None)
+    path = home.plans(home.find_dataset(dataset), plans_name)
+    plans = read_plans(path)
+    fingerprint = read_json(path.with_name("fingerprint.json"), Fingerprint, HINT)
+    splits = read_json(path.with_name("splits.json"), Splits, HINT)
+    target = Path(picture) if picture else path.with_name(f"{plans_name}_report.png")
+    draw_report(fingerprint, plans, target)
+    return PlanReport(report_text(fingerprint, plans, splits.why), target)
