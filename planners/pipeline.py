@@ -10,7 +10,6 @@ from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -25,6 +24,7 @@ from unetrpp.dataset.splits import read_or_make_splits
 from unetrpp.dataset.verification import inputs_digest, problem_table
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
+from unetrpp.networks.presets import PresetName
 from unetrpp.planners.attention_and_loss import plan_attention
 from unetrpp.planners.configurations import CONFIGURATIONS
 from unetrpp.planners.measure.fingerprint import is_current, survey
@@ -41,7 +41,6 @@ from unetrpp.plans.plans import Plans, read_plans
 LOG = logging.getLogger(__name__)
 
 BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed, with room: docs/scale.md measures 24
-Preset = Literal["synapse", "acdc", "tumor", "lung"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def plan_and_preprocess(
     gpu_memory_gb: float | None = None,
     spacing: Sequence[float] | None = None,
     patch: Sequence[int] | None = None,
-    preset: Preset | None = None,
+    preset: PresetName | None = None,
     mirror: str = "auto",
     attention: AttentionMode = "paper",
     place: Sequence[str] = (),

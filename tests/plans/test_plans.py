@@ -22,6 +22,12 @@ def test_a_round_trip(plans, tmp_path):
     assert read_plans(tmp_path / "unet.json") == plans
 
 
+def test_a_2d_patch_is_a_slice_in_3d(plans):
+    full, flat = plans.configuration("3d_fullres"), plans.configuration("2d")
+    assert full.patch_3d == full.patch
+    assert flat.patch_3d == (1, *flat.patch)
+
+
 def test_the_digest_covers_what_decides_the_voxels_only(plans):
     preprocessing = plans.configuration("3d_fullres").preprocessing
     same = msgspec.structs.replace(preprocessing, chunk=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""The rule that places attention, on bits by hand and on masks of known geometry."""
+"""The rule that places attention, on masks of known geometry."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_fractions
 from unetrpp.planners.rules.attention import place_attention
-from unetrpp.planners.rules.attention_overrides import Override, parse_override
-from unetrpp.planners.rules.gate_gamma import gate_gammas
+from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.plans.architecture import as_3d
 
 PATCH = (64, 64, 64)
@@ -47,26 +46,6 @@ def gates(architecture):
 
 def count(architecture):
     return sum(g is not None for g in gates(architecture))
-
-
-def test_the_example_of_the_design():
-    gammas, reasons = gate_gammas([2.6, 0.9], ["4", "8"])
-    assert gammas == [pytest.approx(1.7), None]
-    assert reasons[0] == "2.60 bits to find the foreground, 0.90 at the bottleneck: gain 1.70 (a gate from 0.5)"
-
-
-@pytest.mark.parametrize(
-    ("bits", "expected"),
-    [
-        ([5.0, 3.0, 2.0, 2.0], [2.0, 1.0, None, None]),  # gain counts from the last gate
-        ([1.2, 0.8, 0.4, 0.0], [None, 0.8, None, None]),  # 0.4, then 0.8 since the bottleneck, then 0.4
-        ([9.0, 5.0, 1.0, 0.0], [2.0, 2.0, 1.0, None]),  # at most 2
-        ([0.4, 0.3, 0.2, 0.1], [None, None, None, None]),
-        ([0.5, 0.0, 0.0, 0.0], [0.5, None, None, None]),  # at least half a bit, and gamma is never below it
-    ],
-)
-def test_gains_count_from_the_last_gate(bits, expected):
-    assert gate_gammas(bits, ["1", "2", "4", "8"])[0] == pytest.approx(expected)
 
 
 def test_smaller_and_rarer_never_gets_fewer_gates():
@@ -176,22 +155,3 @@ def test_overrides_have_the_last_word():
     assert result.levels[3].squeeze_excitation == 1
     assert [level.attention for level in result.levels] == ["conv", "epa", "conv", "epa"]
     assert [d.why for d in decisions[1:]] == ["asked for"] * 4
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        (Override("gate", 9, 1.0), "levels 0"),
-        (Override("gate", 3, 1.0), "no skip connection"),
-        (Override("epa", 0, 1.0), "from level 1 on"),
-    ],
-)
-def test_impossible_overrides_are_one_sentence(override, message):
-    with pytest.raises(UserError, match=message):
-        place_attention(NETWORK, "paper", overrides=[override])
-
-
-@pytest.mark.parametrize("text", ["gate1=2", "gate@1=-1", "epa@1=0.5", "skip@1=1"])
-def test_unreadable_overrides(text):
-    with pytest.raises(UserError):
-        parse_override(text)

@@ -3,7 +3,7 @@ import pytest
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme, Region
-from unetrpp.planners.rules.mirroring import plan_mirroring
+from unetrpp.planners.rules.mirroring import Mirroring, of_patch, plan_mirroring
 
 CENTRAL = fingerprint([case_fingerprint(classes={"organ": class_statistics()})] * 5)
 
@@ -91,3 +91,18 @@ def test_the_axes_can_be_given(asked, axes):
 def test_unknown_axes_are_refused():
     with pytest.raises(UserError, match="--mirror sideways is not auto, exchange, all, none"):
         named("organ", asked="sideways")
+
+
+@pytest.mark.parametrize(
+    ("order", "dimensions", "axes", "swap_axis"),
+    [
+        ((0, 1, 2), 3, (0, 1, 2), 2),
+        ((2, 0, 1), 3, (0, 1, 2), 0),  # sagittal slices: left-right comes first
+        ((1, 0, 2), 2, (0, 1), 1),
+        ((2, 0, 1), 2, (0, 1), None),  # 2D patches of sagittal slices have no left and right
+    ],
+)
+def test_axes_of_a_patch(order, dimensions, axes, swap_axis):
+    decision = plan_mirroring(CENTRAL, description().labels, "all").decision
+    found = of_patch(Mirroring((0, 1, 2), ((1, 2),), decision), order, dimensions)
+    assert found == (axes, swap_axis, () if swap_axis is None else ((1, 2),))

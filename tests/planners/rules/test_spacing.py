@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.helpers.fingerprints import case_fingerprint
-from unetrpp.planners.rules.spacing import median_resampled_shape, plan_order, target_spacing
+from tests.helpers.fingerprints import case_fingerprint, fingerprint
+from unetrpp.planners.rules.spacing import median_resampled_shape, plan_order, plan_target_grid, target_spacing
 
 
 def test_isotropic_data_takes_the_median():
@@ -50,3 +50,19 @@ def test_the_coarsest_axis_goes_first():
 def test_median_shape_is_taken_after_resampling():
     cases = [case_fingerprint(shape=(10 * n, 20, 20), spacing=(s, 1.0, 1.0)) for n, s in [(1, 4.0), (2, 1.0), (3, 1.0)]]
     assert median_resampled_shape(cases, (1.0, 1.0, 1.0)) == (30.0, 20.0, 20.0)
+
+
+def test_the_grid_is_in_plan_order_and_follows_the_spacing_asked_for():
+    measured = fingerprint([case_fingerprint(shape=(200, 20, 180), spacing=(1.0, 5.0, 1.0))] * 3)
+    grid, (spacing, order), _ = plan_target_grid(measured)
+    assert (grid.order, grid.spacing, grid.shape, grid.cases) == ((1, 0, 2), (5.0, 1.0, 1.0), (20, 200, 180), 3)
+    assert (spacing.value, order.value) == ("1, 5, 1 mm (z, y, x)", "y, z, x")
+    asked = plan_target_grid(measured, (2.0, 5.0, 10.0))
+    assert (asked.grid.order, asked.grid.shape) == ((2, 0, 1), (18, 100, 20))
+    assert asked.decisions[0].why.startswith("asked for; the rule gives 1 x 5 x 1 mm")
+
+
+def test_a_flat_image_is_flat_whatever_its_spacing():
+    grid = plan_target_grid(fingerprint([case_fingerprint(shape=(256, 300, 1), spacing=(2.0, 1.0, 1.0))])).grid
+    assert grid.flat
+    assert grid.order == (2, 0, 1)

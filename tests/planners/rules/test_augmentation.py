@@ -1,0 +1,22 @@
+"""Rotation by the patch's shape."""
+
+import pytest
+
+from unetrpp.planners.rules.augmentation import plan_augmentation
+
+
+@pytest.mark.parametrize(
+    ("patch", "degrees", "in_plane", "why"),
+    [
+        ((96, 96, 288), (30.0, 30.0, 30.0), False, "3.0 times the first"),
+        ((96, 96, 289), (180.0, 0.0, 0.0), True, "3.0 times the first"),
+        ((256, 256), (180.0, 0.0, 0.0), True, "1.0 times the shortest"),
+        ((200, 320), (15.0, 0.0, 0.0), True, "1.6 times the shortest"),
+    ],
+)
+def test_anisotropic_patches_rotate_in_plane_only(patch, degrees, in_plane, why):
+    plan, decision = plan_augmentation(patch)
+    assert plan.rotation_degrees == degrees
+    assert plan.in_plane_only is in_plane
+    assert decision.value.startswith(f"up to {max(degrees):g} degrees")
+    assert decision.why.endswith(why)

@@ -1,0 +1,184 @@
+"""The steps of planning as calls: the command's options, what is taken from disk, what is made and what is refused."""
+
+import argparse
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.helpers.fingerprints import case_fingerprint, description, fingerprint
+from tests.helpers.raw_dataset import make_case, write_case, write_dataset
+from tests.helpers.tiny import store_balls, workspace_of_balls
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_json
+from unetrpp.dataset.description import RawDataset, read_dataset
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.planners import pipeline
+from unetrpp.planners.attention_and_loss import plan_attention
+from unetrpp.planners.options import Options
+from unetrpp.planners.pipeline import load_or_make_plans, measure, plan_and_preprocess, with_first_stages
+from unetrpp.planners.plan_and_preprocess import parser
+from unetrpp.planners.planner import UNetPlanner
+from unetrpp.plans.plans import read_plans
+from unetrpp.preprocessing.store import Store
+
+MEASURED = fingerprint([case_fingerprint(shape=(36, 50, 35))] * 6)
+RAW = RawDataset(Path("raw"), description(), ())
+
+
+def test_the_call_has_the_options_of_the_command():
+    """Under their long names, keyword-only, with the same defaults."""
+    options = {
+        action.option_strings[-1].removeprefix("--").replace("-", "_"): action.default
+        for action in parser()._actions
+        if action.option_strings and action.default is not argparse.SUPPRESS
+    }
+    del options["debug"]
+    first, *others = inspect.signature(plan_and_preprocess).parameters.values()
+    assert first.name == "dataset"
+    assert {parameter.kind for parameter in others} == {inspect.Parameter.KEYWORD_ONLY}
+    defaults = {p.name: p.default or None for p in others}
+    assert defaults.pop("executor") is None
+    assert defaults == {name: default or None for name, default in options.items()}
+
+
+def test_the_result_says_what_was_planned_and_where(tmp_path):
+    write_dataset(tmp_path / "raw" / "Blocks")
+    with ThreadPoolExecutor(1) as here:
+        done = plan_and_preprocess("Blocks", workspace=str(tmp_path), planner="unet", batch_size=2, executor=here)
+    assert done.errors == ()
+    assert done.folder == tmp_path / "preprocessed" / "Blocks"
+    assert done.plans == read_plans(done.folder / "unet.json")
+    assert len(Store(done.folder / "unet_3d_fullres").cases()) == 4
+    first, second = done.summary.splitlines()
+    assert first == f"plans 'unet' for Blocks in {done.folder}"
+    assert second.startswith("  3d_fullres: patch ")
+    assert ", batch 2, about " in second
+
+
+def test_whole_numbers_are_recorded_as_the_command_records_them(tmp_path):
+    write_dataset(tmp_path / "raw" / "Blocks")
+    with ThreadPoolExecutor(1) as here:
+        sizes = {"spacing": [2, 1, 1], "width": 2, "gpu_memory_gb": 8, "patch": [8, 16, 16]}
+        plans = plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, executor=here, **sizes).plans
+    assert plans.options == {
+        "spacing": "(2.0, 1.0, 1.0)",
+        "width": "2.0",
+        "gpu_memory_gb": "8.0",
+        "patch": "(8, 16, 16)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"spacing": [1.0, 1.0]}, "spacing has 2 values; give three"),
+        ({"attention": "auto", "plan_only": True}, "cannot go with --plan-only"),
+        ({"place": ["gate1"]}, "'gate1' is not an attention override"),
+        ({"preset": "heart"}, "preset 'heart' is not one of"),
+        ({"plans_name": "splits"}, "plans cannot be called 'splits'"),
+    ],
+)
+def test_impossible_options_are_refused_before_anything_is_written(tmp_path, options, words):
+    write_dataset(tmp_path / "raw" / "Blocks")
+    with pytest.raises(UserError, match=words):
+        plan_and_preprocess("Blocks", workspace=tmp_path, **options)
+    assert not (tmp_path / "preprocessed").exists()
+
+
+def test_a_fingerprint_is_measured_again_only_where_a_file_changed(tmp_path, monkeypatch):
+    raw = read_dataset(write_dataset(tmp_path / "raw" / "Blocks"), "Blocks")
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return survey(*arguments)
+
+    survey = pipeline.survey
+    monkeypatch.setattr(pipeline, "survey", counted)
+    with ThreadPoolExecutor(1) as pool:
+        first, digests = measure(raw, tmp_path, pool)
+        assert measure(raw, tmp_path, pool) == (first, digests)
+        assert len(calls) == 1
+        write_case(tmp_path / "raw" / "Blocks", "case_1", *make_case(50))
+        second, others = measure(raw, tmp_path, pool)
+        assert len(calls) == 2
+        assert {case for case in digests if digests[case] != others[case]} == {"case_1"}
+        assert second != first
+        assert measure(raw, tmp_path, pool, overwrite=True) == (second, others)
+        assert len(calls) == 3
+
+
+def test_plans_on_disk_are_taken_as_they_are_and_missing_configurations_added(tmp_path):
+    path, planner = tmp_path / "mine.json", UNetPlanner(Options(batch_size=2))
+    made = load_or_make_plans(path, planner, MEASURED, RAW)
+    assert list(made.configurations) == ["3d_fullres"]
+    assert made.name == "mine"
+    edited = msgspec.structs.replace(made.configuration("3d_fullres"), batch_size=9)
+    write_json(path, msgspec.structs.replace(made, configurations={"3d_fullres": edited}))
+    both = load_or_make_plans(path, planner, MEASURED, RAW, names=["2d", "3d_fullres"])
+    assert both.configuration("3d_fullres") == edited
+    assert both.configuration("2d").architecture.dimensions == 2
+    assert read_plans(path) == both
+
+
+def test_plans_made_otherwise_are_refused(tmp_path):
+    path = tmp_path / "mine.json"
+    load_or_make_plans(path, UNetPlanner(Options(batch_size=2)), MEASURED, RAW)
+    with pytest.raises(UserError, match=r"was made with planner unet, batch_size 2, not planner unet, width 0\.5"):
+        load_or_make_plans(path, UNetPlanner(Options(width=0.5)), MEASURED, RAW)
+    labels = LabelScheme(names=("background", "tumour"), values=(0, 1))
+    other = replace(RAW, description=msgspec.structs.replace(RAW.description, labels=labels))
+    with pytest.raises(UserError, match="was made for other labels or channels"):
+        load_or_make_plans(path, UNetPlanner(Options(batch_size=2)), MEASURED, other)
+
+
+def test_overwriting_removes_the_stores_of_these_plans_once_new_ones_are_made(tmp_path):
+    path = tmp_path / "mine.json"
+    load_or_make_plans(path, UNetPlanner(), MEASURED, RAW)
+    mine, others = tmp_path / "mine_3d_fullres", tmp_path / "mine_too_3d_fullres"
+    for folder in (mine, others):
+        folder.mkdir()
+    with pytest.raises(UserError, match="3d_lowres is of no use"):
+        load_or_make_plans(path, UNetPlanner(), MEASURED, RAW, names=["3d_lowres"], overwrite=True)
+    assert mine.exists()
+    plans = load_or_make_plans(path, UNetPlanner(Options(batch_size=5)), MEASURED, RAW, overwrite=True)
+    assert plans.configuration("3d_fullres").batch_size == 5
+    assert not mine.exists()
+    assert others.exists()
+
+
+def test_a_first_stage_comes_before_its_cascade_and_once():
+    large = fingerprint([case_fingerprint(shape=(300, 512, 512), spacing=(1.0, 0.8, 0.8))] * 6)
+    plans = UNetPlanner().plan(large, description(), "unet", ("3d_cascade", "2d"))
+    assert with_first_stages(plans, ["2d", "3d_cascade"]) == ["2d", "3d_lowres", "3d_cascade"]
+    assert with_first_stages(plans, ["3d_cascade", "3d_lowres"]) == ["3d_lowres", "3d_cascade"]
+    with pytest.raises(UserError, match="is not in the plans"):
+        with_first_stages(plans, ["3d_fullres"])
+
+
+def test_attention_is_planned_once_and_where_cases_are_preprocessed(tmp_path):
+    workspace = workspace_of_balls(tmp_path)
+    path = workspace.plans("balls", "unet")
+    plans = read_plans(path)
+    both = msgspec.structs.replace(
+        plans, configurations=plans.configurations | {"2d": plans.configuration("3d_fullres")}
+    )
+    options = Options(attention="all", place=("gate@0=1.5",))
+    decided = plan_attention(both, path, MEASURED, workspace=workspace, options=options)
+    full = decided.configuration("3d_fullres")
+    assert full.architecture.levels[0].gate == 1.5
+    assert [d.about for d in full.decisions] == ["attention", "gate at level 0"]
+    assert full.training_memory_bytes > 0
+    assert decided.configuration("2d") == both.configuration("2d")
+    assert read_plans(path) == decided
+    stamp = path.stat().st_mtime_ns
+    assert plan_attention(decided, path, MEASURED, workspace=workspace, options=Options()) == decided
+    assert path.stat().st_mtime_ns == stamp
+    store_balls(workspace.store("balls", "unet", "2d"), 1)
+    later = plan_attention(decided, path, MEASURED, workspace=workspace, options=Options())
+    assert later.configuration("2d").decisions[0].value == "as published"
+    assert later.configuration("3d_fullres") == full
