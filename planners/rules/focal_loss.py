@@ -12,7 +12,7 @@ DELTA = 0.6
 GAMMAS = (0.1, 0.75)  # smallest and largest
 GAMMA_A_BIT = 0.1
 FACES = 1.5  # the fingerprint's surface counts voxel faces, 1.5 times the area of a smooth surface
-MOSTLY_BOUNDARY = 0.5  # share of a structure that lies within a voxel of its surface
+MOSTLY_BOUNDARY = 0.5  # share of a structure within a voxel of its surface
 SCALES = (2.0, 10.0)  # smallest and largest tau, in voxels of the finest axis
 
 

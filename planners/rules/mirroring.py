@@ -13,8 +13,8 @@ from unetrpp.plans.plans import Decision
 
 AXES = "zyx"  # canonical: head-foot, front-back, left-right
 LEFT_RIGHT = 2
-FEWEST_CASES = 3  # that must hold a class before its side counts
-SAME_SIDE = 0.9  # share of the cases in which it lies on one side
+FEWEST_CASES = 3  # with a class, from which on its side counts
+SAME_SIDE = 0.9  # share of the cases in which it is on one side
 OFF_CENTER = 0.15  # of the image's width, in the median
 SIDES = {"left": "right", "l": "r", "lt": "rt", "lh": "rh"}
 
@@ -99,8 +99,8 @@ def side_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     ((3, 1),)
     """
     words = [re.split(r"[^a-z0-9]+", name.casefold()) for name in names]
-    twins = [[SIDES.get(part, part) for part in parts] for parts in words]
-    return tuple((left, words.index(twin)) for left, twin in enumerate(twins) if twin != words[left] and twin in words)
+    others = [[SIDES.get(part, part) for part in parts] for parts in words]
+    return tuple((left, words.index(n)) for left, n in enumerate(others) if n != words[left] and n in words)
 
 
 def _one_sided(fingerprint: Fingerprint, labels: LabelScheme) -> str | None:
@@ -119,6 +119,6 @@ def _one_sided(fingerprint: Fingerprint, labels: LabelScheme) -> str | None:
 
 
 def _offset(case: CaseFingerprint, name: str) -> float | None:
-    """How far left (+) or right (-) of the image's centre a class lies, as a share of the width."""
+    """How far left (+) or right (-) of the image's centre a class is, as a share of the width."""
     center = case.classes[name].center_lps_mm
     return None if center is None else center[0] / (case.shape[LEFT_RIGHT] * case.spacing_mm[LEFT_RIGHT])

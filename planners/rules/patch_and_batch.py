@@ -16,7 +16,7 @@ from unetrpp.plans.plans import Decision
 
 SMALLEST_BATCH = 2
 LARGEST_SHARE = 0.05  # of the dataset's voxels that one batch may hold
-DEFAULT_GPU_GB = 8.0  # where no GPU is at hand
+DEFAULT_GPU_GB = 8.0  # without a GPU
 MARGIN = 0.1  # of the memory, for convolution workspaces and the allocator
 
 # nnU-Net v2's proxy (rule 7): feature-map elements that fit a reference batch on a card of REFERENCE_GB.
@@ -29,7 +29,7 @@ CONVS_A_STAGE = 2
 
 
 class Fit(NamedTuple):
-    """The patch that fits the budget."""
+    """The patch that fits the memory budget."""
 
     topology: Topology
     batch_size: int  # that memory alone allows

@@ -16,7 +16,7 @@ MIXED = 0.1  # share of the cases with another plane from which on a warning is 
 
 
 def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str]:
-    """About the data, whatever the configuration."""
+    """About the data, for every configuration."""
     cases = len(fingerprint.cases)
     if cases < FEW_CASES:
         folds = (
@@ -46,7 +46,7 @@ def patch_warnings(fingerprint: Fingerprint, grid: TargetGrid, configuration: Co
 
 
 def _thin(fingerprint: Fingerprint) -> Iterator[str]:
-    """Scouts and single slices among the volumes of a dataset that is planned in three dimensions."""
+    """About scouts and single slices in a dataset of volumes."""
     thin = [case for case in fingerprint.cases if min(case.shape) < THIN]
     if thin:
         least = min(thin, key=lambda case: min(case.shape))
@@ -58,7 +58,7 @@ def _thin(fingerprint: Fingerprint) -> Iterator[str]:
 
 
 def _rare(fingerprint: Fingerprint) -> Iterator[str]:
-    """Classes that no fold, or not every fold, trains on."""
+    """About classes that no fold, or not every fold, trains on."""
     cases = fingerprint.cases
     for name in cases[0].classes if len(cases) > 1 else ():
         having = [case.case for case in cases if case.classes[name].voxels]

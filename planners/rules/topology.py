@@ -1,6 +1,6 @@
 """Network topology: from spacing and median shape to patch, strides and kernels (nnU-Net v2's rules 4 and 5).
 
-The rules are Isensee et al. 2021 (Nature Methods 18), as release 2.8.1 applies them; docs/planning.md numbers them.
+Isensee et al. 2021 (Nature Methods 18), as nnU-Net 2.8.1 applies it; docs/planning.md has the numbers of the rules.
 """
 
 import math

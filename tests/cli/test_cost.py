@@ -17,7 +17,7 @@ def plans(tmp_path):
     plans = Plans(
         dataset="balls",
         name="unetrpp",
-        planner="by hand",
+        planner="unet",
         channel_names=("MRI",),
         labels=LABELS,
         file_ending=".nii.gz",

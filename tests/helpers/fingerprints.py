@@ -1,4 +1,4 @@
-"""Fingerprints made by hand, for tests of the rules."""
+"""Synthetic fingerprints, for tests of the rules."""
 
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.labels import LabelScheme

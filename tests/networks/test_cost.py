@@ -87,7 +87,7 @@ def test_weights_gradients_and_states():
 
 
 def test_multiply_adds_and_bound_parameters_in_closed_form():
-    """One convolution's products by hand; positions and projections of one level."""
+    """Products of two convolutions; position embeddings and token projections of every level."""
     architecture = SMALL["unetrpp"]
     level, tokens = architecture.levels[-1], architecture.tokens()[-1]
     bound = estimate(architecture, 1).patch_bound_parameters

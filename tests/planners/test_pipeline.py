@@ -18,6 +18,7 @@ from unetrpp.dataset.description import RawDataset, read_dataset
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.planners import pipeline
 from unetrpp.planners.attention_and_loss import plan_attention
+from unetrpp.planners.measure.fingerprint import survey
 from unetrpp.planners.options import Options
 from unetrpp.planners.pipeline import load_or_make_plans, measure, plan_and_preprocess, with_first_stages
 from unetrpp.planners.plan_and_preprocess import parser
@@ -62,9 +63,17 @@ def test_the_result_says_what_was_planned_and_where(tmp_path):
 def test_whole_numbers_are_recorded_as_the_command_records_them(tmp_path):
     write_dataset(tmp_path / "raw" / "Blocks")
     with ThreadPoolExecutor(1) as here:
-        sizes = {"spacing": [2, 1, 1], "width": 2, "gpu_memory_gb": 8, "patch": [8, 16, 16]}
-        plans = plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, executor=here, **sizes).plans
-    assert plans.options == {
+        done = plan_and_preprocess(
+            "Blocks",
+            workspace=tmp_path,
+            spacing=[2, 1, 1],
+            width=2,
+            gpu_memory_gb=8,
+            patch=[8, 16, 16],
+            plan_only=True,
+            executor=here,
+        )
+    assert done.plans.options == {
         "spacing": "(2.0, 1.0, 1.0)",
         "width": "2.0",
         "gpu_memory_gb": "8.0",
@@ -97,7 +106,6 @@ def test_a_fingerprint_is_measured_again_only_where_a_file_changed(tmp_path, mon
         calls.append(arguments)
         return survey(*arguments)
 
-    survey = pipeline.survey
     monkeypatch.setattr(pipeline, "survey", counted)
     with ThreadPoolExecutor(1) as pool:
         first, digests = measure(raw, tmp_path, pool)

@@ -51,8 +51,8 @@ def test_everything_is_written_and_a_second_run_redoes_only_what_changed(workspa
     assert {name for name in again if again[name] != stamps[name]} == {"case_2.json", "case_3.json"}
 
 
-def test_another_description_is_measured_and_verified_anew(workspace, capsys):
-    """Plans of another name would otherwise be made from what was measured under other names of labels and channels."""
+def test_another_description_is_measured_and_verified_again(workspace, capsys):
+    """Otherwise plans of another name would follow a fingerprint of other labels and channels."""
     path = workspace / "raw" / "Blocks" / "dataset.json"
     assert command(workspace, "--planner", "unet", "--plan-only") == 0
     path.write_text(json.dumps(DESCRIPTION | {"labels": {"background": 0, "body": 1, "lesion": 2}}))
@@ -151,7 +151,7 @@ def test_configurations_are_added_and_edits_survive(workspace):
 def test_all_faults_of_all_cases_stand_in_one_table(workspace, capsys, caplog):
     raw = workspace / "raw" / "Blocks"
     image, label = make_case(0)
-    spoilt = {
+    damaged = {
         "empty": lambda: (raw / "imagesTr" / "empty_0000.nii.gz").write_bytes(b""),
         "cut": lambda: _truncate(raw / "imagesTr" / "cut_0000.nii.gz"),
         "gone": lambda: (raw / "imagesTr" / "gone_0000.nii.gz").unlink(),
@@ -163,9 +163,9 @@ def test_all_faults_of_all_cases_stand_in_one_table(workspace, capsys, caplog):
             Geometry(shape_zyx=(11, 20, 16), spacing_zyx_mm=(2.0, 1.0, 1.0)),
         ),
     }
-    for case, spoil in spoilt.items():
+    for case, damage in damaged.items():
         write_case(raw, case, *make_case(len(case) + 50))
-        spoil()
+        damage()
     holed = image.copy()
     holed[0, 0, :3] = np.nan
     write_case(raw, "holed", holed, label)
@@ -174,7 +174,7 @@ def test_all_faults_of_all_cases_stand_in_one_table(workspace, capsys, caplog):
     assert "Traceback" not in error
     (table,) = [record.getMessage() for record in caplog.records if record.name == "unetrpp.planners.pipeline"]
     rows = [line for line in table.splitlines() if line.startswith("error")]
-    assert {row.split()[1] for row in rows} == {*spoilt, "holed"}
+    assert {row.split()[1] for row in rows} == {*damaged, "holed"}
     by_case = {row.split()[1]: row for row in rows}
     assert "is empty (0 bytes); copy it again" in by_case["empty"]
     assert "truncated" in by_case["cut"]
@@ -317,7 +317,7 @@ def test_plans_that_preprocess_alike_share_their_cases(workspace, caplog):
     rules = ("--batch-size", "2", "--width", "0.5")
     assert command(workspace, *rules) == 0
     first = workspace / "preprocessed" / "Blocks" / "unetrpp_3d_fullres"
-    (first / "case_3.label.b2nd").write_bytes(b"")  # damaged, so it is made anew
+    (first / "case_3.label.b2nd").write_bytes(b"")  # damaged, so it is preprocessed again
     caplog.set_level("INFO")
     assert command(workspace, "--planner", "unet", *rules) == 0
     second = first.with_name("unet_3d_fullres")

@@ -1,4 +1,4 @@
-"""Whole plans from fingerprints made by hand."""
+"""Whole plans from synthetic fingerprints."""
 
 import msgspec
 import pytest

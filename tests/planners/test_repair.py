@@ -1,4 +1,4 @@
-"""What --fix mends, and what it leaves alone."""
+"""What --fix repairs, and what it leaves alone."""
 
 import gzip
 import struct
@@ -48,7 +48,7 @@ def test_a_label_on_a_finer_grid_is_resampled(case, tmp_path):
     np.testing.assert_array_equal(read_label(done[0]).array[0], label)
 
 
-def test_files_of_one_name_are_mended_apart(tmp_path):
+def test_files_of_the_same_name_in_different_folders_are_repaired_apart(tmp_path):
     """As patient_0/seg.nii.gz and patient_1/seg.nii.gz may be called, where dataset.json gives the paths."""
     labels = [np.full(GEOMETRY.shape_zyx, value, np.uint8) for value in (1, 2)]
     cases = []
@@ -63,7 +63,7 @@ def test_files_of_one_name_are_mended_apart(tmp_path):
         np.testing.assert_array_equal(read_label(case.label).array[0], label)
 
 
-def test_what_is_ambiguous_or_would_not_survive_is_refused(case, tmp_path):
+def test_an_ambiguous_label_and_one_that_would_lose_volume_are_left_alone(case, tmp_path):
     _, label = make_case(0)
     cut = Geometry(shape_zyx=(11, 20, 16), spacing_zyx_mm=(1.0, 1.0, 1.0))
     write_segmentation(case.label, label[1:], cut)  # no header and another shape
@@ -81,7 +81,7 @@ def test_the_command_refuses_without_fix_and_goes_on_with_it(tmp_path):
     assert main([*line, "--fix"]) == 0
 
 
-def test_sheared_axes_are_straightened_where_that_moves_little(case, tmp_path):
+def test_slightly_sheared_axes_are_repaired(case, tmp_path):
     for path in (case.images[0], case.label):
         content = bytearray(gzip.decompress(path.read_bytes()))
         axes = np.array(struct.unpack_from("<12f", content, SFORM)).reshape(3, 4)

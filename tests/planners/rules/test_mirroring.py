@@ -60,7 +60,7 @@ def kidneys(regions, asked):
     )
 
 
-def test_a_region_without_a_twin_is_refused_before_anything_is_preprocessed():
+def test_a_region_without_counterpart_is_refused_before_anything_is_preprocessed():
     left = Region(name="left kidney", members=(1, 2), value=1)
     right = Region(name="right kidney", members=(3, 4), value=3)
     assert kidneys((left, right), "exchange").pairs == ((1, 3), (2, 4))
