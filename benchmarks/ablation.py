@@ -141,9 +141,8 @@ class Data:
             return LossPlan(batch_dice=batch_dice)
         cases = [self.store.open(case) for case in self.store.cases()]
         loss, _ = focal_loss_of(planned, training_foreground(planned, cases), self.fingerprint)
-        spacing = [mm for mm in planned.preprocessing.spacing_mm[-len(planned.patch) :] if mm is not None]
         scales = (
-            distance_scales(self.fingerprint, self.plans.labels, min(spacing))
+            distance_scales(self.fingerprint, self.plans.labels, min(planned.patch_spacing_mm))
             if arm.loss == "unified_focal_distance"
             else ()
         )

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import blosc2
 import numpy as np
@@ -39,7 +40,7 @@ def main() -> int:
     for name, spacing in PHANTOMS.items():
         with tempfile.TemporaryDirectory() as folder:
             raw = Path(folder, "raw", f"Dataset{NUMBER}_Phantom")
-            write_phantom(raw, arguments.cases, 3, SHAPE, spacing)
+            write_phantom(raw, arguments.cases, 3, SHAPE, spacing_xyz=spacing)
             preprocess_theirs(arguments.nnunet, Path(folder))
             found = np.array(compare(raw, Path(folder, "preprocessed", raw.name)))
         largest, inside, mean, labels = found[:, 0].max(), found[:, 1].max(), found[:, 2].mean(), found[:, 3].mean()
@@ -76,7 +77,7 @@ def difference(ours: PreprocessedCase, image: np.ndarray, label: np.ndarray) -> 
     return float(apart.max()), float(inner.max()), float(apart.mean()), float(same)
 
 
-def as_ours(plans: dict) -> Preprocessing:
+def as_ours(plans: dict[str, Any]) -> Preprocessing:
     """Their full-resolution preprocessing as our record."""
     configuration = plans["configurations"]["3d_fullres"]
     measured = plans["foreground_intensity_properties_per_channel"]["0"]

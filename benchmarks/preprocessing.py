@@ -150,6 +150,7 @@ def write_phantom(
     cases: int,
     classes: int,
     shape: tuple[int, int, int],
+    *,
     spacing_xyz: tuple[float, ...] = (0.9, 0.9, 2.5),
 ) -> None:
     """CT-like volumes: air, a body, and in it round organs, the last of which is small and in every third case only."""

@@ -89,11 +89,10 @@ def focal_loss_of(
     configuration: Configuration, fractions: Sequence[float], fingerprint: Fingerprint
 ) -> tuple[LossPlan, list[Decision]]:
     """The focal loss for ``fractions`` (:func:`training_foreground`) on the training grid."""
-    spacing = [mm for mm in configuration.preprocessing.spacing_mm[-len(configuration.patch) :] if mm is not None]
     return plan_focal_loss(
         foreground_bits(fractions)[0],
         fingerprint,
         configuration.preprocessing.labels,
-        spacing,
+        configuration.patch_spacing_mm,
         batch_dice=configuration.loss.batch_dice,
     )

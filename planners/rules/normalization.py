@@ -4,10 +4,10 @@ from difflib import get_close_matches
 
 from unetrpp.core.errors import UserError
 from unetrpp.plans.fingerprint import Fingerprint
-from unetrpp.plans.plans import Decision, Normalization, Scheme
+from unetrpp.plans.plans import Decision, Normalization, NormalizationScheme
 
 # Channel name (any case) -> scheme; every other name means a z-score.
-SCHEMES: dict[str, Scheme] = {
+SCHEMES: dict[str, NormalizationScheme] = {
     "ct": "ct",
     "nonorm": "none",
     "zscore": "zscore",
@@ -16,7 +16,7 @@ SCHEMES: dict[str, Scheme] = {
     "rgb_to_0_1": "rgb_to_0_1",
 }
 MASKED_BELOW = 0.75  # median share of the volume that cropping kept
-WHY: dict[Scheme, str] = {
+WHY: dict[NormalizationScheme, str] = {
     "ct": "CT has absolute values: clipped to the foreground's 0.5-99.5 %, then the dataset's mean and std",
     "none": "the name asks for the values as they are",
     "zscore": "a name without absolute values: mean and std of each image",
@@ -50,7 +50,7 @@ def plan_normalization(
     return tuple(plans), decisions
 
 
-def _scheme(channel: str) -> Scheme:
+def _scheme(channel: str) -> NormalizationScheme:
     """
     >>> _scheme("CT"), _scheme("T1")
     ('ct', 'zscore')

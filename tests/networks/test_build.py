@@ -128,7 +128,7 @@ def test_training_is_repeatable_from_a_seed():
 
 def test_a_gradient_step_lowers_the_loss_of_every_family():
     for architecture in (
-        unetrpp_architecture(1, 2, (8, 8, 8), [(2, 2, 2)] * 2, 0.25, blocks=1),
+        unetrpp_architecture(1, 2, (8, 8, 8), [(2, 2, 2)] * 2, width=0.25, blocks=1),
         unet_architecture(1, 2, (8, 8, 8), [(2, 2, 2)] * 2, width=0.25),
         unet_architecture(1, 2, (8, 8, 8), [(2, 2, 2)] * 2, residual=True, width=0.25),
     ):

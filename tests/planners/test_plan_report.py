@@ -4,6 +4,7 @@ from unetrpp.dataset.splits import make_splits
 from unetrpp.io.images import read_file
 from unetrpp.planners.plan_report import main
 from unetrpp.planners.planner import UNetPlanner
+from unetrpp.planners.report.write import write_plan_report
 
 
 def test_the_report_names_every_decision_and_draws_a_picture(tmp_path, capsys):
@@ -24,6 +25,10 @@ def test_the_report_names_every_decision_and_draws_a_picture(tmp_path, capsys):
     assert "folds: 3 cases shuffled with seed 12345" in printed
     assert all(warning in printed for warning in plans.warnings)
     assert read_file(home / "unet_report.png").array.shape[2] > 500
+    report = write_plan_report("Made", workspace=str(tmp_path), plans_name="unet", picture=tmp_path / "elsewhere.png")
+    assert " ".join(report.text.split()) in printed
+    assert report.picture == tmp_path / "elsewhere.png"
+    assert read_file(report.picture).array.shape[2] > 500
 
 
 def test_missing_plans(tmp_path, capsys):

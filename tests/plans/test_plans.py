@@ -26,6 +26,8 @@ def test_a_2d_patch_is_a_slice_in_3d(plans):
     full, flat = plans.configuration("3d_fullres"), plans.configuration("2d")
     assert full.patch_3d == full.patch
     assert flat.patch_3d == (1, *flat.patch)
+    assert full.patch_spacing_mm == full.preprocessing.spacing_mm
+    assert flat.patch_spacing_mm == full.preprocessing.spacing_mm[1:]
 
 
 def test_the_digest_covers_what_decides_the_voxels_only(plans):

@@ -20,7 +20,7 @@ from unetrpp.plans.fingerprint import IntensityStatistics
 
 FORMAT = 1
 
-Scheme = Literal["ct", "zscore", "none", "rescale_0_1", "rgb_to_0_1"]  # of normalisation
+NormalizationScheme = Literal["ct", "zscore", "none", "rescale_0_1", "rgb_to_0_1"]
 
 
 class Decision(Record, frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ class Normalization(Record, frozen=True, kw_only=True):
     """How one channel's intensities are scaled (planning.md's rule by channel name)."""
 
     channel: str
-    scheme: Scheme
+    scheme: NormalizationScheme
     statistics: IntensityStatistics
     masked: bool = False  # z-score over the non-zero mask only; outside it the value is 0
 
@@ -130,6 +130,11 @@ class Configuration(Record, frozen=True, kw_only=True):
     def patch_3d(self) -> tuple[int, int, int]:
         """(z, y, x); a 2D patch is one slice."""
         return as_3d(self.patch)
+
+    @property
+    def patch_spacing_mm(self) -> tuple[float, ...]:
+        """Spacing of the training grid, one an axis of the patch; 1 along an axis where cases keep their own."""
+        return tuple(1.0 if mm is None else mm for mm in self.preprocessing.spacing_mm[-len(self.patch) :])
 
 
 class Plans(Record, frozen=True, kw_only=True):
