@@ -14,20 +14,19 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, write_json
+from unetrpp.core.files import write_json
 from unetrpp.core.parallel import CaseError, default_processes, new_pool
 from unetrpp.core.text import format_bytes, format_shape
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset
 from unetrpp.dataset.description import nnunet_json
 from unetrpp.dataset.splits import read_or_make_splits
-from unetrpp.dataset.verification import inputs_digest, problem_table
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.networks.presets import PresetName
 from unetrpp.planners.attention_and_loss import plan_attention
 from unetrpp.planners.configurations import CONFIGURATIONS
-from unetrpp.planners.measure.fingerprint import is_current, survey
+from unetrpp.planners.measure.fingerprint import load_or_measure
 from unetrpp.planners.measure.groups import with_groups
 from unetrpp.planners.options import AttentionMode, Options, StoredType
 from unetrpp.planners.planner import Planner, make_planner
@@ -121,7 +120,7 @@ def plan_and_preprocess(
     folder = home.preprocessed(name)
     with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
         raw = repair_dataset(raw, folder / "fixed", pool) if fix else raw
-        fingerprint, digests = measure(raw, folder, pool, overwrite=overwrite)
+        fingerprint, digests = load_or_measure(raw, folder, pool, overwrite=overwrite)
         write_dataset_files(raw, folder, fingerprint)
         plans = load_or_make_plans(path, maker, fingerprint, raw, names=configurations, overwrite=overwrite)
         errors: list[CaseError] = []
@@ -180,31 +179,6 @@ def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
     """A cascade is trained on its first stage's segmentations, so that stage is preprocessed too, before it."""
     stages = [stage for name in names for stage in (plans.configuration(name).first_stage, name) if stage]
     return list(dict.fromkeys(stages))
-
-
-def measure(
-    raw: RawDataset, folder: Path, pool: Executor, *, overwrite: bool = False
-) -> tuple[Fingerprint, dict[str, str]]:
-    """The fingerprint and the digests of every case's files; measures again where a file or the description changed.
-
-    Raises:
-        UserError: verification found errors; the table of all problems has been logged.
-    """
-    path = folder / "fingerprint.json"
-    if path.exists() and not overwrite:
-        digests = {case.id: inputs_digest(case) for case in raw.cases}
-        fingerprint = read_json(path, Fingerprint, hint="delete it")
-        if is_current(fingerprint, raw.description, digests):
-            return fingerprint, digests
-    found = survey(raw, pool)
-    if found.problems:
-        LOG.warning("%s", problem_table(found.problems))
-    if found.fingerprint is None:
-        errors = [p for p in found.problems if p.fatal]
-        others = f"; {len(errors) - 1} more in the table above" if len(errors) > 1 else ""
-        raise UserError(f"{errors[0].message} (nothing was started{others})", case=errors[0].case)
-    write_json(path, found.fingerprint)
-    return found.fingerprint, {c.case: c.inputs_digest for c in found.fingerprint.cases}
 
 
 def load_or_make_plans(

@@ -1,12 +1,16 @@
 """Fingerprint extraction: one pass over the raw cases, in parallel, that verifies and measures them."""
 
+import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json, write_json
 from unetrpp.core.parallel import run_cases
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.dataset.description import DatasetDescription
@@ -18,12 +22,15 @@ from unetrpp.dataset.verification import (
     image_digest,
     inputs_digest,
     inspect,
+    problem_table,
     strays,
 )
 from unetrpp.io.geometry import canonical_orientation, reorder, to_canonical
 from unetrpp.planners.measure.structures import class_statistics
 from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from unetrpp.preprocessing.crop import foreground_box, shape_of, slices
+
+LOG = logging.getLogger(__name__)
 
 VOXELS_A_CASE = 10_000  # foreground intensities kept of every case, so that each counts alike
 
@@ -46,6 +53,38 @@ class Survey(msgspec.Struct, frozen=True):
 
     problems: tuple[Problem, ...]
     fingerprint: Fingerprint | None
+
+
+def load_or_measure(
+    dataset: RawDataset, folder: Path, executor: Executor, *, overwrite: bool = False
+) -> tuple[Fingerprint, dict[str, str]]:
+    """The fingerprint in ``folder`` and the digests of every case's files; measured again where files or the
+    description changed.
+
+    Raises:
+        UserError: verification found errors; the table of all problems has been logged.
+    """
+    path = folder / "fingerprint.json"
+    if path.exists() and not overwrite:
+        digests = {case.id: inputs_digest(case) for case in dataset.cases}
+        fingerprint = read_json(path, Fingerprint, hint="delete it")
+        if is_current(fingerprint, dataset.description, digests):
+            return fingerprint, digests
+    found = survey(dataset, executor)
+    if found.problems:
+        LOG.warning("%s", problem_table(found.problems))
+    if found.fingerprint is None:
+        errors = [p for p in found.problems if p.fatal]
+        others = f"; {len(errors) - 1} more in the table above" if len(errors) > 1 else ""
+        raise UserError(f"{errors[0].message} (nothing was started{others})", case=errors[0].case)
+    write_json(path, found.fingerprint)
+    return found.fingerprint, {c.case: c.inputs_digest for c in found.fingerprint.cases}
+
+
+def is_current(fingerprint: Fingerprint, description: DatasetDescription, digests: Mapping[str, str]) -> bool:
+    """Whether it was measured on exactly these files (:func:`inputs_digest` by case) with this description."""
+    measured = {c.case: c.inputs_digest for c in fingerprint.cases}
+    return fingerprint.description == description.digest() and measured == dict(digests)
 
 
 def survey(dataset: RawDataset, executor: Executor) -> Survey:
@@ -142,9 +181,3 @@ def _statistics(values: np.ndarray) -> IntensityStatistics:
         percentile_00_5=float(low),
         percentile_99_5=float(high),
     )
-
-
-def is_current(fingerprint: Fingerprint, description: DatasetDescription, digests: Mapping[str, str]) -> bool:
-    """Whether it was measured on exactly these files (:func:`inputs_digest` by case) with this description."""
-    measured = {c.case: c.inputs_digest for c in fingerprint.cases}
-    return fingerprint.description == description.digest() and measured == dict(digests)

@@ -7,12 +7,11 @@ import numpy as np
 from scipy import ndimage
 
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.io.geometry import Spacing
 from unetrpp.plans.fingerprint import ClassStatistics
 
 LARGEST_COMPONENTS = 100  # whose radii are recorded
 TOUCHING = np.ones((3, 3, 3), bool)  # voxels that share a corner belong to one component
-
-Spacing = tuple[float, float, float]
 
 
 def class_statistics(label: np.ndarray, scheme: LabelScheme, spacing: Spacing) -> dict[str, ClassStatistics]:

@@ -10,17 +10,15 @@ import msgspec
 import pytest
 
 from tests.helpers.fingerprints import case_fingerprint, description, fingerprint
-from tests.helpers.raw_dataset import make_case, write_case, write_dataset
+from tests.helpers.raw_dataset import write_dataset
 from tests.helpers.tiny import store_balls, workspace_of_balls
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_json
-from unetrpp.dataset.description import RawDataset, read_dataset
+from unetrpp.dataset.description import RawDataset
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.planners import pipeline
 from unetrpp.planners.attention_and_loss import plan_attention
-from unetrpp.planners.measure.fingerprint import survey
 from unetrpp.planners.options import Options
-from unetrpp.planners.pipeline import load_or_make_plans, measure, plan_and_preprocess, with_first_stages
+from unetrpp.planners.pipeline import load_or_make_plans, plan_and_preprocess, with_first_stages
 from unetrpp.planners.plan_and_preprocess import parser
 from unetrpp.planners.planner import UNetPlanner
 from unetrpp.plans.plans import read_plans
@@ -96,28 +94,6 @@ def test_impossible_options_are_refused_before_anything_is_written(tmp_path, opt
     with pytest.raises(UserError, match=words):
         plan_and_preprocess("Blocks", workspace=tmp_path, **options)
     assert not (tmp_path / "preprocessed").exists()
-
-
-def test_a_fingerprint_is_measured_again_only_where_a_file_changed(tmp_path, monkeypatch):
-    raw = read_dataset(write_dataset(tmp_path / "raw" / "Blocks"), "Blocks")
-    calls = []
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return survey(*arguments)
-
-    monkeypatch.setattr(pipeline, "survey", counted)
-    with ThreadPoolExecutor(1) as pool:
-        first, digests = measure(raw, tmp_path, pool)
-        assert measure(raw, tmp_path, pool) == (first, digests)
-        assert len(calls) == 1
-        write_case(tmp_path / "raw" / "Blocks", "case_1", *make_case(50))
-        second, others = measure(raw, tmp_path, pool)
-        assert len(calls) == 2
-        assert {case for case in digests if digests[case] != others[case]} == {"case_1"}
-        assert second != first
-        assert measure(raw, tmp_path, pool, overwrite=True) == (second, others)
-        assert len(calls) == 3
 
 
 def test_plans_on_disk_are_taken_as_they_are_and_missing_configurations_added(tmp_path):

@@ -172,7 +172,9 @@ def test_all_faults_of_all_cases_stand_in_one_table(workspace, capsys, caplog):
     assert command(workspace) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
-    (table,) = [record.getMessage() for record in caplog.records if record.name == "unetrpp.planners.pipeline"]
+    (table,) = [
+        record.getMessage() for record in caplog.records if record.name == "unetrpp.planners.measure.fingerprint"
+    ]
     rows = [line for line in table.splitlines() if line.startswith("error")]
     assert {row.split()[1] for row in rows} == {*damaged, "holed"}
     by_case = {row.split()[1]: row for row in rows}
