@@ -160,8 +160,7 @@ def _check(options: Options, plan_only: bool) -> None:
 def _find(dataset: str | Path, workspace: Path | str | None) -> tuple[str, RawDataset, Workspace]:
     """The dataset's name, the raw dataset and the workspace, by absolute paths: an executor's workers may have another
     current folder."""
-    home = Workspace.find(Path(workspace) if workspace else None)
-    home = Workspace(home.root.absolute())
+    home = Workspace(Workspace.find(workspace).root.absolute())
     name, folder = home.find_raw(str(dataset))
     return name, read_dataset(folder.absolute(), name), home
 

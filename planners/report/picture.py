@@ -7,6 +7,7 @@ import numpy as np
 
 from unetrpp.core.files import write_atomically
 from unetrpp.core.text import GIGABYTE, format_bytes
+from unetrpp.io.geometry import reorder
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Plans
 
@@ -68,12 +69,11 @@ def _patch(panel: "Axes", fingerprint: Fingerprint, plans: Plans, axes: tuple[in
     cases = np.array([np.array(c.cropped_shape) * c.spacing_mm for c in fingerprint.cases])
     first = next(iter(plans.configurations.values())).preprocessing
     extent = np.median(cases, axis=0)[list(first.transpose)]
-    own = np.array(fingerprint.median_spacing_mm)[list(first.transpose)]
+    own = reorder(fingerprint.median_spacing_mm, first.transpose)
     boxes = [("median case", extent, "0.8")]
     for i, (name, configuration) in enumerate(plans.configurations.items()):
-        planned = configuration.preprocessing.spacing_mm
-        spacing = [s if p is None else p for p, s in zip(planned, own, strict=True)]
-        boxes.append((name, np.array(configuration.preprocessing.chunk) * spacing, f"C{i}"))
+        spacing = configuration.preprocessing.target_spacing(own)
+        boxes.append((name, np.multiply(configuration.patch_3d, spacing), f"C{i}"))
     for name, size, color in boxes:
         height, width = size[axes[0]], size[axes[1]]
         filled = name == "median case"

@@ -36,7 +36,7 @@ def write_plan_report(
     Raises:
         UserError: there is no such dataset, or no such plans of it.
     """
-    home = Workspace.find(Path(workspace) if workspace else None)
+    home = Workspace.find(workspace)
     path = home.plans(home.find_dataset(dataset), plans_name)
     plans = read_plans(path)
     fingerprint = read_json(path.with_name("fingerprint.json"), Fingerprint, HINT)

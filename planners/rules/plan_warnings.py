@@ -32,10 +32,8 @@ def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str
 
 def patch_warnings(fingerprint: Fingerprint, grid: TargetGrid, configuration: Configuration) -> Iterator[str]:
     """About structures that no patch holds whole."""
-    spacing = [
-        planned or own for planned, own in zip(configuration.preprocessing.spacing_mm, grid.spacing, strict=True)
-    ]
-    patch = [n * mm for n, mm in zip(configuration.preprocessing.chunk, spacing, strict=True)]
+    spacing = configuration.preprocessing.target_spacing(grid.spacing)
+    patch = [n * mm for n, mm in zip(configuration.patch_3d, spacing, strict=True)]
     first = 3 - len(configuration.patch)  # a 2D patch has no extent along the slices
     remedy = "a coarser spacing" if first else "a coarser spacing or 3d_lowres"
     for name, extent in _extents_mm(fingerprint, grid):

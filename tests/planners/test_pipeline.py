@@ -14,7 +14,7 @@ from tests.helpers.raw_dataset import write_dataset
 from tests.helpers.tiny import store_balls, workspace_of_balls
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_json
-from unetrpp.dataset.description import RawDataset
+from unetrpp.dataset.cases import RawDataset
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.planners.attention_and_loss import plan_attention
 from unetrpp.planners.options import Options

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.raw_dataset import make_case, write_case, write_dataset
 from tests.helpers.tiny import configuration
-from unetrpp.dataset.description import read_dataset
+from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset.verification import inputs_digest
 from unetrpp.planners.preprocess import preprocess_dataset
 from unetrpp.preprocessing.store import Store

@@ -125,13 +125,13 @@ def step_memory(
         for parameter in network.parameters():
             if parameter.requires_grad:
                 # Gradients are counted apart.
-                parameter.register_post_accumulate_grad_hook(lambda p: meter.forget(p.grad))  # type: ignore[no-untyped-call]
-        value.backward()  # type: ignore[no-untyped-call]
+                parameter.register_post_accumulate_grad_hook(lambda p: meter.forget(p.grad))
+        value.backward()
     parameters = sum(p.numel() for p in network.parameters())
     return StepMemory(parameters=parameters, kept=kept, peak=meter.peak)
 
 
-class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all tensor storages that operators allocate and that are still alive."""
 
     def __init__(self, ignored: list[Tensor]):

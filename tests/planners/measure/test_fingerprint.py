@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.raw_dataset import make_case, write_case, write_dataset
-from unetrpp.dataset.description import read_dataset
+from unetrpp.dataset.cases import read_dataset
 from unetrpp.planners.measure import fingerprint
 from unetrpp.planners.measure.fingerprint import load_or_measure, survey
 
