@@ -26,7 +26,7 @@ from unetrpp.core.files import read_json, write_bytes, write_json
 from unetrpp.core.text import text_table
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.splits import Splits
-from unetrpp.evaluation.folders import evaluate_pairs
+from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.inference.sliding_window import sliding_window
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory

@@ -14,7 +14,7 @@ from unetrpp.core.files import write_json
 from unetrpp.core.parallel import usable_cores
 from unetrpp.core.text import format_score
 from unetrpp.evaluation.cross_validation import cross_validate, write_cross_validation
-from unetrpp.evaluation.folders import evaluate_pairs
+from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import settings_of

@@ -11,7 +11,7 @@ from unetrpp.cli.evaluate import error_lines, main
 from unetrpp.cli.predict import main as predict
 from unetrpp.core.parallel import CaseError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.folders import evaluate_folder
+from unetrpp.evaluation.evaluate import evaluate_folder
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import write_segmentation

@@ -12,7 +12,7 @@ from unetrpp.cli.report import main
 from unetrpp.core.files import write_json
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.evaluation.cross_validation import cross_validate
-from unetrpp.evaluation.folders import evaluate_pairs
+from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.io.images import Volume, write_image, write_segmentation
 from unetrpp.report.model_page import telling_cases

@@ -11,7 +11,7 @@ from unetrpp.cli.evaluate import main
 from unetrpp.core.errors import UserError
 from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.protocol import read_protocol
-from unetrpp.evaluation.published import published_scores
+from unetrpp.evaluation.protocol_metrics import published_scores
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import write_segmentation
 

@@ -9,8 +9,8 @@ from scipy import stats
 from unetrpp.cli.evaluate import main
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.comparison import compare, comparison_table
 from unetrpp.evaluation.metrics import overlap_scores
+from unetrpp.evaluation.model_comparison import compare, comparison_table
 from unetrpp.evaluation.statistics import RESAMPLES, SEED, bootstrap_interval, paired_difference
 from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
 

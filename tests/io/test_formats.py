@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from unetrpp.dataset.synthetic import SCHEME
-from unetrpp.evaluation.folders import score_files
+from unetrpp.evaluation.evaluate import score_files
 from unetrpp.io.formats import copy_image, files_of_image
 from unetrpp.io.images import read_geometry, read_label, write_segmentation
 

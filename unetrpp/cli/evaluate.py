@@ -99,7 +99,7 @@ def work(arguments: argparse.Namespace) -> int:
 
 
 def comparison(first: Path, second: Path) -> int:
-    from unetrpp.evaluation.comparison import compare, comparison_table, read_summary
+    from unetrpp.evaluation.model_comparison import compare, comparison_table, read_summary
 
     print(comparison_table(compare(read_summary(first), read_summary(second))))
     return 0
@@ -118,7 +118,7 @@ def cross_validation(path: Path) -> int:
 
 def folder(arguments: argparse.Namespace) -> int:
     from unetrpp.dataset.description import read_description
-    from unetrpp.evaluation.folders import evaluate_folder
+    from unetrpp.evaluation.evaluate import evaluate_folder
     from unetrpp.evaluation.protocol import protocol_table, read_protocol
     from unetrpp.evaluation.summary import as_table, write_summary
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.lesions import lesion_scores
-from unetrpp.evaluation.published import published_scores
-from unetrpp.evaluation.surface import surface_scores
+from unetrpp.evaluation.protocol_metrics import published_scores
+from unetrpp.evaluation.surface_distances import surface_scores
 from unetrpp.io.geometry import Geometry, voxel_volume_mm3
 
 Scores = dict[str, float | None]

@@ -10,10 +10,10 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, write_json
 from unetrpp.core.text import text_table
 from unetrpp.dataset.cases import Case, RawDataset
-from unetrpp.evaluation.component_choice import choose_components
 from unetrpp.evaluation.cross_validation import CrossValidation, cross_validate, write_cross_validation
-from unetrpp.evaluation.folders import evaluate_pairs
+from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.metrics import Scores
+from unetrpp.evaluation.postprocessing_choice import choose_components
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder

@@ -9,7 +9,7 @@ import pytest
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.cross_validation import cross_validate, fold_table, write_cross_validation
-from unetrpp.evaluation.folders import evaluate_folder
+from unetrpp.evaluation.evaluate import evaluate_folder
 from unetrpp.evaluation.summary import as_table, write_summary
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import write_segmentation

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from unetrpp.evaluation.surface import surface_areas, surface_scores
+from unetrpp.evaluation.surface_distances import surface_areas, surface_scores
 
 
 def brute_border(mask):

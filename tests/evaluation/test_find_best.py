@@ -12,7 +12,7 @@ from unetrpp.cli.find_best import main
 from unetrpp.cli.predict import main as predict
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import image_ids, read_dataset
-from unetrpp.evaluation.folders import evaluate_pairs
+from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.selection import find_best
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unetrpp.evaluation.surface import Scores, pooled_hausdorff95
+from unetrpp.evaluation.surface_distances import Scores, pooled_hausdorff95
 
 
 def published_scores(
