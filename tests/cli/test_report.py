@@ -11,7 +11,7 @@ from tests.helpers.tiny import LABELS, ball
 from unetrpp.cli.report import main
 from unetrpp.core.files import write_json
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
-from unetrpp.evaluation.cross_validation import cross_validate
+from unetrpp.evaluation.cross_validation import pool_folds
 from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.io.images import Volume, write_image, write_segmentation
@@ -86,7 +86,7 @@ def test_the_page(workspace):
 def test_few_cases_are_shown_once(workspace):
     model = workspace / "results" / "balls" / "unetrpp__3d_fullres"
     (model / "fold_1" / "validation" / "summary.json").unlink()
-    shown = telling_cases(cross_validate(model, LABELS).summary)
+    shown = telling_cases(pool_folds(model, LABELS).summary)
     assert [(name, scores.case) for name, scores in shown] == [
         ("among the lowest", "case_3"),
         ("among the lowest", "case_2"),

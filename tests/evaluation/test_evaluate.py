@@ -8,8 +8,9 @@ import pytest
 
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.cross_validation import cross_validate, fold_table, write_cross_validation
+from unetrpp.evaluation.cross_validation import fold_table, pool_folds, write_cross_validation
 from unetrpp.evaluation.evaluate import evaluate_folder
+from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.evaluation.summary import as_table, write_summary
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import write_segmentation
@@ -35,7 +36,9 @@ def folders(tmp_path):
 
 
 def test_summary_of_two_folders(folders, tmp_path):
-    summary, errors = evaluate_folder(folders[0], folders[1], SCHEME, ".nii.gz", distances=True, processes=1)
+    summary, errors = evaluate_folder(
+        folders[0], folders[1], SCHEME, ".nii.gz", options=MetricOptions(distances=True), processes=1
+    )
     assert not errors
     assert summary.mean["1"]["Dice"] == pytest.approx((2 * 4 / 12 + 1 + 1) / 3)
     assert summary.mean["2"]["Dice"] == pytest.approx((1 + 0) / 2)  # undefined in c2, missed in c3
@@ -48,7 +51,7 @@ def test_summary_of_two_folders(folders, tmp_path):
     content = json.loads((tmp_path / "summary.json").read_text())
     assert {"foreground_mean", "mean", "metric_per_case"} <= content.keys()  # nnU-Net's
     assert content["metric_per_case"][1]["metrics"]["2"]["Dice"] is None
-    rows = list(csv.DictReader((tmp_path / "summary.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "summary.csv").read_text().splitlines()))
     assert [(r["case"], r["class"], r["Dice"]) for r in rows[2:4]] == [("c2", "a", "1"), ("c2", "b", "")]
     assert "a" in as_table(summary)
 
@@ -71,7 +74,7 @@ def test_a_prediction_without_reference_and_empty_folders_are_refused(folders, t
     write(predictions, "extra", 1, 1)
     with pytest.raises(UserError, match=r"extra.nii.gz .* has no reference"):
         evaluate_folder(predictions, references, SCHEME, ".nii.gz")
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         evaluate_folder(tmp_path / "nowhere", references, SCHEME, ".nii.gz")
     with pytest.raises(UserError, match="nothing to score"):
         evaluate_folder(predictions, references, SCHEME, ".png", predicted_only=True)
@@ -96,7 +99,7 @@ def test_cross_validation_pools_the_folds(folders, tmp_path):
         summary, _ = evaluate_folder(validation, references, SCHEME, ".nii.gz", predicted_only=True, processes=1)
         write_summary(validation, summary)
     (model / "fold_all").mkdir()
-    result = cross_validate(model, SCHEME)
+    result = pool_folds(model, SCHEME)
     assert [(f.fold, f.cases) for f in result.folds] == [(0, 1), (1, 2)]
     whole, _ = evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
     assert result.summary.mean == whole.mean
@@ -111,4 +114,4 @@ def test_cross_validation_pools_the_folds(folders, tmp_path):
 
 def test_a_model_without_validation_is_refused(tmp_path):
     with pytest.raises(UserError, match="no validated fold"):
-        cross_validate(tmp_path, SCHEME)
+        pool_folds(tmp_path, SCHEME)

@@ -13,7 +13,7 @@ from unetrpp.cli.predict import main as predict
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import image_ids, read_dataset
 from unetrpp.evaluation.evaluate import evaluate_pairs
-from unetrpp.evaluation.selection import find_best
+from unetrpp.evaluation.find_best import select_best
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
@@ -85,7 +85,7 @@ def test_models_validated_on_different_cases_are_refused(workspace, tmp_path):
     summary = results / "unet__3d_fullres" / "fold_1" / "validation" / "summary.json"
     summary.write_text(summary.read_text().replace('"case": "case_1"', '"case": "case_7"'))
     with pytest.raises(UserError, match="validated on different cases"):
-        find_best(results, read_dataset(workspace / "raw" / "balls", "balls"), pairs=False)
+        select_best(results, read_dataset(workspace / "raw" / "balls", "balls"), pairs=False)
 
 
 def test_a_model_with_an_unvalidated_fold_is_left_out(workspace, tmp_path):
@@ -93,21 +93,21 @@ def test_a_model_with_an_unvalidated_fold_is_left_out(workspace, tmp_path):
     shutil.copytree(workspace / "results" / "balls", results)
     raw = read_dataset(workspace / "raw" / "balls", "balls")
     (results / "unet__3d_fullres" / "fold_1" / "validation" / "summary.json").unlink()
-    assert [c.members for c in find_best(results, raw).candidates] == [("unetrpp__3d_fullres",)]
+    assert [c.members for c in select_best(results, raw).candidates] == [("unetrpp__3d_fullres",)]
     (results / "unetrpp__3d_fullres" / "fold_0" / "validation" / "summary.json").unlink()
     with pytest.raises(UserError, match="no model whose folds are all validated"):
-        find_best(results, raw)
+        select_best(results, raw)
 
 
 def test_scores_of_some_folds_only_are_said(workspace, tmp_path, caplog):
     results = tmp_path / "results"
     shutil.copytree(workspace / "results" / "balls", results)
     raw = read_dataset(workspace / "raw" / "balls", "balls")
-    find_best(results, raw, pairs=False)
+    select_best(results, raw, pairs=False)
     assert "training cases" not in caplog.text
     for model in ("unet__3d_fullres", "unetrpp__3d_fullres"):
         shutil.rmtree(results / model / "fold_1")
-    find_best(results, raw, pairs=False)
+    select_best(results, raw, pairs=False)
     assert "the scores are of 1 of 2 training cases" in caplog.text
 
 
@@ -126,16 +126,16 @@ def test_pairs_follow_their_members(workspace, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(workspace / "results" / "balls", results)
     raw = read_dataset(workspace / "raw" / "balls", "balls")
-    find_best(results, raw)
+    select_best(results, raw)
     (pair,) = (results / "ensembles").iterdir()
     files = [pair / f"fold_{k}" / "validation" / f"case_{k}.nii.gz" for k in (0, 1)]
     before = [file.stat().st_mtime_ns for file in files]
-    find_best(results, raw)
+    select_best(results, raw)
     assert [file.stat().st_mtime_ns for file in files] == before
     first, second = results / "unetrpp__3d_fullres", results / "unet__3d_fullres"
     retrained = second / "fold_1" / "checkpoint_final.pt"
     retrained.write_bytes((first / "fold_1" / "checkpoint_final.pt").read_bytes())
-    find_best(results, raw)
+    select_best(results, raw)
     assert [new.stat().st_mtime_ns > old for new, old in zip(files, before, strict=True)] == [False, True]
 
 
@@ -146,10 +146,10 @@ def test_mirrored_and_plain_validations_are_not_compared(workspace, tmp_path):
     record = results / "unet__3d_fullres" / "fold_1" / "validation" / "predictions.json"
     record.write_text(record.read_text().replace('"mirroring": false', '"mirroring": true'))
     with pytest.raises(UserError, match=r"with mirroring and .* without, so they cannot be compared"):
-        find_best(results, raw)
+        select_best(results, raw)
     record.unlink()
-    with pytest.raises(UserError, match="run unetrpp_train again to validate anew"):
-        find_best(results, raw)
+    with pytest.raises(UserError, match="run unetrpp_train again to repeat the validation"):
+        select_best(results, raw)
 
 
 def test_best_without_a_selection(tmp_path, capsys):

@@ -10,7 +10,7 @@ from unetrpp.cli.evaluate import main
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import overlap_scores
-from unetrpp.evaluation.model_comparison import compare, comparison_table
+from unetrpp.evaluation.model_comparison import compare_summaries, comparison_table
 from unetrpp.evaluation.statistics import RESAMPLES, SEED, bootstrap_interval, paired_difference
 from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
 
@@ -74,7 +74,7 @@ def summary(hits):
 
 def test_two_summaries(tmp_path, capsys):
     first, second = summary([5, 6, 7, 8, 5, 6, 7]), summary([7, 8, 9, 9, 8, 7, 9])
-    result = compare(first, second)
+    result = compare_summaries(first, second)
     assert result["ball"].difference == result["mean"].difference
     assert result["ball"].p_value == pytest.approx(0.0156, abs=1e-3)
     assert first.intervals["1"]["Dice"] == first.intervals["foreground"]["Dice"]
@@ -88,4 +88,4 @@ def test_two_summaries(tmp_path, capsys):
 def test_summaries_without_a_common_case_are_refused():
     first = summary([5])
     with pytest.raises(UserError, match="share 0 cases"):
-        compare(first, summary([]))
+        compare_summaries(first, summary([]))

@@ -39,12 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.files import write_bytes
-    from unetrpp.evaluation.cross_validation import cross_validate
+    from unetrpp.evaluation.cross_validation import pool_folds
     from unetrpp.model.folder import ModelFolder
     from unetrpp.report.model_page import model_page
 
     model = ModelFolder.open(arguments.model)
-    result = cross_validate(model.path, model.plans.labels)
+    result = pool_folds(model.path, model.plans.labels)
     output = arguments.output or model.path / "report.html"
     write_bytes(output, model_page(model, result, raw_cases(model.plans.dataset, arguments.workspace)).encode())
     print(f"report: {output}")
