@@ -15,7 +15,7 @@ from unetrpp.evaluation.cross_validation import pool_folds
 from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.io.images import Volume, write_image, write_segmentation
-from unetrpp.report.model_page import telling_cases
+from unetrpp.report.model_report import typical_cases
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_the_page(workspace):
 def test_few_cases_are_shown_once(workspace):
     model = workspace / "results" / "balls" / "unetrpp__3d_fullres"
     (model / "fold_1" / "validation" / "summary.json").unlink()
-    shown = telling_cases(pool_folds(model, LABELS).summary)
+    shown = typical_cases(pool_folds(model, LABELS).summary)
     assert [(name, scores.case) for name, scores in shown] == [
         ("among the lowest", "case_3"),
         ("among the lowest", "case_2"),

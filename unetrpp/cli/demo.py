@@ -97,7 +97,7 @@ def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:
         image = read_image(channel_paths(raw / "imagesTs", case, description))
         file = f"{case}{description.file_ending}"
         prediction, reference = read_label(predictions / file).array[0], read_label(raw / "labelsTs" / file).array[0]
-        write_overlay(overlays / f"{case}.png", image, prediction, reference, names, case)
+        write_overlay(overlays / f"{case}.png", image, prediction, reference, names=names, title=case)
 
 
 def mean_dice(summary: Path) -> float:

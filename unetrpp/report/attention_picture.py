@@ -18,8 +18,8 @@ OPACITY = 0.55  # of a map on the image
 def draw_maps(findings: AttentionFindings, labels: LabelScheme) -> Figure:
     """A row of slices for the image and one for every gate, cut along the first plan axis (the coarsest).
 
-    Solid lines are the prediction, dashed ones the label. Each map has its own range of colours, which its bar tells:
-    a gate that is flat shows little but noise.
+    Solid lines are the prediction, dashed ones the label. Each map has its own colour range, shown by its bar: the
+    map of a flat gate shows little but noise.
     """
     names = {i: labels.names[i] for i in labels.foreground}
     truth = findings.label
