@@ -67,7 +67,7 @@ def test_folds_of_different_architectures_are_averaged_and_travel(model, tmp_pat
     ]
     np.testing.assert_allclose(np.asarray(both, float), np.mean(np.asarray(each, float), axis=0), atol=2e-3)
     export_model(model, tmp_path / "model.zip")
-    copy = import_model(tmp_path / "model.zip", tmp_path / "there")
+    copy = import_model(tmp_path / "model.zip", workspace=tmp_path / "there")
     assert (copy / "fold_1" / "architecture.json").read_bytes() == (model / "fold_1" / "architecture.json").read_bytes()
     card = (copy / "MODEL_CARD.md").read_text()
     assert "- Attention that fold 1 learned (module@level gamma): gate@0 0.70, se@1 1.30" in card
@@ -76,10 +76,10 @@ def test_folds_of_different_architectures_are_averaged_and_travel(model, tmp_pat
 
 
 def test_an_existing_model_is_kept(exported, tmp_path):
-    import_model(exported, tmp_path / "results")
+    import_model(exported, workspace=tmp_path)
     with pytest.raises(UserError, match="exists already"):
-        import_model(exported, tmp_path / "results")
-    target = import_model(exported, tmp_path / "results", overwrite=True)
+        import_model(exported, workspace=tmp_path)
+    target = import_model(exported, workspace=tmp_path, overwrite=True)
     assert [p.name for p in target.parent.iterdir()] == ["unetrpp__3d_fullres"]  # nothing temporary is left
 
 
@@ -103,11 +103,11 @@ def test_foreign_members_and_traversal_are_refused(exported, tmp_path):
         "fold_0/checkpoint_best.pt",
     ):
         bad = rewritten(exported, tmp_path / "bad.zip", with_member(name))
-        with pytest.raises(UserError, match="unexpectedly"):
-            import_model(bad, tmp_path / "results")
+        with pytest.raises(UserError, match="unexpected member"):
+            import_model(bad, workspace=tmp_path)
     unlisted = rewritten(exported, tmp_path / "bad.zip", lambda contents: contents.update({"extra.txt": b"x"}))
     with pytest.raises(UserError, match=r"extra\.txt"):
-        import_model(unlisted, tmp_path / "results")
+        import_model(unlisted, workspace=tmp_path)
     assert not (tmp_path / "evil.txt").exists()
     assert not any((tmp_path / "results").rglob("*.json"))
 
@@ -118,25 +118,25 @@ def test_a_name_that_leaves_the_results_is_refused(exported, tmp_path, field, va
     def change(contents):
         contents["manifest.json"] = json.dumps(json.loads(contents["manifest.json"]) | {field: value}).encode()
 
-    with pytest.raises(UserError, match="no folder's name"):
-        import_model(rewritten(exported, tmp_path / "bad.zip", change), tmp_path / "results")
+    with pytest.raises(UserError, match="cannot be a folder's name"):
+        import_model(rewritten(exported, tmp_path / "bad.zip", change), workspace=tmp_path)
 
 
 def test_changed_bytes_size_and_truncation_are_noticed(exported, tmp_path):
     plans = rewritten(exported, tmp_path / "a.zip", lambda c: c.update({"plans.json": c["plans.json"] + b" "}))
     with pytest.raises(UserError, match=r"plans\.json does not match its hash"):
-        import_model(plans, tmp_path / "results")
+        import_model(plans, workspace=tmp_path)
     with pytest.raises(UserError, match="more than 1e-06 GB"):
-        import_model(exported, tmp_path / "results", largest_gb=1e-6)
+        import_model(exported, workspace=tmp_path, largest_gb=1e-6)
     short = tmp_path / "short.zip"
     short.write_bytes(exported.read_bytes()[:5000])
-    with pytest.raises(UserError, match="damaged or no zip"):
-        import_model(short, tmp_path / "results")
+    with pytest.raises(UserError, match="damaged or not a zip file"):
+        import_model(short, workspace=tmp_path)
     with pytest.raises(UserError, match="does not exist"):
-        import_model(tmp_path / "nowhere.zip", tmp_path / "results")
+        import_model(tmp_path / "nowhere.zip", workspace=tmp_path)
     other = tmp_path / "other.zip"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(UserError, match="no exported model"):
-        import_model(other, tmp_path / "results")
+    with pytest.raises(UserError, match="not an exported model"):
+        import_model(other, workspace=tmp_path)
     assert not any((tmp_path / "results").rglob("*.pt"))

@@ -83,7 +83,7 @@ def test_with_a_raw_dataset_it_is_planned(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--preset", "acdc"], "--plans FILE or --dataset RAW"),
+        (["--preset", "acdc"], "--plans FILE or --dataset DATASET"),
         (["--plans", "x.json"], "add --preset"),
         (["--preset", "synapse", "--plans", "PLANS"], "choose another"),
         (["--preset", "acdc", "--plans", "PLANS", "--configuration", "2d"], "2d"),

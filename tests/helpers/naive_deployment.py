@@ -152,7 +152,7 @@ def mirrored(session: onnxruntime.InferenceSession, tile: np.ndarray, model: dic
         batch = np.flip(tile, flips)[None].astype(np.float32)
         (logits,) = session.run([model["output"]], {model["input"]: batch[:, :, 0] if flat else batch})
         logits = logits[0][:, None] if flat else logits[0]
-        logits = logits[how["exchanged_outputs"]] if how["swap_axis"] in axes else logits
+        logits = logits[how["exchanged_outputs"]] if how["exchange_axis"] in axes else logits
         passes.append(np.flip(logits, flips))
     return np.mean(passes, axis=0)
 

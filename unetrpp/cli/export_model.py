@@ -49,13 +49,14 @@ def work(arguments: argparse.Namespace) -> int:
     if arguments.onnx is None:
         from unetrpp.export.archive import export_model
 
-        export_model(arguments.model, arguments.output, folds, arguments.checkpoint)
+        export_model(arguments.model, arguments.output, folds=folds, checkpoint=arguments.checkpoint)
         print(f"{arguments.output} ({arguments.output.stat().st_size / 1e6:.1f} MB)")
         return 0
 
     from unetrpp.export.onnx import export_onnx
 
-    for network in export_onnx(arguments.model, arguments.onnx, folds, arguments.checkpoint).networks:
+    deployment = export_onnx(arguments.model, arguments.onnx, folds=folds, checkpoint=arguments.checkpoint)
+    for network in deployment.networks:
         path = arguments.onnx / network.file
         difference = f"within {network.largest_difference:.1g} of PyTorch's logits"
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, {difference})")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from unetrpp.cli.call import call
 from unetrpp.core.command_line import Parser, above_zero, run
 
 EXAMPLES = """
@@ -48,35 +49,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.errors import UserError
-    from unetrpp.core.workspace import Workspace
-    from unetrpp.export.archive import import_model
 
-    workspace = Workspace.find(arguments.workspace)
-    results = workspace.root / "results"
-    described = arguments.plans or arguments.dataset or arguments.configuration
     if arguments.preset is None:
-        if described:
+        from unetrpp.export.archive import import_model
+
+        if arguments.plans or arguments.dataset or arguments.configuration:
             raise UserError("--plans, --dataset and --configuration are for a released checkpoint; add --preset")
-        print(import_model(arguments.file, results, arguments.largest_gb, arguments.overwrite))
+        options = {"largest_gb": arguments.largest_gb, "overwrite": arguments.overwrite}
+        print(import_model(arguments.file, workspace=arguments.workspace, **options))
         return 0
-
-    from unetrpp.export.released import import_official
-
     if not (arguments.plans or arguments.dataset):
-        raise UserError("a checkpoint knows no spacing, intensities or labels; add --plans FILE or --dataset RAW")
+        raise UserError("a checkpoint holds no spacing, intensities or labels; add --plans FILE or --dataset DATASET")
     if not arguments.file.is_file():
         raise UserError(f"{arguments.file} does not exist; check the path")
     if arguments.dataset:
-        from unetrpp.__main__ import main as command
-
-        name, _ = workspace.find_raw(arguments.dataset)
-        planning = ["plan-and-preprocess", arguments.dataset, "--workspace", str(workspace.root), "--plan-only"]
-        code = command([*planning, "--preset", arguments.preset, "--plans-name", arguments.preset])
+        code = plan(arguments)
         if code:
             return code
-        arguments.plans = workspace.plans(name, arguments.preset)
-    target = import_official(
-        arguments.file, arguments.preset, arguments.plans, results, arguments.configuration, arguments.overwrite
+    return import_checkpoint(arguments)
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Plan the dataset with unetrpp_plan_and_preprocess, under the preset's name; returns its exit code."""
+    from unetrpp.core.workspace import Workspace
+
+    workspace = Workspace.find(arguments.workspace)
+    name, _ = workspace.find_raw(arguments.dataset)
+    arguments.plans = workspace.plans(name, arguments.preset)
+    where = [arguments.dataset, "--workspace", str(workspace.root), "--plan-only"]
+    return call(["plan_and_preprocess", *where, "--preset", arguments.preset, "--plans-name", arguments.preset])
+
+
+def import_checkpoint(arguments: argparse.Namespace) -> int:
+    from unetrpp.export.released import import_released
+
+    target = import_released(
+        arguments.file,
+        preset=arguments.preset,
+        plans=arguments.plans,
+        configuration=arguments.configuration,
+        workspace=arguments.workspace,
+        overwrite=arguments.overwrite,
     )
     print(target)
     return 0
