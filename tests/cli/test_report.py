@@ -1,4 +1,4 @@
-"""The report of a model: its numbers against counting by hand, its pictures, and a model without its raw data."""
+"""The report of a model: its numbers against a naive count, its pictures, and a model without its raw data."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def workspace(tmp_path):
     return tmp_path
 
 
-def dice_by_hand(i):
+def naive_dice(i):
     label = ball(np.random.default_rng(i))[1]
     left = label[label.any((1, 2)).argmax() + i :].sum()
     return 2 * left / (left + label.sum())
@@ -65,7 +65,7 @@ def test_the_page(workspace):
     assert main([str(model), "--workspace", str(workspace)]) == 0
     page = (model / "report.html").read_text()
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", page)
-    means = [np.mean([dice_by_hand(i) for i in range(4 * fold, 4 * fold + 4)]) for fold in range(2)]
+    means = [np.mean([naive_dice(i) for i in range(4 * fold, 4 * fold + 4)]) for fold in range(2)]
     rows = [cells[i : i + 4] for i in range(len(cells)) if cells[i : i + 2] in (["0", "4"], ["1", "4"])]
     assert rows == [[str(fold), "4", f"{mean:.3f}", f"{mean:.3f}"] for fold, mean in enumerate(means)]
     assert ["0", "2", "0.500", "1.000", "-", "0.50"] in [cells[i : i + 6] for i in range(len(cells))]  # training
@@ -79,7 +79,7 @@ def test_the_page(workspace):
         "case_0, the highest",
     ]
     assert page.count("<img") == 6  # and the one of all cases
-    assert f"Dice: ball {dice_by_hand(7):.3f}" in page
+    assert f"Dice: ball {naive_dice(7):.3f}" in page
     assert "http" not in page  # nothing is fetched
 
 

@@ -19,7 +19,7 @@ SCHEME = LabelScheme(names=("background", "a", "b"), values=(0, 1, 2))
 GEOMETRY = Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2.0, 1.0, 1.0), origin_xyz_mm=(3, 2, 1))
 
 
-def write(folder, case, voxels_a, voxels_b, geometry=GEOMETRY):
+def write(folder, case, voxels_a, voxels_b, *, geometry=GEOMETRY):
     array = np.zeros(geometry.shape_zyx, np.uint8)
     array[0].flat[:voxels_a] = 1
     array[2].flat[:voxels_b] = 2
@@ -59,7 +59,7 @@ def test_summary_of_two_folders(folders, tmp_path):
 def test_every_case_at_fault_is_named_and_the_others_are_scored(folders):
     predictions, references = folders
     (predictions / "c1.nii.gz").unlink()
-    write(predictions, "c2", 4, 0, Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2.0, 1.0, 1.0)))
+    write(predictions, "c2", 4, 0, geometry=Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2.0, 1.0, 1.0)))
     summary, errors = evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
     assert [error.case for error in errors] == ["c1", "c2"]
     assert "no prediction in" in errors[0].message

@@ -1,59 +1,24 @@
-"""find-best on two tiny models: scores, the pair, inference.json, and predict --best."""
+"""Choosing between two tiny models: scores, the pair, inference.json, and predict --best."""
 
 import json
 import shutil
 
-import numpy as np
 import pytest
 
-from tests.helpers.model import GEOMETRY, make_model
-from tests.helpers.tiny import LABELS, ball
+from tests.helpers.model import GEOMETRY
+from tests.helpers.validated import validated_workspace
 from unetrpp.cli.find_best import main
 from unetrpp.cli.predict import main as predict
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import image_ids, read_dataset
-from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.find_best import select_best
-from unetrpp.evaluation.summary import write_summary
-from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import predict_folder
-from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.stream import Request
 from unetrpp.io.geometry import Geometry
-from unetrpp.io.images import Volume, read_label, write_image, write_segmentation
-
-
-def validate(model, raw):
-    """What the trainer does after each fold; fold k has case_k."""
-    for fold in range(2):
-        case = next(c for c in raw.cases if c.id == f"case_{fold}")
-        out = model / f"fold_{fold}" / "validation"
-        predictor = Predictor(model, [fold], "cpu", mirroring=False)
-        assert not predict_folder(Ensemble([predictor]), {case.id: case.images}, Request(out))
-        summary, errors = evaluate_pairs({case.id: (out / f"{case.id}.nii.gz", case.label)}, LABELS, processes=1)
-        assert not errors
-        write_summary(out, summary)
+from unetrpp.io.images import read_label, write_segmentation
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    root = tmp_path_factory.mktemp("workspace")
-    folder = root / "raw" / "balls"
-    for i in range(2):
-        image, label = ball(np.random.default_rng(i))
-        write_image(folder / "imagesTr" / f"case_{i}_0000.nii.gz", Volume(image, GEOMETRY))
-        write_segmentation(folder / "labelsTr" / f"case_{i}.nii.gz", label, GEOMETRY)
-    results = root / "results" / "balls"
-    first = make_model(results, folds=2)
-    shutil.copy(first / "dataset.json", folder / "dataset.json")
-    second = results / "unet__3d_fullres"
-    shutil.copytree(first, second)
-    for name, other in (("fold_0", "fold_1"), ("fold_1", "fold_0")):  # other weights
-        shutil.copy(first / name / "checkpoint_final.pt", second / other / "checkpoint_final.pt")
-    raw = read_dataset(folder, "balls")
-    for model in (first, second):
-        validate(model, raw)
-    return root
+    return validated_workspace(tmp_path_factory.mktemp("workspace"))
 
 
 def test_find_best_and_predict_with_it(workspace, tmp_path, capsys):
@@ -99,7 +64,7 @@ def test_a_model_with_an_unvalidated_fold_is_left_out(workspace, tmp_path):
         select_best(results, raw)
 
 
-def test_scores_of_some_folds_only_are_said(workspace, tmp_path, caplog):
+def test_a_comparison_on_some_folds_only_is_warned_of(workspace, tmp_path, caplog):
     results = tmp_path / "results"
     shutil.copytree(workspace / "results" / "balls", results)
     raw = read_dataset(workspace / "raw" / "balls", "balls")
@@ -111,7 +76,7 @@ def test_scores_of_some_folds_only_are_said(workspace, tmp_path, caplog):
     assert "the scores are of 1 of 2 training cases" in caplog.text
 
 
-def test_labels_that_were_mended_for_training_are_the_references(workspace, tmp_path):
+def test_labels_repaired_for_training_are_the_references(workspace, tmp_path):
     home = tmp_path / "workspace"
     shutil.copytree(workspace, home)
     drawn = home / "raw" / "balls" / "labelsTr"

@@ -141,7 +141,7 @@ def test_the_border_of_the_ignore_label_is_no_surface():
     true = np.zeros((8, 8, 12), bool)
     true[2:6, 2:6, 2:6] = True
     valid = np.ones_like(true)
-    valid[:, :, 6:] = False  # the object goes on there, nobody annotated how far
+    valid[:, :, 6:] = False  # the object continues there, but how far is not annotated
     areas = surface_areas(true, (1, 1, 1), valid)
     assert areas[:, :, 5:].max() <= areas[:, :, :5].max()
     assert areas.sum() < surface_areas(true, (1, 1, 1), np.ones_like(true)).sum() - 8

@@ -1,4 +1,4 @@
-"""A shared model names no training case, and is otherwise what it was."""
+"""An exported model names no training case, and is otherwise unchanged."""
 
 import json
 import zipfile
@@ -25,7 +25,7 @@ from unetrpp.plans.plans import Decision, Plans, read_plans
 
 IDS = ("mueller_19631224", "mueller_19631224_b", "0047112", "7")
 PATIENTS = {"mueller_19631224": "Hans M", "mueller_19631224_b": "Hans M", "0047112": "P0815", "7": "P7"}
-TELLING = (*IDS[:3], "Hans", "P0815", "hospital")
+PRIVATE = (*IDS[:3], "Hans", "P0815", "hospital")
 
 
 def name_cases(model):
@@ -95,8 +95,8 @@ def test_no_case_is_named_anywhere_in_the_zip(model, tmp_path):
         contents = {name: archive.read(name) for name in archive.namelist()}
     assert {"crossval_summary.json", "previous_stage/crossval_summary.json"} < contents.keys()
     texts = {name: content.decode() for name, content in contents.items() if not name.endswith(".pt")}
-    assert not [(name, word) for name, text in texts.items() for word in TELLING if word in text]
-    assert not [(name, word) for name, content in contents.items() for word in TELLING if word.encode() in content]
+    assert not [(name, word) for name, text in texts.items() for word in PRIVATE if word in text]
+    assert not [(name, word) for name, content in contents.items() for word in PRIVATE if word.encode() in content]
     assert '"case": "7"' not in texts["fingerprint.json"]  # a plain number stays in sentences only
     assert "running numbers" in texts["MODEL_CARD.md"]
     copy = import_model(tmp_path / "model.zip", workspace=tmp_path)  # every hash matches
@@ -124,7 +124,7 @@ def test_measurements_and_scores_stay_and_fit_each_other(model):
     assert "groups" not in json.loads(records["dataset.json"])
 
 
-def test_plans_that_name_nobody_keep_their_bytes(tmp_path):
+def test_plans_that_name_no_case_keep_their_bytes(tmp_path):
     model = ModelFolder.open(make_model(tmp_path, 1))
     assert shared_records(model, Pseudonyms.of(model))["plans.json"] == (model.path / "plans.json").read_bytes()
     assert (
@@ -136,4 +136,4 @@ def test_plans_that_name_nobody_keep_their_bytes(tmp_path):
 def test_ids_are_replaced_as_whole_words():
     names = Pseudonyms({"ann": "case_0001", "ann_2": "case_0002", "7": "case_0003", "c+": "case_0004"})
     assert names.in_text("7 cannot scan ann_2, ann: c+.") == "7 cannot scan case_0002, case_0001: case_0004."
-    assert Pseudonyms({}).in_text("nobody") == "nobody"
+    assert Pseudonyms({}).in_text("unchanged") == "unchanged"

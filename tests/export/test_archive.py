@@ -1,13 +1,15 @@
-"""A model as a zip: the copy predicts the same, and what is not as exported is refused."""
+"""A model as a zip: the copy predicts the same, and a zip that was changed is refused and leaves nothing."""
 
+import hashlib
 import json
 import zipfile
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from tests.helpers.model import give_own_attention, make_model, write_images
+from tests.helpers.model import PLAN, give_own_attention, make_model, write_images
 from unetrpp.cli.export_model import main as export_command
 from unetrpp.cli.import_model import main as import_command
 from unetrpp.core.errors import UserError
@@ -140,3 +142,68 @@ def test_changed_bytes_size_and_truncation_are_noticed(exported, tmp_path):
     with pytest.raises(UserError, match="not an exported model"):
         import_model(other, workspace=tmp_path)
     assert not any((tmp_path / "results").rglob("*.pt"))
+
+
+def test_the_manifest_lists_every_member_with_its_hash(exported):
+    with zipfile.ZipFile(exported) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(contents.pop("manifest.json"))
+    assert manifest["files"] == {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    assert (manifest["name"], manifest["dataset"]) == ("unetrpp__3d_fullres", "balls")
+
+
+def test_a_renamed_model_gets_its_own_name_back(model, tmp_path):
+    export_model(model.rename(model.parent / "best_model__3d_fullres"), tmp_path / "model.zip")
+    assert import_model(tmp_path / "model.zip", workspace=tmp_path).name == "unetrpp__3d_fullres"
+
+
+def test_a_refused_zip_replaces_nothing(exported, tmp_path):
+    target = import_model(exported, workspace=tmp_path)
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    bad = rewritten(exported, tmp_path / "bad.zip", lambda c: c.update({"plans.json": b"{}"}))
+    with pytest.raises(UserError, match="does not match its hash"):
+        import_model(bad, workspace=tmp_path, overwrite=True)
+    assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_cascade_without_its_first_stage_is_refused(tmp_path):
+    second = make_model(tmp_path, 1, msgspec.structs.replace(PLAN, first_stage="3d_lowres"), "3d_cascade")
+    make_model(tmp_path, 1, name="3d_lowres").rename(second / "previous_stage")
+    export_model(second, tmp_path / "model.zip")
+    first = import_model(tmp_path / "model.zip", workspace=tmp_path).joinpath("previous_stage", "fold_0")
+    assert (first / "checkpoint_final.pt").is_file()
+
+    def without_first_stage(contents):
+        manifest = json.loads(contents["manifest.json"])
+        for name in [name for name in contents if name.startswith("previous_stage/")]:
+            del contents[name], manifest["files"][name]
+        contents["manifest.json"] = json.dumps(manifest).encode()
+
+    bad = rewritten(tmp_path / "model.zip", tmp_path / "bad.zip", without_first_stage)
+    with pytest.raises(UserError, match="second stage without previous_stage/"):
+        import_model(bad, workspace=tmp_path / "elsewhere")
+    assert not list((tmp_path / "elsewhere").rglob("*.json"))
+
+
+def test_too_many_members_and_too_large_records_are_refused(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("unetrpp.export.archive.LARGEST_RECORD", 2000)
+    with pytest.raises(UserError, match="which no record is"):
+        import_model(exported, workspace=tmp_path)
+    monkeypatch.setattr("unetrpp.export.archive.MOST_FILES", 3)
+    with pytest.raises(UserError, match="more than 3; export fewer folds"):
+        import_model(exported, workspace=tmp_path)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("manifest", [b"", b"[]", b'{"format": 1}', b'{"files": {}, "extra": 1}'])
+def test_a_manifest_of_another_form_is_refused(exported, tmp_path, manifest):
+    bad = rewritten(exported, tmp_path / "bad.zip", lambda c: c.update({"manifest.json": manifest}))
+    with pytest.raises(UserError, match="export the model again"):
+        import_model(bad, workspace=tmp_path)
+
+
+def test_an_untrained_fold_is_not_exported(model, tmp_path):
+    with pytest.raises(UserError, match="fold 7"):
+        export_model(model, tmp_path / "model.zip", folds=[0, 7])
+    assert not list(tmp_path.glob("*.zip"))

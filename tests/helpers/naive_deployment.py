@@ -1,5 +1,6 @@
-"""Prediction from the files of `unetrpp_export --onnx` alone, with numpy, scipy and onnxruntime: a reference for tests, and
-for whoever writes the same in another language. Nothing of unetrpp is imported.
+"""Prediction from the files of `unetrpp_export --onnx` alone, with numpy, scipy and onnxruntime.
+
+A reference for tests, and for implementations in other languages. Nothing of unetrpp is imported.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Maps and coefficients of focal modules against calling the modules again, and what their pattern is worth in Dice."""
+"""Maps and coefficients of focal modules against calling the modules again, and their effect on Dice."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_maps_and_coefficients_are_those_of_the_modules(model):
     assert findings.image.shape == findings.predicted.shape == SHAPE
     np.testing.assert_array_equal(findings.label, label)
 
-    # By hand: the one tile through the network, its module called again on what it was given.
+    # Independently: one tile through the network, and every module called again with its recorded inputs.
     network = predictor.networks[0]
     called = {}
     handles = [m.register_forward_pre_hook(lambda m, x: called.update({m: x})) for _, m in focal_modules(network)]
@@ -81,14 +81,14 @@ def test_dice_with_and_without_the_pattern(model):
     assert change == pytest.approx(after - before, abs=2e-4)
 
 
-def test_the_watched_network_is_left_as_it_was(model):
+def test_recording_leaves_the_network_unchanged(model):
     predictor = Predictor(model, [0], "cpu", mirroring=False)
     network = predictor.networks[0]
     x = torch.randn(2, 1, *SHAPE)
     plain = network(x)
-    watched = RecordingNetwork(network, dict(focal_modules(network)))
+    recording = RecordingNetwork(network, dict(focal_modules(network)))
     with torch.no_grad():
-        outputs = watched(x)
+        outputs = recording(x)
     torch.testing.assert_close(outputs[:, :2], plain[0])
     assert outputs.shape == (2, 3, *SHAPE)
     assert all(m.watcher is None for _, m in focal_modules(network))

@@ -1,4 +1,4 @@
-"""Overlay pictures: which slices are chosen, and that lines lie where the classes end."""
+"""Overlay pictures: which slices are chosen, and that contours are drawn in the classes' colours."""
 
 import matplotlib.image
 import numpy as np

@@ -1,4 +1,4 @@
-"""`unetrpp_attention_report`: what the focal gates and squeeze-and-excitations of a trained model do on one case."""
+"""`unetrpp_attention_report`: show what the focal gates and squeeze-and-excitations of a model do on one case."""
 
 import argparse
 import sys
@@ -26,10 +26,12 @@ def build_parser() -> Parser:
     what = "id of a training case of the dataset in the workspace, or the files of an image, one a channel"
     add("case", nargs="+", metavar="CASE", help=what)
     add("--label", type=Path, metavar="FILE", help="label of an image given by its files; without one there is no Dice")
-    add("--fold", metavar="FOLD", help="a number or all (default: the first trained one)")
-    add("--checkpoint", choices=["final", "best", "latest"], default="final", help="default: final")
+    add("--fold", metavar="FOLD", help="fold: a number or all (default: the first trained one)")
+    add("--checkpoint", choices=["final", "best", "latest"], default="final", help="which checkpoint (default: final)")
     add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    add("-o", "--output", type=Path, metavar="FILE", help="default: attention_CASE.html in the fold's folder")
+    add(
+        "-o", "--output", type=Path, metavar="FILE", help="the page (default: attention_CASE.html in the fold's folder)"
+    )
     return parser
 
 

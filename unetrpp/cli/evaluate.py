@@ -39,7 +39,7 @@ def build_parser() -> Parser:
     add("--dataset-json", type=Path, metavar="FILE", help=what)
     what = "also HD95, normalised surface distance, volumes and lesions (slower)"
     add("--distances", action="store_true", help=what)
-    what = "of the normalised surface distance (default: 1 mm)"
+    what = "tolerance of the normalised surface distance (default: 1 mm)"
     add("--tolerance", type=above_zero, default=1.0, metavar="MM", help=what)
     what = (
         "score the test cases and classes of a published table, and add its metrics beside ours: synapse, acdc, brats, "

@@ -1,4 +1,4 @@
-"""`unetrpp_import`: unpack a model that unetrpp_export wrote, or take over a checkpoint of the released UNETR++ code."""
+"""`unetrpp_import`: unpack a model that unetrpp_export wrote, or convert a checkpoint of the released UNETR++ code."""
 
 import argparse
 import sys
@@ -19,25 +19,25 @@ unetrpp_import model_final_checkpoint.model --preset acdc --plans unetrpp_worksp
 def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_import",
-        "Make a model folder in the workspace's results: from an exported zip, with names, sizes and hashes checked, or "
-        "from a checkpoint of the released UNETR++ code (--preset), with every tensor checked and no code run.",
+        "Make a model folder in the workspace's results from an exported zip, whose names, sizes and hashes are checked, or "
+        "from a checkpoint of the released UNETR++ code (--preset), whose tensors are checked. No code of a file is run.",
         EXAMPLES,
     )
     add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="a zip written by unetrpp_export, or a released checkpoint")
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="FILE is a released checkpoint of this network")
     source = parser.add_mutually_exclusive_group()
-    what = "plans that bring the checkpoint's spacing, intensities and labels (with dataset.json and fingerprint.json)"
+    what = "plans with the spacing, intensities and labels that a checkpoint lacks; dataset.json and fingerprint.json beside"
     source.add_argument("--plans", type=Path, metavar="FILE", help=what)
-    what = "plan this raw dataset for them (name in the workspace, or a folder)"
+    what = "raw dataset to make such plans of (name in the workspace, or a folder)"
     source.add_argument("--dataset", metavar="DATASET", help=what)
-    add("--configuration", metavar="NAME", help="of the plans (default: 3d_fullres, or the only 3D one)")
+    add("--configuration", metavar="NAME", help="configuration of the plans (default: 3d_fullres, or the only 3D one)")
     add(
         "--largest-gb",
         type=above_zero,
         default=20.0,
         metavar="GB",
-        help="refuse a zip that unpacks to more (default 20)",
+        help="refuse a zip that unpacks to more (default: 20)",
     )
     add("--overwrite", action="store_true", help="replace a model of the same name")
     return parser

@@ -1,4 +1,4 @@
-"""`unetrpp_report`: a trained model on one page: scores, best and worst cases, curves, and the reasons of its plans."""
+"""`unetrpp_report`: show a trained model on one page: scores, best and worst cases, curves, reasons of its plans."""
 
 import argparse
 import sys
@@ -16,13 +16,13 @@ unetrpp_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres -o hipp
 def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_report",
-        "Write the cross-validation of a model, its lowest and highest cases, its learning curves and the reasons of its "
-        "plans as one self-contained HTML page.",
+        "Write the cross-validation of a model, its worst and best cases, its learning curves and the reasons of its plans "
+        "as one self-contained HTML page.",
         EXAMPLES,
     )
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a model folder with at least one validated fold")
-    add("-o", "--output", type=Path, metavar="FILE", help="default: report.html in the model folder")
+    add("-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html in the model folder)")
     return parser
 
 

@@ -89,7 +89,7 @@ def mean_dice(
 
 
 def try_options(prediction: Path, reference: Path, scheme: LabelScheme, options: Sequence[PostProcessing]) -> Trial:
-    """Score one case as it is, and after each of ``options``."""
+    """Score one case without post-processing, and after each of ``options``."""
     predicted, true = read_label(prediction), read_label(reference).array[0]
     scores = [
         score_case(array, true, predicted.geometry, scheme)

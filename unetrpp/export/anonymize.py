@@ -58,7 +58,7 @@ def shared_records(model: ModelFolder, names: Pseudonyms) -> dict[str, bytes]:
     """plans.json, dataset.json, fingerprint.json and, if there is one, the cross-validation, as bytes by file name.
 
     Patients (``groups``), paths of files, and the dataset's warnings about single cases are left out. The digest of every
-    case's files stays: it names nobody, and a later training from this model recognises its own cases by it.
+    case's files stays: it is anonymous, and a later training from this model recognises its own cases by it.
     """
     fingerprint = model.fingerprint
     cases = tuple(_with(case, case=names.new[case.case]) for case in fingerprint.cases)
@@ -96,7 +96,7 @@ def _cross_validation(model: ModelFolder) -> CrossValidation | None:
 
 
 def _scores(scores: CrossValidation, names: Pseudonyms) -> bytes:
-    """With names of files instead of paths, which can name people as well."""
+    """With names of files instead of paths, which can contain names of people as well."""
     cases = []
     for case in scores.summary.metric_per_case:
         name = names.new[case.case]

@@ -28,7 +28,7 @@ def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str, use: s
     """Markdown from templates/MODEL_CARD.md, with the scores of the cross-validation if there is one.
 
     Args:
-        use: Markdown that tells how to predict with the exported files.
+        use: Markdown on how to predict with the exported files.
     """
     # Markdown is plain text: nothing is escaped.
     cards = Environment(

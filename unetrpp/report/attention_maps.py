@@ -85,7 +85,7 @@ class RecordingNetwork(nn.Module):
 def inspect_case(predictor: Predictor, image: Volume, label: np.ndarray | None, case: str) -> AttentionFindings:
     """The findings of the predictor's one fold. ``label`` (Z, Y, X) holds the user's values on the image's grid.
 
-    The case is predicted as it is, and once for every module with that module's coefficients replaced by their mean.
+    The case is predicted once unchanged, and once for every module with that module's coefficients replaced by their mean.
     """
     model = predictor.model
     prepared = predictor.prepare(image, case)

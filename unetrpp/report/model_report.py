@@ -91,7 +91,7 @@ def model_page(model: ModelFolder, result: CrossValidation, cases: Sequence[Case
 
 def _facts(model: ModelFolder) -> Rows:
     plans, configuration = model.plans, model.configuration
-    spacing = ["as it is" if s is None else f"{s:.4g}" for s in configuration.preprocessing.spacing_mm]
+    spacing = ["unchanged" if s is None else f"{s:.4g}" for s in configuration.preprocessing.spacing_mm]
     options = ", ".join(f"{key} {value}" for key, value in plans.options.items())
     return [
         ["what", "value"],
