@@ -32,7 +32,9 @@ RENAMED = {"first", "second"}  # what --compare takes
 
 
 def options(parser: Parser) -> dict[str, object]:
-    return {a.dest: a.default for a in parser._actions if a.dest not in SHARED}
+    """Defaults by name; ``--no-pairs``, which is False, becomes ``pairs``, which is True."""
+    known = {a.dest: a.default for a in parser._actions if a.dest not in SHARED}
+    return {name.removeprefix("no_"): not value if name.startswith("no_") else value for name, value in known.items()}
 
 
 def parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:

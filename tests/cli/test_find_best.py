@@ -35,7 +35,7 @@ def test_the_call_from_python_is_that_of_the_command(workspace):
     assert command(workspace, "balls", "--no-pairs") == 0
     before = path.read_bytes()
     path.unlink()
-    selection, written = find_best("balls", workspace=workspace, no_pairs=True, device="cpu")
+    selection, written = find_best("balls", workspace=workspace, pairs=False, device="cpu")
     assert written == path
     assert path.read_bytes() == before
     assert selection.members == selection.candidates[0].members

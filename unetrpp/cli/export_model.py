@@ -55,8 +55,8 @@ def work(arguments: argparse.Namespace) -> int:
     if arguments.onnx is None:
         from unetrpp.export.archive import export_model
 
-        export_model(arguments.model, arguments.output, folds=folds, checkpoint=arguments.checkpoint)
-        print(f"{arguments.output} ({arguments.output.stat().st_size / 1e6:.1f} MB)")
+        path = export_model(arguments.model, arguments.output, folds=folds, checkpoint=arguments.checkpoint)
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
         return 0
 
     from unetrpp.export.onnx import export_onnx

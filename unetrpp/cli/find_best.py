@@ -42,7 +42,7 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.evaluation.selection import selection_table
 
     selection, path = find_best(
-        arguments.dataset, workspace=arguments.workspace, no_pairs=arguments.no_pairs, device=arguments.device
+        arguments.dataset, workspace=arguments.workspace, pairs=not arguments.no_pairs, device=arguments.device
     )
     print(selection_table(selection))
     print(f"written to {path}")

@@ -21,14 +21,14 @@ LOG = logging.getLogger(__name__)
 
 
 def find_best(
-    dataset: str, *, workspace: Path | str | None = None, no_pairs: bool = False, device: str = "auto"
+    dataset: str | Path, *, workspace: Path | str | None = None, pairs: bool = True, device: str = "auto"
 ) -> tuple[Selection, Path]:
     """Compare all validated models of a dataset, and their pairs, and write inference.json; `unetrpp_find_best`.
 
     Args:
         dataset: name in the workspace, DatasetNNN_Name, its number, or a path.
         workspace: by default $UNETRPP_WORKSPACE, else ./unetrpp_workspace.
-        no_pairs: compare single models only, for which nothing has to be predicted.
+        pairs: compare pairs as well, whose validation cases are predicted first; False is ``--no-pairs``.
         device: auto, cpu, cuda, cuda:1 or mps.
 
     Returns:
@@ -38,10 +38,10 @@ def find_best(
         UserError: no such dataset, or as :func:`select_best`.
     """
     home = Workspace.find(None if workspace is None else Path(workspace))
-    name, folder = home.find_raw(dataset)
+    name, folder = home.find_raw(str(dataset))
     raw = with_references(read_dataset(folder, name), home.preprocessed(name) / "labels")
     results = home.root / "results" / name
-    return select_best(results, raw, pairs=not no_pairs, device=device), results / FILE
+    return select_best(results, raw, pairs=pairs, device=device), results / FILE
 
 
 def with_references(dataset: RawDataset, folder: Path) -> RawDataset:

@@ -57,7 +57,7 @@ def export_model(
     *,
     folds: str | int | Sequence[str | int] = "all",
     checkpoint: str = "final",
-) -> None:
+) -> Path:
     """Write plans, dataset.json, fingerprint, a model card and the networks' weights into one zip; `unetrpp_export -o`.
 
     Optimiser states and the names of cases are left out.
@@ -68,12 +68,16 @@ def export_model(
         folds: "all" trained ones, one, or a list of them.
         checkpoint: final, best or latest; it becomes the final one of the copy.
 
+    Returns:
+        The zip file's path.
+
     Raises:
         UserError: no model folder, or a fold is not trained.
     """
-    opened = ModelFolder.open(Path(model))
+    opened, target = ModelFolder.open(Path(model)), Path(output)
     chosen = opened.choose_folds(folds, checkpoint)
-    write_atomically(Path(output), lambda temporary: _write_zip(temporary, opened, chosen, checkpoint))
+    write_atomically(target, lambda temporary: _write_zip(temporary, opened, chosen, checkpoint))
+    return target
 
 
 def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoint: str) -> None:
