@@ -8,7 +8,6 @@ import pytest
 
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.cross_validation import fold_table, pool_folds, write_cross_validation
 from unetrpp.evaluation.evaluate import evaluate_folder
 from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.evaluation.summary import as_table, write_summary
@@ -86,32 +85,3 @@ def test_an_unknown_label_is_an_error_of_its_case(folders):
     _, errors = evaluate_folder(references, references, narrow, ".nii.gz", processes=1)
     assert {error.case for error in errors} == {"c1", "c3"}
     assert "label 2" in errors[0].message
-
-
-def test_cross_validation_pools_the_folds(folders, tmp_path):
-    predictions, references = folders
-    model = tmp_path / "model"
-    for fold, cases in enumerate([("c1",), ("c2", "c3")]):
-        validation = model / f"fold_{fold}" / "validation"
-        validation.mkdir(parents=True)
-        for case in cases:
-            (validation / f"{case}.nii.gz").write_bytes((predictions / f"{case}.nii.gz").read_bytes())
-        summary, _ = evaluate_folder(validation, references, SCHEME, ".nii.gz", predicted_only=True, processes=1)
-        write_summary(validation, summary)
-    (model / "fold_all").mkdir()
-    result = pool_folds(model, SCHEME)
-    assert [(f.fold, f.cases) for f in result.folds] == [(0, 1), (1, 2)]
-    whole, _ = evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
-    assert result.summary.mean == whole.mean
-    assert [case.fold for case in result.summary.metric_per_case] == [0, 1, 1]
-    first = (2 * 4 / 12 + 1) / 2
-    second = (1 + 0) / 2
-    assert result.mean_over_folds["Dice"] == pytest.approx((first + second) / 2)
-    write_cross_validation(model, result)
-    assert json.loads((model / "crossval_summary.json").read_text())["folds"][1]["fold"] == 1
-    assert fold_table(result).splitlines()[1].split()[:2] == ["0", "1"]
-
-
-def test_a_model_without_validation_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no validated fold"):
-        pool_folds(tmp_path, SCHEME)

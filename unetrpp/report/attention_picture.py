@@ -1,10 +1,10 @@
 """Pictures of attention: a gate's map on the image beside the label, and the coefficients of channels as bars."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
 from unetrpp.dataset.labels import LabelScheme
@@ -33,7 +33,7 @@ def draw_maps(findings: AttentionFindings, labels: LabelScheme) -> Figure:
     grid = figure.subplots(len(rows), len(slices), squeeze=False)
     low, high = np.percentile(findings.image, (0.5, 99.5))
     for (name, attention), plots in zip(rows, grid, strict=True):
-        shown: Any = None
+        shown: AxesImage | None = None
         for plot, z in zip(plots, slices, strict=True):
             aspect = findings.spacing_mm[1] / findings.spacing_mm[2]
             plot.imshow(findings.image[z], cmap="gray", vmin=low, vmax=high, aspect=aspect)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from unetrpp.dataset.labels import value_counts
 from unetrpp.io.images import Volume
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 SLICES = 4
 COLUMNS, LINE = 5, 0.2  # of the legend; inches that one of its lines takes
@@ -98,7 +101,7 @@ def _areas(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
     return np.array([[count.get(value, 0) for count in counts] for value in values])
 
 
-def draw_contours(plot: Any, labels: np.ndarray, names: Mapping[int, str], style: str) -> None:
+def draw_contours(plot: "Axes", labels: np.ndarray, names: Mapping[int, str], style: str) -> None:
     """Outline every class of ``labels`` (Y, X) on matplotlib axes, also where it touches the picture's edge."""
     rows, columns = (np.arange(-1, n + 1) for n in labels.shape)
     for i, value in enumerate(names):
@@ -115,12 +118,12 @@ def color(i: int) -> tuple[float, float, float]:
     return float(red), float(green), float(blue)
 
 
-def legend_growth(legend: Sequence[Any]) -> float:
+def legend_growth(legend: "Sequence[Artist]") -> float:
     """Inches that a legend in ``COLUMNS`` needs below its first line; for a hundred classes more than the slices do."""
     return LINE * ((len(legend) - 1) // COLUMNS)
 
 
-def _legend(names: Mapping[int, str], with_reference: bool) -> list[Any]:
+def _legend(names: Mapping[int, str], with_reference: bool) -> "list[Line2D]":
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=color(i), label=name) for i, name in enumerate(names.values())]
