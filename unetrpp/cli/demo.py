@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from unetrpp.cli.call import call
 from unetrpp.core.command_line import Parser, not_negative, positive, run
 
 LOG = logging.getLogger(__name__)
@@ -74,14 +75,6 @@ def work(arguments: argparse.Namespace) -> int:
     print(f"predictions  {predictions}\noverlays     {overlays}")
     print(f"mean Dice {mean_dice(predictions / 'summary.json'):.3f}")
     return 0
-
-
-def call(command: list[str]) -> int:
-    """Run a command and log it as a user would type it."""
-    from unetrpp.__main__ import main as unetrpp
-
-    LOG.info("\n$ unetrpp %s", " ".join(command))
-    return unetrpp(command)
 
 
 def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:
