@@ -29,7 +29,7 @@ from unetrpp.dataset.splits import Splits
 from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.evaluation.summary import Summary, write_summary
-from unetrpp.inference.sliding_window import sliding_window
+from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.networks.gates import focal_modules
 from unetrpp.planners.measure.occupancy import (
@@ -178,7 +178,8 @@ class Look:
     def dice(self, case: str) -> list[float]:
         stored = self.data.store.open(case)
         image, label = stored.read((0, 0, 0), stored.shape)
-        logits = sliding_window(self.trainer.network, torch.from_numpy(image), self.trainer.configuration.patch)
+        window = SlidingWindow(self.trainer.configuration.patch)
+        logits = window.logits(self.trainer.network, torch.from_numpy(image))
         found = logits.argmax(0).numpy()
         both = [((found == c) & (label == c)).sum() for c in self.data.plans.labels.foreground]
         sizes = [(found == c).sum() + (label == c).sum() for c in self.data.plans.labels.foreground]

@@ -71,11 +71,11 @@ def ours(classes: int, size: str) -> dict[str, float]:
     import torch
 
     from unetrpp.dataset.labels import LabelScheme
-    from unetrpp.inference.export import segment
+    from unetrpp.inference.export import export
     from unetrpp.io.geometry import Geometry, Orientation
     from unetrpp.plans.fingerprint import IntensityStatistics
     from unetrpp.plans.plans import Normalization, Preprocessing
-    from unetrpp.preprocessing.case import CaseProperties
+    from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
 
     shape, target, original, spacing = SIZES[size]
     statistics = IntensityStatistics(
@@ -97,7 +97,7 @@ def ours(classes: int, size: str) -> dict[str, float]:
         cropped_spacing_mm=spacing,
         shape=shape,
     )
-    making = Clock()
+    grid, making = CaseGrid(properties, plan), Clock()
 
     def slabs() -> Iterator[torch.Tensor]:
         for first in range(0, shape[0], SLAB):
@@ -105,7 +105,7 @@ def ours(classes: int, size: str) -> dict[str, float]:
                 slab = torch.from_numpy(logits_of_slices(classes, shape, first, min(first + SLAB, shape[0])))[None]
             yield slab
 
-    return measure(lambda: segment(slabs(), properties, plan), making)
+    return measure(lambda: export(slabs(), grid).to_input(grid).array, making)
 
 
 def peer(classes: int, size: str) -> dict[str, float]:

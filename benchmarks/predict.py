@@ -26,8 +26,8 @@ from torch import nn
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import Cases, find_cases
+from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.stream import Request
 from unetrpp.io.images import read_image
 
 
@@ -81,7 +81,7 @@ def peak_mb() -> float:
 
 def whole_pipeline(predictor: Predictor, cases: Cases) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as out:
-        return clocked(lambda: predict_folder(Ensemble([predictor]), cases, Request(Path(out))))
+        return clocked(lambda: predict_folder(Ensemble([predictor]), cases, OutputOptions(Path(out))))
 
 
 def peer(python: str, model: Path, cases: Cases, mirroring: bool) -> dict[str, dict[str, float]]:
@@ -116,7 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     def load() -> Predictor:
-        return Predictor(arguments.model, arguments.folds, arguments.device, mirroring=arguments.mirroring)
+        return Predictor(arguments.model, folds=arguments.folds, device=arguments.device, mirroring=arguments.mirroring)
 
     predictor = load()
     cases = dict(list(find_cases([arguments.input], predictor.model.description).items())[: arguments.cases])

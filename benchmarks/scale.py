@@ -170,7 +170,7 @@ def predict_seconds(name: str, index: int, device: str) -> float:
     """The smallest patch over a volume of one row of tiles, half a patch apart; the best of two."""
     import torch
 
-    from unetrpp.inference.sliding_window import sliding_window
+    from unetrpp.inference.sliding_window import SlidingWindow
     from unetrpp.networks.build import build_network
 
     patch, (tiles, mirrored) = PATCHES[0], VOLUMES[index]
@@ -180,7 +180,7 @@ def predict_seconds(name: str, index: int, device: str) -> float:
     taken = []
     for _ in range(2):
         start = now(device)
-        sliding_window(network, volume, patch, range(mirrored))
+        SlidingWindow(patch, mirror_axes=range(mirrored)).logits(network, volume)
         taken.append(now(device) - start)
     return min(taken)
 

@@ -71,4 +71,6 @@ def store_case(case: Case, plan: Preprocessing, folder: Path, inputs_digest: str
     else:
         label = read_label(case.label, verified=True)
         write_segmentation(reference, label.array[0], label.geometry)
-    Store(folder).write(prepared, plan.digest(), inputs_digest, plan.chunk, plan.labels.ignore_index, plan.dtype)
+    Store(folder).write(
+        prepared, plan.digest(), inputs_digest, plan.chunk, ignore_index=plan.labels.ignore_index, dtype=plan.dtype
+    )

@@ -19,7 +19,7 @@ from unetrpp.dataset.splits import Splits
 from unetrpp.io.images import read_label
 from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE
 from unetrpp.plans.plans import Plans, Preprocessing
-from unetrpp.preprocessing.first_stage import first_stage_on_grid
+from unetrpp.preprocessing.grid import CaseGrid
 from unetrpp.preprocessing.store import Store, StoredCase
 from unetrpp.trainers.config import TrainingConfig
 
@@ -153,4 +153,4 @@ def project_case(folder: Path, case: str, path: Path, digest: str, plan: Preproc
             f"{path} has {segmentation.geometry.shape_zyx} voxels, the image {properties.geometry.shape_zyx}; "
             "validate the first stage again (delete its validation folder and repeat its training command)"
         )
-    store.write_first_stage(case, first_stage_on_grid(segmentation.array[0], properties, plan), digest, plan.chunk)
+    store.write_first_stage(case, CaseGrid(properties, plan).to_network(segmentation.array[0]), digest, plan.chunk)

@@ -262,8 +262,7 @@ class Trainer:
     def batch(self, samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         plan = self.configuration
         images, target = make_batch(samples, plan.patch, plan.augmentation.in_plane_only, self.device)
-        if plan.first_stage is not None:
-            images = unfold_first_stage(images, len(self.labels.foreground))
+        images = unfold_first_stage(images, plan.first_stage_classes)
         return images.to(memory_format=self.layout), target
 
     def shown(self) -> dict[str, str]:

@@ -21,9 +21,9 @@ from unetrpp.inference.folder import settings_of
 from unetrpp.inference.postprocessing import NOTHING
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import FILE, Predictions, earlier_runs
+from unetrpp.networks.cascade import append_first_stage
 from unetrpp.plans.plans import Plans
 from unetrpp.preprocessing.case import PreprocessedCase
-from unetrpp.preprocessing.first_stage import with_first_stage
 from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def validate_fold(
         return
     ending = plans.file_ending
     missing = [case for case in cases if not (folder / f"{case}{ending}").exists()]
-    predictor = Predictor(model, [fold], str(device), mirroring)
+    predictor = Predictor(model, folds=[fold], device=str(device), mirroring=mirroring)
     settings = settings_of(Ensemble([predictor]), NOTHING)
     record = Predictions(version=__version__, device=str(device), settings=settings, cases={}, failed={})
     write_json(folder / FILE, record)
@@ -66,7 +66,7 @@ def validate_fold(
         stored = store.open(case)
         image, _ = stored.read((0, 0, 0), stored.shape)
         if predictor.first_stage is not None:  # by the fold of the first stage that held the case out, as in training
-            image = with_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
+            image = append_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
         exported = predictor.export(PreprocessedCase(image, None, stored.properties))
         predictor.to_input_grid(exported, stored.properties).save(folder / f"{case}{ending}")
     pairs = {case: (folder / f"{case}{ending}", references / f"{case}{ending}") for case in cases}

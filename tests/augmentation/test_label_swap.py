@@ -13,7 +13,7 @@ from unetrpp.augmentation.label_swap import LabelSwap, label_swap_of
 from unetrpp.augmentation.pipeline import SampleDraw, apply_sample, draw_sample
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme, Region, label_table, output_table
-from unetrpp.inference.sliding_window import sliding_window
+from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.patches.worker_loader import change
 from unetrpp.plans.plans import AugmentationPlan
 
@@ -55,10 +55,11 @@ def naive(network, image, axes):
 def test_mirrored_passes_exchange_the_classes():
     torch.manual_seed(0)
     network, image = nn.Conv3d(1, 4, 3, padding=1), torch.rand(1, 8, 8, 8)
-    ours = sliding_window(network, image, (8, 8, 8), (0, 2), swap=EXCHANGE)
+    window = SlidingWindow((8, 8, 8), mirror_axes=(0, 2), swap=EXCHANGE)
+    ours = window.logits(network, image)
     torch.testing.assert_close(ours, naive(network, image, (0, 2)), atol=1e-5, rtol=0)
     # So the prediction of the mirrored image is the mirrored prediction with left and right exchanged.
-    mirrored = sliding_window(network, image.flip(3), (8, 8, 8), (0, 2), swap=EXCHANGE)
+    mirrored = window.logits(network, image.flip(3))
     torch.testing.assert_close(mirrored, ours.flip(3)[[0, 3, 2, 1]], atol=1e-5, rtol=0)
 
 
@@ -68,10 +69,11 @@ def test_a_first_segmentation_is_exchanged_with_its_image():
     network = nn.Conv3d(2, 4, 3, padding=1)
     image = torch.cat([torch.rand(1, 8, 8, 8), torch.randint(0, 4, (1, 8, 8, 8)).float()])
     swap = LabelSwap(2, EXCHANGE.labels, EXCHANGE.outputs, first_stage=True)
-    ours = sliding_window(network, image, (8, 8, 8), (2,), swap=swap)
+    window = SlidingWindow((8, 8, 8), mirror_axes=(2,), swap=swap)
+    ours = window.logits(network, image)
     turned = image.flip(3)
     turned[1] = torch.tensor([0.0, 3.0, 2.0, 1.0])[turned[1].long()]
-    mirrored = sliding_window(network, turned, (8, 8, 8), (2,), swap=swap)
+    mirrored = window.logits(network, turned)
     torch.testing.assert_close(mirrored, ours.flip(3)[[0, 3, 2, 1]], atol=1e-5, rtol=0)
 
 

@@ -81,7 +81,7 @@ def test_wrong_requests_end_with_two(dataset, capsys):
     assert evaluate(dataset / "predictions", dataset / "predictions") == 2
     assert "dataset.json" in capsys.readouterr().err
     assert evaluate("--model", dataset) == 2
-    assert "is no model folder" in capsys.readouterr().err
+    assert "is not a model folder" in capsys.readouterr().err
 
 
 def test_cross_validation_of_a_model_folder(dataset, capsys):

@@ -65,7 +65,8 @@ def test_folds_of_different_architectures_are_averaged_and_travel(model, tmp_pat
     assert plain < own
     both = first(image, probabilities=True).probabilities
     each = [
-        Predictor(model, [fold], "cpu", mirroring=False)(image, probabilities=True).probabilities for fold in (0, 1)
+        Predictor(model, folds=[fold], device="cpu", mirroring=False)(image, probabilities=True).probabilities
+        for fold in (0, 1)
     ]
     np.testing.assert_allclose(np.asarray(both, float), np.mean(np.asarray(each, float), axis=0), atol=2e-3)
     export_model(model, tmp_path / "model.zip")

@@ -40,7 +40,7 @@ def make_model_2d(folder: Path) -> Path:
         architecture=unet_architecture(3, 2, (16, 16), [(2, 2)], kernels=[(3, 3)] * 2, width=0.25),
         mirror_axes=(0, 1),
     )
-    return make_model(folder, 1, flat, "2d", channels, ".png")
+    return make_model(folder, 1, flat, "2d", channels=channels, ending=".png")
 
 
 def make_model(
@@ -48,6 +48,7 @@ def make_model(
     folds: int = 2,
     configuration: Configuration = PLAN,
     name: str = "3d_fullres",
+    *,
     channels: tuple[str, ...] = ("MRI",),
     ending: str = ".nii.gz",
 ) -> Path:
@@ -56,7 +57,7 @@ def make_model(
     plans = Plans(
         dataset="balls",
         name="unetrpp",
-        planner="by hand",
+        planner="tests",
         channel_names=channels,
         labels=LABELS,
         file_ending=ending,
@@ -76,7 +77,7 @@ def make_model(
 
 
 def give_own_attention(model: Path, fold: int, gammas: dict[str, float]) -> None:
-    """Leave the fold as stage B would: a network of its own beside its architecture."""
+    """A fold that learned where to place attention: its own architecture, and weights of that network."""
     own = PLAN.architecture.with_focal(gammas)
     torch.manual_seed(100 + fold)
     network = build_network(own)
@@ -114,7 +115,7 @@ def fingerprint() -> Fingerprint:
 
 
 def write_images(folder: Path, count: int) -> list[Volume]:
-    """``case_0_0000.nii.gz``, ... on a turned, anisotropic grid."""
+    """``case_0_0000.nii.gz``, ... on a rotated, anisotropic grid."""
     volumes = []
     for i in range(count):
         volume = Volume(ball(np.random.default_rng(100 + i))[0], GEOMETRY)

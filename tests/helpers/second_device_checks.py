@@ -14,7 +14,7 @@ from unetrpp.augmentation.pipeline import Sample, SampleDraw
 from unetrpp.augmentation.spatial import read_size, rotation
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference.decisions import decided_slabs
-from unetrpp.inference.sliding_window import sliding_window_slabs
+from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.inference.taps import Taps, resample_slabs
 from unetrpp.losses import distance
 from unetrpp.networks.build import build_network
@@ -202,7 +202,8 @@ def test_a_sliding_window_waits_for_nothing(watch, kind):
     image, axes = torch.zeros(1, 4 if "2d" in kind else 20, 32, 32), (0, len(chosen.patch) - 1)
     swap = LabelSwap(len(chosen.patch) - 1, (0, 2, 1, 3), (0, 2, 1))
     watch.faults.clear()
-    slabs = sliding_window_slabs(networks, image, chosen.patch, axes, 0.5, 3, torch.bfloat16, swap)
+    window = SlidingWindow(chosen.patch, mirror_axes=axes, tile_batch=3, autocast=torch.bfloat16, swap=swap)
+    slabs = window.slabs(networks, image)
     shapes = [(slab.shape[:2], slab.shape[3:], slab.device, slab.dtype) for slab in slabs]
     assert set(shapes) == {((2, 3), (32, 32), GPU, torch.float32)}
     assert watch.faults == []

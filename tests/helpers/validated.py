@@ -12,8 +12,8 @@ from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
+from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.stream import Request
 from unetrpp.io.images import Volume, write_image, write_segmentation
 
 
@@ -43,8 +43,8 @@ def validate(model: Path, raw: RawDataset) -> None:
         case = next(c for c in raw.cases if c.id == f"case_{fold}")
         assert case.label is not None
         out = model / f"fold_{fold}" / "validation"
-        predictor = Predictor(model, [fold], "cpu", mirroring=False)
-        assert not predict_folder(Ensemble([predictor]), {case.id: case.images}, Request(out))
+        predictor = Predictor(model, folds=[fold], device="cpu", mirroring=False)
+        assert not predict_folder(Ensemble([predictor]), {case.id: case.images}, OutputOptions(out))
         summary, errors = evaluate_pairs({case.id: (out / f"{case.id}.nii.gz", case.label)}, LABELS, processes=1)
         assert not errors
         write_summary(out, summary)

@@ -1,4 +1,4 @@
-"""Decisions and maps of doubt against torch's own operators and closed forms."""
+"""Decisions and uncertainty, compared with torch's own operators and closed forms."""
 
 import math
 

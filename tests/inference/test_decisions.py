@@ -1,4 +1,4 @@
-"""Decisions by agreement against interpolating everything."""
+"""Decisions by agreement, compared with interpolating every class everywhere."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def logits(folds, outputs, shape, blur, strength, seed):
 
 
 def compare(values, taps, scheme, depths):
-    """Equal to the dense way wherever the decision is no tie in rounding."""
+    """Equal to the dense computation wherever two classes are not tied up to rounding."""
     mean = fold_probabilities(values, scheme).mean(dim=0).double()
     for axis, along in zip((-3, -2, -1), taps, strict=True):
         mean = along.apply(mean, axis)

@@ -1,4 +1,4 @@
-"""Several models: the mean of their probability maps on the original grid, in step whatever their slabs."""
+"""Several models: the mean of their probability maps on the original grid, with slabs of any thickness."""
 
 import msgspec
 import numpy as np
@@ -44,13 +44,13 @@ def test_the_mean_of_the_models_maps(models, image):
     np.testing.assert_allclose(result.probabilities, mean, atol=2e-3)
     clear = np.abs(mean[0] - mean[1]) > 5e-3
     np.testing.assert_array_equal(result.array[clear], mean.argmax(axis=0)[clear])
-    voices = [m.argmax(axis=0) for m in maps]
+    decisions = [m.argmax(axis=0) for m in maps]
     clear &= (np.abs(maps[0][0] - maps[0][1]) > 5e-3) & (np.abs(maps[1][0] - maps[1][1]) > 5e-3)
-    expected = sum(voice != mean.argmax(axis=0) for voice in voices) / 2
+    expected = sum(decision != mean.argmax(axis=0) for decision in decisions) / 2
     np.testing.assert_allclose(result.disagreement[clear], expected[clear])
 
 
-def test_one_member_is_simply_asked(models, image):
+def test_one_member_gives_what_its_predictor_gives(models, image):
     np.testing.assert_array_equal(Ensemble(models[:1])(image).array, models[0](image).array)
 
 
@@ -68,3 +68,5 @@ def test_models_of_different_datasets_are_refused(models, tmp_path):
     write_json(path / "plans.json", msgspec.structs.replace(plans, channel_names=("CT",)))
     with pytest.raises(UserError, match="differ in their channel_names"):
         Ensemble([models[0], Predictor(path, device="cpu")])
+    with pytest.raises(UserError, match="at least one model"):
+        Ensemble([])

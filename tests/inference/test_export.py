@@ -9,13 +9,14 @@ from scipy import ndimage
 
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference.averaging import decide
-from unetrpp.inference.export import segment
+from unetrpp.inference.export import Exported, export
 from unetrpp.inference.taps import Taps, resample_slabs
 from unetrpp.io.geometry import Geometry, Orientation
 from unetrpp.io.images import Volume
 from unetrpp.plans.fingerprint import IntensityStatistics
 from unetrpp.plans.plans import Normalization, Preprocessing
-from unetrpp.preprocessing.case import CaseProperties, preprocess
+from unetrpp.preprocessing.case import preprocess
+from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
 
 SCHEME = LabelScheme(names=("background", "a", "b", "c"), values=(0, 1, 5, 300))
 REGIONS = LabelScheme(
@@ -44,6 +45,12 @@ def properties(shape, cropped_shape, spacing, whole=None, crop=None):
         cropped_spacing_mm=spacing,
         shape=shape,
     )
+
+
+def segment(slabs, properties, plan):
+    """The user's label values on the input's grid."""
+    grid = CaseGrid(properties, plan)
+    return export(slabs, grid).to_input(grid).array
 
 
 @settings(max_examples=40, deadline=None)
@@ -127,3 +134,23 @@ def test_slabs_in_half_precision_are_decided_as_their_float32():
     about = properties((6, 12, 8), cropped, (1.0, 1.0, 1.0))
     logits = torch.randn(2, 4, 6, 12, 8, generator=torch.Generator().manual_seed(0)).half()
     assert np.array_equal(segment([logits], about, plans), segment([logits.float()], about, plans))
+
+
+@pytest.mark.parametrize(("scheme", "background"), [(SCHEME, 1), (REGIONS, 0)])
+def test_what_was_cropped_away_is_background_with_certainty(scheme, background):
+    about = properties((2, 2, 2), (2, 2, 2), (1.0, 1.0, 1.0), whole=(4, 4, 4), crop=((1, 3),) * 3)
+    exported = Exported(
+        np.ones((2, 2, 2), np.uint8),
+        np.full((scheme.outputs, 2, 2, 2), 0.25, np.float16),
+        np.full((2, 2, 2, 2), 0.5, np.float32),
+    )
+    found = exported.to_input(CaseGrid(about, plan((1.0, 1.0, 1.0), labels=scheme)))
+    inside = np.zeros((4, 4, 4), bool)
+    inside[1:3, 1:3, 1:3] = True
+    np.testing.assert_array_equal(found.array, inside.astype(int))
+    np.testing.assert_array_equal(found.entropy, 0.5 * inside)
+    np.testing.assert_array_equal(found.disagreement, 0.5 * inside)
+    assert found.probabilities is not None
+    assert found.probabilities.dtype == np.float16
+    for k, probability in enumerate(found.probabilities):
+        np.testing.assert_array_equal(probability, np.where(inside, 0.25, background if k == 0 else 0))

@@ -1,4 +1,4 @@
-"""A folder of cases: resumed, shared, one bad case named at the end, and nothing mixed."""
+"""A folder of cases: resuming, parts, failed cases, and protection of files of other origin."""
 
 import json
 
@@ -16,8 +16,8 @@ from unetrpp.dataset.description import DatasetDescription
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import find_cases
+from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.stream import Request
 from unetrpp.model.folder import ModelFolder
 
 
@@ -36,7 +36,7 @@ def predict(*arguments):
     return main([str(a) for a in arguments])
 
 
-def test_results_lie_on_their_inputs_grids(model, images, tmp_path, capsys):
+def test_results_are_on_their_inputs_grids(model, images, tmp_path, capsys):
     out = tmp_path / "out"
     assert predict("-i", images, "-o", out, "-m", model, "--no-mirroring", "--device", "cpu") == 0
     assert "3 of 3 cases" in capsys.readouterr().out
@@ -61,12 +61,12 @@ def test_a_second_run_does_only_what_is_left(model, images, tmp_path):
     out = tmp_path / "out"
     predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     cases = find_cases([images], predictor.model.description)
-    predict_folder(Ensemble([predictor]), dict(list(cases.items())[:2]), Request(out))
+    predict_folder(Ensemble([predictor]), dict(list(cases.items())[:2]), OutputOptions(out))
     stamps = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
     assert len(stamps) == 2
     (out / "case_0.nii.gz").unlink()
     (out / ".123.case_2.nii.gz").write_bytes(b"half")  # what a killed run leaves
-    assert predict_folder(Ensemble([predictor]), cases, Request(out)) == {}
+    assert predict_folder(Ensemble([predictor]), cases, OutputOptions(out)) == {}
     assert (out / "case_1.nii.gz").stat().st_mtime_ns == stamps["case_1.nii.gz"]
     assert (out / "case_0.nii.gz").exists()
     assert (out / "case_2.nii.gz").exists()
@@ -97,18 +97,18 @@ def test_parts_share_a_folder(model, images, tmp_path):
     assert predict("-i", images, "-o", out, "-m", model, "--part", "3/2") == 2
 
 
-def test_other_settings_and_other_peoples_files_are_not_mixed(model, images, tmp_path):
+def test_other_settings_and_foreign_files_are_refused(model, images, tmp_path):
     predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     cases = find_cases([images], predictor.model.description)
-    predict_folder(Ensemble([predictor]), cases, Request(tmp_path / "out"))
+    predict_folder(Ensemble([predictor]), cases, OutputOptions(tmp_path / "out"))
     other = Predictor(model, folds=[1], device="cpu", mirroring=False)
     with pytest.raises(UserError, match=r"other settings \(members\); .* --overwrite"):
-        predict_folder(Ensemble([other]), cases, Request(tmp_path / "out"))
-    assert predict_folder(Ensemble([other]), cases, Request(tmp_path / "out", overwrite=True)) == {}
+        predict_folder(Ensemble([other]), cases, OutputOptions(tmp_path / "out"))
+    assert predict_folder(Ensemble([other]), cases, OutputOptions(tmp_path / "out", overwrite=True)) == {}
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "case_1.nii.gz").write_bytes(b"a reference, perhaps")
-    with pytest.raises(UserError, match=r"no predictions.json accounts for"):
-        predict_folder(Ensemble([predictor]), cases, Request(tmp_path / "labels"))
+    with pytest.raises(UserError, match=r"no predictions.json lists"):
+        predict_folder(Ensemble([predictor]), cases, OutputOptions(tmp_path / "labels"))
 
 
 def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path, capsys):
@@ -124,9 +124,9 @@ def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path,
     assert predict("-i", tmp_path / "nowhere", "-o", tmp_path / "o", "-m", model) == 2
     assert "does not exist" in capsys.readouterr().err
     assert predict("-i", tmp_path / "one", "-o", tmp_path / "o", "-m", model) == 2
-    said = capsys.readouterr().err
-    assert "no image named CASE_0000.nii.gz" in said
-    assert "but case_0.nii.gz; rename the files" in said
+    error = capsys.readouterr().err
+    assert "no image named CASE_0000.nii.gz" in error
+    assert "but case_0.nii.gz; rename the files" in error
     assert (
         predict("-i", images / "case_0_0000.nii.gz", images / "case_1_0000.nii.gz", "-o", tmp_path / "o", "-m", model)
         == 2
@@ -174,57 +174,57 @@ def cases_of(out):
 def test_foreign_files_and_inputs_are_safe_on_every_run(model, images, tmp_path):
     out, ensemble = tmp_path / "out", quick(model)
     cases = find_cases([images], ensemble.first.model.description)
-    predict_folder(ensemble, {"case_0": cases["case_0"]}, Request(out))
+    predict_folder(ensemble, {"case_0": cases["case_0"]}, OutputOptions(out))
     (out / "case_1.nii.gz").write_bytes(b"a reference, perhaps")
-    with pytest.raises(UserError, match=r"holds case_1.nii.gz, which no predictions.json accounts for"):
-        predict_folder(ensemble, cases, Request(out))
+    with pytest.raises(UserError, match=r"holds case_1.nii.gz, which no predictions.json lists"):
+        predict_folder(ensemble, cases, OutputOptions(out))
     scan = (images / "case_0_0000.nii.gz").rename(images / "scan.nii.gz")
     content = scan.read_bytes()
     with pytest.raises(UserError, match="is one of the inputs"):
-        predict_folder(ensemble, {"scan": (scan,)}, Request(images, overwrite=True))
+        predict_folder(ensemble, {"scan": (scan,)}, OutputOptions(images, overwrite=True))
     assert scan.read_bytes() == content
 
 
 def test_outputs_that_a_killed_run_had_not_recorded_are_its_own(model, images, tmp_path):
     out, ensemble = tmp_path / "out", quick(model)
     cases = find_cases([images], ensemble.first.model.description)
-    predict_folder(ensemble, {"case_0": cases["case_0"]}, Request(out))
+    predict_folder(ensemble, {"case_0": cases["case_0"]}, OutputOptions(out))
     record = json.loads((out / "predictions.json").read_text())
     assert record["pending"] == []
     (out / "predictions.json").write_text(json.dumps(record | {"cases": {}, "pending": ["case_0.nii.gz"]}))
-    assert predict_folder(ensemble, cases, Request(out)) == {}
+    assert predict_folder(ensemble, cases, OutputOptions(out)) == {}
     assert cases_of(out) == sorted(cases)
 
 
 def test_maps_asked_for_later_are_written_and_other_records_stay(model, images, tmp_path):
     out, ensemble = tmp_path / "out", quick(model)
     cases = find_cases([images], ensemble.first.model.description)
-    predict_folder(ensemble, cases, Request(out))
+    predict_folder(ensemble, cases, OutputOptions(out))
     one = {"case_1": cases["case_1"]}
-    predict_folder(ensemble, one, Request(out, uncertainty=True, probabilities=True))
+    predict_folder(ensemble, one, OutputOptions(out, uncertainty=True, probabilities=True))
     maps = {p.name for p in out.glob("case_1_*")}
     assert maps == {f"case_1_{m}.nii.gz" for m in ("entropy", "disagreement", "probability_0", "probability_1")}
     assert cases_of(out) == sorted(cases)
     stamp = (out / "case_1.nii.gz").stat().st_mtime_ns
-    predict_folder(ensemble, one, Request(out, uncertainty=True))
+    predict_folder(ensemble, one, OutputOptions(out, uncertainty=True))
     assert (out / "case_1.nii.gz").stat().st_mtime_ns == stamp
 
 
 def test_overwriting_in_parts_can_be_resumed(model, images, tmp_path):
     out, other = tmp_path / "out", quick(model, 1)
     cases = find_cases([images], other.first.model.description)
-    predict_folder(quick(model), cases, Request(out))
+    predict_folder(quick(model), cases, OutputOptions(out))
     first, second = dict(list(cases.items())[::2]), dict(list(cases.items())[1::2])
-    predict_folder(other, first, Request(out, part="1/2", overwrite=True))
+    predict_folder(other, first, OutputOptions(out, part="1/2", overwrite=True))
     assert cases_of(out) == ["case_1"]
-    predict_folder(other, second, Request(out, part="2/2", overwrite=True))
+    predict_folder(other, second, OutputOptions(out, part="2/2", overwrite=True))
     assert sorted(p.name for p in out.glob("*.json")) == ["predictions_1_of_2.json", "predictions_2_of_2.json"]
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
-    assert predict_folder(other, cases, Request(out)) == {}
+    assert predict_folder(other, cases, OutputOptions(out)) == {}
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")} == stamps
 
 
-def test_images_of_another_name_are_named(images, model, caplog):
+def test_images_of_another_name_are_listed_in_a_warning(images, model, caplog):
     for name in ("scan.nii.gz", "scan_left.nii.gz", "case_0_0000.mha", "notes.txt"):
         (images / name).touch()
     assert sorted(find_cases([images], ModelFolder.open(model).description)) == ["case_0", "case_1", "case_2"]
@@ -241,21 +241,21 @@ def test_a_batch_of_no_tiles_is_refused(model, images, tmp_path, capsys):
 def test_a_changed_image_is_predicted_again_by_whichever_part_has_it(model, images, tmp_path, caplog):
     out, ensemble = tmp_path / "out", quick(model)
     cases = find_cases([images], ensemble.first.model.description)
-    predict_folder(ensemble, cases, Request(out, uncertainty=True))
+    predict_folder(ensemble, cases, OutputOptions(out, uncertainty=True))
     before = {path.name: path.read_bytes() for path in out.glob("case_*")}
     replaced = images / "case_1_0000.nii.gz"
     replaced.write_bytes((images / "case_2_0000.nii.gz").read_bytes())
     caplog.set_level("INFO")
-    predict_folder(ensemble, {"case_1": cases["case_1"]}, Request(out, part="2/2"))
+    predict_folder(ensemble, {"case_1": cases["case_1"]}, OutputOptions(out, part="2/2"))
     assert "1 of 1 images have changed" in caplog.text
     assert cases_of(out) == ["case_0", "case_2"]
     changed = {name for name, content in before.items() if not (out / name).exists() or _bytes(out, name) != content}
     assert changed == {"case_1.nii.gz", "case_1_entropy.nii.gz", "case_1_disagreement.nii.gz"}
-    assert not (out / "case_1_entropy.nii.gz").exists()  # it was of the former image
-    arrays = [sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"case_{i}.nii.gz"))) for i in (1, 2)]
-    assert np.array_equal(*arrays)
+    assert not (out / "case_1_entropy.nii.gz").exists()  # a map of the former image
+    first, second = (sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"case_{i}.nii.gz"))) for i in (1, 2))
+    np.testing.assert_array_equal(first, second)
     stamp = (out / "case_1.nii.gz").stat().st_mtime_ns
-    predict_folder(ensemble, cases, Request(out))
+    predict_folder(ensemble, cases, OutputOptions(out))
     assert (out / "case_1.nii.gz").stat().st_mtime_ns == stamp
 
 
@@ -285,24 +285,24 @@ def test_dicom_series_in_and_dicom_seg_out(model, tmp_path, capsys):
     slices = sitk.ReadImage(str(out / "jane.nii.gz"))
     _, segments = frames(out / "jane.dcm", slices)
     np.testing.assert_array_equal(segments[1], sitk.GetArrayFromImage(slices) == 1)
-    # Results among the series are no series.
+    # A folder of results among the series is not taken for a series.
     within = tmp_path / "scans" / "out"
     for _ in range(2):
         assert predict("-i", tmp_path / "scans", "-o", within, "--dicom-seg", "--fix", *options) == 0
     assert sorted(path.name for path in within.glob("*.dcm")) == ["jane.dcm", "joe.dcm"]
-    # One series alone is a case, too, and predicted alike.
+    # A single series is a case too, with the same result.
     assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "one", *options) == 0
     alone = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "one" / "jane.nii.gz")))
     np.testing.assert_array_equal(alone, sitk.GetArrayFromImage(slices))
-    # A SEG that is asked for later is written then; results never land among the slices.
+    # A SEG that is asked for later is written then; results are never written among the slices.
     assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "one", "--dicom-seg", *options) == 0
     assert (tmp_path / "one" / "jane.dcm").exists()
     capsys.readouterr()
     assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "scans" / "jane", *options) == 2
-    assert "results would mix with it" in capsys.readouterr().err
+    assert "is one of the DICOM series to predict" in capsys.readouterr().err
 
 
-def test_a_dicom_file_among_named_images_makes_no_series_of_them(model, images, tmp_path):
+def test_a_folder_of_named_images_with_a_dicom_file_is_no_series(model, images, tmp_path):
     write_series(tmp_path / "series", np.zeros((3, 4, 4)))
     (tmp_path / "series" / "0.dcm").rename(images / "0.dcm")
     assert set(find_cases([images], ModelFolder.open(model).description)) == {"case_0", "case_1", "case_2"}

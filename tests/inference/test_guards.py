@@ -1,4 +1,4 @@
-"""Sizes of what was segmented, against those of the training cases."""
+"""Sizes of segmented classes, compared with those of the training cases."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def test_a_volume_has_millilitres_and_a_photograph_pixels():
     assert volumes_ml(voxels, photograph) == {}
 
 
-def test_what_is_much_larger_than_in_training_is_said_in_its_unit():
+def test_a_warning_about_a_large_class_has_its_unit():
     trained = fingerprint([case_fingerprint(classes={"organ": class_statistics()})] * 3)
     seen = trained.cases[0].classes["organ"]
     volume = Geometry(shape_zyx=(1, 6, 10), spacing_zyx_mm=(1.0, 1.0, 1.0))

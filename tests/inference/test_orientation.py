@@ -1,4 +1,4 @@
-"""An image and its turned copy get the same segmentation in world space, through the whole prediction."""
+"""An image and its rotated or flipped copy get the same segmentation in world space."""
 
 import math
 
@@ -39,11 +39,11 @@ def predictor(tmp_path_factory, image):
 
 @settings(max_examples=12, deadline=None)
 @given(order=st.permutations(range(3)), flips=st.tuples(*[st.booleans()] * 3))
-def test_a_turned_copy_is_segmented_alike(predictor, image, order, flips):
-    turned = sitk.Flip(sitk.PermuteAxes(image, order), flips)  # both keep every voxel where it is in the world
-    expected, found = predictor(image), predictor(turned)
-    assert found.geometry.shape_zyx == turned.GetSize()[::-1]
-    laid_back = sitk.Resample(to_sitk(found.array, found.geometry), image, sitk.Transform(), sitk.sitkNearestNeighbor)
-    same = sitk.GetArrayFromImage(laid_back) == expected.array
+def test_a_rotated_copy_gets_the_same_segmentation(predictor, image, order, flips):
+    rotated = sitk.Flip(sitk.PermuteAxes(image, order), flips)  # both keep every voxel where it is in the world
+    expected, found = predictor(image), predictor(rotated)
+    assert found.geometry.shape_zyx == rotated.GetSize()[::-1]
+    resampled = sitk.Resample(to_sitk(found.array, found.geometry), image, sitk.Transform(), sitk.sitkNearestNeighbor)
+    same = sitk.GetArrayFromImage(resampled) == expected.array
     assert 0.1 < (expected.array > 0).mean() < 0.9
     assert same.mean() > 0.999  # probabilities within rounding of a tie may fall either way

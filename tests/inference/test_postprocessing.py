@@ -43,7 +43,7 @@ def write(folder, case, boxes):
 
 
 def test_a_class_is_cleaned_where_that_helps_and_left_where_it_harms(tmp_path):
-    """Label 1 has a false island; label 2 truly has two parts, and so has the foreground as a whole."""
+    """Label 1 has a false island; label 2 really has two parts, and so has the whole foreground."""
     pairs = {}
     for case in ("x", "y"):
         reference = write(tmp_path / "references", case, [(1, 0, 5), (2, 10, 14), (2, 18, 21)])

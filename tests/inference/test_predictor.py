@@ -10,7 +10,7 @@ from tests.helpers.model import GEOMETRY, make_model, write_images
 from tests.helpers.tiny import configuration
 from unetrpp.core.errors import UserError
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.sliding_window import sliding_window
+from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.io.images import Volume, read_label, to_sitk
 from unetrpp.preprocessing.case import preprocess
 
@@ -26,14 +26,15 @@ def image(tmp_path_factory):
 
 
 def test_one_call_follows_the_order_of_averaging(model, image):
-    """Slow reference: whole logits a fold, softmax, mean, scipy's zoom, arg-max, and the canonical turn undone by hand."""
+    """Slow reference: the whole logits of each fold, softmax, mean, scipy's zoom, arg-max, and the canonical orientation undone."""
     predictor = Predictor(model, device="cpu")
     result = predictor(image, probabilities=True)
     plan = configuration()
     case = preprocess(image, None, plan.preprocessing, "image")
     mean = np.zeros(())
+    window = SlidingWindow(plan.patch, mirror_axes=plan.mirror_axes)
     for network in predictor.networks:
-        logits = sliding_window(network, torch.from_numpy(case.image), plan.patch, plan.mirror_axes).double().numpy()
+        logits = window.logits(network, torch.from_numpy(case.image)).double().numpy()
         mean = mean + np.exp(logits) / np.exp(logits).sum(axis=0) / 2
     factors = [1, *(n / m for n, m in zip(case.properties.cropped_shape, case.properties.shape, strict=True))]
     mean = ndimage.zoom(mean, factors, order=1, mode="nearest", grid_mode=True)
@@ -54,9 +55,9 @@ def test_the_orientation_of_the_file_does_not_matter(model, image):
     whole = to_sitk(image.array[0], image.geometry)
     expected = predictor(whole).to_sitk()
     for orientation in ("RAS", "PIL", "SLA"):
-        turned = predictor(sitk.DICOMOrient(whole, orientation)).to_sitk()
+        reoriented = predictor(sitk.DICOMOrient(whole, orientation)).to_sitk()
         back = sitk.DICOMOrient(
-            turned, sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(whole.GetDirection())
+            reoriented, sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(whole.GetDirection())
         )
         np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(expected))
         assert back.GetOrigin() == pytest.approx(expected.GetOrigin())
@@ -92,7 +93,7 @@ def test_maps_are_written_beside_the_labels(model, image, tmp_path):
     np.testing.assert_array_equal(read_label(tmp_path / "case.nii.gz").array[0], result.array)
 
 
-def test_an_array_with_its_geometry_is_as_good_as_a_file(model, image):
+def test_an_array_with_its_geometry_gives_what_an_image_gives(model, image):
     predictor = Predictor(model, device="cpu", mirroring=False)
     rounded = np.round(image.array * 100).astype(np.int16)
     from_array = predictor(Volume(rounded, GEOMETRY))
@@ -105,14 +106,14 @@ def test_arrays_that_do_not_fit_their_geometry_are_refused(model, image):
     predictor = Predictor(model, device="cpu")
     with pytest.raises(UserError, match=r"shape \(12, 24, 24\); give \(C, Z, Y, X\), such as array\[None\]"):
         predictor(Volume(image.array[0], GEOMETRY))
-    with pytest.raises(UserError, match=r"its geometry \(12, 24, 24\) \(Z, Y, X\)"):
+    with pytest.raises(UserError, match=r"but its geometry \(12, 24, 24\) \(Z, Y, X\)"):
         predictor(Volume(image.array.transpose(0, 3, 2, 1), GEOMETRY))
     with pytest.raises(UserError, match="an array alone has no spacing"):
         predictor(image.array)
 
 
-def test_what_is_refused(model, image, tmp_path):
-    with pytest.raises(UserError, match="is no model folder"):
+def test_wrong_arguments_and_images_are_refused(model, image, tmp_path):
+    with pytest.raises(UserError, match="is not a model folder"):
         Predictor(tmp_path)
     with pytest.raises(UserError, match=r"no checkpoint_final.pt of fold 7 \(trained: 0, 1\)"):
         Predictor(model, folds=[0, 7])
@@ -121,13 +122,13 @@ def test_what_is_refused(model, image, tmp_path):
     with pytest.raises(UserError, match="cannot be used here"):
         Predictor(model, device="cuda:99")
     predictor = Predictor(model, device="cpu")
-    with pytest.raises(UserError, match=r"c7: .* no finite number"):
+    with pytest.raises(UserError, match=r"c7: .* NaN or infinite values"):
         predictor(Volume(np.full_like(image.array, np.nan), GEOMETRY), "c7")
     with pytest.raises(UserError, match="2 channels"):
         predictor(Volume(np.concatenate([image.array] * 2), GEOMETRY))
 
 
-def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
+def test_a_damaged_or_unfitting_checkpoint_is_refused(tmp_path):
     model = make_model(tmp_path, folds=1)
     checkpoint = model / "fold_0" / "checkpoint_final.pt"
     whole = checkpoint.read_bytes()
@@ -149,13 +150,13 @@ def _restored(path, content):
     return path
 
 
-def test_a_renamed_folder_still_says_what_it_is(tmp_path):
+def test_a_renamed_folder_is_read_by_its_only_configuration(tmp_path):
     model = make_model(tmp_path, folds=1)
     renamed = model.rename(tmp_path / "my model")
     assert Predictor(renamed, device="cpu").model.configuration_name == "3d_fullres"
 
 
-def test_one_fold_and_paths_as_texts(tmp_path):
+def test_one_fold_and_paths_as_strings(tmp_path):
     predictor = Predictor(make_model(tmp_path), folds=0, device="cpu", mirroring=False)
     assert predictor.folds == ["0"]
     write_images(tmp_path / "images", 1)

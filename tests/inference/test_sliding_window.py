@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from unetrpp.inference.sliding_window import sliding_window, sliding_window_slabs
+from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.inference.tiles import tile_starts
 
 
 class Supervised(nn.Module):
-    """Two convolutions that, like the real networks, return a list until deep supervision is switched off."""
+    """Two convolutions that return a list until deep supervision is switched off, as the real networks do."""
 
     def __init__(self, dimensions: int = 3):
         super().__init__()
@@ -54,7 +54,7 @@ def naive(network, image, patch, mirror_axes, step=0.5):
 @pytest.mark.parametrize("tile_batch", [1, 3, 64])
 def test_equals_the_naive_window(mirror_axes, tile_batch):
     network, image = Supervised(), torch.rand(2, 13, 10, 9)
-    ours = sliding_window(network, image, (6, 8, 8), mirror_axes, tile_batch=tile_batch)
+    ours = SlidingWindow((6, 8, 8), mirror_axes=mirror_axes, tile_batch=tile_batch).logits(network, image)
     torch.testing.assert_close(ours, naive(network, image, (6, 8, 8), mirror_axes), atol=1e-5, rtol=0)
     assert network.training
     assert network.deep_supervision
@@ -65,23 +65,24 @@ def test_an_image_smaller_than_the_patch_is_padded():
     padded = torch.zeros(2, 8, 10, 8)
     padded[:, 2:5, :, 1:6] = image
     expected = naive(network, padded, (8, 8, 8), ())[:, 2:5, :, 1:6]
-    torch.testing.assert_close(sliding_window(network, image, (8, 8, 8)), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(SlidingWindow((8, 8, 8)).logits(network, image), expected, atol=1e-5, rtol=0)
 
 
 def test_a_2d_network_runs_over_the_slices():
     network, image = Supervised(2), torch.rand(2, 5, 12, 9)
-    ours = sliding_window(network, image, (8, 8), (0, 1))
-    slices = [sliding_window(network, image[:, z : z + 1], (8, 8), (0, 1), tile_batch=1) for z in range(5)]
+    ours = SlidingWindow((8, 8), mirror_axes=(0, 1)).logits(network, image)
+    alone = SlidingWindow((8, 8), mirror_axes=(0, 1), tile_batch=1)
+    slices = [alone.logits(network, image[:, z : z + 1]) for z in range(5)]
     torch.testing.assert_close(ours, torch.cat(slices, dim=1), atol=1e-5, rtol=0)
-    whole = sliding_window(network, image, (12, 9))
+    whole = SlidingWindow((12, 9)).logits(network, image)
     network.deep_supervision = False
     torch.testing.assert_close(whole, network(image.movedim(1, 0)).movedim(0, 1).detach(), atol=1e-5, rtol=0)
 
 
-def test_the_folds_come_together_and_slab_by_slab():
+def test_slabs_hold_all_folds_and_a_few_slices():
     torch.manual_seed(1)
     networks, image = [nn.Conv3d(2, 3, 1), nn.Conv3d(2, 3, 1)], torch.rand(2, 21, 4, 4)
-    slabs = list(sliding_window_slabs(networks, image, (4, 4, 4), tile_batch=1))
+    slabs = list(SlidingWindow((4, 4, 4), tile_batch=1).slabs(networks, image))
     assert len(slabs) > 5
     assert max(slab.shape[2] for slab in slabs) <= 4
     together = torch.cat(slabs, dim=2)
@@ -105,7 +106,7 @@ class Hungry(nn.Module):
 
 def test_the_batch_is_halved_when_memory_runs_out():
     network, image = Hungry(), torch.rand(1, 12, 4, 4)
-    torch.testing.assert_close(sliding_window(network, image, (4, 4, 4), tile_batch=7), image)
+    torch.testing.assert_close(SlidingWindow((4, 4, 4), tile_batch=7).logits(network, image), image)
     assert network.batches == [5, 2, 2, 1]
 
 
@@ -115,12 +116,12 @@ def test_one_tile_that_does_not_fit_is_an_error():
             raise torch.OutOfMemoryError("no memory left")
 
     with pytest.raises(torch.OutOfMemoryError):
-        sliding_window(Starved(), torch.rand(1, 4, 4, 4), (4, 4, 4))
+        SlidingWindow((4, 4, 4)).logits(Starved(), torch.rand(1, 4, 4, 4))
 
 
 def test_accumulators_in_half_precision_give_nearly_the_same(monkeypatch):
     network, image = Supervised(), torch.rand(2, 13, 10, 9)
-    whole = sliding_window(network, image, (6, 8, 8), (0, 1, 2))
+    whole = SlidingWindow((6, 8, 8), mirror_axes=(0, 1, 2)).logits(network, image)
     asked = []
 
     def half(values, device):
@@ -128,7 +129,7 @@ def test_accumulators_in_half_precision_give_nearly_the_same(monkeypatch):
         return device, torch.float16
 
     monkeypatch.setattr("unetrpp.inference.sliding_window.accumulator_kind", half)
-    ours = sliding_window(network, image, (6, 8, 8), (0, 1, 2), tile_batch=1)
+    ours = SlidingWindow((6, 8, 8), mirror_axes=(0, 1, 2), tile_batch=1).logits(network, image)
     assert asked == [1 * 3 * 6 * 10 * 9]  # networks, classes, slices of a row of tiles, the padded slice
     assert ours.dtype == torch.float32
     assert not torch.equal(ours, whole)

@@ -50,7 +50,7 @@ def test_windows_are_gaussian_inside_one_tile_and_symmetric():
 def test_blending_the_tiles_of_an_image_returns_it(shape, patch, extra_depth):
     image = torch.rand(2, *shape)
     sampler = TileSampler(image, patch)
-    aggregator = TileAggregator(sampler, (2,), patch[0] + extra_depth, torch.device("cpu"))
+    aggregator = TileAggregator(sampler, (2,), patch[0] + extra_depth, device=torch.device("cpu"))
     tiles = list(sampler)
     assert len(tiles) == len(sampler)
     slabs = []

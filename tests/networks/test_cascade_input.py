@@ -1,9 +1,13 @@
 """One channel of indices becomes the one-hot channels of a cascade's second stage."""
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 
+from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.networks.build import build_network
-from unetrpp.networks.cascade import unfold_first_stage, unfold_first_stage_on_entry
+from unetrpp.networks.cascade import append_first_stage, unfold_first_stage
 from unetrpp.networks.design import unet_architecture
 
 PATCH = (8, 16, 16)
@@ -28,11 +32,24 @@ def test_equals_torchs_one_hot():
     torch.testing.assert_close(unfold_first_stage(flat, 3), naive(flat, 3), rtol=0, atol=0)
 
 
-def test_a_network_unfolds_by_itself_and_keeps_its_names():
+def test_without_a_first_stage_patches_stay_as_they_are():
+    inputs = patches(3, lowest=0)
+    assert unfold_first_stage(inputs, 0) is inputs
+
+
+def test_the_segmentation_becomes_the_last_channel():
+    image, indices = np.random.default_rng(0).random((2, *PATCH), np.float32), np.full(PATCH, 3, np.uint8)
+    whole = append_first_stage(image, indices)
+    np.testing.assert_array_equal(whole[:-1], image)
+    np.testing.assert_array_equal(whole[-1], indices)
+    assert whole.dtype == np.float32
+
+
+def test_prediction_unfolds_every_tile():
+    """A window with a first stage, against the whole image with one-hot channels."""
     network = build_network(unet_architecture(5, 4, PATCH, [(2, 2, 2)], kernels=[(3, 3, 3)] * 2, width=0.25)).eval()
-    names = list(network.state_dict())
-    inputs = patches(3, 0)
-    expected = network(naive(inputs, 3))[0]
-    unfold_first_stage_on_entry(network, 3)
-    torch.testing.assert_close(network(inputs)[0], expected, rtol=0, atol=0)
-    assert list(network.state_dict()) == names
+    inputs = patches(3, lowest=0)[0].repeat_interleave(2, dim=2)  # larger than the patch along y
+    window = SlidingWindow(PATCH, mirror_axes=(1,))
+    expected = window.logits(network, naive(inputs[None], 3)[0])
+    found = replace(window, first_stage_classes=3).logits(network, inputs)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -69,12 +68,6 @@ def test_along_a_coarse_axis_each_slice_keeps_its_range(axis):
     expected = zoomed(np.stack(larger), (7, 12, 13), NEAREST)
     ours = resample_image(array[None], tuple(shape), axis)[0]
     np.testing.assert_allclose(np.moveaxis(ours, axis, 0), expected, atol=1e-5)
-
-
-def test_the_same_code_runs_on_tensors():
-    array = np.random.default_rng(2).normal(size=(2, 9, 10, 11)).astype(np.float32)
-    tensor = resample_image(torch.from_numpy(array), (7, 20, 5), 0)
-    np.testing.assert_allclose(tensor.numpy(), resample_image(array, (7, 20, 5), 0), atol=1e-6)
 
 
 @settings(max_examples=25, deadline=None)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Geometry, Orientation
-from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
+from unetrpp.preprocessing.case import PreprocessedCase
+from unetrpp.preprocessing.grid import CaseProperties
 from unetrpp.preprocessing.store import ANNOTATED, INDEX_FLOOR, OUTSIDE, Store, foreground_index
 
 SHAPE = (9, 20, 13)
@@ -91,7 +92,7 @@ def test_large_classes_are_thinned_and_ignored_voxels_are_not_indexed():
     np.testing.assert_array_equal(index, again)
 
 
-def test_only_whole_cases_count(tmp_path):
+def test_only_complete_cases_count(tmp_path):
     store = Store(tmp_path)
     store.write(make_case("a"), "plans", "inputs", (8, 8, 8))
     store.write(make_case("b"), "plans", "inputs", (8, 8, 8))
@@ -119,7 +120,7 @@ def test_a_killed_rewrite_leaves_no_complete_case(tmp_path, monkeypatch):
     assert store.cases() == []
 
 
-def test_a_first_segmentation_is_read_with_the_patch(stored, tmp_path):
+def test_the_first_stages_segmentation_is_read_by_patch(stored, tmp_path):
     case = make_case("a")
     store = Store(tmp_path)
     store.write(case, "plans", "inputs", (8, 8, 8))
@@ -157,7 +158,7 @@ def test_half_precision_and_no_foreground(tmp_path):
 
 
 @pytest.mark.parametrize("linked", [True, False])
-def test_a_case_made_alike_is_shared(tmp_path, monkeypatch, linked):
+def test_a_case_of_the_same_preprocessing_is_shared(tmp_path, monkeypatch, linked):
     if not linked:  # a file system without hard links
         monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError))
     first, second = Store(tmp_path / "first"), Store(tmp_path / "second")
@@ -172,7 +173,7 @@ def test_a_case_made_alike_is_shared(tmp_path, monkeypatch, linked):
         np.testing.assert_array_equal(ours, theirs)
     image = "a.image.b2nd"
     assert (tmp_path / "first" / image).samefile(tmp_path / "second" / image) == linked
-    # What one store writes anew, the other does not see.
+    # Writing the case again in one store leaves the other's copy as it is.
     first.write(make_case(seed=2), "new plans", "inputs", (8, 8, 8))
     np.testing.assert_array_equal(second.open("a").read(*whole)[0], make_case().image)
     (tmp_path / "first" / image).write_bytes(b"")  # damaged
@@ -180,7 +181,7 @@ def test_a_case_made_alike_is_shared(tmp_path, monkeypatch, linked):
     assert second.is_current("a", "plans", "inputs")
 
 
-def test_what_cannot_be_read_is_not_taken_over(tmp_path):
+def test_a_damaged_case_is_not_shared(tmp_path):
     first, second = Store(tmp_path / "first"), Store(tmp_path / "second")
     first.write(make_case(), "plans", "inputs", (8, 8, 8))
     (tmp_path / "first" / "a.foreground.b2nd").unlink()

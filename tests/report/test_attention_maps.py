@@ -33,7 +33,7 @@ def one_tile() -> tuple[Volume, np.ndarray]:
 
 
 def test_maps_and_coefficients_are_those_of_the_modules(model):
-    predictor = Predictor(model, [0], "cpu", mirroring=False)
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     image, label = one_tile()
     findings = inspect_case(predictor, image, label, "ball")
     gate, squeeze = findings.modules
@@ -65,7 +65,7 @@ def test_maps_and_coefficients_are_those_of_the_modules(model):
 
 
 def test_dice_with_and_without_the_pattern(model):
-    predictor = Predictor(model, [0], "cpu", mirroring=False)
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     image, label = one_tile()
     findings = inspect_case(predictor, image, label, "ball")
     assert findings.scores == score_case(predictor(image).array, label, image.geometry, LABELS)
@@ -82,7 +82,7 @@ def test_dice_with_and_without_the_pattern(model):
 
 
 def test_recording_leaves_the_network_unchanged(model):
-    predictor = Predictor(model, [0], "cpu", mirroring=False)
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
     network = predictor.networks[0]
     x = torch.randn(2, 1, *SHAPE)
     plain = network(x)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -24,7 +25,7 @@ from unetrpp.model.folder import FIRST_STAGE, ModelFolder
 from unetrpp.networks.design import unet_architecture
 from unetrpp.plans.plans import Plans
 from unetrpp.preprocessing.case import preprocess
-from unetrpp.preprocessing.first_stage import first_stage_on_grid
+from unetrpp.preprocessing.grid import CaseGrid
 from unetrpp.preprocessing.store import Store
 from unetrpp.trainers.cascade import SecondStage, copy_first_stage, held_out_segmentations, prepare_second_stage
 from unetrpp.trainers.config import TrainingConfig
@@ -133,7 +134,7 @@ def test_one_command_predicts_with_both_stages(trained, tmp_path):
 
 
 def test_the_second_stage_sees_what_the_first_segmented(trained, monkeypatch):
-    """By hand: the first stage's answer, one-hot, behind the image."""
+    """Against a network input made here: the image, then the first stage's segmentation as one-hot channels."""
     model, image = trained.model("balls", "unet", HIGH), halves(60)[0]
     predictor = Predictor(model, folds=0, mirroring=False, device="cpu")
     found = next(iter(predictor.logits(predictor.prepare(image, "new"))))[0]
@@ -144,11 +145,10 @@ def test_the_second_stage_sees_what_the_first_segmented(trained, monkeypatch):
     answer = preprocess(image, Volume(first.array[None], GEOMETRY), plan, "new").label
     channels = np.concatenate([prepared.image, np.stack([answer == 1, answer == 2]).astype(np.float32)])
 
-    by_hand = Predictor(model, folds=0, mirroring=False, device="cpu")
-    (network,) = by_hand.networks
-    network._forward_pre_hooks.clear()
-    monkeypatch.setattr(by_hand, "network_input", lambda _: channels)
-    expected = next(iter(by_hand.logits(prepared)))[0]
+    expanded = Predictor(model, folds=0, mirroring=False, device="cpu")
+    expanded.window = replace(expanded.window, first_stage_classes=0)
+    monkeypatch.setattr(expanded, "network_input", lambda _: channels)
+    expected = next(iter(expanded.logits(prepared)))[0]
     assert answer is not None
     assert answer.any()
     torch.testing.assert_close(found, expected)
@@ -162,7 +162,7 @@ def test_no_case_is_seen_through_a_model_that_was_trained_on_it(trained):
         (case,) = fold.validation
         stored = store.open(case)
         held_out = Predictor(low, folds=k, mirroring=False, device="cpu")(halves(int(case[-1]))[0])
-        expected = first_stage_on_grid(held_out.array, stored.properties, plan)
+        expected = CaseGrid(stored.properties, plan).to_network(held_out.array)
         np.testing.assert_array_equal(stored.read_first_stage((0, 0, 0), stored.shape), expected)
 
 
@@ -253,7 +253,7 @@ def test_the_first_stage_is_taken_along_as_links_or_copies(first_stage, tmp_path
 def test_a_second_stage_without_its_first_is_refused(trained, tmp_path):
     alone = shutil.copytree(trained.model("balls", "unet", HIGH), tmp_path / "alone")
     shutil.rmtree(alone / FIRST_STAGE)
-    with pytest.raises(UserError, match="second stage without first_stage/; copy the whole model folder"):
+    with pytest.raises(UserError, match="second stage without previous_stage/; copy the whole model folder"):
         Predictor(alone, device="cpu")
 
 

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.evaluation.find_best import find_best
-    from unetrpp.evaluation.selection import selection_table
+    from unetrpp.evaluation.ranking import selection_table
 
     selection, path = find_best(
         arguments.dataset, workspace=arguments.workspace, pairs=not arguments.no_pairs, device=arguments.device

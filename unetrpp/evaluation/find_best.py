@@ -13,8 +13,9 @@ from unetrpp.dataset.cases import Case, RawDataset, read_dataset
 from unetrpp.evaluation.cross_validation import CrossValidation, pool_folds
 from unetrpp.evaluation.pair_validation import validate_pair
 from unetrpp.evaluation.postprocessing_choice import choose_components
-from unetrpp.evaluation.selection import FILE, Members, Selection, rank, reasons
+from unetrpp.evaluation.ranking import Members, rank, reasons
 from unetrpp.inference.record import earlier_runs
+from unetrpp.inference.selection import FILE, Selection
 from unetrpp.model.folder import ModelFolder
 
 LOG = logging.getLogger(__name__)

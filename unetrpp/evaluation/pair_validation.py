@@ -13,9 +13,9 @@ from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
+from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import earlier_runs
-from unetrpp.inference.stream import Request
 from unetrpp.model.folder import ModelFolder
 
 LOG = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def validate_pair(results: Path, pair: Pair, dataset: RawDataset, *, device: str
         (out / "summary.json").unlink(missing_ok=True)
         cases = [by_id[case.case] for case in validated if str(case.fold) == fold]
         LOG.info("%s + %s, fold %s: %d cases", first.path.name, second.path.name, fold, len(cases))
-        ensemble = Ensemble([Predictor(model.path, [fold], device, mirroring) for model in pair])
+        ensemble = Ensemble([Predictor(model.path, folds=[fold], device=device, mirroring=mirroring) for model in pair])
         _predict(ensemble, cases, out, overwrite=not current)
         _score(out, reference_pairs(out, cases, first.plans.file_ending), first.plans.labels)
     write_cross_validation(folder, pool_folds(folder, first.plans.labels))
@@ -58,7 +58,7 @@ def _is_current(folder: Path, digests: Sequence[str], mirroring: bool) -> bool:
 
 
 def _predict(ensemble: Ensemble, cases: Sequence[Case], out: Path, *, overwrite: bool) -> None:
-    failed = predict_folder(ensemble, {case.id: case.images for case in cases}, Request(out, overwrite=overwrite))
+    failed = predict_folder(ensemble, {case.id: case.images for case in cases}, OutputOptions(out, overwrite=overwrite))
     if failed:
         case, message = next(iter(failed.items()))
         raise UserError(message, case=case)

@@ -16,7 +16,7 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
-from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, ModelFolder
+from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, Folds, ModelFolder
 
 MANIFEST = "manifest.json"
 EXPECTED = re.compile(
@@ -55,8 +55,8 @@ def export_model(
     model: Path | str,
     output: Path | str,
     *,
-    folds: str | int | Sequence[str | int] = "all",
-    checkpoint: str = "final",
+    folds: Folds = "all",
+    checkpoint: Checkpoint = "final",
 ) -> Path:
     """Write plans, dataset.json, fingerprint, a model card and the networks' weights into one zip; `unetrpp_export -o`.
 
@@ -80,7 +80,7 @@ def export_model(
     return target
 
 
-def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoint: str) -> None:
+def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> None:
     names = Pseudonyms.of(model)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
         archive = HashingZip(file)
@@ -102,7 +102,7 @@ def _add_model(
     names: Pseudonyms,
     *,
     folds: Sequence[str],
-    checkpoint: str,
+    checkpoint: Checkpoint,
     prefix: str = "",
 ) -> None:
     """Records and weights of one model folder; ``prefix`` stands before the names of the members."""

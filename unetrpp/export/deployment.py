@@ -9,7 +9,7 @@ from unetrpp import __version__
 from unetrpp.core.files import Record
 from unetrpp.dataset.labels import label_table, output_table
 from unetrpp.inference.tiles import SIGMA
-from unetrpp.model.folder import ModelFolder
+from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.plans.plans import Configuration, Normalization, Preprocessing
 from unetrpp.preprocessing.normalize import SMALLEST_STD
 from unetrpp.preprocessing.resample import CUBIC, LINEAR, NEAREST
@@ -128,7 +128,7 @@ class Deployment(Record, frozen=True, kw_only=True):
 
 
 def describe(
-    model: ModelFolder, folds: Sequence[str], checkpoint: str, networks: Sequence[ExportedNetwork]
+    model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint, networks: Sequence[ExportedNetwork]
 ) -> Deployment:
     """The record of these ``networks`` of ``model``."""
     configuration = model.configuration

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from unetrpp.export.card import model_card
 from unetrpp.export.deployment import FILE, INPUT, OUTPUT, Deployment, ExportedNetwork, describe
 from unetrpp.inference.sliding_window import predicting
 from unetrpp.inference.weights import load_network
-from unetrpp.model.folder import ModelFolder
+from unetrpp.model.folder import Checkpoint, Folds, ModelFolder
 from unetrpp.networks.epa import use_reference_operators
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def export_onnx(
     model: Path | str,
     output: Path | str,
     *,
-    folds: str | int | Sequence[str | int] = "all",
-    checkpoint: str = "final",
+    folds: Folds = "all",
+    checkpoint: Checkpoint = "final",
 ) -> Deployment:
     """Write ``fold_k.onnx`` of every chosen fold, model.json and a model card into a new folder; `unetrpp_export --onnx`.
 
@@ -84,7 +84,7 @@ def _require_packages() -> None:
         ) from None
 
 
-def _export_fold(model: ModelFolder, fold: str, checkpoint: str, folder: Path) -> ExportedNetwork:
+def _export_fold(model: ModelFolder, fold: str, checkpoint: Checkpoint, folder: Path) -> ExportedNetwork:
     network = load_network(model, fold, checkpoint, torch.device("cpu"))
     architecture = model.architecture(fold)
     random = torch.Generator().manual_seed(0)

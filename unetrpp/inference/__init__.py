@@ -1,1 +1,1 @@
-"""Prediction: tiles, folds, export to the original grid."""
+"""Prediction: sliding window, mean over folds and models, export to the grid of the input."""

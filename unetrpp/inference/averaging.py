@@ -1,4 +1,4 @@
-"""From logits to probabilities, decisions and maps of doubt. Tensors (F, K, ...) hold F folds of K outputs."""
+"""From logits to probabilities, decisions and uncertainty. Tensors (F, K, ...) hold K outputs of F folds."""
 
 import math
 
@@ -9,17 +9,17 @@ from unetrpp.dataset.labels import LabelScheme
 
 
 def fold_probabilities(logits: Tensor, scheme: LabelScheme) -> Tensor:
-    """Softmax over the classes, or a sigmoid a region: (F, K, ...)."""
+    """Softmax over the classes, or a sigmoid per region: (F, K, ...)."""
     return logits.sigmoid() if scheme.regions else logits.softmax(dim=1)
 
 
 def decide(probability: Tensor, scheme: LabelScheme) -> Tensor:
-    """Arg-max over the classes, or the last region above one half: (K, ...) -> (...) as ``LabelScheme.decode`` takes it."""
+    """Arg-max over the classes, or the last region above one half: (K, ...) -> (...), for ``LabelScheme.decode``."""
     return last_above(probability, 0.5) if scheme.regions else arg_max(probability)
 
 
 def decide_logits(logits: Tensor, scheme: LabelScheme) -> Tensor:
-    """What :func:`decide` says of the softmax or sigmoid of ``logits`` (K, ...), both being monotone."""
+    """:func:`decide` on ``logits`` (K, ...): the same decisions, as softmax and sigmoid keep the order."""
     return last_above(logits, 0.0) if scheme.regions else arg_max(logits)
 
 
@@ -33,7 +33,7 @@ def arg_max(values: Tensor) -> Tensor:
     for k in range(1, len(values)):
         wins = (values[k] > best).view(torch.uint8).to(winner.dtype)  # a view or, above 256 classes, a copy
         torch.maximum(best, values[k], out=best)
-        # A later class has a higher index, so the maximum keeps the last one that took the lead.
+        # A later class has a higher index, so the maximum is the last class that exceeded all before it.
         torch.maximum(winner, wins.mul_(k), out=winner)
     return winner
 
@@ -51,14 +51,20 @@ def _index_type(count: int) -> torch.dtype:
 
 
 def entropy(mean: Tensor, scheme: LabelScheme) -> Tensor:
-    """Entropy of (K, ...) in parts of its largest value; with regions the mean over their binary entropies."""
+    """Entropy of probabilities (K, ...) divided by its maximum: 0 to 1. With regions the mean of their binary entropies."""
     if scheme.regions:
         both = torch.stack([mean, 1 - mean])
-        return -(torch.special.xlogy(both, both)).sum(dim=0).mean(dim=0) / math.log(2)
-    return -torch.special.xlogy(mean, mean).sum(dim=0) / math.log(len(mean))
+        return -_x_log_x(both).sum(dim=0).mean(dim=0) / math.log(2)
+    return -_x_log_x(mean).sum(dim=0) / math.log(len(mean))
+
+
+def _x_log_x(values: Tensor) -> Tensor:
+    """x log x, 0 at 0."""
+    product: Tensor = torch.special.xlogy(values, values)
+    return product
 
 
 def disagreement(folds: Tensor, mean: Tensor, scheme: LabelScheme) -> Tensor:
-    """Share of the folds (F, K, ...) that decide otherwise than their mean."""
+    """Share of the folds (F, K, ...) whose decision differs from that of their ``mean``."""
     ensemble = decide(mean, scheme)
     return torch.stack([decide(fold, scheme) != ensemble for fold in folds]).float().mean(dim=0)

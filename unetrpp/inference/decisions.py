@@ -1,7 +1,8 @@
-"""Decisions on a finer or coarser grid without interpolating every class everywhere.
+"""The arg-max of interpolated mean probabilities, without interpolating every class everywhere.
 
-Linear interpolation and the mean over folds are convex combinations: where all folds decide alike at all voxels that
-an output is interpolated from, that is its decision. Only the rest, near boundaries, needs probabilities.
+Linear interpolation and the mean over folds are convex combinations: where all folds decide for the same class at all
+voxels that an output is interpolated from, that class is the output's decision. Only the other outputs, near boundaries,
+need probabilities.
 """
 
 import itertools
@@ -23,7 +24,7 @@ AllTaps = tuple[Taps, Taps, Taps]
 
 @dataclass(frozen=True)
 class Slab:
-    """Logits (F, K, n, Y, X) and what the folds decide alike, int16 (n, Y, X)."""
+    """Logits (F, K, n, Y, X), and where the folds agree their decision, else UNSURE: int16 (n, Y, X)."""
 
     logits: Tensor
     agreed: Tensor
@@ -32,10 +33,10 @@ class Slab:
 def decided_slabs(slabs: Iterable[Tensor], taps: AllTaps, scheme: LabelScheme) -> Iterator[Tensor]:
     """Decisions int16 (m, Y', X') on the output grid, slab by slab, of logits (F, K, n, Y, X) in z order.
 
-    Equal to arg-max (or regions) of the interpolated mean probabilities, up to ties in rounding.
+    Equal to the arg-max (or regions) of the interpolated mean probabilities, up to rounding at ties.
     """
     z = taps[0]
-    last: Slab | None = None  # the slice before the current slab: outputs between them need both
+    last: Slab | None = None  # the last slice before the current slab: outputs between them need both
     bottom, done = 0, 0
     for logits in slabs:
         with one_thread(logits.device):
@@ -53,7 +54,7 @@ def decided_slabs(slabs: Iterable[Tensor], taps: AllTaps, scheme: LabelScheme) -
 
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """Many short operations: on a busy CPU, waiting for a second thread costs up to thirty times what it saves."""
+    """Use one CPU thread: with many short operations, waiting for a second one costs up to 30 times what it saves."""
     before = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -90,7 +91,7 @@ def _interpolated(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...], sc
         return last_above(_blend(mean, corners, weights), 0.5)
     frequent = _decided_classes(held, len(mean))
     shares = _blend(mean[frequent], corners, weights)
-    # A class that nowhere exceeds the least of the maxima so far cannot win.
+    # A class whose probability is nowhere above the smallest of the maxima so far cannot win.
     rivals = mean.amax(dim=1) >= shares.amax(dim=0).min()
     rivals[frequent] = False
     others = rivals.nonzero().flatten()
@@ -100,14 +101,14 @@ def _interpolated(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...], sc
 
 
 def _decided_classes(held: list[Slab], classes: int) -> Tensor:
-    """Classes that the folds agree on somewhere in the held slices; all when they agree nowhere."""
+    """Classes that the folds agree on somewhere in the held slices; all classes if they agree nowhere."""
     agreed = torch.cat([slab.agreed.flatten() for slab in held]).int()
     present = (torch.bincount(agreed - UNSURE, minlength=classes - UNSURE)[-UNSURE:] > 0).nonzero().flatten()
     return present if len(present) else torch.arange(classes, device=present.device)
 
 
 def _corners(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
-    """The up to eight voxels of every output as flat indices into the held slices, with their weights."""
+    """The up to eight voxels that each output is interpolated from: flat indices into the held slices, and weights."""
     shape = held[0].agreed.shape
     sides = []
     for along, index in zip(taps, where, strict=True):
@@ -121,7 +122,7 @@ def _corners(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...]) -> tupl
 
 
 def _compact(corners: list[Tensor], cells: int) -> tuple[Tensor, Tensor]:
-    """The voxels that are needed, sorted, and for every voxel its place among them."""
+    """The sorted flat indices of all voxels in ``corners``, and for every voxel its position among them."""
     needed = torch.zeros(cells, dtype=torch.bool, device=corners[0].device)
     for corner in corners:
         needed[corner] = True
@@ -151,5 +152,5 @@ def _blend(values: Tensor, corners: list[Tensor], weights: list[Tensor]) -> Tens
 
 
 def _take(values: Tensor, index: Tensor) -> Tensor:
-    """``values[..., index]``; gather runs twice as fast as index_select on a CPU."""
+    """``values[..., index]``; on a CPU gather is twice as fast as index_select."""
     return values.gather(-1, index.expand(*values.shape[:-1], len(index)))

@@ -1,16 +1,20 @@
-"""A folder of cases: what is finished and stays, what is left and is predicted, and what must not be touched."""
+"""A folder of cases: finished ones are kept, the others are predicted, and files of other origin are never replaced."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.inputs import Cases, files_digest
+from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.inference.record import (
     CaseRecord,
     Member,
+    Predictions,
+    Progress,
     Settings,
     earlier_runs,
     file_name,
@@ -19,62 +23,105 @@ from unetrpp.inference.record import (
     refuse_foreign,
     remove_maps,
 )
-from unetrpp.inference.stream import Progress, Request, predict_cases
+from unetrpp.inference.stream import predict_cases
 
 LOG = logging.getLogger(__name__)
 
 
-def predict_folder(ensemble: Ensemble, cases: Cases, request: Request) -> dict[str, str]:
-    """Predict every case that is not finished; returns the failed ones with their messages.
+def predict_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> dict[str, str]:
+    """Predict every case that is not finished into ``output.folder``.
+
+    Returns:
+        The failed cases with their messages.
 
     Raises:
-        UserError: the output folder holds something that these predictions must not mix with.
+        UserError: the folder holds predictions of other settings, or a file that no earlier run wrote; nothing is changed.
     """
-    settings = settings_of(ensemble, request.postprocessing)
-    plans = ensemble.first.model.plans
+    settings, plans = settings_of(ensemble, output.postprocessing), ensemble.first.model.plans
     outputs = {case: f"{case}{plans.file_ending}" for case in cases}
-    maps = {case: request.maps(output, plans.labels.outputs) for case, output in outputs.items()}
-    _refuse_inputs(request.out, [*outputs.values(), *(name for names in maps.values() for name in names)], cases)
-    own = file_name(request.part)
-    if request.overwrite:
-        forget(request.out, earlier_runs(request.out), set(outputs.values()))
-    earlier = earlier_runs(request.out)
-    if request.overwrite:  # of the other cases; one file holds one kind of settings
-        earlier = {name: run for name, run in earlier.items() if name == own and run.settings == settings}
-    recorded = recorded_cases(request.out, earlier, settings)
-    changed = _changed(recorded, cases)
-    recorded = {case: record for case, record in recorded.items() if case not in changed}
-    finished = {case for case in cases if case in recorded and _has(request.out, recorded[case], maps[case])}
-    left = {case: files for case, files in cases.items() if case not in finished}
-    if not request.overwrite:
-        refuse_foreign(request.out, [outputs[case] for case in left], earlier)
-    if finished:
-        LOG.info("%d of %d cases are finished already", len(finished), len(cases))
-    before = earlier.get(own)
-    kept = {case: r for case, r in recorded.items() if case in cases or (before is not None and case in before.cases)}
-    pending = {output for output in (before.pending if before else ()) if (request.out / output).exists()}
-    pending = (pending - {record.output for record in recorded.values()}) | {outputs[case] for case in left}
-    progress = Progress(request.out / own, settings, str(ensemble.first.device), kept, pending)
-    progress.save(at_once=True)
-    remove_maps(request.out, changed.values())
-    others = {name: run for name, run in earlier.items() if name != own}
-    forget(request.out, others, {record.output for record in changed.values()})
+    maps = {case: output.maps(name, plans.labels.outputs) for case, name in outputs.items()}
+    _refuse_inputs(output.folder, [*outputs.values(), *(name for names in maps.values() for name in names)], cases)
+    earlier = _find_earlier(output, settings, cases, set(outputs.values()))
+    left = {case: files for case, files in cases.items() if not earlier.has(case, output.folder, maps[case])}
+    if not output.overwrite:
+        refuse_foreign(output.folder, [outputs[case] for case in left], earlier.runs)
+    if len(left) < len(cases):
+        LOG.info("%d of %d cases are finished already", len(cases) - len(left), len(cases))
+    own = file_name(output.part)
+    progress = Progress(
+        path=output.folder / own,
+        settings=settings,
+        device=str(ensemble.first.device),
+        cases=earlier.kept(own, cases),
+        pending=earlier.pending(own, output.folder) | {outputs[case] for case in left},
+    )
+    progress.save()
+    remove_maps(output.folder, earlier.changed.values())
+    others = {name: run for name, run in earlier.runs.items() if name != own}
+    forget(output.folder, others, {record.output for record in earlier.changed.values()})
     try:
-        predict_cases(ensemble, left, request, progress)
+        predict_cases(ensemble, left, output, progress)
     finally:
-        progress.save(at_once=True)
+        progress.save()
     return progress.failed
 
 
+@dataclass(frozen=True)
+class _Earlier:
+    """What earlier runs with the same settings left in the output folder."""
+
+    runs: Mapping[str, Predictions]  # by file name
+    recorded: Mapping[str, CaseRecord]  # finished cases
+    changed: Mapping[str, CaseRecord]  # finished cases whose images have changed since
+
+    def has(self, case: str, folder: Path, maps: Iterable[str]) -> bool:
+        """Whether the case is finished, with the ``maps`` that are asked for now."""
+        record = self.recorded.get(case)
+        return record is not None and all(name in record.maps and (folder / name).is_file() for name in maps)
+
+    def kept(self, own: str, cases: Cases) -> dict[str, CaseRecord]:
+        """The finished cases that go into the record ``own``: those asked for, and those it had before."""
+        before = self.runs[own].cases if own in self.runs else {}
+        return {case: record for case, record in self.recorded.items() if case in cases or case in before}
+
+    def pending(self, own: str, folder: Path) -> set[str]:
+        """Outputs that an interrupted run of the record ``own`` wrote without recording them."""
+        before = self.runs[own].pending if own in self.runs else ()
+        return {name for name in before if (folder / name).exists()} - {r.output for r in self.recorded.values()}
+
+
+def _find_earlier(output: OutputOptions, settings: Settings, cases: Cases, outputs: set[str]) -> _Earlier:
+    """With ``overwrite``, ``outputs`` are first removed from all records, and other settings are not refused."""
+    folder = output.folder
+    if output.overwrite:
+        forget(folder, earlier_runs(folder), outputs)
+    runs = earlier_runs(folder)
+    if output.overwrite:  # one record holds the predictions of one kind of settings
+        own = file_name(output.part)
+        runs = {name: run for name, run in runs.items() if name == own and run.settings == settings}
+    recorded = recorded_cases(folder, runs, settings)
+    changed = _changed(recorded, cases)
+    return _Earlier(runs, {case: record for case, record in recorded.items() if case not in changed}, changed)
+
+
+def _changed(recorded: Mapping[str, CaseRecord], cases: Cases) -> dict[str, CaseRecord]:
+    """Records of the cases whose image files have other bytes now."""
+    found = {c: r for c, r in recorded.items() if c in cases and r.inputs != files_digest(c, cases[c])}
+    if found:
+        LOG.info("%d of %d images have changed since their prediction and are predicted again", len(found), len(cases))
+    return found
+
+
 def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
+    """What the prediction record says about the models and options."""
     members = tuple(
         Member(
             model=member.model.path.resolve().name,
-            model_hash=member.model.digest(member.folds, member.checkpoint),
+            model_hash=member.model.digest(member.folds, member.options.checkpoint),
             plans=member.model.plans.name,
             configuration=member.model.configuration_name,
             folds=tuple(member.folds),
-            checkpoint=member.checkpoint,
+            checkpoint=member.options.checkpoint,
         )
         for member in ensemble.members
     )
@@ -82,31 +129,20 @@ def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
     return Settings(
         dataset=first.model.plans.dataset,
         members=members,
-        mirroring=first.mirroring,
-        step=first.step,
+        mirroring=first.options.mirroring,
+        step=first.options.step,
         postprocessing=postprocessing,
     )
 
 
-def _refuse_inputs(out: Path, names: Iterable[str], cases: Cases) -> None:
-    """No option makes a prediction replace an image that is being read."""
+def _refuse_inputs(folder: Path, names: Iterable[str], cases: Cases) -> None:
+    """
+    Raises:
+        UserError: a result would replace an input; no option allows that.
+    """
     inputs = {path.resolve() for files in cases.values() for path in files}
-    name = next((name for name in names if (out / name).resolve() in inputs), None)
+    name = next((name for name in names if (folder / name).resolve() in inputs), None)
     if name is not None:
-        raise UserError(f"{out / name} is one of the inputs and would be overwritten; choose another output folder")
-    if out.resolve() in inputs:
-        raise UserError(
-            f"{out} is a DICOM series that is read, and results would mix with it; choose another output folder"
-        )
-
-
-def _changed(recorded: dict[str, CaseRecord], cases: Cases) -> dict[str, CaseRecord]:
-    """Records of predictions whose image has other bytes now."""
-    found = {c: r for c, r in recorded.items() if c in cases and r.inputs != files_digest(c, cases[c])}
-    if found:
-        LOG.info("%d of %d images have changed since their prediction, which is made anew", len(found), len(cases))
-    return found
-
-
-def _has(out: Path, record: CaseRecord, maps: Iterable[str]) -> bool:
-    return all(name in record.maps and (out / name).is_file() for name in maps)
+        raise UserError(f"{folder / name} is one of the inputs and would be overwritten; choose another output folder")
+    if folder.resolve() in inputs:
+        raise UserError(f"{folder} is one of the DICOM series to predict; choose another output folder for the results")

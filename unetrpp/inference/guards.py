@@ -1,4 +1,4 @@
-"""Does an input look like what the model was trained on, and does the answer? Warnings, one sentence each."""
+"""Warnings about inputs and segmentations that are unlike those of the training cases."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ VOLUME_FACTOR = 2.0
 
 
 def check_input(volume: Volume, channel_names: tuple[str, ...], fingerprint: Fingerprint) -> list[str]:
-    """Modality of every channel; spacing and extent along the canonical axes against the training cases'."""
+    """Compare modality, spacing and extent (mm, canonical axes) with the training cases; one sentence per warning."""
     named = zip(volume.array, channel_names, strict=False)
     warnings = [message for channel, name in named for message, _ in check_modality(channel, name)]
     axes = canonical_orientation(volume.geometry).axes
@@ -36,19 +36,19 @@ def _outside(what: str, values: np.ndarray, trained: np.ndarray, factor: float) 
 
 
 def class_voxels(array: np.ndarray, labels: LabelScheme) -> dict[str, int]:
-    """Voxels (pixels) of every foreground label in a segmentation of the user's values."""
+    """Voxels (pixels of a photograph) of every foreground label in a segmentation of the user's values, by name."""
     counts = value_counts(array)
     return {labels.names[i]: counts.get(labels.values[i], 0) for i in labels.foreground}
 
 
 def volumes_ml(voxels: dict[str, int], geometry: Geometry) -> dict[str, float]:
-    """None of a photograph: it has no volume, and its spacing is no measure."""
+    """Volumes in ml from voxel counts; empty for a photograph, whose spacing is not a physical one."""
     voxel_ml = voxel_volume_mm3(geometry.spacing_zyx_mm) / 1000
     return {} if geometry.dimensions == 2 else {name: round(n * voxel_ml, 6) for name, n in voxels.items()}
 
 
 def check_sizes(voxels: dict[str, int], geometry: Geometry, fingerprint: Fingerprint) -> list[str]:
-    """Classes far larger or smaller than in any training case, or absent though every training case had them."""
+    """Warn of classes far larger or smaller than in any training case, or missing though every training case had them."""
     warnings, flat = [], geometry.dimensions == 2
     unit, sizes = ("pixels", dict[str, float](voxels)) if flat else ("ml", volumes_ml(voxels, geometry))
     for name, volume in sizes.items():

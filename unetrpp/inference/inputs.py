@@ -1,4 +1,4 @@
-"""What to predict: the cases of a folder, or one case given by its files."""
+"""Finding the cases to predict: those of a folder, or one case given by its files."""
 
 import logging
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from unetrpp.io.formats import strip_ending
 LOG = logging.getLogger(__name__)
 
 Cases = dict[str, tuple[Path, ...]]
-RESULTS = "predictions*.json"  # marks a folder of results, which may hold DICOM files, too
+RESULTS = "predictions*.json"  # marks a folder of results, which may hold DICOM files too
 
 
 def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases:
-    """Case -> its files, one a channel, from one folder of CASE_0000.ending or from the files of one case.
+    """Case -> its files, one per channel, from one folder of CASE_0000.ending or from the files of one case.
 
-    The folder of a DICOM series stands for a file, and a folder may hold such folders: CASE, or CASE_0000 and so on.
+    A DICOM series is a folder of its own in place of a file: CASE, or CASE_0000, CASE_0001 and so on.
 
     Raises:
-        UserError: nothing there, a name of another form, or not one file a channel.
+        UserError: nothing is found, a file is named otherwise, or there is not one file per channel.
     """
     missing = next((path for path in inputs if not path.exists()), None)
     if missing is not None:
@@ -34,7 +34,7 @@ def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases
     if len(inputs) not in (1, channels):
         names = ", ".join(description.channel_names)
         raise UserError(
-            f"{len(inputs)} files for a model with {channels} channels ({names}); give one file a channel, in this order"
+            f"{len(inputs)} files for a model with {channels} channels ({names}); give one file per channel, in this order"
         )
     return {case_id(inputs[0]): tuple(inputs)}
 
@@ -76,7 +76,7 @@ def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
 
 
 def case_id(path: Path) -> str:
-    """A case's name from the file of its first channel.
+    """A case's name from the file name of its first channel.
 
     >>> case_id(Path("liver_7_0000.nii.gz")), case_id(Path("scan.nrrd"))
     ('liver_7', 'scan')
@@ -85,9 +85,10 @@ def case_id(path: Path) -> str:
 
 
 def require_series(cases: Cases) -> None:
-    """
+    """Check that every case is a DICOM series, to whose slices a DICOM SEG can refer.
+
     Raises:
-        UserError: a case that is no DICOM series; a DICOM SEG could refer to nothing.
+        UserError: a case was given as files.
     """
     others = [case for case, paths in cases.items() if not paths[0].is_dir()]
     if others:
@@ -96,17 +97,17 @@ def require_series(cases: Cases) -> None:
 
 
 def share(cases: Cases, part: str) -> Cases:
-    """Every n-th case from the k-th on, for ``part`` = "k/n" with k from 1: machines or GPUs share a folder.
+    """Every n-th case from the k-th on, for ``part`` = "k/n" with k from 1, so that machines or GPUs share a folder.
 
     Raises:
-        UserError: not of this form.
+        UserError: ``part`` has another form.
     """
     k, _, n = part.partition("/")
     if not (k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
-        raise UserError(f"--part {part!r} must read k/n with k from 1 to n, such as 1/4")
+        raise UserError(f"part {part!r} must be k/n with k from 1 to n, such as 1/4")
     return dict(list(cases.items())[int(k) - 1 :: int(n)])
 
 
 def files_digest(case: str, files: tuple[Path, ...]) -> str:
-    """Of the bytes of a case's images."""
+    """Hash of the content of a case's image files."""
     return inputs_digest(Case(id=case, images=files, label=None))

@@ -1,30 +1,35 @@
-"""predictions.json: what predicted, how, and for every case its grid, its checks, class volumes and warnings."""
+"""predictions.json, the prediction record: models and settings, and every case's grid, class volumes and warnings."""
 
+import math
+import time
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from unetrpp import __version__
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_json
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.io.geometry import Geometry
 
 FILE = "predictions.json"
-FileName = Annotated[
-    str, msgspec.Meta(pattern=r"^[^/\\]+$")
-]  # these files are replaced and removed, in one folder only
+RECORD_SECONDS = 5.0  # at least this long between two writes of the record while cases finish
+
+# These files are replaced and removed, so a record may name none outside its own folder.
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[^/\\]+$")]
 
 
 class CaseRecord(Record, frozen=True, kw_only=True):
-    """``output`` and ``maps`` are names of files; ``volumes_ml``, of a photograph ``areas_pixels``, are by class name."""
+    """One finished case. ``output`` and ``maps`` are file names in the folder of the record."""
 
     output: FileName
     inputs: str  # digest of the image's files
     geometry: Geometry
-    volumes_ml: dict[str, float]
-    areas_pixels: dict[str, int] = msgspec.field(default_factory=dict)
+    volumes_ml: dict[str, float]  # by class name
+    areas_pixels: dict[str, int] = msgspec.field(default_factory=dict)  # by class name, of a photograph
     warnings: tuple[str, ...]
     seconds: float  # network and export
     maps: tuple[FileName, ...] = ()
@@ -42,7 +47,7 @@ class Member(Record, frozen=True, kw_only=True):
 
 
 class Settings(Record, frozen=True, kw_only=True):
-    """What decides a prediction; outputs made with other settings are never taken for finished ones."""
+    """All that decides a prediction. Outputs of other settings do not count as finished."""
 
     dataset: str
     members: tuple[Member, ...]
@@ -52,17 +57,19 @@ class Settings(Record, frozen=True, kw_only=True):
 
 
 class Predictions(Record, frozen=True, kw_only=True):
+    """The content of predictions.json."""
+
     format: int = 1
     version: str  # of unetrpp
     device: str
     settings: Settings
     cases: dict[str, CaseRecord]
     failed: dict[str, str]  # case -> message
-    pending: tuple[str, ...] = ()  # outputs that the run had still to write: a killed run may have written some
+    pending: tuple[str, ...] = ()  # outputs not recorded yet; a killed run may have written some of them
 
 
 def file_name(part: str | None) -> str:
-    """One file a part, so that processes that share a folder never write the same one.
+    """The record's file; one per part, so that processes that share a folder never write the same one.
 
     >>> file_name(None), file_name("2/4")
     ('predictions.json', 'predictions_2_of_4.json')
@@ -71,13 +78,17 @@ def file_name(part: str | None) -> str:
 
 
 def earlier_runs(folder: Path) -> dict[str, Predictions]:
-    """What stands in ``folder`` already: every predictions*.json by its name."""
+    """The records of earlier runs in ``folder``, by file name.
+
+    Raises:
+        UserError: one is malformed.
+    """
     paths = sorted(folder.glob("predictions*.json"))
     return {path.name: read_json(path, Predictions, hint="choose another output folder") for path in paths}
 
 
 def recorded_cases(folder: Path, earlier: Mapping[str, Predictions], settings: Settings) -> dict[str, CaseRecord]:
-    """Cases that earlier runs with the same settings finished, and whose output is still there.
+    """Cases that earlier runs with the same settings finished and whose output still exists.
 
     Raises:
         UserError: the folder holds predictions made with other settings.
@@ -95,21 +106,22 @@ def recorded_cases(folder: Path, earlier: Mapping[str, Predictions], settings: S
 
 
 def refuse_foreign(folder: Path, outputs: Collection[str], earlier: Mapping[str, Predictions]) -> None:
-    """
+    """Protect files that no earlier run wrote.
+
     Raises:
-        UserError: one of ``outputs`` exists and no record accounts for it: it is somebody else's.
+        UserError: one of ``outputs`` exists and no record lists it.
     """
     ours = {record.output for run in earlier.values() for record in run.cases.values()}
     ours |= {output for run in earlier.values() for output in run.pending}
     foreign = next((o for o in outputs if o not in ours and (folder / o).exists()), None)
     if foreign is not None:
         raise UserError(
-            f"{folder} holds {foreign}, which no predictions.json accounts for; choose another folder or --overwrite"
+            f"{folder} holds {foreign}, which no predictions.json lists; choose another folder or --overwrite"
         )
 
 
 def forget(folder: Path, earlier: Mapping[str, Predictions], outputs: Collection[str]) -> None:
-    """Take ``outputs`` out of the records, which are about to be made anew; a record that is left empty goes."""
+    """Remove ``outputs``, which will be predicted again, from the records; a record that becomes empty is deleted."""
     for name, run in earlier.items():
         remove_maps(folder, [record for record in run.cases.values() if record.output in outputs])
         cases = {case: record for case, record in run.cases.items() if record.output not in outputs}
@@ -123,7 +135,43 @@ def forget(folder: Path, earlier: Mapping[str, Predictions], outputs: Collection
 
 
 def remove_maps(folder: Path, records: Iterable[CaseRecord]) -> None:
-    """Of segmentations that are about to be replaced: no map of the former one stays beside the new one."""
+    """Delete the maps of segmentations that will be replaced, so that no old map stays beside a new segmentation."""
     for record in records:
         for name in record.maps:
             (folder / name).unlink(missing_ok=True)
+
+
+@dataclass
+class Progress:
+    """The record of the run in progress, written again as cases finish.
+
+    ``cases`` may start with those that earlier runs finished; ``pending`` are outputs not written yet.
+    """
+
+    path: Path
+    settings: Settings
+    device: str
+    cases: dict[str, CaseRecord]
+    pending: set[str]
+    failed: dict[str, str] = field(default_factory=dict)  # case -> message
+    saved: float = -math.inf  # time.monotonic() of the last write
+
+    def finish(self, case: str, record: CaseRecord) -> None:
+        """Record a case whose files are written."""
+        self.cases[case] = record
+        self.pending.discard(record.output)
+        if time.monotonic() - self.saved > RECORD_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write the record now."""
+        record = Predictions(
+            version=__version__,
+            device=self.device,
+            settings=self.settings,
+            cases=self.cases,
+            failed=self.failed,
+            pending=tuple(sorted(self.pending)),
+        )
+        write_json(self.path, record)
+        self.saved = time.monotonic()

@@ -1,4 +1,4 @@
-"""Linear interpolation of a grid as two voxels and a weight per output and axis, applied to streamed slabs."""
+"""Linear interpolation of streamed slabs: per axis, each output is a weighted sum of two voxels (its taps)."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from unetrpp.core.devices import to_device
 class Taps:
     """Linear interpolation along one axis: output i is (1 - weight[i]) * x[lower[i]] + weight[i] * x[upper[i]].
 
-    Voxel centres lie at half-integers of the common extent, as in ``scipy.ndimage.zoom(grid_mode=True)``.
+    Input and output cover the same extent, and voxel centres are at half-integers, as in
+    ``scipy.ndimage.zoom(grid_mode=True)``.
     """
 
     lower: Tensor
@@ -22,29 +23,30 @@ class Taps:
 
     @classmethod
     def between(cls, n_in: int, n_out: int, nearest: bool) -> "Taps":
+        """The taps from ``n_in`` to ``n_out`` voxels; with ``nearest`` each output takes its nearest voxel."""
         position = ((torch.arange(n_out, dtype=torch.float64) + 0.5) * n_in / n_out - 0.5).clamp(0, n_in - 1)
         if nearest:
             position = torch.floor(position + 0.5).clamp(max=n_in - 1)
         lower = position.floor().long()
         weight = (position - lower).float()
-        # Where the weight is 0 no second voxel takes part.
+        # Where the weight is 0 the second voxel is not needed.
         return cls(lower, lower + (weight > 0), weight)
 
     @property
     def single(self) -> bool:
-        """Whether every output takes one voxel only."""
+        """Whether every output takes a single voxel."""
         return not self.weight.any()
 
     def apply(self, x: Tensor, axis: int) -> Tensor:
         """Interpolate ``x`` along ``axis`` (counted from the end)."""
         if len(self.lower) == x.shape[axis] and self.single:
-            return x  # as many out as in, each its own
+            return x  # the identity
         weight = to_device(self.weight.to(x.dtype), x.device).reshape(-1, *[1] * (-axis - 1))
         lower, upper = to_device(self.lower, x.device), to_device(self.upper, x.device)
         return torch.lerp(x.index_select(axis, lower), x.index_select(axis, upper), weight)
 
     def agreeing(self, decisions: Tensor, axis: int, unsure: int) -> Tensor:
-        """The decision that both voxels share along ``axis``; ``unsure`` where they differ."""
+        """The decision of both voxels along ``axis`` where they are equal, else ``unsure``."""
         lower = decisions.index_select(axis, to_device(self.lower, decisions.device))
         if self.single:
             return lower
@@ -52,18 +54,18 @@ class Taps:
         return torch.where(lower == upper, lower, unsure)
 
     def part(self, first: int, last: int, bottom: int) -> "Taps":
-        """Outputs [first, last) on an input that starts with voxel ``bottom``."""
+        """The taps of outputs [first, last) on an input that starts at voxel ``bottom``."""
         return Taps(self.lower[first:last] - bottom, self.upper[first:last] - bottom, self.weight[first:last])
 
     def ready(self, depth: int) -> int:
-        """How many outputs the first ``depth`` voxels suffice for."""
+        """How many outputs can be computed from the first ``depth`` voxels."""
         return int(torch.searchsorted(self.upper, depth))
 
 
 def resample_slabs(slabs: Iterable[Tensor], taps: tuple[Taps, Taps, Taps]) -> Iterator[Tensor]:
-    """Linear resampling of a stack of slabs (K, n, Y, X) that come in z order; yields (K, m, Y', X') in z order.
+    """Linear resampling of slabs (K, n, Y, X) that arrive in z order; yields (K, m, Y', X') in z order.
 
-    At most two slabs are held. Slices are resampled in plane first, then blended with their z neighbour.
+    At most two slabs are held. Slices are resampled in plane first, then blended with their neighbour in z.
     """
     z, y, x = taps
     held, bottom, done = None, 0, 0

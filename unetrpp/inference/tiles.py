@@ -1,7 +1,7 @@
-"""Sliding-window tiles: where they lie, a sampler that cuts them and an aggregator that blends what comes back.
+"""Sliding-window tiles: their positions, a sampler that cuts them and an aggregator that blends their logits.
 
-Along every axis the Gaussian windows of the tiles are divided by their sum there, so the products of three windows
-are a partition of unity: blended tiles need no division afterwards, and a voxel seen by one tile only gets weight 1.
+Along every axis the Gaussian windows of the tiles are divided by their sum, so the products of three windows are a
+partition of unity: blended tiles need no division afterwards, and a voxel in a single tile has weight 1.
 """
 
 import math
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from unetrpp.core.devices import to_device
 
-SIGMA = 1 / 8  # of the Gaussian, in patch lengths (nnU-Net's)
+SIGMA = 1 / 8  # of the Gaussian, in patch lengths (as in nnU-Net)
 
 Start = tuple[int, int, int]
 
 
 def tile_starts(length: int, patch: int, step: float = 0.5) -> list[int]:
-    """First voxels of the tiles along one axis: evenly spread, at most ``step`` patches apart, all voxels covered.
+    """First voxels of the tiles along one axis: evenly spaced, at most ``step`` patches apart, covering every voxel.
 
     >>> tile_starts(100, 40)
     [0, 20, 40, 60]
@@ -35,7 +35,7 @@ def tile_starts(length: int, patch: int, step: float = 0.5) -> list[int]:
 
 
 def blending_windows(length: int, patch: int, starts: Sequence[int]) -> np.ndarray:
-    """Weights (tiles, patch) of one axis, summing to one at every voxel."""
+    """Weights (tiles, patch) along one axis; at every voxel those of its tiles add up to one."""
     centred = np.arange(patch) - (patch - 1) / 2
     window = np.exp(-0.5 * (centred / (patch * SIGMA)) ** 2)
     total = np.zeros(max(length, patch))
@@ -46,14 +46,14 @@ def blending_windows(length: int, patch: int, starts: Sequence[int]) -> np.ndarr
 
 @dataclass(frozen=True)
 class Tile:
-    """``start`` is its first voxel (z, y, x), ``index`` its number along each axis."""
+    """``start`` is the tile's first voxel (z, y, x), ``index`` its number along each axis."""
 
     start: Start
     index: tuple[int, int, int]
 
 
 class TileSampler:
-    """Cuts an image (C, Z, Y, X) into overlapping tiles, in z order; a smaller one is padded with 0 on both sides."""
+    """Cuts an image (C, Z, Y, X) into overlapping tiles, in z order. An image smaller than a tile is padded with 0."""
 
     def __init__(self, image: Tensor, patch: tuple[int, int, int], step: float = 0.5):
         self.patch = patch
@@ -66,7 +66,7 @@ class TileSampler:
 
     @property
     def interior(self) -> tuple[slice, slice, slice]:
-        """The image inside its padded grid, in which tile starts are given."""
+        """The image's voxels in the padded grid, in which tile starts are given."""
         z, y, x = (slice(o, o + n) for o, n in zip(self._offset, self.shape, strict=True))
         return z, y, x
 
@@ -87,10 +87,10 @@ class TileSampler:
 
 
 class TileAggregator:
-    """Blends tiles that arrive in z order and hands out the slices that no later tile touches.
+    """Blends tiles that arrive in z order and returns the slices that no later tile touches.
 
-    Only ``depth`` slices are held, in a ring over z. ``channels`` is whatever stands before (Z, Y, X): classes, or
-    folds x classes.
+    Only ``depth`` slices are held, in a ring buffer over z. ``channels`` are the axes before (Z, Y, X): classes, or
+    folds and classes.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class TileAggregator:
         sampler: TileSampler,
         channels: tuple[int, ...],
         depth: int,
+        *,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ):
@@ -106,11 +107,11 @@ class TileAggregator:
             to_device(torch.from_numpy(blending_windows(n, p, starts)).to(dtype), device)
             for n, p, starts in zip(sampler.padded_shape, sampler.patch, sampler.starts, strict=True)
         ]
-        self._bottom = 0  # z of the first slice that was not handed out yet
+        self._bottom = 0  # z of the first slice that was not returned yet
         self._ring = torch.zeros(*channels, depth, *sampler.padded_shape[1:], device=device, dtype=dtype)
 
     def add(self, logits: Tensor, tile: Tile, share: float = 1.0) -> None:
-        """Blend in ``logits`` (*channels, *patch) of one tile; ``share`` is its part among mirrored passes."""
+        """Add ``logits`` (*channels, *patch) of one tile; ``share`` is the weight of this pass among the mirrored ones."""
         z, y, x = tile.start
         pz, py, px = self._sampler.patch
         wz, wy, wx = (windows[i] for windows, i in zip(self._windows, tile.index, strict=True))
@@ -120,7 +121,7 @@ class TileAggregator:
             self._ring[..., ring, y : y + py, x : x + px].addcmul_(logits[..., part, :, :], weight[part])
 
     def flush(self, until: int) -> Tensor:
-        """Take out the finished slices below z = ``until`` of the padded grid: (*channels, n, Y, X) without padding."""
+        """Return and clear the slices below z = ``until`` of the padded grid: (*channels, n, Y, X) without padding."""
         inside_z, inside_y, inside_x = self._sampler.interior
         first, last = max(self._bottom, inside_z.start), min(until, inside_z.stop)
         taken = [self._ring[..., ring, inside_y, inside_x].clone() for ring, _ in self._pieces(first, last)]
@@ -130,7 +131,7 @@ class TileAggregator:
         return torch.cat(taken, dim=-3) if taken else self._ring[..., :0, inside_y, inside_x]
 
     def _pieces(self, first: int, last: int) -> list[tuple[slice, slice]]:
-        """Slices [first, last) as (place in the ring, place among them): two pieces where the ring closes."""
+        """Slices [first, last) as (index in the ring, index in the range); two pieces where the ring wraps around."""
         depth = self._ring.shape[-3]
         pieces = []
         z = first

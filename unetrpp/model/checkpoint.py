@@ -1,4 +1,4 @@
-"""Checkpoints: tensors, numbers and strings only, written atomically, read with weights_only."""
+"""Checkpoint files: state dicts, numbers and strings, written atomically and read without unpickling any code."""
 
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,25 @@ FORMAT = 1
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` (state dicts, numbers, strings) with the format number."""
+    """Write ``content`` (state dicts, numbers, strings) together with the format number."""
     write_atomically(path, lambda temporary: torch.save({"format": FORMAT, **content}, temporary))
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """
+    """The content of a checkpoint, its tensors on ``device``.
+
     Raises:
-        UserError: damaged, or of a newer format.
+        UserError: the file is damaged, holds more than tensors, numbers and strings, or has another format.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise UserError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); copy it again, or delete it and train on"
         ) from error
-    if content.get("format") != FORMAT:
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
         raise UserError(
-            f"{path} has checkpoint format {content.get('format')}, this release reads {FORMAT}; install the matching unetrpp"
+            f"{path} has checkpoint format {found}, this release reads {FORMAT}; install the matching unetrpp"
         )
     return content

@@ -1,9 +1,10 @@
-"""Reading a model folder: plans, dataset.json, fingerprint and the folds with their checkpoints. Imports no torch."""
+"""A trained model on disk: its plans, dataset.json, fingerprint and the checkpoints of its folds. Imports no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
@@ -13,54 +14,76 @@ from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans, read_plans
 
-FIRST_STAGE = "previous_stage"  # in a cascade's second stage: the model folder of its first
-ARCHITECTURE = "architecture.json"  # of a fold whose attention was learned: its own gates and squeeze-and-excitations
+FIRST_STAGE = "previous_stage"  # inside the model folder of a cascade's second stage: that of its first
+ARCHITECTURE = "architecture.json"  # in a fold that learned where to place attention: its own architecture
+
+Checkpoint: TypeAlias = Literal["final", "best", "latest"]
+Folds: TypeAlias = str | int | Sequence[str | int]  # "all" trained ones, one fold, or several
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """``results/<dataset>/<plans>__<configuration>/``, or a copy of it anywhere. Self-contained."""
+    """A model folder, opened for reading: ``results/<dataset>/<plans>__<configuration>`` or a copy of it anywhere.
+
+    It is complete in itself: prediction needs nothing from the workspace it was trained in.
+
+    >>> ModelFolder.open("results/Hippocampus/unetrpp__3d_fullres").folds()  # doctest: +SKIP
+    ['0', '1', '2', '3', '4']
+    """
 
     path: Path
     plans: Plans
     configuration_name: str
 
     @classmethod
-    def open(cls, path: Path) -> "ModelFolder":
-        """
+    def open(cls, path: Path | str) -> "ModelFolder":
+        """Read the plans of the model folder at ``path``.
+
         Raises:
-            UserError: no model folder, or it does not say which configuration it holds.
+            UserError: it is not a model folder, or its name does not tell which configuration it holds.
         """
+        path = Path(path)
         if not (path / "plans.json").is_file():
             raise UserError(
-                f"{path} is no model folder (it has no plans.json); give results/<dataset>/<plans>__<configuration>"
+                f"{path} is not a model folder (it has no plans.json); give results/<dataset>/<plans>__<configuration>"
             )
         plans = read_plans(path / "plans.json")
         return cls(path, plans, _configuration_name(path, plans))
 
     @property
     def configuration(self) -> Configuration:
+        """The configuration that the model was trained with."""
         return self.plans.configurations[self.configuration_name]
 
     @cached_property
     def description(self) -> DatasetDescription:
+        """The dataset.json of the training data.
+
+        Raises:
+            UserError: it is missing or malformed.
+        """
         return read_description(self.path / "dataset.json", self.plans.dataset)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
+        """What was measured on the training cases.
+
+        Raises:
+            UserError: it is missing or malformed.
+        """
         return read_json(self.path / "fingerprint.json", Fingerprint, hint="copy it from the preprocessed dataset")
 
     def folds(self) -> list[str]:
-        """Names of the folds that exist, finished or not: "0", "1", ... and "all"."""
+        """Names of the folds, finished or not: "0", "1", ... and "all" (trained on all cases)."""
         names = [p.name.removeprefix("fold_") for p in self.path.glob("fold_*") if p.is_dir()]
         return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0))
 
     @cached_property
     def first_stage(self) -> "ModelFolder | None":
-        """The first stage of a cascade, which lies inside the second's folder.
+        """The first stage of a cascade, stored inside the folder of the second; None for any other model.
 
         Raises:
-            UserError: it is missing there.
+            UserError: this is a second stage and its first is missing.
         """
         if self.configuration.first_stage is None:
             return None
@@ -70,14 +93,15 @@ class ModelFolder:
             )
         return ModelFolder.open(self.path / FIRST_STAGE)
 
-    def checkpoint(self, fold: str, which: str = "final") -> Path:
+    def checkpoint(self, fold: str, which: Checkpoint = "final") -> Path:
+        """Path of a fold's checkpoint, whether it exists or not."""
         return self.path / f"fold_{fold}" / f"checkpoint_{which}.pt"
 
     def architecture(self, fold: str) -> Architecture:
-        """The fold's own architecture where its attention was learned, else that of the plans.
+        """The fold's own architecture if it learned where to place attention, else that of the plans.
 
         Raises:
-            UserError: it is not the planned network with other focal modules.
+            UserError: the fold's own architecture differs from the plans' in more than its focal modules.
         """
         planned = self.configuration.architecture
         path = self.path / f"fold_{fold}" / ARCHITECTURE
@@ -91,14 +115,14 @@ class ModelFolder:
             )
         return own
 
-    def choose_folds(self, folds: str | int | Sequence[str | int] = "all", which: str = "final") -> list[str]:
-        """The folds to predict with: those asked for, or every fold that is trained ("all").
+    def choose_folds(self, folds: Folds = "all", which: Checkpoint = "final") -> list[str]:
+        """Names of the folds to predict with: those asked for, or with "all" every trained one.
 
-        The cross-validation folds are taken together; a model trained on all cases (``fold_all``) is taken when it
-        is the only one, or by name in a list: ["all"].
+        "all" takes the cross-validation folds. ``fold_all``, trained on all cases, is taken when it is the only trained
+        fold, or by its name in a list: ["all"].
 
         Raises:
-            UserError: a fold is not trained, or none is.
+            UserError: a fold that was asked for is not trained, or none is.
         """
         trained = [fold for fold in self.folds() if self.checkpoint(fold, which).is_file()]
         if folds == "all":
@@ -115,14 +139,14 @@ class ModelFolder:
         return chosen
 
     def source_folds(self, folds: Sequence[str]) -> list[str]:
-        """Which of this first stage's folds feed these of the second: the same; all of them feed ``fold_all``.
+        """The folds of this first stage that feed ``folds`` of the second: those of the same names; all for ``fold_all``.
 
-        So a cross-validation's case is never segmented by a first stage that was trained on it.
+        So in cross-validation no case is segmented by a first stage that was trained on it.
         """
         return self.choose_folds("all" if "all" in folds else folds)
 
-    def digest(self, folds: Sequence[str], which: str = "final") -> str:
-        """Hash of the plans, and of the checkpoints and own architectures of ``folds``: what decides a prediction."""
+    def digest(self, folds: Sequence[str], which: Checkpoint = "final") -> str:
+        """Hash of all that decides a prediction: plans, checkpoints and architectures of ``folds``, and a first stage."""
         parts = [(self.path / "plans.json").read_bytes()]
         for fold in folds:
             own = self.path / f"fold_{fold}" / ARCHITECTURE
@@ -133,7 +157,7 @@ class ModelFolder:
 
 
 def _configuration_name(path: Path, plans: Plans) -> str:
-    """After ``__`` in the folder's name; a renamed folder is clear only when its plans have one configuration."""
+    """The part of the folder's name after ``__``; a renamed folder must have plans with a single configuration."""
     name = path.resolve().name.rpartition("__")[2]
     if name in plans.configurations:
         return name

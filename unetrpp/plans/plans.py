@@ -14,6 +14,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
 from unetrpp.core.workspace import NO_PLANS
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.io.geometry import Spacing
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import IntensityStatistics
 
@@ -49,6 +50,11 @@ class Preprocessing(Record, frozen=True, kw_only=True):
     dtype: Literal["float32", "float16"] = "float32"  # of stored images; they are read as float32
     store_format: int = 1
     chunk: tuple[int, int, int]
+
+    def target_spacing(self, own: Spacing) -> Spacing:
+        """Spacing in mm to resample a case of spacing ``own`` to, both in plan order."""
+        z, y, x = (mm if planned is None else planned for mm, planned in zip(own, self.spacing_mm, strict=True))
+        return z, y, x
 
     def digest(self) -> str:
         """Hash of what decides the voxels; equal digests mean equal preprocessed cases.
@@ -108,6 +114,11 @@ class Configuration(Record, frozen=True, kw_only=True):
     def patch(self) -> tuple[int, ...]:
         """(z, y, x), or (y, x) for 2D."""
         return self.architecture.patch
+
+    @property
+    def first_stage_classes(self) -> int:
+        """Input channels for the first stage's segmentation, one per foreground class; 0 outside a cascade."""
+        return 0 if self.first_stage is None else len(self.preprocessing.labels.foreground)
 
 
 class Plans(Record, frozen=True, kw_only=True):

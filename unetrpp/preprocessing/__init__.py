@@ -1,1 +1,1 @@
-"""Crop, normalise, resample: one case from raw images to the form the network sees."""
+"""Preprocessing: crop, normalise and resample one case, from the raw image to the network's input."""

@@ -1,4 +1,4 @@
-"""The box that holds everything but background, and the mask of what is not background."""
+"""Cropping: the box outside which an image is background, and the mask of its foreground."""
 
 import numpy as np
 from scipy import ndimage
@@ -7,10 +7,10 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def background_values(image: np.ndarray) -> tuple[float, ...]:
-    """The background constant of every channel of (C, Z, Y, X): what all eight corners share, else 0.
+    """The background value of every channel of (C, Z, Y, X): the value that all eight corners share, else 0.
 
-    CT padded with -1000 or -1024 is thus cropped as well. A wrong guess does no harm: only planes that hold nothing
-    but the constant are ever cut.
+    So CT padded with -1000 or -1024 is cropped as well. A wrong guess does no harm: only planes that hold nothing but
+    this value are ever cut.
     """
     corners = image[:, :: max(1, image.shape[1] - 1), :: max(1, image.shape[2] - 1), :: max(1, image.shape[3] - 1)]
     flat = corners.reshape(len(image), -1)
@@ -18,7 +18,7 @@ def background_values(image: np.ndarray) -> tuple[float, ...]:
 
 
 def foreground_box(image: np.ndarray) -> Box:
-    """The smallest box outside which every channel of (C, Z, Y, X) is background; everything if nothing else is."""
+    """The smallest box outside which every channel of (C, Z, Y, X) is background; the whole image if it is all background."""
     background = np.array(background_values(image), image.dtype).reshape(-1, 1, 1)
     bounds: list[tuple[int, int]] = []
     view = image
@@ -40,14 +40,17 @@ def foreground_mask(image: np.ndarray, background: tuple[float, ...]) -> np.ndar
     mask = np.zeros(image.shape[1:], bool)
     for channel, value in zip(image, background, strict=True):
         mask |= channel != value
-    return ndimage.binary_fill_holes(mask)
+    filled: np.ndarray = ndimage.binary_fill_holes(mask)
+    return filled
 
 
 def slices(box: Box) -> tuple[slice, slice, slice]:
+    """The box as an index into (Z, Y, X)."""
     z, y, x = (slice(start, stop) for start, stop in box)
     return z, y, x
 
 
 def shape_of(box: Box) -> tuple[int, int, int]:
+    """Voxels of the box along z, y and x."""
     z, y, x = (stop - start for start, stop in box)
     return z, y, x

@@ -1,4 +1,4 @@
-"""Scaling the intensities of one channel; the plans say how (planning.md's rule by the channel's name)."""
+"""Normalization of the intensities of one channel, with the scheme that the plans chose by the channel's name."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ SMALLEST_STD = 1e-8
 def normalize(channel: np.ndarray, plan: Normalization, mask: np.ndarray | None) -> np.ndarray:
     """Scale one channel (Z, Y, X) float32, in place where that is possible.
 
-    ``mask`` is what is not background; it counts for a masked z-score only, outside it the result is 0.
+    ``mask`` is True on foreground. Only a masked z-score uses it; outside it the result is 0.
 
     Raises:
         UserError: an RGB channel holds values outside 0..255.

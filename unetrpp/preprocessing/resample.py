@@ -1,12 +1,13 @@
-"""Resampling as matrix products: interpolating a grid is linear and separable, so each axis is one matrix.
+"""Resampling images and labels as matrix products.
 
-Images are cubic and clipped to their range, labels linear on one-hot with an arg-max; along a much coarser axis both
-take the nearest slice. The products run on numpy arrays and on torch tensors of any device alike.
+Interpolation on a grid is linear and separable, so each axis is one matrix. Images are interpolated with cubic splines
+and clipped to their range, labels linearly on one-hot with an arg-max; along an axis that is much coarser than the
+others both take the nearest slice.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -14,18 +15,18 @@ from scipy import ndimage
 CUBIC, LINEAR, NEAREST = 3, 1, 0
 
 ROWS = 64  # output voxels of one product: a block of rows needs only a band of the input
-NEGLIGIBLE = 1e-7  # weights below it lie under float32's resolution (a cubic spline's fade by 0.27 a voxel)
-TIE = 1e-6  # probabilities nearer than this count as equal
+NEGLIGIBLE = 1e-7  # smaller weights are below float32's resolution (a cubic spline's fade by 0.27 a voxel)
+TIE = 1e-6  # probabilities closer than this count as equal
 
 
 @lru_cache(maxsize=256)
 def axis_matrix(n_in: int, n_out: int, order: int) -> np.ndarray:
     """Weights (n_out, n_in), float32, of spline interpolation along one axis.
 
-    They are scipy's own: the response of ``ndimage.zoom(order, mode="nearest", grid_mode=True)`` to unit vectors.
+    They are the response of ``scipy.ndimage.zoom(order, mode="nearest", grid_mode=True)`` to unit vectors.
     """
-    matrix = ndimage.zoom(np.eye(n_in), (n_out / n_in, 1), order=order, mode="nearest", grid_mode=True)
-    matrix = matrix.astype(np.float32)
+    zoomed = ndimage.zoom(np.eye(n_in), (n_out / n_in, 1), order=order, mode="nearest", grid_mode=True)
+    matrix: np.ndarray = zoomed.astype(np.float32)
     matrix.flags.writeable = False  # it is shared through the cache
     return matrix
 
@@ -52,11 +53,11 @@ def axis_orders(order: int, separate: int | None) -> tuple[int, int, int]:
     return z, y, x
 
 
-def resample_image(array: Any, shape: tuple[int, ...], separate_axis: int | None = None) -> Any:
+def resample_image(array: np.ndarray, shape: tuple[int, ...], separate_axis: int | None = None) -> np.ndarray:
     """Cubic resampling of (C, Z, Y, X) to (C, *shape), each channel clipped to its own input range.
 
-    Where an axis is separate, each slice along it is clipped to the range of the slice it comes from. Unclipped, a
-    cubic spline overshoots at CT edges by more than a standard deviation.
+    Where an axis is separate, each slice along it is clipped to the range of the slice it comes from. Without clipping,
+    a cubic spline overshoots at CT edges by more than a standard deviation.
     """
     if tuple(array.shape[1:]) == tuple(shape):
         return array
@@ -67,8 +68,10 @@ def resample_image(array: Any, shape: tuple[int, ...], separate_axis: int | None
     return out
 
 
-def _sources(resampled: Any, channel: Any, separate_axis: int | None) -> Iterator[tuple[Any, Any]]:
-    """Parts of the output (views) with what each was interpolated from."""
+def _sources(
+    resampled: np.ndarray, channel: np.ndarray, separate_axis: int | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Parts of the output (views), each with the part of the input that it was interpolated from."""
     if separate_axis is None:
         yield resampled, channel
         return
@@ -78,13 +81,13 @@ def _sources(resampled: Any, channel: Any, separate_axis: int | None) -> Iterato
         yield part, slices[index]
 
 
-def interpolate(array: Any, shape: tuple[int, ...], orders: tuple[int, ...]) -> Any:
-    """Interpolate the last three axes of ``array`` to ``shape``, with one spline order an axis. Not clipped."""
+def interpolate(array: np.ndarray, shape: tuple[int, ...], orders: tuple[int, ...]) -> np.ndarray:
+    """Interpolate the last three axes of ``array`` to ``shape``, with one spline order per axis. Not clipped."""
     matrices = [axis_matrix(n, m, order) for n, m, order in zip(array.shape[-3:], shape, orders, strict=True)]
     return apply_matrices(array, matrices)
 
 
-def apply_matrices(array: Any, matrices: Sequence[np.ndarray]) -> Any:
+def apply_matrices(array: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
     """out = W_z x_1 array x_2 W_y x_3 W_x over the last three axes; axes that shrink most go first."""
     by_growth = sorted(range(3), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1])
     for axis in by_growth:
@@ -92,34 +95,22 @@ def apply_matrices(array: Any, matrices: Sequence[np.ndarray]) -> Any:
     return array
 
 
-def _along(array: Any, axis: int, matrix: np.ndarray) -> Any:
+def _along(array: np.ndarray, axis: int, matrix: np.ndarray) -> np.ndarray:
     """Multiply ``matrix`` into one axis, block by block of output rows with the band of input each block needs."""
     n_out, n_in = matrix.shape
     if n_out == n_in and np.array_equal(matrix, np.eye(n_in)):
         return array
     lead, trail = array.shape[:axis], array.shape[axis + 1 :]
-    flat = array.reshape(_size(lead), n_in, _size(trail))
-    out = _empty(array, (_size(lead), n_out, _size(trail)))
+    flat = array.reshape(math.prod(lead), n_in, math.prod(trail))
+    out = np.empty((math.prod(lead), n_out, math.prod(trail)), np.float32)
     for start in range(0, n_out, ROWS):
         rows = slice(start, min(start + ROWS, n_out))
         used = np.flatnonzero((np.abs(matrix[rows]) > NEGLIGIBLE).any(axis=0))
         band = slice(int(used[0]), int(used[-1]) + 1)
-        weights = _as(array, matrix[rows, band])
-        # On the last axis one large product beats one small product a line.
+        weights = matrix[rows, band]
+        # On the last axis one large product beats one small product per line.
         out[:, rows] = (flat[:, band, 0] @ weights.T)[..., None] if not trail else weights @ flat[:, band]
     return out.reshape(*lead, n_out, *trail)
-
-
-def _size(shape: Sequence[int]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
-
-
-def _empty(like: Any, shape: tuple[int, ...]) -> Any:
-    return np.empty(shape, np.float32) if isinstance(like, np.ndarray) else like.new_empty(shape)
-
-
-def _as(like: Any, weights: np.ndarray) -> Any:
-    return weights if isinstance(like, np.ndarray) else like.new_tensor(weights)
 
 
 def resample_labels(
@@ -127,47 +118,52 @@ def resample_labels(
 ) -> np.ndarray:
     """Resample training indices (Z, Y, X) to ``shape``: linear on one-hot, then the arg-max.
 
-    ``classes`` are the indices above 0 that may occur; an index that is listed neither there nor 0 becomes background.
-    Every class costs what its bounding box costs, and a full one-hot is never made: a running maximum is kept, in
-    which background takes part as what the classes leave of 1 (without it labels would grow by a tenth).
-    The lower index wins a tie.
+    ``classes`` are the indices above 0 that may occur; any other index becomes background. The cost of a class is that
+    of its bounding box, and a full one-hot is never made: a running maximum is kept, in which background takes part
+    with what the classes leave of 1 (without it labels would grow by a tenth). The lower index wins a tie.
     """
     if tuple(array.shape) == tuple(shape):
         return array
     orders = axis_orders(LINEAR, separate_axis)
     matrices = [axis_matrix(n, m, order) for n, m, order in zip(array.shape, shape, orders, strict=True)]
-    out = np.zeros(shape, array.dtype)
-    best = np.zeros(shape, np.float32)
-    total = np.zeros(shape, np.float32)
+    maximum = _RunningMaximum(shape, array.dtype)
     boxes = ndimage.find_objects(array) if len(classes) else []
     for index in sorted(classes):
         box = boxes[index - 1] if index <= len(boxes) else None
-        if box is not None:
-            _add_class(array, index, box, matrices, out, best, total)
-    out[1 - total >= best - TIE] = 0
-    return out
+        place = None if box is None else _reach(box, matrices)
+        if box is not None and place is not None:
+            weights = [matrix[rows, extent] for matrix, rows, extent in zip(matrices, place, box, strict=True)]
+            maximum.add(index, place, apply_matrices((array[box] == index).astype(np.float32), weights))
+    return maximum.indices()
 
 
-def _add_class(
-    array: np.ndarray,
-    index: int,
-    box: tuple[slice, ...],
-    matrices: Sequence[np.ndarray],
-    out: np.ndarray,
-    best: np.ndarray,
-    total: np.ndarray,
-) -> None:
-    """Interpolate one class inside its box and update the running maximum where it reaches."""
-    reach, weights = [], []
+def _reach(box: tuple[slice, ...], matrices: Sequence[np.ndarray]) -> tuple[slice, ...] | None:
+    """The output voxels that ``box`` contributes to; None when it is thinner than the output's step and skipped."""
+    place = []
     for matrix, extent in zip(matrices, box, strict=True):
         rows = np.flatnonzero(matrix[:, extent].any(axis=1))
         if not len(rows):
-            return  # thinner than the output's step, and skipped by the nearest neighbour
-        reach.append(slice(int(rows[0]), int(rows[-1]) + 1))
-        weights.append(matrix[reach[-1], extent])
-    place = tuple(reach)
-    share = apply_matrices((array[box] == index).astype(np.float32), weights)
-    total[place] += share
-    wins = share > best[place] + TIE
-    out[place][wins] = index
-    best[place][wins] = share[wins]
+            return None
+        place.append(slice(int(rows[0]), int(rows[-1]) + 1))
+    return tuple(place)
+
+
+class _RunningMaximum:
+    """The class with the largest share at every voxel, over the classes added so far."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
+        self._winner = np.zeros(shape, dtype)
+        self._best = np.zeros(shape, np.float32)
+        self._total = np.zeros(shape, np.float32)
+
+    def add(self, index: int, place: tuple[slice, ...], share: np.ndarray) -> None:
+        """``share`` of class ``index`` in the part ``place`` of the grid; indices must come in ascending order."""
+        self._total[place] += share
+        wins = share > self._best[place] + TIE
+        self._winner[place][wins] = index
+        self._best[place][wins] = share[wins]
+
+    def indices(self) -> np.ndarray:
+        """The winners; 0 where background, with what is left of 1, has at least as large a share."""
+        self._winner[1 - self._total >= self._best - TIE] = 0
+        return self._winner

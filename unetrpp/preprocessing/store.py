@@ -1,7 +1,7 @@
-"""Preprocessed cases on disk: written once and whole, then read patch by patch.
+"""The store: preprocessed training cases on disk, written whole and read patch by patch.
 
 A case is four files: CASE.image.b2nd, CASE.label.b2nd, CASE.foreground.b2nd (blosc2 arrays) and CASE.json, which is
-written last. A case is complete when its JSON exists, and current when the JSON carries the expected digests.
+written last. A case is complete when its JSON exists, and current when the JSON holds the expected digests.
 In the store of a cascade's second stage, previous/CASE.b2nd is the first stage's segmentation with its digest.
 """
 
@@ -9,18 +9,20 @@ import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import blosc2
 import numpy as np
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, link_or_copy, read_json, write_bytes, write_json, write_together
-from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
+from unetrpp.preprocessing.case import PreprocessedCase
+from unetrpp.preprocessing.grid import CaseProperties
 
-OUTSIDE = -1  # label of what lies outside the case
+OUTSIDE = -1  # label of voxels outside the case
 ANNOTATED = -1  # stands for "any annotated voxel" among the indexed classes, where the dataset has an ignore label
-BLOCK = (16, 32, 32)  # voxels that are decompressed at a time: a patch cuts through few of them
-INDEX_FLOOR, INDEX_SHARE = 10_000, 0.01  # foreground voxels kept a class: at most 10,000 + 1 %
+BLOCK = (16, 32, 32)  # voxels that are decompressed together; small, so that a patch decompresses little beyond itself
+INDEX_FLOOR, INDEX_SHARE = 10_000, 0.01  # foreground voxels kept per class: at most 10,000 + 1 %
 ENDINGS = ("image.b2nd", "label.b2nd", "foreground.b2nd", "json")
 HINT = "run unetrpp_plan_and_preprocess again"
 
@@ -30,7 +32,7 @@ class StoredRecord(Record, frozen=True, kw_only=True):
 
     format: int = 1
     digest: str  # of the plans' preprocessing section
-    inputs_digest: str  # of the files the case was made from
+    inputs_digest: str  # of the image and label files
     channels: int
     offsets: dict[int, tuple[int, int]]  # class index -> its range in the foreground index
     properties: CaseProperties
@@ -47,13 +49,13 @@ class Store:
         return sorted(p.name.removesuffix(".json") for p in self.folder.glob("*.json") if not p.name.startswith("."))
 
     def is_current(self, case: str, digest: str, inputs_digest: str) -> bool:
-        """Whether the case is complete and was made by these plans from these files."""
+        """Whether the case is complete and was preprocessed with these plans from these files."""
         path = self._path(case, "json")
         if not path.exists():
             return False
         try:
             record = read_json(path, StoredRecord)
-        except UserError:  # written by another release: make it anew
+        except UserError:  # written by another release: preprocess it again
             return False
         return (record.digest, record.inputs_digest) == (digest, inputs_digest)
 
@@ -63,12 +65,18 @@ class Store:
         digest: str,
         inputs_digest: str,
         chunk: tuple[int, int, int],
+        *,
         ignore_index: int | None = None,
-        dtype: str = "float32",
+        dtype: Literal["float32", "float16"] = "float32",
     ) -> None:
-        """Write a labelled case; an older one of the same name stops being complete before its files change.
+        """Write a labelled case. An older one of the same name stops being complete before its files change.
 
-        ``chunk`` is the largest chunk (z, y, x), usually the patch: a patch read touches only its chunks.
+        Args:
+            digest: of the plans' preprocessing section.
+            inputs_digest: of the image and label files.
+            chunk: largest chunk (z, y, x) of the arrays, usually the patch: reading a patch touches only its chunks.
+            ignore_index: training index of the ignore label; the annotated voxels are then indexed too.
+            dtype: of the stored image.
         """
         if case.label is None:
             raise ValueError(f"{case.properties.case} has no label; only training cases are stored")
@@ -92,13 +100,13 @@ class Store:
         write_json(self._path(name, "json"), record)
 
     def adopt(self, case: str, other: "Store") -> bool:
-        """Take over a complete case of another store that was made alike; False where its files are damaged or missing."""
+        """Share a complete case of another store with the same preprocessing; False if its files are damaged or missing."""
         try:
             other.open(case).read((0, 0, 0), (1, 1, 1))
             self._path(case, "json").unlink(missing_ok=True)
             for ending in ENDINGS:  # the JSON last
                 link_or_copy(other._path(case, ending), self._path(case, ending))
-        except (UserError, RuntimeError, OSError):  # blosc2 says by a RuntimeError that it cannot decompress
+        except (UserError, RuntimeError, OSError):  # blosc2 raises RuntimeError when it cannot decompress
             return False
         return True
 
@@ -110,12 +118,12 @@ class Store:
         return StoredCase(self.folder, read_json(self._path(case, "json"), StoredRecord, hint=HINT))
 
     def write_first_stage(self, case: str, indices: np.ndarray, digest: str, chunk: tuple[int, int, int]) -> None:
-        """Write a cascade's first segmentation: training indices (Z, Y, X) on the grid of the stored case."""
+        """Write the first stage's segmentation: training indices (Z, Y, X) on the grid of the stored case."""
         chunks = tuple(min(c, n) for c, n in zip(chunk, indices.shape, strict=True))
         write_bytes(first_stage_path(self.folder, case), _packed(indices, chunks, digest))
 
     def has_first_stage(self, case: str, digest: str) -> bool:
-        """Whether the first segmentation is there and was made of what ``digest`` says."""
+        """Whether the first stage's segmentation is stored under ``digest``."""
         try:
             array = blosc2.open(str(first_stage_path(self.folder, case)), mode="r")
         except (FileNotFoundError, RuntimeError, ValueError):
@@ -123,12 +131,13 @@ class Store:
         return bool(array.schunk.vlmeta["digest"] == digest)
 
     def sweep(self) -> None:
-        """Remove what interrupted writers left behind; to be called while nobody writes."""
+        """Remove temporary files of interrupted writers; call it only while nobody writes."""
         for folder in (self.folder, first_stage_path(self.folder, "").parent):
             for leftover in folder.glob(".*.*"):
                 leftover.unlink()
 
     def remove(self, case: str) -> None:
+        """Delete a case with its first stage's segmentation; the JSON goes first, so it is never half complete."""
         for ending in reversed(ENDINGS):
             self._path(case, ending).unlink(missing_ok=True)
         first_stage_path(self.folder, case).unlink(missing_ok=True)
@@ -138,7 +147,7 @@ class Store:
 
 
 class StoredCase:
-    """One complete case; arrays are opened when they are first read."""
+    """One complete case of a store; its arrays are opened when they are first read."""
 
     def __init__(self, folder: Path, record: StoredRecord):
         self._folder = folder
@@ -160,16 +169,16 @@ class StoredCase:
 
     @property
     def has_annotated(self) -> bool:
-        """Whether annotated voxels were indexed: the dataset has an ignore label, and not all is under it."""
+        """Whether there are indexed annotated voxels: the dataset has an ignore label that does not cover all voxels."""
         start, stop = self._record.offsets.get(ANNOTATED, (0, 0))
         return start < stop
 
     def draw_voxel(self, rng: np.random.Generator, class_index: int) -> np.ndarray:
-        """One voxel (z, y, x) of a class that is present, or of all annotated ones (``ANNOTATED``)."""
+        """A random voxel (z, y, x) of a class that is present, or of all annotated voxels (``ANNOTATED``)."""
         return np.array(np.unravel_index(self._index[rng.integers(*self._record.offsets[class_index])], self.shape))
 
     def read(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """A patch: image (C, *size) float32 and label (*size) int16; outside the case 0 and -1.
+        """A patch: image (C, *size) float32 and label (*size) int16. Outside the case the image is 0 and the label -1.
 
         ``start`` may be negative and ``start + size`` may exceed the shape.
         """
@@ -181,10 +190,10 @@ class StoredCase:
         return image, label
 
     def read_first_stage(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> np.ndarray:
-        """The same patch of a cascade's first segmentation (*size) int16; background outside the case."""
+        """The same patch of the first stage's segmentation, (*size) int16; 0 outside the case."""
         indices = np.zeros(size, np.int16)
         for source, target in _overlap(start, size, self.shape):
-            indices[target] = self._previous[source]
+            indices[target] = self._first_stage[source]
         return indices
 
     @cached_property
@@ -197,10 +206,11 @@ class StoredCase:
 
     @cached_property
     def _index(self) -> np.ndarray:
-        return self._open("foreground")[:]
+        index: np.ndarray = self._open("foreground")[:]
+        return index
 
     @cached_property
-    def _previous(self) -> blosc2.NDArray:
+    def _first_stage(self) -> blosc2.NDArray:
         return _opened(first_stage_path(self._folder, self.case), "delete it and start the training again")
 
     def _open(self, part: str) -> blosc2.NDArray:
@@ -214,7 +224,8 @@ def first_stage_path(store: Path, case: str) -> Path:
 
 def _opened(path: Path, hint: str) -> blosc2.NDArray:
     try:
-        return blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+        array: blosc2.NDArray = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+        return array
     except (FileNotFoundError, RuntimeError, ValueError) as error:
         raise UserError(f"{path} is missing or damaged ({error}); {hint}") from None
 
@@ -222,7 +233,7 @@ def _opened(path: Path, hint: str) -> blosc2.NDArray:
 def _overlap(
     start: tuple[int, ...], size: tuple[int, ...], shape: tuple[int, ...]
 ) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Where a patch lies in its case, and that part's place in the patch; nothing where they do not meet."""
+    """The overlap of a patch and its case, as an index into the case and into the patch; nothing if there is none."""
     low = [max(first, 0) for first in start]
     high = [min(first + length, extent) for first, length, extent in zip(start, size, shape, strict=True)]
     if all(a < b for a, b in zip(low, high, strict=True)):
@@ -233,7 +244,7 @@ def _overlap(
 def foreground_index(
     label: np.ndarray, ignore_index: int | None, seed: int
 ) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
-    """Flat voxel indices of every foreground class of (Z, Y, X), one class after the other, and each one's range.
+    """Flat voxel indices of every foreground class of (Z, Y, X), one class after another, and each class's range.
 
     With an ignore label the annotated voxels (background included) are indexed too, under ``ANNOTATED``.
     """
@@ -262,10 +273,11 @@ def _thinned(voxels: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _packed(array: np.ndarray, chunks: tuple[int, ...], digest: str | None = None) -> bytes:
-    """A blosc2 frame: fast to read and to write (LZ4, level 1, shuffled bytes)."""
+    """``array`` as a blosc2 frame that is fast to read and write (LZ4, level 1, shuffled bytes)."""
     parameters = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, typesize=array.itemsize, nthreads=1)
     blocks = None if array.ndim < 3 else (*chunks[:-3], *map(min, chunks[-3:], BLOCK))
     packed = blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, blocks=blocks, cparams=parameters)
     if digest is not None:
         packed.schunk.vlmeta["digest"] = digest
-    return packed.to_cframe()
+    frame: bytes = packed.to_cframe()
+    return frame

@@ -1,7 +1,7 @@
 """What the focal modules of a trained network do on one case: maps, coefficients, and their effect on Dice."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from unetrpp.evaluation.metrics import Scores, score_case
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.sliding_window import sliding_window
 from unetrpp.io.images import Volume
 from unetrpp.networks.gates import AttentionGate, FocalModule, SqueezeExcitation, contrast, modules_by_place
 from unetrpp.plans.architecture import Architecture
-from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
-from unetrpp.preprocessing.first_stage import first_stage_on_grid
+from unetrpp.preprocessing.case import PreprocessedCase
+from unetrpp.preprocessing.grid import CaseProperties
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def inspect_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
     prepared = predictor.prepare(image, case)
     # The first stage of a cascade runs once, here, instead of once a module.
     prepared = PreprocessedCase(predictor.network_input(prepared), None, prepared.properties)
-    plan, properties = model.configuration.preprocessing, prepared.properties
+    properties, grid = prepared.properties, predictor.grid(prepared.properties)
 
     def predict() -> tuple[np.ndarray, dict[str, Scores] | None]:
         array = predictor.to_input_grid(predictor.export(prepared), properties).array
@@ -107,8 +106,8 @@ def inspect_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
     return AttentionFindings(
         image=prepared.image[0],
         spacing_mm=grid_spacing(properties),
-        predicted=first_stage_on_grid(segmentation, properties, plan),
-        label=None if label is None else first_stage_on_grid(label, properties, plan),
+        predicted=grid.to_network(segmentation),
+        label=None if label is None else grid.to_network(label),
         scores=scores,
         modules=_findings(model.architecture(predictor.folds[0]), recorded, maps, without),
     )
@@ -119,8 +118,8 @@ def _record(predictor: Predictor, prepared: PreprocessedCase) -> tuple[Recording
     model, network = predictor.model, predictor.networks[0]
     placed = modules_by_place(network, model.architecture(predictor.folds[0]))
     recording = RecordingNetwork(network, {place: module for place, module in placed.items() if not module.off})
-    patch, tiles = model.configuration.patch, torch.from_numpy(prepared.image)
-    outputs = sliding_window(recording, tiles, patch, (), predictor.step, predictor.tile_batch, predictor.autocast)
+    unmirrored = replace(predictor.window, mirror_axes=())
+    outputs = unmirrored.logits(recording, torch.from_numpy(prepared.image))
     gates = [place for place, module in recording.modules_by_place.items() if isinstance(module, AttentionGate)]
     maps = outputs[model.plans.labels.outputs :].cpu().numpy()
     return recording, dict(zip(gates, maps, strict=True))

@@ -11,7 +11,7 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import Scores, scored_classes
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.images import read_image
-from unetrpp.model.folder import ModelFolder
+from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.networks.epa import EfficientPairedAttention
 from unetrpp.report.attention_case import find_case, label_on_grid, require_modules
 from unetrpp.report.attention_maps import AttentionFindings, inspect_case
@@ -25,7 +25,7 @@ def write_attention_report(
     *,
     label: Path | str | None = None,
     fold: str | int | None = None,
-    checkpoint: str = "final",
+    checkpoint: Checkpoint = "final",
     device: str = "auto",
     output: Path | str | None = None,
     workspace: Path | str | None = None,
@@ -54,7 +54,7 @@ def write_attention_report(
     require_modules(opened, chosen)
     home = None if workspace is None else Path(workspace)
     name, files, known = find_case(case, None if label is None else Path(label), opened, home)
-    predictor = Predictor(opened.path, [chosen], device, mirroring=False, checkpoint=checkpoint)
+    predictor = Predictor(opened.path, folds=[chosen], device=device, mirroring=False, checkpoint=checkpoint)
     image, labels = read_image(files), opened.plans.labels
     findings = inspect_case(predictor, image, label_on_grid(known, image, labels, name), name)
     path = opened.path / f"fold_{chosen}" / f"attention_{name}.html" if output is None else Path(output)

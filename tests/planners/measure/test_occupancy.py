@@ -5,7 +5,8 @@ import pytest
 
 from unetrpp.io.geometry import Geometry, Orientation
 from unetrpp.planners.measure.occupancy import any_in_cells, training_patches
-from unetrpp.preprocessing.case import CaseProperties, PreprocessedCase
+from unetrpp.preprocessing.case import PreprocessedCase
+from unetrpp.preprocessing.grid import CaseProperties
 from unetrpp.preprocessing.store import Store
 
 

@@ -1,48 +1,14 @@
-"""inference.json: which model or pair of models `unetrpp_predict --best` follows, with the scores it was chosen by."""
+"""The candidates of unetrpp_find_best in the order of their scores, and the reasons for the choice in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from unetrpp.core.files import Record
 from unetrpp.core.text import text_table
 from unetrpp.evaluation.cross_validation import CrossValidation
-from unetrpp.evaluation.metrics import Scores
 from unetrpp.inference.postprocessing import PostProcessing
-
-FILE = "inference.json"
+from unetrpp.inference.selection import Candidate, Selection
 
 Members: TypeAlias = tuple[str, ...]  # names of one or two model folders
-
-
-class Candidate(Record, frozen=True, kw_only=True):
-    """One model or a pair of them, with its scores in cross-validation."""
-
-    members: Members
-    cases: int
-    foreground_mean: Scores
-    mean: dict[str, Scores]
-
-    @property
-    def name(self) -> str:
-        return " + ".join(self.members)
-
-    @property
-    def dice(self) -> float:
-        return self.foreground_mean.get("Dice") or 0.0
-
-
-class Selection(Record, frozen=True, kw_only=True):
-    """The chosen models, how to predict with them, and why."""
-
-    format: int = 1
-    dataset: str
-    members: Members
-    mirroring: bool  # of the cross-validation, and so of every score below
-    postprocessing: PostProcessing
-    why: tuple[str, ...]
-    candidates: tuple[Candidate, ...]  # best first
-    dice_before_postprocessing: dict[str, float | None]
-    dice_after_postprocessing: dict[str, float | None]
 
 
 def rank(scores: Mapping[Members, CrossValidation]) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""The first stage's segmentation arrives where the second stage's preprocessing puts the image and its label."""
+"""The way to the network's grid and back: labels follow the image, and results return to their voxels."""
 
 import itertools
 
@@ -12,14 +12,14 @@ from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume
 from unetrpp.plans.plans import Normalization
 from unetrpp.preprocessing.case import preprocess
-from unetrpp.preprocessing.first_stage import first_stage_on_grid, with_first_stage
+from unetrpp.preprocessing.grid import CaseGrid
 
 LABELS = LabelScheme(names=("background", "a", "b"), values=(0, 4, 2), ignore_value=9)
 AXES = list(itertools.permutations(np.eye(3)))
 
 
 def case(seed: int) -> tuple[Volume, np.ndarray]:
-    """A turned and flipped grid, an image with a border to crop, and blocks of the user's label values."""
+    """A rotated and flipped grid, an image with a border to crop, and blocks of the user's label values."""
     rng = np.random.default_rng(seed)
     z, y, x = (int(n) for n in rng.integers(10, 16, 3))
     shape = (z, y, x)
@@ -36,20 +36,17 @@ def case(seed: int) -> tuple[Volume, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_it_lies_where_a_label_would(seed):
+def test_a_segmentation_goes_where_a_label_goes(seed):
     volume, segmentation = case(seed)
     plan = msgspec.structs.replace(configuration().preprocessing, transpose=(2, 0, 1), labels=LABELS)
     label = Volume(segmentation[None], volume.geometry)
     prepared = preprocess(volume, label, plan, "case")
-    found = first_stage_on_grid(segmentation, prepared.properties, plan)
+    found = CaseGrid(prepared.properties, plan).to_network(segmentation)
     np.testing.assert_array_equal(found, prepared.label)
     assert found.shape == prepared.properties.shape
-    whole = with_first_stage(prepared.image, found)
-    np.testing.assert_array_equal(whole[-1], found)
-    assert whole.dtype == np.float32
 
 
-def test_regions_arrive_as_the_labels_they_are_written_as():
+def test_regions_become_the_labels_they_are_written_as():
     scheme = LabelScheme(
         names=("background", "edema", "core"),
         values=(0, 1, 2),
@@ -61,4 +58,34 @@ def test_regions_arrive_as_the_labels_they_are_written_as():
     volume = Volume(np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4) + 1, geometry)
     written = scheme.decode(np.arange(24).reshape(2, 3, 4) % 3)
     properties = preprocess(volume, None, plan, "case").properties
-    np.testing.assert_array_equal(first_stage_on_grid(written, properties, plan), np.arange(24).reshape(2, 3, 4) % 3)
+    np.testing.assert_array_equal(CaseGrid(properties, plan).to_network(written), np.arange(24).reshape(2, 3, 4) % 3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_back_on_the_input_every_voxel_is_where_it_was(seed):
+    """Voxels inside the crop are unchanged, ``outside`` is around them; here the box is found on the input's grid."""
+    volume, _ = case(seed)
+    plan = msgspec.structs.replace(configuration().preprocessing, transpose=(2, 0, 1))
+    grid = CaseGrid.of_image(volume.array, volume.geometry, plan, "case")
+    inside = np.zeros(volume.array.shape[1:], bool)
+    inside[tuple(slice(axis.min(), axis.max() + 1) for axis in np.nonzero(volume.array[0]))] = True
+    found = grid.to_input(grid.crop(volume.array)[0], outside=7)
+    np.testing.assert_array_equal(found, np.where(inside, volume.array[0], 7))
+    assert grid.crop(volume.array).shape[1:] == grid.properties.cropped_shape
+    assert grid.to_plan_order(volume.array).shape[1:] == tuple(
+        np.array(volume.geometry.shape_zyx)[list(grid.properties.orientation.axes)][[2, 0, 1]]
+    )
+
+
+def test_the_shape_follows_the_target_spacing():
+    """10 slices of 3 mm become 20 of 1.5 mm; None keeps the case's own spacing."""
+    geometry = Geometry(shape_zyx=(10, 8, 6), spacing_zyx_mm=(3.0, 1.0, 0.5))
+    image = np.random.default_rng(0).random((1, 10, 8, 6), np.float32) + 1
+    plan = msgspec.structs.replace(configuration().preprocessing, spacing_mm=(1.5, None, 1.0))
+    assert plan.target_spacing((3.0, 1.0, 0.5)) == (1.5, 1.0, 1.0)
+    grid = CaseGrid.of_image(image, geometry, plan, "case")
+    assert grid.properties.shape == (20, 8, 3)
+    assert grid.resample(image).shape == (1, 20, 8, 3)
+    assert grid.nearest_axis == 0  # 3 mm is more than three times 0.5 mm
+    finer = msgspec.structs.replace(plan, separate_axis_ratio=6.0)
+    assert CaseGrid(grid.properties, finer).nearest_axis is None

@@ -1,0 +1,71 @@
+"""The options of prediction: how a trained model predicts, and what is written where."""
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+
+from unetrpp.core.errors import UserError
+from unetrpp.inference.postprocessing import NOTHING, PostProcessing
+from unetrpp.inference.segmentation import dicom_seg_name, map_names, map_path
+from unetrpp.model.folder import Checkpoint, Folds
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions:
+    """How a trained model predicts.
+
+    Args:
+        folds: "all" trained ones, one fold, or a list of them; their probabilities are averaged.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        mirroring: average over passes that are mirrored along the planned axes.
+        checkpoint: final, best or latest.
+        step: of the sliding window, in patches.
+        tile_batch: tiles in one forward pass; None finds it by trial.
+
+    Raises:
+        UserError: ``step`` or ``tile_batch`` is out of range.
+    """
+
+    folds: Folds = "all"
+    device: str = "auto"
+    mirroring: bool = True
+    checkpoint: Checkpoint = "final"
+    step: float = 0.5
+    tile_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step <= 1:
+            raise UserError(f"step is {self.step}; it must be above 0 and at most 1")
+        if self.tile_batch is not None and self.tile_batch < 1:
+            raise UserError(f"tile_batch is {self.tile_batch}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written for every case, and where.
+
+    Args:
+        folder: for CASE.ending and the prediction record.
+        part: "k/n" of the cases; several processes share a folder, each with a record of its own.
+        overwrite: predict finished cases again.
+        probabilities: also write a probability map per class.
+        uncertainty: also write entropy and disagreement.
+        dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
+        fix: straighten images with slightly sheared axes, into ``folder``/fixed.
+        postprocessing: of the segmentation.
+    """
+
+    folder: Path
+    _: KW_ONLY
+    part: str | None = None
+    overwrite: bool = False
+    probabilities: bool = False
+    uncertainty: bool = False
+    dicom_seg: bool = False
+    fix: bool = False
+    postprocessing: PostProcessing = NOTHING
+
+    def maps(self, output: str, classes: int) -> tuple[str, ...]:
+        """Names of the files that are written beside the segmentation ``output``: maps and the DICOM SEG."""
+        names = map_names(classes if self.probabilities else 0, self.uncertainty)
+        maps = tuple(map_path(Path(output), name).name for name in names)
+        return (*maps, dicom_seg_name(output)) if self.dicom_seg else maps

@@ -1,0 +1,132 @@
+"""What unetrpp_predict does, as one call from Python with the same options."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.workspace import Workspace
+from unetrpp.inference.ensemble import Ensemble
+from unetrpp.inference.folder import predict_folder
+from unetrpp.inference.inputs import find_cases, require_series, share
+from unetrpp.inference.options import InferenceOptions, OutputOptions
+from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.selection import read_selection
+from unetrpp.io.dicom_seg import require_dicom_seg
+from unetrpp.model.folder import Checkpoint, Folds
+from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
+
+Paths: TypeAlias = Path | str | Sequence[Path | str]
+
+
+@dataclass(frozen=True)
+class PredictionResult:
+    """What a call of :func:`predict` left in ``output``.
+
+    Attributes:
+        output: the folder of the results and of predictions.json.
+        segmented: case -> its segmentation, those that earlier runs finished included.
+        failed: case -> why it has none.
+    """
+
+    output: Path
+    segmented: dict[str, Path]
+    failed: dict[str, str]
+
+
+def predict(
+    *,
+    input: Paths,
+    output: Path | str,
+    model: Paths | None = None,
+    best: str | None = None,
+    workspace: Path | str | None = None,
+    folds: Folds = "all",
+    checkpoint: Checkpoint = "final",
+    mirroring: bool = True,
+    step: float = 0.5,
+    device: str = "auto",
+    tile_batch: int | None = None,
+    uncertainty: bool = False,
+    probabilities: bool = False,
+    dicom_seg: bool = False,
+    fix: bool = False,
+    part: str | None = None,
+    overwrite: bool = False,
+) -> PredictionResult:
+    """Segment images on their own grids with the mean of a model's folds. The same call resumes an unfinished one.
+
+    >>> predict(input="images", output="segmentations", model="unetrpp__3d_fullres").failed  # doctest: +SKIP
+    {}
+
+    Args:
+        input: a folder of CASE_0000.ending, or one case's files, one per channel; a DICOM series is a folder.
+        output: folder for CASE.ending and predictions.json.
+        model: a model folder, or several whose probabilities are averaged.
+        best: instead of ``model``, a dataset: its models, post-processing and mirroring as unetrpp_find_best chose.
+        workspace: where ``best`` looks (default: $UNETRPP_WORKSPACE, else ./unetrpp_workspace).
+        folds: "all" trained ones, one fold, or a list of them.
+        checkpoint: final, best (on the validation fold) or latest.
+        mirroring: average over mirrored passes; False is up to 8 times faster.
+        step: of the sliding window, in patches.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        tile_batch: tiles in one forward pass; None finds it by trial.
+        uncertainty: also write entropy and fold disagreement, 0 to 1.
+        probabilities: also write a probability map per class.
+        dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
+        fix: straighten images with slightly sheared axes, into ``output``/fixed.
+        part: "k/n": predict every n-th case from the k-th on, so that machines or GPUs share a folder.
+        overwrite: predict finished cases again.
+
+    Raises:
+        UserError: neither or both of ``model`` and ``best``, a model or input that cannot be used, or an output folder
+            with predictions of other settings. A single case that fails raises nothing: see ``failed``.
+    """
+    if (model is None) == (best is None):
+        raise UserError("give either a model folder (model) or a dataset (best)")
+    if dicom_seg:
+        require_dicom_seg()
+    options = InferenceOptions(
+        folds=folds, device=device, mirroring=mirroring, checkpoint=checkpoint, step=step, tile_batch=tile_batch
+    )
+    written = OutputOptions(
+        Path(output),
+        part=part,
+        overwrite=overwrite,
+        probabilities=probabilities,
+        uncertainty=uncertainty,
+        dicom_seg=dicom_seg,
+        fix=fix,
+    )
+    models = [] if model is None else _paths(model)
+    if best is not None:
+        models, options, written = _follow_selection(best, workspace, options, written)
+    ensemble = Ensemble([Predictor.with_options(path, options) for path in models])
+    if ensemble.first.device.type == "cpu":
+        keep_freed_memory()
+    cases = find_cases(_paths(input), ensemble.first.model.description)
+    if dicom_seg:
+        require_series(cases)
+    if part is not None:
+        cases = share(cases, part)
+    failed = predict_folder(ensemble, cases, written)
+    ending = ensemble.first.model.plans.file_ending
+    segmented = {case: written.folder / f"{case}{ending}" for case in cases if case not in failed}
+    return PredictionResult(written.folder, segmented, failed)
+
+
+def _follow_selection(
+    dataset: str, workspace: Path | str | None, options: InferenceOptions, output: OutputOptions
+) -> tuple[list[Path], InferenceOptions, OutputOptions]:
+    """The model folders that unetrpp_find_best chose, and the options with its mirroring and post-processing."""
+    found = Workspace.find(None if workspace is None else Path(workspace))
+    results = found.root / "results" / found.find_dataset(dataset)
+    selection = read_selection(results)
+    options = replace(options, mirroring=options.mirroring and selection.mirroring)
+    output = replace(output, postprocessing=selection.postprocessing)
+    return [results / member for member in selection.members], options, output
+
+
+def _paths(given: Paths) -> list[Path]:
+    return [Path(given)] if isinstance(given, str | Path) else [Path(path) for path in given]

@@ -1,0 +1,91 @@
+"""The result of a prediction: label values and optional maps on the input's grid, and the names of their files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import SimpleITK as sitk
+
+from unetrpp.io.formats import strip_ending
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume, to_sitk, write_image, write_segmentation
+
+LabelValue: TypeAlias = np.uint8 | np.uint16 | np.uint32 | np.uint64 | np.int32  # the smallest that holds all values
+LabelMap: TypeAlias = np.ndarray[tuple[int, int, int], np.dtype[LabelValue]]
+UncertaintyMap: TypeAlias = np.ndarray[tuple[int, int, int], np.dtype[np.float32]]
+ProbabilityMaps: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.float16]]
+
+WHOLE_NUMBERS_ONLY = (".png", ".bmp", ".jpeg", ".jpg")  # maps of such images are written as .tif
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmentation on the grid of its input. Maps that were not asked for are None.
+
+    Attributes:
+        array: (Z, Y, X), the label values of dataset.json.
+        geometry: grid of the input: shape, spacing, origin and direction.
+        probabilities: (K, Z, Y, X), one map per class in the order of the labels (per region if there are any).
+        entropy: (Z, Y, X), entropy of the mean probabilities divided by its maximum: 0 (sure) to 1.
+        disagreement: (Z, Y, X), share of the folds whose decision differs from that of their mean: 0 to 1.
+    """
+
+    array: LabelMap
+    geometry: Geometry
+    probabilities: ProbabilityMaps | None = None
+    entropy: UncertaintyMap | None = None
+    disagreement: UncertaintyMap | None = None
+
+    def to_sitk(self) -> sitk.Image:
+        """The label values as a SimpleITK image with the grid of the input."""
+        return to_sitk(self.array, self.geometry)
+
+    def save(self, path: Path | str) -> None:
+        """Write the labels to ``path`` and every map beside it: CASE_entropy, CASE_disagreement, CASE_probability_k.
+
+        Raises:
+            UserError: ``path`` has no ending of an image format.
+        """
+        path = Path(path)
+        for name, array in self._maps():
+            write_image(map_path(path, name), Volume(array[None].astype(np.float32), self.geometry))
+        write_segmentation(path, self.array, self.geometry)
+
+    def _maps(self) -> Iterator[tuple[str, np.ndarray]]:
+        for k, probability in enumerate(() if self.probabilities is None else self.probabilities):
+            yield f"probability_{k}", probability
+        if self.entropy is not None and self.disagreement is not None:
+            yield "entropy", self.entropy
+            yield "disagreement", self.disagreement
+
+
+def map_names(probabilities: int, uncertainty: bool) -> tuple[str, ...]:
+    """Names of a segmentation's maps: one probability per class, then entropy and disagreement.
+
+    >>> map_names(2, True)
+    ('probability_0', 'probability_1', 'entropy', 'disagreement')
+    """
+    return (*(f"probability_{k}" for k in range(probabilities)), *(("entropy", "disagreement") if uncertainty else ()))
+
+
+def map_path(path: Path, name: str) -> Path:
+    """The file of a map beside the segmentation at ``path``.
+
+    >>> map_path(Path("case.png"), "entropy").name
+    'case_entropy.tif'
+    """
+    stem = strip_ending(path.name)
+    ending = path.name.removeprefix(stem)
+    ending = ".tif" if ending.lower() in WHOLE_NUMBERS_ONLY else ending
+    return path.with_name(f"{stem}_{name}{ending}")
+
+
+def dicom_seg_name(output: str) -> str:
+    """The DICOM SEG beside the segmentation ``output``.
+
+    >>> dicom_seg_name("case.nii.gz")
+    'case.dcm'
+    """
+    return f"{strip_ending(output)}.dcm"
