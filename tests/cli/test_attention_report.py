@@ -1,4 +1,4 @@
-"""The attention report on small 3D and 2D models: maps, coefficients, tables and one page."""
+"""The attention report of small 3D and 2D models: the page, the printed table, and cases that cannot be shown."""
 
 import re
 
@@ -16,6 +16,7 @@ from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume, write_image, write_segmentation
 from unetrpp.networks.build import build_network
 from unetrpp.plans.plans import Plans
+from unetrpp.report.attention_report import write_attention_report
 
 SHAPE = (8, 16, 16)  # one tile
 
@@ -45,6 +46,11 @@ def test_the_command_writes_one_page_of_a_file(model, tmp_path, capsys):
     assert text.count("data:image/png;base64,") == 2  # maps and bars
     assert not re.findall(r'(?:src|href)="(?!data:)', text)
     assert "Dice" not in text.partition("<table>")[2].partition("</table>")[0]  # no label was given
+    page.unlink()
+    path, modules = write_attention_report(model, tmp_path / "images" / "case_0_0000.nii.gz", device="cpu")
+    assert path == page
+    assert page.read_text() == text
+    assert [row[0] for row in modules] == ["module", "gate@0", "se@1"]
 
 
 def test_a_case_of_the_workspace_brings_its_label(model, tmp_path, capsys):

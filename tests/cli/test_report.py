@@ -15,7 +15,7 @@ from unetrpp.evaluation.cross_validation import pool_folds
 from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.io.images import Volume, write_image, write_segmentation
-from unetrpp.report.model_report import typical_cases
+from unetrpp.report.model_report import typical_cases, write_report
 
 
 @pytest.fixture
@@ -102,6 +102,8 @@ def test_without_the_raw_data_the_pictures_are_missing(workspace, tmp_path, capl
     assert main([str(model), "--workspace", str(workspace), "-o", str(page)]) == 0
     assert "the report has no pictures of cases" in caplog.text
     assert page.read_text().count("<img") == 1
+    assert write_report(model, output=tmp_path / "again.html", workspace=workspace) == tmp_path / "again.html"
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
 
 
 def test_a_model_without_validation_is_refused(tmp_path, capsys):

@@ -14,9 +14,9 @@ FOLDER = Path(__file__).parent / "protocols"
 
 
 class Protocol(Record, frozen=True, kw_only=True):
-    """A benchmark.
+    """A benchmark: its labels, which of them its table scores, its cases, and its published figures.
 
-    ``scored`` names regions if there are any, else labels. Without ``test``, every case is one.
+    ``scored`` names regions if there are any, else labels. Without ``test``, every case is a test case.
     """
 
     source: str
@@ -85,9 +85,10 @@ def protocol_table(protocol: Protocol, summary: Summary) -> str:
 
 
 def require_labels(protocol: Protocol, scheme: LabelScheme) -> None:
-    """
+    """Refuse a dataset with other labels than the protocol's.
+
     Raises:
-        UserError: the dataset's label values are not the protocol's.
+        UserError: the label values differ.
     """
     ours, theirs = set(scheme.values) - {0}, set(protocol.labels.values())
     if ours != theirs:

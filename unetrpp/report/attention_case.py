@@ -16,7 +16,8 @@ from unetrpp.model.folder import ModelFolder
 
 
 def require_modules(model: ModelFolder, fold: str) -> None:
-    """
+    """Refuse a fold without focal modules.
+
     Raises:
         UserError: the fold's network has neither gates nor squeeze-and-excitations, or all are fixed at 0.
     """

@@ -21,7 +21,7 @@ from unetrpp.report.page import Rows, render_page
 
 def write_attention_report(
     model: Path | str,
-    case: Sequence[str],
+    case: str | Path | Sequence[str | Path],
     *,
     label: Path | str | None = None,
     fold: str | int | None = None,
@@ -53,7 +53,8 @@ def write_attention_report(
     chosen = opened.choose_folds("all" if fold is None else [fold], checkpoint)[0]
     require_modules(opened, chosen)
     home = None if workspace is None else Path(workspace)
-    name, files, known = find_case(case, None if label is None else Path(label), opened, home)
+    given = [str(case)] if isinstance(case, str | Path) else [str(part) for part in case]
+    name, files, known = find_case(given, None if label is None else Path(label), opened, home)
     predictor = Predictor(opened.path, folds=[chosen], device=device, mirroring=False, checkpoint=checkpoint)
     image, labels = read_image(files), opened.plans.labels
     findings = inspect_case(predictor, image, label_on_grid(known, image, labels, name), name)
