@@ -2,10 +2,9 @@
 
     python benchmarks/augmentation.py [--peer /path/to/nnunet-venv/bin/python] [--batches 40]
 
-Batches are 2 x 64 x 128 x 128. Ours are read from a store of phantoms and augmented as training does it; nnU-Net's
-transforms get arrays of the size its loader would crop, already in memory. The two run in turn, in processes of
-their own, with one thread; ours keeps freed memory, as training does. Seconds are CPU seconds: another process on
-the core then counts little.
+Batches are 2 x 64 x 128 x 128. Ours are read from a store of phantoms and augmented as in training; nnU-Net's
+transforms get arrays in memory, of the size that its loader would crop. The two run in turn, each in a process with one
+thread; ours keeps freed memory, as training does. Seconds are CPU seconds, on which other processes have little effect.
 """
 
 import argparse
@@ -52,7 +51,7 @@ def ours(batches: int) -> float:
             geometry = Geometry(shape_zyx=(96, 160, 160), spacing_zyx_mm=(1.0, 1.0, 1.0))
             prepared = preprocess(Volume(image, geometry), Volume(label, geometry), plan.preprocessing, f"case_{case}")
             store.write(prepared, "digest", "inputs", PATCH)
-        loader = PatchLoader([store.open(case) for case in store.cases()], plan, None, seed=0, fold=0)
+        loader = PatchLoader([store.open(case) for case in store.cases()], plan, seed=0, fold=0)
         device = torch.device("cpu")
         make_batch(loader.batch(0), PATCH, False, device)
         start = time.process_time()

@@ -1,4 +1,4 @@
-"""What a training step of the UNETR++ presets must compute, and how fast one core here can: its ceilings.
+"""The operations of a training step of the UNETR++ presets, and how fast one core of this machine can compute them.
 
     python benchmarks/ceilings.py [--presets synapse acdc] [--batch 2]
 
@@ -41,7 +41,7 @@ PARTS = {"convolution": "convolutions", "chunked_attention": "attention", "fused
 
 
 class Stopwatch(TorchDispatchMode):
-    """CPU seconds inside the operators that autograd sees, by what they are."""
+    """CPU seconds inside the operators that autograd sees, by kind."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Stopwatch(TorchDispatchMode):
         self.inside = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.inside:  # an operator of ours calls others
+        if self.inside:  # called by an operator of ours, which is being timed
             return func(*args, **(kwargs or {}))
         self.inside, start = True, time.process_time()
         try:
@@ -61,7 +61,7 @@ class Stopwatch(TorchDispatchMode):
 
 
 def step_shares(preset_name: str, batch: int) -> tuple[float, Counter[str]]:
-    """CPU seconds of a step of forward and backward pass, and of the parts of another one."""
+    """CPU seconds of a step (forward and backward pass), and those of the parts of another step."""
     from unetrpp.networks.build import build_network
     from unetrpp.networks.presets import preset
 
@@ -76,13 +76,13 @@ def step_shares(preset_name: str, batch: int) -> tuple[float, Counter[str]]:
     taken = seconds(step)
     with Stopwatch() as watch:
         step()
-        watch.seconds.clear()  # watching moves memory about; the second step finds it in place
+        watch.seconds.clear()  # the first step under the stopwatch also allocates memory
         step()
     return taken, watch.seconds
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """The best of four, after one that does not count."""
+    """CPU seconds: the best of four runs after one to warm up."""
     taken = []
     for _ in range(5):
         start = time.process_time()

@@ -28,16 +28,17 @@ def balls(batch: int, patch: tuple[int, ...], classes: int) -> torch.Tensor:
     return target
 
 
-def median_seconds(plan: LossPlan, classes: int, target: torch.Tensor, device: torch.device, repeats: int) -> float:
+def median_seconds(plan: LossPlan, classes: int, target: torch.Tensor, repeats: int) -> float:
+    """On the target's device."""
     labels = LabelScheme(names=tuple(map(str, range(classes))), values=tuple(range(classes)))
-    loss = build_loss(plan, labels, STRIDES, (1.0, 1.0, 1.0)).to(device)
+    loss = build_loss(plan, labels, STRIDES, (1.0, 1.0, 1.0)).to(target.device)
     sizes = [[n // s for n, s in zip(target.shape[1:], stride, strict=True)] for stride in STRIDES]
-    outputs = [torch.randn(len(target), classes, *size, device=device, requires_grad=True) for size in sizes]
+    outputs = [torch.randn(len(target), classes, *size, device=target.device, requires_grad=True) for size in sizes]
     seconds = []
     for _ in range(repeats + 2):  # two to warm up
         start = time.perf_counter()
         loss(outputs, target).backward()
-        if device.type == "cuda":
+        if target.is_cuda:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[2:])
@@ -60,7 +61,7 @@ def main() -> None:
         "UFL-D, tau 4 voxels": LossPlan(name="unified_focal_distance", distance_scale_mm=scales),
     }
     for name, plan in plans.items():
-        seconds = median_seconds(plan, arguments.classes, target, device, arguments.repeats)
+        seconds = median_seconds(plan, arguments.classes, target, arguments.repeats)
         print(f"{name:22s} {1000 * seconds:8.1f} ms")
 
 

@@ -3,9 +3,9 @@
     python benchmarks/network.py [--presets synapse acdc] [--batch 2] [--rounds 3] [--device cpu] [--precision fp32]
     python benchmarks/network.py --presets synapse --device cuda --precision bf16 --compile
 
-Both get the same weights, and their outputs are compared first. Then they run in turn, each round in processes of their
-own; the ratio is taken round by round. On a CPU ours keeps freed memory, as unetrpp_train and unetrpp_predict do; on a
-GPU cuDNN times its kernels for both, as in training. --compile is for ours alone.
+Both get the same weights, and their outputs are compared first. Then they run in turn, in every round in new processes;
+ratios are medians over the rounds. On a CPU our process keeps freed memory, as unetrpp_train and unetrpp_predict do; on
+a GPU cuDNN times its kernels for both, as in training. --compile compiles ours only.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def largest_difference(preset_name: str) -> float:
 
 
 def measure(
-    who: str, preset_name: str, batch: int, device: str, precision: str, compiled: bool = False
+    who: str, preset_name: str, *, batch: int, device: str, precision: str, compiled: bool = False
 ) -> dict[str, float]:
     """Best of three steps after one to warm up: seconds of forward, of forward and backward, and peak memory in MB."""
     from unetrpp.core.devices import try_kernels
@@ -118,8 +118,8 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     if arguments.worker:
         (name,) = arguments.presets
-        how = (arguments.batch, arguments.device, arguments.precision, arguments.compile)
-        print(json.dumps(measure(arguments.worker, name, *how)))
+        step = {"batch": arguments.batch, "device": arguments.device, "precision": arguments.precision}
+        print(json.dumps(measure(arguments.worker, name, **step, compiled=arguments.compile)))
         return
     on = torch.cuda.get_device_name() if arguments.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     how = ", ours compiled" if arguments.compile else ""

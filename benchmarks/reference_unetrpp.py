@@ -1,7 +1,7 @@
-"""The published UNETR++ written straight from the paper's and docs/networks.md's description, without any optimisation.
+"""The published UNETR++ as the paper and docs/networks.md describe it, without any optimisation; for benchmarks/network.py.
 
-Parameters have the released code's names, so that one state_dict fits both this and, through
-``unetrpp.networks.released``, our network. Only the benchmark uses it.
+Parameters have the released code's names, so that one state_dict fits this network and, through
+``unetrpp.networks.released``, ours.
 """
 
 import math
@@ -22,6 +22,7 @@ class Conv(nn.Module):
         outputs: int,
         kernel: int | tuple[int, ...],
         stride: int | tuple[int, ...] = 1,
+        *,
         bias: bool = False,
     ):
         super().__init__()

@@ -1,5 +1,7 @@
 """Dice on validation patches while training: pooled counts per class, safe for classes that do not occur."""
 
+from collections.abc import Iterator
+
 import torch
 
 from unetrpp.dataset.labels import LabelScheme
@@ -15,24 +17,20 @@ class ClassOverlap:
 
     def __init__(self, labels: LabelScheme, device: torch.device = CPU):
         self.labels = labels
-        shape = (3, len(labels.regions) or len(labels.foreground))
-        self.counts = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.counts = torch.zeros((3, len(labels.targets)), dtype=torch.int64, device=device)
 
     def add(self, logits: torch.Tensor, target: torch.Tensor) -> None:
         """Add logits (B, K, ...) against training indices (B, ...); unlabelled voxels (< 0 or ignored) are left out."""
-        known = (target >= 0) & (target != (-1 if self.labels.ignore_index is None else self.labels.ignore_index))
+        known = self.labels.known(target)
         for i, (predicted, true) in enumerate(self._masks(logits, target)):
             hits = (predicted & true & known).sum()
             self.counts[:, i] += torch.stack([hits, (predicted & known).sum() - hits, (true & known).sum() - hits])
 
-    def _masks(self, logits: torch.Tensor, target: torch.Tensor):  # type: ignore[no-untyped-def]
-        if self.labels.regions:
-            for i, region in enumerate(self.labels.regions):
-                yield logits[:, i] > 0, torch.stack([target == member for member in region.members]).any(0)
-        else:
-            winner = logits.argmax(1)
-            for c in self.labels.foreground:
-                yield winner == c, target == c
+    def _masks(self, logits: torch.Tensor, target: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """For every class or region: where it is predicted, and where it is true."""
+        decisions = None if self.labels.overlapping else logits.argmax(1)
+        for i, each in enumerate(self.labels.targets):
+            yield logits[:, i] > 0 if decisions is None else each.mask(decisions), each.mask(target)
 
     def dice(self) -> list[float | None]:
         """Dice per class; None where the class was neither there nor predicted."""

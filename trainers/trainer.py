@@ -97,9 +97,9 @@ class Trainer:
         self.started = self.epoch_started = self.saved = time.monotonic()
 
     def loader_over(self, cases: Sequence[StoredCase], stream: Stream = Stream.PATCHES) -> PatchLoader:
-        ignore, config = self.labels.ignore_index, self.config
-        share = self.processes.share(self.configuration.batch_size)
-        return PatchLoader(cases, self.configuration, ignore, config.seed, config.fold_number, stream, share)
+        config, share = self.config, self.processes.share(self.configuration.batch_size)
+        seed, fold = config.seed, config.fold_number
+        return PatchLoader(cases, self.configuration, seed=seed, fold=fold, stream=stream, share=share)
 
     def run(self) -> None:
         """Train to the end; an interruption saves first, and the next run goes on with the very next step.
@@ -163,8 +163,7 @@ class Trainer:
         return self.processes.all_reduce_max((self.seconds_before + time.monotonic() - self.started) / 3600)[0]
 
     def class_names(self) -> list[str]:
-        regions, names = self.labels.regions, self.labels.names
-        return [region.name for region in regions] or [names[c] for c in self.labels.foreground]
+        return [target.name for target in self.labels.targets]
 
     def step(self, samples: list[Sample]) -> torch.Tensor:
         """One optimiser step; returns the loss, still on the device."""

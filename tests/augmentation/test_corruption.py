@@ -1,4 +1,4 @@
-"""Mistakes in a cascade's first segmentation: scipy's morphology, single components, and pure functions of the draw."""
+"""Mistakes in the first stage's segmentation: scipy's morphology, single components, and pure functions of the draw."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_the_box_of_a_class_is_enough():
             np.testing.assert_array_equal(corrupt(indices, CorruptionDraw(((operation, 3),))) == 1, expected)
 
 
-def test_one_small_component_is_forgotten():
+def test_one_small_component_is_removed():
     indices = np.zeros((10, 10, 10), np.int16)
     indices[0, 0, 0] = indices[0, 0, 5] = indices[0, 5, 0] = 1
     indices[5:] = 2  # half of the patch: too large to be overlooked

@@ -1,4 +1,4 @@
-"""Each intensity change against scipy or what defines it."""
+"""Each intensity change against scipy, or against its definition."""
 
 import numpy as np
 import pytest

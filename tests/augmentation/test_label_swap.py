@@ -1,4 +1,4 @@
-"""Left and right exchanged: what a network says of a mirrored image, and what augmentation makes of a label."""
+"""Left and right swapped: the logits of a mirrored image, and the labels that augmentation mirrors."""
 
 import itertools
 
@@ -14,61 +14,60 @@ from unetrpp.augmentation.pipeline import SampleDraw, apply_sample, draw_sample
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme, Region, label_table, output_table
 from unetrpp.inference.sliding_window import SlidingWindow
-from unetrpp.patches.worker_loader import change
 from unetrpp.plans.plans import AugmentationPlan
 
 SCHEME = LabelScheme(names=("background", "left", "liver", "right"), values=(0, 5, 7, 9), ignore_value=255)
-EXCHANGE = LabelSwap(axis=2, labels=label_table(SCHEME, [(1, 3)]), outputs=(0, 3, 2, 1))
+SWAP = LabelSwap(axis=2, labels=label_table(SCHEME, [(1, 3)]), outputs=(0, 3, 2, 1))
 
 
 def test_tables_are_their_own_inverse_and_keep_the_ignore_label():
-    assert EXCHANGE.labels == (0, 3, 2, 1, 4)
-    assert output_table(SCHEME, EXCHANGE.labels) == EXCHANGE.outputs
+    assert SWAP.labels == (0, 3, 2, 1, 4)
+    assert output_table(SCHEME, SWAP.labels) == SWAP.outputs
     label = torch.tensor([-1, 0, 1, 2, 3, 4], dtype=torch.int16)
-    assert EXCHANGE.swap_labels(label, (0, 2)).tolist() == [-1, 0, 3, 2, 1, 4]
-    assert EXCHANGE.swap_labels(label, (0, 1)).tolist() == label.tolist()
+    assert SWAP.swap_labels(label, (0, 2)).tolist() == [-1, 0, 3, 2, 1, 4]
+    assert SWAP.swap_labels(label, (0, 1)).tolist() == label.tolist()
 
 
-def test_regions_are_exchanged_by_their_members():
+def test_regions_are_swapped_by_their_members():
     regions = (
         Region(name="all", members=(1, 2, 3), value=1),
         Region(name="left half", members=(1, 2), value=2),
         Region(name="right half", members=(3, 2), value=3),
     )
     scheme = msgspec.structs.replace(SCHEME, regions=regions)
-    assert output_table(scheme, EXCHANGE.labels) == (0, 2, 1)
-    with pytest.raises(UserError, match="'left half' has no twin"):
-        output_table(msgspec.structs.replace(scheme, regions=regions[:2]), EXCHANGE.labels)
+    assert output_table(scheme, SWAP.labels) == (0, 2, 1)
+    with pytest.raises(UserError, match="'left half' has no counterpart"):
+        output_table(msgspec.structs.replace(scheme, regions=regions[:2]), SWAP.labels)
 
 
 def naive(network, image, axes):
-    """Every mirrored twin's logits, turned back and with the channels of left and right exchanged."""
-    everything = []
+    """The mean of the logits of every mirrored image, mirrored back and with the channels of left and right swapped."""
+    passes = []
     for flips in (f for n in range(len(axes) + 1) for f in itertools.combinations(axes, n)):
         turned = [axis + 1 for axis in flips]
         logits = network(image.flip(turned)[None])[0].flip(turned)
-        everything.append(logits[[0, 3, 2, 1]] if 2 in flips else logits)
-    return torch.stack(everything).mean(0)
+        passes.append(logits[[0, 3, 2, 1]] if 2 in flips else logits)
+    return torch.stack(passes).mean(0)
 
 
 @torch.no_grad()
-def test_mirrored_passes_exchange_the_classes():
+def test_mirrored_passes_swap_the_classes():
     torch.manual_seed(0)
     network, image = nn.Conv3d(1, 4, 3, padding=1), torch.rand(1, 8, 8, 8)
-    window = SlidingWindow((8, 8, 8), mirror_axes=(0, 2), swap=EXCHANGE)
+    window = SlidingWindow((8, 8, 8), mirror_axes=(0, 2), swap=SWAP)
     ours = window.logits(network, image)
     torch.testing.assert_close(ours, naive(network, image, (0, 2)), atol=1e-5, rtol=0)
-    # So the prediction of the mirrored image is the mirrored prediction with left and right exchanged.
+    # So the prediction of the mirrored image is the mirrored prediction with left and right swapped.
     mirrored = window.logits(network, image.flip(3))
     torch.testing.assert_close(mirrored, ours.flip(3)[[0, 3, 2, 1]], atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
-def test_a_first_segmentation_is_exchanged_with_its_image():
+def test_a_first_segmentation_is_swapped_with_its_image():
     torch.manual_seed(0)
     network = nn.Conv3d(2, 4, 3, padding=1)
     image = torch.cat([torch.rand(1, 8, 8, 8), torch.randint(0, 4, (1, 8, 8, 8)).float()])
-    swap = LabelSwap(2, EXCHANGE.labels, EXCHANGE.outputs, first_stage=True)
+    swap = LabelSwap(2, SWAP.labels, SWAP.outputs, first_stage=True)
     window = SlidingWindow((8, 8, 8), mirror_axes=(2,), swap=swap)
     ours = window.logits(network, image)
     turned = image.flip(3)
@@ -78,11 +77,11 @@ def test_a_first_segmentation_is_exchanged_with_its_image():
 
 
 @pytest.mark.parametrize("mirror", [(), (1,), (2,), (0, 2)])
-def test_augmentation_exchanges_labels_when_it_mirrors_that_axis(mirror):
+def test_augmentation_swaps_labels_when_it_mirrors_that_axis(mirror):
     still = draw_sample(np.random.default_rng(0), AugmentationPlan(rotation_degrees=(0.0, 0.0, 0.0)), 1, ()).intensity
-    draw = SampleDraw(None, type(still)(None, 0, None, None, None, None, None, None), mirror, EXCHANGE)
+    draw = SampleDraw(None, type(still)(None, 0, None, None, None, None, None, None), mirror, SWAP)
     label = torch.randint(-1, 5, (4, 5, 6), dtype=torch.int16)
-    _, found = apply_sample(torch.rand(1, 4, 5, 6), label, draw, (4, 5, 6), False)
+    _, found = apply_sample(torch.rand(1, 4, 5, 6), label, draw, (4, 5, 6), in_plane_only=False)
     expected = label.flip(mirror).numpy()
     if 2 in mirror:
         expected = np.select([expected == 1, expected == 3], [3, 1], expected)
@@ -90,28 +89,12 @@ def test_augmentation_exchanges_labels_when_it_mirrors_that_axis(mirror):
     assert found.dtype == torch.int16
 
 
-def test_the_workers_chain_exchanges_them_too():
-    chain = change((0, 2), False, EXCHANGE).transforms[-1]
-    label = np.random.default_rng(0).integers(-1, 5, (1, 2, 4, 5, 6)).astype(np.float32)
-    swapped = np.select([label == 1, label == 3], [3, 1], label)
-    expected = {
-        (label if 4 not in axes else swapped)[...].copy()[flip].tobytes()
-        for axes in [(), (2,), (4,), (2, 4)]
-        for flip in [tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(5))]
-    }
-    found = set()
-    for seed in range(40):
-        np.random.seed(seed)
-        found.add(chain(data=np.zeros((1, 1, 4, 5, 6), np.float32), seg=label.copy())["seg"].tobytes())
-    assert found == expected
-
-
-def test_plans_without_an_exchange_have_none():
+def test_plans_without_a_swap_have_none():
     plain = configuration()
     assert label_swap_of(plain) is None
     preprocessing = msgspec.structs.replace(plain.preprocessing, labels=SCHEME)
-    exchanging = {"preprocessing": preprocessing, "swap_axis": 2, "swapped_labels": ((1, 3),)}
-    assert label_swap_of(msgspec.structs.replace(plain, **exchanging)) == EXCHANGE
-    cascade = label_swap_of(msgspec.structs.replace(plain, first_stage="3d_lowres", **exchanging))
+    swapping = {"preprocessing": preprocessing, "swap_axis": 2, "swapped_labels": ((1, 3),)}
+    assert label_swap_of(msgspec.structs.replace(plain, **swapping)) == SWAP
+    cascade = label_swap_of(msgspec.structs.replace(plain, first_stage="3d_lowres", **swapping))
     assert cascade is not None
     assert cascade.first_stage

@@ -1,4 +1,4 @@
-"""Image and label stay aligned through the whole pipeline: a label-coded image goes through with its label."""
+"""Image and label stay aligned through the whole pipeline: an image made of its label is augmented with it."""
 
 import msgspec
 import numpy as np
@@ -25,7 +25,11 @@ def test_image_and_label_stay_aligned(seed):
         : size[0], : size[1], : size[2]
     ]
     image, label = apply_sample(
-        torch.from_numpy(blocks.astype(np.float32))[None], torch.from_numpy(blocks.astype(np.int16)), draw, PATCH, False
+        torch.from_numpy(blocks.astype(np.float32))[None],
+        torch.from_numpy(blocks.astype(np.int16)),
+        draw,
+        PATCH,
+        in_plane_only=False,
     )
     assert image.shape == (1, *PATCH)
     assert label.shape == PATCH

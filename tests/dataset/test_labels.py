@@ -1,7 +1,8 @@
-"""Values outside, indices inside, and the way back."""
+"""Label values, training indices, and the conversion in both directions."""
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,34 @@ def test_regions_have_outputs_and_values_of_their_own():
     )
     assert scheme.outputs == 2
     np.testing.assert_array_equal(scheme.decode(np.array([0, 1, 2])), [0, 5, 9])
+
+
+REGIONS = (Region(name="whole", members=(1, 2), value=5), Region(name="core", members=(2,), value=9))
+
+
+@pytest.mark.parametrize("regions", [(), REGIONS])
+@pytest.mark.parametrize("ignore_value", [None, 7])
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_targets_and_known_voxels_of_arrays_and_tensors(regions, ignore_value, make):
+    scheme = LabelScheme(
+        names=("background", "edema", "core"), values=(0, 1, 2), ignore_value=ignore_value, regions=regions
+    )
+    voxels = [-1, 0, 1, 2] + ([3] if ignore_value else [])
+    known = [False, True, True, True] + ([False] if ignore_value else [])
+    inside = {"whole": {1, 2}, "core": {2}} if regions else {"edema": {1}, "core": {2}}
+    assert scheme.overlapping is bool(regions)
+    assert scheme.known(make(voxels)).tolist() == known
+    masks = {target.name: target.mask(make(voxels)).tolist() for target in scheme.targets}
+    assert masks == {name: [voxel in members for voxel in voxels] for name, members in inside.items()}
+    outputs = inside if regions else {"background": {0}} | inside
+    assert scheme.outputs == len(outputs)
+    assert [channel.name for channel in scheme.output_channels] == list(outputs)
+    assert scheme.membership().tolist() == [[i in members for i in range(3)] for members in outputs.values()]
+
+
+def test_segments_of_regions_are_the_values_of_the_regions_inside():
+    scheme = LabelScheme(names=("background", "edema", "core"), values=(0, 1, 2), regions=REGIONS)
+    assert scheme.segments() == {"whole": (5, 9), "core": (9,)}
 
 
 @pytest.mark.parametrize(("largest", "kind"), [(200, np.uint8), (300, np.uint16), (70_000, np.uint32)])

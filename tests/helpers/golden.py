@@ -1,11 +1,19 @@
-"""Golden numbers of the released networks: parameters and inputs from a formula, outputs from their code.
+"""Golden numbers of the released networks: parameters and inputs from a formula, outputs from the released code.
 
-The formula stands in each file under ``formula``: a splitmix64-type hash of the position of the name and the index.
+tests/data/golden_NAME.npz holds what the released code (Amshaker/unetr_plus_plus, commit dcba1c6) computed in float64:
+
+- ``about``: JSON text of the variant, the input's shape, the formula (a splitmix64-type hash of the position of the name
+  and the index), checksums of parameters and input, and the loss;
+- ``heads/NAME/...``, ``intermediates/MODULE/...``, ``grad_input/...``: ``shape``, ``mean_std_absmax``, and ``values`` at
+  ``flat_indices`` of the flattened tensor;
+- ``grad_params/name`` and ``grad_params/l2_and_sum``: norm and sum of every parameter's gradient;
+- ``state/name``, ``state/shape`` (zero-padded) and ``state/alias_of`` ("" for none): the state_dict in sorted order.
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +21,76 @@ DATA = Path(__file__).parents[1] / "data"
 MASK = (1 << 64) - 1
 
 
-def read(name: str) -> dict[str, Any]:
-    return json.loads((DATA / f"golden_{name}.json").read_text(encoding="utf8"))
+@dataclass(frozen=True)
+class TensorSample:
+    """Some values of a tensor of this shape, and its largest absolute value."""
+
+    shape: tuple[int, ...]
+    absmax: float
+    flat_indices: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the released state_dict; ``alias_of`` names the entry that holds the same tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    alias_of: str | None
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The numbers of one network; without gradients ``loss_value`` and ``grad_input`` are None."""
+
+    variant: str
+    input_shape: tuple[int, ...]
+    heads: dict[str, TensorSample]
+    intermediates: dict[str, TensorSample]
+    loss_value: float | None
+    grad_input: TensorSample | None
+    gradient_norm_and_sum: dict[str, tuple[float, float]]
+    state: tuple[Entry, ...]
+
+
+def read(name: str) -> Golden:
+    with np.load(DATA / f"golden_{name}.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    about = json.loads(str(arrays["about"]))
+    gradients = arrays.get("grad_params/l2_and_sum", np.zeros((0, 2)))
+    return Golden(
+        variant=about["variant"],
+        input_shape=tuple(about["input_shape"]),
+        heads=_samples(arrays, "heads/"),
+        intermediates=_samples(arrays, "intermediates/"),
+        loss_value=about.get("loss_value"),
+        grad_input=_sample(arrays, "grad_input") if "grad_input/values" in arrays else None,
+        gradient_norm_and_sum=dict(
+            zip(arrays.get("grad_params/name", np.array([])).tolist(), map(tuple, gradients.tolist()), strict=True)
+        ),
+        state=tuple(
+            Entry(name, tuple(n for n in shape if n), alias or None)
+            for name, shape, alias in zip(
+                *(arrays[f"state/{key}"].tolist() for key in ("name", "shape", "alias_of")), strict=True
+            )
+        ),
+    )
+
+
+def _samples(arrays: Mapping[str, np.ndarray], group: str) -> dict[str, TensorSample]:
+    names = [
+        key.removeprefix(group).removesuffix("/values")
+        for key in arrays
+        if key.startswith(group) and key.endswith("/values")
+    ]
+    return {name: _sample(arrays, group + name) for name in names}
+
+
+def _sample(arrays: Mapping[str, np.ndarray], prefix: str) -> TensorSample:
+    _, _, absmax = arrays[f"{prefix}/mean_std_absmax"].tolist()
+    shape = tuple(arrays[f"{prefix}/shape"].tolist())
+    return TensorSample(shape, absmax, arrays[f"{prefix}/flat_indices"], arrays[f"{prefix}/values"])
 
 
 def uniform(stream: int, count: int) -> np.ndarray:
@@ -46,15 +122,15 @@ def parameter(name: str, shape: tuple[int, ...], stream: int) -> np.ndarray:
     return by_leaf.get(leaf, other).astype(np.float32).reshape(shape)
 
 
-def state(golden: dict[str, Any]) -> dict[str, np.ndarray]:
+def state(golden: Golden) -> dict[str, np.ndarray]:
     """The released network's state_dict under its own names, aliases included."""
     entries: dict[str, np.ndarray] = {}
-    for e in golden["state"]:
-        alias = e.get("alias_of")
-        entries[e["name"]] = entries[alias] if alias else parameter(e["name"], tuple(e["shape"]), e["i"])
+    for i, entry in enumerate(golden.state):
+        made = entries[entry.alias_of] if entry.alias_of else parameter(entry.name, entry.shape, i)
+        entries[entry.name] = made
     return entries
 
 
-def network_input(golden: dict[str, Any]) -> np.ndarray:
-    shape = tuple(golden["input_shape"])
-    return (uniform(-1, int(np.prod(shape))) * np.sqrt(3.0)).astype(np.float32).reshape(shape)
+def network_input(golden: Golden) -> np.ndarray:
+    count = int(np.prod(golden.input_shape))
+    return (uniform(-1, count) * np.sqrt(3.0)).astype(np.float32).reshape(golden.input_shape)

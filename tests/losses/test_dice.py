@@ -77,7 +77,7 @@ def test_logits_under_ignore_and_padding_change_nothing(labels, outputs):
     assert (logits.grad[~unknown] != 0).any()
 
 
-def test_a_patch_without_any_known_voxel_costs_nothing():
+def test_a_patch_without_any_known_voxel_has_zero_loss():
     logits, target = example()
     logits.requires_grad_()
     value = build_loss(LossPlan(), IGNORE, [(1, 1, 1)], (1.0, 1.0, 1.0))([logits], torch.full_like(target, 3))
@@ -87,7 +87,7 @@ def test_a_patch_without_any_known_voxel_costs_nothing():
     assert logits.grad.abs().max() == 0
 
 
-def test_a_perfect_prediction_costs_nothing_and_an_absent_class_has_dice_one():
+def test_a_perfect_prediction_has_zero_loss_and_an_absent_class_has_dice_one():
     target = torch.tensor([[0, 1, 1, 0]])
     logits = torch.nn.functional.one_hot(target, 3).movedim(-1, 1).float() * 200
     assert build_loss(LossPlan(), CLASSES, [(1,)], (1.0,))([logits], target).item() == pytest.approx(0, abs=1e-6)

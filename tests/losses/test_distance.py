@@ -54,7 +54,7 @@ def test_the_map_equals_scipys_within_its_reach(spacing, reach):
     for mask in (ball((12, 20, 18), spacing, 6), rng.random((12, 20, 18)) < 0.02):
         exact = two_sided(mask, spacing)
         valid = torch.ones(mask.shape, dtype=torch.bool)
-        got = boundary_distance(torch.from_numpy(mask), valid, extent(mask), spacing, reach).numpy()
+        got = boundary_distance(torch.from_numpy(mask), valid, extent(mask), spacing_mm=spacing, reach_mm=reach).numpy()
         near = exact < reach - 1e-4
         np.testing.assert_allclose(got[near], exact[near], rtol=1e-6)
         assert np.isinf(got[exact > reach + 1e-4]).all()
@@ -81,7 +81,7 @@ def test_what_is_ignored_is_no_boundary():
     mask, valid = torch.zeros(1, 9, dtype=torch.bool), torch.ones(1, 9, dtype=torch.bool)
     mask[0, 4:6] = True
     valid[0, 2:4] = False  # left of the mask nothing is known
-    distance = boundary_distance(mask, valid, extent(mask), (1.0, 1.0), 10.0)[0]
+    distance = boundary_distance(mask, valid, extent(mask), spacing_mm=(1.0, 1.0), reach_mm=10.0)[0]
     assert distance.tolist()[4:6] == [2, 1]  # to voxel 6, not to the unknown 3
     assert distance[1] == 3  # background beyond the gap still sees the mask
 

@@ -272,6 +272,6 @@ def test_focal_cross_entropy_of_background_fades_with_confidence():
     assert ratio(0.5) == pytest.approx(ratio(0.0) * (miss[0] / miss[1]) ** 0.5, rel=1e-5)
 
 
-def test_a_missing_distance_scale_is_one_sentence():
+def test_a_missing_distance_scale_is_a_user_error():
     with pytest.raises(UserError, match="needs 2 scales above 0 mm"):
         make(IGNORE, name="unified_focal_distance", distance_scale_mm=(2.0,))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from unetrpp.networks.blocks import Downsample, ResidualBlock, convolution, norm_maker, pointwise, transposed
-from unetrpp.networks.cpu_kernels.normalize import to_channels_last
+from unetrpp.networks.layout import to_channels_last
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -50,13 +50,13 @@ def test_one_voxel_survives_training_at_batch_one(kind):
 
 def test_published_downsampling_groups():
     """2 channels a group in the published network; gcd where that does not divide."""
-    assert Downsample(32, 64, (2, 2, 2), None, 4096).norm.num_groups == 32
-    assert Downsample(256, 320, (2, 2, 2), None, 64).norm.num_groups == 64
-    assert Downsample(320, 320, (2, 2, 2), None, 1).norm.num_groups == 20  # 16 values each, not one
+    assert Downsample(32, 64, (2, 2, 2), groups=None, voxels=4096).norm.num_groups == 32
+    assert Downsample(256, 320, (2, 2, 2), groups=None, voxels=64).norm.num_groups == 64
+    assert Downsample(320, 320, (2, 2, 2), groups=None, voxels=1).norm.num_groups == 20  # 16 values each, not one
 
 
 def test_residual_block_is_its_formula():
-    block = ResidualBlock(3, 4, (3, 3), norm_maker("instance", 2, 36), (2, 2)).double()
+    block = ResidualBlock(3, 4, (3, 3), norm=norm_maker("instance", 2, 36), stride=(2, 2)).double()
     x = torch.randn(2, 3, 12, 12, dtype=torch.float64)
     y = F.leaky_relu(F.instance_norm(F.conv2d(x, block.conv1.weight, stride=2, padding=1)), 0.01)
     y = F.instance_norm(F.conv2d(y, block.conv2.weight, padding=1))
@@ -66,6 +66,6 @@ def test_residual_block_is_its_formula():
 
 
 def test_an_identity_skip_has_no_parameters():
-    block = ResidualBlock(4, 4, (3, 3, 3), norm_maker("instance", 3, 8, affine=False))
+    block = ResidualBlock(4, 4, (3, 3, 3), norm=norm_maker("instance", 3, 8, affine=False))
     assert isinstance(block.skip, nn.Identity)
     assert {name for name, _ in block.named_parameters()} == {"conv1.weight", "conv2.weight"}

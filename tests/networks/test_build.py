@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from unetrpp.core.errors import UserError
 from unetrpp.networks.build import build_network
-from unetrpp.networks.cpu_kernels.normalize import is_channels_last
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.networks.layout import is_channels_last
 from unetrpp.plans.architecture import Architecture
 
 MOST_VOXELS = 6000
@@ -160,7 +160,7 @@ GOOD = unetrpp_architecture(1, 2, (16, 16, 16), [(2, 2, 2)] * 2)
         ({"heads": 5}, "heads"),
     ],
 )
-def test_what_does_not_fit_is_said(change, message):
+def test_sizes_that_do_not_fit_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         build_network(msgspec.structs.replace(GOOD, **change))
 

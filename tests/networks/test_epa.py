@@ -101,13 +101,14 @@ def test_autocast_keeps_the_norms_in_float32():
 def test_a_new_block_is_nearly_a_residual_block():
     """gamma starts at 1e-6, so attention hardly shows at first."""
     norm = norm_maker("batch", 3, 64)
-    block = EPABlock(8, 64, 16, (3, 3, 3), norm, architecture()).eval()
+    block = EPABlock(8, architecture(), tokens=64, projected=16, kernel=(3, 3, 3), norm=norm).eval()
     x = torch.randn(1, 8, 4, 4, 4)
     with torch.no_grad():
         torch.testing.assert_close(block(x), x + block.out(block.convolutions(x)), rtol=0, atol=1e-4)
 
 
 def test_reference_operators_reach_every_block():
-    block = EPABlock(8, 64, 16, (3, 3, 3), norm_maker("batch", 3, 64), architecture())
+    norm = norm_maker("batch", 3, 64)
+    block = EPABlock(8, architecture(), tokens=64, projected=16, kernel=(3, 3, 3), norm=norm)
     use_reference_operators(torch.nn.Sequential(block))
     assert block.attention.reference

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetrpp.networks.cpu_kernels.normalize import to_channels_last
 from unetrpp.networks.gates import (
     OPEN,
     AttentionGate,
@@ -16,6 +15,7 @@ from unetrpp.networks.gates import (
     focal_modules,
     squeeze_excitation,
 )
+from unetrpp.networks.layout import to_channels_last
 
 
 def gate(gamma: float, stride=(1, 2, 2)) -> AttentionGate:
@@ -72,6 +72,7 @@ def test_the_skip_is_weighted_by_the_upsampled_map():
     torch.testing.assert_close(module(to_channels_last(skip), to_channels_last(signal)), skip * up)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
 def test_a_new_module_is_nearly_open(gamma):
     skip, signal = skip_and_signal()
@@ -98,7 +99,7 @@ def test_gamma_is_learned_back_from_zero_and_kept_above_it():
     with torch.no_grad():
         module.gamma.fill_(-0.3)
     clamp_gammas(torch.nn.Sequential(module))
-    assert float(module.gamma) == 0.0
+    assert module.gamma.item() == 0.0
     assert module(skip, signal) is not skip  # learned: computed on
 
     module.fix(0.7)

@@ -1,6 +1,9 @@
-"""Parity with the released networks: heads, intermediates and gradients at fixed places (see tests/data)."""
+"""Parity with the released networks: heads, intermediates and gradients at fixed places (tests/helpers/golden.py).
 
-from typing import Any
+Every test runs twice: with the CPU kernels, and on the plain PyTorch operators that a GPU takes.
+"""
+
+from contextlib import nullcontext
 
 import msgspec
 import numpy as np
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from tests.helpers import golden
 from unetrpp.networks.build import build_network
+from unetrpp.networks.cpu_kernels.dispatch import plain_operators
 from unetrpp.networks.presets import preset
 from unetrpp.networks.released import convert_state, official_name
 
@@ -33,20 +37,27 @@ PLACES = {
 MINIS = ["synapse_mini", "acdc_mini", "tumor_mini"]
 
 
-def network(numbers: dict[str, Any], dtype: torch.dtype) -> nn.Module:
-    published = preset(numbers["variant"].removesuffix("_mini"))
-    architecture = msgspec.structs.replace(published, patch=tuple(numbers["input_shape"][2:]))
+@pytest.fixture(params=["cpu kernels", "plain operators"], autouse=True)
+def _branch(request):
+    with plain_operators() if request.param == "plain operators" else nullcontext():
+        yield
+
+
+def network(numbers: golden.Golden, dtype: torch.dtype) -> nn.Module:
+    published = preset(numbers.variant.removesuffix("_mini"))
+    architecture = msgspec.structs.replace(published, patch=numbers.input_shape[2:])
     theirs = {name: torch.from_numpy(value) for name, value in golden.state(numbers).items()}
     ours = build_network(architecture)
     ours.load_state_dict(convert_state(theirs, architecture))
     return ours.to(dtype).eval()
 
 
-def assert_close(found: Tensor | None, numbers: dict[str, Any], tolerance: float) -> None:
+def assert_close(found: Tensor | None, numbers: golden.TensorSample | None, tolerance: float) -> None:
     assert found is not None
-    values = found.detach().contiguous().flatten()[numbers["flat_indices"]].double().numpy()
-    assert list(found.shape) == numbers["shape"]
-    np.testing.assert_allclose(values, numbers["values"], rtol=0, atol=tolerance * numbers["absmax"])
+    assert numbers is not None
+    values = found.detach().contiguous().flatten()[numbers.flat_indices].double().numpy()
+    assert tuple(found.shape) == numbers.shape
+    np.testing.assert_allclose(values, numbers.values, rtol=0, atol=tolerance * numbers.absmax)
 
 
 def record(module: nn.Module, names: list[str]) -> dict[str, Tensor]:
@@ -63,21 +74,21 @@ def record(module: nn.Module, names: list[str]) -> dict[str, Tensor]:
 def test_heads_intermediates_and_gradients_in_float64(name):
     numbers = golden.read(name)
     ours = network(numbers, torch.float64)
-    outputs = record(ours, list(numbers["intermediates"]))
+    outputs = record(ours, list(numbers.intermediates))
     x = torch.from_numpy(golden.network_input(numbers)).double().requires_grad_()
     heads = ours(x)
-    for head, expected in zip(heads, numbers["heads"].values(), strict=True):
+    for head, expected in zip(heads, numbers.heads.values(), strict=True):
         assert_close(head, expected, 1e-7)
-    for place, expected in numbers["intermediates"].items():
+    for place, expected in numbers.intermediates.items():
         assert_close(outputs[place], expected, 1e-7)
 
     loss = sum(weight / 7 * (head**2).mean() for weight, head in zip((4, 2, 1), heads, strict=True))
-    assert loss.item() == pytest.approx(numbers["loss_value"], rel=1e-6)
+    assert loss.item() == pytest.approx(numbers.loss_value, rel=1e-6)
     loss.backward()
-    assert_close(x.grad, numbers["grad_input"], 1e-6)
+    assert_close(x.grad, numbers.grad_input, 1e-6)
     found = {official_name(k, projection_of(name)): p.grad for k, p in ours.named_parameters()}
-    assert set(found) == set(numbers["grad_params_l2_and_sum"])
-    for parameter, (norm, total) in numbers["grad_params_l2_and_sum"].items():
+    assert set(found) == set(numbers.gradient_norm_and_sum)
+    for parameter, (norm, total) in numbers.gradient_norm_and_sum.items():
         gradient = found[parameter]
         assert gradient is not None
         assert float(gradient.norm()) == pytest.approx(norm, rel=1e-6), parameter
@@ -94,22 +105,22 @@ def projection_of(name: str) -> str:
 def test_heads_and_intermediates_in_float32(name, tolerance):
     numbers = golden.read(name)
     ours = network(numbers, torch.float32)
-    outputs = record(ours, list(numbers["intermediates"]))
+    outputs = record(ours, list(numbers.intermediates))
     with torch.no_grad():
         heads = ours(torch.from_numpy(golden.network_input(numbers)))
-    for head, expected in zip(heads, numbers["heads"].values(), strict=True):
+    for head, expected in zip(heads, numbers.heads.values(), strict=True):
         assert_close(head, expected, tolerance)
-    for place, expected in numbers["intermediates"].items():
+    for place, expected in numbers.intermediates.items():
         assert_close(outputs[place], expected, tolerance)
 
 
 def test_full_size_in_float64():
     numbers = golden.read("synapse")
     ours = network(numbers, torch.float64)
-    outputs = record(ours, list(numbers["intermediates"]))
+    outputs = record(ours, list(numbers.intermediates))
     with torch.no_grad():
         heads = ours(torch.from_numpy(golden.network_input(numbers)).double())
-    for head, expected in zip(heads, numbers["heads"].values(), strict=True):
+    for head, expected in zip(heads, numbers.heads.values(), strict=True):
         assert_close(head, expected, 1e-7)
-    for place, expected in numbers["intermediates"].items():
+    for place, expected in numbers.intermediates.items():
         assert_close(outputs[place], expected, 1e-7)

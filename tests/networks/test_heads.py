@@ -1,4 +1,4 @@
-"""What fresh heads say."""
+"""The first output of new heads."""
 
 import msgspec
 import pytest
@@ -17,7 +17,7 @@ def architectures(**changes):
         yield msgspec.structs.replace(design(1, 3, (16, 16, 16), STRIDES, width=0.25), **changes)
 
 
-def test_a_fresh_network_says_how_rare_the_classes_are():
+def test_the_first_output_is_the_share_of_each_class():
     for architecture in architectures(initial_logits=tuple(SHARES.log().tolist())):
         torch.manual_seed(1)
         network = build_network(architecture)
@@ -27,17 +27,17 @@ def test_a_fresh_network_says_how_rare_the_classes_are():
 
 
 def test_without_initial_logits_heads_are_torchs_own():
-    for plain, quiet in zip(architectures(), architectures(initial_logits=(0.0, 0.0, 0.0)), strict=True):
+    for plain, given in zip(architectures(), architectures(initial_logits=(0.0, 0.0, 0.0)), strict=True):
         torch.manual_seed(1)
         released = build_network(plain).state_dict()
         torch.manual_seed(1)
-        started = build_network(quiet).state_dict()
+        started = build_network(given).state_dict()
         changed = {name for name in released if not torch.equal(released[name], started[name])}
         assert changed == {name for name in released if name.startswith("heads.")}
         assert torch.allclose(started["heads.0.weight"], 0.1 * released["heads.0.weight"])
 
 
-def test_one_initial_logit_an_output():
+def test_every_output_needs_an_initial_logit():
     for architecture in architectures(initial_logits=(0.0, 1.0)):
         with pytest.raises(UserError, match="2 initial logits for 3 outputs"):
             build_network(architecture)

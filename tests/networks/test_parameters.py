@@ -1,4 +1,4 @@
-"""Who decays: every trainable parameter stands in exactly one group."""
+"""Weight decay: every trainable parameter is in exactly one group."""
 
 import msgspec
 import torch

@@ -1,4 +1,4 @@
-"""Released checkpoints: every name, quirk and fault; and nothing but tensors and numbers is unpickled."""
+"""Released checkpoints: names, shapes and faulty files; and nothing but tensors and numbers is unpickled."""
 
 import os
 import pickle
@@ -19,18 +19,16 @@ NAMES = {"synapse": "synapse", "synapse_mini": "synapse", "acdc_mini": "acdc", "
 
 
 def architecture(name):
-    patch = tuple(golden.read(name)["input_shape"][2:])
+    patch = golden.read(name).input_shape[2:]
     return msgspec.structs.replace(PRESETS[NAMES[name]], patch=patch)
 
 
 def released_state(name):
     """Under the released names, with the right shapes and one value each (so that files stay small)."""
     return {
-        entry["name"]: torch.full((1,), float(entry["i"])).expand(entry["shape"])
-        if entry["shape"]
-        else torch.tensor(entry["i"])
-        for entry in golden.read(name)["state"]
-        if "alias_of" not in entry
+        entry.name: torch.full((1,), float(i)).expand(entry.shape) if entry.shape else torch.tensor(i)
+        for i, entry in enumerate(golden.read(name).state)
+        if entry.alias_of is None
     }
 
 
@@ -120,7 +118,7 @@ def faulty(state, change):
         ),
     ],
 )
-def test_what_does_not_fit_is_named(state, change, message):
+def test_entries_that_do_not_fit_are_named(state, change, message):
     with pytest.raises(UserError, match=message):
         convert_state(faulty(state, change), architecture("synapse_mini"))
 
@@ -139,7 +137,7 @@ class Runs:
 
 
 @pytest.mark.parametrize("pickled", ["torch", "legacy", "plain"])
-def test_nothing_is_run(tmp_path, pickled):
+def test_no_code_of_the_file_is_run(tmp_path, pickled):
     proof = tmp_path / "proof"
     content = {"state_dict": {"a": torch.zeros(1)}, "plot_stuff": Runs(proof)}
     path = tmp_path / "checkpoint.model"

@@ -1,4 +1,4 @@
-"""U-Nets: nnU-Net's parameter counts by hand, and the data flow written out."""
+"""U-Nets: nnU-Net's parameter counts in closed form, and the data flow step by step."""
 
 from itertools import pairwise
 

@@ -18,7 +18,7 @@ def cases(tmp_path_factory):
 
 
 def loader(cases, **changed) -> PatchLoader:
-    return PatchLoader(cases, configuration(), None, **({"seed": 0, "fold": 0} | changed))
+    return PatchLoader(cases, configuration(), **({"seed": 0, "fold": 0} | changed))
 
 
 def same(a, b) -> bool:
@@ -80,13 +80,13 @@ def test_the_first_segmentation_of_a_cascade_is_read_with_mistakes(tmp_path):
         return sample.first_stage
 
     def loader(stream: Stream = Stream.PATCHES) -> PatchLoader:
-        return PatchLoader(cases, second, None, seed=0, fold=0, stream=stream)
+        return PatchLoader(cases, second, seed=0, fold=0, stream=stream)
 
     expected = [loader().batch(i) for i in range(12)]
     for batch, again in zip(expected, prefetch(loader(), range(12), 3), strict=True):
         assert same(batch, again)
         assert all(np.array_equal(previous(a), previous(b)) for a, b in zip(batch, again, strict=True))
-    plain = PatchLoader(cases, configuration(), None, seed=0, fold=0)
+    plain = PatchLoader(cases, configuration(), seed=0, fold=0)
     assert all(same(batch, plain.batch(i)) for i, batch in enumerate(expected))  # nothing else is drawn otherwise
     samples = [sample for batch in expected for sample in batch]
     changed = [not np.array_equal(previous(s), np.maximum(s.label, 0)) for s in samples if (s.label > 0).any()]
@@ -98,7 +98,7 @@ def test_the_first_segmentation_of_a_cascade_is_read_with_mistakes(tmp_path):
 def test_a_damaged_case_arrives_with_its_id(tmp_path):
     store = store_balls(tmp_path, 2)
     (tmp_path / "ball_1.image.b2nd").write_bytes(b"damaged")
-    damaged = PatchLoader([store.open("ball_1")], configuration(), None, seed=0, fold=0)
+    damaged = PatchLoader([store.open("ball_1")], configuration(), seed=0, fold=0)
     with pytest.raises(UserError, match="ball_1"):
         list(prefetch(damaged, range(3), 2))
 

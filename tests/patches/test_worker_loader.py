@@ -1,4 +1,4 @@
-"""The device's pipeline and batchgenerators' chain change images alike: same statistics within sampling error."""
+"""Worker processes: their batches, their errors, and the same statistics as the pipeline on the device gives."""
 
 from dataclasses import replace
 
@@ -11,8 +11,7 @@ from tests.helpers.tiny import PATCH, configuration, store_balls
 from unetrpp.augmentation.pipeline import make_batch
 from unetrpp.core.errors import UserError
 from unetrpp.patches.loader import PatchLoader
-from unetrpp.patches.worker_loader import ChainLoader, largest_read, worker_batches
-from unetrpp.plans.plans import AugmentationPlan
+from unetrpp.patches.worker_loader import WorkerLoader, worker_batches
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +22,13 @@ def cases(tmp_path_factory):
 
 def loader(cases, **augmentation) -> PatchLoader:
     plan = msgspec.structs.replace(configuration().augmentation, **augmentation)
-    return PatchLoader(cases, msgspec.structs.replace(configuration(), augmentation=plan), None, seed=0, fold=0)
+    return PatchLoader(cases, msgspec.structs.replace(configuration(), augmentation=plan), seed=0, fold=0)
 
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_the_number_of_processes_changes_nothing(cases, processes):
     source = loader(cases)
-    expected = [ChainLoader(source, range(0), 1).batch(i) for i in range(4, 9)]
+    expected = [WorkerLoader(source, range(0), 1).batch(i) for i in range(4, 9)]
     found = list(worker_batches(source, range(4, 9), processes))
     assert len(found) == 5
     for a, b in zip(expected, found, strict=True):
@@ -47,16 +46,16 @@ def test_a_worker_error_arrives_with_its_case(tmp_path):
 
 
 @pytest.mark.parametrize("in_plane_only", [False, True])
-def test_both_ways_agree(cases, in_plane_only):
+def test_workers_and_the_device_agree_within_sampling_error(cases, in_plane_only):
     degrees = (180.0, 0.0, 0.0) if in_plane_only else (30.0, 30.0, 30.0)
     source = loader(cases, in_plane_only=in_plane_only, rotation_degrees=degrees)
-    chain = ChainLoader(source, range(0), 1)
+    workers = WorkerLoader(source, range(0), 1)
     device = torch.device("cpu")
     ours, theirs = [], []
     for i in range(150):
         images, labels = make_batch(source.batch(i), PATCH, in_plane_only, device)
         ours += [features(x[0].numpy(), y.numpy()) for x, y in zip(images, labels, strict=True)]
-        theirs += [features(sample.image[0], sample.label) for sample in chain.batch(i)]
+        theirs += [features(sample.image[0], sample.label) for sample in workers.batch(i)]
     for name, a, b in zip(
         ("mean", "std", "roughness", "foreground", "outside"), np.transpose(ours), np.transpose(theirs), strict=True
     ):
@@ -73,26 +72,18 @@ def features(image: np.ndarray, label: np.ndarray) -> tuple[float, ...]:
 @pytest.mark.parametrize("in_plane_only", [False, True])
 def test_a_first_segmentation_goes_where_the_label_goes(cases, in_plane_only):
     degrees = (180.0, 0.0, 0.0) if in_plane_only else (30.0, 30.0, 30.0)
-    chain = ChainLoader(loader(cases, in_plane_only=in_plane_only, rotation_degrees=degrees), range(0), 1)
-    for sample in (s for i in range(6) for s in chain.loader.read(i, chain.read_size)):
-        moved = chain.augmented(replace(sample, first_stage=sample.label))
+    source = loader(cases, in_plane_only=in_plane_only, rotation_degrees=degrees)
+    chain = WorkerLoader(source, range(0), 1).chain
+    for sample in (s for i in range(6) for s in source.read(i, chain.read_size)):
+        moved = chain(replace(sample, first_stage=sample.label))
         np.testing.assert_array_equal(moved.first_stage, moved.label)
         assert moved.label.shape == PATCH
 
 
 def test_image_and_label_stay_aligned(cases):
-    chain = ChainLoader(loader(cases), range(0), 1)
+    workers = WorkerLoader(loader(cases), range(0), 1)
     for i in range(20):
-        for sample in chain.batch(i):
+        for sample in workers.batch(i):
             inside, around = sample.image[0][sample.label == 1], sample.image[0][sample.label == 0]
             if inside.size > 30:
                 assert inside.mean() > around.mean() + 0.5
-
-
-def test_the_largest_read_covers_known_cases():
-    still = AugmentationPlan(rotation_degrees=(0.0, 0.0, 0.0), scale=(1.0, 1.0))
-    assert largest_read(still, (8, 16, 16), False) == (8, 16, 16)
-    quarter = AugmentationPlan(rotation_degrees=(180.0, 0.0, 0.0), scale=(1.0, 1.0))
-    z, y, x = largest_read(quarter, (8, 16, 32), True)
-    assert z == 8
-    assert min(y, x) >= 32

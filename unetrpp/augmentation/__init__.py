@@ -1,1 +1,1 @@
-"""Augmentation on the training device: each transform draws its parameters, then applies them."""
+"""Augmentation: each transform draws its parameters, then applies them on the training device."""

@@ -1,7 +1,7 @@
-"""Mistakes made on purpose in a cascade's first segmentation, so that the second stage learns to mend and not to copy.
+"""Random mistakes in the first stage's segmentation of a cascade, so that the second stage learns to correct it.
 
-nnU-Net's two: each class grown, shrunk, closed or opened by a ball, and one of its components forgotten. On new images
-the first stage errs more than on the cases that were at hand when it was designed.
+The two kinds are nnU-Net's: each class is dilated, eroded, closed or opened by a ball, and one of its components is
+removed. Without them the second stage would learn to copy, and on new images the first stage makes more mistakes.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from scipy import ndimage
 
 MORPHOLOGY_PROBABILITY, RADII = 0.4, (1, 8)  # voxels
 REMOVAL_PROBABILITY = 0.2
-LARGEST_REMOVED = 0.15  # of the patch: what is larger was hardly overlooked
+LARGEST_REMOVED = 0.15  # share of the patch; a first stage hardly misses larger components
 
 Operation = Literal["dilation", "erosion", "closing", "opening"]
 OPERATIONS: tuple[Operation, ...] = ("dilation", "erosion", "closing", "opening")
@@ -21,9 +21,9 @@ OPERATIONS: tuple[Operation, ...] = ("dilation", "erosion", "closing", "opening"
 
 @dataclass(frozen=True)
 class CorruptionDraw:
-    """One sample's mistakes, one entry a foreground class; empty where nothing was drawn.
+    """The mistakes of one sample, with one entry for each foreground class; empty where none were drawn.
 
-    ``removed`` says which of a class's components goes, from 0 (the first) to 1.
+    ``removed`` chooses the component of a class that is removed, from 0 (the first) to 1.
     """
 
     morphology: tuple[tuple[Operation, int], ...] = ()  # with the ball's radius
@@ -58,13 +58,13 @@ def corrupt(indices: np.ndarray, draw: CorruptionDraw) -> np.ndarray:
 
 
 def _boxes(indices: np.ndarray, classes: int) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    """Every class that is present, with the box that held it at the beginning: others only ever take from it."""
+    """Every class that is present, with its bounding box. A class never leaves its box while others are changed."""
     found = ndimage.find_objects(indices, classes) if classes else []
     yield from ((c, box) for c, box in enumerate(found, 1) if box is not None)
 
 
 def _reshape_class(part: np.ndarray, c: int, operation: Operation, radius: int) -> None:
-    """In place; what a class gains it takes from the others, what it loses becomes background."""
+    """In place. Voxels that the class gains are taken from other classes; voxels that it loses become background."""
     before = part == c
     after = morph(before, operation, radius)
     part[before & ~after] = 0
@@ -72,9 +72,10 @@ def _reshape_class(part: np.ndarray, c: int, operation: Operation, radius: int) 
 
 
 def morph(mask: np.ndarray, operation: Operation, radius: int) -> np.ndarray:
-    """``mask`` (Z, Y, X) grown, shrunk, closed or opened by a ball of ``radius`` voxels.
+    """``mask`` (Z, Y, X) dilated, eroded, closed or opened by a ball of ``radius`` voxels.
 
-    Distances make it cost the same for every radius. Nothing is known beyond the patch, so nothing is eaten from there.
+    It is computed from distances, so every radius takes the same time. What lies beyond the patch is unknown, so erosion
+    does not start from its border.
     """
     if operation in ("dilation", "closing"):
         grown = _grown(mask, radius)
@@ -84,14 +85,14 @@ def morph(mask: np.ndarray, operation: Operation, radius: int) -> np.ndarray:
 
 
 def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
-    if not mask.any():  # no voxel to be distant from
+    if not mask.any():  # there would be no voxel to measure the distance to
         return mask
     grown: np.ndarray = ndimage.distance_transform_edt(~mask) <= radius
     return grown
 
 
 def _remove_component(part: np.ndarray, c: int, which: float, largest: float) -> None:
-    """In place, one of the components of at most ``largest`` voxels."""
+    """In place: remove one of the components of the class that have at most ``largest`` voxels."""
     components, _ = ndimage.label(part == c)
     sizes = np.bincount(components.ravel())[1:]
     small = np.flatnonzero(sizes <= largest) + 1

@@ -1,6 +1,7 @@
-"""Intensity changes of one sample (C, Z, Y, X), in place where possible. Each takes its drawn parameters.
+"""Intensity changes of one sample (C, Z, Y, X), in place where possible.
 
-The list, its order, probabilities and ranges are nnU-Net v2's; `draw_intensity` draws, the `apply` functions only act.
+Transforms, their order, probabilities and ranges are nnU-Net v2's. ``draw_intensity`` draws the parameters;
+``apply_intensity`` and the functions of the single transforms draw nothing.
 """
 
 import math
@@ -18,12 +19,12 @@ BRIGHTNESS_PROBABILITY, BRIGHTNESS = 0.15, (0.75, 1.25)
 CONTRAST_PROBABILITY, CONTRAST = 0.15, (0.75, 1.25)
 LOW_RESOLUTION_PROBABILITY, LOW_RESOLUTION = 0.25, (0.5, 1.0)
 INVERTED_GAMMA_PROBABILITY, GAMMA_PROBABILITY, GAMMA = 0.1, 0.3, (0.7, 1.5)
-CHANNEL_PROBABILITY = 0.5  # of blur and low resolution, once they are drawn for a sample
+CHANNEL_PROBABILITY = 0.5  # of a channel to get blur or low resolution, when the sample gets it
 
 
 @dataclass(frozen=True)
 class IntensityDraw:
-    """One sample's parameters, one entry a channel; None: not drawn, NaN: not for this channel."""
+    """Parameters of one sample, one entry for each channel; None: not for this sample, NaN: not for this channel."""
 
     noise_std: float | None
     noise_seed: int
@@ -47,7 +48,7 @@ def draw_intensity(rng: np.random.Generator, channels: int) -> IntensityDraw:
         return values
 
     def gammas(probability: float) -> np.ndarray | None:
-        """Equal weight below and above 1."""
+        """Values below 1 are as likely as values above."""
         if rng.random() >= probability:
             return None
         low, high = rng.uniform(GAMMA[0], 1, channels), rng.uniform(1, GAMMA[1], channels)
@@ -66,7 +67,7 @@ def draw_intensity(rng: np.random.Generator, channels: int) -> IntensityDraw:
 
 
 def apply_intensity(image: torch.Tensor, draw: IntensityDraw, in_plane_only: bool) -> torch.Tensor:
-    """Apply what was drawn to a sample (C, Z, Y, X); the sample is changed in place and returned."""
+    """Apply the drawn transforms to a sample (C, Z, Y, X), which is changed in place and returned."""
     if draw.noise_std is not None:
         add_noise(image, draw.noise_std, draw.noise_seed)
     for c, channel in enumerate(image):
@@ -91,9 +92,9 @@ def add_noise(image: torch.Tensor, std: float, seed: int) -> torch.Tensor:
 
 
 def blur(channel: torch.Tensor, sigma: np.ndarray) -> torch.Tensor:
-    """Gaussian blur of (Z, Y, X) with one sigma (voxels) an axis, cut at 3 sigma; edges are replicated.
+    """Gaussian blur of (Z, Y, X) with one sigma (voxels) for each axis, cut at 3 sigma; edges are replicated.
 
-    Few taps: adding shifted copies is several times as fast as a convolution of one channel.
+    The kernels are short, so adding shifted copies is several times as fast as a convolution of one channel.
     """
     blurred = channel
     for axis, (s, n) in enumerate(zip(sigma.tolist(), channel.shape, strict=True)):
@@ -112,24 +113,24 @@ def blur(channel: torch.Tensor, sigma: np.ndarray) -> torch.Tensor:
 
 
 def change_contrast(channel: torch.Tensor, factor: float) -> torch.Tensor:
-    """Stretch about the mean, clipped to the range it had."""
+    """Stretch about the mean, clipped to the range before."""
     low, high = torch.aminmax(channel)
     mean = channel.mean()
     return channel.sub_(mean).mul_(factor).add_(mean).clamp_(low, high)
 
 
 def lower_resolution(channel: torch.Tensor, factor: float, in_plane_only: bool) -> torch.Tensor:
-    """Sample down to ``factor`` by nearest voxel and back linearly, as a coarser scanner would have seen it."""
+    """Downsample by ``factor`` (nearest voxel) and upsample linearly, which imitates a coarser scanner."""
     size = tuple(channel.shape)
     coarse = [max(1, round(n * factor)) if axis or not in_plane_only else n for axis, n in enumerate(size)]
-    seen = interpolate(channel[None, None], coarse, mode="nearest-exact")[0, 0]
-    for axis in (2, 1, 0):  # whole rows are copied faster than single voxels: those while there are few
-        seen = linear_along(seen, axis, (np.arange(size[axis]) + 0.5) * coarse[axis] / size[axis] - 0.5)
-    return channel.copy_(seen)
+    coarser = interpolate(channel[None, None], coarse, mode="nearest-exact")[0, 0]
+    for axis in (2, 1, 0):  # the last axis first, while there are few voxels: copying single voxels is slower than rows
+        coarser = linear_along(coarser, axis, (np.arange(size[axis]) + 0.5) * coarse[axis] / size[axis] - 0.5)
+    return channel.copy_(coarser)
 
 
 def change_gamma(channel: torch.Tensor, gamma: float) -> torch.Tensor:
-    """Power law on the range; mean and standard deviation are kept."""
+    """Power law on intensities scaled to 0..1; mean and standard deviation are restored afterwards."""
     mean, spread = _centre(channel)
     low, high = torch.aminmax(channel)
     channel.sub_(low).div_((high - low).clamp_min(1e-7)).pow_(gamma)
@@ -138,6 +139,6 @@ def change_gamma(channel: torch.Tensor, gamma: float) -> torch.Tensor:
 
 
 def _centre(channel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Subtract the mean in place; the mean and the norm of what is left, which grows with the standard deviation."""
+    """Subtract the mean in place; returns the mean, and the norm of the rest (proportional to the standard deviation)."""
     mean = channel.mean()
     return mean, torch.linalg.vector_norm(channel.sub_(mean))

@@ -1,4 +1,4 @@
-"""Interpolation on any device: axis by axis where a map allows it, by gathers elsewhere. Beyond an edge the edge is taken."""
+"""Interpolation on any device: along one axis, or at positions that an affine map gives. Edges are replicated."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,11 +7,11 @@ import torch
 
 from unetrpp.core.devices import to_device
 
-SLAB = 1 << 16  # voxels sampled at a time on a CPU, so that what passes between the steps stays in its cache
+SLAB = 1 << 16  # voxels sampled at a time on a CPU, so that intermediate results stay in its cache
 
 
 def linear_along(array: torch.Tensor, axis: int, positions: np.ndarray) -> torch.Tensor:
-    """Interpolate linearly along one axis at ``positions`` (n,), in voxels. The array itself where nothing moves."""
+    """Interpolate linearly along one axis at ``positions`` (n,), in voxels. Returns the array itself if nothing moves."""
     last = array.shape[axis] - 1
     positions = np.clip(positions, 0, last)
     low = np.floor(positions)
@@ -24,7 +24,7 @@ def linear_along(array: torch.Tensor, axis: int, positions: np.ndarray) -> torch
 
 
 def nearest_along(array: torch.Tensor, axis: int, positions: np.ndarray) -> torch.Tensor:
-    """Take the nearest voxels along one axis. The array itself where nothing moves."""
+    """Take the nearest voxels along one axis. Returns the array itself if nothing moves."""
     if np.array_equal(positions, np.arange(array.shape[axis])):
         return array
     return _take(array, axis, np.clip(np.rint(positions), 0, array.shape[axis] - 1))
@@ -32,7 +32,7 @@ def nearest_along(array: torch.Tensor, axis: int, positions: np.ndarray) -> torc
 
 def _take(array: torch.Tensor, axis: int, index: np.ndarray) -> torch.Tensor:
     chosen = to_device(torch.from_numpy(index).long(), array.device)
-    if axis % array.ndim == array.ndim - 1:  # where index_select copies single voxels, a gather is 8 times as fast
+    if axis % array.ndim == array.ndim - 1:  # here index_select copies single voxels; gather is 8 times as fast
         return array.gather(-1, chosen.expand(*array.shape[:-1], -1))
     return array.index_select(axis, chosen)
 
@@ -42,12 +42,13 @@ def sample(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (C, Z, Y, X) linearly and maps (L, Z, Y, X) by nearest voxel at ``affine`` of every voxel of a patch.
 
-    The affine takes offsets (z, y, x) from the patch's centre to offsets from the image's. The eight corners of a
-    position have the same place in eight shifted views, so one index serves all corners and channels.
+    The affine maps offsets (z, y, x) from the centre of the patch to offsets from the centre of the image. In eight
+    shifted views of the image, the eight corners around a position have the same index, so one index serves all corners
+    and channels.
     """
     size = tuple(image.shape[1:])
     steps = (size[1] * size[2], size[2], 1)
-    # Along an axis that the map leaves alone positions are whole voxels.
+    # Along an axis that the map does not change, positions are whole voxels and need no interpolation.
     moves = [n > 1 and not np.array_equal(row, unit) for n, row, unit in zip(size, affine, np.eye(3), strict=True)]
     moved = image.new_empty(len(image), *patch)
     chosen = maps.new_empty(len(maps), *patch)
@@ -67,7 +68,7 @@ def sample(
 def _slabs(
     affine: np.ndarray, patch: tuple[int, int, int], size: Sequence[int], device: torch.device
 ) -> Iterator[tuple[slice, list[torch.Tensor]]]:
-    """Rows of a patch and the positions z, y and x (rows, Y, X) in an image that the affine gives their voxels."""
+    """Slabs of a patch: its rows, and the positions z, y and x (rows, Y, X) of their voxels in the image."""
     offsets = [torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2 for n in patch]
     height = max(1, SLAB // (patch[1] * patch[2])) if device.type == "cpu" else patch[0]
     for first in range(0, patch[0], height):
@@ -82,13 +83,13 @@ def _slabs(
 
 
 def _index(voxels: Sequence[torch.Tensor], size: Sequence[int]) -> torch.Tensor:
-    """Flat int32 index (n,) of whole voxel positions z, y and x. The rows of an image are exact in float32."""
+    """Flat int32 index (n,) of whole voxel positions z, y and x, which are float32: z * Y + y is exact there."""
     z, y, x = voxels
     return z.mul(size[1]).add_(y).int().mul_(size[2]).add_(x.int()).view(-1)
 
 
 def _corners(flat: torch.Tensor, index: torch.Tensor, axes: Sequence[tuple[int, torch.Tensor]]) -> torch.Tensor:
-    """Interpolate between ``index`` and its neighbours, one (step, weights) an axis."""
+    """Interpolate between ``index`` and its next voxels; every axis has a step in the flat image and weights."""
     if not axes:
         return flat.index_select(0, index)
     (step, weights), *rest = axes

@@ -1,4 +1,4 @@
-"""Mirroring left and right with the labels exchanged: a mirrored left kidney is a right one."""
+"""Swapping left and right labels where a patch is mirrored: a mirrored left kidney is a right one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from unetrpp.plans.plans import Configuration
 
 @dataclass(frozen=True)
 class LabelSwap:
-    """What becomes of classes when ``axis`` of the patch is mirrored.
+    """Which classes change places when ``axis`` of the patch is mirrored.
 
-    ``labels[i]`` is what training index i becomes (the ignore label included), ``outputs[k]`` the same for channel k of
-    the network's output; both are their own inverse.
+    Training index i becomes ``labels[i]`` (the ignore label included), and channel k of the network's output becomes
+    ``outputs[k]``; both tables are their own inverse.
     """
 
     axis: int
@@ -25,29 +25,29 @@ class LabelSwap:
     first_stage: bool = False  # the input's last channel holds the training indices of a cascade's first stage
 
     def swap_labels(self, label: Tensor, axes: Sequence[int]) -> Tensor:
-        """Training indices (...), -1 outside the case, of a patch mirrored along ``axes``."""
+        """Training indices (..., -1 outside the case) of a patch that was mirrored along ``axes``, with sides swapped."""
         return relabelled(label, self.labels) if self.axis in axes else label
 
     def swap_input(self, image: Tensor, axes: Sequence[int]) -> Tensor:
-        """(C, Z, Y, X) of a patch mirrored along ``axes``."""
+        """Network input (C, Z, Y, X) of a patch that was mirrored along ``axes``; a first stage's labels are swapped."""
         if not self.first_stage or self.axis not in axes:
             return image
         return torch.cat([image[:-1], relabelled(image[-1:], self.labels)])
 
     def swap_logits(self, logits: Tensor, axes: Sequence[int]) -> Tensor:
-        """(..., K, Z, Y, X) of a patch mirrored along ``axes``."""
+        """Logits (..., K, Z, Y, X) of a patch that was mirrored along ``axes``, with the channels swapped."""
         if self.axis not in axes:
             return logits
         return torch.stack([logits[..., k, :, :, :] for k in self.outputs], dim=-4)
 
 
 def relabelled(label: Tensor, table: Sequence[int]) -> Tensor:
-    """``table[label]``; -1, outside the case, stays."""
+    """``table[label]``; -1 (outside the case) stays."""
     return to_device(torch.tensor([*table, -1], dtype=label.dtype), label.device)[label.long()]
 
 
 def label_swap_of(configuration: Configuration) -> LabelSwap | None:
-    """None where mirroring leaves every label what it is."""
+    """The swap that the plans ask for; None where mirroring changes no label."""
     if configuration.swap_axis is None:
         return None
     scheme = configuration.preprocessing.labels

@@ -1,4 +1,4 @@
-"""From the samples a loader read to one augmented batch on the training device."""
+"""Augmentation of the samples that a loader has read, into one batch on the training device."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class SampleDraw:
     affine: np.ndarray | None
     intensity: IntensityDraw
     mirror: tuple[int, ...]  # plan axes to flip
-    swap: LabelSwap | None = None  # labels that change places when they are
+    swap: LabelSwap | None = None  # labels that change places when its axis is flipped
 
 
 def draw_sample(
@@ -29,9 +29,10 @@ def draw_sample(
     plan: AugmentationPlan,
     channels: int,
     mirror_axes: tuple[int, ...],
+    *,
     swap: LabelSwap | None = None,
 ) -> SampleDraw:
-    """Draw one sample's augmentation. ``mirror_axes`` and the swap's axis count the axes (z, y, x)."""
+    """Draw the augmentation of one sample. ``mirror_axes`` and the swap's axis are among the axes (z, y, x)."""
     return SampleDraw(
         affine=draw_affine(rng, plan),
         intensity=draw_intensity(rng, channels),
@@ -41,11 +42,11 @@ def draw_sample(
 
 
 def apply_sample(
-    image: torch.Tensor, label: torch.Tensor, draw: SampleDraw, patch: tuple[int, int, int], in_plane_only: bool
+    image: torch.Tensor, label: torch.Tensor, draw: SampleDraw, patch: tuple[int, int, int], *, in_plane_only: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Augment image (C, Z, Y, X) and label (Z, Y, X), as read, into a patch. The image may be changed in place.
 
-    Of a cascade, ``label`` is (2, Z, Y, X): with the first stage's segmentation, which moves alike.
+    In a cascade, ``label`` is (2, Z, Y, X): the second map is the first stage's segmentation, which moves with the label.
     """
     if draw.affine is not None:
         image, label = apply_affine(image, label, draw.affine, patch)
@@ -58,9 +59,9 @@ def apply_sample(
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample as read: image (C, Z, Y, X) float32, label (Z, Y, X), and what was drawn for it (None: nothing).
+    """One sample as read: image (C, Z, Y, X) float32, label (Z, Y, X), and its augmentation (None: no augmentation).
 
-    ``first_stage`` (Z, Y, X) is a cascade's first segmentation, in training indices.
+    ``first_stage`` (Z, Y, X) is the segmentation of a cascade's first stage, in training indices.
     """
 
     case: str
@@ -75,8 +76,8 @@ def make_batch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Move samples to the device, augment them there and stack: images (B, C, *patch), labels (B, *patch) int16.
 
-    A 2D patch (y, x) is augmented as one slice and loses its z axis here. A cascade's first segmentation becomes the
-    last channel (unetrpp.networks.cascade).
+    A 2D patch (y, x) is augmented as one slice and loses its z axis here. In a cascade the first stage's segmentation
+    becomes the last channel (unetrpp.networks.cascade).
     """
     size = (1, patch[0], patch[1]) if len(patch) == 2 else (patch[0], patch[1], patch[2])
     images, labels = [], []
@@ -85,7 +86,7 @@ def make_batch(
         maps = sample.label if sample.first_stage is None else np.stack([sample.label, sample.first_stage])
         label = to_device(torch.from_numpy(maps), device)
         if sample.draw is not None:
-            image, label = apply_sample(image, label, sample.draw, size, in_plane_only or len(patch) == 2)
+            image, label = apply_sample(image, label, sample.draw, size, in_plane_only=in_plane_only or len(patch) == 2)
         if sample.first_stage is not None:
             label, first_stage = label
             image = torch.cat([image, first_stage[None].to(image.dtype)])

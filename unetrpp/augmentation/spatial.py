@@ -1,7 +1,7 @@
-"""Rotation and zoom as one affine map per sample: drawn first, applied later, so that every sample replays.
+"""Rotation and zoom as one affine map for each sample, drawn first and applied later.
 
-Probabilities and ranges are nnU-Net v2's. A sample for which nothing was drawn is read at its final size and not
-interpolated at all; otherwise just the box that its map needs is read.
+Probabilities and ranges are nnU-Net v2's. A sample without a map is read at its final size and not interpolated; for
+others just the box that the map needs is read.
 """
 
 import math
@@ -19,7 +19,7 @@ SCALE_PROBABILITY = 0.2
 def draw_affine(rng: np.random.Generator, plan: AugmentationPlan) -> np.ndarray | None:
     """Draw a (3, 3) map from output to input offsets (z, y, x) about the patch centre; None is the identity.
 
-    Angles are uniform; zoom factors are drawn with equal weight below and above 1.
+    Angles are uniform; zoom factors below 1 are as likely as factors above.
     """
     rotate, scale = rng.random() < ROTATION_PROBABILITY, rng.random() < SCALE_PROBABILITY
     if not (rotate or scale):
@@ -45,9 +45,9 @@ def rotation(axis: int, angle: float) -> np.ndarray:
 
 
 def read_size(affine: np.ndarray | None, patch: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Voxels to read so that the map of a patch falls inside: its bounding box, of the patch's parity.
+    """Voxels to read for a patch: the bounding box of what the map needs, odd or even along each axis as the patch is.
 
-    Equal parity keeps the two centres on the same point.
+    Equal parity keeps the centres of both on the same point.
     """
     if affine is None:
         return patch
@@ -61,7 +61,8 @@ def apply_affine(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sample image (C, Z, Y, X) linearly and label (Z, Y, X), or several maps (L, Z, Y, X), by nearest voxel.
 
-    Both come out on the patch. What was read must cover the map (:func:`read_size`); beyond it the edge is taken.
+    Both results have the size of the patch. The image should cover the map (:func:`read_size`); beyond it the edge is
+    replicated.
     """
     if np.any(affine != np.diag(np.diagonal(affine))):
         size = image.shape[1:]

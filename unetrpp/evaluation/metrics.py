@@ -44,11 +44,7 @@ class ScoredClass:
 
 def scored_classes(scheme: LabelScheme) -> tuple[ScoredClass, ...]:
     """The regions if the scheme has any, else every foreground label."""
-    if not scheme.regions:
-        return tuple(
-            ScoredClass(str(scheme.values[i]), scheme.names[i], (scheme.values[i],)) for i in scheme.foreground
-        )
-    unions = [(region.name, tuple(scheme.values[m] for m in region.members)) for region in scheme.regions]
+    unions = [(target.name, tuple(scheme.values[m] for m in target.members)) for target in scheme.targets]
     return tuple(
         ScoredClass(str(values) if len(values) > 1 else str(values[0]), name, values) for name, values in unions
     )

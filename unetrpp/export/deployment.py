@@ -147,8 +147,8 @@ def describe(
         ),
         tiles=Tiles(patch=configuration.patch),
         mirroring=_mirroring(configuration),
-        activation="sigmoid" if scheme.regions else "softmax",
-        threshold=0.5 if scheme.regions else None,
+        activation="sigmoid" if scheme.overlapping else "softmax",
+        threshold=0.5 if scheme.overlapping else None,
         outputs=_outputs(preprocessing),
     )
 
@@ -175,7 +175,4 @@ def _mirroring(configuration: Configuration) -> Mirroring:
 
 
 def _outputs(preprocessing: Preprocessing) -> tuple[Output, ...]:
-    scheme = preprocessing.labels
-    if scheme.regions:
-        return tuple(Output(name=region.name, value=region.value) for region in scheme.regions)
-    return tuple(Output(name=name, value=value) for name, value in zip(scheme.names, scheme.values, strict=True))
+    return tuple(Output(name=channel.name, value=channel.value) for channel in preprocessing.labels.output_channels)

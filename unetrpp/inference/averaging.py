@@ -10,17 +10,17 @@ from unetrpp.dataset.labels import LabelScheme
 
 def fold_probabilities(logits: Tensor, scheme: LabelScheme) -> Tensor:
     """Softmax over the classes, or a sigmoid per region: (F, K, ...)."""
-    return logits.sigmoid() if scheme.regions else logits.softmax(dim=1)
+    return logits.sigmoid() if scheme.overlapping else logits.softmax(dim=1)
 
 
 def decide(probability: Tensor, scheme: LabelScheme) -> Tensor:
     """Arg-max over the classes, or the last region above one half: (K, ...) -> (...), for ``LabelScheme.decode``."""
-    return last_above(probability, 0.5) if scheme.regions else arg_max(probability)
+    return last_above(probability, 0.5) if scheme.overlapping else arg_max(probability)
 
 
 def decide_logits(logits: Tensor, scheme: LabelScheme) -> Tensor:
     """:func:`decide` on ``logits`` (K, ...): the same decisions, as softmax and sigmoid keep the order."""
-    return last_above(logits, 0.0) if scheme.regions else arg_max(logits)
+    return last_above(logits, 0.0) if scheme.overlapping else arg_max(logits)
 
 
 def arg_max(values: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def _index_type(count: int) -> torch.dtype:
 
 def entropy(mean: Tensor, scheme: LabelScheme) -> Tensor:
     """Entropy of probabilities (K, ...) divided by its maximum: 0 to 1. With regions the mean of their binary entropies."""
-    if scheme.regions:
+    if scheme.overlapping:
         both = torch.stack([mean, 1 - mean])
         return -_x_log_x(both).sum(dim=0).mean(dim=0) / math.log(2)
     return -_x_log_x(mean).sum(dim=0) / math.log(len(mean))

@@ -87,7 +87,7 @@ def _interpolated(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...], sc
     cells, places = _compact(corners, sum(slab.agreed.numel() for slab in held))
     mean = fold_probabilities(_columns(held, cells), scheme).mean(dim=0)  # (K, cells)
     corners = [places[corner] for corner in corners]
-    if scheme.regions:
+    if scheme.overlapping:
         return last_above(_blend(mean, corners, weights), 0.5)
     frequent = _decided_classes(held, len(mean))
     shares = _blend(mean[frequent], corners, weights)

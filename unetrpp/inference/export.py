@@ -35,7 +35,7 @@ class Exported:
         array = grid.to_input(labels.decode(self.decisions))
         probabilities, entropy, disagreement = None, None, None
         if self.probabilities is not None:
-            certain = [0.0 if labels.regions or k else 1.0 for k in range(len(self.probabilities))]
+            certain = [0.0 if labels.overlapping or k else 1.0 for k in range(len(self.probabilities))]
             pairs = zip(self.probabilities, certain, strict=True)
             probabilities = np.stack([grid.to_input(probability, outside) for probability, outside in pairs])
         if self.uncertainty is not None:

@@ -1,4 +1,4 @@
-"""Sums over a batch that several processes share."""
+"""Sums over a batch that is split over several processes."""
 
 from typing import Any
 
@@ -7,22 +7,24 @@ from torch import Tensor, distributed
 
 
 def whole_batch(*sums: Tensor) -> tuple[Tensor, ...]:
-    """Add up what each process summed over its part of the batch; in a single process the sums as they are.
+    """Each sum over the whole batch, from this process's sums over its part; in a single process the sums themselves.
 
-    So every process has the loss of the whole batch. The gradients stay exact where the processes' ones are averaged,
-    as data-parallel training does.
+    Every process then computes the loss of the whole batch. Its gradients are exact when they are averaged over the
+    processes, as data-parallel training does.
 
     Args:
-        sums: of one shape; the first one's type is the result's.
+        sums: tensors of one shape; the results have the type of the first one.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return sums
-    total: Tensor = _SumOverProcesses.apply(torch.stack([s.to(sums[0].dtype) for s in sums]))
+    total: Tensor = _SumOverProcesses.apply(  # type: ignore[no-untyped-call]
+        torch.stack([s.to(sums[0].dtype) for s in sums])
+    )
     return total.unbind()
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """An all-reduce; each process's part counts in every process's result, so the gradients are added up too."""
+    """An all-reduce. Each process's part counts in the result of every process, so its gradients are added up too."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From the plans to the loss that training calls."""
+"""Builds the loss that the plans describe."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,12 @@ def build_loss(
 ) -> DeepSupervision:
     """The loss over all heads: ``loss(outputs, target) -> scalar``.
 
-    ``head_strides`` (``Architecture.head_strides()``) and ``spacing_mm`` have one value for every axis of the patch.
+    Args:
+        head_strides: of every supervised output against the patch (``Architecture.head_strides()``).
+        spacing_mm: one value for every axis of the patch.
+
+    Raises:
+        UserError: the distance penalty lacks a scale for a class or region.
     """
     make = LOSSES[plan.name]
     losses = [make(plan, labels, [s * n for s, n in zip(spacing_mm, stride, strict=True)]) for stride in head_strides]
@@ -27,7 +32,7 @@ def build_loss(
 
 
 def _dice_ce(plan: LossPlan, labels: LabelScheme, spacing_mm: Sequence[float]) -> nn.Module:
-    return DiceAndCrossEntropy(regions=bool(labels.regions), batch_dice=plan.batch_dice)
+    return DiceAndCrossEntropy(regions=labels.overlapping, batch_dice=plan.batch_dice)
 
 
 def _unified_focal(plan: LossPlan, labels: LabelScheme, spacing_mm: Sequence[float]) -> UnifiedFocal:
@@ -36,20 +41,21 @@ def _unified_focal(plan: LossPlan, labels: LabelScheme, spacing_mm: Sequence[flo
         delta=plan.delta,
         weight=plan.weight,
         symmetric=plan.symmetric,
-        regions=bool(labels.regions),
+        regions=labels.overlapping,
         batch_dice=plan.batch_dice,
     )
 
 
 def _unified_focal_distance(plan: LossPlan, labels: LabelScheme, spacing_mm: Sequence[float]) -> UnifiedFocal:
-    """
+    """The Unified Focal loss with the distance penalty.
+
     Raises:
         UserError: not one distance scale for every foreground class or region.
     """
-    needed = len(labels.regions) or len(labels.foreground)
+    needed = len(labels.targets)
     if len(plan.distance_scale_mm) != needed or min(plan.distance_scale_mm) <= 0:
         raise UserError(
-            f"the distance penalty needs {needed} scales above 0 mm (one a class or region), "
+            f"the distance penalty needs {needed} scales above 0 mm (one for each class or region), "
             f"but the plans have {list(plan.distance_scale_mm)}; correct distance_scale_mm in the plans"
         )
     loss = _unified_focal(plan, labels, spacing_mm)

@@ -1,6 +1,6 @@
-"""One loss over the outputs of several decoder levels, each against labels of its own resolution.
+"""Deep supervision: one loss over the outputs of several decoder levels, each against labels of its resolution.
 
-Lee et al., "Deeply-Supervised Nets" (2015), with nnU-Net's weights.
+Lee et al., "Deeply-Supervised Nets" (2015); the weights are nnU-Net's.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from unetrpp.losses.truth import TruthEncoder
 
 
 def head_weights(heads: int) -> tuple[float, ...]:
-    """Halved from level to level and normalised. (nnU-Net gives its lowest head weight 0; here every head counts.)
+    """Halved from level to level, with sum 1. (nnU-Net gives its lowest head weight 0; here every head counts.)
 
     >>> head_weights(2)
     (0.6666666666666666, 0.3333333333333333)
@@ -23,15 +23,15 @@ def head_weights(heads: int) -> tuple[float, ...]:
 
 
 def downsample_labels(target: Tensor, stride: Sequence[int]) -> Tensor:
-    """Nearest label at every ``stride``-th voxel of (B, *patch), a view.
+    """A view of every ``stride``-th voxel of labels (B, *patch).
 
-    The voxel after the centre of each cell is taken, as ``interpolate(mode="nearest-exact")`` does.
+    It takes the voxel after the centre of each cell, as ``interpolate(mode="nearest-exact")`` does.
     """
     return target[(slice(None), *(slice(s // 2, None, s) for s in stride))]
 
 
 class DeepSupervision(nn.Module):
-    """``losses[i]`` of output i against the labels at ``strides[i]``, weighted and summed, in float32."""
+    """Weighted sum of ``losses[i]`` of output i against the labels at ``strides[i]``, computed in float32."""
 
     def __init__(self, losses: Sequence[nn.Module], strides: Sequence[Sequence[int]], encoder: TruthEncoder):
         super().__init__()
@@ -44,7 +44,7 @@ class DeepSupervision(nn.Module):
         """``outputs``: logits (B, C, *patch_i), full resolution first; ``target``: (B, *patch) training indices.
 
         Raises:
-            ValueError: more or fewer outputs than heads.
+            ValueError: the number of outputs is not that of the losses.
         """
         total = torch.zeros((), device=target.device)
         # Sums over a million voxels overflow in float16 and lose their tail in bfloat16.
@@ -54,7 +54,7 @@ class DeepSupervision(nn.Module):
         return total
 
     def set_progress(self, share: float) -> None:
-        """Tell the losses which share of the training is done (0 to 1): the distance penalty is ramped up by it."""
+        """Tell the distance penalty which share of the training is done (0 to 1), as its strength grows with it."""
         for module in self.modules():
             if isinstance(module, BoundaryWeights):
                 module.progress = share

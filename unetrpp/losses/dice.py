@@ -1,4 +1,4 @@
-"""Soft Dice plus cross entropy, nnU-Net's loss, over the voxels that count.
+"""Soft Dice plus cross entropy, nnU-Net's loss, over the valid voxels.
 
 Isensee et al., "nnU-Net", Nature Methods 18, 203-211 (2021); the soft Dice is Drozdzal et al.'s (arXiv 1608.04117).
 """
@@ -16,8 +16,8 @@ SMOOTH = 1e-5  # nnU-Net's
 class DiceAndCrossEntropy(nn.Module):
     """1 - mean soft Dice + cross entropy.
 
-    With classes: softmax, the Dice over the foreground classes. With ``regions``: sigmoid, the Dice over all of them,
-    binary cross entropy. With ``batch_dice`` a class is summed over the batch before its Dice is taken.
+    With classes: softmax, and the mean Dice over the foreground classes. With ``regions``: sigmoid, the mean Dice over
+    all regions, and binary cross entropy. With ``batch_dice`` the Dice of a class is that of its sums over the batch.
     """
 
     def __init__(self, *, regions: bool, batch_dice: bool):
@@ -36,9 +36,9 @@ class DiceAndCrossEntropy(nn.Module):
 
 
 def soft_dice(probabilities: Tensor, onehot: Tensor, valid: Tensor, *, batch: bool) -> Tensor:
-    """2 |p y| / (|p| + |y|) over valid voxels: (B, C), or (C,) when the sums run over the batch first.
+    """2 |p y| / (|p| + |y|) over valid voxels: (B, C), or (C,) of the sums over the batch.
 
-    A class that is neither there nor predicted has Dice 1.
+    A class that is neither present nor predicted has Dice 1.
     """
     voxels = tuple(range(2, probabilities.ndim))
     axes = (0, *voxels) if batch else voxels

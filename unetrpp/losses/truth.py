@@ -1,4 +1,4 @@
-"""The target of a loss: which voxels count and which class or regions are true there."""
+"""The target of a loss: which voxels count, and which class or regions are true there."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from unetrpp.dataset.labels import LabelScheme
 
 @dataclass(frozen=True)
 class Truth:
-    """A head's target for C outputs (classes, or regions that may overlap).
+    """The target of one head with C outputs (classes, or regions that may overlap).
 
-    ``index`` (B, *patch) int64 is the class, -1 where nothing is known; ``onehot`` (B, C, *patch) bool is true where
-    the output should be 1; ``valid`` (B, 1, *patch) bool marks the voxels that count.
+    ``index`` (B, *patch) int64 is the class, -1 where it is unknown; ``onehot`` (B, C, *patch) bool is true where the
+    output should be 1; ``valid`` (B, 1, *patch) bool is true at the voxels that count.
     """
 
     index: Tensor
@@ -23,25 +23,20 @@ class Truth:
 
 
 class TruthEncoder:
-    """Training indices -> Truth, by a dataset's labels."""
+    """Makes the Truth of training indices, for the labels of a dataset."""
 
     def __init__(self, labels: LabelScheme):
-        self.ignore_index = labels.ignore_index
-        self.table = torch.eye(len(labels.values), dtype=torch.bool)  # (outputs, classes)
-        if labels.regions:
-            members = [[i in region.members for i in range(len(labels.values))] for region in labels.regions]
-            self.table = torch.tensor(members)
+        self.labels = labels
+        self.table = torch.from_numpy(labels.membership())  # (outputs, classes)
 
     def __call__(self, target: Tensor) -> Truth:
         """``target`` (B, *patch) holds training indices, the ignore index, or -1 outside the case.
 
-        nnU-Net counts the padding around a case as background. Here it counts as nothing: no one annotated it, and the
+        nnU-Net counts the padding around a case as background. Here it does not count: no one annotated it, and the
         network sees a constant there.
         """
         target = target.long()
-        valid = target >= 0
-        if self.ignore_index is not None:
-            valid &= target != self.ignore_index
+        valid = self.labels.known(target)
         index = torch.where(valid, target, -1)
         if self.table.device != target.device:
             self.table = to_device(self.table, target.device)

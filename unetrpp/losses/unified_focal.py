@@ -1,7 +1,7 @@
 """Unified Focal loss: a focal cross entropy and a focal Tversky loss that share gamma and delta.
 
 Yeung, Sala, Schoenlieb, Rundo, "Unified Focal loss", arXiv 2102.04525 (2021). Background is the common class, every
-foreground class is a rare one. gamma = 0 is not focal, as in the paper's convention.
+foreground class is a rare one. As in the paper, gamma = 0 is the loss without focal powers.
 """
 
 import torch
@@ -12,15 +12,15 @@ from unetrpp.losses.distance import BoundaryWeights
 from unetrpp.losses.truth import Truth
 
 SMOOTH = 1e-5
-LEAST_MISS = 1e-3  # (1 - TI)^(1 - gamma) has an unbounded slope at TI = 1; below this it is continued as a line
-LEAST_OTHERS = 1e-30
+LEAST_MISS = 1e-3  # (1 - TI)^(1 - gamma) has an unbounded slope at TI = 1; below this 1 - TI it continues as a line
+LEAST_OTHERS = 1e-30  # 1 - p, so that its power has a finite gradient
 
 
 class UnifiedFocal(nn.Module):
     """weight * focal Tversky + (1 - weight) * focal cross entropy.
 
-    With ``boundary`` every voxel counts by its nearness to (or distance from) the classes' boundaries (ours). With
-    ``regions`` every region is a two-class problem of its own, since a sigmoid of z is the softmax of (0, z).
+    With ``boundary`` voxels are weighted by their distance to the boundaries of the classes (ours). With ``regions``
+    every region is a two-class problem of its own, since the sigmoid of z is the softmax of (0, z).
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class UnifiedFocal(nn.Module):
         )
         present = onehot.flatten(2).any(-1)
         if self.batch_dice:
-            present = present.unflatten(0, (batch, -1)).any(0)
+            present = present.view(batch, -1, present.shape[1]).any(0)
             present = whole_batch(present.float())[0] > 0
         tversky = focal_tversky(index, present, gamma=self.gamma, symmetric=self.symmetric)
         return self.weight * tversky + (1 - self.weight) * entropy
@@ -86,13 +86,13 @@ def focal_cross_entropy(
 ) -> Tensor:
     """Mean over valid voxels of (1 - delta) (1 - p_0)^gamma CE for background and delta CE for foreground.
 
-    ``symmetric`` puts the power on the foreground as well. All arguments are (B, C, *patch), ``valid`` (B, 1, *patch);
-    ``log_p`` is the log-softmax. With ``weights`` a voxel counts by the largest one over its classes, and the mean is
-    theirs.
+    ``symmetric`` puts the power on the foreground as well. All tensors are (B, C, *patch), ``valid`` is (B, 1, *patch);
+    ``log_p`` is the log-softmax. With ``weights`` it is the mean weighted by each voxel's largest weight over the
+    classes.
     """
     entropy = -(log_p * onehot).sum(1)
-    # 1 - p as the sum of the other probabilities, which does not cancel. Where even that underflows, the power of the
-    # clamped value keeps the gradient finite for every gamma in [0, 1].
+    # 1 - p is computed as the sum of the other probabilities, which loses no digits. Where that underflows, the power
+    # of the clamped value has a finite gradient for every gamma in [0, 1].
     others = log_p.exp() * ~onehot if symmetric else log_p[:, 1:].exp()
     focal = others.sum(1).clamp(min=LEAST_OTHERS) ** gamma
     balance = torch.where(onehot[:, 0], (1 - delta) * focal, delta * focal if symmetric else delta)
@@ -115,14 +115,14 @@ def tversky_index(
 ) -> Tensor:
     """TI = TP / (TP + delta FN + (1 - delta) FP) over valid voxels: (B, C).
 
-    ``weights`` stand on TP, FN and FP alike, so that TI stays in [0, 1] and is 1 for a perfect prediction only. With
-    ``batch`` the samples are that many groups in a row, whose sums are added first.
+    ``weights`` multiply TP, FN and FP alike, so that TI stays in [0, 1] and is 1 for a perfect prediction only. With
+    ``batch`` the first axis holds that many groups in a row, whose sums are added up first.
     """
     there, known = (onehot, valid) if weights is None else (weights * onehot, weights * valid)
     voxels = tuple(range(2, probabilities.ndim))
     sums = [(probabilities * there).sum(voxels), there.sum(voxels), (probabilities * known).sum(voxels)]
     if batch is not None:
-        sums = list(whole_batch(*(n.unflatten(0, (batch, -1)).sum(0) for n in sums)))
+        sums = list(whole_batch(*(n.view(batch, -1, n.shape[1]).sum(0) for n in sums)))
     overlap, truth, predicted = sums
     return (overlap + SMOOTH) / (overlap + delta * (truth - overlap) + (1 - delta) * (predicted - overlap) + SMOOTH)
 
@@ -130,7 +130,7 @@ def tversky_index(
 def focal_tversky(index: Tensor, present: Tensor, *, gamma: float, symmetric: bool) -> Tensor:
     """Mean over the classes present of 1 - TI, to the power 1 - gamma for foreground (for all when ``symmetric``).
 
-    ``index`` and ``present`` are (B, C). A class that a sample does not have is left out, a sample without any too.
+    ``index`` and ``present`` are (B, C). Classes that a sample does not have are left out, and so are samples without any.
     """
     miss = 1 - index
     focal = miss * miss.clamp(min=LEAST_MISS) ** -gamma

@@ -1,47 +1,40 @@
-"""Convolutional building blocks for 2D and 3D, shared by all networks."""
+"""Convolutional building blocks in 2D and 3D, shared by all networks."""
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 
-from unetrpp.networks.cpu_kernels.normalize import is_channels_last, normalize
+from unetrpp.networks.cpu_kernels.convolution import convolve
+from unetrpp.networks.cpu_kernels.normalize import normalize
+from unetrpp.networks.layout import is_channels_last
 
 Axes = tuple[int, ...]
 NormMaker = Callable[[int], nn.Module]  # channels -> norm
 
-SLOPE = 0.01  # of LeakyReLU, everywhere
-SMALLEST_GROUP = 16  # values a group needs for its variance to mean something
-GROUP_CHANNELS = 8  # a group of norm "group"
+SLOPE = 0.01  # of every LeakyReLU
+SMALLEST_GROUP = 16  # values; fewer give no useful variance
+GROUP_CHANNELS = 8  # channels of one group in norm "group"
 
 
 class Convolution2d(nn.Conv2d):
+    """A 2D convolution that is as fast for one sample on a CPU as for a batch."""
+
     def forward(self, x: Tensor) -> Tensor:
-        return _onednn(self, x) if _is_slow(x) else super().forward(x)
+        return convolve(self, x)
 
 
 class Convolution3d(nn.Conv3d):
+    """A 3D convolution that is as fast for one sample on a CPU as for a batch."""
+
     def forward(self, x: Tensor) -> Tensor:
-        return _onednn(self, x) if _is_slow(x) else super().forward(x)
-
-
-def _is_slow(x: Tensor) -> bool:
-    """For one small sample on a CPU PyTorch takes a convolution of its own, up to five times slower than oneDNN's."""
-    plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 and len(x) == 1
-    return plain and torch.backends.mkldnn.is_available() and not (torch.is_autocast_enabled("cpu") or is_compiling())
-
-
-def _onednn(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
-    geometry: Any = (layer.padding, layer.stride, layer.dilation, layer.groups)
-    return torch.mkldnn_convolution(x, layer.weight, layer.bias, *geometry)
+        return convolve(self, x)
 
 
 class Operators(NamedTuple):
-    """The layers of one dimensionality."""
+    """Layer classes for 2D, or for 3D."""
 
     convolution: type[nn.Conv2d] | type[nn.Conv3d]
     transposed: type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]
@@ -65,20 +58,21 @@ def convolution(
     return OPERATORS[len(kernel)].convolution(inputs, outputs, kernel, stride or 1, padding, bias=bias)  # type: ignore[arg-type]
 
 
-def pointwise(inputs: int, outputs: int, dimensions: int, *, bias: bool = False) -> nn.Module:
-    """A 1^n convolution."""
-    return {2: Pointwise2d, 3: Pointwise3d}[dimensions](inputs, outputs, 1, bias=bias)
+def pointwise(inputs: int, outputs: int, dimensions: int, *, bias: bool = False) -> nn.Conv2d | nn.Conv3d:
+    """A 1 x 1 or 1 x 1 x 1 convolution."""
+    layer: type[nn.Conv2d] | type[nn.Conv3d] = Pointwise2d if dimensions == 2 else Pointwise3d
+    return layer(inputs, outputs, 1, bias=bias)
 
 
 class Pointwise2d(nn.Conv2d):
-    """A 1^2 convolution; of a channels-last tensor it is one matrix product."""
+    """A 1 x 1 convolution, computed as one matrix product where the channels are last in memory."""
 
     def forward(self, x: Tensor) -> Tensor:
         return _as_linear(self, x) if is_channels_last(x) else super().forward(x)
 
 
 class Pointwise3d(nn.Conv3d):
-    """A 1^3 convolution; of a channels-last tensor it is one matrix product."""
+    """A 1 x 1 x 1 convolution, computed as one matrix product where the channels are last in memory."""
 
     def forward(self, x: Tensor) -> Tensor:
         return _as_linear(self, x) if is_channels_last(x) else super().forward(x)
@@ -89,14 +83,18 @@ def _as_linear(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
 
 
 def transposed(inputs: int, outputs: int, stride: Axes, *, bias: bool = False) -> nn.Module:
-    """A transposed convolution with kernel = stride: every coarse voxel fills its own block."""
+    """A transposed convolution with kernel = stride: every coarse voxel fills its own block of fine voxels."""
     return OPERATORS[len(stride)].transposed(inputs, outputs, stride, stride, bias=bias)  # type: ignore[arg-type]
 
 
 def norm_maker(
     kind: Literal["batch", "instance", "group"], dimensions: int, voxels: int, affine: bool = True
 ) -> NormMaker:
-    """Makes the norm of a level; where a sample may be a single voxel, only a group norm has a variance."""
+    """A function that makes the norm layers of a level with this many voxels.
+
+    With a single voxel only a group norm has a variance, so it is used whatever ``kind`` says. The planners choose
+    "batch" (UNETR++) and "instance" (U-Nets); "group" is an arm of benchmarks/ablation.py.
+    """
 
     def make(channels: int) -> nn.Module:
         if kind == "group" or voxels == 1:
@@ -108,17 +106,21 @@ def norm_maker(
     return make
 
 
-def _groups(channels: int, wanted: int, voxels: int) -> int:
-    """The most groups up to ``wanted`` that divide the channels and hold SMALLEST_GROUP values each."""
-    fits = (g for g in range(max(1, wanted), 0, -1) if channels % g == 0 and channels // g * voxels >= SMALLEST_GROUP)
+def _groups(channels: int, most: int, voxels: int) -> int:
+    """The largest number of groups, ``most`` or fewer, that divides the channels with SMALLEST_GROUP values each."""
+    fits = (g for g in range(max(1, most), 0, -1) if channels % g == 0 and channels // g * voxels >= SMALLEST_GROUP)
     return next(fits, 1)
 
 
 class Downsample(nn.Module):
-    """Stem or downsampling of UNETR++: a convolution with kernel = stride, then GroupNorm; no activation."""
+    """Stem or downsampling of UNETR++: a convolution with kernel = stride, then GroupNorm; no activation.
 
-    def __init__(self, inputs: int, outputs: int, stride: Axes, groups: int | None, voxels: int):
-        """``groups``: None for gcd(inputs, outputs), as published where it divides; ``voxels``: of the output."""
+    Args:
+        groups: of the norm; None for gcd(inputs, outputs), which is the published number where the channels divide.
+        voxels: of the output.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: Axes, *, groups: int | None, voxels: int):
         super().__init__()
         self.conv = OPERATORS[len(stride)].convolution(inputs, outputs, stride, stride, bias=False)  # type: ignore[arg-type]
         self.norm = nn.GroupNorm(_groups(outputs, groups or math.gcd(inputs, outputs), voxels), outputs)
@@ -130,7 +132,7 @@ class Downsample(nn.Module):
 class ConvolutionBlock(nn.Module):
     """Convolution - norm - LeakyReLU, the block of the plain U-Net."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: Axes, norm: NormMaker, stride: Axes | None = None):
+    def __init__(self, inputs: int, outputs: int, kernel: Axes, *, norm: NormMaker, stride: Axes | None = None):
         super().__init__()
         self.conv = convolution(inputs, outputs, kernel, stride, bias=True)
         self.norm = norm(outputs)
@@ -142,11 +144,11 @@ class ConvolutionBlock(nn.Module):
 class ResidualBlock(nn.Module):
     """Convolution - norm - LeakyReLU - convolution - norm - add - LeakyReLU (He et al. 2016).
 
-    The skip is the identity; average-pooled where there is a stride, a 1^n convolution with norm where the
-    channels change.
+    The skip is average-pooled where there is a stride, and goes through a pointwise convolution with norm where the
+    channels change; otherwise it is the identity.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: Axes, norm: NormMaker, stride: Axes | None = None):
+    def __init__(self, inputs: int, outputs: int, kernel: Axes, *, norm: NormMaker, stride: Axes | None = None):
         super().__init__()
         self.conv1 = convolution(inputs, outputs, kernel, stride)
         self.norm1 = norm(outputs)
@@ -174,9 +176,9 @@ class Skip(nn.Module):
 
 
 def initialise_linears(module: nn.Module) -> None:
-    """Normal weights (std 0.02) and zero biases for every Linear, as the released encoder starts.
+    """Normal weights (std 0.02) and zero biases for every Linear, as in the released encoder.
 
-    Theirs is a normal distribution truncated at 2, a hundred standard deviations away.
+    The released code truncates the normal distribution at 2, which is a hundred standard deviations away.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):

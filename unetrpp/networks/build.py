@@ -1,4 +1,4 @@
-"""The one place that turns an Architecture into a module."""
+"""Builds the network that an Architecture describes."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from torch import nn
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.registry import find
-from unetrpp.networks.cpu_kernels.normalize import to_channels_last
+from unetrpp.networks.layout import to_channels_last
 from unetrpp.networks.unet import UNet
 from unetrpp.networks.unetrpp import UNETRPP
 from unetrpp.plans.architecture import Architecture
@@ -16,10 +16,10 @@ NETWORKS: dict[str, Callable[[Architecture], nn.Module]] = {"unetrpp": UNETRPP, 
 
 
 def build_network(architecture: Architecture) -> nn.Module:
-    """The network, freshly initialised, with ``deep_supervision`` on.
+    """The network with new weights and ``deep_supervision`` on.
 
-    forward takes x (B, C, *patch) and gives logits: one tensor a supervised level, full resolution first; with
-    ``deep_supervision = False`` the full-resolution tensor alone.
+    ``forward`` maps x (B, C, *patch) to logits: a list with one tensor for every supervised level, full resolution first;
+    with ``deep_supervision = False`` the full-resolution tensor alone.
 
     Raises:
         UserError: unknown network, or sizes that do not fit each other.
@@ -33,9 +33,10 @@ def build_network(architecture: Architecture) -> nn.Module:
 
 
 def check(architecture: Architecture) -> None:
-    """
+    """Check that the sizes of an architecture fit each other.
+
     Raises:
-        UserError: the patch is no multiple of the strides, or channels, heads and levels contradict each other.
+        UserError: the patch is no multiple of the strides, or channels, heads and levels do not fit each other.
     """
     levels, patch = architecture.levels, architecture.patch
     product = tuple(math.prod(axis) for axis in zip(*(level.stride for level in levels), strict=True))
@@ -47,7 +48,7 @@ def check(architecture: Architecture) -> None:
         )
     if len(architecture.initial_logits) not in (0, architecture.out_channels):
         raise UserError(
-            f"{len(architecture.initial_logits)} initial logits for {architecture.out_channels} outputs; give one an output"
+            f"{len(architecture.initial_logits)} initial logits for {architecture.out_channels} outputs; give one for each output"
         )
     for i, level in enumerate(levels):
         if level.attention == "epa" and (level.channels % architecture.heads or level.channels % 2):

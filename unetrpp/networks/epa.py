@@ -22,7 +22,7 @@ class EfficientPairedAttention(nn.Module):
 
     def __init__(self, channels: int, tokens: int, projected: int, architecture: Architecture):
         super().__init__()
-        self.reference = False  # compute step by step as published
+        self.reference = False  # True: compute step by step as published (use_reference_operators)
         self.heads = architecture.heads
         self.spatial_layout = architecture.spatial_layout
         self.dropout = architecture.attention_dropout
@@ -48,13 +48,13 @@ class EfficientPairedAttention(nn.Module):
         q, k = (F.normalize(t, dim=-1, eps=NORMALIZE_EPS) for t in (q, k))
         channel = self._attend(q @ k.mT * self.channel_temperature) @ v_channel  # (B, h, d, N)
         spatial = self._attend(q.mT @ keys * self.spatial_temperature) @ values.mT  # (B, h, N, d)
-        return self._fuse(self._laid_out(spatial), channel.permute(0, 3, 1, 2).reshape(x.shape))
+        return self._fuse(self._to_tokens(spatial), channel.permute(0, 3, 1, 2).reshape(x.shape))
 
     def _attend(self, logits: Tensor) -> Tensor:
         return F.dropout(logits.softmax(-1), self.dropout, self.training)
 
-    def _laid_out(self, spatial: Tensor) -> Tensor:
-        """(B, h, N, d) -> (B, N, C), or what the released code makes of it, which mixes tokens and channels."""
+    def _to_tokens(self, spatial: Tensor) -> Tensor:
+        """(B, h, N, d) -> (B, N, C). The released code permutes the axes otherwise, which mixes tokens and channels."""
         order = (0, 2, 1, 3) if self.spatial_layout == "correct" else (0, 3, 1, 2)
         batch, _, tokens, _ = spatial.shape
         return spatial.permute(order).reshape(batch, tokens, -1)
@@ -65,10 +65,10 @@ class EfficientPairedAttention(nn.Module):
         return torch.cat([self.spatial_out(spatial), self.channel_out(channel)], dim=-1)
 
     def rearranged(self, x: Tensor) -> Tensor:
-        """The same, with matrix products reordered so that of all N x C tensors only queries and keys are made.
+        """The same result with the matrix products reordered: the only N x C tensors are queries and keys.
 
-        Projecting tokens to P before mapping them to keys and values costs N P C once. The channel map is C x C, so it
-        is merged with the maps before and after it. Norms along N divide the small matrices, not the tokens.
+        Tokens are projected to P before they are mapped to keys and values, which costs N P C once. The channel map is
+        C x C, so it is merged with the maps before and after it. Norms along N divide the small matrices, not the tokens.
         """
         to_q, to_k, to_v_channel, to_v_spatial = self.qkvv.weight.chunk(4)
         q, k = F.linear(x, to_q), F.linear(x, to_k)
@@ -81,23 +81,29 @@ class EfficientPairedAttention(nn.Module):
         keys, values = self._projected(x, to_k, to_v_spatial)
         temperature = self.spatial_temperature.flatten().repeat_interleave(q.shape[-1] // self.heads)
         keys = keys * (q_scale * temperature).unsqueeze(1)
-        spatial = spatial_attention(q, keys, values, self.heads, self.dropout if self.training else 0.0)
+        spatial = spatial_attention(q, keys, values, heads=self.heads, dropout=self.dropout if self.training else 0.0)
         if self.spatial_layout == "released":
-            spatial = self._laid_out(spatial.unflatten(-1, (self.heads, -1)).transpose(1, 2))
+            spatial = self._to_tokens(spatial.view(*spatial.shape[:2], self.heads, -1).transpose(1, 2))
         if self.spatial_out is None:
             return channel + spatial
         return torch.cat([self.spatial_out(spatial), channel], dim=-1)
 
     def _channel_map(self, cosines: Tensor, to_v: Tensor) -> Tensor:
-        """From cosines (B, C, C): values -> channel attention -> output as one map (B, C or C / 2, C) of the tokens."""
-        own_head = cosines.unflatten(2, (self.heads, -1)).unflatten(1, (self.heads, -1))
-        own_head = own_head.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (B, h, d, d)
-        attended = self._attend(own_head * self.channel_temperature) @ to_v.unflatten(0, (self.heads, -1))
+        """Channel attention, with the maps to its values and to its output, as one map (B, C or C / 2, C) of the tokens.
+
+        Args:
+            cosines: between queries and keys (B, C, C).
+            to_v: weight (C, C) of the map from tokens to values.
+        """
+        batch, channels, _ = cosines.shape
+        by_head = (self.heads, channels // self.heads)
+        own_head = cosines.view(batch, *by_head, *by_head).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (B, h, d, d)
+        attended = self._attend(own_head * self.channel_temperature) @ to_v.view(*by_head, channels)
         attended = attended.flatten(1, 2)
         return attended if self.channel_out is None else self.channel_out.weight @ attended
 
     def _projected(self, x: Tensor, to_k: Tensor, to_v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, P, C)."""
+        """Keys and values (B, P, C) of the spatial attention."""
         project_values = self.project_values or self.project_keys
         summary = self.project_keys.weight @ x  # (B, P, C)
         other = summary if self.project_values is None else self.project_values.weight @ x
@@ -108,39 +114,49 @@ class EfficientPairedAttention(nn.Module):
 
 
 def _inverse_norms(t: Tensor) -> Tensor:
-    """1 / the L2 norm along the tokens: (B, N, C) -> (B, C), float32 under autocast."""
+    """1 / L2 norm along the tokens: (B, N, C) -> (B, C), in float32 also under autocast."""
     dtype = torch.float64 if t.dtype == torch.float64 else torch.float32
-    return 1 / torch.linalg.vector_norm(t, dim=1, dtype=dtype).clamp_min(NORMALIZE_EPS)
+    norms: Tensor = torch.linalg.vector_norm(t, dim=1, dtype=dtype)
+    return norms.clamp_min(NORMALIZE_EPS).reciprocal()
 
 
 def _cosines(q: Tensor, k: Tensor, q_scale: Tensor, k_scale: Tensor) -> Tensor:
-    """(B, N, C) twice -> (B, C, C). Products are averaged before they leave float32: a sum overflows in float16."""
+    """Cosines (B, C, C) between the channels of q and k (B, N, C). The mean over tokens is taken inside the product,
+    because their sum overflows in float16.
+    """
     tokens = q.shape[1]
     means = torch.baddbmm(q.new_zeros(()), q.mT, k, beta=0, alpha=1 / tokens)
-    return means * (tokens * q_scale).unsqueeze(2) * k_scale.unsqueeze(1)
+    cosines: Tensor = means * (tokens * q_scale).unsqueeze(2) * k_scale.unsqueeze(1)
+    return cosines
 
 
 class EPABlock(nn.Module):
     """EPA with a learned position and a scaled residual, then residual convolutions on the volume.
 
-    (B, C, *size) -> (B, C, *size); position and projections tie the block to one size.
+    (B, C, *size) -> (B, C, *size); position and projections fit one size only.
+
+    Args:
+        tokens: voxels of the size.
+        projected: P, tokens that keys and values are projected to.
+        norm: of the residual convolutions.
     """
 
     def __init__(
         self,
         channels: int,
+        architecture: Architecture,
+        *,
         tokens: int,
         projected: int,
         kernel: tuple[int, ...],
         norm: NormMaker,
-        architecture: Architecture,
     ):
         super().__init__()
         self.position = nn.Parameter(torch.zeros(1, tokens, channels))
         self.norm = nn.LayerNorm(channels)
         self.gamma = nn.Parameter(torch.full((channels,), architecture.layer_scale))
         self.attention = EfficientPairedAttention(channels, tokens, projected, architecture)
-        convs = (ResidualBlock(channels, channels, kernel, norm) for _ in range(architecture.residual_convs))
+        convs = (ResidualBlock(channels, channels, kernel, norm=norm) for _ in range(architecture.residual_convs))
         self.convolutions = nn.Sequential(*convs)
         self.dropout = OPERATORS[len(kernel)].dropout(architecture.dropout)
         self.out = pointwise(channels, channels, len(kernel), bias=True)
@@ -154,11 +170,12 @@ class EPABlock(nn.Module):
         tokens = x.flatten(2).mT + self.position
         tokens = torch.addcmul(tokens, self.gamma, self.attention(self.norm(tokens)))
         volume = tokens.mT.reshape(x.shape)
-        return volume + self.out(self.dropout(self.convolutions(volume)))
+        out: Tensor = volume + self.out(self.dropout(self.convolutions(volume)))
+        return out
 
 
 def use_reference_operators(network: nn.Module) -> None:
-    """Compute every EPA step by step as published, so that multiply-adds are counted on the published operators."""
+    """Compute every EPA step by step as published; networks/cost.py counts multiply-adds on these operators."""
     for module in network.modules():
         if isinstance(module, EfficientPairedAttention):
             module.reference = True

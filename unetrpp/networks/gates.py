@@ -1,6 +1,7 @@
-"""Focal attention gates and squeeze-and-excitation: coefficients A in (0, 1) to a power (docs/focal_attention.md).
+"""Focal attention gates and squeeze-and-excitation: coefficients A in (0, 1) to a power gamma (docs/focal_attention.md).
 
-gamma = 0 is the identity, 1 the usual module, above 1 suppresses harder. It is fixed, or learned at its own pace.
+gamma = 0 is the identity, 1 the usual module; above 1 suppresses more strongly. It is fixed, or learned with a learning
+rate of its own.
 """
 
 import math
@@ -14,16 +15,16 @@ from unetrpp.core.errors import UserError
 from unetrpp.networks.blocks import OPERATORS, Axes, pointwise
 from unetrpp.plans.architecture import Architecture
 
-OPEN = 0.8  # A^gamma of a module that starts
-REDUCTION = 8  # of squeeze-and-excitation
-FEWEST_INNER = 4
+OPEN = 0.8  # A^gamma of a new module
+REDUCTION = 8  # hidden channels of squeeze-and-excitation are a REDUCTION-th of its channels
+FEWEST_INNER = 4  # hidden channels
 
 
 class FocalModule(nn.Module):
-    """What gates and squeeze-and-excitation share: logits of fixed scale, and the power.
+    """The base of gates and squeeze-and-excitation: logits of fixed scale, and the power.
 
-    gamma is nearly a temperature of the logits q, so q's scale is fixed: features are normalised over channels and meet
-    weights of unit norm. Otherwise a learned gamma would mean nothing.
+    gamma acts nearly as a temperature of the logits, so the logits must have a fixed scale for a learned gamma to mean
+    anything: features are normalised over channels and multiplied by weights of unit norm.
     """
 
     def __init__(self, features: int, outputs: int, gamma: float):
@@ -33,11 +34,14 @@ class FocalModule(nn.Module):
         self.bias = nn.Parameter(torch.full((outputs,), _open_bias(gamma)))
         nn.init.normal_(self.weight)
         self.off = False
-        self.averaged = False  # replace the coefficients by their mean, to see what their pattern is worth
-        self.watcher: Callable[[Tensor], None] | None = None  # is shown the coefficients of every pass
+        self.averaged = False  # replace the coefficients by their mean, to measure what their pattern contributes
+        self.watcher: Callable[[Tensor], None] | None = None  # called with the coefficients of every forward pass
 
     def power(self, features: Tensor) -> Tensor:
-        """(B, ..., features) -> A^gamma (B, ..., outputs), in float32 and never as pow(sigmoid)."""
+        """(B, ..., features) -> A^gamma (B, ..., outputs) in float32.
+
+        Computed as exp(gamma * logsigmoid): pow(sigmoid) has no finite gradient where the sigmoid underflows.
+        """
         features = F.layer_norm(features.float(), features.shape[-1:])
         unit = F.normalize(self.weight.float(), dim=1)
         logits = (features.unsqueeze(-2) * unit).sum(-1) + self.bias
@@ -57,7 +61,7 @@ class FocalModule(nn.Module):
             self.bias.fill_(_open_bias(start))
 
     def fix(self, gamma: float | None = None) -> None:
-        """Hold gamma at a value, or where it is. 0 switches the module off: an identity that costs nothing."""
+        """Hold gamma at this value, or at the present one. 0 switches the module off: it is skipped."""
         value = self.gamma.item() if gamma is None else gamma
         with torch.no_grad():
             self.gamma.fill_(value)
@@ -75,7 +79,8 @@ def _open_bias(gamma: float) -> float:
 class AttentionGate(FocalModule):
     """Focal form of the additive attention gate (Oktay et al. 2018, eq. 1), without its last convolution.
 
-    A skip (B, C, *size) is weighted by a map computed at the resolution of the coarser signal (B, G, *size / stride).
+    The skip (B, C, *size) is weighted by a map that is computed at the resolution of the coarser signal
+    (B, G, *size / stride).
     """
 
     def __init__(self, channels: int, signal_channels: int, stride: Axes, gamma: float):
@@ -99,7 +104,7 @@ class AttentionGate(FocalModule):
 
 
 class SqueezeExcitation(FocalModule):
-    """Focal form of squeeze-and-excitation (Hu et al. 2018): channels weighted from their global means."""
+    """Focal form of squeeze-and-excitation (Hu et al. 2018): channels are weighted by their global means."""
 
     def __init__(self, channels: int, gamma: float):
         inner = max(FEWEST_INNER, channels // REDUCTION)
@@ -119,7 +124,7 @@ class SqueezeExcitation(FocalModule):
 
 
 class NoGate(nn.Module):
-    """The skip as it is."""
+    """Returns the skip unchanged."""
 
     def forward(self, skip: Tensor, signal: Tensor) -> Tensor:
         return skip
@@ -136,7 +141,7 @@ def squeeze_excitation(channels: int, gamma: float | None) -> nn.Module:
 
 
 def focal_modules(network: nn.Module) -> Iterator[tuple[str, FocalModule]]:
-    """All gates and squeeze-and-excitations with their names."""
+    """Every gate and squeeze-and-excitation module with its name."""
     yield from ((name, module) for name, module in network.named_modules() if isinstance(module, FocalModule))
 
 
@@ -144,7 +149,7 @@ def modules_by_place(network: nn.Module, architecture: Architecture) -> dict[str
     """The network's focal modules by their place in its architecture (``gate@1``, ``se@3``).
 
     Raises:
-        UserError: a network of somebody else that does not hold, from full resolution down, what its architecture says.
+        UserError: a plugin's network without the focal modules of its architecture, in order from full resolution down.
     """
     modules: list[FocalModule] = []
     for kind in (AttentionGate, SqueezeExcitation):
@@ -159,7 +164,7 @@ def modules_by_place(network: nn.Module, architecture: Architecture) -> dict[str
 
 
 def contrast(coefficients: Tensor) -> Tensor:
-    """std / mean of (B, ...) over all but the first axis: (B,); 0 where every coefficient is alike."""
+    """std / mean of (B, ...) over all but the first axis: (B,); 0 where all coefficients are equal."""
     flat = coefficients.flatten(1)
     return flat.std(1, correction=0) / flat.mean(1).clamp_min(torch.finfo(flat.dtype).tiny)
 

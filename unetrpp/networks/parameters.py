@@ -1,4 +1,4 @@
-"""Which parameters of a network decay."""
+"""Parameter groups of an optimiser: which parameters of a network have weight decay."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from torch import nn
 
 from unetrpp.networks.gates import focal_modules
 
-UNDECAYED = {"position", "channel_temperature", "spatial_temperature"}
+UNDECAYED = {"position", "channel_temperature", "spatial_temperature"}  # last parts of names
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Groups for an optimiser: weights; norms, biases, layer scales, temperatures and positions without decay; and
-    the focal gammas that are learned, a group of their own so that they can have a rate of their own.
+    """Groups for an optimiser: the weights; norms, biases, layer scales, temperatures and positions without decay; and
+    the learned focal gammas, so that they can have a learning rate of their own.
 
-    Groups carry a ``name``; empty and frozen ones are left out. The released recipe decays everything: pass
-    ``network.parameters()`` to the optimiser instead.
+    Every group carries a ``name``; empty groups and frozen parameters are left out. The released recipe decays all
+    parameters: ``decay_everything`` of a training configuration gives the optimiser ``network.parameters()`` instead.
     """
     gammas = {id(module.gamma) for _, module in focal_modules(network)}
     groups: dict[str, list[nn.Parameter]] = {"weights": [], "undecayed": [], "gammas": []}

@@ -1,4 +1,4 @@
-"""Checkpoints of the released UNETR++ code: their names in ours, and reading them without running anything."""
+"""Checkpoints of the released UNETR++ code: reading them without running code, and renaming their parameters."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.networks.build import build_network
 from unetrpp.plans.architecture import Architecture
 
-# Our name of a module or parameter -> theirs; the first pattern that matches the whole name is used.
+# Our name of a module or parameter -> the released one; the first pattern that matches the whole name is used.
 STAGES = [
     (r"entry\.blocks\.0\.(.+)", r"encoder1.\1"),
     (r"encoder\.(\d)\.downsample\.conv\.(.+)", r"unetr_pp_encoder.downsample_layers.\1.0.conv.\2"),
@@ -61,19 +61,19 @@ def official_name(name: str, projection: str = "shared") -> str:
 
 
 def convert_state(theirs: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """A released state_dict as ours.
+    """A released state_dict with the names and shapes of our network.
 
-    Accepts a ``module.`` prefix, and F beside E where both are one projection and equal.
+    Names may have the prefix ``module.``. Where one projection E serves keys and values, F may repeat it.
 
     Raises:
-        UserError: names what is missing, extra or of another shape.
+        UserError: entries are missing, extra or of another shape; the message names them.
     """
     theirs = {name.removeprefix("module."): value for name, value in theirs.items()}
     if architecture.projection == "shared":
         theirs = _without_aliases(theirs)
     ours: dict[str, Tensor] = {}
     problems: list[str] = []
-    with FakeTensorMode():  # shapes without values
+    with FakeTensorMode():  # tensors with shapes but no values
         expected = build_network(architecture).state_dict()
     names = {name: official_name(name, architecture.projection) for name in expected}
     for name, value in expected.items():
@@ -95,17 +95,21 @@ def convert_state(theirs: Mapping[str, Tensor], architecture: Architecture) -> d
 
 
 def _without_aliases(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop every F that repeats its E."""
-    kept = dict(theirs)
+    """Without every F that repeats its E.
+
+    Raises:
+        UserError: an F differs from its E.
+    """
+    unique = dict(theirs)
     for name, value in theirs.items():
-        twin = theirs.get(re.sub(r"\.epa_block\.F\.", ".epa_block.E.", name))
-        if ".epa_block.F." in name and twin is not None:
-            if not torch.equal(value, twin):
+        keys = theirs.get(re.sub(r"\.epa_block\.F\.", ".epa_block.E.", name))
+        if ".epa_block.F." in name and keys is not None:
+            if not torch.equal(value, keys):
                 raise UserError(
                     f"{name} differs from its E, but this preset has one projection for both; choose another"
                 )
-            del kept[name]
-    return kept
+            del unique[name]
+    return unique
 
 
 def _some(problems: list[str]) -> str:
@@ -117,14 +121,14 @@ def read_official(path: Path) -> dict[str, Tensor]:
     """The state_dict of a released checkpoint. Only tensors, numbers, strings and numpy scalars are unpickled.
 
     Raises:
-        UserError: no such file, another kind of file, or one that asks for anything else.
+        UserError: no such file, no checkpoint, or a checkpoint that holds other objects.
     """
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give the path of a .model or .pt checkpoint") from None
-    except Exception as error:  # what an unpickler raises on a strange file is open-ended
+    except Exception as error:  # an unpickler may raise anything on a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} holds more than tensors and numbers, or is no checkpoint: {reason}") from None
     state = content.get(STATE, content) if isinstance(content, dict) else None
@@ -134,7 +138,7 @@ def read_official(path: Path) -> dict[str, Tensor]:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a pickled numpy scalar names: under numpy 1 and numpy 2 its maker has two module names."""
+    """The functions and types that a pickled numpy scalar names; numpy 1 and numpy 2 pickle them under different modules."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
     dtypes = {type(np.dtype(kind)) for kind in [*kinds, np.float16, np.float32, np.float64]}

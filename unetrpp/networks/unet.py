@@ -1,19 +1,20 @@
-"""nnU-Net's plain and residual-encoder U-Nets, from the same blocks and the same Architecture as UNETR++."""
+"""nnU-Net's plain and residual-encoder U-Nets, built from the same blocks and Architecture as UNETR++."""
 
 import torch
 from torch import Tensor, nn
 
 from unetrpp.networks.blocks import ConvolutionBlock, NormMaker, ResidualBlock, norm_maker, transposed
-from unetrpp.networks.cpu_kernels.normalize import to_channels_last
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
-from unetrpp.networks.heads import segmentation_heads
+from unetrpp.networks.heads import apply_heads, segmentation_heads
+from unetrpp.networks.layout import to_channels_last
 from unetrpp.plans.architecture import Architecture
 
 
 class UNet(nn.Module):
     """x (B, C, *patch) -> logits, full resolution first: a list with deep supervision, else one tensor.
 
-    Skips are concatenated. With ``network="resunet"`` the encoder is a stem convolution and residual blocks.
+    Skips are concatenated with the decoder's signal. With ``network="resunet"`` the encoder is a stem convolution and
+    residual blocks.
     """
 
     def __init__(self, architecture: Architecture):
@@ -22,7 +23,7 @@ class UNet(nn.Module):
         levels, inputs = architecture.levels, architecture.in_channels
         self.stem: nn.Module = nn.Identity()
         if architecture.network == "resunet":
-            self.stem = ConvolutionBlock(inputs, levels[0].channels, levels[0].kernel, _norm(architecture, 0))
+            self.stem = ConvolutionBlock(inputs, levels[0].channels, levels[0].kernel, norm=_norm(architecture, 0))
             inputs = levels[0].channels
         widths = [inputs, *(level.channels for level in levels)]
         self.encoder = nn.ModuleList(EncoderStage(architecture, i, widths[i]) for i in range(len(levels)))
@@ -40,9 +41,7 @@ class UNet(nn.Module):
             x = stage(x, skip)
             features.append(x)
         features.reverse()
-        if not self.deep_supervision:
-            return self.heads[0](features[0])
-        return [head(feature) for head, feature in zip(self.heads, features, strict=False)]
+        return apply_heads(self.heads, features, self.deep_supervision)
 
 
 class EncoderStage(nn.Module):
@@ -52,13 +51,15 @@ class EncoderStage(nn.Module):
         super().__init__()
         level, norm = architecture.levels[i], _norm(architecture, i)
         block = ResidualBlock if architecture.network == "resunet" else ConvolutionBlock
-        first = block(inputs, level.channels, level.kernel, norm, level.stride)
-        rest = (block(level.channels, level.channels, level.kernel, norm) for _ in range(level.encoder_blocks - 1))
+        first = block(inputs, level.channels, level.kernel, norm=norm, stride=level.stride)
+        count = level.encoder_blocks - 1
+        rest = (block(level.channels, level.channels, level.kernel, norm=norm) for _ in range(count))
         self.blocks = nn.Sequential(first, *rest)
         self.squeeze_excitation = squeeze_excitation(level.channels, level.squeeze_excitation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.squeeze_excitation(self.blocks(x))
+        out: Tensor = self.squeeze_excitation(self.blocks(x))
+        return out
 
 
 class DecoderStage(nn.Module):
@@ -71,10 +72,12 @@ class DecoderStage(nn.Module):
         self.gate = attention_gate(level.channels, below.channels, below.stride, level.gate)
         widths = [2 * level.channels, *[level.channels] * (level.decoder_blocks - 1)]
         norm = _norm(architecture, i)
-        self.blocks = nn.Sequential(*(ConvolutionBlock(width, level.channels, level.kernel, norm) for width in widths))
+        blocks = (ConvolutionBlock(width, level.channels, level.kernel, norm=norm) for width in widths)
+        self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.blocks(torch.cat([to_channels_last(self.upsample(x)), self.gate(skip, x)], dim=1))
+        out: Tensor = self.blocks(torch.cat([to_channels_last(self.upsample(x)), self.gate(skip, x)], dim=1))
+        return out
 
 
 def _norm(architecture: Architecture, i: int) -> NormMaker:

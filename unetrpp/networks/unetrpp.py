@@ -10,17 +10,18 @@ from unetrpp.networks.blocks import (
     norm_maker,
     transposed,
 )
-from unetrpp.networks.cpu_kernels.normalize import to_channels_last
 from unetrpp.networks.epa import EPABlock
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
-from unetrpp.networks.heads import segmentation_heads
-from unetrpp.plans.architecture import Architecture
+from unetrpp.networks.heads import apply_heads, segmentation_heads
+from unetrpp.networks.layout import to_channels_last
+from unetrpp.plans.architecture import Architecture, Level
 
 
 class UNETRPP(nn.Module):
     """x (B, C, *patch) -> logits, full resolution first: a list with deep supervision, else one tensor.
 
-    Level 0 is a residual block at full resolution; the encoder sees the image through the stem. Skips are added.
+    Level 0 is a residual block at full resolution; the encoder below it starts with the stem, on the image. Skips are
+    added to the decoder's signal.
     """
 
     def __init__(self, architecture: Architecture):
@@ -44,9 +45,7 @@ class UNETRPP(nn.Module):
             x = stage(x, skip)
             features.append(x)
         features.reverse()
-        if not self.deep_supervision:
-            return self.heads[0](features[0])
-        return [head(feature) for head, feature in zip(self.heads, features, strict=False)]
+        return apply_heads(self.heads, features, self.deep_supervision)
 
 
 class EntryStage(nn.Module):
@@ -59,7 +58,8 @@ class EntryStage(nn.Module):
         self.squeeze_excitation = squeeze_excitation(level.channels, level.squeeze_excitation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.squeeze_excitation(self.blocks(x))
+        out: Tensor = self.squeeze_excitation(self.blocks(x))
+        return out
 
 
 class EncoderStage(nn.Module):
@@ -69,12 +69,14 @@ class EncoderStage(nn.Module):
         super().__init__()
         above, level = architecture.levels[i - 1], architecture.levels[i]
         inputs, groups = (architecture.in_channels, architecture.stem_groups) if i == 1 else (above.channels, None)
-        self.downsample = Downsample(inputs, level.channels, level.stride, groups, architecture.tokens()[i])
+        voxels = architecture.tokens()[i]
+        self.downsample = Downsample(inputs, level.channels, level.stride, groups=groups, voxels=voxels)
         self.blocks = _stage_blocks(architecture, i, level.encoder_blocks, level.encoder_projection)
         self.squeeze_excitation = squeeze_excitation(level.channels, level.squeeze_excitation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.squeeze_excitation(self.blocks(self.downsample(x)))
+        out: Tensor = self.squeeze_excitation(self.blocks(self.downsample(x)))
+        return out
 
 
 class DecoderStage(nn.Module):
@@ -91,24 +93,27 @@ class DecoderStage(nn.Module):
             self.blocks = _stage_blocks(architecture, i, level.decoder_blocks, level.decoder_projection)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.blocks(to_channels_last(self.upsample(x)) + self.gate(skip, x))
+        out: Tensor = self.blocks(to_channels_last(self.upsample(x)) + self.gate(skip, x))
+        return out
 
 
 def _full_resolution_blocks(architecture: Architecture, inputs: int, count: int) -> nn.Sequential:
-    level = architecture.levels[0]
+    """The residual blocks of level 0, with instance norms without parameters as published."""
     norm = norm_maker("instance", architecture.dimensions, architecture.tokens()[0], affine=False)
-    return _residual_blocks(inputs, level.channels, level.kernel, norm, count)
+    return _residual_blocks(architecture.levels[0], inputs, count, norm)
 
 
 def _stage_blocks(architecture: Architecture, i: int, count: int, projected: int) -> nn.Sequential:
+    """EPA blocks, or plain residual ones, of level ``i``."""
     level, tokens = architecture.levels[i], architecture.tokens()[i]
     norm = norm_maker(architecture.norm, architecture.dimensions, tokens)
     if level.attention == "conv":
-        return _residual_blocks(level.channels, level.channels, level.kernel, norm, count)
-    return nn.Sequential(
-        *(EPABlock(level.channels, tokens, projected, level.kernel, norm, architecture) for _ in range(count))
-    )
+        return _residual_blocks(level, level.channels, count, norm)
+    sizes = {"tokens": tokens, "projected": projected}
+    blocks = (EPABlock(level.channels, architecture, kernel=level.kernel, norm=norm, **sizes) for _ in range(count))
+    return nn.Sequential(*blocks)
 
 
-def _residual_blocks(inputs: int, outputs: int, kernel: tuple[int, ...], norm: NormMaker, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(inputs if i == 0 else outputs, outputs, kernel, norm) for i in range(count)))
+def _residual_blocks(level: Level, inputs: int, count: int, norm: NormMaker) -> nn.Sequential:
+    widths = [inputs, *[level.channels] * (count - 1)]
+    return nn.Sequential(*(ResidualBlock(width, level.channels, level.kernel, norm=norm) for width in widths))

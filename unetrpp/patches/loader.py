@@ -1,4 +1,4 @@
-"""The loader of training patches: batch i is a function of (seed, fold, i), however many threads read it."""
+"""The loader of training patches: batch i is a function of (seed, fold, i), whatever the number of threads."""
 
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -19,25 +19,24 @@ from unetrpp.plans.plans import Configuration
 from unetrpp.preprocessing.store import StoredCase
 
 
-class PatchLoader(SlimDataLoaderBase):
-    """Reads what a draw needs and nothing else; augmentation happens later, on the training device.
+class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators has no types
+    """Reads just the voxels that the drawn augmentation needs; the augmentation follows on the training device.
 
-    As a batchgenerators loader it may be iterated or handed to its augmenters; training calls :meth:`batch`.
+    As a loader of batchgenerators it may be iterated or given to its augmenters; training calls :meth:`batch`.
 
     Args:
         cases: stored cases to draw from.
-        configuration: patch, batch size, foreground share, augmentation and mirror axes. The second stage of a cascade
-            also reads the first one's segmentation, with mistakes drawn into it for training.
-        ignore: training index of the ignore label.
-        stream: which random numbers; validation patches have their own and are not augmented.
-        share: the samples of every batch that are read; what is drawn for them does not depend on it.
+        configuration: patch, batch size, foreground share, augmentation and mirror axes. For the second stage of a
+            cascade the first stage's segmentation is read, too; training patches get random mistakes in it.
+        stream: of random numbers; patches of any stream but ``Stream.PATCHES`` are not augmented.
+        share: the samples of every batch that this process reads; what is drawn for them does not depend on it.
     """
 
     def __init__(
         self,
         cases: Sequence[StoredCase],
         configuration: Configuration,
-        ignore: int | None,
+        *,
         seed: int,
         fold: int,
         stream: Stream = Stream.PATCHES,
@@ -53,6 +52,7 @@ class PatchLoader(SlimDataLoaderBase):
         self.mirror_axes = tuple(axis + 3 - len(patch) for axis in configuration.mirror_axes)
         swap = label_swap_of(configuration)
         self.swap = swap and replace(swap, axis=swap.axis + 3 - len(patch))
+        ignore = configuration.preprocessing.labels.ignore_index
         self.sampler = PatchSampler(cases, self.patch, configuration.foreground_fraction, ignore)
         self.next_iteration = 0
 
@@ -60,7 +60,7 @@ class PatchLoader(SlimDataLoaderBase):
         """The samples of one iteration.
 
         Raises:
-            UserError: a stored case cannot be read; it carries the case id.
+            UserError: a stored case cannot be read.
         """
         if self.stream is not Stream.PATCHES:
             return self.read(iteration, self.patch)
@@ -72,7 +72,7 @@ class PatchLoader(SlimDataLoaderBase):
         return [self._read(*job) for job in jobs[self.share]]
 
     def read(self, iteration: int, size: tuple[int, int, int]) -> list[Sample]:
-        """The same places as :meth:`batch`, read at a fixed size and not augmented."""
+        """Samples at the same places as those of :meth:`batch`, read at a fixed size and not augmented."""
         jobs = list(zip(self._places(iteration), self._mistakes(iteration), strict=True))
         return [self._read(place, None, size, mistake) for place, mistake in jobs[self.share]]
 
@@ -86,10 +86,10 @@ class PatchLoader(SlimDataLoaderBase):
 
     def _augmentation(self, rng: np.random.Generator, place: PatchDraw) -> SampleDraw:
         channels = self.cases[place.case].channels
-        return draw_sample(rng, self.configuration.augmentation, channels, self.mirror_axes, self.swap)
+        return draw_sample(rng, self.configuration.augmentation, channels, self.mirror_axes, swap=self.swap)
 
     def _mistakes(self, iteration: int) -> list[CorruptionDraw]:
-        """What is done to the first segmentation of every sample of a cascade; nothing for validation."""
+        """The mistakes in the first stage's segmentation of every sample; none for validation, or without a cascade."""
         count, classes = self.configuration.batch_size, len(self.configuration.preprocessing.labels.foreground)
         if self.configuration.first_stage is None or self.stream is not Stream.PATCHES:
             return [CorruptionDraw()] * count
@@ -115,7 +115,7 @@ def prefetch(loader: PatchLoader, iterations: range, threads: int) -> Generator[
     """Batches in order, read ahead by a few threads (blosc2 releases the interpreter lock).
 
     Raises:
-        UserError: the first failing read, in its place in the order.
+        UserError: a batch could not be read; raised where that batch would come.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="patches") as pool:
         waiting: deque[Future[list[Sample]]] = deque()

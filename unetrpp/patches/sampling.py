@@ -1,4 +1,4 @@
-"""Where training patches are drawn: a case and a start, foreground by class so that rare classes are seen."""
+"""Where training patches are drawn: a case and a centre, with a share of patches centred on each class in turn."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 
 from unetrpp.preprocessing.store import ANNOTATED, StoredCase
 
-# The forced voxel lies in the central half of its patch: always at the exact centre, it would teach the position.
-JITTER = 0.25
+# A forced voxel lies in the central half of its patch. Always at the exact centre, its position would be learned.
+JITTER = 0.25  # of the patch, to either side
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,15 @@ class PatchDraw:
 class PatchSampler:
     """Draws patches from stored cases.
 
-    A forced patch takes a class first (uniformly over those that occur), then a case that has it, then one of its
-    voxels: drawing the case first would let a class that few cases have almost never appear. With an ignore label
-    the other patches are centred on annotated voxels, for a patch without any teaches nothing.
+    A forced patch is centred near a voxel of some foreground class. First the class is drawn (uniformly over those that
+    occur), then a case that has it, then one of its voxels: if the case came first, a class that few cases have would
+    hardly ever appear. With an ignore label the other patches are centred on annotated voxels, since a patch without any
+    teaches nothing.
+
+    Args:
+        patch: voxels (z, y, x).
+        foreground_fraction: share of the patches that are forced.
+        ignore: training index of the ignore label, which is no class to draw.
     """
 
     def __init__(
@@ -42,7 +48,7 @@ class PatchSampler:
         self.having = {c: having[c] for c in sorted(having) if c != ignore}
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> list[PatchDraw]:
-        """The last ``fraction`` of a batch is forced (of two samples: one; a single one as often), the rest falls anywhere."""
+        """Draw a batch whose last ``foreground_fraction`` is forced; in a batch of one it is the probability to be forced."""
         forced_from = round(batch_size * (1 - self.fraction)) if batch_size > 1 else int(rng.random() >= self.fraction)
         return [
             self._foreground(rng) if self.having and sample >= forced_from else self._anywhere(rng)
@@ -60,11 +66,11 @@ class PatchSampler:
         having = self.having[foreground]
         case = having[rng.integers(len(having))]
         voxel = case.draw_voxel(rng, foreground)
-        shift = rng.uniform(-JITTER, JITTER, 3) * (np.array(self.patch) - 1)  # none along the one slice of a 2D patch
+        shift = rng.uniform(-JITTER, JITTER, 3) * (np.array(self.patch) - 1)  # 0 along the z axis of a 2D patch
         return PatchDraw(case.case, self._inside(case, voxel + shift), foreground)
 
     def _inside(self, case: StoredCase, center: Sequence[float] | np.ndarray) -> tuple[int, int, int]:
-        """The nearest centre whose patch stays inside the case; a case smaller than the patch is centred."""
+        """The nearest centre whose patch lies inside the case; along an axis where the patch is larger, the case's centre."""
         z, y, x = (
             int(np.clip(math.floor(c + 0.5), p // 2, max(n - p + p // 2, p // 2))) if n > p else n // 2
             for c, n, p in zip(center, case.shape, self.patch, strict=True)

@@ -1,4 +1,4 @@
-"""Keeping freed memory takes effect on glibc and is refused politely elsewhere."""
+"""Keeping freed memory takes effect with glibc and returns False elsewhere."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ print(min(faults))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
-def test_a_large_tensor_no_longer_faults_its_pages_in_anew():
+def test_a_large_tensor_reuses_its_pages():
     def faults(mode: str) -> int:
         run = subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, text=True, check=True)
         return int(run.stdout)
@@ -35,6 +35,6 @@ def test_a_large_tensor_no_longer_faults_its_pages_in_anew():
     assert faults("keep") < 10
 
 
-def test_other_systems_go_without(monkeypatch):
+def test_other_systems_return_false(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     assert keep_freed_memory() is False

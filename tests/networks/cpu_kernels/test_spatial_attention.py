@@ -49,8 +49,7 @@ def test_dropout_keeps_the_expected_value_and_share():
     dropped = spatial_attention(q, keys, values.abs(), heads=2, dropout=0.15)
     whole = spatial_attention(q, keys, values.abs(), heads=2)
     assert float(dropped.mean() / whole.mean()) == pytest.approx(1, abs=0.01)
-    kept = module._kept(q, 2, 64, 0.15)
-    assert kept is not None
+    kept = module._kept_weights(q, 2, 64, 0.15)
     assert float(kept.float().mean()) == pytest.approx(0.85, abs=0.003)
 
 

@@ -64,7 +64,7 @@ def test_a_region_without_a_twin_is_refused_before_anything_is_preprocessed():
     left = Region(name="left kidney", members=(1, 2), value=1)
     right = Region(name="right kidney", members=(3, 4), value=3)
     assert kidneys((left, right), "exchange").pairs == ((1, 3), (2, 4))
-    with pytest.raises(UserError, match="region 'left kidney' has no twin on the other side"):
+    with pytest.raises(UserError, match="region 'left kidney' has no counterpart on the other side"):
         kidneys((left,), "exchange")
 
 

@@ -1,1 +1,1 @@
-"""Kernels that only a CPU takes. Each has a plain PyTorch branch that other devices take."""
+"""Kernels that only a CPU uses. Each stands beside the plain PyTorch branch that every other device takes."""

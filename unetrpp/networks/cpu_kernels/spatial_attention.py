@@ -1,4 +1,4 @@
-"""EPA's spatial half: every token attends to P projected tokens, without keeping the N x P maps."""
+"""EPA's spatial attention: every token attends to P projected tokens, and the N x P maps are not kept."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,30 +7,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unetrpp.networks.cpu_kernels.dispatch import takes_cpu_kernel
+
 CHUNK = 2048  # tokens whose maps stay in a core's cache
-NARROW = 8  # columns
+NARROW = 8  # columns of a matrix product's result that a matrix library is slow for
 
 
-def spatial_attention(q: Tensor, keys: Tensor, values: Tensor, heads: int, dropout: float = 0.0) -> Tensor:
+def spatial_attention(q: Tensor, keys: Tensor, values: Tensor, *, heads: int, dropout: float = 0.0) -> Tensor:
     """softmax(q keys^T) values, head by head: q (B, N, C), keys and values (B, P, C) -> (B, N, C).
 
-    Nothing is scaled here: temperatures and norms are in the keys. On a GPU this is PyTorch's fused attention. On a
-    CPU that one is slow for heads this narrow and keeps all maps for dropout; there the maps of a chunk of tokens are
-    made twice, forward and backward, and never leave the cache.
+    Nothing is scaled here: temperatures and norms are already in the keys. PyTorch's fused attention is slow on a CPU
+    for heads this narrow and keeps all maps for dropout. The CPU kernel computes the maps of a chunk of tokens twice,
+    in the forward and in the backward pass, and they never leave the cache.
     """
     keys, values = keys.to(q.dtype), values.to(q.dtype)
-    if q.device.type == "cpu" and not torch.compiler.is_compiling():
+    if takes_cpu_kernel(q):
         values = values / (1 - dropout) if dropout else values
-        return chunked_attention(q, keys, values, heads, _kept(q, heads, keys.shape[1], dropout))
-    by_head = [t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, keys, values)]
+        kept = _kept_weights(q, heads, keys.shape[1], dropout) if dropout else None
+        chunked: Tensor = chunked_attention(q, keys, values, heads, kept)
+        return chunked
+    by_head = [_by_head(t, heads) for t in (q, keys, values)]
     out = F.scaled_dot_product_attention(by_head[0], by_head[1], by_head[2], dropout_p=dropout, scale=1.0)
     return out.transpose(1, 2).flatten(2)
 
 
-def _kept(q: Tensor, heads: int, projected: int, dropout: float) -> Tensor | None:
-    """Which weights (B, h, N, P) survive dropout. Four 16-bit draws a number: the CPU's bernoulli takes five times longer."""
-    if not dropout:
-        return None
+def _kept_weights(q: Tensor, heads: int, projected: int, dropout: float) -> Tensor:
+    """Which weights (B, h, N, P) survive dropout.
+
+    Every 64-bit random number gives four draws of 16 bits: PyTorch's bernoulli takes five times longer on a CPU.
+    """
     shape = (q.shape[0], heads, q.shape[1], projected)
     count = shape[0] * shape[1] * shape[2] * shape[3]
     numbers = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)  # the whole range
@@ -58,19 +63,19 @@ def chunked_attention_backward(
     for at in _chunks(q):
         b = at[0]
         weights = _weights(queries[at], k[b])
-        of_weights = g[at] @ v[b].mT
+        grad_weights = g[at] @ v[b].mT
         dropped = weights
         if kept is not None:
             mask = kept[at].to(weights.dtype)
-            dropped, of_weights = weights * mask, of_weights.mul_(mask)
-        swap_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            dropped, grad_weights = weights * mask, grad_weights.mul_(mask)
+        grad_logits = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
         gv[b] += (g[at].mT @ dropped).mT
-        gk[b] += (queries[at].mT @ swap_logits).mT
-        gq[at] = _tall_product(swap_logits, k[b])
+        gk[b] += (queries[at].mT @ grad_logits).mT
+        gq[at] = _tall_product(grad_logits, k[b])
     return gradients
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     q, keys, values, ctx.heads, kept = inputs
     ctx.save_for_backward(q, keys, values, kept)
 
@@ -82,7 +87,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 chunked_attention.register_fake(lambda q, keys, values, heads, kept: torch.empty_like(q))
 chunked_attention_backward.register_fake(lambda g, q, k, v, heads, kept: tuple(torch.empty_like(t) for t in (q, k, v)))
-chunked_attention.register_autograd(_backward, setup_context=_remember)
+chunked_attention.register_autograd(_backward, setup_context=_save_for_backward)
 
 
 def _chunks(q: Tensor) -> Iterator[tuple[int, slice, slice]]:
@@ -94,13 +99,14 @@ def _chunks(q: Tensor) -> Iterator[tuple[int, slice, slice]]:
 
 def _by_head(t: Tensor, heads: int) -> Tensor:
     """(B, N, C) -> a view (B, h, N, d)."""
-    return t.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return t.view(*t.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _weights(queries: Tensor, keys: Tensor) -> Tensor:
-    return (queries @ keys.mT).softmax(-1)
+    weights: Tensor = (queries @ keys.mT).softmax(-1)
+    return weights
 
 
 def _tall_product(weights: Tensor, values: Tensor) -> Tensor:
-    """weights (h, n, P) values (h, P, d): matrix libraries are slow where the result is but a few columns wide."""
+    """weights (h, n, P) values (h, P, d): transposed where the result has very few columns."""
     return (values.mT @ weights.mT).mT if values.shape[-1] <= NARROW else weights @ values

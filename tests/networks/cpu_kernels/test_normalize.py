@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from unetrpp.networks.cpu_kernels import normalize as module
-from unetrpp.networks.cpu_kernels.normalize import fused_norm, is_channels_last, normalize, to_channels_last
+from unetrpp.networks.cpu_kernels.normalize import fused_norm, normalize
+from unetrpp.networks.layout import is_channels_last, to_channels_last
 
 NORMS = {
     "instance": lambda dims, channels: (nn.InstanceNorm2d, nn.InstanceNorm3d)[dims - 2](channels),
