@@ -6,10 +6,11 @@ import pytest
 import SimpleITK as sitk
 
 from tests.helpers.dicom import frames, write_series
+from tests.helpers.dicom_files import write_enhanced
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.io.dicom_seg import require_dicom_seg, write_dicom_seg
-from unetrpp.io.images import read_file
+from unetrpp.io.images import read_file, to_sitk
 
 SHAPE = (5, 8, 6)
 LABELS = LabelScheme(names=("background", "liver", "tumour"), values=(0, 3, 7))
@@ -58,6 +59,57 @@ def test_long_names_and_names_in_any_language_are_written(tmp_path):
     assert segmentation.SeriesDescription.startswith("Segmentation for research use by unetrpp Dataset501_Prostate")
 
 
+NAMES = {
+    "ascii": (None, "Doe^Jane"),
+    "default by name": ("ISO_IR 6", "Doe^Jane"),
+    "default with extensions": ("ISO 2022 IR 6", "Doe^Jane"),
+    "Latin": ("ISO_IR 100", "Müller^Jörg"),
+    "Cyrillic": ("ISO_IR 144", "Иванов^Иван"),
+    "Greek": ("ISO_IR 126", "Διονύσιος^Άννα"),
+    "Arabic": ("ISO_IR 127", "قباني^لنزار"),
+    "Hebrew": ("ISO_IR 138", "שרון^דבורה"),
+    "Thai": ("ISO_IR 166", "นามสกุล^ชื่อ"),
+    "Japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    "Japanese with half-width kana": (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
+    "Korean": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    "Chinese": ("GB18030", "Wang^XiaoDong=王^小东"),
+    "UTF-8": ("ISO_IR 192", "Wang^XiaoDong=王^小东"),
+}
+
+
+@pytest.mark.parametrize("language", NAMES)
+@pytest.mark.filterwarnings("ignore:The string .* is unlikely to represent the intended person name")
+def test_patients_of_every_character_set_keep_their_names(tmp_path, language):
+    charset, name = NAMES[language]
+    write_series(tmp_path / "series", np.zeros(SHAPE), **({"SpecificCharacterSet": charset} if charset else {}))
+    for path in (tmp_path / "series").iterdir():
+        slice_ = pydicom.dcmread(path)
+        slice_.PatientName = name
+        slice_.save_as(path)
+    write_dicom_seg(
+        tmp_path / "case.dcm", np.ones(SHAPE, np.uint8), {"肝臓": (1,)}, series=tmp_path / "series", note="a model"
+    )
+    segmentation = pydicom.dcmread(tmp_path / "case.dcm")
+    assert segmentation.PatientName == name
+    assert segmentation.SpecificCharacterSet == "ISO_IR 192"
+    assert [s.SegmentLabel for s in segmentation.SegmentSequence] == ["肝臓"]
+
+
+def test_a_chinese_name_with_escape_sequences_is_written_without_them(tmp_path):
+    """ISO 2022 IR 58 as the standard's part 5, annex K.2 writes it; pydicom cannot write it, and leaves its escapes."""
+    write_series(tmp_path / "series", np.zeros(SHAPE), SpecificCharacterSet=["", "ISO 2022 IR 58"])
+    name = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab "
+    for path in (tmp_path / "series").iterdir():
+        before = b"PN\x08\x00Doe^Jane"
+        content = path.read_bytes()
+        assert content.count(before) == 1
+        path.write_bytes(content.replace(before, b"PN" + len(name).to_bytes(2, "little") + name))
+    write_dicom_seg(
+        tmp_path / "case.dcm", np.ones(SHAPE, np.uint8), LABELS.segments(), series=tmp_path / "series", note="a model"
+    )
+    assert pydicom.dcmread(tmp_path / "case.dcm").PatientName == "Zhang^XiaoDong=张^小东"
+
+
 def test_an_empty_segmentation_is_written(tmp_path):
     write_series(tmp_path / "series", np.zeros(SHAPE))
     write_dicom_seg(
@@ -85,3 +137,17 @@ def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"unetrpp\[dicom\]"):
         require_dicom_seg()
+
+
+def test_frames_of_a_multi_frame_image_keep_their_masks(tmp_path):
+    rng = np.random.default_rng(0)
+    order = rng.permutation(SHAPE[0])
+    image = rng.integers(0, 4000, SHAPE).astype(np.uint16)
+    write_enhanced(tmp_path / "series" / "a.dcm", image[order], [(3.0, 4.0, 2.0 * k) for k in order])
+    array = rng.choice([0, 3, 7], SHAPE).astype(np.uint8)
+    write_dicom_seg(tmp_path / "case.dcm", array, LABELS.segments(), series=tmp_path / "series", note="a model")
+    volume = read_file(tmp_path / "series")
+    np.testing.assert_array_equal(volume.array[0], image)
+    _, found = frames(tmp_path / "case.dcm", to_sitk(array, volume.geometry))
+    np.testing.assert_array_equal(found[1], array == 3)
+    np.testing.assert_array_equal(found[2], array == 7)

@@ -8,7 +8,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import Case, channel_paths, ignored_images, image_ids
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.verification import inputs_digest
-from unetrpp.io.dicom import is_series
+from unetrpp.io.dicom import dicom_files, is_dicom, is_series
 from unetrpp.io.formats import strip_ending
 
 LOG = logging.getLogger(__name__)
@@ -53,16 +53,16 @@ def _cases_of_folder(folder: Path, description: DatasetDescription) -> Cases:
 
 
 def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
-    if is_series(folder):
+    folders = sorted(path for path in folder.iterdir() if _may_hold_series(path))
+    series, files = [path for path in folders if is_series(path)], list(dicom_files(folder))
+    if files and not series:
         return {case_id(folder): (folder,)}
-    series = sorted(path for path in folder.iterdir() if is_series(path) and not any(path.glob(RESULTS)))
     if not series:
         ending, others = description.file_ending, ignored_images(folder, description)
-        found = f", but {others[0]}" if others else ""
-        raise UserError(
-            f"{folder} has no image named CASE_0000{ending} and no folder with a DICOM series{found}; "
-            "rename the files or give them one by one"
-        )
+        found = f", but {others[0]}; rename the files or give them one by one" if others else _deeper(folder, folder)
+        repair = found or "; rename the files or give them one by one"
+        raise UserError(f"{folder} has no image named CASE_0000{ending} and no folder with a DICOM series{repair}")
+    _name_passed_over(folder, files, [path for path in folders if path not in series])
     channels = len(description.channel_names)
     if channels == 1:
         return {case_id(path): (path,) for path in series}
@@ -73,6 +73,25 @@ def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
             "named CASE_0000, CASE_0001 and so on; rename them"
         )
     return {case_id(path): tuple(folder / f"{case_id(path)}_{i:04d}" for i in range(channels)) for path in first}
+
+
+def _may_hold_series(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".") and not any(path.glob(RESULTS))
+
+
+def _name_passed_over(folder: Path, files: Sequence[Path], folders: Sequence[Path]) -> None:
+    """Warn of what lies beside the folders of series and is not predicted."""
+    if files:
+        names = ", ".join(path.name for path in files[:5]) + (", ..." if len(files) > 5 else "")
+        LOG.warning("DICOM files beside the folders of series are ignored: %s; give each series a folder", names)
+    for path in folders:
+        LOG.warning("%s holds no DICOM series itself and is ignored%s", path.name, _deeper(folder, path))
+
+
+def _deeper(folder: Path, top: Path) -> str:
+    """Names the first folder with a series somewhere below ``top``, for a message."""
+    found = next((path for path in sorted(top.rglob("*")) if is_series(path)), None)
+    return "" if found is None else f", but {found.relative_to(folder)} holds one; give that folder"
 
 
 def case_id(path: Path) -> str:
@@ -90,7 +109,7 @@ def require_series(cases: Cases) -> None:
     Raises:
         UserError: a case was given as files.
     """
-    others = [case for case, paths in cases.items() if not paths[0].is_dir()]
+    others = [case for case, paths in cases.items() if not (paths[0].is_dir() or is_dicom(paths[0]))]
     if others:
         names = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
         raise UserError(f"--dicom-seg is for DICOM series, but {names} came as files; leave it out or give the series")

@@ -1,18 +1,24 @@
 """Writing a segmentation as a DICOM SEG object that refers to its source slices. Needs the extra ``dicom``."""
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_atomically
-from unetrpp.io.dicom import series_files
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 TISSUE = ("85756007", "SCT", "Tissue")  # SNOMED CT's widest term, because label names have no codes
 SERIES_NUMBER = 9000  # above those of scanners
+UTF_8 = "ISO_IR 192"
+ESCAPE_SEQUENCE = re.compile(r"\x1b\$?[()-][A-Z]")
 LONG_STRING = 64  # characters at most in a label or a description (DICOM PS3.5, LO)
 
 
@@ -32,19 +38,26 @@ def write_dicom_seg(
     """Write one binary segment per name, on the slices of ``series``.
 
     Args:
-        array: label values (Z, Y, X) on the grid of ``read_series(series)``.
+        array: label values (Z, Y, X) on the grid of ``readers.dicom.read(series)``.
         segments: name -> the values of ``array`` in the segment (``LabelScheme.segments``).
-        series: folder of the source series.
+        series: the folder of the source series, or its multi-frame file.
         note: what made the segmentation; it becomes the algorithm's name.
 
     Raises:
         UserError: the series lacks tags that the standard requires of a source image, such as its patient or its study.
     """
     import highdicom
-    import pydicom
+    from pydicom import dcmread
     from pydicom.sr.codedict import codes
 
-    sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in series_files(series)]
+    from unetrpp.io.readers.dicom import source_slices
+
+    slices = source_slices(series)
+    files = {file: number for number, file in enumerate(dict.fromkeys(file for file, _ in slices))}
+    sources = [dcmread(file, stop_before_pixels=True) for file in files]
+    _use_unicode(sources[0])
+    # highdicom takes the planes in the order of the frames of a multi-frame file.
+    array = array[sorted(range(len(slices)), key=lambda z: (files[slices[z][0]], slices[z][1]))]
     name = _long_string(note)
     tissue = highdicom.sr.CodedConcept(*TISSUE)
     algorithm = highdicom.AlgorithmIdentificationSequence(name, codes.cid7162.ArtificialIntelligence, __version__)
@@ -72,8 +85,21 @@ def write_dicom_seg(
         raise UserError(
             f"no DICOM SEG can refer to {series.name} ({error}); export the series again with all its tags"
         ) from error
-    segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, for label names in any language
+    segmentation.SpecificCharacterSet = UTF_8  # for label names in any language
     write_atomically(path, lambda temporary: segmentation.save_as(temporary))
+
+
+def _use_unicode(source: "Dataset") -> None:
+    """Decode the texts of the slice from which highdicom takes the patient and the character set.
+
+    highdicom refuses the character sets of many valid series: several of them, such as those of Japan, Korea and
+    China with escape sequences, and the default one by its name.
+    """
+    source.decode()
+    source.SpecificCharacterSet = UTF_8
+    for keyword in ("PatientName", "ReferringPhysicianName"):
+        if keyword in source:  # pydicom leaves the escape sequences of ISO 2022 IR 58 (Chinese) in the text
+            setattr(source, keyword, ESCAPE_SEQUENCE.sub("", str(source[keyword].value)))
 
 
 def _long_string(text: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from unetrpp.core.errors import UserError
-from unetrpp.io.dicom import read_series
+from unetrpp.io.dicom import is_dicom
 from unetrpp.io.formats import sidecar_spacing, write_sitk
 from unetrpp.io.geometry import Geometry, same_grid
 from unetrpp.io.integrity import matches_checksum, require_intact
@@ -74,6 +74,8 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         UserError: the header cannot be read.
     """
+    if _is_dicom(path):
+        return _dicom_header(path)[0]
     reader = _read_header(path)
     geometry = _geometry(reader)
     _require_place(path, geometry)
@@ -94,6 +96,8 @@ def read_channels(path: Path) -> tuple[int, int]:
     Raises:
         UserError: the header cannot be read.
     """
+    if _is_dicom(path):
+        return _dicom_header(path)[1], 3
     reader = _read_header(path)
     volumes = reader.GetSize()[3] if reader.GetDimension() > 3 else 1
     return reader.GetNumberOfComponents() * volumes, min(reader.GetDimension(), 3)
@@ -178,14 +182,26 @@ def read_file(path: Path, verified: bool = False) -> Volume:
     Raises:
         UserError: the file is missing, empty, truncated or not an image.
     """
-    _require_content(path)
-    if path.is_dir():
-        return from_sitk(_guard(path, lambda: read_series(path)))
+    if _is_dicom(path):
+        from unetrpp.io.readers import dicom  # here, for pydicom takes a tenth of a second
+
+        return Volume(*dicom.read(path))
     volume = from_sitk(_guard(path, lambda: sitk.ReadImage(str(path))))
     _require_place(path, volume.geometry)
     if not verified and not matches_checksum(path, volume.array):
         require_intact(path)
     return Volume(volume.array, _with_sidecar(path, volume.geometry))
+
+
+def _is_dicom(path: Path) -> bool:
+    _require_content(path)
+    return path.is_dir() or is_dicom(path)
+
+
+def _dicom_header(path: Path) -> tuple[Geometry, int]:
+    from unetrpp.io.readers.dicom import read_header  # here, for pydicom takes a tenth of a second
+
+    return read_header(path)
 
 
 def _require_content(path: Path) -> None:

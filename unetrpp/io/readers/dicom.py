@@ -1,0 +1,77 @@
+"""DICOM images: the series of a folder or one file, single- or multi-frame, as an array with its grid.
+
+pydicom reads the headers and the plain pixels, and GDCM decodes the compressed ones. What would give a wrong grid or
+wrong values is refused with the name of the file.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unetrpp.core.errors import UserError
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.readers.dicom_files import series_headers
+from unetrpp.io.readers.dicom_frames import Frame, frames
+from unetrpp.io.readers.dicom_header import Header, damage_named, read_dataset
+from unetrpp.io.readers.dicom_header import read_header as read_file_header
+from unetrpp.io.readers.dicom_pixels import read_pixels
+from unetrpp.io.readers.dicom_stack import stack
+
+LOG = logging.getLogger(__name__)
+
+
+def read(path: Path) -> tuple[np.ndarray, Geometry]:
+    """The array (C, Z, Y, X) of a folder with one series, or of one file, and its grid in LPS.
+
+    The slices come in the order of their positions along the normal. Whole numbers where every rescale is whole,
+    otherwise the true values as float32; a colour image has three channels.
+
+    Raises:
+        UserError: a damaged file, several volumes, missing or uneven slices, a tilt, or what is no image.
+    """
+    ordered, geometry = _slices(path)
+    if any(frame.header.photometric == "MONOCHROME1" for frame in ordered):
+        LOG.warning("%s is MONOCHROME1 (low values shown white); its values are kept as stored", path.name)
+    return read_pixels(ordered), geometry
+
+
+def read_header(path: Path) -> tuple[Geometry, int]:
+    """The grid of a folder with one series, or of one file, and its number of channels, from the headers alone.
+
+    Raises:
+        UserError: as ``read``, except for pixels that cannot be decoded.
+    """
+    ordered, geometry = _slices(path)
+    return geometry, ordered[0].header.samples
+
+
+def source_slices(path: Path) -> list[tuple[Path, int]]:
+    """For each slice of ``read``'s array, in order, the file and the frame in it (from 0 on) that it comes from.
+
+    Raises:
+        UserError: as ``read_header``.
+    """
+    return [(frame.header.path, frame.index) for frame in _slices(path)[0]]
+
+
+def _slices(path: Path) -> tuple[list[Frame], Geometry]:
+    headers = series_headers(path) if path.is_dir() else [read_file_header(path, read_dataset(path))]
+    _require_one_multiframe(path, headers)
+    found: list[Frame] = []
+    for header in headers:
+        with damage_named(header.path):
+            found += frames(header)
+    with damage_named(path):
+        return stack(path.name, found)
+
+
+def _require_one_multiframe(path: Path, headers: Sequence[Header]) -> None:
+    several = [header for header in headers if header.frames > 1]
+    if several and len(headers) > 1:
+        names = ", ".join(header.path.name for header in several[:3])
+        raise UserError(
+            f"{path.name} holds {len(headers)} files of one series, of which {len(several)} are multi-frame images "
+            f"({names}), each a volume of its own; give one of these files"
+        )

@@ -1,0 +1,113 @@
+"""Which files of a folder are the slices of its only DICOM series; every other file is accounted for by name."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from unetrpp.core.errors import UserError
+from unetrpp.io.dicom import is_dicom
+from unetrpp.io.readers.dicom_header import (
+    Header,
+    class_name,
+    is_directory,
+    read_dataset,
+    read_header,
+    text,
+)
+
+LOG = logging.getLogger(__name__)
+
+SYSTEM_FILES = ("thumbs.db", "desktop.ini")  # and what starts with a dot
+MOST_NAMES = 3  # in one message
+
+
+def series_headers(folder: Path) -> list[Header]:
+    """The headers of the only series of a folder, in the order of file names; what lies in subfolders is not read.
+
+    A file that is no DICOM stops with its name where it could be a damaged slice: an empty one, one that starts with
+    zeros, or one with the ending of the slices. Others are named in a warning.
+
+    Raises:
+        UserError: no series or several, or a file that is damaged or does not belong.
+    """
+    files = _visible_files(folder)
+    slices = [path for path in files if is_dicom(path)]
+    datasets = {path: read_dataset(path) for path in slices}
+    datasets = {path: dataset for path, dataset in datasets.items() if not is_directory(dataset)}
+    if not datasets:
+        raise UserError(f"{folder.name} holds no DICOM series; give a folder with exactly one")
+    _account_for(folder, [path for path in files if path not in slices], {_ending(path) for path in datasets})
+    _require_one_series(folder, datasets)
+    return [read_header(path, dataset) for path, dataset in datasets.items()]
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    """
+    Raises:
+        UserError: a link whose file is gone.
+    """
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    broken = [path.name for path in entries if not path.exists()]
+    if broken:
+        raise UserError(f"{folder.name}: {_names(broken)} links to a missing file; restore it or take the link out")
+    return [path for path in entries if path.is_file() and path.name.lower() not in SYSTEM_FILES]
+
+
+def _account_for(folder: Path, others: Sequence[Path], endings: set[str]) -> None:
+    """
+    Raises:
+        UserError: a file that could be a damaged slice.
+    """
+    for path in others:
+        with path.open("rb") as file:
+            start = file.read(132)
+        if not start:
+            state = "is empty (0 bytes)"
+        elif not any(start):
+            state = "starts with zeros only, so its content is lost"
+        elif _ending(path) in endings:
+            state = "is no DICOM file, though its name is that of a slice"
+        else:
+            continue
+        raise UserError(f"{folder.name}: {path.name} {state}; copy it again, or take it out if it is no slice")
+    if others:
+        LOG.warning("%s: not DICOM and passed over: %s", folder.name, _names([path.name for path in others]))
+
+
+def _ending(path: Path) -> str:
+    """The ending of a name; none where it is a number, as in the names that are UIDs.
+
+    >>> _ending(Path("IM1.DCM")), _ending(Path("1.2.840.7")), _ending(Path("IM1"))
+    ('.dcm', '', '')
+    """
+    return "" if re.fullmatch(r"\.\d+", path.suffix) else path.suffix.lower()
+
+
+def _require_one_series(folder: Path, datasets: dict[Path, Dataset]) -> None:
+    series: dict[str, list[Path]] = {}
+    for path, dataset in datasets.items():
+        uid = text(dataset, "SeriesInstanceUID")
+        if not (uid or text(dataset, "SOPClassUID")):
+            raise UserError(
+                f"{folder.name}: {path.name} says neither what it is nor of which series, so it is truncated or damaged; "
+                "copy it again, or take it out if it is no slice"
+            )
+        series.setdefault(uid, []).append(path)
+    if len(series) > 1:
+        found = [_described(datasets[paths[0]], paths) for paths in series.values()]
+        raise UserError(
+            f"{folder.name} holds {len(series)} DICOM series mixed ({_names(found)}); give a folder with exactly one"
+        )
+
+
+def _described(dataset: Dataset, paths: Sequence[Path]) -> str:
+    parts = (text(dataset, "SeriesNumber"), text(dataset, "SeriesDescription"), class_name(dataset))
+    count = "1 file" if len(paths) == 1 else f"{len(paths)} files"
+    return f"{' '.join(part for part in parts if part)}: {count}, {paths[0].name}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
