@@ -26,7 +26,8 @@ from unetrpp.core.files import read_json, write_bytes, write_json
 from unetrpp.core.text import text_table
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.splits import Splits
-from unetrpp.evaluation.folders import evaluate_pairs
+from unetrpp.evaluation.evaluate import evaluate_pairs
+from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
@@ -204,7 +205,7 @@ def run(text: str, seed: int, data: Data, arguments: argparse.Namespace) -> None
     validate_fold(model, plans, data.store, data.labels, arguments.fold, data.fold.validation, device, False)
     ending = plans.file_ending
     files = {c: (folder / "validation" / f"{c}{ending}", data.labels / f"{c}{ending}") for c in data.fold.validation}
-    write_summary(model, evaluate_pairs(files, plans.labels, distances=True, processes=1)[0])
+    write_summary(model, evaluate_pairs(files, plans.labels, options=MetricOptions(distances=True), processes=1)[0])
     record = {
         "seconds": seconds,
         "parameters": sum(p.numel() for p in trainer.network.parameters() if p.requires_grad),

@@ -13,8 +13,8 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_json
 from unetrpp.core.parallel import usable_cores
 from unetrpp.core.text import format_score
-from unetrpp.evaluation.cross_validation import cross_validate, write_cross_validation
-from unetrpp.evaluation.folders import evaluate_pairs
+from unetrpp.evaluation.cross_validation import pool_folds, write_cross_validation
+from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import settings_of
@@ -77,4 +77,4 @@ def validate_fold(
     write_summary(folder, summary)
     dice = ", ".join(f"{summary.classes[k]} {format_score(s['Dice'])}" for k, s in summary.mean.items())
     LOG.info("fold %d: Dice %s", fold, dice)
-    write_cross_validation(model, cross_validate(model, plans.labels))
+    write_cross_validation(model, pool_folds(model, plans.labels))

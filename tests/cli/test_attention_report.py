@@ -1,4 +1,4 @@
-"""The attention report on small 3D and 2D models: maps, coefficients, tables and one page."""
+"""The attention report of small 3D and 2D models: the page, the printed table, and cases that cannot be shown."""
 
 import re
 
@@ -7,22 +7,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-import torch.nn.functional as F
 
-from tests.helpers.model import PLAN, give_own_attention, make_model, make_model_2d, write_images
-from tests.helpers.tiny import LABELS, ball
+from tests.helpers.model import give_own_attention, make_model, make_model_2d, write_images
+from tests.helpers.tiny import ball
 from unetrpp.cli.attention_report import main
 from unetrpp.core.files import read_json, write_json
-from unetrpp.evaluation.metrics import score_case
-from unetrpp.inference.predictor import Predictor
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume, write_image, write_segmentation
 from unetrpp.networks.build import build_network
-from unetrpp.networks.design import unetrpp_architecture
-from unetrpp.networks.gates import AttentionGate, focal_modules
 from unetrpp.plans.plans import Plans
-from unetrpp.report.attention_maps import Watched, look_at_case
-from unetrpp.report.attention_page import judgement_table, modules_table, temperatures_table
+from unetrpp.report.attention_report import write_attention_report
 
 SHAPE = (8, 16, 16)  # one tile
 
@@ -41,67 +35,6 @@ def one_tile() -> tuple[Volume, np.ndarray]:
     return Volume(image[:, 2:10, 4:20, 4:20], geometry), label[2:10, 4:20, 4:20]
 
 
-def test_maps_and_coefficients_are_those_of_the_modules(model):
-    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
-    image, label = one_tile()
-    findings = look_at_case(predictor, image, label, "ball")
-    gate, squeeze = findings.modules
-    assert [m.place for m in findings.modules] == ["gate@0", "se@1"]
-    assert (gate.gamma, squeeze.gamma) == (1.5, pytest.approx(0.7))
-    assert findings.image.shape == findings.predicted.shape == SHAPE
-    np.testing.assert_array_equal(findings.label, label)
-
-    # By hand: the one tile through the network, its module called again on what it was given.
-    network = predictor.networks[0]
-    called = {}
-    handles = [m.register_forward_pre_hook(lambda m, x: called.update({m: x})) for _, m in focal_modules(network)]
-    with torch.no_grad():
-        network(torch.from_numpy(findings.image)[None, None])
-        for module, inputs in called.items():
-            expected = module.coefficients(*inputs)
-            if isinstance(module, AttentionGate):
-                up = F.interpolate(expected, SHAPE, mode="trilinear", align_corners=False)
-                torch.testing.assert_close(torch.from_numpy(gate.map), up[0, 0])
-                assert gate.contrast == pytest.approx(float(expected.std(correction=0) / expected.mean()), rel=1e-4)
-                assert gate.channels is None
-            else:
-                torch.testing.assert_close(torch.from_numpy(squeeze.channels), expected[0])
-                assert squeeze.mean == pytest.approx(float(expected.mean()), rel=1e-4)
-                assert squeeze.map is None
-    for handle in handles:
-        handle.remove()
-
-
-def test_dice_with_and_without_the_pattern(model):
-    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
-    image, label = one_tile()
-    findings = look_at_case(predictor, image, label, "ball")
-    assert findings.scores == score_case(predictor(image).array, label, image.geometry, LABELS)
-    for place, (_, module) in zip(("se@1", "gate@0"), focal_modules(predictor.networks[0]), strict=True):
-        module.averaged = True
-        (found,) = (m for m in findings.modules if m.place == place)
-        assert found.scores == score_case(predictor(image).array, label, image.geometry, LABELS)
-        module.averaged = False
-    header, first, second = modules_table(findings, LABELS)
-    assert (first[1], second[1]) == ("1 x 1 x 1", "2 x 2 x 2")
-    assert header[5:] == ["Dice ball", "with mean", "change"]
-    before, after, change = map(float, first[5:])
-    assert change == pytest.approx(after - before, abs=2e-4)
-
-
-def test_the_watched_network_is_left_as_it_was(model):
-    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
-    network = predictor.networks[0]
-    x = torch.randn(2, 1, *SHAPE)
-    plain = network(x)
-    watched = Watched(network, dict(focal_modules(network)))
-    with torch.no_grad():
-        outputs = watched(x)
-    torch.testing.assert_close(outputs[:, :2], plain[0])
-    assert outputs.shape == (2, 3, *SHAPE)
-    assert all(m.watcher is None for _, m in focal_modules(network))
-
-
 def test_the_command_writes_one_page_of_a_file(model, tmp_path, capsys):
     write_images(tmp_path / "images", 1)
     assert main([str(model), str(tmp_path / "images" / "case_0_0000.nii.gz"), "--device", "cpu"]) == 0
@@ -113,6 +46,11 @@ def test_the_command_writes_one_page_of_a_file(model, tmp_path, capsys):
     assert text.count("data:image/png;base64,") == 2  # maps and bars
     assert not re.findall(r'(?:src|href)="(?!data:)', text)
     assert "Dice" not in text.partition("<table>")[2].partition("</table>")[0]  # no label was given
+    page.unlink()
+    path, modules = write_attention_report(model, tmp_path / "images" / "case_0_0000.nii.gz", device="cpu")
+    assert path == page
+    assert page.read_text() == text
+    assert [row[0] for row in modules] == ["module", "gate@0", "se@1"]
 
 
 def test_a_case_of_the_workspace_brings_its_label(model, tmp_path, capsys):
@@ -164,17 +102,3 @@ def test_a_label_on_another_grid_is_refused(model, tmp_path, capsys):
     command = [str(model), str(tmp_path / "a_0000.nii.gz"), "--label", str(tmp_path / "label.nii.gz"), "--device=cpu"]
     assert main(command) == 2
     assert "different grids" in capsys.readouterr().err
-
-
-def test_temperatures_and_judgement(tmp_path):
-    network = build_network(unetrpp_architecture(1, 2, (8, 16, 16), [(2, 2, 2), (2, 2, 2)], width=0.5, blocks=1))
-    header, *rows = temperatures_table(network)
-    assert header[0] == "EPA stage"
-    assert [row[0] for row in rows] == ["encoder.0", "encoder.1", "decoder.1"]
-    assert rows[0][1] == "1.000 (1.000 to 1.000)"
-    assert temperatures_table(build_network(PLAN.architecture)) == []
-    assert judgement_table(tmp_path) == []
-    verdict = {"module": "se@1", "gamma": 0.9, "contrast": 0.01, "dice_change": -0.002, "kept": False}
-    lines = [{"epoch": 1}, {"epoch": 2, "judgement": [verdict]}]
-    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(msgspec.json.encode(line) for line in lines))
-    assert judgement_table(tmp_path)[1] == ["se@1", "0.900", "0.010", "-0.0020", "dropped"]

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,8 +12,9 @@ from unetrpp.cli.evaluate import error_lines, main
 from unetrpp.cli.predict import main as predict
 from unetrpp.core.parallel import CaseError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.folders import evaluate_folder
-from unetrpp.evaluation.summary import write_summary
+from unetrpp.evaluation.evaluate import evaluate as evaluate_folders
+from unetrpp.evaluation.evaluate import evaluate_folder
+from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import write_segmentation
 
@@ -48,6 +50,16 @@ def test_folders(dataset, capsys):
     summary = json.loads((dataset / "predictions" / "summary.json").read_text())
     assert summary["foreground_mean"]["Dice"] == pytest.approx((1 + 0.5) / 2)
     assert (dataset / "predictions" / "summary.csv").exists()
+
+
+def test_the_call_from_python_is_that_of_the_command(dataset):
+    predictions, references = dataset / "predictions", dataset / "raw" / "labelsTs"
+    assert evaluate(predictions, references, "--processes", 1, "--distances", "--tolerance", 2) == 0
+    written = (predictions / "summary.json").read_bytes()
+    summary, errors = evaluate_folders(f"{predictions}", f"{references}", processes=1, distances=True, tolerance=2)
+    assert (predictions / "summary.json").read_bytes() == written
+    assert summary == msgspec.json.decode(written, type=Summary)
+    assert errors == []
 
 
 def test_a_missing_prediction_ends_with_one_and_is_named(dataset, capsys):

@@ -1,4 +1,4 @@
-"""The report of a model: its numbers against counting by hand, its pictures, and a model without its raw data."""
+"""The report of a model: its numbers against a naive count, its pictures, and a model without its raw data."""
 
 import json
 import re
@@ -11,11 +11,11 @@ from tests.helpers.tiny import LABELS, ball
 from unetrpp.cli.report import main
 from unetrpp.core.files import write_json
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
-from unetrpp.evaluation.cross_validation import cross_validate
-from unetrpp.evaluation.folders import evaluate_pairs
+from unetrpp.evaluation.cross_validation import pool_folds
+from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.io.images import Volume, write_image, write_segmentation
-from unetrpp.report.model_page import telling_cases
+from unetrpp.report.model_report import typical_cases, write_report
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def workspace(tmp_path):
     return tmp_path
 
 
-def dice_by_hand(i):
+def naive_dice(i):
     label = ball(np.random.default_rng(i))[1]
     left = label[label.any((1, 2)).argmax() + i :].sum()
     return 2 * left / (left + label.sum())
@@ -65,7 +65,7 @@ def test_the_page(workspace):
     assert main([str(model), "--workspace", str(workspace)]) == 0
     page = (model / "report.html").read_text()
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", page)
-    means = [np.mean([dice_by_hand(i) for i in range(4 * fold, 4 * fold + 4)]) for fold in range(2)]
+    means = [np.mean([naive_dice(i) for i in range(4 * fold, 4 * fold + 4)]) for fold in range(2)]
     rows = [cells[i : i + 4] for i in range(len(cells)) if cells[i : i + 2] in (["0", "4"], ["1", "4"])]
     assert rows == [[str(fold), "4", f"{mean:.3f}", f"{mean:.3f}"] for fold, mean in enumerate(means)]
     assert ["0", "2", "0.500", "1.000", "-", "0.50"] in [cells[i : i + 6] for i in range(len(cells))]  # training
@@ -79,14 +79,14 @@ def test_the_page(workspace):
         "case_0, the highest",
     ]
     assert page.count("<img") == 6  # and the one of all cases
-    assert f"Dice: ball {dice_by_hand(7):.3f}" in page
+    assert f"Dice: ball {naive_dice(7):.3f}" in page
     assert "http" not in page  # nothing is fetched
 
 
 def test_few_cases_are_shown_once(workspace):
     model = workspace / "results" / "balls" / "unetrpp__3d_fullres"
     (model / "fold_1" / "validation" / "summary.json").unlink()
-    shown = telling_cases(cross_validate(model, LABELS).summary)
+    shown = typical_cases(pool_folds(model, LABELS).summary)
     assert [(name, scores.case) for name, scores in shown] == [
         ("among the lowest", "case_3"),
         ("among the lowest", "case_2"),
@@ -102,6 +102,8 @@ def test_without_the_raw_data_the_pictures_are_missing(workspace, tmp_path, capl
     assert main([str(model), "--workspace", str(workspace), "-o", str(page)]) == 0
     assert "the report has no pictures of cases" in caplog.text
     assert page.read_text().count("<img") == 1
+    assert write_report(model, output=tmp_path / "again.html", workspace=workspace) == tmp_path / "again.html"
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
 
 
 def test_a_model_without_validation_is_refused(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Lesion-wise detection on masks whose components can be counted by eye."""
+"""Lesion-wise detection on masks with few components."""
 
 import numpy as np
 import pytest

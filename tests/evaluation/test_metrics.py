@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unetrpp.dataset.labels import LabelScheme, Region
-from unetrpp.evaluation.metrics import overlap_scores, score_case, scored_classes, volume_scores
+from unetrpp.evaluation.metrics import MetricOptions, overlap_scores, score_case, scored_classes, volume_scores
 from unetrpp.io.geometry import Geometry
 
 SCHEME = LabelScheme(names=("background", "a", "b"), values=(0, 1, 7), ignore_value=9)
@@ -38,7 +38,8 @@ def test_nothing_under_the_ignore_label_counts(distances):
     prediction = rng.choice([0, 1, 7], (6, 7, 8))
     other = np.where(reference == 9, rng.choice([0, 1, 7], (6, 7, 8)), prediction)
     assert (other != prediction).any()
-    first, second = (score_case(p, reference, geometry, SCHEME, distances) for p in (prediction, other))
+    options = MetricOptions(distances=distances)
+    first, second = (score_case(p, reference, geometry, SCHEME, options=options) for p in (prediction, other))
     assert first == second
     assert sum(first["1"][count] or 0 for count in ("TP", "FP", "FN", "TN")) == (reference != 9).sum()
 

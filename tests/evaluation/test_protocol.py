@@ -1,4 +1,4 @@
-"""Published protocols: the facts are consistent, and the published way of counting against closed forms."""
+"""Published protocols: their facts are consistent, and the metrics of published tables equal closed forms."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from unetrpp.cli.evaluate import main
 from unetrpp.core.errors import UserError
 from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.protocol import read_protocol
-from unetrpp.evaluation.published import published_scores
+from unetrpp.evaluation.protocol_metrics import published_scores
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import write_segmentation
 
@@ -52,7 +52,7 @@ def test_absent_and_missed_classes_count_as_in_the_tables():
 
 
 def test_distances_are_in_voxels_and_pooled():
-    """Rods of 10 and 20 voxels: 10 of 30 distances are 1..10, so the 95th percentile lies at rank 27.55: 8.55."""
+    """Rods of 10 and 20 voxels: 10 of 30 distances are 1..10, so the 95th percentile is at rank 27.55: 8.55."""
     short, long = np.zeros((3, 3, 30), bool), np.zeros((3, 3, 30), bool)
     short[1, 1, 2:12], long[1, 1, 2:22] = True, True
     assert published_scores(short, long, distances=True) == pytest.approx(
@@ -88,7 +88,7 @@ def evaluate(root, protocol):
     return main([str(a) for a in arguments])
 
 
-def test_the_published_way_stands_beside_the_honest_one(folders, capsys):
+def test_published_metrics_stand_beside_ours(folders, capsys):
     assert evaluate(folders, folders / "protocol.json") == 0
     lines = capsys.readouterr().out.splitlines()
     mean = json.loads((folders / "predictions" / "summary.json").read_text())["mean"]
@@ -99,7 +99,7 @@ def test_the_published_way_stands_beside_the_honest_one(folders, capsys):
     assert whole["Dice_published"] == whole["Dice"] == pytest.approx((1 + 2 / 3) / 2)
     # In b the reference goes on for two columns: two voxels, or 4 mm.
     assert (whole["HD95"], whole["HD95_published"]) == pytest.approx((2, 1))
-    assert lines[-3].split() == ["the", "published", "way", "Dice", "HD95"]
+    assert lines[-3].split() == ["as", "published", "Dice", "HD95"]
     assert lines[-2].split() == ["these", "predictions", f"{100 * (5 / 6 + 0.5) / 2:.2f}", "0.50"]
     assert lines[-1].split() == ["theirs", "80.50", "-"]
 

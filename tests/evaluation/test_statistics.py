@@ -1,4 +1,4 @@
-"""Bootstrap intervals against the normal approximation, and the paired comparison of two summaries."""
+"""Bootstrap intervals against the normal approximation, and paired differences against scipy."""
 
 import warnings
 
@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unetrpp.cli.evaluate import main
-from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.comparison import compare, comparison_table
-from unetrpp.evaluation.metrics import overlap_scores
 from unetrpp.evaluation.statistics import RESAMPLES, SEED, bootstrap_interval, paired_difference
-from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
 
 SCHEME = LabelScheme(names=("background", "ball"), values=(0, 1))
 
@@ -59,33 +54,3 @@ def test_paired_difference():
     assert result.p_value == pytest.approx(stats.wilcoxon(second - first).pvalue)
     assert paired_difference([0.5, 0.6], [0.5, 0.7]).p_value is None
     assert paired_difference([None], [0.5]).cases == 0
-
-
-def summary(hits):
-    """Case i has ``hits[i]`` of ten voxels right."""
-    true = np.ones((1, 1, 10), bool)
-    cases = []
-    for i, n in enumerate(hits):
-        predicted = np.arange(10).reshape(1, 1, 10) < n
-        metrics = {"1": overlap_scores(predicted, true)}
-        cases.append(CaseScores(case=f"c{i}", prediction_file="p", reference_file="r", metrics=metrics))
-    return summarize(cases, SCHEME)
-
-
-def test_two_summaries(tmp_path, capsys):
-    first, second = summary([5, 6, 7, 8, 5, 6, 7]), summary([7, 8, 9, 9, 8, 7, 9])
-    result = compare(first, second)
-    assert result["ball"].difference == result["mean"].difference
-    assert result["ball"].p_value == pytest.approx(0.0156, abs=1e-3)
-    assert first.intervals["1"]["Dice"] == first.intervals["foreground"]["Dice"]
-    assert "+0." in comparison_table(result)
-    write_summary(tmp_path / "one", first)
-    write_summary(tmp_path / "two", second)
-    assert main(["--compare", *(str(tmp_path / name / "summary.json") for name in ("one", "two"))]) == 0
-    assert "Wilcoxon" in capsys.readouterr().out
-
-
-def test_summaries_without_a_common_case_are_refused():
-    first = summary([5])
-    with pytest.raises(UserError, match="share 0 cases"):
-        compare(first, summary([]))

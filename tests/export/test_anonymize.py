@@ -1,4 +1,4 @@
-"""A shared model names no training case, and is otherwise what it was."""
+"""An exported model names no training case, and is otherwise unchanged."""
 
 import json
 import zipfile
@@ -14,7 +14,7 @@ from unetrpp.dataset.description import CaseFiles, DatasetDescription, nnunet_js
 from unetrpp.evaluation.cross_validation import CrossValidation, FoldScores, write_cross_validation
 from unetrpp.evaluation.metrics import score_case
 from unetrpp.evaluation.summary import CaseScores, summarize
-from unetrpp.export.anonymize import Names, shared_records
+from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.archive import export_model, import_model
 from unetrpp.inference.guards import check_input
 from unetrpp.io.geometry import Geometry
@@ -25,7 +25,7 @@ from unetrpp.plans.plans import Decision, Plans, read_plans
 
 IDS = ("mueller_19631224", "mueller_19631224_b", "0047112", "7")
 PATIENTS = {"mueller_19631224": "Hans M", "mueller_19631224_b": "Hans M", "0047112": "P0815", "7": "P7"}
-TELLING = (*IDS[:3], "Hans", "P0815", "hospital")
+PRIVATE = (*IDS[:3], "Hans", "P0815", "hospital")
 
 
 def name_cases(model):
@@ -95,18 +95,18 @@ def test_no_case_is_named_anywhere_in_the_zip(model, tmp_path):
         contents = {name: archive.read(name) for name in archive.namelist()}
     assert {"crossval_summary.json", "previous_stage/crossval_summary.json"} < contents.keys()
     texts = {name: content.decode() for name, content in contents.items() if not name.endswith(".pt")}
-    assert not [(name, word) for name, text in texts.items() for word in TELLING if word in text]
-    assert not [(name, word) for name, content in contents.items() for word in TELLING if word.encode() in content]
+    assert not [(name, word) for name, text in texts.items() for word in PRIVATE if word in text]
+    assert not [(name, word) for name, content in contents.items() for word in PRIVATE if word.encode() in content]
     assert '"case": "7"' not in texts["fingerprint.json"]  # a plain number stays in sentences only
     assert "running numbers" in texts["MODEL_CARD.md"]
-    copy = import_model(tmp_path / "model.zip", tmp_path / "results")  # every hash matches
+    copy = import_model(tmp_path / "model.zip", workspace=tmp_path)  # every hash matches
     assert "such as case_0004 (3 x 9 x 9)" in read_plans(copy / "plans.json").warnings[0]
     assert read_plans(copy / "plans.json").decisions[0].why == "7 of 9 cases are thinner than case_0001, the median"
 
 
 def test_measurements_and_scores_stay_and_fit_each_other(model):
     opened = ModelFolder.open(model)
-    records = shared_records(opened, Names.of(opened))
+    records = shared_records(opened, Pseudonyms.of(opened))
     copy, original = msgspec.json.decode(records["fingerprint.json"], type=Fingerprint), opened.fingerprint
     names = {case.case: twin.case for case, twin in zip(original.cases, copy.cases, strict=True)}
     assert sorted(names.values()) == ["case_0001", "case_0002", "case_0003", "case_0004"]
@@ -124,16 +124,16 @@ def test_measurements_and_scores_stay_and_fit_each_other(model):
     assert "groups" not in json.loads(records["dataset.json"])
 
 
-def test_plans_that_name_nobody_keep_their_bytes(tmp_path):
+def test_plans_that_name_no_case_keep_their_bytes(tmp_path):
     model = ModelFolder.open(make_model(tmp_path, 1))
-    assert shared_records(model, Names.of(model))["plans.json"] == (model.path / "plans.json").read_bytes()
+    assert shared_records(model, Pseudonyms.of(model))["plans.json"] == (model.path / "plans.json").read_bytes()
     assert (
-        msgspec.json.decode(shared_records(model, Names({"ball_0": "case_0001"}))["plans.json"], type=Plans)
+        msgspec.json.decode(shared_records(model, Pseudonyms({"ball_0": "case_0001"}))["plans.json"], type=Plans)
         == model.plans
     )
 
 
 def test_ids_are_replaced_as_whole_words():
-    names = Names({"ann": "case_0001", "ann_2": "case_0002", "7": "case_0003", "c+": "case_0004"})
+    names = Pseudonyms({"ann": "case_0001", "ann_2": "case_0002", "7": "case_0003", "c+": "case_0004"})
     assert names.in_text("7 cannot scan ann_2, ann: c+.") == "7 cannot scan case_0002, case_0001: case_0004."
-    assert Names({}).in_text("nobody") == "nobody"
+    assert Pseudonyms({}).in_text("unchanged") == "unchanged"

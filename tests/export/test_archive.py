@@ -1,13 +1,15 @@
-"""A model as a zip: the copy predicts the same, and what is not as exported is refused."""
+"""A model as a zip: the copy predicts the same, and a zip that was changed is refused and leaves nothing."""
 
+import hashlib
 import json
 import zipfile
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from tests.helpers.model import give_own_attention, make_model, write_images
+from tests.helpers.model import PLAN, give_own_attention, make_model, write_images
 from unetrpp.cli.export_model import main as export_command
 from unetrpp.cli.import_model import main as import_command
 from unetrpp.core.errors import UserError
@@ -68,7 +70,7 @@ def test_folds_of_different_architectures_are_averaged_and_travel(model, tmp_pat
     ]
     np.testing.assert_allclose(np.asarray(both, float), np.mean(np.asarray(each, float), axis=0), atol=2e-3)
     export_model(model, tmp_path / "model.zip")
-    copy = import_model(tmp_path / "model.zip", tmp_path / "there")
+    copy = import_model(tmp_path / "model.zip", workspace=tmp_path / "there")
     assert (copy / "fold_1" / "architecture.json").read_bytes() == (model / "fold_1" / "architecture.json").read_bytes()
     card = (copy / "MODEL_CARD.md").read_text()
     assert "- Attention that fold 1 learned (module@level gamma): gate@0 0.70, se@1 1.30" in card
@@ -77,10 +79,10 @@ def test_folds_of_different_architectures_are_averaged_and_travel(model, tmp_pat
 
 
 def test_an_existing_model_is_kept(exported, tmp_path):
-    import_model(exported, tmp_path / "results")
+    import_model(exported, workspace=tmp_path)
     with pytest.raises(UserError, match="exists already"):
-        import_model(exported, tmp_path / "results")
-    target = import_model(exported, tmp_path / "results", overwrite=True)
+        import_model(exported, workspace=tmp_path)
+    target = import_model(exported, workspace=tmp_path, overwrite=True)
     assert [p.name for p in target.parent.iterdir()] == ["unetrpp__3d_fullres"]  # nothing temporary is left
 
 
@@ -104,11 +106,11 @@ def test_foreign_members_and_traversal_are_refused(exported, tmp_path):
         "fold_0/checkpoint_best.pt",
     ):
         bad = rewritten(exported, tmp_path / "bad.zip", with_member(name))
-        with pytest.raises(UserError, match="unexpectedly"):
-            import_model(bad, tmp_path / "results")
+        with pytest.raises(UserError, match="unexpected member"):
+            import_model(bad, workspace=tmp_path)
     unlisted = rewritten(exported, tmp_path / "bad.zip", lambda contents: contents.update({"extra.txt": b"x"}))
     with pytest.raises(UserError, match=r"extra\.txt"):
-        import_model(unlisted, tmp_path / "results")
+        import_model(unlisted, workspace=tmp_path)
     assert not (tmp_path / "evil.txt").exists()
     assert not any((tmp_path / "results").rglob("*.json"))
 
@@ -119,25 +121,90 @@ def test_a_name_that_leaves_the_results_is_refused(exported, tmp_path, field, va
     def change(contents):
         contents["manifest.json"] = json.dumps(json.loads(contents["manifest.json"]) | {field: value}).encode()
 
-    with pytest.raises(UserError, match="no folder's name"):
-        import_model(rewritten(exported, tmp_path / "bad.zip", change), tmp_path / "results")
+    with pytest.raises(UserError, match="cannot be a folder's name"):
+        import_model(rewritten(exported, tmp_path / "bad.zip", change), workspace=tmp_path)
 
 
 def test_changed_bytes_size_and_truncation_are_noticed(exported, tmp_path):
     plans = rewritten(exported, tmp_path / "a.zip", lambda c: c.update({"plans.json": c["plans.json"] + b" "}))
     with pytest.raises(UserError, match=r"plans\.json does not match its hash"):
-        import_model(plans, tmp_path / "results")
+        import_model(plans, workspace=tmp_path)
     with pytest.raises(UserError, match="more than 1e-06 GB"):
-        import_model(exported, tmp_path / "results", largest_gb=1e-6)
+        import_model(exported, workspace=tmp_path, largest_gb=1e-6)
     short = tmp_path / "short.zip"
     short.write_bytes(exported.read_bytes()[:5000])
-    with pytest.raises(UserError, match="damaged or no zip"):
-        import_model(short, tmp_path / "results")
+    with pytest.raises(UserError, match="damaged or not a zip file"):
+        import_model(short, workspace=tmp_path)
     with pytest.raises(UserError, match="does not exist"):
-        import_model(tmp_path / "nowhere.zip", tmp_path / "results")
+        import_model(tmp_path / "nowhere.zip", workspace=tmp_path)
     other = tmp_path / "other.zip"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(UserError, match="no exported model"):
-        import_model(other, tmp_path / "results")
+    with pytest.raises(UserError, match="not an exported model"):
+        import_model(other, workspace=tmp_path)
     assert not any((tmp_path / "results").rglob("*.pt"))
+
+
+def test_the_manifest_lists_every_member_with_its_hash(exported):
+    with zipfile.ZipFile(exported) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(contents.pop("manifest.json"))
+    assert manifest["files"] == {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    assert (manifest["name"], manifest["dataset"]) == ("unetrpp__3d_fullres", "balls")
+
+
+def test_a_renamed_model_gets_its_own_name_back(model, tmp_path):
+    export_model(model.rename(model.parent / "best_model__3d_fullres"), tmp_path / "model.zip")
+    assert import_model(tmp_path / "model.zip", workspace=tmp_path).name == "unetrpp__3d_fullres"
+
+
+def test_a_refused_zip_replaces_nothing(exported, tmp_path):
+    target = import_model(exported, workspace=tmp_path)
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    bad = rewritten(exported, tmp_path / "bad.zip", lambda c: c.update({"plans.json": b"{}"}))
+    with pytest.raises(UserError, match="does not match its hash"):
+        import_model(bad, workspace=tmp_path, overwrite=True)
+    assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_cascade_without_its_first_stage_is_refused(tmp_path):
+    second = make_model(tmp_path, 1, msgspec.structs.replace(PLAN, first_stage="3d_lowres"), "3d_cascade")
+    make_model(tmp_path, 1, name="3d_lowres").rename(second / "previous_stage")
+    export_model(second, tmp_path / "model.zip")
+    first = import_model(tmp_path / "model.zip", workspace=tmp_path).joinpath("previous_stage", "fold_0")
+    assert (first / "checkpoint_final.pt").is_file()
+
+    def without_first_stage(contents):
+        manifest = json.loads(contents["manifest.json"])
+        for name in [name for name in contents if name.startswith("previous_stage/")]:
+            del contents[name], manifest["files"][name]
+        contents["manifest.json"] = json.dumps(manifest).encode()
+
+    bad = rewritten(tmp_path / "model.zip", tmp_path / "bad.zip", without_first_stage)
+    with pytest.raises(UserError, match="second stage without previous_stage/"):
+        import_model(bad, workspace=tmp_path / "elsewhere")
+    assert not list((tmp_path / "elsewhere").rglob("*.json"))
+
+
+def test_too_many_members_and_too_large_records_are_refused(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("unetrpp.export.archive.LARGEST_RECORD", 2000)
+    with pytest.raises(UserError, match="which no record is"):
+        import_model(exported, workspace=tmp_path)
+    monkeypatch.setattr("unetrpp.export.archive.MOST_FILES", 3)
+    with pytest.raises(UserError, match="more than 3; export fewer folds"):
+        import_model(exported, workspace=tmp_path)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("manifest", [b"", b"[]", b'{"format": 1}', b'{"files": {}, "extra": 1}'])
+def test_a_manifest_of_another_form_is_refused(exported, tmp_path, manifest):
+    bad = rewritten(exported, tmp_path / "bad.zip", lambda c: c.update({"manifest.json": manifest}))
+    with pytest.raises(UserError, match="export the model again"):
+        import_model(bad, workspace=tmp_path)
+
+
+def test_an_untrained_fold_is_not_exported(model, tmp_path):
+    with pytest.raises(UserError, match="fold 7"):
+        export_model(model, tmp_path / "model.zip", folds=[0, 7])
+    assert not list(tmp_path.glob("*.zip"))

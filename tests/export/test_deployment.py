@@ -1,4 +1,4 @@
-"""model.json says everything: prediction written from it alone gives `Predictor`'s labels."""
+"""model.json is complete: a prediction written from it alone gives the labels of `Predictor`."""
 
 import re
 from pathlib import Path
@@ -70,7 +70,7 @@ def agree(model, folder, volume):
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory):
-    """Two folds of a model whose left and right change places in the mirror."""
+    """Two folds of a model whose left and right labels are exchanged when mirrored."""
     folder = tmp_path_factory.mktemp("sides")
     plan = anisotropic(SIDES, mirror_axes=(0, 2), swap_axis=2, swapped_labels=((1, 2),))
     model = make_model(folder, 2, plan, channels=("CT", "MR"))

@@ -1,107 +1,63 @@
-"""`unetrpp_import FILE --preset`: a released checkpoint becomes a model folder that predicts."""
+"""A released checkpoint becomes a model folder that predicts; what does not fit is refused and leaves nothing."""
 
-import json
-
-import numpy as np
 import pytest
-import torch
 
 from tests.helpers.model import GEOMETRY, make_model, write_images
-from tests.helpers.raw_dataset import write_dataset
-from unetrpp.cli.import_model import main
-from unetrpp.export.released import with_preset
+from tests.helpers.released import write_released_checkpoint
+from unetrpp.core.errors import UserError
+from unetrpp.export.released import import_released
 from unetrpp.inference.predictor import Predictor
 from unetrpp.model.folder import ModelFolder
-from unetrpp.networks.build import build_network
-from unetrpp.networks.released import official_name
 from unetrpp.plans.plans import read_plans
 
 
-def released(path, plans, preset_name, configuration="3d_fullres"):
-    """A checkpoint of the published network for these plans, under the released names."""
-    torch.manual_seed(0)
-    changed = with_preset(plans, preset_name, configuration, path)
-    architecture = changed.configurations[configuration].architecture
-    state = build_network(architecture).state_dict()
-    theirs = {f"module.{official_name(name, architecture.projection)}": value for name, value in state.items()}
-    torch.save({"epoch": 1000, "state_dict": theirs, "best_stuff": (np.float64(0.9),)}, path)
-    return path
-
-
 @pytest.fixture
-def model(tmp_path):
-    return make_model(tmp_path / "balls", folds=0)
+def plans(tmp_path):
+    return make_model(tmp_path / "balls", folds=0) / "plans.json"
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("released")
     plans = read_plans(make_model(folder, folds=0) / "plans.json")
-    return released(folder / "final.model", plans, "acdc")
+    return write_released_checkpoint(folder / "final.model", plans, "acdc")
 
 
-def command(tmp_path, checkpoint, *arguments):
-    return main([str(checkpoint), "--workspace", str(tmp_path / "workspace"), *map(str, arguments)])
-
-
-def test_with_plans_it_predicts(tmp_path, model, checkpoint, capsys):
-    assert command(tmp_path, checkpoint, "--preset", "acdc", "--plans", model / "plans.json") == 0
-    target = tmp_path / "workspace" / "results" / "balls" / "released_acdc__3d_fullres"
-    assert capsys.readouterr().out.strip() == str(target)
-    made = ModelFolder.open(target)
-    assert made.folds() == ["all"]
-    assert made.configuration.patch == (16, 160, 160)
-    assert made.configuration.architecture.spatial_layout == "released"
-    assert "final.model" in made.configuration.decisions[0].why
+def test_with_plans_it_predicts(tmp_path, plans, checkpoint):
+    target = import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path)
+    assert target == tmp_path / "results" / "balls" / "released_acdc__3d_fullres"
+    model = ModelFolder.open(target)
+    assert model.folds() == ["all"]
+    assert model.configuration.patch == (16, 160, 160)
+    assert model.configuration.architecture.spatial_layout == "released"
+    assert "final.model" in model.configuration.decisions[0].why
     image = write_images(tmp_path / "images", 1)[0]
     segmentation = Predictor(target, device="cpu", mirroring=False)(image)
     assert segmentation.array.shape == GEOMETRY.shape_zyx
 
-    assert command(tmp_path, checkpoint, "--preset", "acdc", "--plans", model / "plans.json") == 2
-    assert "--overwrite" in capsys.readouterr().err
-    assert command(tmp_path, checkpoint, "--preset", "acdc", "--plans", model / "plans.json", "--overwrite") == 0
 
-
-def test_with_a_raw_dataset_it_is_planned(tmp_path, capsys):
-    workspace = tmp_path / "workspace"
-    write_dataset(workspace / "raw" / "Blocks")
-    assert command(tmp_path, tmp_path / "none.model", "--preset", "acdc", "--dataset", "Blocks") == 2
-    assert "none.model does not exist" in capsys.readouterr().err
-    assert not (workspace / "preprocessed").exists()
-
-    (tmp_path / "final.model").write_bytes(b"no checkpoint")
-    assert command(tmp_path, tmp_path / "final.model", "--preset", "acdc", "--dataset", "Blocks") == 2
-    plans = read_plans(workspace / "preprocessed" / "Blocks" / "acdc.json")
-    assert not list((workspace / "preprocessed" / "Blocks").glob("acdc_*"))  # nothing was preprocessed
-    released(tmp_path / "final.model", plans, "acdc")
-    assert command(tmp_path, tmp_path / "final.model", "--preset", "acdc", "--dataset", "Blocks") == 0
-    target = workspace / "results" / "Blocks" / "released_acdc__3d_fullres"
-    assert ModelFolder.open(target).configuration.architecture.out_channels == 3
-    assert json.loads((target / "dataset.json").read_text())["labels"]["organ"] == 1
+def test_an_existing_model_is_kept_unless_it_is_to_be_overwritten(tmp_path, plans, checkpoint):
+    target = tmp_path / "results" / "balls" / "released_acdc__3d_fullres"
+    target.mkdir(parents=True)
+    (target / "mine").touch()
+    with pytest.raises(UserError, match="--overwrite"):
+        import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path)
+    (plans.parent / "fingerprint.json").rename(tmp_path / "aside")
+    with pytest.raises(UserError, match=r"has no fingerprint\.json"):
+        import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path, overwrite=True)
+    assert [path.name for path in target.iterdir()] == ["mine"]  # what failed has replaced nothing
+    (tmp_path / "aside").rename(plans.parent / "fingerprint.json")
+    import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path, overwrite=True)
+    assert ModelFolder.open(target).folds() == ["all"]
+    assert [path.name for path in target.parent.iterdir()] == [target.name]  # nothing temporary is left
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--preset", "acdc"], "--plans FILE or --dataset RAW"),
-        (["--plans", "x.json"], "add --preset"),
-        (["--preset", "synapse", "--plans", "PLANS"], "choose another"),
-        (["--preset", "acdc", "--plans", "PLANS", "--configuration", "2d"], "2d"),
-        (["--preset", "acdc", "--plans", "PLANS", "--dataset", "x"], "not allowed with"),
-    ],
+    ("preset", "configuration", "message"),
+    [("synapse", None, "choose another"), ("acdc", "2d", "2d"), ("acdc", "3d_fullres", "does not exist")],
 )
-def test_what_is_missing_or_does_not_fit_is_said(tmp_path, model, checkpoint, capsys, arguments, message):
-    arguments = [str(model / "plans.json") if a == "PLANS" else a for a in arguments]
-    try:
-        code = command(tmp_path, checkpoint, *arguments)
-    except SystemExit as stop:
-        code = stop.code
-    assert code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_plans_without_their_records(tmp_path, model, checkpoint, capsys):
-    (model / "fingerprint.json").unlink()
-    assert command(tmp_path, checkpoint, "--preset", "acdc", "--plans", model / "plans.json") == 2
-    assert "no fingerprint.json" in capsys.readouterr().err
-    assert not list((tmp_path / "workspace").rglob("*.pt"))
+def test_what_does_not_fit_is_refused(tmp_path, plans, checkpoint, preset, configuration, message):
+    file = tmp_path / "nowhere.model" if "exist" in message else checkpoint
+    with pytest.raises(UserError, match=message):
+        import_released(file, preset=preset, plans=plans, configuration=configuration, workspace=tmp_path)
+    assert not list(tmp_path.rglob("*.pt"))

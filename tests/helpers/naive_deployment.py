@@ -1,5 +1,6 @@
-"""Prediction from the files of `unetrpp_export --onnx` alone, with numpy, scipy and onnxruntime: a reference for tests, and
-for whoever writes the same in another language. Nothing of unetrpp is imported.
+"""Prediction from the files of `unetrpp_export --onnx` alone, with numpy, scipy and onnxruntime.
+
+A reference for tests, and for implementations in other languages. Nothing of unetrpp is imported.
 """
 
 import itertools
@@ -152,7 +153,7 @@ def mirrored(session: onnxruntime.InferenceSession, tile: np.ndarray, model: dic
         batch = np.flip(tile, flips)[None].astype(np.float32)
         (logits,) = session.run([model["output"]], {model["input"]: batch[:, :, 0] if flat else batch})
         logits = logits[0][:, None] if flat else logits[0]
-        logits = logits[how["exchanged_outputs"]] if how["swap_axis"] in axes else logits
+        logits = logits[how["exchanged_outputs"]] if how["exchange_axis"] in axes else logits
         passes.append(np.flip(logits, flips))
     return np.mean(passes, axis=0)
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.component_choice import candidate_groups, choose_components, gain
+from unetrpp.evaluation.postprocessing_choice import candidate_groups, choose_components, gain
 from unetrpp.inference.postprocessing import PostProcessing, keep_largest_component
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import write_segmentation

@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk
 
 from unetrpp.dataset.synthetic import SCHEME
-from unetrpp.evaluation.folders import score_files
+from unetrpp.evaluation.evaluate import score_files
+from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.io.formats import copy_image, files_of_image
 from unetrpp.io.images import read_geometry, read_label, write_segmentation
 
@@ -32,7 +33,7 @@ def test_a_prediction_of_a_stack_lies_on_the_grid_of_the_copied_reference(tmp_pa
     prediction, reference = tmp_path / "validation" / "a.tif", tmp_path / "labels" / "a.tif"
     write_segmentation(prediction, label.array[0], label.geometry)
     copy_image(stack, reference)
-    scores = score_files("a", prediction, reference, SCHEME, True, 1.0).metrics
+    scores = score_files("a", (prediction, reference), SCHEME, MetricOptions(distances=True)).metrics
     assert scores["1"]["Dice"] == 1
     assert scores["1"]["volume_ref_ml"] == pytest.approx(32 * 5 * 0.5 * 0.6 / 1000)
 

@@ -1,4 +1,4 @@
-"""Overlay pictures: which slices are chosen, and that lines lie where the classes end."""
+"""Overlay pictures: which slices are chosen, and that contours are drawn in the classes' colours."""
 
 import matplotlib.image
 import numpy as np
@@ -43,7 +43,12 @@ def test_the_picture_has_one_line_color_a_class(tmp_path, coarse):
     geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=spacing)
     path = tmp_path / "case.png"
     write_overlay(
-        path, Volume(np.zeros((1, *label.shape), np.float32), geometry), label, label, {4: "organ", 7: "other"}, "case"
+        path,
+        Volume(np.zeros((1, *label.shape), np.float32), geometry),
+        label,
+        label,
+        names={4: "organ", 7: "other"},
+        title="case",
     )
     pixels = matplotlib.image.imread(path)[..., :3]
 
@@ -60,7 +65,7 @@ def test_a_hundred_classes_leave_the_slices_their_place():
     heights = []
     for classes in (1, 100):
         names = {value: f"vertebra {value}" for value in range(1, classes + 1)}
-        figure = draw_overlay(Volume(np.ones((1, *label.shape)), geometry), label, label, names, "case")
+        figure = draw_overlay(Volume(np.ones((1, *label.shape)), geometry), label, label, names=names, title="case")
         figure.draw_without_rendering()  # places everything
         heights.append(figure.axes[0].get_position().height * figure.get_figheight())
     assert heights[1] > 0.9 * heights[0]
@@ -70,5 +75,12 @@ def test_a_photograph_without_reference(tmp_path):
     geometry = Geometry(shape_zyx=(1, 20, 30), spacing_zyx_mm=(1, 1, 1), dimensions=2)
     label = np.zeros((1, 20, 30), int)
     label[0, :10] = 1
-    write_overlay(tmp_path / "a.png", Volume(np.ones((3, 1, 20, 30), np.float32), geometry), label, None, {1: "x"}, "a")
+    write_overlay(
+        tmp_path / "a.png",
+        Volume(np.ones((3, 1, 20, 30), np.float32), geometry),
+        label,
+        None,
+        names={1: "x"},
+        title="a",
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -185,8 +185,8 @@ def test_a_fold_of_the_second_stage_is_fed_by_the_same_fold_of_the_first(trained
 
 def test_an_exported_cascade_predicts(trained, tmp_path):
     model, image = trained.model("balls", "unet", HIGH), halves(70)[0]
-    export_model(model, tmp_path / "cascade.zip", ["0", "2"])
-    copy = import_model(tmp_path / "cascade.zip", tmp_path / "results")
+    export_model(model, tmp_path / "cascade.zip", folds=["0", "2"])
+    copy = import_model(tmp_path / "cascade.zip", workspace=tmp_path)
     first = ModelFolder.open(copy).first_stage
     assert first is not None
     assert first.folds() == ["0", "2"]

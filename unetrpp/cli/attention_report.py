@@ -1,4 +1,4 @@
-"""`unetrpp_attention_report`: what the focal gates and squeeze-and-excitations of a trained model do on one case."""
+"""`unetrpp_attention_report`: show what the focal gates and squeeze-and-excitations of a model do on one case."""
 
 import argparse
 import sys
@@ -23,13 +23,15 @@ def build_parser() -> Parser:
     )
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a model folder")
-    what = "a training case of the dataset in the workspace, or the files of an image, one a channel"
+    what = "id of a training case of the dataset in the workspace, or the files of an image, one a channel"
     add("case", nargs="+", metavar="CASE", help=what)
-    add("--label", type=Path, metavar="FILE", help="label of an image given by its files (default: no Dice)")
-    add("--fold", metavar="FOLD", help="a number or all (default: the first that is trained)")
-    add("--checkpoint", choices=["final", "best", "latest"], default="final", help="default: final")
+    add("--label", type=Path, metavar="FILE", help="label of an image given by its files; without one there is no Dice")
+    add("--fold", metavar="FOLD", help="fold: a number or all (default: the first trained one)")
+    add("--checkpoint", choices=["final", "best", "latest"], default="final", help="which checkpoint (default: final)")
     add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    add("-o", "--output", type=Path, metavar="FILE", help="default: attention_CASE.html in the fold's folder")
+    add(
+        "-o", "--output", type=Path, metavar="FILE", help="the page (default: attention_CASE.html in the fold's folder)"
+    )
     return parser
 
 
@@ -38,28 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    from unetrpp.core.files import write_bytes
     from unetrpp.core.text import text_table
-    from unetrpp.inference.predictor import Predictor
-    from unetrpp.io.images import read_image
-    from unetrpp.model.folder import ModelFolder
-    from unetrpp.report.attention_case import find_case, label_on_grid, require_modules
-    from unetrpp.report.attention_maps import look_at_case
-    from unetrpp.report.attention_page import attention_page, modules_table
+    from unetrpp.report.attention_report import write_attention_report
 
-    model = ModelFolder.open(arguments.model)
-    fold = model.choose_folds([arguments.fold] if arguments.fold else "all", arguments.checkpoint)[0]
-    require_modules(model, fold)
-    case, files, label = find_case(arguments.case, arguments.label, model, arguments.workspace)
-    predictor = Predictor(
-        model.path, folds=[fold], device=arguments.device, mirroring=False, checkpoint=arguments.checkpoint
+    page, modules = write_attention_report(
+        arguments.model,
+        arguments.case,
+        label=arguments.label,
+        fold=arguments.fold,
+        checkpoint=arguments.checkpoint,
+        device=arguments.device,
+        output=arguments.output,
+        workspace=arguments.workspace,
     )
-    image, labels = read_image(files), model.plans.labels
-    findings = look_at_case(predictor, image, label_on_grid(label, image, labels, case), case)
-    output = arguments.output or model.path / f"fold_{fold}" / f"attention_{case}.html"
-    write_bytes(output, attention_page(predictor, findings, case).encode())
-    print(text_table(modules_table(findings, labels)))
-    print(f"\npage: {output}")
+    print(text_table(modules))
+    print(f"\npage: {page}")
     return 0
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from unetrpp.cli.call import call
 from unetrpp.core.command_line import Parser, not_negative, positive, run
 
 LOG = logging.getLogger(__name__)
@@ -76,14 +77,6 @@ def work(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def call(command: list[str]) -> int:
-    """Run a command and log it as a user would type it."""
-    from unetrpp.__main__ import main as unetrpp
-
-    LOG.info("\n$ unetrpp %s", " ".join(command))
-    return unetrpp(command)
-
-
 def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:
     """Write a picture of every held-out case with its prediction and its reference."""
     from unetrpp.dataset.cases import channel_paths, image_ids
@@ -97,7 +90,7 @@ def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:
         image = read_image(channel_paths(raw / "imagesTs", case, description))
         file = f"{case}{description.file_ending}"
         prediction, reference = read_label(predictions / file).array[0], read_label(raw / "labelsTs" / file).array[0]
-        write_overlay(overlays / f"{case}.png", image, prediction, reference, names, case)
+        write_overlay(overlays / f"{case}.png", image, prediction, reference, names=names, title=case)
 
 
 def mean_dice(summary: Path) -> float:

@@ -11,7 +11,7 @@ from unetrpp.core.command_line import Parser, above_zero, positive, run
 if TYPE_CHECKING:
     from unetrpp.core.parallel import CaseError
 
-NAMED = 3  # cases of one fault
+NAMED = 3  # cases that a line about one fault names
 
 EXAMPLES = """
 unetrpp_evaluate predictions/ unetrpp_workspace/raw/Hippocampus/labelsTs
@@ -27,53 +27,30 @@ def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_evaluate",
         "Score a folder of predictions against a folder of references: summary.json, summary.csv and a table. "
-        "With --model, the cross-validation of a model folder over its folds; with --compare, two models case by case.",
+        "With --model, gather the cross-validation of a model folder; with --compare, compare two models case by case.",
         EXAMPLES,
         workspace=False,
     )
     add = parser.add_argument
-    add(
-        "predictions",
-        type=Path,
-        nargs="?",
-        metavar="PREDICTIONS",
-        help="folder of CASE.ending; the summary is written into it",
-    )
+    what = "folder of CASE.ending; the summary is written into it"
+    add("predictions", type=Path, nargs="?", metavar="PREDICTIONS", help=what)
     add("references", type=Path, nargs="?", metavar="REFERENCES", help="folder of CASE.ending")
-    add(
-        "--dataset-json",
-        type=Path,
-        metavar="FILE",
-        help="names of the labels (default: dataset.json beside REFERENCES)",
+    what = "names and values of the labels (default: dataset.json beside REFERENCES)"
+    add("--dataset-json", type=Path, metavar="FILE", help=what)
+    what = "also HD95, normalised surface distance, volumes and lesions (slower)"
+    add("--distances", action="store_true", help=what)
+    what = "tolerance of the normalised surface distance (default: 1 mm)"
+    add("--tolerance", type=above_zero, default=1.0, metavar="MM", help=what)
+    what = (
+        "score the test cases and classes of a published table, and add its metrics beside ours: synapse, acdc, brats, "
+        "lung, or a JSON file of that shape"
     )
-    add("--distances", action="store_true", help="also HD95, normalised surface distance, volumes and lesions (slower)")
-    add(
-        "--tolerance",
-        type=above_zero,
-        default=1.0,
-        metavar="MM",
-        help="of the normalised surface distance (default 1 mm)",
-    )
-    add(
-        "--protocol",
-        metavar="NAME_OR_FILE",
-        help="test cases and classes of a published table, and its way of counting beside ours: synapse, acdc, brats, "
-        "lung, or a JSON file of that shape",
-    )
+    add("--protocol", metavar="NAME_OR_FILE", help=what)
     add("--predicted-only", action="store_true", help="leave out references without a prediction")
-    add(
-        "--model",
-        type=Path,
-        metavar="MODEL_FOLDER",
-        help="gather the validation of all folds into crossval_summary.json",
-    )
-    add(
-        "--compare",
-        type=Path,
-        nargs=2,
-        metavar="SUMMARY",
-        help="two summary.json or crossval_summary.json of the same cases",
-    )
+    what = "gather the validation of all folds into crossval_summary.json"
+    add("--model", type=Path, metavar="MODEL_FOLDER", help=what)
+    what = "two summary.json or crossval_summary.json of the same cases"
+    add("--compare", type=Path, nargs=2, metavar="SUMMARY", help=what)
     add("--processes", type=positive, metavar="N", help="worker processes (default: by cores and memory)")
     return parser
 
@@ -86,67 +63,57 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.errors import UserError
 
     folders = (arguments.predictions, arguments.references)
-    overrides = [folders != (None, None), arguments.model is not None, arguments.compare is not None]
-    if overrides == [False, True, False]:
-        return cross_validation(arguments.model)
-    if overrides == [False, False, True]:
-        return comparison(*arguments.compare)
-    if overrides != [True, False, False] or None in folders:
+    asked = [folders != (None, None), arguments.model is not None, arguments.compare is not None]
+    if asked == [False, True, False]:
+        return _model(arguments.model)
+    if asked == [False, False, True]:
+        return _comparison(*arguments.compare)
+    if asked != [True, False, False] or None in folders:
         raise UserError(
             "give PREDICTIONS and REFERENCES, or --model MODEL_FOLDER alone, or --compare with two summaries alone"
         )
-    return folder(arguments)
+    return _folders(arguments)
 
 
-def comparison(first: Path, second: Path) -> int:
-    from unetrpp.evaluation.comparison import compare, comparison_table, read_summary
+def _comparison(first: Path, second: Path) -> int:
+    from unetrpp.evaluation.model_comparison import compare_models, comparison_table
 
-    print(comparison_table(compare(read_summary(first), read_summary(second))))
+    print(comparison_table(compare_models(first, second)))
     return 0
 
 
-def cross_validation(path: Path) -> int:
-    from unetrpp.evaluation.cross_validation import cross_validate, fold_table, write_cross_validation
-    from unetrpp.model.folder import ModelFolder
+def _model(path: Path) -> int:
+    from unetrpp.evaluation.cross_validation import evaluate_model, fold_table
 
-    model = ModelFolder.open(path)
-    result = cross_validate(model.path, model.plans.labels)
-    write_cross_validation(model.path, result)
-    print(fold_table(result))
+    print(fold_table(evaluate_model(path)))
     return 0
 
 
-def folder(arguments: argparse.Namespace) -> int:
-    from unetrpp.dataset.description import read_description
-    from unetrpp.evaluation.folders import evaluate_folder
+def _folders(arguments: argparse.Namespace) -> int:
+    from unetrpp.evaluation.evaluate import evaluate
     from unetrpp.evaluation.protocol import protocol_table, read_protocol
-    from unetrpp.evaluation.summary import as_table, write_summary
+    from unetrpp.evaluation.summary import as_table
 
-    json = arguments.dataset_json or arguments.references.resolve().parent / "dataset.json"
-    description = read_description(json, json.parent.name)
-    protocol = read_protocol(arguments.protocol) if arguments.protocol else None
-    summary, errors = evaluate_folder(
+    summary, errors = evaluate(
         arguments.predictions,
         arguments.references,
-        description.labels,
-        description.file_ending,
+        dataset_json=arguments.dataset_json,
+        distances=arguments.distances,
+        tolerance=arguments.tolerance,
+        protocol=arguments.protocol,
         predicted_only=arguments.predicted_only,
-        distances=arguments.distances or (protocol is not None and "HD95" in protocol.metrics),
-        tolerance_mm=arguments.tolerance,
         processes=arguments.processes,
-        protocol=protocol,
     )
-    write_summary(arguments.predictions, summary)
     print(as_table(summary))
-    if protocol is not None:
-        print(f"\n{protocol_table(protocol, summary)}")
+    if arguments.protocol:
+        print(f"\n{protocol_table(read_protocol(arguments.protocol), summary)}")
     for line in error_lines(errors):
         print(line, file=sys.stderr)
     return 1 if errors else 0
 
 
 def error_lines(errors: "list[CaseError]") -> list[str]:
-    """Cases with the same fault share a line: often all but a few of the references have no prediction."""
+    """Cases with the same fault share a line: often most references have no prediction."""
     cases: dict[str, list[str]] = {}
     for error in errors:
         cases.setdefault(error.message, []).append(error.case)

@@ -1,4 +1,4 @@
-"""`unetrpp_export`: a trained model as one zip for another machine, or as ONNX files for another program."""
+"""`unetrpp_export`: write a trained model as one zip for another machine, or as ONNX files for another program."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_export",
         "Write a model folder into one zip (weights only, plans, hashes and a model card), or its networks as ONNX files "
-        "with every step and number around them as JSON. Neither names a training case.",
+        "with all steps of pre- and post-processing as JSON. Neither names a training case.",
         EXAMPLES,
         workspace=False,
     )
@@ -35,8 +35,14 @@ def build_parser() -> Parser:
     written.add_argument("-o", "--output", type=Path, metavar="ZIP", help="the file to write, for unetrpp_import")
     what = 'the folder to write, for any ONNX runtime: fold_K.onnx, model.json (pip install "unetrpp[onnx]")'
     written.add_argument("--onnx", type=Path, metavar="FOLDER", help=what)
-    add("--folds", nargs="+", default=["all"], metavar="FOLD", help="such as 0 1 2; all: every trained one (default)")
-    add("--checkpoint", choices=["final", "best", "latest"], default="final", help="default: final")
+    add(
+        "--folds",
+        nargs="+",
+        default=["all"],
+        metavar="FOLD",
+        help="folds such as 0 1 2; all: every trained one (default)",
+    )
+    add("--checkpoint", choices=["final", "best", "latest"], default="final", help="which checkpoint (default: final)")
     return parser
 
 
@@ -49,13 +55,14 @@ def work(arguments: argparse.Namespace) -> int:
     if arguments.onnx is None:
         from unetrpp.export.archive import export_model
 
-        export_model(arguments.model, arguments.output, folds, arguments.checkpoint)
-        print(f"{arguments.output} ({arguments.output.stat().st_size / 1e6:.1f} MB)")
+        path = export_model(arguments.model, arguments.output, folds=folds, checkpoint=arguments.checkpoint)
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
         return 0
 
     from unetrpp.export.onnx import export_onnx
 
-    for network in export_onnx(arguments.model, arguments.onnx, folds, arguments.checkpoint).networks:
+    deployment = export_onnx(arguments.model, arguments.onnx, folds=folds, checkpoint=arguments.checkpoint)
+    for network in deployment.networks:
         path = arguments.onnx / network.file
         difference = f"within {network.largest_difference:.1g} of PyTorch's logits"
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, {difference})")

@@ -1,10 +1,11 @@
-"""`unetrpp_import`: unpack a model that unetrpp_export wrote, or take over a checkpoint of the released UNETR++ code."""
+"""`unetrpp_import`: unpack a model that unetrpp_export wrote, or convert a checkpoint of the released UNETR++ code."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from unetrpp.cli.call import call
 from unetrpp.core.command_line import Parser, above_zero, run
 
 EXAMPLES = """
@@ -18,25 +19,25 @@ unetrpp_import model_final_checkpoint.model --preset acdc --plans unetrpp_worksp
 def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_import",
-        "Make a model folder in the workspace's results: from an exported zip, with names, sizes and hashes checked, or "
-        "from a checkpoint of the released UNETR++ code (--preset), with every tensor checked and no code run.",
+        "Make a model folder in the workspace's results from an exported zip, whose names, sizes and hashes are checked, or "
+        "from a checkpoint of the released UNETR++ code (--preset), whose tensors are checked. No code of a file is run.",
         EXAMPLES,
     )
     add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="a zip written by unetrpp_export, or a released checkpoint")
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="FILE is a released checkpoint of this network")
     source = parser.add_mutually_exclusive_group()
-    what = "plans that bring the checkpoint's spacing, intensities and labels (with dataset.json and fingerprint.json)"
+    what = "plans with the spacing, intensities and labels that a checkpoint lacks; dataset.json and fingerprint.json beside"
     source.add_argument("--plans", type=Path, metavar="FILE", help=what)
-    what = "plan this raw dataset for them (name in the workspace, or a folder)"
+    what = "raw dataset to make such plans of (name in the workspace, or a folder)"
     source.add_argument("--dataset", metavar="DATASET", help=what)
-    add("--configuration", metavar="NAME", help="of the plans (default: 3d_fullres, or the only 3D one)")
+    add("--configuration", metavar="NAME", help="configuration of the plans (default: 3d_fullres, or the only 3D one)")
     add(
         "--largest-gb",
         type=above_zero,
         default=20.0,
         metavar="GB",
-        help="refuse a zip that unpacks to more (default 20)",
+        help="refuse a zip that unpacks to more (default: 20)",
     )
     add("--overwrite", action="store_true", help="replace a model of the same name")
     return parser
@@ -48,35 +49,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.errors import UserError
-    from unetrpp.core.workspace import Workspace
-    from unetrpp.export.archive import import_model
 
-    workspace = Workspace.find(arguments.workspace)
-    results = workspace.root / "results"
-    described = arguments.plans or arguments.dataset or arguments.configuration
     if arguments.preset is None:
-        if described:
+        from unetrpp.export.archive import import_model
+
+        if arguments.plans or arguments.dataset or arguments.configuration:
             raise UserError("--plans, --dataset and --configuration are for a released checkpoint; add --preset")
-        print(import_model(arguments.file, results, arguments.largest_gb, arguments.overwrite))
+        options = {"largest_gb": arguments.largest_gb, "overwrite": arguments.overwrite}
+        print(import_model(arguments.file, workspace=arguments.workspace, **options))
         return 0
-
-    from unetrpp.export.released import import_official
-
     if not (arguments.plans or arguments.dataset):
-        raise UserError("a checkpoint knows no spacing, intensities or labels; add --plans FILE or --dataset RAW")
+        raise UserError("a checkpoint holds no spacing, intensities or labels; add --plans FILE or --dataset DATASET")
     if not arguments.file.is_file():
         raise UserError(f"{arguments.file} does not exist; check the path")
     if arguments.dataset:
-        from unetrpp.__main__ import main as command
-
-        name, _ = workspace.find_raw(arguments.dataset)
-        planning = ["plan-and-preprocess", arguments.dataset, "--workspace", str(workspace.root), "--plan-only"]
-        code = command([*planning, "--preset", arguments.preset, "--plans-name", arguments.preset])
+        code = plan(arguments)
         if code:
             return code
-        arguments.plans = workspace.plans(name, arguments.preset)
-    target = import_official(
-        arguments.file, arguments.preset, arguments.plans, results, arguments.configuration, arguments.overwrite
+    return import_checkpoint(arguments)
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Plan the dataset with unetrpp_plan_and_preprocess, under the preset's name; returns its exit code."""
+    from unetrpp.core.workspace import Workspace
+
+    workspace = Workspace.find(arguments.workspace)
+    name, _ = workspace.find_raw(arguments.dataset)
+    arguments.plans = workspace.plans(name, arguments.preset)
+    where = [arguments.dataset, "--workspace", str(workspace.root), "--plan-only"]
+    return call(["plan_and_preprocess", *where, "--preset", arguments.preset, "--plans-name", arguments.preset])
+
+
+def import_checkpoint(arguments: argparse.Namespace) -> int:
+    from unetrpp.export.released import import_released
+
+    target = import_released(
+        arguments.file,
+        preset=arguments.preset,
+        plans=arguments.plans,
+        configuration=arguments.configuration,
+        workspace=arguments.workspace,
+        overwrite=arguments.overwrite,
     )
     print(target)
     return 0

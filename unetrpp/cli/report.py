@@ -1,18 +1,11 @@
-"""`unetrpp_report`: a trained model on one page: scores, best and worst cases, curves, and why it was planned so."""
+"""`unetrpp_report`: show a trained model on one page: scores, best and worst cases, curves, reasons of its plans."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unetrpp.core.command_line import Parser, run
-
-if TYPE_CHECKING:
-    from unetrpp.dataset.cases import Case
-
-LOG = logging.getLogger(__name__)
 
 EXAMPLES = """
 unetrpp_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
@@ -23,13 +16,13 @@ unetrpp_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres -o hipp
 def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_report",
-        "Write the cross-validation of a model, its lowest and highest cases, its learning curves and the reasons of its "
-        "plans as one self-contained HTML page.",
+        "Write the cross-validation of a model, its worst and best cases, its learning curves and the reasons of its plans "
+        "as one self-contained HTML page.",
         EXAMPLES,
     )
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a model folder with at least one validated fold")
-    add("-o", "--output", type=Path, metavar="FILE", help="default: report.html in the model folder")
+    add("-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html in the model folder)")
     return parser
 
 
@@ -38,31 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    from unetrpp.core.files import write_bytes
-    from unetrpp.evaluation.cross_validation import cross_validate
-    from unetrpp.model.folder import ModelFolder
-    from unetrpp.report.model_page import model_page
+    from unetrpp.report.model_report import write_report
 
-    model = ModelFolder.open(arguments.model)
-    result = cross_validate(model.path, model.plans.labels)
-    output = arguments.output or model.path / "report.html"
-    write_bytes(output, model_page(model, result, raw_cases(model.plans.dataset, arguments.workspace)).encode())
-    print(f"report: {output}")
+    page = write_report(arguments.model, output=arguments.output, workspace=arguments.workspace)
+    print(f"report: {page}")
     return 0
-
-
-def raw_cases(dataset: str, workspace: Path | None) -> "Sequence[Case]":
-    """The cases of the raw dataset; none where a model came here without it."""
-    from unetrpp.core.errors import UserError
-    from unetrpp.core.workspace import Workspace
-    from unetrpp.dataset.cases import read_dataset
-
-    try:
-        name, folder = Workspace.find(workspace).find_raw(dataset)
-        return read_dataset(folder, name).cases
-    except UserError as error:
-        LOG.warning("the report has no pictures of cases: %s", error)
-        return ()
 
 
 if __name__ == "__main__":

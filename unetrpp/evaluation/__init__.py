@@ -1,1 +1,1 @@
-"""Evaluation: metrics, summaries, cross-validation."""
+"""Evaluation: metrics, summaries, cross-validation, and the choice between models."""

@@ -1,4 +1,4 @@
-"""The cross-validation of a model folder: every case scored once, by the fold that did not train on it."""
+"""The cross-validation of a model folder: the scores of every case by the fold that did not train on it."""
 
 import re
 from collections import Counter
@@ -12,6 +12,7 @@ from unetrpp.core.text import format_score, text_table
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import Scores
 from unetrpp.evaluation.summary import Summary, as_csv, as_table, mean_scores, summarize
+from unetrpp.model.folder import ModelFolder
 
 FILE = "crossval_summary.json"
 
@@ -24,7 +25,7 @@ class FoldScores(Record, frozen=True, kw_only=True):
 
 
 class CrossValidation(Record, frozen=True, kw_only=True):
-    """``summary`` pools the cases of all folds; ``folds`` has the means of each."""
+    """``summary`` pools the cases of all folds; ``folds`` holds the means of each."""
 
     format: int = 1
     folds: tuple[FoldScores, ...]
@@ -32,8 +33,22 @@ class CrossValidation(Record, frozen=True, kw_only=True):
     summary: Summary
 
 
-def cross_validate(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
-    """Gather ``fold_k/validation/summary.json`` of every fold that was validated.
+def evaluate_model(model: Path | str) -> CrossValidation:
+    """Gather the validation of all folds of a model folder, and write crossval_summary.json and .csv into it.
+
+    This is what `unetrpp_evaluate --model` does.
+
+    Raises:
+        UserError: no model folder, or as :func:`pool_folds`.
+    """
+    opened = ModelFolder.open(Path(model))
+    result = pool_folds(opened.path, opened.plans.labels)
+    write_cross_validation(opened.path, result)
+    return result
+
+
+def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
+    """Gather ``fold_k/validation/summary.json`` of every validated fold.
 
     Raises:
         UserError: no fold was validated yet, or two folds validated the same case.
@@ -46,15 +61,15 @@ def cross_validate(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
         for fold, s in summaries.items()
     )
     cases = [msgspec.structs.replace(case, fold=fold) for fold, s in summaries.items() for case in s.metric_per_case]
-    most_seen, times = Counter(case.case for case in cases).most_common(1)[0]
+    case, times = Counter(case.case for case in cases).most_common(1)[0]
     if times > 1:
-        raise UserError("two folds validated this case; train all folds with one splits.json", case=most_seen)
+        raise UserError("two folds validated this case; train all folds with the same splits.json", case=case)
     mean_over_folds = mean_scores([fold.foreground_mean for fold in folds])
     return CrossValidation(folds=folds, mean_over_folds=mean_over_folds, summary=summarize(cases, scheme))
 
 
 def _validated_folds(model_folder: Path) -> dict[int, Path]:
-    """Fold number -> summary.json. ``fold_all`` has seen every case and validates nothing."""
+    """Fold number -> summary.json. ``fold_all`` was trained on every case and has no validation."""
     found = {}
     for folder in model_folder.glob("fold_*"):
         number = re.fullmatch(r"fold_(\d+)", folder.name)
@@ -71,7 +86,7 @@ def write_cross_validation(model_folder: Path, result: CrossValidation) -> None:
 
 
 def fold_table(result: CrossValidation) -> str:
-    """One line a fold with the mean of every class, then the means over folds and over cases."""
+    """A line a fold with the mean of every class, then the means over folds and over cases."""
     return text_table(fold_rows(result)) + "\n\nall cases together:\n" + as_table(result.summary)
 
 

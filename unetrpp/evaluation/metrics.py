@@ -1,24 +1,41 @@
-"""Scores of one case: overlap of every class from voxel counts, and on request distances and lesions.
+"""Scores of one case: overlap of every class from voxel counts, and on request surface distances and lesions.
 
-A metric that is undefined is None: it is left out of means and counted. Voxels under the ignore label count nowhere.
+An undefined metric is None: means leave it out, and summaries count such cases. Voxels under the ignore label are
+excluded from everything.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.lesions import lesion_scores
-from unetrpp.evaluation.published import published_scores
-from unetrpp.evaluation.surface import surface_scores
+from unetrpp.evaluation.protocol_metrics import published_scores
+from unetrpp.evaluation.surface_distances import surface_scores
 from unetrpp.io.geometry import Geometry, voxel_volume_mm3
 
-Scores = dict[str, float | None]
+Scores: TypeAlias = dict[str, float | None]  # metric -> value, None where undefined
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricOptions:
+    """What is measured besides the overlap."""
+
+    distances: bool = False  # HD95, normalised surface distance, volume difference and lesion detection
+    tolerance_mm: float = 1.0  # of the normalised surface distance
+    published: bool = False  # Dice and HD95 as published tables compute them
+
+
+OVERLAP_ONLY = MetricOptions()
 
 
 @dataclass(frozen=True)
 class ScoredClass:
-    """A foreground label or region; ``key`` names it as nnU-Net's summary.json does ("1", or "(1, 2)" for a region)."""
+    """A foreground label or region.
+
+    ``key`` is its name in nnU-Net's summary.json: "1", or "(1, 2)" for a region.
+    """
 
     key: str
     name: str
@@ -26,7 +43,7 @@ class ScoredClass:
 
 
 def scored_classes(scheme: LabelScheme) -> tuple[ScoredClass, ...]:
-    """The regions where there are some, else every foreground label."""
+    """The regions if the scheme has any, else every foreground label."""
     unions = [(target.name, tuple(scheme.values[m] for m in target.members)) for target in scheme.targets]
     return tuple(
         ScoredClass(str(values) if len(values) > 1 else str(values[0]), name, values) for name, values in unions
@@ -38,26 +55,23 @@ def score_case(
     reference: np.ndarray,
     geometry: Geometry,
     scheme: LabelScheme,
-    distances: bool = False,
-    tolerance_mm: float = 1.0,
-    published: bool = False,
+    *,
+    options: MetricOptions = OVERLAP_ONLY,
 ) -> dict[str, Scores]:
-    """Scores by class key of two arrays (Z, Y, X) of the user's values on one grid.
-
-    ``distances`` adds HD95, normalised surface distance at ``tolerance_mm``, volume difference and lesion detection.
-    ``published`` adds Dice and HD95 as published tables count them.
-    """
+    """Scores by class key of two arrays (Z, Y, X) of the user's values on one grid."""
     valid = None if scheme.ignore_value is None else reference != scheme.ignore_value
+    spacing = geometry.spacing_zyx_mm
     scores = {}
     for scored in scored_classes(scheme):
         predicted, true = _mask(prediction, scored, valid), _mask(reference, scored, valid)
-        scores[scored.key] = overlap_scores(predicted, true, valid)
-        if published:
-            scores[scored.key] |= published_scores(predicted, true, valid, distances)
-        if distances:
-            scores[scored.key] |= volume_scores(predicted, true, voxel_volume_mm3(geometry.spacing_zyx_mm))
-            scores[scored.key] |= surface_scores(predicted, true, geometry.spacing_zyx_mm, tolerance_mm, valid)
-            scores[scored.key] |= lesion_scores(predicted, true)
+        values = overlap_scores(predicted, true, valid)
+        if options.published:
+            values |= published_scores(predicted, true, valid, options.distances)
+        if options.distances:
+            values |= volume_scores(predicted, true, voxel_volume_mm3(spacing))
+            values |= surface_scores(predicted, true, spacing, tolerance_mm=options.tolerance_mm, valid=valid)
+            values |= lesion_scores(predicted, true)
+        scores[scored.key] = values
     return scores
 
 
@@ -67,7 +81,7 @@ def _mask(array: np.ndarray, scored: ScoredClass, valid: np.ndarray | None) -> n
 
 
 def overlap_scores(predicted: np.ndarray, true: np.ndarray, valid: np.ndarray | None = None) -> Scores:
-    """Dice and IoU of two masks and the counts they come from; both empty: undefined."""
+    """Dice and IoU of two masks, and the voxel counts behind them. Both masks empty: Dice and IoU are undefined."""
     n_pred, n_ref = int(np.count_nonzero(predicted)), int(np.count_nonzero(true))
     hits = int(np.count_nonzero(predicted & true))
     union = n_pred + n_ref - hits

@@ -1,4 +1,4 @@
-"""Published protocols: which cases and classes a benchmark's table is about, and the table's way of counting."""
+"""Published protocols: the test cases and classes of a benchmark's table, and the metrics and figures it reports."""
 
 from pathlib import Path
 
@@ -14,7 +14,10 @@ FOLDER = Path(__file__).parent / "protocols"
 
 
 class Protocol(Record, frozen=True, kw_only=True):
-    """Facts of a benchmark. ``scored`` names regions where there are some, else labels; no ``test``: all cases."""
+    """A benchmark: its labels, which of them its table scores, its cases, and its published figures.
+
+    ``scored`` names regions if there are any, else labels. Without ``test``, every case is a test case.
+    """
 
     source: str
     labels: dict[str, int]
@@ -48,7 +51,7 @@ class Protocol(Record, frozen=True, kw_only=True):
         return LabelScheme(names=names, values=values, ignore_value=ignore_value, regions=regions)
 
     def test_cases(self, references: set[str], folder: Path) -> set[str]:
-        """The ids among ``references`` that the table is about.
+        """The ids among ``references`` that belong to the table.
 
         Raises:
             UserError: one of them is missing.
@@ -71,22 +74,21 @@ def read_protocol(name: str) -> Protocol:
 
 
 def protocol_table(protocol: Protocol, summary: Summary) -> str:
-    """The predictions' means in the published way above the published figures; Dice in percent, HD95 in voxels."""
+    """The predictions' means, computed as the benchmark does, above its published figures. Dice in %, HD95 in voxels."""
     means = summary.foreground_mean
-    format_score = [m for m in protocol.metrics if f"{m}_published" in means]
-    ours = {
-        m: value * (100 if m == "Dice" else 1) for m in format_score if (value := means[f"{m}_published"]) is not None
-    }
-    rows = [["the published way", *format_score]]
+    metrics = [m for m in protocol.metrics if f"{m}_published" in means]
+    ours = {m: value * (100 if m == "Dice" else 1) for m in metrics if (value := means[f"{m}_published"]) is not None}
+    rows = [["as published", *metrics]]
     for name, figures in {"these predictions": ours, **protocol.published}.items():
-        rows.append([name, *(f"{figures[m]:.2f}" if m in figures else "-" for m in format_score)])
+        rows.append([name, *(f"{figures[m]:.2f}" if m in figures else "-" for m in metrics)])
     return text_table(rows)
 
 
 def require_labels(protocol: Protocol, scheme: LabelScheme) -> None:
-    """
+    """Refuse a dataset with other labels than the protocol's.
+
     Raises:
-        UserError: the dataset's label values are not the protocol's.
+        UserError: the label values differ.
     """
     ours, theirs = set(scheme.values) - {0}, set(protocol.labels.values())
     if ours != theirs:

@@ -1,6 +1,7 @@
-"""How sure a mean over cases is, and whether two models differ on the same cases."""
+"""Confidence intervals of means over cases, and the paired comparison of two models on the same cases."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -9,10 +10,10 @@ from unetrpp.evaluation.metrics import Scores
 
 RESAMPLES = 2000
 LEVEL = 0.95
-SEED = 0  # the same cases give the same interval
+SEED = 0  # fixed, so that the same cases give the same interval
 INTERVAL_METRICS = ("Dice", "IoU", "HD95", "NSD")
 
-Interval = tuple[float, float]
+Interval: TypeAlias = tuple[float, float]
 
 
 class Difference(Record, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class Difference(Record, frozen=True, kw_only=True):
 
 
 def bootstrap_interval(values: np.ndarray) -> Interval | None:
-    """Percentile bootstrap of the mean over cases: (low, high) at 95 %.
+    """Percentile bootstrap of the mean over cases: (low, high) at 95 %; None below two defined cases.
 
     Args:
         values: (cases,) of one class, or (cases, classes), whose classes' means are averaged; NaN is undefined.
@@ -40,7 +41,7 @@ def bootstrap_interval(values: np.ndarray) -> Interval | None:
     times = np.stack([np.bincount(cases, minlength=len(table)) for cases in drawn]).astype(float)
     defined = np.isfinite(table)
     sums, counts = times @ np.where(defined, table, 0), times @ defined
-    classes = (counts > 0).sum(axis=1)  # drawn with a defined case; a draw without any says nothing
+    classes = (counts > 0).sum(axis=1)  # those with a defined case in the draw; a draw without any is left out
     means = (sums / np.maximum(counts, 1)).sum(axis=1)[classes > 0] / classes[classes > 0]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
@@ -48,7 +49,7 @@ def bootstrap_interval(values: np.ndarray) -> Interval | None:
 
 
 def intervals(scores: Sequence[dict[str, Scores]]) -> dict[str, dict[str, Interval | None]]:
-    """Intervals of the chief metrics by class key, and for "foreground" over the classes' means."""
+    """Intervals of ``INTERVAL_METRICS`` by class key, and under "foreground" of the mean over classes."""
     if not scores:
         return {}
     keys = list(scores[0])
@@ -84,7 +85,7 @@ def paired_difference(first: Sequence[float | None], second: Sequence[float | No
 
 
 def _wilcoxon(change: np.ndarray) -> float | None:
-    from scipy.stats import wilcoxon
+    from scipy.stats import wilcoxon  # slow to import, and needed for comparisons only
 
-    # Below six differing cases no result can be significant at 5 %.
+    # With fewer than six differing cases no result can be significant at 5 %.
     return float(wilcoxon(change).pvalue) if np.count_nonzero(change) >= 6 else None

@@ -1,4 +1,4 @@
-"""The scores of many cases as a record of nnU-Net's summary.json shape, as CSV and as a table."""
+"""The scores of many cases: a record in the shape of nnU-Net's summary.json, as CSV, and as a table."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import ScoredClass, Scores, scored_classes
 from unetrpp.evaluation.statistics import Interval, intervals
 
-SHOWN = ("Dice", "Dice_published", "IoU", "HD95", "HD95_published", "NSD", "lesion_F1")
+TABLE_METRICS = ("Dice", "Dice_published", "IoU", "HD95", "HD95_published", "NSD", "lesion_F1")
 
 
 class CaseScores(Record, frozen=True, kw_only=True):
@@ -27,16 +27,16 @@ class CaseScores(Record, frozen=True, kw_only=True):
 
 
 class Counts(Record, frozen=True, kw_only=True):
-    """Cases of a class: how many have it, and where one of the two masks is empty."""
+    """Cases in which a class was scored, and those of them where a mask is empty."""
 
     cases: int
-    undefined: int  # in neither mask: left out of the means
+    undefined: int  # the class is in neither mask: left out of the means
     missed: int  # in the reference only
     invented: int  # in the prediction only
 
 
 class Summary(Record, frozen=True, kw_only=True):
-    """Means run over the cases where a metric is defined; ``foreground_mean`` runs over the classes' means."""
+    """Means are over the cases where a metric is defined; ``foreground_mean`` is over the classes' means."""
 
     format: int = 1
     classes: dict[str, str]  # key -> name
@@ -64,7 +64,7 @@ def summarize(cases: Iterable[CaseScores], scheme: LabelScheme) -> Summary:
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
-    """Mean of every metric over where it is defined; None where it is nowhere."""
+    """Mean of every metric over the ``scores`` that define it; None if none does."""
     means: Scores = {}
     for metric in scores[0] if scores else ():
         defined = [value for score in scores if (value := score.get(metric)) is not None]
@@ -89,6 +89,7 @@ def write_summary(folder: Path, summary: Summary, stem: str = "summary") -> None
 
 
 def as_csv(summary: Summary) -> str:
+    """A line a case and class; undefined values are empty."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     metrics = list(next(iter(summary.mean.values()), {}))
@@ -112,7 +113,7 @@ def as_table(summary: Summary) -> str:
 
 def as_rows(summary: Summary) -> list[list[str]]:
     """A header, a row a class, and their mean."""
-    metrics = [m for m in SHOWN if m in summary.foreground_mean]
+    metrics = [m for m in TABLE_METRICS if m in summary.foreground_mean]
     rows = [["class", *metrics, "95 % of Dice", "cases", "undefined", "missed", "invented"]]
     for key, name in summary.classes.items():
         counts = summary.counts[key]

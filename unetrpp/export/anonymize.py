@@ -1,4 +1,4 @@
-"""The records of a model that is shared: what was measured of every training case, but not what it is called."""
+"""Records of a model without the names of its training cases: measurements and scores stay, every case gets a number."""
 
 import re
 from collections.abc import Iterator
@@ -16,33 +16,33 @@ from unetrpp.io.formats import ending_of
 from unetrpp.model.folder import ModelFolder
 from unetrpp.plans.plans import Decision, Plans
 
-RUNNING_NUMBER = re.compile(r"\d{1,3}")  # an id that tells nothing, and that counts in texts cannot be told from
+SHORT_NUMBER = re.compile(r"\d{1,3}")  # a 1-3 digit id: anonymous, and indistinguishable from counts in text
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True)
-class Names:
-    """What every case is called in the copy: ``case_0001``, ... in the order of the ids."""
+class Pseudonyms:
+    """By case id: its name in the copy, ``case_0001``, ... in the order of the ids."""
 
     new: dict[str, str]
 
     @classmethod
-    def of(cls, model: ModelFolder) -> "Names":
-        """All cases that a record of the model, or of its first stage, names."""
+    def of(cls, model: ModelFolder) -> "Pseudonyms":
+        """For all cases that a record of the model, or of its first stage, names."""
         ids = sorted({case for part in (model, model.first_stage) if part is not None for case in _ids(part)})
         return cls({case: f"case_{number:04d}" for number, case in enumerate(ids, start=1)})
 
     def in_text(self, text: str) -> str:
         """``text`` with every id that stands as a word of its own replaced.
 
-        >>> Names({"ann": "case_0001", "ann_2": "case_0002", "7": "case_0003"}).in_text("7 cannot scan ann_2, ann.")
+        >>> Pseudonyms({"ann": "case_0001", "ann_2": "case_0002", "7": "case_0003"}).in_text("7 cannot scan ann_2, ann.")
         '7 cannot scan case_0002, case_0001.'
         """
-        telling = sorted((case for case in self.new if not RUNNING_NUMBER.fullmatch(case)), key=len, reverse=True)
-        if not telling:
+        ids = sorted((case for case in self.new if not SHORT_NUMBER.fullmatch(case)), key=len, reverse=True)
+        if not ids:
             return text
-        words = rf"(?<!\w)({'|'.join(map(re.escape, telling))})(?!\w)"
+        words = rf"(?<!\w)({'|'.join(map(re.escape, ids))})(?!\w)"
         return re.sub(words, lambda match: self.new[match[1]], text)
 
 
@@ -54,11 +54,11 @@ def _ids(model: ModelFolder) -> Iterator[str]:
         yield from (case.case for case in scores.summary.metric_per_case)
 
 
-def shared_records(model: ModelFolder, names: Names) -> dict[str, bytes]:
-    """plans.json, dataset.json, fingerprint.json and, where there is one, the cross-validation, as bytes by file name.
+def shared_records(model: ModelFolder, names: Pseudonyms) -> dict[str, bytes]:
+    """plans.json, dataset.json, fingerprint.json and, if there is one, the cross-validation, as bytes by file name.
 
-    Patients (``groups``) and paths of files are left out, and so are the dataset's warnings about single cases. The hash
-    of every case's files stays: it names nobody, and by it a later training from this model knows its own cases.
+    Patients (``groups``), paths of files, and the dataset's warnings about single cases are left out. The digest of every
+    case's files stays: it is anonymous, and a later training from this model recognises its own cases by it.
     """
     fingerprint = model.fingerprint
     cases = tuple(_with(case, case=names.new[case.case]) for case in fingerprint.cases)
@@ -72,20 +72,20 @@ def shared_records(model: ModelFolder, names: Names) -> dict[str, bytes]:
     return records if scores is None else records | {CROSS_VALIDATION: _scores(scores, names)}
 
 
-def _plans(model: ModelFolder, names: Names) -> bytes:
-    """As they are, where no text names a case: their bytes are part of the model's hash."""
+def _plans(model: ModelFolder, names: Pseudonyms) -> bytes:
+    """Byte for byte the same if no text names a case: the model's digest depends on these bytes."""
     plans = model.plans
 
-    def retold(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
+    def renamed(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
         return tuple(_with(d, value=names.in_text(d.value), why=names.in_text(d.why)) for d in decisions)
 
-    configurations = {name: _with(c, decisions=retold(c.decisions)) for name, c in plans.configurations.items()}
+    configurations = {name: _with(c, decisions=renamed(c.decisions)) for name, c in plans.configurations.items()}
     shared: Plans = _with(
         plans,
         options={key: names.in_text(value) for key, value in plans.options.items()},
         configurations=configurations,
         warnings=tuple(names.in_text(warning) for warning in plans.warnings),
-        decisions=retold(plans.decisions),
+        decisions=renamed(plans.decisions),
     )
     return (model.path / "plans.json").read_bytes() if shared == plans else to_json(shared)
 
@@ -95,8 +95,8 @@ def _cross_validation(model: ModelFolder) -> CrossValidation | None:
     return read_json(path, CrossValidation) if path.is_file() else None
 
 
-def _scores(scores: CrossValidation, names: Names) -> bytes:
-    """Where the files lay on this machine is nobody else's business either."""
+def _scores(scores: CrossValidation, names: Pseudonyms) -> bytes:
+    """With names of files instead of paths, which can contain names of people as well."""
     cases = []
     for case in scores.summary.metric_per_case:
         name = names.new[case.case]

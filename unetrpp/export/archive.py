@@ -1,9 +1,8 @@
-"""A model folder as one zip and back: weights only, hashes of every file, and nothing unpacked that is not expected."""
+"""A model folder as one zip and back: weights only, a hash of every file, and no member unpacked that is not expected."""
 
 import hashlib
+import io
 import re
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,12 @@ import msgspec
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, to_json, write_atomically
-from unetrpp.export.anonymize import Names, shared_records
+from unetrpp.core.files import Record, to_json, write_atomically, write_folder_atomically
+from unetrpp.core.workspace import Workspace
+from unetrpp.export.anonymize import Pseudonyms, shared_records
+from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
-from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, ModelFolder
+from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, Folds, ModelFolder
 
 MANIFEST = "manifest.json"
 EXPECTED = re.compile(
@@ -38,64 +39,89 @@ class Manifest(Record, frozen=True, kw_only=True):
     files: dict[str, str]
 
 
-def export_model(
-    path: Path, target: Path, folds: str | Sequence[str] = "all", checkpoint: Checkpoint = "final"
-) -> None:
-    """Write plans, dataset.json, fingerprint, a model card and the networks' weights of ``folds`` into one zip.
+class HashingZip:
+    """A zip file that is being written; ``hashes`` holds the SHA-256 of every member by its name."""
 
-    Optimiser states and the names of cases stay behind. Whatever ``checkpoint`` is taken becomes the final one of the
-    copy.
+    def __init__(self, archive: zipfile.ZipFile):
+        self.archive = archive
+        self.hashes: dict[str, str] = {}
+
+    def add(self, name: str, content: bytes) -> None:
+        self.archive.writestr(name, content)
+        self.hashes[name] = hashlib.sha256(content).hexdigest()
+
+
+def export_model(
+    model: Path | str,
+    output: Path | str,
+    *,
+    folds: Folds = "all",
+    checkpoint: Checkpoint = "final",
+) -> Path:
+    """Write plans, dataset.json, fingerprint, a model card and the networks' weights into one zip; `unetrpp_export -o`.
+
+    Optimiser states and the names of cases are left out.
+
+    Args:
+        model: a model folder.
+        output: the zip file.
+        folds: "all" trained ones, one, or a list of them.
+        checkpoint: final, best or latest; it becomes the final one of the copy.
+
+    Returns:
+        The zip file's path.
 
     Raises:
         UserError: no model folder, or a fold is not trained.
     """
-    model = ModelFolder.open(path)
-    chosen = model.choose_folds(folds, checkpoint)
-    write_atomically(target, lambda temporary: _write_zip(temporary, model, chosen, checkpoint))
+    opened, target = ModelFolder.open(Path(model)), Path(output)
+    chosen = opened.choose_folds(folds, checkpoint)
+    write_atomically(target, lambda temporary: _write_zip(temporary, opened, chosen, checkpoint))
+    return target
 
 
 def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> None:
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        names = Names.of(model)
-        files = _add_model(archive, model, names, folds, checkpoint)
-        card = model_card(model, folds, checkpoint, _use(model))
-        files["MODEL_CARD.md"] = _add(archive, "MODEL_CARD.md", card.encode())
+    names = Pseudonyms.of(model)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
+        archive = HashingZip(file)
+        _add_model(archive, model, names, folds=folds, checkpoint=checkpoint)
+        archive.add(CARD, model_card(model, folds, checkpoint, _use(model)).encode())
         first = model.first_stage
         if first is not None:
-            files |= _add_model(archive, first, names, first.source_folds(folds), "final", f"{FIRST_STAGE}/")
-        manifest = Manifest(version=__version__, name=_name(model), dataset=model.plans.dataset, files=files)
-        _add(archive, MANIFEST, to_json(manifest))
+            folds = first.source_folds(folds)
+            _add_model(archive, first, names, folds=folds, checkpoint="final", prefix=f"{FIRST_STAGE}/")
+        name, dataset = _name(model), model.plans.dataset
+        archive.add(
+            MANIFEST, to_json(Manifest(version=__version__, name=name, dataset=dataset, files=dict(archive.hashes)))
+        )
 
 
 def _add_model(
-    archive: zipfile.ZipFile,
+    archive: HashingZip,
     model: ModelFolder,
-    names: Names,
+    names: Pseudonyms,
+    *,
     folds: Sequence[str],
     checkpoint: Checkpoint,
-    within: str = "",
-) -> dict[str, str]:
-    """Records and weights of one model folder, under ``within``; returns their hashes."""
-    files: dict[str, str] = {}
+    prefix: str = "",
+) -> None:
+    """Records and weights of one model folder; ``prefix`` stands before the names of the members."""
     for name, content in shared_records(model, names).items():
-        files[within + name] = _add(archive, within + name, content)
+        archive.add(f"{prefix}{name}", content)
     for fold in folds:
-        name = f"{within}fold_{fold}/checkpoint_final.pt"
-        files[name] = _add(archive, name, _weights_only(model.checkpoint(fold, checkpoint)))
+        archive.add(f"{prefix}fold_{fold}/checkpoint_final.pt", _weights_only(model.checkpoint(fold, checkpoint)))
         own = model.path / f"fold_{fold}" / ARCHITECTURE
         if own.is_file():
-            name = f"{within}fold_{fold}/{ARCHITECTURE}"
-            files[name] = _add(archive, name, own.read_bytes())
-    return files
+            archive.add(f"{prefix}fold_{fold}/{ARCHITECTURE}", own.read_bytes())
 
 
 def _name(model: ModelFolder) -> str:
-    """The folder's name in its canonical form, whatever it was renamed to."""
+    """The name that training gave the folder, even if it was renamed."""
     return f"{model.plans.name}__{model.configuration_name}"
 
 
 def _use(model: ModelFolder) -> str:
-    """The model card's section: how to predict, and what the zip tells of the training cases."""
+    """The model card's section: how to predict, and what the zip reveals about the training cases."""
     folder = f"unetrpp_workspace/results/{model.plans.dataset}/{_name(model)}"
     return (
         f"    unetrpp_import MODEL.zip\n    unetrpp_predict -i IMAGES -o OUT -m {folder}\n\n"
@@ -104,15 +130,8 @@ def _use(model: ModelFolder) -> str:
     )
 
 
-def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> str:
-    archive.writestr(name, content)
-    return hashlib.sha256(content).hexdigest()
-
-
 def _weights_only(path: Path) -> bytes:
-    import io
-
-    import torch
+    import torch  # importing a model needs no torch
 
     content = torch.load(path, map_location="cpu", weights_only=True)
     buffer = io.BytesIO()
@@ -120,64 +139,85 @@ def _weights_only(path: Path) -> bytes:
     return buffer.getvalue()
 
 
-def import_model(source: Path, results: Path, largest_gb: float = 20.0, overwrite: bool = False) -> Path:
-    """Unpack a zip of :func:`export_model` into ``results/<dataset>/<name>``; returns the model folder.
+def import_model(
+    file: Path | str, *, workspace: Path | str | None = None, largest_gb: float = 20.0, overwrite: bool = False
+) -> Path:
+    """Unpack a zip of :func:`export_model` into ``results/<dataset>/<name>`` of the workspace; `unetrpp_import ZIP`.
 
-    Only members that the manifest lists and that a model folder has are unpacked, each checked against its hash, into
-    a temporary folder that is renamed at the end.
+    Only members that the manifest lists and that a model folder can have are unpacked, each compared with its hash. The
+    model folder appears when it is complete.
+
+    Args:
+        file: the zip.
+        workspace: by default $UNETRPP_WORKSPACE, else ./unetrpp_workspace.
+        largest_gb: largest size of all members together, in 10^9 bytes.
+        overwrite: replace a model of the same name.
+
+    Returns:
+        The model folder.
 
     Raises:
-        UserError: no such zip, an unexpected member, a wrong hash, too large, or the model is there already.
+        UserError: no such zip, an unexpected member, a wrong hash, too large, or the model exists already.
     """
+    source = Path(file)
+    results = Workspace.find(None if workspace is None else Path(workspace)).root / "results"
     try:
         with zipfile.ZipFile(source) as archive:
             manifest = _checked_manifest(source, archive, largest_gb)
             target = results / manifest.dataset / manifest.name
-            if target.exists() and not overwrite:
-                raise UserError(f"{target} exists already; remove it or import with --overwrite")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".import.") as folder:
-                unpacked = Path(folder) / manifest.name
-                for name, digest in manifest.files.items():
-                    _unpack(source, archive, name, digest, unpacked / name)
-                _ = ModelFolder.open(unpacked).first_stage  # of a cascade, both stages are there
-                _replace(unpacked, target)
+
+            def unpack(folder: Path) -> None:
+                for name, expected in manifest.files.items():
+                    if not _unpack(archive, name, folder / name, expected):
+                        raise UserError(f"{source}: {name} does not match its hash; copy or export the model again")
+                _ = ModelFolder.open(folder).first_stage  # of a cascade: raises unless both stages are there
+
+            hint = "remove it or import with --overwrite"
+            write_folder_atomically(target, unpack, replace=overwrite, hint=hint)
     except FileNotFoundError:
         raise UserError(f"{source} does not exist; check the path") from None
     except zipfile.BadZipFile as error:
-        raise UserError(f"{source} is damaged or no zip ({error}); copy it again") from None
+        raise UserError(f"{source} is damaged or not a zip file ({error}); copy it again") from None
     return target
 
 
 def _checked_manifest(source: Path, archive: zipfile.ZipFile, largest_gb: float) -> Manifest:
     infos = {info.filename: info for info in archive.infolist()}
     if MANIFEST not in infos or infos[MANIFEST].file_size > LARGEST_RECORD:
-        raise UserError(f"{source} is no exported model (it has no {MANIFEST}); make it with unetrpp_export")
+        raise UserError(f"{source} is not an exported model (it has no {MANIFEST}); make it with unetrpp_export")
     try:
         manifest = msgspec.json.decode(archive.read(MANIFEST), type=Manifest)
     except msgspec.DecodeError as error:
         raise UserError(f"{source}: {MANIFEST}: {error}; export the model again") from None
-    strange = sorted(set(infos) ^ {MANIFEST, *manifest.files}) or [
-        n for n in manifest.files if not EXPECTED.fullmatch(n)
-    ]
-    if strange or len(infos) > MOST_FILES:
-        raise UserError(
-            f"{source} holds {strange[0] if strange else len(infos)!r} unexpectedly; export the model again"
-        )
+    unlisted = sorted(set(infos) ^ {MANIFEST, *manifest.files})
+    unexpected = unlisted or [name for name in manifest.files if not EXPECTED.fullmatch(name)]
+    if unexpected:
+        raise UserError(f"{source} has the unexpected member {unexpected[0]!r}; export the model again")
+    if len(infos) > MOST_FILES:
+        raise UserError(f"{source} has {len(infos)} members, more than {MOST_FILES}; export fewer folds")
     for part in (manifest.name, f"{manifest.dataset}__"):
         if not NAME.fullmatch(part + "x") or ".." in part:
-            raise UserError(f"{source} names itself {part!r}, which is no folder's name; export the model again")
-    total = sum(info.file_size for info in infos.values())
-    records = max((i.file_size for n, i in infos.items() if not n.endswith(".pt")), default=0)
-    if total > largest_gb * 1e9 or records > LARGEST_RECORD:
-        raise UserError(
-            f"{source} unpacks to {total / 1e9:.1f} GB, more than {largest_gb:g} GB; raise --largest-gb if you trust it"
-        )
+            raise UserError(f"{source} names itself {part!r}, which cannot be a folder's name; export the model again")
+    _require_size(source, archive, largest_gb)
     return manifest
 
 
-def _unpack(source: Path, archive: zipfile.ZipFile, name: str, digest: str, target: Path) -> None:
-    """Copy one member in chunks, never more than its header announced, and compare its hash."""
+def _require_size(source: Path, archive: zipfile.ZipFile, largest_gb: float) -> None:
+    sizes = {info.filename: info.file_size for info in archive.infolist()}
+    total = sum(sizes.values()) / 1e9
+    if total > largest_gb:
+        raise UserError(
+            f"{source} unpacks to {total:.1f} GB, more than {largest_gb:g} GB; raise --largest-gb if you trust it"
+        )
+    for name, size in sizes.items():
+        if size > LARGEST_RECORD and not name.endswith(".pt"):
+            raise UserError(
+                f"{source}: {name} is {size / 1e9:.1f} GB large, which no record is; export the model again"
+            )
+
+
+def _unpack(archive: zipfile.ZipFile, name: str, target: Path, expected: str) -> bool:
+    """Copy one member in chunks, hardly more than its header announces; returns whether size and SHA-256 are right."""
     target.parent.mkdir(parents=True, exist_ok=True)
     left = archive.getinfo(name).file_size
     total = hashlib.sha256()
@@ -186,11 +226,4 @@ def _unpack(source: Path, archive: zipfile.ZipFile, name: str, digest: str, targ
             left -= len(chunk)
             total.update(chunk)
             file.write(chunk)
-    if left or total.hexdigest() != digest:
-        raise UserError(f"{source}: {name} does not match its hash; copy or export the model again")
-
-
-def _replace(unpacked: Path, target: Path) -> None:
-    if target.exists():
-        shutil.rmtree(target)
-    unpacked.replace(target)
+    return not left and total.hexdigest() == expected

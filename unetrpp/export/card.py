@@ -1,62 +1,76 @@
-"""The text that travels with an exported model: what it segments, how well, and what it is not."""
+"""The model card that travels with an exported model: what it segments, how well, and what it must not be used for."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unetrpp.core.files import read_json
+from unetrpp.core.text import format_score, format_shape
+from unetrpp.evaluation.cross_validation import FILE as CROSS_VALIDATION
+from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.model.folder import ARCHITECTURE, ModelFolder
+
+FILE = "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A row of the card's table."""
+
+    name: str
+    dice: str
+    cases: int
+    missed: int
 
 
 def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str, use: str) -> str:
-    """Markdown; the scores are those of the cross-validation where there is one. ``use`` says how to predict."""
+    """Markdown from templates/MODEL_CARD.md, with the scores of the cross-validation if there is one.
+
+    Args:
+        use: Markdown on how to predict with the exported files.
+    """
+    # Markdown is plain text: nothing is escaped.
+    cards = Environment(
+        loader=PackageLoader("unetrpp.export"),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     plans, configuration = model.plans, model.configuration
-    scheme = plans.labels
-    labels = ", ".join(f"{value} {name}" for name, value in zip(scheme.names, scheme.values, strict=True))
-    spacing = " x ".join("own" if s is None else f"{s:g}" for s in configuration.preprocessing.spacing_mm)
-    network = configuration.architecture.network
-    lines = [
-        f"# {plans.dataset}: {plans.name}, {model.configuration_name}",
-        "",
-        "For research use. Not a medical device: do not base a diagnosis or a treatment on its output.",
-        "",
-        f"- Segments: {labels}"
-        + (f"; regions {', '.join(r.name for r in scheme.regions)}" if scheme.overlapping else ""),
-        f"- Channels, in this order: {', '.join(plans.channel_names)} (files CASE_0000{plans.file_ending}, ...)",
-        f"- Network: {network}, patch {' x '.join(map(str, configuration.patch))} voxels of {spacing} mm (plan order)",
-        f"- Folds: {', '.join(folds)}, checkpoint {checkpoint}",
-        *([f"- Runs after {configuration.first_stage}, which lies inside"] if configuration.first_stage else []),
-        *_learned_attention(model, folds),
-        f"- Trained on {len(model.fingerprint.cases)} cases of median spacing "
-        f"{' x '.join(f'{s:.3g}' for s in model.fingerprint.median_spacing_mm)} mm (z, y, x)",
-        *([f"- Data: {model.description.reference}"] if model.description.reference else []),
-        *([f"- Licence of the data: {model.description.licence}"] if model.description.licence else []),
-        "",
-        *_scores(model),
-        "## Use",
-        "",
-        use,
-    ]
-    return "\n".join(lines)
+    spacing = configuration.preprocessing.spacing_mm
+    return cards.get_template(FILE).render(
+        model=model,
+        plans=plans,
+        configuration=configuration,
+        labels=[f"{value} {name}" for name, value in zip(plans.labels.names, plans.labels.values, strict=True)],
+        regions=[region.name for region in plans.labels.regions],
+        patch=format_shape(configuration.patch),
+        spacing=" x ".join("own" if s is None else f"{s:g}" for s in spacing),
+        median_spacing=" x ".join(f"{s:.3g}" for s in model.fingerprint.median_spacing_mm),
+        folds=folds,
+        checkpoint=checkpoint,
+        learned_attention=_learned_attention(model, folds),
+        scores=_scores(model),
+        use=use,
+    )
 
 
-def _learned_attention(model: ModelFolder, folds: Sequence[str]) -> list[str]:
-    """A line for every fold whose network is its own."""
-    lines = []
-    for fold in folds:
-        if (model.path / f"fold_{fold}" / ARCHITECTURE).is_file():
-            kept = ", ".join(f"{place} {gamma:.2f}" for place, gamma in model.architecture(fold).focal_gammas().items())
-            lines.append(f"- Attention that fold {fold} learned (module@level gamma): {kept or 'none'}")
-    return lines
+def _learned_attention(model: ModelFolder, folds: Sequence[str]) -> dict[str, str]:
+    """By fold: the modules that it kept, for every fold with an architecture of its own."""
+    own = [fold for fold in folds if (model.path / f"fold_{fold}" / ARCHITECTURE).is_file()]
+    gammas = {fold: model.architecture(fold).focal_gammas() for fold in own}
+    return {fold: ", ".join(f"{place} {gamma:.2f}" for place, gamma in kept.items()) for fold, kept in gammas.items()}
 
 
-def _scores(model: ModelFolder) -> list[str]:
-    from unetrpp.evaluation.cross_validation import FILE, CrossValidation
-
-    path = model.path / FILE
+def _scores(model: ModelFolder) -> list[ClassScore] | None:
+    """A row a class; None if the model was not cross-validated."""
+    path = model.path / CROSS_VALIDATION
     if not path.is_file():
-        return ["## Scores", "", "Not cross-validated.", ""]
+        return None
     summary = read_json(path, CrossValidation).summary
-    rows = ["| class | mean Dice | cases | missed |", "| --- | --- | --- | --- |"]
-    for key, name in summary.classes.items():
-        dice, counts = summary.mean[key]["Dice"], summary.counts[key]
-        rows.append(f"| {name} | {'-' if dice is None else f'{dice:.3f}'} | {counts.cases} | {counts.missed} |")
-    return ["## Scores in cross-validation", "", *rows, ""]
+    return [
+        ClassScore(name, format_score(summary.mean[key]["Dice"]), summary.counts[key].cases, summary.counts[key].missed)
+        for key, name in summary.classes.items()
+    ]

@@ -1,7 +1,9 @@
-"""What a program without unetrpp must know to predict as unetrpp does: model.json beside the exported networks."""
+"""model.json: what a program without unetrpp needs, besides the exported networks, to predict as unetrpp does."""
 
 from collections.abc import Sequence
 from typing import Literal
+
+import msgspec
 
 from unetrpp import __version__
 from unetrpp.core.files import Record
@@ -14,7 +16,7 @@ from unetrpp.preprocessing.resample import CUBIC, LINEAR, NEAREST
 
 FILE = "model.json"
 INPUT, OUTPUT = "image", "logits"
-STEP = 0.5  # what unetrpp_predict takes unless told otherwise
+STEP = 0.5  # the default of unetrpp_predict
 
 STEPS = (
     "read the channels as one array (C, Z, Y, X) in the given order",
@@ -33,7 +35,7 @@ STEPS = (
 
 
 class ExportedNetwork(Record, frozen=True, kw_only=True):
-    """One fold. ``largest_difference`` of its logits from PyTorch's, on random numbers, when it was exported."""
+    """One fold. ``largest_difference`` is that of its logits from PyTorch's on random numbers, measured at export."""
 
     fold: str
     file: str
@@ -44,9 +46,9 @@ class ExportedNetwork(Record, frozen=True, kw_only=True):
 class Channel(Record, frozen=True, kw_only=True):
     """How one channel is scaled.
 
-    ct: clip, then (v - mean) / std with the numbers given. zscore: the image's own mean and std; where ``masked``, over
-    voxels that are not background with holes filled, and 0 elsewhere. rescale_0_1: the image's own range. rgb_to_0_1: v /
-    255. A std is at least ``smallest_std``.
+    ct: clip, then (v - mean) / std with the given numbers. zscore: the image's own mean and std; where ``masked``, those
+    of the voxels that are not background, holes filled, and 0 elsewhere. rescale_0_1: the image's own range. rgb_to_0_1:
+    v / 255. A std is at least ``smallest_std``.
     """
 
     name: str
@@ -60,8 +62,8 @@ class Channel(Record, frozen=True, kw_only=True):
 class Resampling(Record, frozen=True, kw_only=True):
     """Spline orders of images and probabilities, voxel centres at half-integers, edges repeated.
 
-    Along an axis that is more than ``separate_axis_ratio`` times as coarse as the finest both take the nearest voxel, and
-    each slice along it is clipped to the range of its source: if the image has one such axis, else if the target has.
+    Along an axis that is more than ``separate_axis_ratio`` times as coarse as the finest, both take the nearest voxel, and
+    each slice along it is clipped to the range of its source. The axis is the image's, else the target grid's.
     """
 
     spacing_mm: tuple[float | None, float | None, float | None]  # null keeps the image's own
@@ -72,7 +74,7 @@ class Resampling(Record, frozen=True, kw_only=True):
 
 
 class Tiles(Record, frozen=True, kw_only=True):
-    """Along n voxels ceil((n - patch) / (step * patch)) + 1 tiles are evenly spread, first voxels rounded half to even.
+    """Along n voxels, ceil((n - patch) / (step * patch)) + 1 tiles are evenly spaced, first voxels rounded half to even.
 
     A patch of two axes is cut from every slice along the first axis. ``sigma`` is given in patch lengths.
     """
@@ -85,16 +87,17 @@ class Tiles(Record, frozen=True, kw_only=True):
 class Mirroring(Record, frozen=True, kw_only=True):
     """Every subset of ``axes`` (of the patch) is mirrored before the network and back after it.
 
-    Where the subset holds ``swap_axis``, channel k of the logits is taken from channel ``exchanged_outputs[k]``.
+    Where the subset holds ``swap_axis`` (in the file: exchange_axis), channel k of the logits is taken from channel
+    ``exchanged_outputs[k]``.
     """
 
     axes: tuple[int, ...]
-    swap_axis: int | None = None
+    swap_axis: int | None = msgspec.field(default=None, name="exchange_axis")
     exchanged_outputs: tuple[int, ...] = ()
 
 
 class Output(Record, frozen=True, kw_only=True):
-    """A channel of the logits: a class, or a region that may overlap others; ``value`` is written where it wins."""
+    """A channel of the logits: a class, or a region that may overlap others; ``value`` is its label in the output."""
 
     name: str
     value: int
@@ -107,7 +110,7 @@ class Deployment(Record, frozen=True, kw_only=True):
     version: str  # of unetrpp
     dataset: str
     model: str
-    hash: str  # of plans and checkpoints, as predictions.json has it
+    hash: str  # of plans and checkpoints, the same as in predictions.json
     networks: tuple[ExportedNetwork, ...]
     input: str = INPUT  # float32 (batch, channels, *patch)
     output: str = OUTPUT  # float32 (batch, outputs, *patch)

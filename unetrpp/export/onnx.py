@@ -1,13 +1,12 @@
-"""The networks of a model folder as ONNX files for other programs, each compared with PyTorch before it is kept."""
+"""The networks of a model folder as ONNX files for other programs, each compared with PyTorch before it is written."""
 
 import hashlib
 import logging
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,53 +14,63 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_bytes, write_json
+from unetrpp.core.files import write_bytes, write_folder_atomically, write_json
+from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
 from unetrpp.export.deployment import FILE, INPUT, OUTPUT, Deployment, ExportedNetwork, describe
 from unetrpp.inference.sliding_window import predicting
 from unetrpp.inference.weights import load_network
-from unetrpp.model.folder import Checkpoint, ModelFolder
+from unetrpp.model.folder import Checkpoint, Folds, ModelFolder
 from unetrpp.networks.epa import use_reference_operators
 
+if TYPE_CHECKING:
+    import onnx_ir
+
 BATCH = 2  # of the random patches that a network is traced and compared with
-TOLERANCE = 1e-3  # of the largest logit, or of 1: rounding of deep networks stays a tenth of it
-CHATTER = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+TOLERANCE = 1e-3  # relative to the largest logit, or to 1; the rounding errors of deep networks are a tenth of it
+NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 USE = f"Any ONNX runtime runs the networks. {FILE} has every step and number from the image to the labels.\n"
 
 
 def export_onnx(
-    path: Path, target: Path, folds: str | Sequence[str] = "all", checkpoint: Checkpoint = "final"
+    model: Path | str,
+    output: Path | str,
+    *,
+    folds: Folds = "all",
+    checkpoint: Checkpoint = "final",
 ) -> Deployment:
-    """Write ``fold_k.onnx`` of every chosen fold, model.json and the model card into a new folder ``target``.
+    """Write ``fold_k.onnx`` of every chosen fold, model.json and a model card into a new folder; `unetrpp_export --onnx`.
 
-    Networks take float32 (batch, C, *patch) of any batch and give logits at full resolution. The folder appears when it
-    is complete.
+    Networks take float32 (batch, C, *patch) with any batch size and give logits at full resolution. The folder appears
+    when it is complete.
+
+    Args:
+        model: a model folder.
+        output: the folder, which must be new or empty.
+        folds: "all" trained ones, one, or a list of them.
+        checkpoint: final, best or latest.
 
     Raises:
-        UserError: no model folder, an untrained fold, a cascade's second stage, a missing package, a network that cannot be
-            expressed in ONNX, or the folder exists.
+        UserError: no model folder, an untrained fold, a cascade's second stage, a missing package, a network that cannot
+            be expressed in ONNX, or the folder exists.
     """
     _require_packages()
-    model = ModelFolder.open(path)
-    chosen = model.choose_folds(folds, checkpoint)
-    if model.configuration.first_stage is not None:
+    opened = ModelFolder.open(Path(model))
+    chosen = opened.choose_folds(folds, checkpoint)
+    if opened.configuration.first_stage is not None:
         raise UserError(
-            f"{path} is a cascade's second stage, which needs another network's segmentation; "
+            f"{model} is a cascade's second stage, which needs another network's segmentation; "
             "give a model of one stage, such as 3d_fullres"
         )
-    if target.exists() and (target.is_file() or any(target.iterdir())):
-        raise UserError(f"{target} exists already; remove it or give another folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export.") as folder:
-        made = Path(folder) / target.name
-        networks = [_export_fold(model, fold, checkpoint, made) for fold in tqdm(chosen, "export", disable=None)]
-        deployment = describe(model, chosen, checkpoint, networks)
-        write_json(made / FILE, deployment)
-        write_bytes(made / "MODEL_CARD.md", model_card(model, chosen, checkpoint, USE).encode())
-        if target.exists():
-            target.rmdir()
-        made.replace(target)
-    return deployment
+
+    def fill(folder: Path) -> Deployment:
+        networks = [_export_fold(opened, fold, checkpoint, folder) for fold in tqdm(chosen, "export", disable=None)]
+        deployment = describe(opened, chosen, checkpoint, networks)
+        write_json(folder / FILE, deployment)
+        write_bytes(folder / CARD, model_card(opened, chosen, checkpoint, USE).encode())
+        return deployment
+
+    return write_folder_atomically(Path(output), fill)
 
 
 def _require_packages() -> None:
@@ -97,9 +106,13 @@ def _export_fold(model: ModelFolder, fold: str, checkpoint: Checkpoint, folder: 
 
 
 def to_onnx(network: nn.Module, patches: Tensor) -> bytes:
-    """``network`` in evaluation mode, without deep supervision, as an ONNX file for any batch of patches like these.
+    """``network`` in evaluation mode, without deep supervision, as an ONNX file for any batch size.
 
-    EPA is written step by step as published: fewer and commoner operators than the rearranged form.
+    EPA is exported in its published form, step by step, which needs fewer and more common operators than the rearranged
+    one.
+
+    Args:
+        patches: (B, C, *patch); only their shape matters.
 
     Raises:
         UserError: PyTorch cannot express it in ONNX.
@@ -123,8 +136,9 @@ def to_onnx(network: nn.Module, patches: Tensor) -> bytes:
             f"PyTorch {torch.__version__} cannot write this network as ONNX ({reason}); try another version of it"
         ) from error
     assert program is not None
-    _forget_sources(program.model)
-    return program.model_proto.SerializeToString()
+    _remove_sources(program.model)
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
 def run_onnx(content: bytes, patches: np.ndarray) -> np.ndarray:
@@ -132,11 +146,12 @@ def run_onnx(content: bytes, patches: np.ndarray) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return session.run([OUTPUT], {INPUT: patches})[0]
+    logits: np.ndarray = session.run([OUTPUT], {INPUT: patches})[0]
+    return logits
 
 
-def _forget_sources(model: Any) -> None:
-    """Take out what the exporter notes at every node: lines of source code and their place on this machine."""
+def _remove_sources(model: "onnx_ir.Model") -> None:
+    """Remove what the exporter records at every node: lines of source code and their paths on this machine."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
@@ -144,8 +159,8 @@ def _forget_sources(model: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that nobody needs here and of its own deprecated calls."""
-    loggers = [logging.getLogger(name) for name in CHATTER]
+    """Hide the exporter's warnings about packages that are not needed here and about its own deprecated calls."""
+    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -1,63 +1,79 @@
 """A checkpoint of the released UNETR++ code as a model folder that predicts."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_json
+from unetrpp.core.files import write_folder_atomically, write_json
+from unetrpp.core.workspace import Workspace
 from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
-from unetrpp.networks.presets import preset
+from unetrpp.networks.presets import preset as published_network
 from unetrpp.networks.released import convert_state, read_official
 from unetrpp.plans.plans import Decision, Plans, read_plans
 
 RECORDS = ("dataset.json", "fingerprint.json")  # beside the plans, in the preprocessed dataset
 
 
-def import_official(
-    source: Path, preset_name: str, plans_path: Path, results: Path, configuration: str | None, overwrite: bool
+def import_released(
+    file: Path | str,
+    *,
+    preset: str,
+    plans: Path | str,
+    configuration: str | None = None,
+    workspace: Path | str | None = None,
+    overwrite: bool = False,
 ) -> Path:
-    """Write ``results/<dataset>/released_<preset>__<configuration>`` and return it.
+    """Write ``results/<dataset>/released_<preset>__<configuration>``; what `unetrpp_import --preset` does.
 
-    A checkpoint knows no spacing, intensities or labels: ``plans_path`` brings them, with dataset.json and
-    fingerprint.json beside it. Its network is replaced by the published one.
+    A checkpoint holds no spacing, intensities or labels: they come from ``plans``. The planned network is replaced by the
+    published one.
+
+    Args:
+        file: the checkpoint.
+        preset: its network: synapse, acdc, tumor or lung.
+        plans: the plans' JSON, with dataset.json and fingerprint.json beside it.
+        configuration: of the plans; by default 3d_fullres, or the only 3D one.
+        workspace: by default $UNETRPP_WORKSPACE, else ./unetrpp_workspace.
+        overwrite: replace a model of the same name.
+
+    Returns:
+        The model folder.
 
     Raises:
-        UserError: the checkpoint fits neither preset nor dataset, a record is missing, or the model is there already.
+        UserError: no such file, the checkpoint does not fit the preset or the dataset, a record is missing, or the model
+            exists already.
     """
-    plans = read_plans(plans_path)
-    name = configuration or _three_dimensional(plans, plans_path)
-    changed = with_preset(plans, preset_name, name, source)
-    architecture = changed.configurations[name].architecture
-    state = convert_state(read_official(source), architecture)
-    target = results / plans.dataset / f"{changed.name}__{name}"
-    if target.exists() and not overwrite:
-        raise UserError(f"{target} exists already; remove it or import with --overwrite")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".import.") as folder:
-        made = Path(folder) / target.name
-        made.mkdir()
+    source, plans_path = Path(file), Path(plans)
+    if not source.is_file():
+        raise UserError(f"{source} does not exist; check the path")
+    planned = read_plans(plans_path)
+    name = configuration or _three_dimensional(planned, plans_path)
+    changed = with_preset(planned, preset, name, source)
+    state = convert_state(read_official(source), changed.configurations[name].architecture)
+    home = Workspace.find(None if workspace is None else Path(workspace))
+    target = home.model(changed.dataset, changed.name, name)
+
+    def fill(folder: Path) -> None:
         for record in RECORDS:
             if not (plans_path.parent / record).is_file():
                 raise UserError(f"{plans_path.parent} has no {record}; give the plans in their preprocessed dataset")
-            shutil.copyfile(plans_path.parent / record, made / record)
-        write_json(made / "plans.json", changed)
-        checkpoint.save(made / "fold_all" / "checkpoint_final.pt", {"network": state})
-        ModelFolder.open(made)
-        if target.exists():
-            shutil.rmtree(target)
-        made.replace(target)
+            shutil.copyfile(plans_path.parent / record, folder / record)
+        write_json(folder / "plans.json", changed)
+        checkpoint.save(folder / "fold_all" / "checkpoint_final.pt", {"network": state})
+        ModelFolder.open(folder)
+
+    write_folder_atomically(target, fill, replace=overwrite, hint="remove it or import with --overwrite")
     return target
 
 
 def with_preset(plans: Plans, preset_name: str, configuration: str, source: Path) -> Plans:
-    """Plans of this one configuration, with the published network for the dataset's channels and labels."""
+    """Plans with this configuration alone, and with the published network for the dataset's channels and labels."""
     planned = plans.configuration(configuration)
     architecture = msgspec.structs.replace(
-        preset(preset_name), in_channels=len(plans.channel_names), out_channels=plans.labels.outputs
+        published_network(preset_name), in_channels=len(plans.channel_names), out_channels=plans.labels.outputs
     )
     why = (
         f"weights of {source.name}, which were trained with it; spacing and intensities are of the plans {plans.name!r}"

@@ -1,1 +1,1 @@
-"""What a person looks at: curves, overlays, tables."""
+"""Pages and pictures for people: reports of a model and of its attention, overlays, learning curves."""

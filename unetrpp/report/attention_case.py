@@ -1,4 +1,4 @@
-"""What an attention report is about: a case of the workspace or files, its label, and a model that has modules."""
+"""The inputs of an attention report, checked: the case, its label, and a model that has focal modules."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +16,14 @@ from unetrpp.model.folder import ModelFolder
 
 
 def require_modules(model: ModelFolder, fold: str) -> None:
-    """
+    """Refuse a fold without focal modules.
+
     Raises:
         UserError: the fold's network has neither gates nor squeeze-and-excitations, or all are fixed at 0.
     """
     if not any(model.architecture(fold).focal_gammas().values()):
         raise UserError(
-            f"fold {fold} of {model.path} has no focal gate and no squeeze-and-excitation to look at; plan with "
+            f"fold {fold} of {model.path} has no focal gate and no squeeze-and-excitation to show; plan with "
             "--attention auto or all, or train with --learn-attention"
         )
 
@@ -30,10 +31,10 @@ def require_modules(model: ModelFolder, fold: str) -> None:
 def find_case(
     given: Sequence[str], label: Path | None, model: ModelFolder, workspace: Path | None
 ) -> tuple[str, list[Path], Path | None]:
-    """Name, image files and label of a case of the model's dataset, or of files (one a channel).
+    """Name, image files and label of a case of the model's dataset, or of an image given by its files, one a channel.
 
     Raises:
-        UserError: there is neither such a file nor such a case.
+        UserError: there is no such file or case.
     """
     paths = [Path(name) for name in given]
     if all(path.is_file() for path in paths):
@@ -49,7 +50,7 @@ def find_case(
 
 
 def label_on_grid(path: Path | None, image: Volume, labels: LabelScheme, case: str) -> np.ndarray | None:
-    """The user's values (Z, Y, X) on the image's grid; None without a label.
+    """The label's values (Z, Y, X), which lie on the image's grid; None without a label.
 
     Raises:
         UserError: it lies on another grid, or holds an unknown value.
@@ -63,4 +64,5 @@ def label_on_grid(path: Path | None, image: Volume, labels: LabelScheme, case: s
     unknown = sorted(set(present_values(label.array)) - set(labels.known_values))
     if unknown:
         raise UserError(f"{path} holds label {unknown[0]}, which is not in dataset.json; remap the file", case=case)
-    return label.array[0]
+    values: np.ndarray = label.array[0]
+    return values

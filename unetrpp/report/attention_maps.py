@@ -1,4 +1,4 @@
-"""What the focal modules of a trained network do on one case: maps, coefficients, and what their pattern is worth."""
+"""What the focal modules of a trained network do on one case: maps, coefficients, and their effect on Dice."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,16 +12,17 @@ from unetrpp.evaluation.metrics import Scores, score_case
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.images import Volume
 from unetrpp.networks.gates import AttentionGate, FocalModule, SqueezeExcitation, contrast, modules_by_place
+from unetrpp.plans.architecture import Architecture
 from unetrpp.preprocessing.case import PreprocessedCase
 from unetrpp.preprocessing.grid import CaseProperties
 
 
 @dataclass(frozen=True)
 class ModuleFinding:
-    """One focal module on the case. ``scores`` are the prediction's with its coefficients replaced by their mean."""
+    """One focal module on the case. ``scores`` are those of the prediction with the coefficients replaced by their mean."""
 
     place: str  # gate@LEVEL or se@LEVEL
-    stride: tuple[int, ...]  # of its level against the patch
+    stride: tuple[int, ...]  # of its level, in voxels of the patch
     gamma: float
     mean: float  # of its coefficients A^gamma
     contrast: float  # std / mean over positions or channels, averaged over tiles
@@ -38,12 +39,15 @@ class AttentionFindings:
     spacing_mm: tuple[float, ...]
     predicted: np.ndarray
     label: np.ndarray | None
-    scores: dict[str, Scores] | None  # of the prediction as it is, on the image's own grid
+    scores: dict[str, Scores] | None  # of the unchanged prediction, on the image's own grid
     modules: tuple[ModuleFinding, ...]
 
 
-class Watched(nn.Module):
-    """A network with the maps of its gates behind its logits: x (B, C, *patch) -> (B, K + gates, *patch)."""
+class RecordingNetwork(nn.Module):
+    """A network that appends the maps of its gates to its logits: x (B, C, *patch) -> (B, K + gates, *patch).
+
+    The statistics of every module's coefficients are recorded on the way, by place: one tensor (B, ...) a pass.
+    """
 
     def __init__(self, network: nn.Module, modules: Mapping[str, FocalModule]):
         super().__init__()
@@ -57,7 +61,7 @@ class Watched(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for place, module in self.modules_by_place.items():
-            module.watcher = lambda coefficients, place=place: self.note(place, coefficients)
+            module.watcher = lambda coefficients, place=place: self.record(place, coefficients)
         try:
             outputs = [self.network(x)]
         finally:
@@ -69,7 +73,7 @@ class Watched(nn.Module):
                 outputs.append(F.interpolate(coarse, x.shape[2:], mode=module.mode, align_corners=False))
         return torch.cat(outputs, dim=1)
 
-    def note(self, place: str, coefficients: Tensor) -> None:
+    def record(self, place: str, coefficients: Tensor) -> None:
         self.last[place] = coefficients
         self.contrasts[place].append(contrast(coefficients))
         self.means[place].append(coefficients.flatten(1).mean(1))
@@ -77,14 +81,14 @@ class Watched(nn.Module):
             self.channels[place].append(coefficients)
 
 
-def look_at_case(predictor: Predictor, image: Volume, label: np.ndarray | None, case: str) -> AttentionFindings:
+def inspect_case(predictor: Predictor, image: Volume, label: np.ndarray | None, case: str) -> AttentionFindings:
     """The findings of the predictor's one fold. ``label`` (Z, Y, X) holds the user's values on the image's grid.
 
-    The case is predicted as it is, and once for every module with that module's coefficients replaced by their mean.
+    The case is predicted once unchanged, and once for every module with that module's coefficients replaced by their mean.
     """
-    model, network = predictor.model, predictor.networks[0]
+    model = predictor.model
     prepared = predictor.prepare(image, case)
-    # A cascade's first stage runs once, not once a module.
+    # The first stage of a cascade runs once, here, instead of once a module.
     prepared = PreprocessedCase(predictor.network_input(prepared), None, prepared.properties)
     properties, grid = prepared.properties, predictor.grid(prepared.properties)
 
@@ -92,37 +96,54 @@ def look_at_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
         array = predictor.to_input_grid(predictor.export(prepared), properties).array
         return array, None if label is None else score_case(array, label, image.geometry, model.plans.labels)
 
-    architecture = model.architecture(predictor.folds[0])
-    placed = modules_by_place(network, architecture)
-    watched = Watched(network, {place: module for place, module in placed.items() if not module.off})
-    unmirrored = replace(predictor.window, mirror_axes=())
-    outputs = unmirrored.logits(watched, torch.from_numpy(prepared.image))
-    maps = iter(outputs[model.plans.labels.outputs :].cpu().numpy())
+    recorded, maps = _record(predictor, prepared)
     segmentation, scores = predict()
-    findings = []
-    for place, module in watched.modules_by_place.items():
+    without = {}
+    for place, module in recorded.modules_by_place.items():
         module.averaged = True
-        _, without = predict()
+        without[place] = predict()[1]
         module.averaged = False
-        findings.append(
-            ModuleFinding(
-                place=place,
-                stride=architecture.stride(int(place.partition("@")[2])),
-                gamma=module.gamma.item(),
-                mean=torch.cat(watched.means[place]).mean().item(),
-                contrast=torch.cat(watched.contrasts[place]).mean().item(),
-                scores=without,
-                map=next(maps) if isinstance(module, AttentionGate) else None,
-                channels=torch.cat(seen).mean(0).cpu().numpy() if (seen := watched.channels[place]) else None,
-            )
-        )
     return AttentionFindings(
         image=prepared.image[0],
         spacing_mm=grid_spacing(properties),
         predicted=grid.to_network(segmentation),
         label=None if label is None else grid.to_network(label),
         scores=scores,
-        modules=tuple(findings),
+        modules=_findings(model.architecture(predictor.folds[0]), recorded, maps, without),
+    )
+
+
+def _record(predictor: Predictor, prepared: PreprocessedCase) -> tuple[RecordingNetwork, dict[str, np.ndarray]]:
+    """The network after one pass over the whole case, and the map (Z, Y, X) of every gate by its place."""
+    model, network = predictor.model, predictor.networks[0]
+    placed = modules_by_place(network, model.architecture(predictor.folds[0]))
+    recording = RecordingNetwork(network, {place: module for place, module in placed.items() if not module.off})
+    unmirrored = replace(predictor.window, mirror_axes=())
+    outputs = unmirrored.logits(recording, torch.from_numpy(prepared.image))
+    gates = [place for place, module in recording.modules_by_place.items() if isinstance(module, AttentionGate)]
+    maps = outputs[model.plans.labels.outputs :].cpu().numpy()
+    return recording, dict(zip(gates, maps, strict=True))
+
+
+def _findings(
+    architecture: Architecture,
+    recorded: RecordingNetwork,
+    maps: Mapping[str, np.ndarray],
+    without: Mapping[str, dict[str, Scores] | None],
+) -> tuple[ModuleFinding, ...]:
+    """A finding a module; ``without`` are the scores with the module's coefficients replaced by their mean."""
+    return tuple(
+        ModuleFinding(
+            place=place,
+            stride=architecture.stride(int(place.partition("@")[2])),
+            gamma=module.gamma.item(),
+            mean=torch.cat(recorded.means[place]).mean().item(),
+            contrast=torch.cat(recorded.contrasts[place]).mean().item(),
+            scores=without[place],
+            map=maps.get(place),
+            channels=torch.cat(seen).mean(0).cpu().numpy() if (seen := recorded.channels[place]) else None,
+        )
+        for place, module in recorded.modules_by_place.items()
     )
 
 

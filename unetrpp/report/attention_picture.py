@@ -1,10 +1,10 @@
 """Pictures of attention: a gate's map on the image beside the label, and the coefficients of channels as bars."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
 from unetrpp.dataset.labels import LabelScheme
@@ -18,8 +18,8 @@ OPACITY = 0.55  # of a map on the image
 def draw_maps(findings: AttentionFindings, labels: LabelScheme) -> Figure:
     """A row of slices for the image and one for every gate, cut along the first plan axis (the coarsest).
 
-    Solid lines are the prediction, dashed ones the label. Each map has its own range of colours, which its bar tells:
-    a gate that is flat shows little but noise.
+    Solid lines are the prediction, dashed ones the label. Each map has its own colour range, shown by its bar: the
+    map of a flat gate shows little but noise.
     """
     names = {i: labels.names[i] for i in labels.foreground}
     truth = findings.label
@@ -33,7 +33,7 @@ def draw_maps(findings: AttentionFindings, labels: LabelScheme) -> Figure:
     grid = figure.subplots(len(rows), len(slices), squeeze=False)
     low, high = np.percentile(findings.image, (0.5, 99.5))
     for (name, attention), plots in zip(rows, grid, strict=True):
-        shown: Any = None
+        shown: AxesImage | None = None
         for plot, z in zip(plots, slices, strict=True):
             aspect = findings.spacing_mm[1] / findings.spacing_mm[2]
             plot.imshow(findings.image[z], cmap="gray", vmin=low, vmax=high, aspect=aspect)

@@ -10,7 +10,7 @@ from unetrpp.core.files import write_atomically
 def draw_curves(epochs: Sequence[dict[str, Any]], class_names: Sequence[str], path: Path) -> None:
     """Loss and Dice over the epochs of metrics.jsonl.
 
-    Uses matplotlib's object interface: pyplot would keep global state and look for a screen.
+    Uses matplotlib's object interface, as pyplot keeps global state and looks for a screen.
     """
     from matplotlib.figure import Figure
 
@@ -26,7 +26,7 @@ def draw_curves(epochs: Sequence[dict[str, Any]], class_names: Sequence[str], pa
     right.set(xlabel="epoch", ylabel="Dice on validation patches", ylim=(0, 1))
     for axis in (left, right):
         axis.grid(alpha=0.3)
-        # A hundred classes would bury the curves.
+        # The legend of a hundred classes would hide the curves.
         if len(axis.lines) <= 12:
             axis.legend(fontsize="small")
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=90))

@@ -1,4 +1,4 @@
-"""How the focal gammas of a fold moved while they were learned, as one picture."""
+"""The focal gammas of a fold over the epochs in which they were learned, as one picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from unetrpp.core.files import write_atomically
 
 
 def draw_gammas(epochs: Sequence[dict[str, Any]], path: Path) -> None:
-    """Every module's gamma over the epochs of metrics.jsonl; the judgement's line ends those that were dropped."""
+    """Every module's gamma over the epochs of metrics.jsonl; the curves of dropped modules end at the judgement."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")

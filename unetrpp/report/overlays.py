@@ -1,8 +1,8 @@
-"""Pictures of a case: the most telling slices with the contours of the prediction and the reference."""
+"""Pictures of a case: its most informative slices with the contours of prediction and reference."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from unetrpp.dataset.labels import value_counts
 from unetrpp.io.images import Volume
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 SLICES = 4
 COLUMNS, LINE = 5, 0.2  # of the legend; inches that one of its lines takes
@@ -22,18 +25,19 @@ def write_overlay(
     image: Volume,
     prediction: np.ndarray,
     reference: np.ndarray | None,
+    *,
     names: Mapping[int, str],
     title: str,
 ) -> None:
     """The picture of :func:`draw_overlay` as a PNG."""
-    figure = draw_overlay(image, prediction, reference, names, title)
+    figure = draw_overlay(image, prediction, reference, names=names, title=title)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=100))
 
 
 def draw_overlay(
-    image: Volume, prediction: np.ndarray, reference: np.ndarray | None, names: Mapping[int, str], title: str
+    image: Volume, prediction: np.ndarray, reference: np.ndarray | None, *, names: Mapping[int, str], title: str
 ) -> "Figure":
-    """Solid lines are the prediction, dashed ones the reference; a colour is a class.
+    """Solid lines are the prediction, dashed ones the reference; every class has its colour.
 
     ``prediction`` and ``reference`` (Z, Y, X) hold the values that are keys of ``names``. Slices are cut along the
     coarsest axis of ``image``, whose first channel is shown.
@@ -61,7 +65,7 @@ def draw_overlay(
 
 
 def slicing_axis(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> int:
-    """The axis with the coarsest voxels: there slices look as they were taken. A photograph has one slice.
+    """The axis with the coarsest voxels, along which slices were acquired. A photograph has one slice.
 
     >>> slicing_axis((20, 40, 40), (3.0, 1.2, 1.2)), slicing_axis((1, 256, 256), (1.0, 2.0, 1.0))
     (0, 0)
@@ -72,8 +76,8 @@ def slicing_axis(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> int:
 def informative_slices(predicted: np.ndarray, truth: np.ndarray | None, values: Sequence[int], count: int) -> list[int]:
     """At most ``count`` slices of axis 0, sorted, that together show most of every class and of the disagreement.
 
-    Each class (and the disagreement) is worth the largest share of its own best slice that is shown; slices are taken
-    greedily by what they add.
+    A slice's value for a class (or for the disagreement) is the area it shows, relative to the slice that shows most of
+    it. Slices are chosen greedily by how much they raise the best value of each class.
     """
     areas = [area for a in (predicted, truth) if a is not None for area in _areas(a, values)]
     if truth is not None:
@@ -83,7 +87,7 @@ def informative_slices(predicted: np.ndarray, truth: np.ndarray | None, values: 
     shown = np.zeros(len(shares))
     for _ in range(min(count, shares.shape[1])):
         gain = (np.maximum(shares, shown[:, None]) - shown[:, None]).sum(0)
-        # All is shown: go on with what holds most of everything.
+        # Once every class is shown at its best: the slices with the largest areas.
         gain = gain + 1e-6 * shares.sum(0)
         gain[chosen] = -1
         chosen.append(int(gain.argmax()))
@@ -92,13 +96,13 @@ def informative_slices(predicted: np.ndarray, truth: np.ndarray | None, values: 
 
 
 def _areas(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
-    """Pixels (values, slices) in each slice of axis 0; one pass for all values, of which there may be a hundred."""
+    """Pixels (values, slices) of each value in each slice of axis 0; counted in one pass, as there may be a hundred."""
     counts = [value_counts(image) for image in labels]
     return np.array([[count.get(value, 0) for count in counts] for value in values])
 
 
-def draw_contours(plot: Any, labels: np.ndarray, names: Mapping[int, str], style: str) -> None:
-    """Outline every class of ``labels`` (Y, X) on matplotlib axes, also at the picture's edge."""
+def draw_contours(plot: "Axes", labels: np.ndarray, names: Mapping[int, str], style: str) -> None:
+    """Outline every class of ``labels`` (Y, X) on matplotlib axes, also where it touches the picture's edge."""
     rows, columns = (np.arange(-1, n + 1) for n in labels.shape)
     for i, value in enumerate(names):
         inside = np.pad(labels == value, 1)
@@ -114,12 +118,12 @@ def color(i: int) -> tuple[float, float, float]:
     return float(red), float(green), float(blue)
 
 
-def legend_growth(legend: Sequence[Any]) -> float:
-    """Inches that a legend in ``COLUMNS`` takes below its first line: with a hundred classes more than the slices do."""
+def legend_growth(legend: "Sequence[Artist]") -> float:
+    """Inches that a legend in ``COLUMNS`` needs below its first line; for a hundred classes more than the slices do."""
     return LINE * ((len(legend) - 1) // COLUMNS)
 
 
-def _legend(names: Mapping[int, str], with_reference: bool) -> list[Any]:
+def _legend(names: Mapping[int, str], with_reference: bool) -> "list[Line2D]":
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=color(i), label=name) for i, name in enumerate(names.values())]

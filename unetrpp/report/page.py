@@ -1,54 +1,46 @@
-"""A self-contained HTML page of headings, sentences, tables and pictures."""
+"""Self-contained HTML pages with tables and pictures, rendered from the Jinja2 files in templates/."""
 
 import base64
-import html
 import io
 import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-Rows: TypeAlias = list[list[str]]
-Section: TypeAlias = tuple[str, str, Rows | Figure | bytes | None]  # heading, sentence, table or picture
+Rows: TypeAlias = list[list[str]]  # of a table, the header first
+Picture: TypeAlias = Figure | bytes  # to draw, or a PNG file's content
 
-STYLE = """
-body { font-family: sans-serif; max-width: 70em; margin: 2em auto; color: #222; }
-table { border-collapse: collapse; } td, th { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd; }
-td:first-child, th:first-child, .words { text-align: left; } td { vertical-align: top; } img { max-width: 100%; }
-"""
+DOTS_PER_INCH = 80
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
-    """The page; a section is a heading, a sentence and a table or picture. Empty ones are left out."""
-    name = html.escape(title)
-    parts = [f"<h1>{name}</h1>"]
-    for heading, sentence, content in sections:
-        if content:
-            shown = _table(content) if isinstance(content, list) else _picture(content)
-            parts += [f"<h2>{html.escape(heading)}</h2>", f"<p>{html.escape(sentence)}</p>", shown]
-    head = f'<head><meta charset="utf-8"><title>{name}</title><style>{STYLE}</style></head>'
-    body = "\n".join(parts)
-    return f'<!doctype html>\n<html lang="en">{head}\n<body>{body}</body></html>\n'
+def render_page(template: str, **values: object) -> str:
+    """The page of ``templates/<template>``; text is escaped, and every name that the template uses must be given."""
+    pages = Environment(
+        loader=PackageLoader("unetrpp.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= {"word_columns": word_columns, "png_base64": png_base64}
+    return pages.get_template(template).render(values)
 
 
-def _table(rows: Rows) -> str:
-    # A column with a letter in it holds words, which stand to the left.
-    words = [any(re.search("[A-Za-z]", text) for text in column[1:]) for column in zip(*rows, strict=True)]
+def word_columns(rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Which columns hold words, which are aligned left: those with a letter below the header.
 
-    def cell(text: str, kind: str, left: bool) -> str:
-        place = ' class="words"' if left else ""
-        return f"<{kind}{place}>{html.escape(text)}</{kind}>"
-
-    def line(cells: Sequence[str], kind: str) -> str:
-        return f"<tr>{''.join(cell(*c) for c in zip(cells, [kind] * len(cells), words, strict=True))}</tr>"
-
-    return f"<table>{line(rows[0], 'th')}{''.join(line(row, 'td') for row in rows[1:])}</table>"
+    >>> word_columns([["class", "Dice", "note"], ["liver", "0.91", "-"]])
+    [True, False, False]
+    """
+    return [any(re.search("[A-Za-z]", text) for text in column[1:]) for column in zip(*rows, strict=True)]
 
 
-def _picture(content: Figure | bytes) -> str:
-    if not isinstance(content, bytes):
+def png_base64(picture: Picture) -> str:
+    """The picture as the text of a data: address."""
+    if not isinstance(picture, bytes):
         buffer = io.BytesIO()
-        content.savefig(buffer, format="png", dpi=80)
-        content = buffer.getvalue()
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+        picture.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+        picture = buffer.getvalue()
+    return base64.b64encode(picture).decode()

@@ -1,13 +1,15 @@
-"""Whether keeping the largest component helps: measured on cross-validation predictions, class by class."""
+"""Whether keeping only the largest component raises Dice: measured on cross-validation predictions, class by class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import default_processes, run_cases
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.evaluation.metrics import Scores, score_case, scored_classes
 from unetrpp.evaluation.summary import mean_scores
 from unetrpp.inference.postprocessing import NOTHING, PostProcessing
@@ -15,8 +17,8 @@ from unetrpp.io.images import most_voxels, read_label
 
 BYTES_A_VOXEL = 12  # of a case's peak memory, for every segmentation of it that is scored
 
-Groups = Sequence[tuple[int, ...]]
-Means = dict[str, float | None]  # class key -> mean Dice
+Groups: TypeAlias = Sequence[tuple[int, ...]]
+Means: TypeAlias = dict[str, float | None]  # class key -> mean Dice
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -27,33 +29,31 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 def choose_components(
-    pairs: Mapping[str, tuple[Path, Path]], scheme: LabelScheme, processes: int | None = None
+    pairs: Pairs, scheme: LabelScheme, processes: int | None = None
 ) -> tuple[PostProcessing, Means, Means]:
-    """The groups (all foreground together, every class or region) worth it; mean Dice of the classes before and after.
+    """The post-processing that raises Dice, and the mean Dice of every class before and after it.
 
-    A group is taken when some class gains and none loses in mean Dice over the cases; so must all of them together,
-    else the one that gains most is taken alone.
-
-    Args:
-        pairs: case -> prediction, reference.
+    A group (all foreground together, or one class or region) is chosen when some class gains and none loses in mean
+    Dice over the cases. The chosen groups together must do at least as well as the best one alone, which is taken
+    otherwise.
     """
     groups = candidate_groups(scheme)
     single = [PostProcessing(largest_component=(group,)) for group in groups]
-    before, after = compare(pairs, scheme, single, processes)
+    before, after = mean_dice(pairs, scheme, single, processes)
     gains = {group: gain(before, means) for group, means in zip(groups, after, strict=True)}
     helpful = tuple(group for group in groups if gains[group] > 0)
     if not helpful:
         return NOTHING, before, before
     best = max(helpful, key=lambda group: gains[group])
     options = [PostProcessing(largest_component=helpful), PostProcessing(largest_component=(best,))]
-    _, (together, alone) = compare(pairs, scheme, options, processes)
+    _, (together, alone) = mean_dice(pairs, scheme, options, processes)
     if gain(before, together) >= gain(before, alone):
         return options[0], before, together
     return options[1], before, alone
 
 
 def candidate_groups(scheme: LabelScheme) -> Groups:
-    """All foreground labels together, then every scored class; each once."""
+    """Label values: all foreground together, then those of every scored class; without repetition."""
     everything = tuple(scheme.values[i] for i in scheme.foreground)
     return list(dict.fromkeys([everything, *(scored.values for scored in scored_classes(scheme))]))
 
@@ -64,11 +64,8 @@ def gain(before: Means, after: Means) -> float:
     return sum(changes) / len(changes) if changes and min(changes) >= 0 else float("-inf")
 
 
-def compare(
-    pairs: Mapping[str, tuple[Path, Path]],
-    scheme: LabelScheme,
-    options: Sequence[PostProcessing],
-    processes: int | None,
+def mean_dice(
+    pairs: Pairs, scheme: LabelScheme, options: Sequence[PostProcessing], processes: int | None
 ) -> tuple[Means, list[Means]]:
     """Mean Dice of every class without and with each of ``options``.
 
@@ -92,9 +89,10 @@ def compare(
 
 
 def try_options(prediction: Path, reference: Path, scheme: LabelScheme, options: Sequence[PostProcessing]) -> Trial:
+    """Score one case without post-processing, and after each of ``options``."""
     predicted, true = read_label(prediction), read_label(reference).array[0]
-    score = [
+    scores = [
         score_case(array, true, predicted.geometry, scheme)
         for array in (predicted.array[0], *(option.apply(predicted.array[0]) for option in options))
     ]
-    return Trial(score[0], score[1:])
+    return Trial(scores[0], scores[1:])

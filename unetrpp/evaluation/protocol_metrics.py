@@ -1,14 +1,14 @@
-"""How the tables of published benchmarks count, beside which our own columns stand."""
+"""Dice and HD95 as the tables of published benchmarks compute them; they stand beside the package's own columns."""
 
 import numpy as np
 
-from unetrpp.evaluation.surface import Scores, pooled_hausdorff95
+from unetrpp.evaluation.surface_distances import Scores, pooled_hausdorff95
 
 
 def published_scores(
     predicted: np.ndarray, true: np.ndarray, valid: np.ndarray | None = None, distances: bool = False
 ) -> Scores:
-    """Dice and HD95 of two masks as published tables count them.
+    """``Dice_published`` and, with ``distances``, ``HD95_published`` of two masks.
 
     Dice of a class that neither mask has is 1. HD95 is measured in voxels, whatever the spacing, over both directions
     together, and is 0 where either mask is empty: a missed organ improves it.

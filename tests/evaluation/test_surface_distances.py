@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from unetrpp.evaluation.surface import surface_areas, surface_scores
+from unetrpp.evaluation.surface_distances import surface_areas, surface_scores
 
 
 def brute_border(mask):
@@ -37,13 +37,13 @@ def test_hausdorff_equals_brute_force(spacing):
     rng = np.random.default_rng(0)
     for _ in range(5):
         predicted, true = rng.random((5, 8, 7)) < 0.3, rng.random((5, 8, 7)) < 0.1
-        scores = surface_scores(predicted, true, spacing, 1.0)
+        scores = surface_scores(predicted, true, spacing, tolerance_mm=1.0)
         assert (scores["HD95"], scores["HD95_pooled"]) == pytest.approx(brute_hausdorff95(predicted, true, spacing))
 
 
 def test_identical_masks_are_perfect():
     mask = ball((9, 20, 20), (4, 10, 10), 6, (2, 1, 1))
-    scores = surface_scores(mask, mask, (2, 1, 1), 1e-6)
+    scores = surface_scores(mask, mask, (2, 1, 1), tolerance_mm=1e-6)
     assert scores == {"HD95": 0, "HD95_pooled": 0, "HD95_or_diagonal": 0, "NSD": 1}
 
 
@@ -52,17 +52,17 @@ def test_shifted_cubes():
     first, second = np.zeros((30, 30, 30), bool), np.zeros((30, 30, 30), bool)
     first[5:15, 5:15, 5:15], second[5:15, 5:15, 9:19] = True, True
     spacing = (2.0, 1.0, 1.5)
-    assert surface_scores(first, second, spacing, 1.0)["HD95"] == pytest.approx(4 * 1.5)
+    assert surface_scores(first, second, spacing, tolerance_mm=1.0)["HD95"] == pytest.approx(4 * 1.5)
 
 
 def test_concentric_spheres():
     """Radii r and R: every distance is R - r, up to the grid's rounding."""
     spacing = (1.0, 0.5, 0.5)
     small, large = (ball((40, 80, 80), (20, 40, 40), radius, spacing) for radius in (10, 15))
-    scores = surface_scores(small, large, spacing, 4.0)
+    scores = surface_scores(small, large, spacing, tolerance_mm=4.0)
     assert scores["HD95"] == pytest.approx(5, abs=0.6)
     assert scores["NSD"] == pytest.approx(0, abs=0.01)
-    assert surface_scores(small, large, spacing, 6.0)["NSD"] == pytest.approx(1)
+    assert surface_scores(small, large, spacing, tolerance_mm=6.0)["NSD"] == pytest.approx(1)
 
 
 def test_a_far_blob_shows_in_the_directed_percentile_before_the_pooled_one():
@@ -71,7 +71,7 @@ def test_a_far_blob_shows_in_the_directed_percentile_before_the_pooled_one():
     true[1, 5:15, 5:15] = True
     predicted = true.copy()
     predicted[1, 50, 190:198] = True
-    scores = surface_scores(predicted, true, (1, 1, 1), 1.0)
+    scores = surface_scores(predicted, true, (1, 1, 1), tolerance_mm=1.0)
     assert scores["HD95"] == pytest.approx(brute_hausdorff95(predicted[1:2], true[1:2], (1, 1, 1))[0])
     assert scores["HD95"] == pytest.approx(180, abs=10)
     assert scores["HD95_pooled"] == 0
@@ -80,8 +80,8 @@ def test_a_far_blob_shows_in_the_directed_percentile_before_the_pooled_one():
 def test_one_empty_mask_is_missed_and_two_are_undefined():
     empty, full = np.zeros((3, 4, 12), bool), np.ones((3, 4, 12), bool)
     expected = {"HD95": None, "HD95_pooled": None, "HD95_or_diagonal": pytest.approx(13.0), "NSD": 0.0}
-    assert surface_scores(empty, full, (1, 1, 1), 1.0) == expected
-    assert set(surface_scores(empty, empty, (1, 1, 1), 1.0).values()) == {None}
+    assert surface_scores(empty, full, (1, 1, 1), tolerance_mm=1.0) == expected
+    assert set(surface_scores(empty, empty, (1, 1, 1), tolerance_mm=1.0).values()) == {None}
 
 
 def area_of(mask, spacing):
@@ -134,14 +134,14 @@ def test_nsd_weighs_area_not_voxels(spacing):
     dz, dy, dx = spacing
     top, side = 28 * dy * 28 * dx, 2 * 28 * (dy + dx) * dz
     expected = (2 * top + 20 * side) / (4 * top + 30 * side)
-    assert surface_scores(first, second, spacing, 0.1)["NSD"] == pytest.approx(expected, rel=0.05)
+    assert surface_scores(first, second, spacing, tolerance_mm=0.1)["NSD"] == pytest.approx(expected, rel=0.05)
 
 
 def test_the_border_of_the_ignore_label_is_no_surface():
     true = np.zeros((8, 8, 12), bool)
     true[2:6, 2:6, 2:6] = True
     valid = np.ones_like(true)
-    valid[:, :, 6:] = False  # the object goes on there, nobody annotated how far
+    valid[:, :, 6:] = False  # the object continues there, but how far is not annotated
     areas = surface_areas(true, (1, 1, 1), valid)
     assert areas[:, :, 5:].max() <= areas[:, :, :5].max()
     assert areas.sum() < surface_areas(true, (1, 1, 1), np.ones_like(true)).sum() - 8
@@ -151,12 +151,12 @@ def test_two_dimensional_images_have_no_top_and_bottom():
     first, second = np.zeros((1, 30, 30), bool), np.zeros((1, 30, 30), bool)
     first[0, 5:15, 5:15], second[0, 5:15, 8:18] = True, True
     expected, _ = brute_hausdorff95(first[0], second[0], (1, 2))
-    assert surface_scores(first, second, (1, 1, 2), 1.0)["HD95"] == pytest.approx(expected)
+    assert surface_scores(first, second, (1, 1, 2), tolerance_mm=1.0)["HD95"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 4), (4, 1, 1)])
 def test_images_of_a_single_voxel_or_line(shape):
     mask = np.ones(shape, bool)
-    assert surface_scores(mask, mask, (1.0, 2.0, 3.0), 1.0) == pytest.approx(
+    assert surface_scores(mask, mask, (1.0, 2.0, 3.0), tolerance_mm=1.0) == pytest.approx(
         {"HD95": 0, "HD95_pooled": 0, "HD95_or_diagonal": 0, "NSD": 1}
     )

@@ -1,59 +1,24 @@
-"""find-best on two tiny models: scores, the pair, inference.json, and predict --best."""
+"""Choosing between two tiny models: scores, the pair, inference.json, and predict --best."""
 
 import json
 import shutil
 
-import numpy as np
 import pytest
 
-from tests.helpers.model import GEOMETRY, make_model
-from tests.helpers.tiny import LABELS, ball
+from tests.helpers.model import GEOMETRY
+from tests.helpers.validated import validated_workspace
 from unetrpp.cli.find_best import main
 from unetrpp.cli.predict import main as predict
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import image_ids, read_dataset
-from unetrpp.evaluation.folders import evaluate_pairs
-from unetrpp.evaluation.selection import find_best
-from unetrpp.evaluation.summary import write_summary
-from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import predict_folder
-from unetrpp.inference.options import OutputOptions
-from unetrpp.inference.predictor import Predictor
+from unetrpp.evaluation.find_best import select_best
 from unetrpp.io.geometry import Geometry
-from unetrpp.io.images import Volume, read_label, write_image, write_segmentation
-
-
-def validate(model, raw):
-    """What the trainer does after each fold; fold k has case_k."""
-    for fold in range(2):
-        case = next(c for c in raw.cases if c.id == f"case_{fold}")
-        out = model / f"fold_{fold}" / "validation"
-        predictor = Predictor(model, folds=[fold], device="cpu", mirroring=False)
-        assert not predict_folder(Ensemble([predictor]), {case.id: case.images}, OutputOptions(out))
-        summary, errors = evaluate_pairs({case.id: (out / f"{case.id}.nii.gz", case.label)}, LABELS, processes=1)
-        assert not errors
-        write_summary(out, summary)
+from unetrpp.io.images import read_label, write_segmentation
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    root = tmp_path_factory.mktemp("workspace")
-    folder = root / "raw" / "balls"
-    for i in range(2):
-        image, label = ball(np.random.default_rng(i))
-        write_image(folder / "imagesTr" / f"case_{i}_0000.nii.gz", Volume(image, GEOMETRY))
-        write_segmentation(folder / "labelsTr" / f"case_{i}.nii.gz", label, GEOMETRY)
-    results = root / "results" / "balls"
-    first = make_model(results, folds=2)
-    shutil.copy(first / "dataset.json", folder / "dataset.json")
-    second = results / "unet__3d_fullres"
-    shutil.copytree(first, second)
-    for name, other in (("fold_0", "fold_1"), ("fold_1", "fold_0")):  # other weights
-        shutil.copy(first / name / "checkpoint_final.pt", second / other / "checkpoint_final.pt")
-    raw = read_dataset(folder, "balls")
-    for model in (first, second):
-        validate(model, raw)
-    return root
+    return validated_workspace(tmp_path_factory.mktemp("workspace"))
 
 
 def test_find_best_and_predict_with_it(workspace, tmp_path, capsys):
@@ -85,7 +50,7 @@ def test_models_validated_on_different_cases_are_refused(workspace, tmp_path):
     summary = results / "unet__3d_fullres" / "fold_1" / "validation" / "summary.json"
     summary.write_text(summary.read_text().replace('"case": "case_1"', '"case": "case_7"'))
     with pytest.raises(UserError, match="validated on different cases"):
-        find_best(results, read_dataset(workspace / "raw" / "balls", "balls"), pairs=False)
+        select_best(results, read_dataset(workspace / "raw" / "balls", "balls"), pairs=False)
 
 
 def test_a_model_with_an_unvalidated_fold_is_left_out(workspace, tmp_path):
@@ -93,25 +58,25 @@ def test_a_model_with_an_unvalidated_fold_is_left_out(workspace, tmp_path):
     shutil.copytree(workspace / "results" / "balls", results)
     raw = read_dataset(workspace / "raw" / "balls", "balls")
     (results / "unet__3d_fullres" / "fold_1" / "validation" / "summary.json").unlink()
-    assert [c.members for c in find_best(results, raw).candidates] == [("unetrpp__3d_fullres",)]
+    assert [c.members for c in select_best(results, raw).candidates] == [("unetrpp__3d_fullres",)]
     (results / "unetrpp__3d_fullres" / "fold_0" / "validation" / "summary.json").unlink()
     with pytest.raises(UserError, match="no model whose folds are all validated"):
-        find_best(results, raw)
+        select_best(results, raw)
 
 
-def test_scores_of_some_folds_only_are_said(workspace, tmp_path, caplog):
+def test_a_comparison_on_some_folds_only_is_warned_of(workspace, tmp_path, caplog):
     results = tmp_path / "results"
     shutil.copytree(workspace / "results" / "balls", results)
     raw = read_dataset(workspace / "raw" / "balls", "balls")
-    find_best(results, raw, pairs=False)
+    select_best(results, raw, pairs=False)
     assert "training cases" not in caplog.text
     for model in ("unet__3d_fullres", "unetrpp__3d_fullres"):
         shutil.rmtree(results / model / "fold_1")
-    find_best(results, raw, pairs=False)
+    select_best(results, raw, pairs=False)
     assert "the scores are of 1 of 2 training cases" in caplog.text
 
 
-def test_labels_that_were_mended_for_training_are_the_references(workspace, tmp_path):
+def test_labels_repaired_for_training_are_the_references(workspace, tmp_path):
     home = tmp_path / "workspace"
     shutil.copytree(workspace, home)
     drawn = home / "raw" / "balls" / "labelsTr"
@@ -126,16 +91,16 @@ def test_pairs_follow_their_members(workspace, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(workspace / "results" / "balls", results)
     raw = read_dataset(workspace / "raw" / "balls", "balls")
-    find_best(results, raw)
+    select_best(results, raw)
     (pair,) = (results / "ensembles").iterdir()
     files = [pair / f"fold_{k}" / "validation" / f"case_{k}.nii.gz" for k in (0, 1)]
     before = [file.stat().st_mtime_ns for file in files]
-    find_best(results, raw)
+    select_best(results, raw)
     assert [file.stat().st_mtime_ns for file in files] == before
     first, second = results / "unetrpp__3d_fullres", results / "unet__3d_fullres"
     retrained = second / "fold_1" / "checkpoint_final.pt"
     retrained.write_bytes((first / "fold_1" / "checkpoint_final.pt").read_bytes())
-    find_best(results, raw)
+    select_best(results, raw)
     assert [new.stat().st_mtime_ns > old for new, old in zip(files, before, strict=True)] == [False, True]
 
 
@@ -146,10 +111,10 @@ def test_mirrored_and_plain_validations_are_not_compared(workspace, tmp_path):
     record = results / "unet__3d_fullres" / "fold_1" / "validation" / "predictions.json"
     record.write_text(record.read_text().replace('"mirroring": false', '"mirroring": true'))
     with pytest.raises(UserError, match=r"with mirroring and .* without, so they cannot be compared"):
-        find_best(results, raw)
+        select_best(results, raw)
     record.unlink()
-    with pytest.raises(UserError, match="run unetrpp_train again to validate anew"):
-        find_best(results, raw)
+    with pytest.raises(UserError, match="run unetrpp_train again to repeat the validation"):
+        select_best(results, raw)
 
 
 def test_best_without_a_selection(tmp_path, capsys):

@@ -1,13 +1,26 @@
-"""Two summaries of the same cases, class by class: which model is better, and is it chance?"""
+"""Comparison of two models on the same cases: mean difference of every class, its interval, and a significance test."""
 
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
-from unetrpp.core.text import text_table
+from unetrpp.core.text import format_score, text_table
 from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.evaluation.statistics import Difference, paired_difference
 from unetrpp.evaluation.summary import Summary, mean_scores
+
+
+def compare_models(first: Path | str, second: Path | str) -> dict[str, Difference]:
+    """Difference in Dice by class name, and "mean" over classes; what `unetrpp_evaluate --compare` prints.
+
+    Args:
+        first: a summary.json or crossval_summary.json.
+        second: one of another model, on the same cases.
+
+    Raises:
+        UserError: a file is neither of the two, or as :func:`compare_summaries`.
+    """
+    return compare_summaries(read_summary(Path(first)), read_summary(Path(second)))
 
 
 def read_summary(path: Path) -> Summary:
@@ -17,12 +30,12 @@ def read_summary(path: Path) -> Summary:
         UserError: neither of the two.
     """
     if path.name.startswith("crossval"):
-        return read_json(path, CrossValidation).summary
+        return read_json(path, CrossValidation, hint="write it again with unetrpp_evaluate --model").summary
     return read_json(path, Summary, hint="score the predictions with unetrpp_evaluate")
 
 
-def compare(first: Summary, second: Summary, metric: str = "Dice") -> dict[str, Difference]:
-    """Differences by class name, and over the mean of the classes of every case.
+def compare_summaries(first: Summary, second: Summary, metric: str = "Dice") -> dict[str, Difference]:
+    """Differences by class name, and under "mean" of the mean over the classes of every case.
 
     Raises:
         UserError: the summaries share no case or no class.
@@ -52,10 +65,8 @@ def compare(first: Summary, second: Summary, metric: str = "Dice") -> dict[str, 
 def comparison_table(differences: dict[str, Difference], metric: str = "Dice") -> str:
     rows = [["class", "cases", f"{metric} first", "second", "difference", "95 % interval", "p (Wilcoxon)"]]
     for name, d in differences.items():
-        interval = "-" if d.interval is None else f"{d.interval[0]:+.3f} .. {d.interval[1]:+.3f}"
-        numbers = [f"{v:.3f}" if v is not None else "-" for v in (d.first, d.second)]
         difference = "-" if d.difference is None else f"{d.difference:+.3f}"
-        rows.append(
-            [name, str(d.cases), *numbers, difference, interval, "-" if d.p_value is None else f"{d.p_value:.2g}"]
-        )
+        interval = "-" if d.interval is None else f"{d.interval[0]:+.3f} .. {d.interval[1]:+.3f}"
+        p_value = "-" if d.p_value is None else f"{d.p_value:.2g}"
+        rows.append([name, str(d.cases), format_score(d.first), format_score(d.second), difference, interval, p_value])
     return text_table(rows)

@@ -8,8 +8,8 @@ import pytest
 
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.cross_validation import cross_validate, fold_table, write_cross_validation
-from unetrpp.evaluation.folders import evaluate_folder
+from unetrpp.evaluation.evaluate import evaluate_folder
+from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.evaluation.summary import as_table, write_summary
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import write_segmentation
@@ -18,7 +18,7 @@ SCHEME = LabelScheme(names=("background", "a", "b"), values=(0, 1, 2))
 GEOMETRY = Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2.0, 1.0, 1.0), origin_xyz_mm=(3, 2, 1))
 
 
-def write(folder, case, voxels_a, voxels_b, geometry=GEOMETRY):
+def write(folder, case, voxels_a, voxels_b, *, geometry=GEOMETRY):
     array = np.zeros(geometry.shape_zyx, np.uint8)
     array[0].flat[:voxels_a] = 1
     array[2].flat[:voxels_b] = 2
@@ -35,7 +35,9 @@ def folders(tmp_path):
 
 
 def test_summary_of_two_folders(folders, tmp_path):
-    summary, errors = evaluate_folder(folders[0], folders[1], SCHEME, ".nii.gz", distances=True, processes=1)
+    summary, errors = evaluate_folder(
+        folders[0], folders[1], SCHEME, ".nii.gz", options=MetricOptions(distances=True), processes=1
+    )
     assert not errors
     assert summary.mean["1"]["Dice"] == pytest.approx((2 * 4 / 12 + 1 + 1) / 3)
     assert summary.mean["2"]["Dice"] == pytest.approx((1 + 0) / 2)  # undefined in c2, missed in c3
@@ -48,7 +50,7 @@ def test_summary_of_two_folders(folders, tmp_path):
     content = json.loads((tmp_path / "summary.json").read_text())
     assert {"foreground_mean", "mean", "metric_per_case"} <= content.keys()  # nnU-Net's
     assert content["metric_per_case"][1]["metrics"]["2"]["Dice"] is None
-    rows = list(csv.DictReader((tmp_path / "summary.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "summary.csv").read_text().splitlines()))
     assert [(r["case"], r["class"], r["Dice"]) for r in rows[2:4]] == [("c2", "a", "1"), ("c2", "b", "")]
     assert "a" in as_table(summary)
 
@@ -56,7 +58,7 @@ def test_summary_of_two_folders(folders, tmp_path):
 def test_every_case_at_fault_is_named_and_the_others_are_scored(folders):
     predictions, references = folders
     (predictions / "c1.nii.gz").unlink()
-    write(predictions, "c2", 4, 0, Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2.0, 1.0, 1.0)))
+    write(predictions, "c2", 4, 0, geometry=Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2.0, 1.0, 1.0)))
     summary, errors = evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
     assert [error.case for error in errors] == ["c1", "c2"]
     assert "no prediction in" in errors[0].message
@@ -71,7 +73,7 @@ def test_a_prediction_without_reference_and_empty_folders_are_refused(folders, t
     write(predictions, "extra", 1, 1)
     with pytest.raises(UserError, match=r"extra.nii.gz .* has no reference"):
         evaluate_folder(predictions, references, SCHEME, ".nii.gz")
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         evaluate_folder(tmp_path / "nowhere", references, SCHEME, ".nii.gz")
     with pytest.raises(UserError, match="nothing to score"):
         evaluate_folder(predictions, references, SCHEME, ".png", predicted_only=True)
@@ -83,32 +85,3 @@ def test_an_unknown_label_is_an_error_of_its_case(folders):
     _, errors = evaluate_folder(references, references, narrow, ".nii.gz", processes=1)
     assert {error.case for error in errors} == {"c1", "c3"}
     assert "label 2" in errors[0].message
-
-
-def test_cross_validation_pools_the_folds(folders, tmp_path):
-    predictions, references = folders
-    model = tmp_path / "model"
-    for fold, cases in enumerate([("c1",), ("c2", "c3")]):
-        validation = model / f"fold_{fold}" / "validation"
-        validation.mkdir(parents=True)
-        for case in cases:
-            (validation / f"{case}.nii.gz").write_bytes((predictions / f"{case}.nii.gz").read_bytes())
-        summary, _ = evaluate_folder(validation, references, SCHEME, ".nii.gz", predicted_only=True, processes=1)
-        write_summary(validation, summary)
-    (model / "fold_all").mkdir()
-    result = cross_validate(model, SCHEME)
-    assert [(f.fold, f.cases) for f in result.folds] == [(0, 1), (1, 2)]
-    whole, _ = evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
-    assert result.summary.mean == whole.mean
-    assert [case.fold for case in result.summary.metric_per_case] == [0, 1, 1]
-    first = (2 * 4 / 12 + 1) / 2
-    second = (1 + 0) / 2
-    assert result.mean_over_folds["Dice"] == pytest.approx((first + second) / 2)
-    write_cross_validation(model, result)
-    assert json.loads((model / "crossval_summary.json").read_text())["folds"][1]["fold"] == 1
-    assert fold_table(result).splitlines()[1].split()[:2] == ["0", "1"]
-
-
-def test_a_model_without_validation_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no validated fold"):
-        cross_validate(tmp_path, SCHEME)

@@ -1,0 +1,72 @@
+"""The cross-validation of a model folder: pooled cases against one summary of all, and means over folds."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.helpers.model import make_model
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.evaluation.cross_validation import evaluate_model, fold_table, pool_folds
+from unetrpp.evaluation.metrics import score_case
+from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
+from unetrpp.io.geometry import Geometry
+
+SCHEME = LabelScheme(names=("background", "ball"), values=(0, 1))
+GEOMETRY = Geometry(shape_zyx=(1, 1, 10), spacing_zyx_mm=(1.0, 1.0, 1.0))
+
+
+def scores(case, hits):
+    """Of a row of ten voxels, of which the prediction has the first ``hits``; Dice is 2 hits / (10 + hits)."""
+    predicted = (np.arange(10) < hits).astype(int).reshape(1, 1, 10)
+    metrics = score_case(predicted, np.ones((1, 1, 10), int), GEOMETRY, SCHEME)
+    return CaseScores(case=case, prediction_file=f"{case}.nii.gz", reference_file=f"{case}.nii.gz", metrics=metrics)
+
+
+def validate(model, folds):
+    for fold, cases in folds.items():
+        write_summary(model / f"fold_{fold}" / "validation", summarize([scores(*case) for case in cases], SCHEME))
+
+
+def test_cases_are_pooled_and_folds_averaged(tmp_path):
+    model = make_model(tmp_path, folds=3)  # fold 2 is not validated
+    folds = {0: [("c1", 10)], 1: [("c3", 0), ("c2", 5)]}
+    validate(model, folds)
+    (model / "fold_all").mkdir()
+    result = evaluate_model(model)
+    assert [(fold.fold, fold.cases) for fold in result.folds] == [(0, 1), (1, 2)]
+    assert [(case.case, case.fold) for case in result.summary.metric_per_case] == [("c1", 0), ("c2", 1), ("c3", 1)]
+    whole = summarize([scores(*case) for cases in folds.values() for case in cases], SCHEME)
+    assert result.summary.mean == whole.mean
+    dice = {"c1": 1, "c2": 10 / 15, "c3": 0}
+    assert result.summary.mean["1"]["Dice"] == pytest.approx(sum(dice.values()) / 3)
+    assert result.mean_over_folds["Dice"] == pytest.approx((dice["c1"] + (dice["c2"] + dice["c3"]) / 2) / 2)
+
+
+def test_the_files_and_the_table(tmp_path):
+    model = make_model(tmp_path, folds=2)
+    validate(model, {0: [("c1", 10)], 1: [("c2", 5)]})
+    result = evaluate_model(model)
+    assert json.loads((model / "crossval_summary.json").read_text())["folds"][1]["fold"] == 1
+    header, first, second = (model / "crossval_summary.csv").read_text().splitlines()
+    assert header.startswith("case,fold,label,class,Dice")
+    assert (first.split(",")[:5], second.split(",")[:5]) == (
+        ["c1", "0", "1", "ball", "1"],
+        ["c2", "1", "1", "ball", "0.666667"],
+    )
+    lines = fold_table(result).splitlines()
+    assert [line.split() for line in lines[1:4]] == [
+        ["0", "1", "1.000", "1.000"],
+        ["1", "1", "0.667", "0.667"],
+        ["mean", "0.833", "0.833"],
+    ]
+
+
+def test_a_case_in_two_folds_and_a_model_without_validation_are_refused(tmp_path):
+    model = make_model(tmp_path, folds=2)
+    with pytest.raises(UserError, match="no validated fold"):
+        evaluate_model(model)
+    validate(model, {0: [("c1", 10)], 1: [("c1", 5)]})
+    with pytest.raises(UserError, match="c1: two folds validated this case"):
+        pool_folds(model, SCHEME)

@@ -1,0 +1,14 @@
+"""For commands that run other commands: calls them as a user would, so that no package has to import a room."""
+
+import logging
+from collections.abc import Sequence
+
+LOG = logging.getLogger(__name__)
+
+
+def call(command: Sequence[str]) -> int:
+    """Run ``unetrpp COMMAND ...`` in this process, after logging the line; returns its exit code."""
+    from unetrpp.__main__ import main
+
+    LOG.info("\n$ unetrpp %s", " ".join(command))
+    return main(command)

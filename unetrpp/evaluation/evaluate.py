@@ -1,0 +1,174 @@
+"""Scoring predictions against references in parallel processes: two folders, or any pairs of files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.parallel import CaseError, default_processes, run_cases
+from unetrpp.dataset.description import read_description
+from unetrpp.dataset.labels import LabelScheme, present_values
+from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
+from unetrpp.evaluation.protocol import Protocol, read_protocol, require_labels
+from unetrpp.evaluation.summary import CaseScores, Summary, summarize, write_summary
+from unetrpp.inference.record import earlier_runs
+from unetrpp.io.geometry import same_grid
+from unetrpp.io.images import GRID_TOLERANCE_MM, most_voxels, read_label
+
+BYTES_A_VOXEL, BYTES_WITH_DISTANCES = 12, 100  # of a case's peak memory while it is scored
+
+Pairs: TypeAlias = Mapping[str, tuple[Path, Path]]  # by case: prediction and reference
+
+
+def evaluate(
+    predictions: Path | str,
+    references: Path | str,
+    *,
+    dataset_json: Path | str | None = None,
+    distances: bool = False,
+    tolerance: float = 1.0,
+    protocol: str | None = None,
+    predicted_only: bool = False,
+    processes: int | None = None,
+) -> tuple[Summary, list[CaseError]]:
+    """Score a folder of predictions and write summary.json and summary.csv into it; what `unetrpp_evaluate` does.
+
+    Args:
+        predictions: folder of CASE.ending.
+        references: folder of CASE.ending.
+        dataset_json: names and values of the labels; by default dataset.json beside ``references``.
+        distances: also HD95, normalised surface distance, volumes and lesions.
+        tolerance: of the normalised surface distance, in mm.
+        protocol: name or JSON file of a published protocol: its test cases and classes, and its metrics beside ours.
+        predicted_only: leave out references without a prediction; otherwise each is an error of its case.
+        processes: by default as many as cores and memory allow.
+
+    Returns:
+        The scores, and the cases that could not be scored.
+
+    Raises:
+        UserError: a file of labels or a protocol cannot be read, and as :func:`evaluate_folder`.
+    """
+    predictions, references = Path(predictions), Path(references)
+    labels_file = Path(dataset_json or references.resolve().parent / "dataset.json")
+    description = read_description(labels_file, labels_file.parent.name)
+    known = None if protocol is None else read_protocol(protocol)
+    options = MetricOptions(
+        distances=distances or (known is not None and "HD95" in known.metrics),
+        tolerance_mm=tolerance,
+        published=known is not None,
+    )
+    summary, errors = evaluate_folder(
+        predictions,
+        references,
+        description.labels,
+        description.file_ending,
+        options=options,
+        protocol=known,
+        predicted_only=predicted_only,
+        processes=processes,
+    )
+    write_summary(predictions, summary)
+    return summary, errors
+
+
+def evaluate_folder(
+    predictions: Path,
+    references: Path,
+    scheme: LabelScheme,
+    file_ending: str,
+    *,
+    options: MetricOptions = OVERLAP_ONLY,
+    protocol: Protocol | None = None,
+    predicted_only: bool = False,
+    processes: int | None = None,
+) -> tuple[Summary, list[CaseError]]:
+    """Score every ``CASE<ending>`` of ``references`` against the file of the same name in ``predictions``.
+
+    A reference without a prediction is an error of its case, unless ``predicted_only``. Probability and uncertainty
+    maps, which predictions.json lists, are skipped. ``protocol`` selects cases and classes.
+
+    Raises:
+        UserError: there is nothing to compare, a prediction or a test case of the protocol has no reference, or the
+            protocol has other labels.
+    """
+    predicted = case_ids(predictions, file_ending) - recorded_maps(predictions, file_ending)
+    true = case_ids(references, file_ending)
+    unknown = sorted(predicted - true)
+    if unknown:
+        raise UserError(
+            f"{unknown[0]}{file_ending} of {predictions} has no reference in {references}; add one or remove it"
+        )
+    if protocol is not None:
+        require_labels(protocol, scheme)
+        scheme = protocol.scheme(scheme.ignore_value)
+        true = protocol.test_cases(true, references)
+        predicted &= true
+    if not predicted:
+        raise UserError(
+            f"nothing to score: {predictions} holds no *{file_ending} with the name of a reference; check the folders"
+        )
+    pairs = {c: (predictions / f"{c}{file_ending}", references / f"{c}{file_ending}") for c in sorted(predicted)}
+    summary, errors = evaluate_pairs(pairs, scheme, options=options, processes=processes)
+    if not predicted_only:
+        missing = f"no prediction in {predictions}; predict the case, or leave such cases out with --predicted-only"
+        errors += [CaseError(case, "evaluating", missing) for case in true - predicted]
+    return summary, sorted(errors, key=lambda error: error.case)
+
+
+def recorded_maps(folder: Path, file_ending: str) -> set[str]:
+    """Names, without ending, of the maps that ``unetrpp_predict`` wrote beside the segmentations."""
+    records = (record for run in earlier_runs(folder).values() for record in run.cases.values())
+    return {name.removesuffix(file_ending) for record in records for name in record.maps}
+
+
+def case_ids(folder: Path, file_ending: str) -> set[str]:
+    """Ids of the files CASE<ending> in ``folder``; hidden (half-written) ones are skipped.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; check the path")
+    return {p.name.removesuffix(file_ending) for p in folder.glob(f"*{file_ending}") if not p.name.startswith(".")}
+
+
+def evaluate_pairs(
+    pairs: Pairs, scheme: LabelScheme, *, options: MetricOptions = OVERLAP_ONLY, processes: int | None = None
+) -> tuple[Summary, list[CaseError]]:
+    """Score pairs of files; returns the scores, and the cases that could not be scored, sorted by id."""
+    jobs = {case: (case, files, scheme, options) for case, files in pairs.items()}
+    voxels = most_voxels(reference for _, reference in pairs.values())
+    processes = processes or default_processes(voxels * (BYTES_WITH_DISTANCES if options.distances else BYTES_A_VOXEL))
+    scored: list[CaseScores] = []
+    errors: list[CaseError] = []
+    for outcome in run_cases(score_files, jobs, "evaluating", processes):
+        if outcome.value is not None:
+            scored.append(outcome.value)
+        if outcome.error is not None:
+            errors.append(outcome.error)
+    return summarize(scored, scheme), sorted(errors, key=lambda error: error.case)
+
+
+def score_files(
+    case: str, files: tuple[Path, Path], scheme: LabelScheme, options: MetricOptions = OVERLAP_ONLY
+) -> CaseScores:
+    """Read and score one case: ``files`` are its prediction and its reference.
+
+    Raises:
+        UserError: a file is missing or unreadable, holds unknown values, or the grids differ.
+    """
+    predicted, true = (read_label(file) for file in files)
+    differences = same_grid(predicted.geometry, true.geometry, GRID_TOLERANCE_MM)
+    if differences:
+        raise UserError(
+            f"prediction and reference lie on different grids: {differences[0]}; predict on the reference's image",
+            case=case,
+        )
+    for file, volume in zip(files, (predicted, true), strict=True):
+        unknown = sorted(set(present_values(volume.array)) - set(scheme.known_values))
+        if unknown:
+            raise UserError(f"{file} holds label {unknown[0]}, which is not in dataset.json; remap the file", case=case)
+    metrics = score_case(predicted.array[0], true.array[0], true.geometry, scheme, options=options)
+    prediction, reference = map(str, files)
+    return CaseScores(case=case, prediction_file=prediction, reference_file=reference, metrics=metrics)

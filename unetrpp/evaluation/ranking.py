@@ -1,0 +1,47 @@
+"""The candidates of unetrpp_find_best in the order of their scores, and the reasons for the choice in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from unetrpp.core.text import text_table
+from unetrpp.evaluation.cross_validation import CrossValidation
+from unetrpp.inference.postprocessing import PostProcessing
+from unetrpp.inference.selection import Candidate, Selection
+
+Members: TypeAlias = tuple[str, ...]  # names of one or two model folders
+
+
+def rank(scores: Mapping[Members, CrossValidation]) -> list[Candidate]:
+    """The candidates by mean Dice over all cases, best first; of equal ones the single model first."""
+    candidates = [
+        Candidate(
+            members=members,
+            cases=len(result.summary.metric_per_case),
+            foreground_mean=result.summary.foreground_mean,
+            mean=result.summary.mean,
+        )
+        for members, result in scores.items()
+    ]
+    return sorted(candidates, key=lambda candidate: (-candidate.dice, len(candidate.members)))
+
+
+def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing) -> tuple[str, ...]:
+    """Why the first of ``ranked`` and the post-processing were chosen, a sentence each."""
+    best, *others = ranked
+    sentences = [f"{best.name}: mean Dice {best.dice:.4f} over {best.cases} cases"]
+    if others:
+        sentences.append(f"next best {others[0].name}: {others[0].dice:.4f}")
+    groups = ", ".join("+".join(map(str, group)) for group in postprocessing.largest_component)
+    sentences.append(
+        f"largest component of labels {groups}: a class gains and none loses"
+        if groups
+        else "no post-processing: keeping the largest component helps no class without harming another"
+    )
+    return tuple(sentences)
+
+
+def selection_table(selection: Selection) -> str:
+    """The candidates, best first, and the reasons."""
+    rows = [["candidate", "cases", "mean Dice"]]
+    rows += [[c.name, str(c.cases), f"{c.dice:.4f}"] for c in selection.candidates]
+    return text_table(rows) + "\n\n" + "\n".join(selection.why)
