@@ -85,7 +85,12 @@ setup(
     python_requires=">=3.11",
     packages=PACKAGES,
     package_dir=PACKAGE_DIR,
-    package_data={"unetrpp": ["py.typed"], "unetrpp.evaluation": ["protocols/*.json"]},
+    package_data={
+        "unetrpp": ["py.typed", "__init__.pyi"],
+        "unetrpp.evaluation": ["protocols/*.json"],
+        "unetrpp.report": ["templates/*.html"],
+        "unetrpp.export": ["templates/*.md"],
+    },
     install_requires=[
         "torch>=2.5",
         "numpy>=1.26",
@@ -110,6 +115,7 @@ setup(
             *DICOM,
             *ONNX,
             "pytest>=8",
+            "surface-distance>=0.1",
             "scikit-learn>=1.3",
             "hypothesis>=6.100",
             "distributed>=2025.1",
