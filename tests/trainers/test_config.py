@@ -30,28 +30,28 @@ def test_a_short_run_says_why_it_differs():
 
 def started(folder):
     """The record of a fold that was begun."""
-    config = config_for(folder, 0, {"epochs": 4, "iterations": 5}, go_on=False)
+    config = config_for(folder, 0, {"epochs": 4, "iterations": 5}, continue_training=False)
     write_json(folder / "training.json", config)
     return config
 
 
-def test_resuming_keeps_the_record_and_refuses_another_wish(tmp_path):
+def test_resuming_keeps_the_record_and_refuses_another_value(tmp_path):
     first = started(tmp_path)
-    assert config_for(tmp_path, 0, {}, go_on=False) == first
+    assert config_for(tmp_path, 0, {}, continue_training=False) == first
     with pytest.raises(UserError, match="was started with epochs 4, not 6"):
-        config_for(tmp_path, 0, {"epochs": 6}, go_on=False)
+        config_for(tmp_path, 0, {"epochs": 6}, continue_training=False)
 
 
 def test_extending(tmp_path):
     first = started(tmp_path)
     with pytest.raises(UserError, match="--epochs"):
-        config_for(tmp_path, 0, {}, go_on=True)
-    extended = config_for(tmp_path, 0, {"epochs": 8}, go_on=True)
+        config_for(tmp_path, 0, {}, continue_training=True)
+    extended = config_for(tmp_path, 0, {"epochs": 8}, continue_training=True)
     assert extended.steps == 40
     assert (extended.recipe, extended.momentum) == (first.recipe, first.momentum)
 
 
-def test_optimisers_by_wish_and_by_length():
+def test_optimisers_by_option_and_by_length():
     assert new_config(0, {}).optimizer == "sgd"
     short = new_config(0, {"epochs": 4, "iterations": 25})
     assert (short.optimizer, short.warmup) == ("adamw", 12)

@@ -11,6 +11,8 @@ from unetrpp.core.errors import UserError
 from unetrpp.model import checkpoint
 from unetrpp.trainers.compilation import compile_network
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.inputs import FoldData, Machine
+from unetrpp.trainers.patch_validation import PatchScores
 from unetrpp.trainers.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -25,7 +27,7 @@ def cases(tmp_path_factory):
 def trainer(folder, cases, threads=1, **changed) -> Trainer:
     folder.mkdir(exist_ok=True)
     config = TrainingConfig(**({"fold": 0, "epochs": 2, "iterations": 6, "momentum": 0.9} | changed))
-    return Trainer(configuration(), config, folder, cases[:3], cases[3:], CPU, threads)
+    return Trainer(FoldData(configuration(), cases[:3], cases[3:]), config, folder, Machine(threads=threads))
 
 
 def weights(folder):
@@ -55,7 +57,7 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
     step = interrupted.step
 
     def until_stopped(samples):
-        if interrupted.step_number == stop:
+        if interrupted.state.step == stop:
             signal.raise_signal(signal.SIGTERM)
         return step(samples)
 
@@ -91,16 +93,16 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
 
 def test_patience_ends_a_run_that_gets_no_better(tmp_path, cases, monkeypatch):
     impatient = trainer(tmp_path / "f", cases, epochs=50, iterations=2, patience=3)
-    monkeypatch.setattr(impatient, "validate_patches", lambda epoch: (1.0, [0.5]))
+    monkeypatch.setattr(impatient, "validate_patches", lambda epoch: PatchScores(1.0, [0.5]))
     impatient.run()
-    assert impatient.step_number == 2 * (1 + 3)
+    assert impatient.state.step == 2 * (1 + 3)
     assert (tmp_path / "f" / "checkpoint_final.pt").exists()
 
 
 def test_hours_end_a_run_and_count_across_resumes(tmp_path, cases):
     short = trainer(tmp_path / "f", cases, epochs=5000, iterations=2, max_hours=0.5 / 3600)
     short.run()
-    assert 2 <= short.step_number < 10_000
+    assert 2 <= short.state.step < 10_000
     resumed = trainer(tmp_path / "f", cases, epochs=5000, iterations=2, max_hours=0.5 / 3600)
     resumed.resume()
     assert resumed.hours() >= 0.5 / 3600

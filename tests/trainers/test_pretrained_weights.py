@@ -1,4 +1,4 @@
-"""Fine-tuning: what fits is loaded, other channels, classes and patches are adapted, and all is said."""
+"""Fine-tuning: fitting weights are copied, others are adapted to channels, classes and patches, and all changes are listed."""
 
 import logging
 from functools import partial
@@ -16,10 +16,11 @@ from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.plans.plans import Plans
-from unetrpp.trainers.fine_tuning import find_checkpoint
-from unetrpp.trainers.pretrained import (
+from unetrpp.trainers.network_spec import NetworkSpec
+from unetrpp.trainers.pretrained_checkpoints import find_checkpoint
+from unetrpp.trainers.pretrained_weights import (
     FILE,
-    NetworkSpec,
+    Specs,
     Transfer,
     fit,
     input_convolutions,
@@ -43,9 +44,9 @@ def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("model"), 1, plan)
 
 
-def built(side: NetworkSpec, seed: int = 5):
+def built(spec: NetworkSpec, seed: int = 5):
     torch.manual_seed(seed)
-    return build_network(side.architecture).eval()
+    return build_network(spec.architecture).eval()
 
 
 def outputs(network, x):
@@ -55,9 +56,9 @@ def outputs(network, x):
 
 
 def test_the_same_plans_give_the_same_network(model, tmp_path):
-    side = NetworkSpec(architecture(), LABELS)
-    network = built(side)
-    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
+    spec = NetworkSpec(architecture(), LABELS)
+    network = built(spec)
+    transfer = start_from(find_checkpoint(model), network, spec, tmp_path)
     assert (transfer.changes, transfer.share) == ((), 1.0)
     theirs = torch.load(model / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"]
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in network.state_dict().items())
@@ -65,9 +66,9 @@ def test_the_same_plans_give_the_same_network(model, tmp_path):
 
 def test_more_channels_and_other_classes(model, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    side = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS)
-    network, before = built(side), built(side)
-    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
+    spec = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS)
+    network, before = built(spec), built(spec)
+    transfer = start_from(find_checkpoint(model), network, spec, tmp_path)
     assert read_json(tmp_path / FILE, Transfer) == transfer
     said = {change.tensor: change.what for change in transfer.changes}
     image_convolutions = {"entry.blocks.0.conv1.weight", "entry.blocks.0.skip.conv.weight"}
@@ -85,8 +86,8 @@ def test_more_channels_and_other_classes(model, tmp_path, caplog):
 
 
 def test_classes_of_other_names_get_new_heads_even_where_they_fit(model, tmp_path):
-    side = NetworkSpec(architecture(), LabelScheme(names=("background", "liver"), values=(0, 1)))
-    transfer = start_from(find_checkpoint(model), built(side), side, tmp_path)
+    spec = NetworkSpec(architecture(), LabelScheme(names=("background", "liver"), values=(0, 1)))
+    transfer = start_from(find_checkpoint(model), built(spec), spec, tmp_path)
     assert {change.tensor.split(".")[0] for change in transfer.changes} == {"heads"}
 
 
@@ -99,15 +100,15 @@ def test_regions_of_the_same_labels_get_new_heads_where_they_mean_others(model, 
     plans = read_json(path / "plans.json", Plans)
     write_json(path / "plans.json", msgspec.structs.replace(plans, labels=first))
     for labels, changed in ((first, set()), (second, {"heads"})):
-        side = NetworkSpec(patch, labels)
-        transfer = start_from(find_checkpoint(path), built(side), side, tmp_path)
+        spec = NetworkSpec(patch, labels)
+        transfer = start_from(find_checkpoint(path), built(spec), spec, tmp_path)
         assert {change.tensor.split(".")[0] for change in transfer.changes} == changed
 
 
 def test_another_patch_interpolates_positions_and_projections(model, tmp_path):
-    side = NetworkSpec(architecture(patch=(16, 24, 32)), LABELS)
-    network = built(side)
-    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
+    spec = NetworkSpec(architecture(patch=(16, 24, 32)), LABELS)
+    network = built(spec)
+    transfer = start_from(find_checkpoint(model), network, spec, tmp_path)
     assert transfer.share == 1.0
     assert all(change.what.startswith("interpolated: ") for change in transfer.changes)
     assert "8 x 8 x 8 -> 8 x 12 x 16 tokens" in transfer.changes[0].what
@@ -122,12 +123,15 @@ def linear(values: np.ndarray, size: int, axis: int) -> np.ndarray:
 
 
 def test_names_of_a_packages_network_mean_nothing():
-    side = NetworkSpec(architecture(network="mine"), LABELS)
+    spec = NetworkSpec(architecture(network="mine"), LABELS)
     tensors = {"attention.project_in.weight": torch.ones(3, 4), "layers.0.position": torch.ones(1, 5, 2)}
     wanted = {"attention.project_in.weight": torch.zeros(3, 4), "layers.0.position": torch.zeros(1, 6, 2)}
-    fitted, (change,) = fit(tensors, wanted, side, side)
+    fitted, (change,) = fit(tensors, wanted, Specs(spec, spec))
     assert fitted.keys() == {"attention.project_in.weight"}
-    assert (change.tensor, change.what) == ("layers.0.position", "afresh: another shape, 1 x 5 x 2 -> 1 x 6 x 2")
+    assert (change.tensor, change.what) == (
+        "layers.0.position",
+        "newly initialised: another shape, 1 x 5 x 2 -> 1 x 6 x 2",
+    )
 
 
 def test_resizing_against_numpy():
@@ -157,17 +161,17 @@ def test_spread_channels_keep_the_answer_to_equal_channels(old, new):
 def test_planned_gammas_are_kept(model, tmp_path):
     gated = architecture()
     levels = tuple(msgspec.structs.replace(level, gate=2.0 if i == 0 else None) for i, level in enumerate(gated.levels))
-    side = NetworkSpec(msgspec.structs.replace(gated, levels=levels), LABELS)
-    network = built(side)
-    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
-    assert {change.what for change in transfer.changes} == {"afresh: not in the checkpoint"}
-    plan = msgspec.structs.replace(configuration(), architecture=side.architecture)
+    spec = NetworkSpec(msgspec.structs.replace(gated, levels=levels), LABELS)
+    network = built(spec)
+    transfer = start_from(find_checkpoint(model), network, spec, tmp_path)
+    assert {change.what for change in transfer.changes} == {"newly initialised: not in the checkpoint"}
+    plan = msgspec.structs.replace(configuration(), architecture=spec.architecture)
     first = make_model(tmp_path / "gated", 1, plan)
     other = tuple(msgspec.structs.replace(level, gate=None if level.gate is None else 0.5) for level in levels)
-    side = NetworkSpec(msgspec.structs.replace(gated, levels=other), LABELS)
-    network = built(side)
-    transfer = start_from(find_checkpoint(first), network, side, tmp_path)
-    assert [(c.tensor, c.what) for c in transfer.changes] == [("decoder.0.gate.gamma", "afresh: as planned")]
+    spec = NetworkSpec(msgspec.structs.replace(gated, levels=other), LABELS)
+    network = built(spec)
+    transfer = start_from(find_checkpoint(first), network, spec, tmp_path)
+    assert [(c.tensor, c.what) for c in transfer.changes] == [("decoder.0.gate.gamma", "newly initialised: as planned")]
     assert network.decoder[0].gate.gamma.item() == 0.5
 
 
@@ -188,13 +192,13 @@ def test_other_kinds_of_networks_are_refused(model, tmp_path):
     (1, 1, True, False),
 ])  # fmt: skip
 def test_a_segmentation_starts_at_0_and_the_image_as_it_was(make, images, new_images, old_stage, new_stage, tmp_path):
-    def side(channels, stage):
+    def spec(channels, stage):
         made = make(channels + 2 * stage, 3, (8, 16, 16), [(2, 2, 2)], kernels=[(3, 3, 3)] * 2, width=0.25)
         return NetworkSpec(made, OTHER_LABELS, stage)
 
-    old, new = side(images, old_stage), side(new_images, new_stage)
+    old, new = spec(images, old_stage), spec(new_images, new_stage)
     theirs, network = built(old), built(new, 6)
-    fitted, changes = fit(theirs.state_dict(), network.state_dict(), old, new)
+    fitted, changes = fit(theirs.state_dict(), network.state_dict(), Specs(old, new))
     network.load_state_dict(fitted)
     (name,) = {change.tensor for change in changes}
     given, got = theirs.state_dict()[name].numpy(), network.state_dict()[name].numpy()
@@ -209,7 +213,7 @@ def test_an_image_is_answered_as_before_whatever_the_segmentation():
     old = NetworkSpec(architecture(classes=3), OTHER_LABELS)
     new = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
     theirs, network = built(old), built(new, 6)
-    network.load_state_dict(fit(theirs.state_dict(), network.state_dict(), old, new)[0])
+    network.load_state_dict(fit(theirs.state_dict(), network.state_dict(), Specs(old, new))[0])
     x, segmentation = torch.randn(1, 1, 16, 16, 16), torch.randint(0, 2, (1, 2, 16, 16, 16)).float()
     with torch.no_grad():
         answer = network.entry(torch.cat([x, segmentation], dim=1))
@@ -220,8 +224,8 @@ def test_a_second_stage_keeps_what_it_knows_of_the_same_classes():
     stage = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
     other = NetworkSpec(stage.architecture, msgspec.structs.replace(OTHER_LABELS, names=("background", "a", "b")), True)
     tensors, wanted = built(stage).state_dict(), built(stage, 6).state_dict()
-    assert fit(tensors, wanted, stage, stage)[1] == []
-    fitted, changes = fit(tensors, wanted, stage, other)
+    assert fit(tensors, wanted, Specs(stage, stage))[1] == []
+    fitted, changes = fit(tensors, wanted, Specs(stage, other))
     zeroed = {change.tensor for change in changes if change.what.startswith("segmentation channels start at 0")}
     assert zeroed == input_convolutions(stage.architecture)
     for name in zeroed:
