@@ -103,7 +103,6 @@ def train(
         "trainer": trainer,
         "learn_attention": learn_attention or None,
     }
-
     request = TrainingRequest(
         workspace=Workspace.find(Path(workspace) if workspace is not None else None),
         dataset=Path(dataset).name,
@@ -206,5 +205,7 @@ def validate(job: Job, number: int | str, machine: Machine) -> None:
         LOG.info("fold all: trained on every case, so no case is left to validate on")
         return
     cases = ValidationCases(job.cases_of(number).validation, job.store, job.references)
-    call = partial(validate_fold, device=machine.device, mirroring=job.request.mirroring)
-    machine.processes.rank_zero_only(partial(call, job.model, int(number), cases))
+    device, mirroring = machine.device, job.request.mirroring
+    machine.processes.rank_zero_only(
+        lambda: validate_fold(job.model, int(number), cases, device=device, mirroring=mirroring)
+    )

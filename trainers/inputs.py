@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from unetrpp.core.errors import UserError
 from unetrpp.plans.plans import Configuration
 from unetrpp.preprocessing.store import StoredCase
 from unetrpp.trainers.distributed import ALONE, Processes
@@ -28,3 +29,11 @@ class Machine:
     threads: int = 2  # they read patches; with --augmentation workers: processes that also augment them
     compile: bool = False  # try torch.compile
     processes: Processes = ALONE  # each of them trains on its share of every batch
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            UserError: there is no thread.
+        """
+        if self.threads < 1:
+            raise UserError(f"threads must be at least 1, not {self.threads}")

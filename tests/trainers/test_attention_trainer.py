@@ -44,7 +44,7 @@ def entries(folder):
 
 
 def drop(monkeypatch, trainer, *places):
-    """Let the judgement find these places flat."""
+    """Make the coefficients of these places look constant to the judgement."""
     look = trainer.verdict
     monkeypatch.setattr(trainer, "verdict", lambda p, contrast, dice: look(p, 0.0 if p in places else 1.0, dice))
     return trainer
@@ -54,7 +54,7 @@ def same(a, b) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_gammas_move_are_judged_and_then_stand(tmp_path, cases):
+def test_gammas_are_learned_then_judged_then_fixed(tmp_path, cases):
     focal = trainer(tmp_path / "f", cases)
     focal.run()
     first, *later = entries(tmp_path / "f")
@@ -70,7 +70,7 @@ def test_gammas_move_are_judged_and_then_stand(tmp_path, cases):
     assert (tmp_path / "f" / "gammas.png").stat().st_size > 1000
 
 
-def test_gammas_are_a_group_without_decay_at_a_rate_of_their_own(tmp_path, cases):
+def test_gammas_have_their_own_learning_rate_and_no_decay(tmp_path, cases):
     focal = trainer(tmp_path / "f", cases, gamma_rate=7.0, weight_decay=0.5, decay_everything=True)
     focal.step(focal.loader.batch(0))
     others, gammas = focal.optimizer.param_groups
@@ -142,7 +142,7 @@ def test_the_pruned_network_is_the_network_with_those_gammas_at_zero(tmp_path, c
             assert torch.equal(a, b)
 
 
-# Killed in the first step, before the judgement (after step 4), right at it, after it, and in the last step.
+# Interrupted in the first step, before the judgement (after step 4), right at it, after it, and in the last step.
 @pytest.mark.parametrize(
     ("stop", "augmentation"), [(1, "device"), (3, "device"), (4, "device"), (5, "workers"), (11, "device")]
 )
@@ -176,7 +176,7 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
     ).read_bytes()
 
 
-def test_a_kill_without_warning_in_the_judgement_is_made_good(tmp_path, cases, monkeypatch):
+def test_a_run_killed_in_the_judgement_resumes_bit_identical(tmp_path, cases, monkeypatch):
     trainer(tmp_path / "whole", cases).run()
     killed = trainer(tmp_path / "parts", cases)
     save_each_step(monkeypatch, killed)
@@ -191,7 +191,7 @@ def save_each_step(monkeypatch, trainer):
     monkeypatch.setattr("unetrpp.trainers.trainer.SAVE_SECONDS", -1.0)
 
 
-def test_a_flat_module_and_one_without_gamma_are_dropped_and_others_kept(tmp_path, cases):
+def test_modules_of_constant_coefficients_or_small_gamma_are_dropped(tmp_path, cases):
     focal = trainer(tmp_path / "f", cases)
     flat, zero, good = (focal.modules[place] for place in PLACES)
     assert isinstance(flat, AttentionGate)

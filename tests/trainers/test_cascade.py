@@ -1,4 +1,4 @@
-"""Both stages of a cascade from stored cases to predictions of new images, on two-coloured balls."""
+"""Both stages of a cascade from stored cases to predictions of new images, on balls of two classes."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import train
 from unetrpp.trainers.log import TrainingLog
 
-LABELS = LabelScheme(names=("background", "left", "right"), values=(0, 3, 7))  # as a user may number them
+LABELS = LabelScheme(names=("background", "left", "right"), values=(0, 3, 7))  # labels need not be consecutive
 CASES = tuple(f"ball_{i}" for i in range(4))
 LOW, HIGH = "3d_lowres", "3d_cascade"
 
@@ -60,7 +60,7 @@ PLANS = Plans(
 
 
 def halves(i: int) -> tuple[Volume, Volume]:
-    """A ball whose halves along x are two classes, on a turned grid."""
+    """A ball whose halves along x are two classes, on a rotated grid."""
     image, label = ball(np.random.default_rng(i))
     label = np.where(label > 0, np.where(np.arange(label.shape[2]) < 12, 3, 7), 0).astype(np.uint8)
     return Volume(image, GEOMETRY), Volume(label[None], GEOMETRY)
@@ -139,7 +139,7 @@ def test_one_command_predicts_with_both_stages(trained, tmp_path):
         assert set(np.unique(whole.array)) <= {0, 3, 7}
 
 
-def test_the_second_stage_sees_what_the_first_segmented(trained, monkeypatch):
+def test_the_second_stage_takes_the_segmentation_of_the_first(trained, monkeypatch):
     """Against a network input made here: the image, then the first stage's segmentation as one-hot channels."""
     model, image = trained.model("balls", "unet", HIGH), halves(60)[0]
     predictor = Predictor(model, folds=0, mirroring=False, device="cpu")
@@ -160,7 +160,7 @@ def test_the_second_stage_sees_what_the_first_segmented(trained, monkeypatch):
     torch.testing.assert_close(found, expected)
 
 
-def test_no_case_is_seen_through_a_model_that_was_trained_on_it(trained):
+def test_no_segmentation_comes_from_a_model_that_was_trained_on_the_case(trained):
     low, store = trained.model("balls", "unet", LOW), Store(trained.store("balls", "unet", HIGH))
     splits = read_json(trained.preprocessed("balls") / "splits.json", Splits)
     plan = PLANS.configuration(HIGH).preprocessing
@@ -172,7 +172,7 @@ def test_no_case_is_seen_through_a_model_that_was_trained_on_it(trained):
         np.testing.assert_array_equal(stored.read_first_stage((0, 0, 0), stored.shape), expected)
 
 
-def test_a_fold_of_the_second_stage_gets_the_same_fold_of_the_first(trained):
+def test_a_fold_of_the_second_stage_uses_the_same_fold_of_the_first(trained):
     model = ModelFolder.open(trained.model("balls", "unet", HIGH))
     assert model.first_stage is not None
     assert model.first_stage.source_folds(["2"]) == ["2"]
@@ -268,7 +268,7 @@ def test_another_first_stage_means_training_again(workspace):
     store = Store(workspace.store("balls", "unet", HIGH))
     path = store.folder / "previous" / "ball_1.b2nd"
     before, stamp = path.read_bytes(), path.stat().st_mtime_ns
-    train_stage(workspace, HIGH, "1")  # the same one: nothing is made again
+    train_stage(workspace, HIGH, "1")  # the same first stage: nothing is resampled again
     assert path.stat().st_mtime_ns == stamp
     train_stage(workspace, LOW, overwrite=True, seed=3)
     with pytest.raises(UserError, match="train all of them again with --overwrite"):
@@ -288,7 +288,7 @@ def test_an_interrupted_second_stage_ends_where_an_uninterrupted_one_does(
     step = Trainer.step
 
     def interrupted(self, samples):
-        if self.step_number == 5:
+        if self.state.step == 5:
             self.save("latest")
             raise KeyboardInterrupt
         return step(self, samples)

@@ -19,7 +19,6 @@ from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Plans
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.folds import train
-from unetrpp.trainers.job import folds_of
 from unetrpp.trainers.train import build_parser, main
 from unetrpp.trainers.trainer import Trainer
 
@@ -34,7 +33,7 @@ def train_balls(workspace, fold=None, **changed):
     return train("balls", "3d_fullres", fold, workspace=workspace.root, **options)
 
 
-def test_every_fold_is_trained_validated_and_summed_up(workspace):
+def test_every_fold_is_trained_validated_and_summarised(workspace):
     model = workspace.model("balls", "unet", "3d_fullres")
     trained = train_balls(workspace)
     assert (trained.path, trained.folds()) == (model, ["0", "1", "2", "3"])
@@ -92,17 +91,11 @@ def test_other_plans_do_not_mix_with_trained_folds(workspace):
     plans = read_json(path, Plans)
     more = plans.configurations | {"2d": plans.configurations["3d_fullres"]}
     write_json(path, msgspec.structs.replace(plans, configurations=more))
-    train_balls(workspace, "1")  # another configuration beside it changes nothing here
+    train_balls(workspace, "1")  # other configurations of the plans do not matter here
     changed = msgspec.structs.replace(plans.configurations["3d_fullres"], batch_size=3)
     write_json(path, msgspec.structs.replace(plans, configurations={"3d_fullres": changed}))
     with pytest.raises(UserError, match="was trained with another 3d_fullres"):
         train_balls(workspace, "2")
-
-
-@pytest.mark.parametrize("text", ["5", "x", "3-1", "0-9", "-1"])
-def test_folds_that_do_not_exist(text):
-    with pytest.raises(UserError, match="does not exist"):
-        folds_of(text, 5)
 
 
 def test_the_command_trains_and_records_what_was_asked(workspace):
@@ -155,11 +148,9 @@ def test_edited_splits_are_not_mixed_into_a_started_fold(workspace):
         train_balls(workspace, "0")
 
 
-def test_nothing_to_extend_and_nothing_to_validate_are_reported(workspace):
+def test_a_fold_that_was_never_started_cannot_be_extended(workspace):
     with pytest.raises(UserError, match="never started"):
         train_balls(workspace, "0", continue_training=True)
-    with pytest.raises(UserError, match="train the fold all"):
-        folds_of(None, 0)
 
 
 def test_limits_are_those_of_the_command_that_extends(workspace):
@@ -190,7 +181,7 @@ def test_a_validation_has_one_mirroring(workspace):
     assert json.loads((folder / "predictions.json").read_text())["settings"]["mirroring"] is True
 
 
-def test_learned_attention_is_a_switch_of_the_fold(workspace):
+def test_each_fold_may_learn_attention_or_not(workspace):
     command = ["balls", "3d_fullres", "0", "-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
     short = ["--epochs=2", "--iterations=2", "--no-mirroring"]
     assert main([*command, *short, "--learn-attention"]) == 0
@@ -207,14 +198,14 @@ def test_learned_attention_is_a_switch_of_the_fold(workspace):
     assert main([*command[:2], "2", *command[3:], "--epochs=1", "--iterations=2", "--learn-attention"]) == 2
 
 
-def test_a_fold_starts_from_another_training_and_remembers_it(workspace):
+def test_a_fold_starts_from_another_training_and_records_it(workspace):
     write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
     train_balls(workspace, "0")
     model = workspace.model("balls", "unet", "3d_fullres")
     options = ["-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
     short = ["--epochs=1", "--iterations=1", "--lr=1e-9", "--optimizer=sgd"]
     start = ["balls", "3d_fullres", "1", *options, *short, "--overwrite", "--pretrained"]
-    assert main([*start, str(model)]) == 2  # fold 0 has learned from the cases that fold 1 is validated on
+    assert main([*start, str(model)]) == 2  # fold 0 was trained on the cases that fold 1 is validated on
     other = Path(shutil.copytree(model, workspace.root / "elsewhere" / model.name))
     foreign = (other / "fingerprint.json").read_text().replace('"inputs_digest": "none"', '"inputs_digest": "foreign"')
     (other / "fingerprint.json").write_text(foreign)
@@ -225,17 +216,17 @@ def test_a_fold_starts_from_another_training_and_remembers_it(workspace):
     first, second = (torch.load(model / f"fold_{k}" / "checkpoint_final.pt")["network"] for k in (0, 1))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6)
-    assert main(["balls", "3d_fullres", "1", *options]) == 0  # finished: needs no repetition
+    assert main(["balls", "3d_fullres", "1", *options]) == 0  # finished: the option need not be repeated
     assert main(["balls", "3d_fullres", "0", *options, "--pretrained", str(model)]) == 2  # was started without
 
 
-def test_each_fold_starts_from_that_of_a_model_of_the_same_folds(workspace):
+def test_each_fold_starts_from_the_same_fold_of_a_model_of_the_same_splits(workspace):
     write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
     train_balls(workspace, "0-1", epochs=1, iterations=1)
     model = workspace.model("balls", "unet", "3d_fullres")
     other = Path(shutil.copytree(model, workspace.root / "elsewhere" / model.name))
     before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
-    for pretrained in (other, model):  # knows fold 2's cases; would be deleted
+    for pretrained in (other, model):  # was trained on fold 2's cases; would be deleted
         fold = "0-2" if pretrained == other else "0-1"
         with pytest.raises(UserError):
             train_balls(workspace, fold, epochs=1, iterations=1, pretrained=pretrained, overwrite=True)

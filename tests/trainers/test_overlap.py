@@ -16,7 +16,7 @@ def test_equals_a_naive_count_over_annotated_voxels():
     predicted, true = [], []
     for _ in range(3):
         logits = torch.from_numpy(rng.normal(size=(2, 4, 5, 6, 7)))
-        logits[:, 3] = -100  # never predicted and, below, never there
+        logits[:, 3] = -100  # never predicted; and below, never true
         target = torch.from_numpy(rng.choice([-1, 0, 1, 2, 4], (2, 5, 6, 7)).astype(np.int16))
         overlap.add(logits, target)
         known = ((target >= 0) & (target != 4)).numpy()

@@ -59,13 +59,13 @@ def test_folds_of_another_dataset_start_from_one_checkpoint(model):
     assert checkpoints_for(model, FOLDS, FOREIGN) == dict.fromkeys(FOLDS, final(model, "all"))
 
 
-def test_fold_all_comes_first(model):
+def test_fold_all_is_preferred(model):
     assert find_checkpoint(model) == final(model, 0)
     add_fold_all(model)
     assert find_checkpoint(model) == final(model, "all")
 
 
-def test_what_may_know_validation_cases_is_refused(model):
+def test_checkpoints_that_may_be_trained_on_validation_cases_are_refused(model):
     with pytest.raises(UserError, match="trained on the validation cases of fold 2"):
         checkpoints_for(model, first(3), KNOWN)
     with pytest.raises(UserError, match="trained on the validation cases of fold 1"):
@@ -84,7 +84,7 @@ def test_path_and_hash_of_every_fold(model):
         assert overrides[k] == {"pretrained": str(final(model, k)), "pretrained_hash": digest[:16]}
 
 
-def test_what_cannot_be_started_from_is_refused(model, tmp_path):
+def test_unusable_checkpoints_are_refused(model, tmp_path):
     def start(given, spec=SPEC, deleted=()):
         return fine_tuning_overrides(given, first(1), KNOWN, spec, deleted=deleted)
 

@@ -70,14 +70,14 @@ def test_more_channels_and_other_classes(model, tmp_path, caplog):
     network, before = built(spec), built(spec)
     transfer = start_from(find_checkpoint(model), network, spec, tmp_path)
     assert read_json(tmp_path / FILE, Transfer) == transfer
-    said = {change.tensor: change.what for change in transfer.changes}
+    changes = {change.tensor: change.what for change in transfer.changes}
     image_convolutions = {"entry.blocks.0.conv1.weight", "entry.blocks.0.skip.conv.weight"}
-    spread = {name for name, what in said.items() if what.startswith("input channels averaged and spread")}
+    spread = {name for name, what in changes.items() if what.startswith("input channels averaged and spread")}
     assert image_convolutions <= spread
-    assert said.keys() - spread == {f"heads.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")}
-    assert all(f"  {name} " in caplog.text for name in said)
+    assert changes.keys() - spread == {f"heads.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")}
+    assert all(f"  {name} " in caplog.text for name in changes)
     assert torch.equal(network.heads[0].weight, before.heads[0].weight)
-    # An image of three equal channels passes as one channel did.
+    # An image of three equal channels gives what one channel gave.
     old = built(NetworkSpec(architecture(), LABELS))
     old.load_state_dict(torch.load(model / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"])
     x = torch.randn(1, 1, 16, 16, 16)
@@ -91,7 +91,7 @@ def test_classes_of_other_names_get_new_heads_even_where_they_fit(model, tmp_pat
     assert {change.tensor.split(".")[0] for change in transfer.changes} == {"heads"}
 
 
-def test_regions_of_the_same_labels_get_new_heads_where_they_mean_others(model, tmp_path):
+def test_regions_get_new_heads_where_they_hold_other_labels(model, tmp_path):
     names, values = ("background", "core", "oedema"), (0, 1, 2)
     whole, core = Region(name="whole", members=(1, 2), value=2), Region(name="core", members=(1,), value=1)
     plan, patch = configuration(), architecture()
@@ -122,7 +122,7 @@ def linear(values: np.ndarray, size: int, axis: int) -> np.ndarray:
     return np.apply_along_axis(lambda line: np.interp(places, np.arange(n), line), axis, values)
 
 
-def test_names_of_a_packages_network_mean_nothing():
+def test_a_packages_network_may_use_any_names():
     spec = NetworkSpec(architecture(network="mine"), LABELS)
     tensors = {"attention.project_in.weight": torch.ones(3, 4), "layers.0.position": torch.ones(1, 5, 2)}
     wanted = {"attention.project_in.weight": torch.zeros(3, 4), "layers.0.position": torch.zeros(1, 6, 2)}
@@ -151,7 +151,7 @@ def test_resizing_against_numpy():
 
 
 @pytest.mark.parametrize(("old", "new"), [(1, 4), (4, 1), (2, 3)])
-def test_spread_channels_keep_the_answer_to_equal_channels(old, new):
+def test_spread_channels_keep_the_result_of_equal_channels(old, new):
     weight, x = torch.randn(5, old, 3, 3), torch.randn(1, 1, 8, 8)
     expected = torch.nn.functional.conv2d(x.repeat(1, old, 1, 1), weight)
     got = torch.nn.functional.conv2d(x.repeat(1, new, 1, 1), spread_channels(weight, new))
@@ -186,12 +186,14 @@ def test_other_kinds_of_networks_are_refused(model, tmp_path):
 @pytest.mark.parametrize("make", [unet_architecture, partial(unet_architecture, residual=True)])
 @pytest.mark.parametrize(("images", "new_images", "old_stage", "new_stage"), [
     (1, 1, False, True),  # from the first stage, or a plain training
-    (3, 1, False, True),  # as many channels in all
+    (3, 1, False, True),  # as many channels in total
     (2, 1, False, True),
     (1, 2, True, False),
     (1, 1, True, False),
 ])  # fmt: skip
-def test_a_segmentation_starts_at_0_and_the_image_as_it_was(make, images, new_images, old_stage, new_stage, tmp_path):
+def test_segmentation_channels_start_at_0_and_image_channels_as_before(
+    make, images, new_images, old_stage, new_stage, tmp_path
+):
     def spec(channels, stage):
         made = make(channels + 2 * stage, 3, (8, 16, 16), [(2, 2, 2)], kernels=[(3, 3, 3)] * 2, width=0.25)
         return NetworkSpec(made, OTHER_LABELS, stage)
@@ -203,13 +205,13 @@ def test_a_segmentation_starts_at_0_and_the_image_as_it_was(make, images, new_im
     (name,) = {change.tensor for change in changes}
     given, got = theirs.state_dict()[name].numpy(), network.state_dict()[name].numpy()
     expected = np.zeros_like(got)
-    for i in range(new_images):  # voxel by voxel of the rule, as the documentation has it
+    for i in range(new_images):  # the rule of docs/training.md, channel by channel
         same = given[:, i] if images == new_images else sum(given[:, j] for j in range(images)) / new_images
         expected[:, i] = same
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_an_image_is_answered_as_before_whatever_the_segmentation():
+def test_at_first_the_result_depends_on_the_image_alone():
     old = NetworkSpec(architecture(classes=3), OTHER_LABELS)
     new = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
     theirs, network = built(old), built(new, 6)
@@ -220,7 +222,7 @@ def test_an_image_is_answered_as_before_whatever_the_segmentation():
         torch.testing.assert_close(answer, theirs.entry(x))
 
 
-def test_a_second_stage_keeps_what_it_knows_of_the_same_classes():
+def test_a_second_stage_keeps_segmentation_channels_of_the_same_classes():
     stage = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
     other = NetworkSpec(stage.architecture, msgspec.structs.replace(OTHER_LABELS, names=("background", "a", "b")), True)
     tensors, wanted = built(stage).state_dict(), built(stage, 6).state_dict()
@@ -233,7 +235,7 @@ def test_a_second_stage_keeps_what_it_knows_of_the_same_classes():
         assert not fitted[name][:, 1:].any()
 
 
-def test_finding_the_input_draws_nothing():
+def test_finding_the_input_convolutions_draws_no_random_numbers():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
