@@ -54,7 +54,7 @@ def train(
     threads: int = 2,
     compile: bool = False,
     tensorboard: bool = False,
-    no_mirroring: bool = False,
+    mirroring: bool = True,
     continue_training: bool = False,
     overwrite: bool = False,
 ) -> ModelFolder:
@@ -80,7 +80,7 @@ def train(
         threads: they read patches; with ``augmentation="workers"``, processes that also augment them.
         compile: try torch.compile.
         tensorboard: also write TensorBoard scalars (an extra).
-        no_mirroring: validate without mirrored passes, which is faster.
+        mirroring: validate with mirrored passes; False, the command's ``--no-mirroring``, is faster.
         continue_training: extend finished folds to ``epochs``; the command's ``--continue``, a keyword of Python.
         overwrite: delete what these folds hold, and start again.
 
@@ -112,7 +112,7 @@ def train(
         overrides=overrides,
         pretrained=Path(pretrained) if pretrained is not None else None,
         tensorboard=tensorboard,
-        mirroring=not no_mirroring,
+        mirroring=mirroring,
         continue_training=continue_training,
         overwrite=overwrite,
     )

@@ -37,7 +37,9 @@ def build_parser() -> Parser:
     add_recipe(parser)
     add_machine(parser)
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard scalars (an extra)")
-    parser.add_argument("--no-mirroring", action="store_true", help="validate without mirrored passes (faster)")
+    parser.add_argument(
+        "--no-mirroring", dest="mirroring", action="store_false", help="validate without mirrored passes (faster)"
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
         "--continue", dest="continue_training", action="store_true", help="extend finished folds to --epochs N"

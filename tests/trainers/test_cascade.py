@@ -90,7 +90,7 @@ def train_stage(workspace: Workspace, name: str, fold: str | None = None, **chan
         "iterations": 4,
         "plans_name": "unet",
         "device": "cpu",
-        "no_mirroring": True,
+        "mirroring": False,
     } | changed
     return train("balls", name, fold, workspace=workspace.root, **options)
 

@@ -127,7 +127,7 @@ def test_the_call_from_python_has_the_options_of_the_command_and_their_defaults(
         name: parameter.default for name, parameter in parameters.items() if name not in required
     }
     flags = {flag.removeprefix("--").replace("-", "_") for action in parser._actions for flag in action.option_strings}
-    assert set(options) - flags == {"dataset", "configuration", "fold", "continue_training"}
+    assert set(options) - flags == {"dataset", "configuration", "fold", "mirroring", "continue_training"}
     with pytest.raises(UserError, match="give only one of them"):
         train_balls(workspace, continue_training=True, overwrite=True)
 
@@ -168,12 +168,12 @@ def test_impossible_numbers_are_usage_errors(workspace, flag):
 
 
 def test_a_validation_has_one_mirroring(workspace):
-    train_balls(workspace, "0", no_mirroring=True)
+    train_balls(workspace, "0", mirroring=False)
     folder = workspace.model("balls", "unet", "3d_fullres") / "fold_0" / "validation"
     (prediction,) = folder.glob("*.nii.gz")
     (folder / "summary.json").unlink()  # as if it had been interrupted
     stamp = prediction.stat().st_mtime_ns
-    train_balls(workspace, "0", no_mirroring=True)
+    train_balls(workspace, "0", mirroring=False)
     assert (folder / "summary.json").exists()
     assert prediction.stat().st_mtime_ns == stamp
     train_balls(workspace, "0")
