@@ -59,9 +59,7 @@ class Job:
     plans: Plans
     splits: Splits
     folds: list[int | str]  # the chosen ones
-    starts: Mapping[int | str, ConfigOverrides] = field(
-        default_factory=dict
-    )  # with --pretrained: what each starts from
+    starts: Mapping[int | str, ConfigOverrides] = field(default_factory=dict)  # fold -> its --pretrained checkpoint
 
     @property
     def model(self) -> Path:
