@@ -116,7 +116,7 @@ class Processes:
         if self.alone:
             return network
         if next(network.parameters()).is_cuda:
-            torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
         # It warns about 1 x 1 convolutions in channels-last layout, whose axes of one element may have any stride.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return torch.nn.parallel.DistributedDataParallel(network)
