@@ -90,7 +90,7 @@ def test_unusable_checkpoints_are_refused(model, tmp_path):
 
     with pytest.raises(UserError, match="does not exist"):
         start(tmp_path / "checkpoint.pt")
-    with pytest.raises(UserError, match="no model folder"):
+    with pytest.raises(UserError, match="is not a model folder"):
         start(tmp_path)
     other = unetrpp_architecture(1, 2, (16, 16, 16), [(2, 2, 2), (2, 2, 2)], width=0.25)
     with pytest.raises(UserError, match="network unet, the plans have unetrpp"):
