@@ -38,10 +38,11 @@ from unetrpp.planners.rules.focal_loss import distance_scales
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, LossPlan, read_plans
 from unetrpp.preprocessing.store import Store
-from unetrpp.trainers.focal import FocalTrainer
+from unetrpp.trainers.attention_trainer import AttentionTrainer
+from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.recipe import new_config
 from unetrpp.trainers.trainer import Trainer
-from unetrpp.trainers.validation import validate_fold
+from unetrpp.trainers.validation import ValidationCases, validate_fold
 
 RESAMPLES = 4000
 METRICS = ("Dice", "HD95", "NSD")
@@ -159,7 +160,7 @@ class Look:
 
     def epoch(self, entry: dict[str, Any]) -> None:
         trainer = self.trainer
-        step = trainer.step_number
+        step = trainer.state.step
         if step not in self.steps or any(look["step"] == step for look in self.looks):
             return
         before = trainer.hours() * 3600
@@ -196,13 +197,14 @@ def run(text: str, seed: int, data: Data, arguments: argparse.Namespace) -> None
     config = new_config(arguments.fold, overrides)
     write_json(folder / "training.json", config)
     train, validation = ([data.store.open(c) for c in cases] for cases in (data.fold.train, data.fold.validation))
-    kind = FocalTrainer if config.learn_attention else Trainer
-    trainer = kind(configuration, config, folder, train, validation, device)
+    kind = AttentionTrainer if config.learn_attention else Trainer
+    trainer = kind(FoldData(configuration, train, validation), config, folder, Machine(device))
     look = Look(trainer, data, arguments.look, folder / "curve.json")
     trainer.tracker = look
     trainer.run()
     seconds = trainer.hours() * 3600 - sum(look["look_seconds"] for look in look.looks)
-    validate_fold(model, plans, data.store, data.labels, arguments.fold, data.fold.validation, device, False)
+    cases = ValidationCases(data.fold.validation, data.store, data.labels)
+    validate_fold(model, arguments.fold, cases, device=device, mirroring=False)
     ending = plans.file_ending
     files = {c: (folder / "validation" / f"{c}{ending}", data.labels / f"{c}{ending}") for c in data.fold.validation}
     write_summary(model, evaluate_pairs(files, plans.labels, options=MetricOptions(distances=True), processes=1)[0])

@@ -32,6 +32,7 @@ from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.networks.presets import PRESETS
 from unetrpp.plans.architecture import Architecture
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.trainer import Trainer
 
 GIB = 2**30
@@ -63,7 +64,8 @@ def make_trainer(architecture: Architecture, batch: int, precision: str, folder:
     plan = configuration()
     preprocessing = msgspec.structs.replace(plan.preprocessing, labels=labels)
     plan = msgspec.structs.replace(plan, architecture=architecture, preprocessing=preprocessing, batch_size=batch)
-    return Trainer(plan, TrainingConfig(fold=0, precision=precision), folder, [], [], device)
+    config = TrainingConfig(fold=0, precision=precision)
+    return Trainer(FoldData(plan, [], []), config, folder, Machine(device))
 
 
 def samples(architecture: Architecture, batch: int) -> list[Sample]:

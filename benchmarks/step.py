@@ -3,7 +3,8 @@
     python benchmarks/step.py unetrpp_workspace/preprocessed/DATASET [--plans-name unetrpp] [--configuration 3d_fullres]
     python benchmarks/step.py unetrpp_workspace/preprocessed/DATASET --device cuda --precision bf16 --compile
 
-Both are the trainer's own step; a fixed batch is made once and lies on the device. The median of several rounds in turn.
+Both are the trainer's own step; the fixed batch is made once and stays on the device. Reported is the median of several
+alternating rounds.
 """
 
 import argparse
@@ -21,12 +22,13 @@ from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.plans.plans import read_plans
 from unetrpp.preprocessing.store import Store
 from unetrpp.trainers.compilation import compile_network
+from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.recipe import new_config
 from unetrpp.trainers.trainer import Trainer
 
 
 def seconds_a_step(trainer: Trainer, steps: int, fixed: bool) -> float:
-    """``fixed`` trains on one batch only, and nothing is read meanwhile. The first two steps do not count."""
+    """Mean time of a step. ``fixed`` trains on one batch and reads no others. The first two steps do not count."""
     batches = trainer.batches()
     images, target = trainer.batch(next(batches))
     start = 0.0
@@ -35,7 +37,7 @@ def seconds_a_step(trainer: Trainer, steps: int, fixed: bool) -> float:
             wait(trainer.device)
             start = time.perf_counter()
         if fixed:
-            trainer.batch = lambda samples: (images, target)  # type: ignore[method-assign]
+            trainer.batch = lambda samples: (images, target)
         trainer.step([] if fixed else next(batches))
     wait(trainer.device)
     vars(trainer).pop("batch", None)
@@ -65,9 +67,10 @@ def main() -> None:
     configuration = read_plans(arguments.folder / f"{arguments.plans_name}.json").configuration(arguments.configuration)
     store = Store(arguments.folder / f"{arguments.plans_name}_{arguments.configuration}")
     cases = [store.open(case) for case in store.cases()]
-    config, device = new_config(0, {}, arguments.precision), torch.device(arguments.device)
+    data, config = FoldData(configuration, cases, cases[:1]), new_config(0, {}, arguments.precision)
+    machine = Machine(torch.device(arguments.device), arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(configuration, config, Path(folder), cases, cases[:1], device, arguments.threads)
+        trainer = Trainer(data, config, Path(folder), machine)
         if arguments.compile:
             compile_network(trainer.network, trainer.probe)
         taken: dict[bool, list[float]] = {True: [], False: []}

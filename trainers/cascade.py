@@ -1,6 +1,7 @@
-"""What a cascade's second stage learns from: the first stage's segmentations of the cases that each fold held out.
+"""The input of a cascade's second stage in training: the first stage's segmentations of its held-out cases.
 
-So no case is seen through a model that was trained on it. They are brought to the second stage's grid once.
+So every training case has a segmentation by a model that was not trained on it, as a new image will have. The
+segmentations are resampled to the second stage's grid once and kept in its store.
 """
 
 import filecmp
@@ -25,12 +26,12 @@ from unetrpp.trainers.config import TrainingConfig
 
 LOG = logging.getLogger(__name__)
 BYTES_A_VOXEL = 24  # of a segmentation while it is resampled
-CASES_A_PROCESS = 16  # fewer are done sooner than another process starts
+CASES_A_PROCESS = 16  # starting another process takes longer than this many cases
 
 
 @dataclass(frozen=True)
 class SecondStage:
-    """Where it is trained: its model folder, its store and its plans."""
+    """Model folder, store, plans and configuration name of the second stage."""
 
     model: Path
     store: Store
@@ -43,17 +44,17 @@ class SecondStage:
 
 
 def prepare_second_stage(
-    second: SecondStage, first: Path, splits: Splits, cases: Collection[str], started: bool
+    second: SecondStage, first: Path, splits: Splits, cases: Collection[str], *, started: bool
 ) -> None:
-    """Bring the first stage's segmentations to the second's grid, and its networks into the second's model folder.
+    """Store the first stage's segmentations on the second's grid, and copy its networks into the second's model folder.
 
     Args:
         first: the model folder of the first stage.
-        cases: those that the second stage is about to use.
-        started: there are folds that learned from the first stage as it lies in the second's folder.
+        cases: those that the second stage is going to use.
+        started: folds of the second stage were already trained with the copy in its model folder.
 
     Raises:
-        UserError: the first stage is not finished, was trained on other folds, or is another than ``started`` ones had.
+        UserError: the first stage is unfinished, was trained on other folds, or differs from the one of ``started`` folds.
     """
     segmentations = held_out_segmentations(second, first, splits)
     missing = sorted(set(cases) - set(segmentations))
@@ -63,18 +64,22 @@ def prepare_second_stage(
             "put it into a fold's validation cases and train that fold, or train 3d_fullres",
             case=missing[0],
         )
-    copy_first_stage(first, second.model, len(splits.folds), started)
-    project({case: segmentations[case] for case in sorted(cases)}, second.store, second.preprocessing)
+    copy_first_stage(first, second.model, len(splits.folds), started=started)
+    resample_segmentations({case: segmentations[case] for case in sorted(cases)}, second.store, second.preprocessing)
 
 
 def held_out_segmentations(second: SecondStage, first: Path, splits: Splits) -> dict[str, Path]:
-    """Case -> its segmentation by the first stage's fold that held it out (the first of several)."""
+    """Case -> its segmentation by the fold of the first stage that held it out (the first of several).
+
+    Raises:
+        UserError: a fold of the first stage is unfinished, or was trained on other cases.
+    """
     plans, stage = second.plans, second.plans.configuration(second.name).first_stage
     unfinished = [str(k) for k in range(len(splits.folds)) if not (_validation(first, k) / "summary.json").is_file()]
     if unfinished:
         folds = f"fold{'s' if len(unfinished) > 1 else ''} {', '.join(unfinished)}"
         raise UserError(
-            f"{second.name} learns from {stage}'s segmentations of held-out cases, and {folds} of {stage} "
+            f"{second.name} is trained on {stage}'s segmentations of held-out cases, and {folds} of {stage} "
             f"{'are' if len(unfinished) > 1 else 'is'} not finished; run unetrpp_train {plans.dataset} {stage} -p {plans.name}"
         )
     found: dict[str, Path] = {}
@@ -93,64 +98,78 @@ def _validation(first: Path, fold: int) -> Path:
     return first / f"fold_{fold}" / "validation"
 
 
-def copy_first_stage(first: Path, model: Path, folds: int, started: bool) -> None:
-    """The first stage's plans and final weights as ``model``/first_stage, so that ``model`` is complete in itself.
+def copy_first_stage(first: Path, model: Path, folds: int, *, started: bool) -> None:
+    """Copy the first stage's plans and final weights into ``model``, so that this folder alone can predict.
 
-    Where the file system allows they are links, which take no room and keep the file when the first stage is trained anew.
+    Where the file system allows they are hard links: these take no space, and keep their content when the first stage is
+    trained again.
 
     Raises:
-        UserError: ``started`` folds learned from another first stage.
+        UserError: ``started`` folds were trained with another first stage.
     """
     names = ["plans.json", "dataset.json", "fingerprint.json"]
     for k in range(folds):
         own = [f"fold_{k}/checkpoint_final.pt", f"fold_{k}/{ARCHITECTURE}"]
         names += [name for name in own if (first / name).is_file()]
-    there = model / FIRST_STAGE
-    if all((there / name).is_file() and filecmp.cmp(first / name, there / name) for name in names):
+    copy = model / FIRST_STAGE
+    if all((copy / name).is_file() and filecmp.cmp(first / name, copy / name) for name in names):
         return
     if started:
         raise UserError(
-            f"{first} is not the first stage that the folds of {model.name} learned from; train all of them anew with --overwrite"
+            f"the folds of {model.name} were trained with another first stage than {first} is now; "
+            "train all of them again with --overwrite"
         )
-    shutil.rmtree(there, ignore_errors=True)
+    shutil.rmtree(copy, ignore_errors=True)
     for name in names:
-        link_or_copy(first / name, there / name)
+        link_or_copy(first / name, copy / name)
 
 
-def project(segmentations: Mapping[str, Path], store: Store, plan: Preprocessing) -> None:
-    """Store every segmentation on the grid of its stored case; what is there and current is left alone.
+@dataclass(frozen=True)
+class ResamplingJob:
+    """A segmentation to be stored on its case's grid."""
+
+    folder: Path  # of the store
+    case: str
+    segmentation: Path
+    digest: str  # of the segmentation and the grid
+    plan: Preprocessing
+
+
+def resample_segmentations(segmentations: Mapping[str, Path], store: Store, plan: Preprocessing) -> None:
+    """Store every segmentation on the grid of its stored case, unless it is there already and up to date.
 
     Raises:
-        UserError: a segmentation cannot be read, or does not lie on its case's grid.
+        UserError: a segmentation cannot be read, or has another number of voxels than its case's image.
     """
     jobs, largest = {}, 0
     for case, path in segmentations.items():
         stored = store.open(case)
         current = _digest(stored, path, plan)
         if not store.has_first_stage(case, current):
-            jobs[case] = (store.folder, case, path, current, plan)
+            jobs[case] = (ResamplingJob(store.folder, case, path, current, plan),)
             largest = max(largest, math.prod(stored.shape), math.prod(stored.properties.geometry.shape_zyx))
-    if jobs:
-        processes = min(default_processes(largest * BYTES_A_VOXEL), 1 + len(jobs) // CASES_A_PROCESS)
-        outcomes = list(run_cases(project_case, jobs, "first stage's segmentations", processes))
-        for outcome in outcomes:
-            if outcome.error is not None:
-                raise UserError(outcome.error.message, case=outcome.case)
+    if not jobs:
+        return
+    processes = min(default_processes(largest * BYTES_A_VOXEL), 1 + len(jobs) // CASES_A_PROCESS)
+    for outcome in list(run_cases(resample_case, jobs, "first stage's segmentations", processes)):
+        if outcome.error is not None:
+            raise UserError(outcome.error.message, case=outcome.case)
 
 
 def _digest(stored: StoredCase, path: Path, plan: Preprocessing) -> str:
-    """Of the segmentation and of the grid it is brought to."""
+    """Of the segmentation and of the grid it is resampled to."""
     return digest(path.read_bytes(), stored.properties, plan.digest().encode())
 
 
-def project_case(folder: Path, case: str, path: Path, digest: str, plan: Preprocessing) -> None:
-    """One case, maybe in a worker."""
-    store = Store(folder)
-    properties = store.open(case).properties
-    segmentation = read_label(path)
+def resample_case(job: ResamplingJob) -> None:
+    """Resample and store one segmentation; it may run in a worker process."""
+    store = Store(job.folder)
+    properties = store.open(job.case).properties
+    segmentation = read_label(job.segmentation)
     if segmentation.geometry.shape_zyx != properties.geometry.shape_zyx:
         raise UserError(
-            f"{path} has {segmentation.geometry.shape_zyx} voxels, the image {properties.geometry.shape_zyx}; "
+            f"{job.segmentation} has {segmentation.geometry.shape_zyx} voxels, the image {properties.geometry.shape_zyx}; "
             "validate the first stage again (delete its validation folder and repeat its training command)"
         )
-    store.write_first_stage(case, CaseGrid(properties, plan).to_network(segmentation.array[0]), digest, plan.chunk)
+    on_grid = CaseGrid(properties, job.plan).to_network(segmentation.array[0])
+    store.write_first_stage(job.case, on_grid, job.digest, job.plan.chunk)

@@ -1,4 +1,4 @@
-"""torch.compile after a probe: where it fails, training goes on without it and says so in one line."""
+"""torch.compile, tried first: where it does not work, training continues without it after one warning."""
 
 import copy
 import logging
@@ -9,21 +9,20 @@ import torch
 LOG = logging.getLogger(__name__)
 
 
-def compile_network(network: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> bool:
-    """Compile ``network`` in place if one forward and backward pass through it works; says whether it did.
+def compile_network(network: torch.nn.Module, probe: Callable[[], torch.Tensor]) -> bool:
+    """Compile ``network`` in place if one forward and backward pass through it works; returns whether it did.
 
-    ``loss`` runs the network. The probe leaves no trace: weights, running statistics and gradients are as before.
+    ``probe`` runs the network and returns a scalar. Afterwards weights, running statistics and gradients are as before.
     """
     before = copy.deepcopy(network.state_dict())
     try:
         network.compile()
-        loss().backward()
+        torch.autograd.backward(probe())
     except Exception as error:
-        # What a compiler may raise is open-ended; without it everything still works, only slower.
+        # A compiler may raise anything. Without it everything still works, only slower.
         network._compiled_call_impl = None
-        LOG.warning(
-            "torch.compile does not work here (%s); going on without it", str(error).strip().splitlines()[0][:120]
-        )
+        reason = str(error).strip().splitlines()[0][:120]
+        LOG.warning("torch.compile does not work here (%s); training continues without it", reason)
         return False
     finally:
         network.load_state_dict(before)

@@ -1,46 +1,57 @@
-"""How a fold is trained: one frozen record, written beside the checkpoint as training.json."""
+"""How a fold is trained: one frozen record, written beside the checkpoints as training.json."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from unetrpp.core.files import Record
 
 STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # nnU-Net's
 STANDARD_TRAINER = "standard"
 
-# Below this many steps nnU-Net's SGD (momentum 0.99 averages the last hundred gradients) has no time to pay; docs/training.md.
+# In fewer steps than these, SGD with momentum 0.99 (which averages the last hundred gradients) gets nowhere near as far
+# as AdamW; docs/training.md.
 SHORT_RUN_STEPS = 10_000
+
+Count = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0)]
 
 
 class TrainingConfig(Record, frozen=True, kw_only=True):
-    """The recipe of one fold. Its defaults are nnU-Net's, for a run of 250,000 steps."""
+    """The recipe of one fold. Its defaults are nnU-Net's, for a run of 250,000 steps.
+
+    Fields without an option of unetrpp_train are marked "no option": the recipe or a benchmark sets them, and
+    training.json records them.
+    """
 
     format: int = 1
     fold: int | Literal["all"]
     trainer: str = STANDARD_TRAINER  # or a registered entry point of group unetrpp.trainers
     cases: str = ""  # digest of the fold's training and validation cases
-    epochs: int = STANDARD_EPOCHS
-    iterations: int = STANDARD_ITERATIONS  # steps an epoch
+    epochs: Count = STANDARD_EPOCHS
+    iterations: Count = STANDARD_ITERATIONS  # steps an epoch
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 1e-2
-    momentum: float = 0.99
-    warmup: int = 0  # steps of linearly rising learning rate
-    weight_decay: float = 3e-5
-    decay_everything: bool = False  # as in the released UNETR++; else norms, biases, gammas and positions are exempt
-    gradient_clip: float = 12.0
-    seed: int = 0
+    learning_rate: Positive = 1e-2  # --lr; recipe.py for AdamW
+    momentum: float = 0.99  # of SGD; no option: nnU-Net's value, smaller in short runs of the tests
+    warmup: int = 0  # steps of linearly rising learning rate; no option: recipe.py sets it for AdamW
+    weight_decay: float = 3e-5  # no option: recipe.py for AdamW, and the arm no_decay of benchmarks/ablation.py
+    # No option: the arm decay_all of benchmarks/ablation.py. True as in the released UNETR++; False exempts norms, biases,
+    # layer scales, temperatures and position embeddings.
+    decay_everything: bool = False
+    gradient_clip: float = 12.0  # largest norm; no option: nnU-Net's value
+    seed: Annotated[int, Meta(ge=0)] = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    augmentation: Literal["device", "workers"] = "device"  # workers: batchgenerators' chain in processes
-    max_hours: float | None = None  # the schedule ends when this is spent, if steps are left
-    patience: int | None = None  # epochs without a better smoothed Dice on validation patches
-    pretrained: str | None = None  # the checkpoint that this training started from; pretrained.json says what fitted
+    augmentation: Literal["device", "workers"] = "device"  # workers: batchgenerators' transforms in processes
+    max_hours: Positive | None = None  # the schedule ends when they are spent, even if steps are left
+    patience: Count | None = None  # epochs without a better smoothed Dice on validation patches
+    pretrained: str | None = None  # the checkpoint that this training started from; details are in pretrained.json
     pretrained_hash: str | None = None
-    learn_attention: bool = (
-        False  # learn the focal gammas and prune (docs/focal_attention.md); the fields below say how
-    )
-    learn_share: float = 0.15  # of the run, until the modules are judged
-    gamma_rate: float = 10.0  # the gammas' learning rate, as a multiple of the others'
-    least_gamma: float = 0.05  # of a module that is kept
-    least_contrast: float = 0.05  # std / mean of its coefficients
+    learn_attention: bool = False  # learn the focal gammas, then prune (docs/focal_attention.md)
+    # How attention is learned; no options: defaults, and the arm unpruned of benchmarks/ablation.py.
+    learn_share: float = 0.15  # share of the run after which the modules are judged
+    gamma_rate: float = 10.0  # learning rate of the gammas, as a multiple of the others'
+    least_gamma: float = 0.05  # a module with a smaller gamma is removed
+    least_contrast: float = 0.05  # so is one whose coefficients have a smaller std / mean
     recipe: str = "standard: nnU-Net's SGD for long runs"
 
     @property
@@ -54,11 +65,11 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
 
     @property
     def validation_iterations(self) -> int:
-        """Patches of validation cases looked at after an epoch: one batch for five training steps."""
+        """Batches of validation patches after an epoch: one for five training steps."""
         return max(1, self.iterations // 5)
 
     def progress(self, step: int, hours: float = 0.0) -> float:
-        """Share of the run that is done, by steps or by hours, whichever is further."""
+        """Share of the run that is done, by steps or by hours, whichever is larger."""
         return max(step / self.steps, hours / self.max_hours if self.max_hours else 0.0)
 
     def learning_rate_at(self, step: int, hours: float = 0.0) -> float:
@@ -67,5 +78,6 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
         >>> TrainingConfig(fold=0, epochs=1, iterations=10, learning_rate=1.0).learning_rate_at(5)
         0.5358867312681466
         """
-        rising = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        return self.learning_rate * rising * max(0.0, 1 - self.progress(step, hours)) ** 0.9
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        decay: float = max(0.0, 1 - self.progress(step, hours)) ** 0.9
+        return self.learning_rate * warm * decay

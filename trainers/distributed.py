@@ -1,4 +1,4 @@
-"""Training one fold in several processes, started by torchrun: who they are, and what they do together.
+"""Training one fold in several processes that torchrun started: their ranks, and the operations over all of them.
 
 Each process has the same weights and a share of every batch (data parallelism, torch's DistributedDataParallel).
 """
@@ -18,31 +18,32 @@ from unetrpp.core.devices import find_device
 from unetrpp.core.errors import UserError
 from unetrpp.trainers.config import TrainingConfig
 
-PATIENCE = timedelta(days=7)  # the others wait while the first validates; torchrun ends all of them when one fails
+TIMEOUT = timedelta(days=7)  # the others wait while the first validates; torchrun ends all of them when one fails
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this one is. What they do together, each of them must call, in the same order.
+    """The rank of this process, and the number of processes.
 
-    In a single process every method is the identity, and torch.distributed is not touched.
+    All processes must call the collective methods (``replicate``, ``rank_zero_first``, ``all_reduce_...``), in the same
+    order. In a single process these return what they were given, and torch.distributed is not used.
     """
 
     rank: int = 0
     count: int = 1
-    local_rank: int = 0  # among those of this machine
+    local_rank: int = 0  # among the processes on this machine
 
     @classmethod
     def find(cls) -> "Processes":
-        """From the environment variables that torchrun sets; without them a single process."""
+        """From the environment variables that torchrun sets; a single process without them."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         return cls(*(int(os.environ[name]) for name in names)) if all(name in os.environ for name in names) else ALONE
 
     @property
     def first(self) -> bool:
-        """The one that writes and speaks."""
+        """The first process is the only one that writes files and logs."""
         return self.rank == 0
 
     @property
@@ -50,13 +51,13 @@ class Processes:
         return self.count == 1
 
     def device(self, name: str) -> torch.device:
-        """The device that ``--device`` names; of several processes each gets the GPU of its number.
+        """The device that ``--device`` names; with several processes each gets the GPU of its local rank.
 
         Raises:
-            UserError: no such device here, or one that processes cannot share.
+            UserError: there is no such device, or processes cannot share it.
         """
         if not self.alone and name in ("auto", "cuda") and torch.cuda.is_available():
-            device = find_device(f"cuda:{self.local_rank}")  # no other: whoever touches a GPU takes memory there
+            device = find_device(f"cuda:{self.local_rank}")  # only this one: every GPU that is used costs memory there
             torch.cuda.set_device(device)
             return device
         device = find_device(name)
@@ -82,14 +83,14 @@ class Processes:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """While entered, they can talk: tensors on a GPU by NCCL, everything else by Gloo. Only the first one logs."""
+        """While entered, the processes can communicate: GPU tensors by NCCL, the rest by Gloo. Only the first one logs."""
         if self.alone:
             yield
             return
         if not self.first:
             logging.getLogger("unetrpp").setLevel(logging.ERROR)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend, timeout=PATIENCE)
+        torch.distributed.init_process_group(backend, timeout=TIMEOUT)
         try:
             yield
         except KeyboardInterrupt:
@@ -99,7 +100,7 @@ class Processes:
         torch.distributed.destroy_process_group()
 
     def share(self, batch_size: int) -> slice:
-        """The samples of a batch that are this process's.
+        """This process's part of the samples of a batch.
 
         >>> Processes(rank=1, count=2).share(4)
         slice(2, 4, None)
@@ -108,20 +109,23 @@ class Processes:
         return slice(self.rank * each, (self.rank + 1) * each)
 
     def replicate(self, network: torch.nn.Module) -> torch.nn.Module:
-        """``network`` with the first process's weights, and its gradients averaged over the processes.
+        """``network`` with the first process's weights, whose gradients are averaged over the processes.
 
-        Batch norm takes its statistics over the whole batch on GPUs; torch has no such norm for CPUs.
+        On GPUs, batch norm computes its statistics over the whole batch; torch cannot do so on CPUs.
         """
         if self.alone:
             return network
         if next(network.parameters()).is_cuda:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        # Of 1 x 1 convolutions in channels-last layout: the strides of an axis of one element, which mean nothing.
+        # It warns about 1 x 1 convolutions in channels-last layout, whose axes of one element may have any stride.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return torch.nn.parallel.DistributedDataParallel(network)
 
     def rank_zero_first(self, work: Callable[[], Result]) -> Result:
-        """Let the first process do ``work``, then the others: they find what it wrote, and what it refuses is said once."""
+        """Call ``work`` in the first process, then in the others, which can read what it wrote.
+
+        If it fails in the first process the others exit silently, so that an error is reported once.
+        """
         if self.first:
             try:
                 result = work()
@@ -134,20 +138,26 @@ class Processes:
             raise SystemExit(2)
         return work()
 
+    def rank_zero_only(self, work: Callable[[], object]) -> None:
+        """Call ``work`` in the first process while the others wait."""
+        self.rank_zero_first(lambda: work() if self.first else None)
+
     def rank_zero_error(self, message: str) -> BaseException:
-        """The error that every process meets here; all but the first leave quietly."""
+        """What each process should raise for an error that all of them have: one UserError, and silent exits."""
         return UserError(message) if self.first else SystemExit(2)
 
     def all_reduce_max(self, *values: float) -> list[float]:
-        """The largest of each value over the processes: what they decide by it, they decide alike."""
-        return self._reduced(torch.tensor(values, dtype=torch.float64), "MAX").tolist()
+        """The largest of each value over the processes, so that all of them make the same decision."""
+        largest: list[float] = self._reduced(torch.tensor(values, dtype=torch.float64), "MAX").tolist()
+        return largest
 
     def all_reduce_mean(self, values: Sequence[float]) -> list[float]:
-        """Of each value over the processes."""
-        return (self.all_reduce_sum(torch.tensor(values, dtype=torch.float64)) / self.count).tolist()
+        """The mean of each value over the processes."""
+        means: list[float] = (self.all_reduce_sum(torch.tensor(values, dtype=torch.float64)) / self.count).tolist()
+        return means
 
     def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over the processes, of a tensor on the CPU."""
+        """The sum of a CPU tensor over the processes."""
         return self._reduced(values, "SUM")
 
     def _reduced(self, values: torch.Tensor, operation: str) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The training cases that stage B holds out until it judges the attention modules on them."""
+"""The training cases that learning attention holds out until it judges the attention modules on them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,10 +9,10 @@ SHARE = 0.1  # of the training cases, at least one
 
 
 def held_out(cases: Sequence[str], groups: Mapping[str, str], seed: int, fold: int) -> set[str]:
-    """A tenth of a fold's training cases; of patients where ``groups`` (case -> patient) names them.
+    """A tenth of a fold's training cases; of its patients where ``groups`` (case -> patient) names them.
 
     Raises:
-        UserError: there is nothing to train on beside them.
+        UserError: no case would be left to train on.
 
     >>> len(held_out([f"case_{i}" for i in range(40)], {}, seed=0, fold=0))
     4
@@ -21,8 +21,8 @@ def held_out(cases: Sequence[str], groups: Mapping[str, str], seed: int, fold: i
     patients = sorted(set(patient.values()))
     if len(patients) < 2:
         raise UserError(
-            f"--learn-attention judges on training cases that it holds out, but fold {fold} trains on one case (or "
-            "patient) only; add cases, or train without it"
+            f"--learn-attention judges on training cases that it holds out, but fold {fold} trains on a single case (or "
+            "patient); add cases, or train without it"
         )
     count = max(1, round(SHARE * len(patients)))
     chosen = generator(seed, fold, Stream.INNER_SPLIT).choice(len(patients), count, replace=False)

@@ -1,31 +1,33 @@
-"""Ctrl-C and SIGTERM as a request that is honoured between two steps, when the state is whole."""
+"""Ctrl-C and SIGTERM during training: noted when they come, honoured between two steps."""
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+
+Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM sets ``wanted``; a second one stops at once.
+    """While entered, the first SIGINT or SIGTERM sets ``requested``; a second one stops at once.
 
-    Signals can be caught in the main thread only; elsewhere nothing is ever wanted.
+    Python delivers signals to the main thread only; in another thread ``requested`` stays False.
     """
 
     def __init__(self) -> None:
-        self.wanted = False
-        self._before: dict[int, Any] = {}
+        self.requested = False
+        self._before: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted:
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
             raise KeyboardInterrupt
-        self.wanted = True
+        self.requested = True

@@ -1,8 +1,8 @@
-"""What a training run leaves to look at: one progress bar, metrics.jsonl and progress.png."""
+"""The record of a training: a progress bar, metrics.jsonl, progress.png, and TensorBoard where asked for."""
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json_lines, write_bytes
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.report.curves import draw_curves
 from unetrpp.report.gammas import draw_gammas
 from unetrpp.trainers.config import TrainingConfig
@@ -19,11 +20,18 @@ from unetrpp.trainers.config import TrainingConfig
 LOG = logging.getLogger(__name__)
 REDRAW_SECONDS = 30.0  # a picture takes half a second; a short epoch should not wait for it
 
+EpochEntry = dict[str, Any]  # a line of metrics.jsonl
+
+
+def class_names(labels: LabelScheme) -> list[str]:
+    """The names of the foreground classes, or of the regions where the dataset has some."""
+    return [target.name for target in labels.targets]
+
 
 class Tracker(Protocol):
-    """Anything that wants every epoch's entry of metrics.jsonl."""
+    """Anything that takes the metrics of every epoch."""
 
-    def epoch(self, entry: dict[str, Any]) -> None: ...
+    def epoch(self, entry: EpochEntry) -> None: ...
 
 
 class TensorBoard:
@@ -40,7 +48,7 @@ class TensorBoard:
             raise UserError('--tensorboard needs the package tensorboard; pip install "unetrpp[tensorboard]"') from None
         self.writer, self.class_names = SummaryWriter(str(folder / "tensorboard")), class_names
 
-    def epoch(self, entry: dict[str, Any]) -> None:
+    def epoch(self, entry: EpochEntry) -> None:
         for key in ("train_loss", "validation_loss", "mean_dice", "learning_rate", "seconds"):
             if entry[key] is not None:
                 self.writer.add_scalar(key, entry[key], entry["epoch"])
@@ -53,23 +61,23 @@ class TensorBoard:
 
 
 class TrainingLog:
-    """One line an epoch in metrics.jsonl; after a resume, lines of epochs that are trained again are dropped."""
+    """One line an epoch in metrics.jsonl; a resumed run drops the lines of epochs that it trains again."""
 
     def __init__(
         self,
         folder: Path,
-        class_names: Sequence[str],
-        name: str,
         config: TrainingConfig,
-        steps_done: int,
+        class_names: Sequence[str],
+        steps_done: int = 0,
+        *,
         tracker: Tracker | None = None,
     ):
-        self.folder, self.class_names, self.name, self.tracker = folder, class_names, name, tracker
-        self.path = folder / "metrics.jsonl"
+        self.folder, self.class_names, self.tracker = folder, class_names, tracker
+        self.name, self.path = f"fold {config.fold}", folder / "metrics.jsonl"
         self.epochs = [e for e in read_json_lines(self.path) if e["epoch"] <= steps_done // config.iterations]
         write_bytes(self.path, b"".join(msgspec.json.encode(e) + b"\n" for e in self.epochs))
         self.bar = tqdm(
-            total=config.steps, initial=steps_done, desc=name, unit="step", disable=None, dynamic_ncols=True
+            total=config.steps, initial=steps_done, desc=self.name, unit="step", disable=None, dynamic_ncols=True
         )
         self.drawn = 0.0
 
@@ -80,13 +88,14 @@ class TrainingLog:
         self.draw()
         self.bar.close()
 
-    def step(self, **shown: str) -> None:
+    def step(self, shown: Mapping[str, str]) -> None:
+        """Advance the bar; ``shown`` replaces the values behind it unless it is empty."""
         self.bar.update()
         if shown:
             self.bar.set_postfix(shown)
 
-    def epoch(self, entry: dict[str, Any]) -> None:
-        """Write the entry, say it where no bar is shown, and redraw the curves when the last picture is old."""
+    def epoch(self, entry: EpochEntry) -> None:
+        """Write the entry, log it where there is no bar, and redraw the curves if the last picture is old."""
         self.epochs.append(entry)
         with self.path.open("ab") as file:
             file.write(msgspec.json.encode(entry) + b"\n")
@@ -100,10 +109,11 @@ class TrainingLog:
             self.draw()
 
     def draw(self) -> None:
+        """Draw progress.png, and gammas.png where gammas are learned."""
         try:
             self._draw()
         except PermissionError as error:  # Windows replaces no picture that a viewer has open
-            LOG.warning("%s: the curves are not drawn anew (%s); close what shows them", self.name, error)
+            LOG.warning("%s: the curves could not be redrawn (%s); close the program that shows them", self.name, error)
         self.drawn = time.monotonic()
 
     def _draw(self) -> None:
@@ -114,13 +124,13 @@ class TrainingLog:
 
 
 class SilentLog:
-    """Of the processes that share a training, all but the first one's."""
+    """The log of all processes but the first: it does nothing."""
 
     def __enter__(self) -> "SilentLog":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
-    def step(self, **shown: str) -> None: ...
+    def step(self, shown: Mapping[str, str]) -> None: ...
 
-    def epoch(self, entry: dict[str, Any]) -> None: ...
+    def epoch(self, entry: EpochEntry) -> None: ...

@@ -1,4 +1,4 @@
-"""The optimiser of a training config."""
+"""The optimiser that a training config describes, and its learning rate."""
 
 import torch
 
@@ -9,7 +9,7 @@ FUSED = ("cpu", "cuda")  # devices with fused optimisers
 
 
 def build_optimizer(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW, over the network's groups (docs/training.md says who is exempt from decay)."""
+    """SGD with Nesterov momentum, or AdamW. docs/training.md says which parameters weight decay leaves out."""
     groups = parameter_groups(network, config.weight_decay)
     gammas = [group | {"rate": config.gamma_rate} for group in groups if group["name"] == "gammas"]
     others = [group for group in groups if group["name"] != "gammas"]
@@ -27,6 +27,6 @@ def build_optimizer(network: torch.nn.Module, config: TrainingConfig) -> torch.o
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """A group with a ``rate`` takes that multiple of it."""
+    """A group with a ``rate`` gets that multiple of ``learning_rate``."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("rate", 1.0)

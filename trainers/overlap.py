@@ -1,6 +1,6 @@
-"""Dice on validation patches while training: pooled counts per class, safe for classes that do not occur."""
+"""Dice on patches during training, from counts per class that are pooled over all patches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 class ClassOverlap:
     """Counts of true positives, false positives and false negatives over patches, per foreground class or region.
 
-    They are kept on ``device``, where the patches are, and read once, by :meth:`dice`.
+    They stay on ``device``, where the patches are, and are read once, by :meth:`dice`.
     """
 
     def __init__(self, labels: LabelScheme, device: torch.device = CPU):
@@ -20,7 +20,7 @@ class ClassOverlap:
         self.counts = torch.zeros((3, len(labels.targets)), dtype=torch.int64, device=device)
 
     def add(self, logits: torch.Tensor, target: torch.Tensor) -> None:
-        """Add logits (B, K, ...) against training indices (B, ...); unlabelled voxels (< 0 or ignored) are left out."""
+        """Count logits (B, K, ...) against training indices (B, ...), without voxels below 0 or of the ignore label."""
         known = self.labels.known(target)
         for i, (predicted, true) in enumerate(self._masks(logits, target)):
             hits = (predicted & true & known).sum()
@@ -39,8 +39,12 @@ class ClassOverlap:
             2 * hits / (2 * hits + wrong + missed) if hits + wrong + missed else None for hits, wrong, missed in counts
         ]
 
-    @staticmethod
-    def mean(dice: list[float | None]) -> float | None:
-        """Mean over the defined ones."""
-        defined = [d for d in dice if d is not None]
-        return sum(defined) / len(defined) if defined else None
+
+def mean_dice(dice: Sequence[float | None]) -> float | None:
+    """The mean over the classes whose Dice is defined; None where there is none.
+
+    >>> mean_dice([0.5, None, 1.0])
+    0.75
+    """
+    defined = [d for d in dice if d is not None]
+    return sum(defined) / len(defined) if defined else None

@@ -1,8 +1,8 @@
-"""From what the user asked for and what is on disk to the training config of a fold."""
+"""The training config of a fold, from the options given and what is recorded in the fold's folder."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -14,72 +14,105 @@ LOG = logging.getLogger(__name__)
 
 LONGEST_WARMUP = 500  # steps
 
-ConfigOverrides = dict[str, Any]  # fields of TrainingConfig that the user gave
+# Fields of TrainingConfig and the values given for them. None, or no entry, leaves a field to the recipe.
+ConfigOverrides = Mapping[str, object]
 
 
 def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp32") -> TrainingConfig:
-    """The recipe for a run of the wished length: nnU-Net's for long ones, one that learns at once for short ones.
+    """The recipe for a run of the given length: nnU-Net's SGD for long runs, AdamW for short ones.
+
+    Args:
+        precision: unless ``overrides`` give another one.
 
     Raises:
-        UserError: attention is to be learned in a single epoch, or by another trainer.
+        UserError: a value is impossible, or attention is to be learned in a single epoch or by another trainer.
     """
-    standard = TrainingConfig(fold=0)
     given = {key: value for key, value in overrides.items() if value is not None}
-    steps = given.get("epochs", standard.epochs) * given.get("iterations", standard.iterations)
-    chosen = given.get("optimizer") or ("adamw" if steps < SHORT_RUN_STEPS else "sgd")
-    recipe: dict[str, Any] = {"optimizer": chosen, "precision": precision}
-    if chosen == "adamw":
-        recipe |= {"learning_rate": 3e-3, "weight_decay": 1e-2, "warmup": min(LONGEST_WARMUP, steps // 8)}
-        recipe["recipe"] = "AdamW with warm-up, as asked for"
-    if given.get("optimizer") is None and steps < SHORT_RUN_STEPS:
-        recipe["recipe"] = (
-            f"short: {steps} steps are fewer than {SHORT_RUN_STEPS}, so AdamW with warm-up instead of SGD"
-        )
-    config = msgspec.convert({"fold": fold} | recipe | given, TrainingConfig)
+    config = _config({"fold": fold, "precision": precision} | given)
+    short = config.steps < SHORT_RUN_STEPS
+    if config.optimizer == "adamw" or ("optimizer" not in given and short):
+        recipe = "AdamW with warm-up, as asked for"
+        if "optimizer" not in given:
+            recipe = (
+                f"short: {config.steps} steps are fewer than {SHORT_RUN_STEPS}, so AdamW with warm-up instead of SGD"
+            )
+        warmup = min(LONGEST_WARMUP, config.steps // 8)
+        adamw = {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-2, "warmup": warmup, "recipe": recipe}
+        config = _config({"fold": fold, "precision": precision} | adamw | given)
     if config.learn_attention and config.epochs < 2:
         raise UserError(
-            "--learn-attention judges after an epoch and trains on after that; give --epochs 2 or more, or less --iterations"
+            "--learn-attention judges the gates after an epoch and trains on without the removed ones; "
+            "give --epochs 2 or more, or fewer --iterations"
         )
     if config.learn_attention and config.trainer != STANDARD_TRAINER:
-        raise UserError(f"--learn-attention is a trainer of its own, so --trainer {config.trainer} cannot go with it")
+        raise UserError(f"--learn-attention has its own trainer; give it without --trainer {config.trainer}")
     return config
 
 
-def config_for(
-    folder: Path, fold: int | str, overrides: ConfigOverrides, go_on: bool, precision: str = "fp32", cases: str = ""
-) -> TrainingConfig:
-    """The config of a fold folder: the recorded one, extended with --continue, else a new one.
+def _config(fields: dict[str, object]) -> TrainingConfig:
+    try:
+        return msgspec.convert(fields, TrainingConfig)
+    except msgspec.ValidationError as error:
+        raise UserError(f"impossible training option: {error}") from None
 
-    Extending keeps the recipe and stretches the poly schedule over the new number of epochs: the learning rate goes
-    on with the value that the longer run has at this step. Limits of hours and patience are those of this command.
+
+def config_for(
+    folder: Path,
+    fold: int | str,
+    overrides: ConfigOverrides,
+    *,
+    continue_training: bool,
+    precision: str = "fp32",
+    cases: str = "",
+) -> TrainingConfig:
+    """The config of a fold: the one recorded in ``folder``, extended with ``continue_training``, else a new one.
+
+    Extending keeps the recipe and stretches the poly schedule over the new number of epochs: the learning rate continues
+    with the value that the longer run has at this step. Limits of hours and patience are those of ``overrides``.
+
+    Args:
+        precision: of a new config, unless ``overrides`` give another one.
+        cases: digest of the fold's cases.
 
     Raises:
-        UserError: the overrides or the cases contradict what the folder was started with, or there is nothing to extend.
+        UserError: the overrides or the cases contradict the record, or there is nothing to extend.
     """
     path = folder / "training.json"
     if not path.exists():
-        if go_on:
+        if continue_training:
             raise UserError(f"fold {fold} was never started, so --continue has nothing to extend; train it first")
         return msgspec.structs.replace(new_config(fold, overrides, precision), cases=cases)
-    config = read_json(path, TrainingConfig, hint="start anew with --overwrite")
+    config = read_json(path, TrainingConfig, hint="start again with --overwrite")
     if config.cases != cases:
         raise UserError(
-            f"the cases of fold {fold} in splits.json are others than when its training started; "
-            "restore them, or start the fold anew with --overwrite"
+            f"the cases of fold {fold} in splits.json are not those that its training started with; "
+            "restore them, or start the fold again with --overwrite"
         )
-    if go_on:
-        epochs = overrides.get("epochs")
-        if epochs is None or epochs < config.epochs:
-            raise UserError(
-                f"fold {fold} was planned for {config.epochs} epochs; --continue needs --epochs with at least that"
-            )
-        limits = {name: overrides.get(name) for name in ("max_hours", "patience")}
-        config = msgspec.structs.replace(config, epochs=epochs, **limits)
+    if continue_training:
+        config = _extended(config, overrides)
+    _require_recorded(config, overrides)
+    return config
+
+
+def _extended(config: TrainingConfig, overrides: ConfigOverrides) -> TrainingConfig:
+    epochs = overrides.get("epochs")
+    if not isinstance(epochs, int) or epochs < config.epochs:
+        raise UserError(
+            f"fold {config.fold} was planned for {config.epochs} epochs; --continue needs --epochs with at least that"
+        )
+    limits = {name: overrides.get(name) for name in ("max_hours", "patience")}
+    return msgspec.structs.replace(config, epochs=epochs, **limits)
+
+
+def _require_recorded(config: TrainingConfig, overrides: ConfigOverrides) -> None:
+    """
+    Raises:
+        UserError: a value is given that is not the recorded one.
+    """
     for key, value in overrides.items():
         recorded = getattr(config, key)
         if value is not None and value != recorded:
             raise UserError(
-                f"fold {fold} was started with {key} {recorded}, not {value}; repeat the command without it to resume, "
-                "extend with --continue --epochs N, or start anew with --overwrite"
+                f"fold {config.fold} was started with {key} {recorded}, not {value}; repeat the command without it to "
+                "resume, extend with --continue --epochs N, or start again with --overwrite"
             )
-    return config

@@ -3,15 +3,8 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unetrpp.core.command_line import Parser, above_zero, not_negative, positive, run
-
-if TYPE_CHECKING:
-    from unetrpp.core.workspace import Workspace
-    from unetrpp.trainers.distributed import Processes
-    from unetrpp.trainers.folds import TrainingRequest
 
 EXAMPLES = """
 unetrpp_train Hippocampus 3d_fullres                    every fold, one after the other
@@ -19,18 +12,12 @@ unetrpp_train Hippocampus 3d_fullres 0                  fold 0 only
 unetrpp_train Hippocampus 3d_fullres 1-3                folds 1, 2 and 3
 unetrpp_train Hippocampus 3d_fullres all                one model on all cases
 unetrpp_train Hippocampus 3d_fullres --epochs 20 --iterations 50
-unetrpp_train Hippocampus 3d_fullres 0 --learn-attention         gates and their gammas from the data
-unetrpp_train Hippocampus 3d_fullres 0 --continue --epochs 40    go on with a finished fold
+unetrpp_train Hippocampus 3d_fullres 0 --learn-attention         learn gates and their gammas from the data
+unetrpp_train Hippocampus 3d_fullres 0 --continue --epochs 40    extend a finished fold to 40 epochs
 unetrpp_train Liver 3d_cascade                          the second stage, after every fold of 3d_lowres
 unetrpp_train Prostate 3d_fullres --pretrained unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres    fine-tune
 torchrun --nproc-per-node 2 -m unetrpp.trainers.train Liver 3d_fullres 0         one fold on two GPUs
 """
-
-# Options that are fields of the training config, by their names there.
-RECIPE = (
-    "epochs", "iterations", "learning_rate", "optimizer", "seed", "precision", "augmentation", "max_hours", "patience",
-    "learn_attention", "trainer",
-)  # fmt: skip
 
 
 def build_parser() -> Parser:
@@ -50,10 +37,14 @@ def build_parser() -> Parser:
     add_recipe(parser)
     add_machine(parser)
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard scalars (an extra)")
-    parser.add_argument("--no-mirroring", action="store_true", help="validate without mirrored passes (faster)")
+    parser.add_argument(
+        "--no-mirroring", dest="mirroring", action="store_false", help="validate without mirrored passes (faster)"
+    )
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--continue", dest="go_on", action="store_true", help="extend finished folds to --epochs N")
-    again.add_argument("--overwrite", action="store_true", help="start anew, deleting what these folds hold")
+    again.add_argument(
+        "--continue", dest="continue_training", action="store_true", help="extend finished folds to --epochs N"
+    )
+    again.add_argument("--overwrite", action="store_true", help="delete what these folds hold, and start again")
     return parser
 
 
@@ -63,13 +54,13 @@ def add_recipe(parser: Parser) -> None:
     recipe.add_argument("--epochs", type=positive, metavar="N", help="default 1000")
     recipe.add_argument("--iterations", type=positive, metavar="N", help="steps an epoch, default 250")
     recipe.add_argument(
-        "--lr",
-        dest="learning_rate",
-        type=above_zero,
-        metavar="RATE",
-        help="initial learning rate (default: by the recipe)",
+        "--lr", type=above_zero, metavar="RATE", help="initial learning rate (default: 0.01 with sgd, 0.003 with adamw)"
     )
-    recipe.add_argument("--optimizer", choices=["sgd", "adamw"], help="default: sgd; adamw starts with a warm-up")
+    recipe.add_argument(
+        "--optimizer",
+        choices=["sgd", "adamw"],
+        help="default: sgd, in runs of fewer than 10000 steps adamw with warm-up",
+    )
     recipe.add_argument("--seed", type=not_negative, metavar="N", help="default 0")
     recipe.add_argument(
         "--precision", choices=["fp32", "bf16", "fp16"], help="default: bf16 or fp16 on a GPU, fp32 elsewhere"
@@ -91,21 +82,19 @@ def add_recipe(parser: Parser) -> None:
     recipe.add_argument(
         "--learn-attention",
         action="store_true",
-        default=None,
-        help="learn the focal gammas first, then keep only the gates that do something (experimental)",
+        help="learn the gammas of the attention modules, then keep the modules that have an effect (experimental)",
     )
     recipe.add_argument(
         "--pretrained",
-        type=Path,
         metavar="MODEL",
-        help="start from a model folder (of the same folds: each from its own; else from its fold_all or first fold) or a "
-        "checkpoint in one: what fits is loaded, other input channels, classes and patch sizes are adapted, and a table "
-        "says how",
+        help="start from the weights of a model folder (of the same folds: each fold from its own; else from its fold_all or "
+        "first fold), or from a checkpoint in one; weights for other input channels, classes or patch sizes are adapted, and "
+        "a table lists the changes",
     )
 
 
 def add_machine(parser: Parser) -> None:
-    """Options of what it is trained on."""
+    """Options of the machine that trains."""
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
@@ -115,9 +104,9 @@ def add_machine(parser: Parser) -> None:
         type=positive,
         default=2,
         metavar="N",
-        help="threads that read patches, or processes that augment (default 2)",
+        help="threads that read patches, or processes that augment them (default: 2)",
     )
-    machine.add_argument("--compile", action="store_true", help="try torch.compile; falls back with one line")
+    machine.add_argument("--compile", action="store_true", help="try torch.compile; if it fails, train without it")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,37 +114,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    from unetrpp.core.workspace import Workspace
-    from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
-    from unetrpp.trainers.distributed import Processes
-    from unetrpp.trainers.folds import train_folds
+    from unetrpp.trainers.folds import train
 
-    workspace, processes = Workspace.find(arguments.workspace), Processes.find()
-    with processes.joined():
-        request = processes.rank_zero_first(lambda: request_of(arguments, workspace, processes))
-        if request.device.type == "cpu":
-            keep_freed_memory()
-        return train_folds(workspace, request, arguments.fold)
-
-
-def request_of(arguments: argparse.Namespace, workspace: "Workspace", processes: "Processes") -> "TrainingRequest":
-    from unetrpp.trainers.folds import TrainingRequest
-
-    return TrainingRequest(
-        dataset=workspace.find_dataset(Path(arguments.dataset).name),
-        plans_name=arguments.plans_name,
-        configuration=arguments.configuration,
-        device=processes.device(arguments.device),
-        overrides={name: getattr(arguments, name) for name in RECIPE},
-        pretrained=arguments.pretrained,
-        compile=arguments.compile,
-        tensorboard=arguments.tensorboard,
-        threads=arguments.threads,
-        mirroring=not arguments.no_mirroring,
-        go_on=arguments.go_on,
-        overwrite=arguments.overwrite,
-        processes=processes,
-    )
+    options = {name: value for name, value in vars(arguments).items() if name != "debug"}
+    train(**options)
+    return 0
 
 
 if __name__ == "__main__":

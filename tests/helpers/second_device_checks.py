@@ -22,6 +22,7 @@ from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.plans.plans import Configuration, LossPlan
 from unetrpp.trainers import optimizer
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.trainer import Trainer
 
 GPU = register()
@@ -80,7 +81,7 @@ def plan(kind: str = "unet", loss: LossPlan | None = None, labels: LabelScheme =
 
 def training(cases, folder, plan: Configuration, **changed) -> Trainer:
     config = TrainingConfig(**({"fold": 0, "epochs": 2, "iterations": 2} | changed))
-    return Trainer(plan, config, folder, cases[:1], cases[1:], GPU, 1)
+    return Trainer(FoldData(plan, cases[:1], cases[1:]), config, folder, Machine(GPU, threads=1))
 
 
 def samples(plan: Configuration) -> list[Sample]:
@@ -185,7 +186,7 @@ def test_validation_reads_its_results_once(cases, tmp_path, watch, monkeypatch):
         trained.validate_patches(1)
     (fault,) = watch.faults
     assert "aten._to_copy.default waits" in fault
-    assert fault.split(":")[-2].endswith("trainer.py")
+    assert fault.split(":")[-2].endswith("patch_validation.py")
 
 
 def test_losses_are_read_when_they_are_collected(cases, tmp_path, watch):

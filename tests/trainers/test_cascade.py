@@ -1,8 +1,9 @@
-"""Both stages of a cascade from stored cases to predictions of new images, on two-coloured balls."""
+"""Both stages of a cascade from stored cases to predictions of new images, on balls of two classes."""
 
 import json
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,11 +30,10 @@ from unetrpp.preprocessing.grid import CaseGrid
 from unetrpp.preprocessing.store import Store
 from unetrpp.trainers.cascade import SecondStage, copy_first_stage, held_out_segmentations, prepare_second_stage
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.folds import TrainingRequest, train_folds
+from unetrpp.trainers.folds import train
 from unetrpp.trainers.log import TrainingLog
-from unetrpp.trainers.recipe import ConfigOverrides
 
-LABELS = LabelScheme(names=("background", "left", "right"), values=(0, 3, 7))  # as a user may number them
+LABELS = LabelScheme(names=("background", "left", "right"), values=(0, 3, 7))  # labels need not be consecutive
 CASES = tuple(f"ball_{i}" for i in range(4))
 LOW, HIGH = "3d_lowres", "3d_cascade"
 
@@ -60,7 +60,7 @@ PLANS = Plans(
 
 
 def halves(i: int) -> tuple[Volume, Volume]:
-    """A ball whose halves along x are two classes, on a turned grid."""
+    """A ball whose halves along x are two classes, on a rotated grid."""
     image, label = ball(np.random.default_rng(i))
     label = np.where(label > 0, np.where(np.arange(label.shape[2]) < 12, 3, 7), 0).astype(np.uint8)
     return Volume(image, GEOMETRY), Volume(label[None], GEOMETRY)
@@ -84,9 +84,15 @@ def make_workspace(folder) -> Workspace:
     return workspace
 
 
-def request(name: str, overwrite: bool = False, **overrides) -> TrainingRequest:
-    wanted: ConfigOverrides = {"epochs": 2, "iterations": 4} | overrides
-    return TrainingRequest("balls", "unet", name, torch.device("cpu"), wanted, mirroring=False, overwrite=overwrite)
+def train_stage(workspace: Workspace, name: str, fold: str | None = None, **changed):
+    options: dict[str, Any] = {
+        "epochs": 2,
+        "iterations": 4,
+        "plans_name": "unet",
+        "device": "cpu",
+        "mirroring": False,
+    } | changed
+    return train("balls", name, fold, workspace=workspace.root, **options)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,7 +106,7 @@ def no_pictures():
 def first_stage(tmp_path_factory):
     """A workspace whose first stage is finished: four folds that each held one ball out."""
     workspace = make_workspace(tmp_path_factory.mktemp("cascade"))
-    train_folds(workspace, request(LOW, epochs=1, iterations=24), None)
+    train_stage(workspace, LOW, epochs=1, iterations=24)
     return workspace
 
 
@@ -113,7 +119,7 @@ def workspace(first_stage, tmp_path):
 def trained(first_stage, tmp_path_factory):
     """Both stages; all folds of the second."""
     root = shutil.copytree(first_stage.root, tmp_path_factory.mktemp("both") / "copy", copy_function=shutil.copy2)
-    train_folds(Workspace(root), request(HIGH), None)
+    train_stage(Workspace(root), HIGH)
     return Workspace(root)
 
 
@@ -133,7 +139,7 @@ def test_one_command_predicts_with_both_stages(trained, tmp_path):
         assert set(np.unique(whole.array)) <= {0, 3, 7}
 
 
-def test_the_second_stage_sees_what_the_first_segmented(trained, monkeypatch):
+def test_the_second_stage_takes_the_segmentation_of_the_first(trained, monkeypatch):
     """Against a network input made here: the image, then the first stage's segmentation as one-hot channels."""
     model, image = trained.model("balls", "unet", HIGH), halves(60)[0]
     predictor = Predictor(model, folds=0, mirroring=False, device="cpu")
@@ -154,7 +160,7 @@ def test_the_second_stage_sees_what_the_first_segmented(trained, monkeypatch):
     torch.testing.assert_close(found, expected)
 
 
-def test_no_case_is_seen_through_a_model_that_was_trained_on_it(trained):
+def test_no_segmentation_comes_from_a_model_that_was_trained_on_the_case(trained):
     low, store = trained.model("balls", "unet", LOW), Store(trained.store("balls", "unet", HIGH))
     splits = read_json(trained.preprocessed("balls") / "splits.json", Splits)
     plan = PLANS.configuration(HIGH).preprocessing
@@ -166,7 +172,7 @@ def test_no_case_is_seen_through_a_model_that_was_trained_on_it(trained):
         np.testing.assert_array_equal(stored.read_first_stage((0, 0, 0), stored.shape), expected)
 
 
-def test_a_fold_of_the_second_stage_is_fed_by_the_same_fold_of_the_first(trained):
+def test_a_fold_of_the_second_stage_uses_the_same_fold_of_the_first(trained):
     model = ModelFolder.open(trained.model("balls", "unet", HIGH))
     assert model.first_stage is not None
     assert model.first_stage.source_folds(["2"]) == ["2"]
@@ -195,7 +201,7 @@ def test_an_exported_cascade_predicts(trained, tmp_path):
 
 
 def test_the_fold_all_learns_from_held_out_segmentations_too(workspace):
-    train_folds(workspace, request(HIGH), "all")
+    train_stage(workspace, HIGH, "all")
     predictor = Predictor(workspace.model("balls", "unet", HIGH), mirroring=False, device="cpu")
     assert predictor.folds == ["all"]
     assert predictor.first_stage is not None
@@ -208,10 +214,10 @@ def test_an_unfinished_first_stage_is_named_with_its_command(workspace):
     with pytest.raises(
         UserError, match=r"fold 2 of 3d_lowres is not finished; run unetrpp_train balls 3d_lowres -p unet"
     ):
-        train_folds(workspace, request(HIGH), "0")
+        train_stage(workspace, HIGH, "0")
     assert not workspace.model("balls", "unet", HIGH).exists()
-    train_folds(workspace, request(LOW, epochs=None, iterations=None), None)
-    train_folds(workspace, request(HIGH), "0")
+    train_stage(workspace, LOW, epochs=None, iterations=None)
+    train_stage(workspace, HIGH, "0")
 
 
 def test_other_folds_than_the_first_stages_are_refused(workspace):
@@ -219,7 +225,7 @@ def test_other_folds_than_the_first_stages_are_refused(workspace):
     splits = read_json(path, Splits)
     write_json(path, msgspec.structs.replace(splits, folds=splits.folds[1:] + splits.folds[:1]))
     with pytest.raises(UserError, match=r"fold 0 of .*3d_lowres was trained on other cases"):
-        train_folds(workspace, request(HIGH), "0")
+        train_stage(workspace, HIGH, "0")
 
 
 def test_a_case_that_no_fold_held_out_is_named(first_stage):
@@ -235,7 +241,7 @@ def test_a_case_that_no_fold_held_out_is_named(first_stage):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_the_first_stage_is_taken_along_as_links_or_copies(first_stage, tmp_path, monkeypatch, links):
+def test_the_first_stage_is_copied_as_links_or_files(first_stage, tmp_path, monkeypatch, links):
     def refuse(*_):
         raise OSError("this file system has no hard links")
 
@@ -257,19 +263,19 @@ def test_a_second_stage_without_its_first_is_refused(trained, tmp_path):
         Predictor(alone, device="cpu")
 
 
-def test_another_first_stage_means_training_anew(workspace):
-    train_folds(workspace, request(HIGH), "0")
+def test_another_first_stage_means_training_again(workspace):
+    train_stage(workspace, HIGH, "0")
     store = Store(workspace.store("balls", "unet", HIGH))
     path = store.folder / "previous" / "ball_1.b2nd"
     before, stamp = path.read_bytes(), path.stat().st_mtime_ns
-    train_folds(workspace, request(HIGH), "1")  # the same one: nothing is made again
+    train_stage(workspace, HIGH, "1")  # the same first stage: nothing is resampled again
     assert path.stat().st_mtime_ns == stamp
-    train_folds(workspace, request(LOW, overwrite=True, seed=3), None)
-    with pytest.raises(UserError, match="train all of them anew with --overwrite"):
-        train_folds(workspace, request(HIGH), "1")
+    train_stage(workspace, LOW, overwrite=True, seed=3)
+    with pytest.raises(UserError, match="train all of them again with --overwrite"):
+        train_stage(workspace, HIGH, "1")
     with pytest.raises(UserError, match="--overwrite"):  # fold 1 is left
-        train_folds(workspace, request(HIGH, overwrite=True), "0")
-    train_folds(workspace, request(HIGH, overwrite=True), "0-1")
+        train_stage(workspace, HIGH, "0", overwrite=True)
+    train_stage(workspace, HIGH, "0-1", overwrite=True)
     assert path.read_bytes() != before
 
 
@@ -282,7 +288,7 @@ def test_an_interrupted_second_stage_ends_where_an_uninterrupted_one_does(
     step = Trainer.step
 
     def interrupted(self, samples):
-        if self.step_number == 5:
+        if self.state.step == 5:
             self.save("latest")
             raise KeyboardInterrupt
         return step(self, samples)
@@ -290,15 +296,15 @@ def test_an_interrupted_second_stage_ends_where_an_uninterrupted_one_does(
     model = workspace.model("balls", "unet", HIGH)
     monkeypatch.setattr(Trainer, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train_folds(workspace, request(HIGH, augmentation=augmentation), "0")
+        train_stage(workspace, HIGH, "0", augmentation=augmentation)
     monkeypatch.undo()
-    train_folds(workspace, request(HIGH, augmentation=augmentation), "0")
+    train_stage(workspace, HIGH, "0", augmentation=augmentation)
     cut = torch.load(model / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"]
     if augmentation == "device":
         whole = trained.model("balls", "unet", HIGH)
     else:
         shutil.rmtree(model / "fold_0")
-        train_folds(workspace, request(HIGH, augmentation=augmentation), "0")
+        train_stage(workspace, HIGH, "0", augmentation=augmentation)
         whole = model
     expected = torch.load(whole / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"]
     assert all(torch.equal(cut[name], expected[name]) for name in expected)

@@ -1,17 +1,8 @@
-"""The schedule and the recipe."""
+"""The learning-rate schedule of a training config, its limits and its numbers."""
 
 import pytest
 
-from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_json
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.recipe import config_for, new_config
-
-
-def test_the_long_recipe_is_nnunets():
-    config = new_config(0, {})
-    assert (config.epochs, config.iterations, config.momentum, config.learning_rate) == (1000, 250, 0.99, 1e-2)
-    assert (config.weight_decay, config.gradient_clip) == (3e-5, 12.0)
 
 
 def test_poly_decay_and_warm_up():
@@ -22,39 +13,13 @@ def test_poly_decay_and_warm_up():
     assert rates == sorted(rates, reverse=True)
 
 
-def test_a_short_run_says_why_it_differs():
-    config = new_config(0, {"epochs": 2, "iterations": 10})
-    assert "20 steps" in config.recipe
-    assert new_config(0, {"epochs": 2, "iterations": 10, "learning_rate": 0.5}).learning_rate == 0.5
+def test_progress_is_by_steps_or_by_hours_whichever_is_further():
+    config = TrainingConfig(fold=0, epochs=2, iterations=50, max_hours=2.0)
+    assert (config.progress(25, hours=0.1), config.progress(25, hours=1.0)) == (0.25, 0.5)
+    assert config.learning_rate_at(25, hours=2.5) == 0.0
+    assert TrainingConfig(fold=0, epochs=2, iterations=50).progress(25, hours=100.0) == 0.25
 
 
-def started(folder):
-    """The record of a fold that was begun."""
-    config = config_for(folder, 0, {"epochs": 4, "iterations": 5}, go_on=False)
-    write_json(folder / "training.json", config)
-    return config
-
-
-def test_resuming_keeps_the_record_and_refuses_another_wish(tmp_path):
-    first = started(tmp_path)
-    assert config_for(tmp_path, 0, {}, go_on=False) == first
-    with pytest.raises(UserError, match="was started with epochs 4, not 6"):
-        config_for(tmp_path, 0, {"epochs": 6}, go_on=False)
-
-
-def test_extending(tmp_path):
-    first = started(tmp_path)
-    with pytest.raises(UserError, match="--epochs"):
-        config_for(tmp_path, 0, {}, go_on=True)
-    extended = config_for(tmp_path, 0, {"epochs": 8}, go_on=True)
-    assert extended.steps == 40
-    assert (extended.recipe, extended.momentum) == (first.recipe, first.momentum)
-
-
-def test_optimisers_by_wish_and_by_length():
-    assert new_config(0, {}).optimizer == "sgd"
-    short = new_config(0, {"epochs": 4, "iterations": 25})
-    assert (short.optimizer, short.warmup) == ("adamw", 12)
-    assert new_config(0, {"epochs": 4, "iterations": 25, "optimizer": "sgd"}).learning_rate == 1e-2
-    asked = new_config(0, {"optimizer": "adamw"})
-    assert (asked.optimizer, asked.warmup, asked.recipe) == ("adamw", 500, "AdamW with warm-up, as asked for")
+def test_fold_all_has_a_number_of_its_own_for_seeding():
+    assert TrainingConfig(fold="all").fold_number == -1
+    assert TrainingConfig(fold=3).fold_number == 3

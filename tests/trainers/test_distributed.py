@@ -1,4 +1,4 @@
-"""Two processes on one CPU (gloo, by torchrun) end where a single one does, and stop, resume and refuse together."""
+"""Two processes on one CPU (gloo, by torchrun) train what a single one does, and stop, resume and refuse together."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from unetrpp.trainers import train, trainer
 step = trainer.Trainer.step
 
 def until_stopped(self, samples):
-    if self.step_number == 5 and os.environ["RANK"] == "1":
+    if self.state.step == 5 and os.environ["RANK"] == "1":
         signal.raise_signal(signal.SIGTERM)
     return step(self, samples)
 
@@ -59,7 +59,7 @@ def metrics(workspace) -> list[dict]:
 
 
 def assert_same_training(found, expected) -> None:
-    """Ten steps change weights by some 1e-1; sums in another order change that by some 1e-6 of it."""
+    """Ten steps change weights by about 1e-1; another order of sums changes this by a share of about 1e-6."""
     ours, theirs = (checkpoint.load(fold(w) / "checkpoint_final.pt", CPU)["network"] for w in (found, expected))
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-5)
@@ -69,8 +69,8 @@ def assert_same_training(found, expected) -> None:
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])
-def test_every_process_touches_its_own_gpu_only(monkeypatch, name):
-    """Whoever asks whether the first GPU works takes half a gigabyte there."""
+def test_every_process_uses_its_own_gpu_only(monkeypatch, name):
+    """Even a test of whether the first GPU works takes half a gigabyte of its memory."""
     touched: list[torch.device] = []
 
     def found(name):
@@ -94,7 +94,7 @@ def test_one_gpu_by_number_is_not_shared(monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
-    # The loss with the most sums over the batch.
+    # This loss has the most sums over the batch.
     loss = LossPlan(name="unified_focal", batch_dice=True)
     shared, single = workspace_of_balls(tmp_path / "two", loss), workspace_of_balls(tmp_path / "one", loss)
     run = torchrun(shared, "-m", "unetrpp.trainers.train")
@@ -150,7 +150,7 @@ def test_shares_make_up_the_batch():
     assert {len(part) for part in parts} == {2}
 
 
-def test_a_single_process_decides_for_itself():
+def test_in_a_single_process_collective_methods_return_what_they_get():
     assert ALONE.all_reduce_max(2.5, False) == [2.5, 0.0]
     assert ALONE.all_reduce_mean([]) == []
     assert ALONE.rank_zero_first(lambda: 3) == 3

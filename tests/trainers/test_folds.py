@@ -1,8 +1,10 @@
 """A whole `unetrpp_train` on stored balls: all folds, then resumed, extended and refused."""
 
+import inspect
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,8 +18,8 @@ from unetrpp.dataset.splits import Splits
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Plans
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.folds import TrainingRequest, folds_of, train_folds
-from unetrpp.trainers.train import RECIPE, build_parser, main
+from unetrpp.trainers.folds import train
+from unetrpp.trainers.train import build_parser, main
 from unetrpp.trainers.trainer import Trainer
 
 
@@ -26,15 +28,15 @@ def workspace(tmp_path):
     return workspace_of_balls(tmp_path)
 
 
-def request(**changed) -> TrainingRequest:
-    overrides = {"epochs": 2, "iterations": 4} | {k: v for k, v in changed.items() if k in RECIPE}
-    others = {k: v for k, v in changed.items() if k not in RECIPE}
-    return TrainingRequest("balls", "unet", "3d_fullres", torch.device("cpu"), overrides, **others)
+def train_balls(workspace, fold=None, **changed):
+    options: dict[str, Any] = {"epochs": 2, "iterations": 4, "plans_name": "unet", "device": "cpu"} | changed
+    return train("balls", "3d_fullres", fold, workspace=workspace.root, **options)
 
 
-def test_every_fold_is_trained_validated_and_summed_up(workspace):
-    assert train_folds(workspace, request(), None) == 0
+def test_every_fold_is_trained_validated_and_summarised(workspace):
     model = workspace.model("balls", "unet", "3d_fullres")
+    trained = train_balls(workspace)
+    assert (trained.path, trained.folds()) == (model, ["0", "1", "2", "3"])
     result = json.loads((model / "crossval_summary.json").read_text())
     assert [fold["cases"] for fold in result["folds"]] == [1, 1, 1, 1]
     assert len(result["summary"]["metric_per_case"]) == 4
@@ -42,22 +44,22 @@ def test_every_fold_is_trained_validated_and_summed_up(workspace):
         assert len(list((model / f"fold_{k}" / "validation").glob("*.nii.gz"))) == 1
         assert read_json(model / f"fold_{k}" / "training.json", TrainingConfig).steps == 8
     before = {p: p.stat().st_mtime_ns for p in model.rglob("*.pt")}
-    assert train_folds(workspace, request(), None) == 0
+    train_balls(workspace)
     assert before == {p: p.stat().st_mtime_ns for p in model.rglob("*.pt")}
 
 
 def test_extending_and_overwriting(workspace):
-    train_folds(workspace, request(), "0")
+    train_balls(workspace, "0")
     fold = workspace.model("balls", "unet", "3d_fullres") / "fold_0"
     with pytest.raises(UserError, match="--continue"):
-        train_folds(workspace, request(epochs=3), "0")
-    train_folds(workspace, request(epochs=3, iterations=None, go_on=True), "0")
+        train_balls(workspace, "0", epochs=3)
+    train_balls(workspace, "0", epochs=3, iterations=None, continue_training=True)
     assert [json.loads(line)["epoch"] for line in (fold / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
-    train_folds(workspace, request(epochs=1, overwrite=True), "0")
+    train_balls(workspace, "0", epochs=1, overwrite=True)
     assert len((fold / "metrics.jsonl").read_text().splitlines()) == 1
 
 
-def test_too_little_memory_is_said_in_one_sentence(workspace, monkeypatch):
+def test_too_little_memory_is_reported_in_one_sentence(workspace, monkeypatch):
     def starved(trainer, samples):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
@@ -65,11 +67,11 @@ def test_too_little_memory_is_said_in_one_sentence(workspace, monkeypatch):
     with pytest.raises(
         UserError, match="fold 0: a batch of 2 patches of 8 x 16 x 16 needs more memory than cpu has left"
     ):
-        train_folds(workspace, request(), "0")
+        train_balls(workspace, "0")
 
 
 def test_all_cases_make_one_model_without_validation(workspace):
-    train_folds(workspace, request(), "all")
+    train_balls(workspace, "all")
     fold = workspace.model("balls", "unet", "3d_fullres") / "fold_all"
     assert (fold / "checkpoint_final.pt").exists()
     assert not (fold / "validation").exists()
@@ -78,33 +80,27 @@ def test_all_cases_make_one_model_without_validation(workspace):
 def test_what_is_not_preprocessed_or_planned_is_refused(workspace):
     (workspace.store("balls", "unet", "3d_fullres") / "ball_2.json").unlink()
     with pytest.raises(UserError, match=r"1 of 4 cases are not preprocessed \(ball_2\)"):
-        train_folds(workspace, request(), None)
+        train_balls(workspace)
     with pytest.raises(UserError, match="the plans there are called unet"):
-        train_folds(workspace, TrainingRequest("balls", "other", "3d_fullres", torch.device("cpu")), None)
+        train_balls(workspace, plans_name="other")
 
 
 def test_other_plans_do_not_mix_with_trained_folds(workspace):
-    train_folds(workspace, request(), "0")
+    train_balls(workspace, "0")
     path = workspace.plans("balls", "unet")
     plans = read_json(path, Plans)
     more = plans.configurations | {"2d": plans.configurations["3d_fullres"]}
     write_json(path, msgspec.structs.replace(plans, configurations=more))
-    train_folds(workspace, request(), "1")  # another configuration beside it changes nothing here
+    train_balls(workspace, "1")  # other configurations of the plans do not matter here
     changed = msgspec.structs.replace(plans.configurations["3d_fullres"], batch_size=3)
     write_json(path, msgspec.structs.replace(plans, configurations={"3d_fullres": changed}))
     with pytest.raises(UserError, match="was trained with another 3d_fullres"):
-        train_folds(workspace, request(), "2")
-
-
-@pytest.mark.parametrize("text", ["5", "x", "3-1", "0-9", "-1"])
-def test_folds_that_do_not_exist(text):
-    with pytest.raises(UserError, match="does not exist"):
-        folds_of(text, 5)
+        train_balls(workspace, "2")
 
 
 def test_the_command_trains_and_records_what_was_asked(workspace):
     command = ["balls", "3d_fullres", "0", "-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
-    wished = [
+    options = [
         "--epochs=1",
         "--iterations=2",
         "--lr=0.004",
@@ -113,7 +109,7 @@ def test_the_command_trains_and_records_what_was_asked(workspace):
         "--max-hours=1",
         "--no-mirroring",
     ]
-    assert main([*command, *wished]) == 0
+    assert main([*command, *options]) == 0
     record = read_json(workspace.model("balls", "unet", "3d_fullres") / "fold_0" / "training.json", TrainingConfig)
     assert (record.epochs, record.iterations, record.learning_rate, record.seed) == (1, 2, 0.004, 7)
     assert (record.patience, record.max_hours, record.precision) == (3, 1.0, "fp32")
@@ -121,31 +117,45 @@ def test_the_command_trains_and_records_what_was_asked(workspace):
     assert main(["ball", *command[1:]]) == 2
 
 
-def test_every_wish_is_an_option_and_a_field():
-    options = {action.dest for action in build_parser()._actions}
-    assert set(RECIPE) <= options
-    assert set(RECIPE) <= set(TrainingConfig.__struct_fields__)
+def test_the_call_from_python_has_the_options_of_the_command_and_their_defaults(workspace):
+    parser, parameters = build_parser(), inspect.signature(train).parameters
+    options = vars(parser.parse_args(["balls", "3d_fullres"]))
+    del options["debug"]
+    required = {"dataset", "configuration"}
+    assert set(options) == set(parameters)
+    assert {name: value for name, value in options.items() if name not in required} == {
+        name: parameter.default for name, parameter in parameters.items() if name not in required
+    }
+    flags = {flag.removeprefix("--").replace("-", "_") for action in parser._actions for flag in action.option_strings}
+    assert set(options) - flags == {"dataset", "configuration", "fold", "mirroring", "continue_training"}
+    with pytest.raises(UserError, match="give only one of them"):
+        train_balls(workspace, continue_training=True, overwrite=True)
+
+
+@pytest.mark.parametrize("option", [{"epochs": 0}, {"lr": -1.0}, {"optimizer": "adam"}, {"seed": -1}, {"patience": 0}])
+def test_impossible_options_from_python_are_refused(workspace, option):
+    with pytest.raises(UserError, match="impossible training option"):
+        train_balls(workspace, "0", **option)
+    assert not (workspace.model("balls", "unet", "3d_fullres") / "fold_0").exists()
 
 
 def test_edited_splits_are_not_mixed_into_a_started_fold(workspace):
-    train_folds(workspace, request(), "0")
+    train_balls(workspace, "0")
     path = workspace.preprocessed("balls") / "splits.json"
     splits = read_json(path, Splits)
     write_json(path, msgspec.structs.replace(splits, folds=splits.folds[1:] + splits.folds[:1]))
-    with pytest.raises(UserError, match=r"the cases of fold 0 in splits\.json are others"):
-        train_folds(workspace, request(), "0")
+    with pytest.raises(UserError, match=r"the cases of fold 0 in splits\.json are not those"):
+        train_balls(workspace, "0")
 
 
-def test_nothing_to_extend_and_nothing_to_validate_are_said(workspace):
+def test_a_fold_that_was_never_started_cannot_be_extended(workspace):
     with pytest.raises(UserError, match="never started"):
-        train_folds(workspace, request(go_on=True), "0")
-    with pytest.raises(UserError, match="train the fold all"):
-        folds_of(None, 0)
+        train_balls(workspace, "0", continue_training=True)
 
 
 def test_limits_are_those_of_the_command_that_extends(workspace):
-    train_folds(workspace, request(patience=1), "0")
-    train_folds(workspace, request(epochs=3, iterations=None, go_on=True), "0")
+    train_balls(workspace, "0", patience=1)
+    train_balls(workspace, "0", epochs=3, iterations=None, continue_training=True)
     folder = workspace.model("balls", "unet", "3d_fullres") / "fold_0"
     assert read_json(folder / "training.json", TrainingConfig).patience is None
 
@@ -158,20 +168,20 @@ def test_impossible_numbers_are_usage_errors(workspace, flag):
 
 
 def test_a_validation_has_one_mirroring(workspace):
-    train_folds(workspace, request(mirroring=False), "0")
+    train_balls(workspace, "0", mirroring=False)
     folder = workspace.model("balls", "unet", "3d_fullres") / "fold_0" / "validation"
     (prediction,) = folder.glob("*.nii.gz")
     (folder / "summary.json").unlink()  # as if it had been interrupted
     stamp = prediction.stat().st_mtime_ns
-    train_folds(workspace, request(mirroring=False), "0")
+    train_balls(workspace, "0", mirroring=False)
     assert (folder / "summary.json").exists()
     assert prediction.stat().st_mtime_ns == stamp
-    train_folds(workspace, request(mirroring=True), "0")
+    train_balls(workspace, "0")
     assert prediction.stat().st_mtime_ns > stamp
     assert json.loads((folder / "predictions.json").read_text())["settings"]["mirroring"] is True
 
 
-def test_learned_attention_is_a_switch_of_the_fold(workspace):
+def test_each_fold_may_learn_attention_or_not(workspace):
     command = ["balls", "3d_fullres", "0", "-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
     short = ["--epochs=2", "--iterations=2", "--no-mirroring"]
     assert main([*command, *short, "--learn-attention"]) == 0
@@ -188,14 +198,14 @@ def test_learned_attention_is_a_switch_of_the_fold(workspace):
     assert main([*command[:2], "2", *command[3:], "--epochs=1", "--iterations=2", "--learn-attention"]) == 2
 
 
-def test_a_fold_starts_from_another_training_and_remembers_it(workspace):
+def test_a_fold_starts_from_another_training_and_records_it(workspace):
     write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
-    train_folds(workspace, request(), "0")
+    train_balls(workspace, "0")
     model = workspace.model("balls", "unet", "3d_fullres")
     options = ["-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
     short = ["--epochs=1", "--iterations=1", "--lr=1e-9", "--optimizer=sgd"]
     start = ["balls", "3d_fullres", "1", *options, *short, "--overwrite", "--pretrained"]
-    assert main([*start, str(model)]) == 2  # fold 0 has learned from the cases that fold 1 is validated on
+    assert main([*start, str(model)]) == 2  # fold 0 was trained on the cases that fold 1 is validated on
     other = Path(shutil.copytree(model, workspace.root / "elsewhere" / model.name))
     foreign = (other / "fingerprint.json").read_text().replace('"inputs_digest": "none"', '"inputs_digest": "foreign"')
     (other / "fingerprint.json").write_text(foreign)
@@ -206,23 +216,23 @@ def test_a_fold_starts_from_another_training_and_remembers_it(workspace):
     first, second = (torch.load(model / f"fold_{k}" / "checkpoint_final.pt")["network"] for k in (0, 1))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6)
-    assert main(["balls", "3d_fullres", "1", *options]) == 0  # finished: needs no repetition
+    assert main(["balls", "3d_fullres", "1", *options]) == 0  # finished: the option need not be repeated
     assert main(["balls", "3d_fullres", "0", *options, "--pretrained", str(model)]) == 2  # was started without
 
 
-def test_each_fold_starts_from_that_of_a_model_of_the_same_folds(workspace):
+def test_each_fold_starts_from_the_same_fold_of_a_model_of_the_same_splits(workspace):
     write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
-    train_folds(workspace, request(epochs=1, iterations=1), "0-1")
+    train_balls(workspace, "0-1", epochs=1, iterations=1)
     model = workspace.model("balls", "unet", "3d_fullres")
     other = Path(shutil.copytree(model, workspace.root / "elsewhere" / model.name))
     before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
-    for pretrained in (other, model):  # knows fold 2's cases; would be deleted
+    for pretrained in (other, model):  # was trained on fold 2's cases; would be deleted
         fold = "0-2" if pretrained == other else "0-1"
         with pytest.raises(UserError):
-            train_folds(workspace, request(epochs=1, iterations=1, pretrained=pretrained, overwrite=True), fold)
+            train_balls(workspace, fold, epochs=1, iterations=1, pretrained=pretrained, overwrite=True)
     assert before == {path: path.stat().st_mtime_ns for path in model.rglob("*")}
-    train_folds(workspace, request(epochs=1, iterations=1, pretrained=other, overwrite=True), "0-1")
+    train_balls(workspace, "0-1", epochs=1, iterations=1, pretrained=other, overwrite=True)
     for k in (0, 1):
         record = read_json(model / f"fold_{k}" / "training.json", TrainingConfig)
         assert record.pretrained == str(other / f"fold_{k}" / "checkpoint_final.pt")
-    train_folds(workspace, request(epochs=1, iterations=1, pretrained=other), "0-1")  # finished
+    train_balls(workspace, "0-1", epochs=1, iterations=1, pretrained=other)  # finished

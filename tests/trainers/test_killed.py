@@ -1,4 +1,4 @@
-"""kill -9 at random moments of the real command, then the same command again: nothing differs in the end."""
+"""The command is killed (kill -9) at random moments and repeated: the result is that of an uninterrupted run."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def workspace(tmp_path_factory) -> Path:
 
 def start(workspace: Path, threads: int) -> subprocess.Popen[bytes]:
     line = [sys.executable, "-c", COMMAND, "synthetic", "3d_fullres", "0", *RECIPE]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # sums over one core have one order
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # with one core the order of sums is fixed
     line += ["--threads", str(threads), "--workspace", str(workspace)]
     return subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
@@ -41,7 +41,7 @@ def fold(workspace: Path) -> Path:
 
 
 def kill_at(run: subprocess.Popen[bytes], latest: Path, saves: int, seconds: float) -> bool:
-    """Kill a run ``seconds`` after it was seen to save ``saves`` times; False where it ended before."""
+    """Kill a run ``seconds`` after its save number ``saves``; False if it ended before."""
     seen, stamp = -1 if latest.exists() else 0, 0
     while seen < saves and run.poll() is None:
         now = latest.stat().st_mtime_ns if latest.exists() else 0

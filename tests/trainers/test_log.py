@@ -1,4 +1,4 @@
-"""The log of a training: what a viewer holds open does not end the training."""
+"""The log of a training: a picture that a viewer holds open does not end it."""
 
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.log import TrainingLog
@@ -14,12 +14,15 @@ ENTRY = {
 }
 
 
-def test_a_picture_that_cannot_be_replaced_is_said(tmp_path, monkeypatch, caplog):
+def test_a_picture_that_cannot_be_replaced_gives_a_warning(tmp_path, monkeypatch, caplog):
     def refuse(*_):
         raise PermissionError(13, "Access is denied")
 
     monkeypatch.setattr("unetrpp.trainers.log.draw_curves", refuse)
-    with TrainingLog(tmp_path, ["organ"], "fold 0", TrainingConfig(fold=0), 0) as log:
+    with TrainingLog(tmp_path, TrainingConfig(fold=0), ["organ"]) as log:
         log.epoch(ENTRY)
-    assert "the curves are not drawn anew ([Errno 13] Access is denied); close what shows them" in caplog.text
+    assert (
+        "the curves could not be redrawn ([Errno 13] Access is denied); close the program that shows them"
+        in caplog.text
+    )
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1

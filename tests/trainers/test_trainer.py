@@ -1,4 +1,4 @@
-"""A tiny U-Net on balls: it learns, and an interrupted run ends bit for bit where an uninterrupted one does."""
+"""A tiny U-Net on balls: it learns, and an interrupted run ends with exactly the weights of an uninterrupted one."""
 
 import json
 import signal
@@ -9,8 +9,9 @@ import torch
 from tests.helpers.tiny import configuration, store_balls
 from unetrpp.core.errors import UserError
 from unetrpp.model import checkpoint
-from unetrpp.trainers.compilation import compile_network
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.inputs import FoldData, Machine
+from unetrpp.trainers.patch_validation import PatchScores
 from unetrpp.trainers.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -25,7 +26,7 @@ def cases(tmp_path_factory):
 def trainer(folder, cases, threads=1, **changed) -> Trainer:
     folder.mkdir(exist_ok=True)
     config = TrainingConfig(**({"fold": 0, "epochs": 2, "iterations": 6, "momentum": 0.9} | changed))
-    return Trainer(configuration(), config, folder, cases[:3], cases[3:], CPU, threads)
+    return Trainer(FoldData(configuration(), cases[:3], cases[3:]), config, folder, Machine(threads=threads))
 
 
 def weights(folder):
@@ -55,7 +56,7 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
     step = interrupted.step
 
     def until_stopped(samples):
-        if interrupted.step_number == stop:
+        if interrupted.state.step == stop:
             signal.raise_signal(signal.SIGTERM)
         return step(samples)
 
@@ -91,16 +92,16 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
 
 def test_patience_ends_a_run_that_gets_no_better(tmp_path, cases, monkeypatch):
     impatient = trainer(tmp_path / "f", cases, epochs=50, iterations=2, patience=3)
-    monkeypatch.setattr(impatient, "validate_patches", lambda epoch: (1.0, [0.5]))
+    monkeypatch.setattr(impatient, "validate_patches", lambda epoch: PatchScores(1.0, [0.5]))
     impatient.run()
-    assert impatient.step_number == 2 * (1 + 3)
+    assert impatient.state.step == 2 * (1 + 3)
     assert (tmp_path / "f" / "checkpoint_final.pt").exists()
 
 
 def test_hours_end_a_run_and_count_across_resumes(tmp_path, cases):
     short = trainer(tmp_path / "f", cases, epochs=5000, iterations=2, max_hours=0.5 / 3600)
     short.run()
-    assert 2 <= short.step_number < 10_000
+    assert 2 <= short.state.step < 10_000
     resumed = trainer(tmp_path / "f", cases, epochs=5000, iterations=2, max_hours=0.5 / 3600)
     resumed.resume()
     assert resumed.hours() >= 0.5 / 3600
@@ -118,29 +119,45 @@ def test_a_tracker_gets_every_epoch(tmp_path, cases):
     assert watched.tracker == [1, 2]
 
 
-@pytest.mark.parametrize("works", [True, False])
-def test_compile_leaves_no_trace_and_falls_back(monkeypatch, caplog, works):
-    network = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 1), torch.nn.BatchNorm3d(2))
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    calls = []
-
-    def loss():
-        calls.append(1)
-        if not works:
-            raise RuntimeError("no compiler\nlong story")
-        return network.forward(torch.rand(2, 1, 4, 4, 4)).sum()
-
-    monkeypatch.setattr(network, "compile", lambda: None)
-    assert compile_network(network, loss) is works
-    assert calls == [1]
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert all(p.grad is None for p in network.parameters())
-    assert ("no compiler" in caplog.text) is not works
-
-
 def test_gradients_that_are_not_finite_are_found_before_anything_is_saved(tmp_path, cases, monkeypatch):
     broken = trainer(tmp_path / "f", cases)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, limit: torch.tensor(float("inf")))
     with pytest.raises(UserError, match="became nan"):
         broken.run()
     assert not list((tmp_path / "f").glob("*.pt"))
+
+
+class AdamTrainer(Trainer):
+    """As in docs/extending.md, with another network and another loss, too."""
+
+    def build_network(self):
+        network = super().build_network()
+        torch.nn.init.zeros_(next(network.parameters()))
+        return network
+
+    def build_optimizer(self):
+        return torch.optim.Adam(self.network.parameters(), lr=0.5)
+
+    def build_loss(self):
+        loss = super().build_loss()
+        loss.weights = (2.0,) * len(loss.weights)
+        return loss
+
+
+def test_a_subclass_replaces_network_optimiser_and_loss_by_overriding(tmp_path, cases):
+    data, config = FoldData(configuration(), cases[:3], cases[3:]), TrainingConfig(fold=0, learning_rate=0.001)
+    own, standard = (kind(data, config, tmp_path) for kind in (AdamTrainer, Trainer))
+    assert not next(own.network.parameters()).any()
+    assert isinstance(own.optimizer, torch.optim.Adam)
+    samples = own.loader.batch(0)
+    with torch.no_grad():
+        standard.network.load_state_dict(own.network.state_dict())
+        torch.testing.assert_close(own.forward_loss(samples), 2 * standard.forward_loss(samples))
+    own.step(samples)
+    assert own.optimizer.param_groups[0]["lr"] == 0.001  # by the schedule
+    assert own.state.step == 1
+
+
+def test_a_machine_without_threads_is_refused():
+    with pytest.raises(UserError, match="threads must be at least 1, not 0"):
+        Machine(threads=0)

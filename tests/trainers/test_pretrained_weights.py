@@ -1,4 +1,4 @@
-"""Fine-tuning: what fits is loaded, other channels, classes and patches are adapted, and all is said."""
+"""Fine-tuning: fitting weights are copied, others are adapted to channels, classes and patches, and all changes are listed."""
 
 import logging
 from functools import partial
@@ -16,10 +16,11 @@ from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.plans.plans import Plans
-from unetrpp.trainers.fine_tuning import find_checkpoint
-from unetrpp.trainers.pretrained import (
+from unetrpp.trainers.network_spec import NetworkSpec
+from unetrpp.trainers.pretrained_checkpoints import find_checkpoint
+from unetrpp.trainers.pretrained_weights import (
     FILE,
-    NetworkSpec,
+    Specs,
     Transfer,
     fit,
     input_convolutions,
@@ -43,9 +44,9 @@ def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("model"), 1, plan)
 
 
-def built(side: NetworkSpec, seed: int = 5):
+def built(spec: NetworkSpec, seed: int = 5):
     torch.manual_seed(seed)
-    return build_network(side.architecture).eval()
+    return build_network(spec.architecture).eval()
 
 
 def outputs(network, x):
@@ -55,9 +56,9 @@ def outputs(network, x):
 
 
 def test_the_same_plans_give_the_same_network(model, tmp_path):
-    side = NetworkSpec(architecture(), LABELS)
-    network = built(side)
-    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
+    spec = NetworkSpec(architecture(), LABELS)
+    network = built(spec)
+    transfer = start_from(find_checkpoint(model), network, spec, tmp_path)
     assert (transfer.changes, transfer.share) == ((), 1.0)
     theirs = torch.load(model / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"]
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in network.state_dict().items())
@@ -65,18 +66,18 @@ def test_the_same_plans_give_the_same_network(model, tmp_path):
 
 def test_more_channels_and_other_classes(model, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    side = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS)
-    network, before = built(side), built(side)
-    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
+    spec = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS)
+    network, before = built(spec), built(spec)
+    transfer = start_from(find_checkpoint(model), network, spec, tmp_path)
     assert read_json(tmp_path / FILE, Transfer) == transfer
-    said = {change.tensor: change.what for change in transfer.changes}
+    changes = {change.tensor: change.what for change in transfer.changes}
     image_convolutions = {"entry.blocks.0.conv1.weight", "entry.blocks.0.skip.conv.weight"}
-    spread = {name for name, what in said.items() if what.startswith("input channels averaged and spread")}
+    spread = {name for name, what in changes.items() if what.startswith("input channels averaged and spread")}
     assert image_convolutions <= spread
-    assert said.keys() - spread == {f"heads.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")}
-    assert all(f"  {name} " in caplog.text for name in said)
+    assert changes.keys() - spread == {f"heads.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")}
+    assert all(f"  {name} " in caplog.text for name in changes)
     assert torch.equal(network.heads[0].weight, before.heads[0].weight)
-    # An image of three equal channels passes as one channel did.
+    # An image of three equal channels gives what one channel gave.
     old = built(NetworkSpec(architecture(), LABELS))
     old.load_state_dict(torch.load(model / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"])
     x = torch.randn(1, 1, 16, 16, 16)
@@ -85,12 +86,12 @@ def test_more_channels_and_other_classes(model, tmp_path, caplog):
 
 
 def test_classes_of_other_names_get_new_heads_even_where_they_fit(model, tmp_path):
-    side = NetworkSpec(architecture(), LabelScheme(names=("background", "liver"), values=(0, 1)))
-    transfer = start_from(find_checkpoint(model), built(side), side, tmp_path)
+    spec = NetworkSpec(architecture(), LabelScheme(names=("background", "liver"), values=(0, 1)))
+    transfer = start_from(find_checkpoint(model), built(spec), spec, tmp_path)
     assert {change.tensor.split(".")[0] for change in transfer.changes} == {"heads"}
 
 
-def test_regions_of_the_same_labels_get_new_heads_where_they_mean_others(model, tmp_path):
+def test_regions_get_new_heads_where_they_hold_other_labels(model, tmp_path):
     names, values = ("background", "core", "oedema"), (0, 1, 2)
     whole, core = Region(name="whole", members=(1, 2), value=2), Region(name="core", members=(1,), value=1)
     plan, patch = configuration(), architecture()
@@ -99,15 +100,15 @@ def test_regions_of_the_same_labels_get_new_heads_where_they_mean_others(model, 
     plans = read_json(path / "plans.json", Plans)
     write_json(path / "plans.json", msgspec.structs.replace(plans, labels=first))
     for labels, changed in ((first, set()), (second, {"heads"})):
-        side = NetworkSpec(patch, labels)
-        transfer = start_from(find_checkpoint(path), built(side), side, tmp_path)
+        spec = NetworkSpec(patch, labels)
+        transfer = start_from(find_checkpoint(path), built(spec), spec, tmp_path)
         assert {change.tensor.split(".")[0] for change in transfer.changes} == changed
 
 
 def test_another_patch_interpolates_positions_and_projections(model, tmp_path):
-    side = NetworkSpec(architecture(patch=(16, 24, 32)), LABELS)
-    network = built(side)
-    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
+    spec = NetworkSpec(architecture(patch=(16, 24, 32)), LABELS)
+    network = built(spec)
+    transfer = start_from(find_checkpoint(model), network, spec, tmp_path)
     assert transfer.share == 1.0
     assert all(change.what.startswith("interpolated: ") for change in transfer.changes)
     assert "8 x 8 x 8 -> 8 x 12 x 16 tokens" in transfer.changes[0].what
@@ -121,13 +122,16 @@ def linear(values: np.ndarray, size: int, axis: int) -> np.ndarray:
     return np.apply_along_axis(lambda line: np.interp(places, np.arange(n), line), axis, values)
 
 
-def test_names_of_a_packages_network_mean_nothing():
-    side = NetworkSpec(architecture(network="mine"), LABELS)
+def test_a_packages_network_may_use_any_names():
+    spec = NetworkSpec(architecture(network="mine"), LABELS)
     tensors = {"attention.project_in.weight": torch.ones(3, 4), "layers.0.position": torch.ones(1, 5, 2)}
     wanted = {"attention.project_in.weight": torch.zeros(3, 4), "layers.0.position": torch.zeros(1, 6, 2)}
-    fitted, (change,) = fit(tensors, wanted, side, side)
+    fitted, (change,) = fit(tensors, wanted, Specs(spec, spec))
     assert fitted.keys() == {"attention.project_in.weight"}
-    assert (change.tensor, change.what) == ("layers.0.position", "afresh: another shape, 1 x 5 x 2 -> 1 x 6 x 2")
+    assert (change.tensor, change.what) == (
+        "layers.0.position",
+        "newly initialised: another shape, 1 x 5 x 2 -> 1 x 6 x 2",
+    )
 
 
 def test_resizing_against_numpy():
@@ -147,7 +151,7 @@ def test_resizing_against_numpy():
 
 
 @pytest.mark.parametrize(("old", "new"), [(1, 4), (4, 1), (2, 3)])
-def test_spread_channels_keep_the_answer_to_equal_channels(old, new):
+def test_spread_channels_keep_the_result_of_equal_channels(old, new):
     weight, x = torch.randn(5, old, 3, 3), torch.randn(1, 1, 8, 8)
     expected = torch.nn.functional.conv2d(x.repeat(1, old, 1, 1), weight)
     got = torch.nn.functional.conv2d(x.repeat(1, new, 1, 1), spread_channels(weight, new))
@@ -157,17 +161,17 @@ def test_spread_channels_keep_the_answer_to_equal_channels(old, new):
 def test_planned_gammas_are_kept(model, tmp_path):
     gated = architecture()
     levels = tuple(msgspec.structs.replace(level, gate=2.0 if i == 0 else None) for i, level in enumerate(gated.levels))
-    side = NetworkSpec(msgspec.structs.replace(gated, levels=levels), LABELS)
-    network = built(side)
-    transfer = start_from(find_checkpoint(model), network, side, tmp_path)
-    assert {change.what for change in transfer.changes} == {"afresh: not in the checkpoint"}
-    plan = msgspec.structs.replace(configuration(), architecture=side.architecture)
+    spec = NetworkSpec(msgspec.structs.replace(gated, levels=levels), LABELS)
+    network = built(spec)
+    transfer = start_from(find_checkpoint(model), network, spec, tmp_path)
+    assert {change.what for change in transfer.changes} == {"newly initialised: not in the checkpoint"}
+    plan = msgspec.structs.replace(configuration(), architecture=spec.architecture)
     first = make_model(tmp_path / "gated", 1, plan)
     other = tuple(msgspec.structs.replace(level, gate=None if level.gate is None else 0.5) for level in levels)
-    side = NetworkSpec(msgspec.structs.replace(gated, levels=other), LABELS)
-    network = built(side)
-    transfer = start_from(find_checkpoint(first), network, side, tmp_path)
-    assert [(c.tensor, c.what) for c in transfer.changes] == [("decoder.0.gate.gamma", "afresh: as planned")]
+    spec = NetworkSpec(msgspec.structs.replace(gated, levels=other), LABELS)
+    network = built(spec)
+    transfer = start_from(find_checkpoint(first), network, spec, tmp_path)
+    assert [(c.tensor, c.what) for c in transfer.changes] == [("decoder.0.gate.gamma", "newly initialised: as planned")]
     assert network.decoder[0].gate.gamma.item() == 0.5
 
 
@@ -182,46 +186,48 @@ def test_other_kinds_of_networks_are_refused(model, tmp_path):
 @pytest.mark.parametrize("make", [unet_architecture, partial(unet_architecture, residual=True)])
 @pytest.mark.parametrize(("images", "new_images", "old_stage", "new_stage"), [
     (1, 1, False, True),  # from the first stage, or a plain training
-    (3, 1, False, True),  # as many channels in all
+    (3, 1, False, True),  # as many channels in total
     (2, 1, False, True),
     (1, 2, True, False),
     (1, 1, True, False),
 ])  # fmt: skip
-def test_a_segmentation_starts_at_0_and_the_image_as_it_was(make, images, new_images, old_stage, new_stage, tmp_path):
-    def side(channels, stage):
+def test_segmentation_channels_start_at_0_and_image_channels_as_before(
+    make, images, new_images, old_stage, new_stage, tmp_path
+):
+    def spec(channels, stage):
         made = make(channels + 2 * stage, 3, (8, 16, 16), [(2, 2, 2)], kernels=[(3, 3, 3)] * 2, width=0.25)
         return NetworkSpec(made, OTHER_LABELS, stage)
 
-    old, new = side(images, old_stage), side(new_images, new_stage)
+    old, new = spec(images, old_stage), spec(new_images, new_stage)
     theirs, network = built(old), built(new, 6)
-    fitted, changes = fit(theirs.state_dict(), network.state_dict(), old, new)
+    fitted, changes = fit(theirs.state_dict(), network.state_dict(), Specs(old, new))
     network.load_state_dict(fitted)
     (name,) = {change.tensor for change in changes}
     given, got = theirs.state_dict()[name].numpy(), network.state_dict()[name].numpy()
     expected = np.zeros_like(got)
-    for i in range(new_images):  # voxel by voxel of the rule, as the documentation has it
+    for i in range(new_images):  # the rule of docs/training.md, channel by channel
         same = given[:, i] if images == new_images else sum(given[:, j] for j in range(images)) / new_images
         expected[:, i] = same
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_an_image_is_answered_as_before_whatever_the_segmentation():
+def test_at_first_the_result_depends_on_the_image_alone():
     old = NetworkSpec(architecture(classes=3), OTHER_LABELS)
     new = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
     theirs, network = built(old), built(new, 6)
-    network.load_state_dict(fit(theirs.state_dict(), network.state_dict(), old, new)[0])
+    network.load_state_dict(fit(theirs.state_dict(), network.state_dict(), Specs(old, new))[0])
     x, segmentation = torch.randn(1, 1, 16, 16, 16), torch.randint(0, 2, (1, 2, 16, 16, 16)).float()
     with torch.no_grad():
         answer = network.entry(torch.cat([x, segmentation], dim=1))
         torch.testing.assert_close(answer, theirs.entry(x))
 
 
-def test_a_second_stage_keeps_what_it_knows_of_the_same_classes():
+def test_a_second_stage_keeps_segmentation_channels_of_the_same_classes():
     stage = NetworkSpec(architecture(channels=3, classes=3), OTHER_LABELS, second_stage=True)
     other = NetworkSpec(stage.architecture, msgspec.structs.replace(OTHER_LABELS, names=("background", "a", "b")), True)
     tensors, wanted = built(stage).state_dict(), built(stage, 6).state_dict()
-    assert fit(tensors, wanted, stage, stage)[1] == []
-    fitted, changes = fit(tensors, wanted, stage, other)
+    assert fit(tensors, wanted, Specs(stage, stage))[1] == []
+    fitted, changes = fit(tensors, wanted, Specs(stage, other))
     zeroed = {change.tensor for change in changes if change.what.startswith("segmentation channels start at 0")}
     assert zeroed == input_convolutions(stage.architecture)
     for name in zeroed:
@@ -229,7 +235,7 @@ def test_a_second_stage_keeps_what_it_knows_of_the_same_classes():
         assert not fitted[name][:, 1:].any()
 
 
-def test_finding_the_input_draws_nothing():
+def test_finding_the_input_convolutions_draws_no_random_numbers():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)

@@ -1,6 +1,9 @@
-"""Which checkpoint each fold starts from with ``--pretrained``: none that may know the cases the fold is scored on."""
+"""Fine-tuning, part one: which checkpoint each fold starts from with ``--pretrained``.
 
-from collections.abc import Mapping
+It is never a checkpoint that may have been trained on the cases that the fold is scored on.
+"""
+
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from unetrpp.core.digest import file_digest
@@ -10,22 +13,22 @@ from unetrpp.dataset.splits import Fold
 from unetrpp.model.folder import ModelFolder
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.pretrained import NetworkSpec, spec_of_checkpoint
+from unetrpp.trainers.network_spec import NetworkSpec, spec_of_checkpoint
 from unetrpp.trainers.recipe import ConfigOverrides
 
 Folds = Mapping[int | str, Fold]
 
 
 def fine_tuning_overrides(
-    given: Path, folds: Folds, fingerprint: Fingerprint, spec: NetworkSpec, deleted: set[Path]
+    given: Path, folds: Folds, fingerprint: Fingerprint, spec: NetworkSpec, *, deleted: Collection[Path] = ()
 ) -> dict[int | str, ConfigOverrides]:
-    """The fields of each fold's training config that ``--pretrained given`` asks for.
+    """The fields of each fold's training config that ``--pretrained given`` sets.
 
     Args:
         given: a model folder, or a checkpoint in one.
         folds: those to be trained, of the dataset with this ``fingerprint``.
-        spec: the network to be trained.
-        deleted: fold folders that make room for these trainings.
+        spec: of the network to be trained.
+        deleted: fold folders that --overwrite is about to delete.
 
     Raises:
         UserError: for one of the folds there is no checkpoint that it can start from.
@@ -41,7 +44,7 @@ def fine_tuning_overrides(
 
 
 def checkpoints_for(given: Path, folds: Folds, fingerprint: Fingerprint) -> dict[int | str, Path]:
-    """A model of the same cases gives each fold its own of this number; otherwise all start from one checkpoint.
+    """A model of the same dataset gives each fold the checkpoint of the same number; any other gives one for all.
 
     Raises:
         UserError: there is none, or it may have been trained on a fold's validation cases.
@@ -53,7 +56,7 @@ def checkpoints_for(given: Path, folds: Folds, fingerprint: Fingerprint) -> dict
     if not _digests(ModelFolder.open(common.parent.parent).fingerprint) & _digests(fingerprint):
         return paths
     for number, fold in folds.items():
-        if number == "all":  # is not scored
+        if number == "all":  # has no validation cases
             continue
         own = given / f"fold_{number}" / "checkpoint_final.pt"
         if own.is_file():
@@ -63,7 +66,7 @@ def checkpoints_for(given: Path, folds: Folds, fingerprint: Fingerprint) -> dict
 
 
 def find_checkpoint(path: Path) -> Path:
-    """``path`` itself, or of a model folder the final checkpoint of ``fold_all`` or else of its first trained fold.
+    """``path`` itself; or, of a model folder, the final checkpoint of ``fold_all``, else of its first trained fold.
 
     Raises:
         UserError: there is none.
@@ -77,10 +80,10 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def require_unseen(checkpoint: Path, number: int | str, fold: Fold) -> None:
-    """The fold is scored on cases that a checkpoint of the same dataset must not have learned from.
+    """A checkpoint of the same dataset must not have been trained on the validation cases of ``fold``.
 
     Raises:
-        UserError: nothing says that both were trained on the same cases.
+        UserError: its record does not prove that it was trained on the fold's training cases.
     """
     record = checkpoint.with_name("training.json")
     if not record.is_file() or read_json(record, TrainingConfig).cases != fold.digest():
@@ -92,5 +95,5 @@ def require_unseen(checkpoint: Path, number: int | str, fold: Fold) -> None:
 
 
 def _digests(fingerprint: Fingerprint) -> set[str]:
-    """Of the cases' files, whatever they are called."""
+    """Of the cases' files, whatever their names."""
     return {case.inputs_digest for case in fingerprint.cases}

@@ -1,4 +1,4 @@
-"""Which checkpoint a fold starts from: never one that has learned from the cases the fold is scored on."""
+"""Which checkpoint a fold starts from: never one that was trained on the cases the fold is scored on."""
 
 import hashlib
 
@@ -12,11 +12,11 @@ from unetrpp.core.files import write_json
 from unetrpp.dataset.splits import Fold, make_splits
 from unetrpp.networks.design import unetrpp_architecture
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.fine_tuning import checkpoints_for, find_checkpoint, fine_tuning_overrides
-from unetrpp.trainers.pretrained import NetworkSpec
+from unetrpp.trainers.network_spec import NetworkSpec
+from unetrpp.trainers.pretrained_checkpoints import checkpoints_for, find_checkpoint, fine_tuning_overrides
 
 FOLDS: dict[int | str, Fold] = dict(enumerate(make_splits([f"ball_{i}" for i in range(4)]).folds))
-SIDE = NetworkSpec.of(PLAN)
+SPEC = NetworkSpec.of(PLAN)
 KNOWN = fingerprint()
 FOREIGN = msgspec.structs.replace(
     KNOWN, cases=tuple(msgspec.structs.replace(case, inputs_digest="foreign") for case in KNOWN.cases)
@@ -59,13 +59,13 @@ def test_folds_of_another_dataset_start_from_one_checkpoint(model):
     assert checkpoints_for(model, FOLDS, FOREIGN) == dict.fromkeys(FOLDS, final(model, "all"))
 
 
-def test_fold_all_comes_first(model):
+def test_fold_all_is_preferred(model):
     assert find_checkpoint(model) == final(model, 0)
     add_fold_all(model)
     assert find_checkpoint(model) == final(model, "all")
 
 
-def test_what_may_know_validation_cases_is_refused(model):
+def test_checkpoints_that_may_be_trained_on_validation_cases_are_refused(model):
     with pytest.raises(UserError, match="trained on the validation cases of fold 2"):
         checkpoints_for(model, first(3), KNOWN)
     with pytest.raises(UserError, match="trained on the validation cases of fold 1"):
@@ -78,22 +78,22 @@ def test_what_may_know_validation_cases_is_refused(model):
 
 
 def test_path_and_hash_of_every_fold(model):
-    overrides = fine_tuning_overrides(model, first(2), KNOWN, SIDE, set())
+    overrides = fine_tuning_overrides(model, first(2), KNOWN, SPEC)
     for k in (0, 1):
         digest = hashlib.sha256(final(model, k).read_bytes()).hexdigest()
         assert overrides[k] == {"pretrained": str(final(model, k)), "pretrained_hash": digest[:16]}
 
 
-def test_what_cannot_be_started_from_is_refused(model, tmp_path):
-    def wish(given, side=SIDE, deleted=frozenset()):
-        return fine_tuning_overrides(given, first(1), KNOWN, side, set(deleted))
+def test_unusable_checkpoints_are_refused(model, tmp_path):
+    def start(given, spec=SPEC, deleted=()):
+        return fine_tuning_overrides(given, first(1), KNOWN, spec, deleted=deleted)
 
     with pytest.raises(UserError, match="does not exist"):
-        wish(tmp_path / "checkpoint.pt")
-    with pytest.raises(UserError, match="no model folder"):
-        wish(tmp_path)
+        start(tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="is not a model folder"):
+        start(tmp_path)
     other = unetrpp_architecture(1, 2, (16, 16, 16), [(2, 2, 2), (2, 2, 2)], width=0.25)
     with pytest.raises(UserError, match="network unet, the plans have unetrpp"):
-        wish(model, NetworkSpec(other, LABELS))
+        start(model, NetworkSpec(other, LABELS))
     with pytest.raises(UserError, match="would be deleted by --overwrite"):
-        wish(model, deleted={model / "fold_0"})
+        start(model, deleted={model / "fold_0"})

@@ -1,4 +1,4 @@
-"""Stage B: gammas learn, are judged on cases that were not trained on, and what is dropped leaves no trace."""
+"""Gammas are learned and judged on cases that were not trained on, and dropped modules are in no checkpoint."""
 
 import json
 import signal
@@ -15,9 +15,10 @@ from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.networks.gates import AttentionGate, SqueezeExcitation, contrast, modules_by_place
 from unetrpp.plans.architecture import Architecture
+from unetrpp.trainers.attention_trainer import AttentionTrainer
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.focal import FocalTrainer
 from unetrpp.trainers.inner_split import held_out
+from unetrpp.trainers.inputs import FoldData, Machine
 
 CPU = torch.device("cpu")
 PLACES = ["gate@0", "se@0", "se@1"]
@@ -29,12 +30,13 @@ def cases(tmp_path_factory):
     return [store.open(case) for case in store.cases()]
 
 
-def trainer(folder, cases, threads=1, plan=None, **changed) -> FocalTrainer:
+def trainer(folder, cases, threads=1, plan=None, **changed) -> AttentionTrainer:
     """Four training cases, one of them held out until the judgement after epoch 1, and a validation case."""
     folder.mkdir(exist_ok=True, parents=True)
     recipe = {"fold": 0, "epochs": 3, "iterations": 4, "momentum": 0.9, "learn_attention": True, "learn_share": 0.3}
     config = TrainingConfig(**(recipe | changed))
-    return FocalTrainer(plan or configuration(), config, folder, cases[:4], cases[4:], CPU, threads)
+    data = FoldData(plan or configuration(), cases[:4], cases[4:])
+    return AttentionTrainer(data, config, folder, Machine(threads=threads))
 
 
 def entries(folder):
@@ -42,7 +44,7 @@ def entries(folder):
 
 
 def drop(monkeypatch, trainer, *places):
-    """Let the judgement find these places flat."""
+    """Make the coefficients of these places look constant to the judgement."""
     look = trainer.verdict
     monkeypatch.setattr(trainer, "verdict", lambda p, contrast, dice: look(p, 0.0 if p in places else 1.0, dice))
     return trainer
@@ -52,7 +54,7 @@ def same(a, b) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_gammas_move_are_judged_and_then_stand(tmp_path, cases):
+def test_gammas_are_learned_then_judged_then_fixed(tmp_path, cases):
     focal = trainer(tmp_path / "f", cases)
     focal.run()
     first, *later = entries(tmp_path / "f")
@@ -68,7 +70,7 @@ def test_gammas_move_are_judged_and_then_stand(tmp_path, cases):
     assert (tmp_path / "f" / "gammas.png").stat().st_size > 1000
 
 
-def test_gammas_are_a_group_without_decay_at_a_rate_of_their_own(tmp_path, cases):
+def test_gammas_have_their_own_learning_rate_and_no_decay(tmp_path, cases):
     focal = trainer(tmp_path / "f", cases, gamma_rate=7.0, weight_decay=0.5, decay_everything=True)
     focal.step(focal.loader.batch(0))
     others, gammas = focal.optimizer.param_groups
@@ -86,7 +88,7 @@ def test_held_out_cases_are_not_drawn_before_the_judgement_and_validation_cases_
     step, read = focal.step, focal.judging_loader.batch
 
     def watched(samples):
-        drawn.append((focal.step_number, {sample.case for sample in samples}))
+        drawn.append((focal.state.step, {sample.case for sample in samples}))
         return step(samples)
 
     def judged(iteration):
@@ -114,7 +116,7 @@ def test_a_tenth_of_the_patients_is_held_out_whole_and_by_seed():
     assert inner == held_out(cases, patients, seed=0, fold=1)
     assert len({frozenset(held_out(cases, {}, seed, 0)) for seed in range(5)}) > 1
     assert len(held_out(["a", "b"], {}, 0, 0)) == 1
-    with pytest.raises(UserError, match="one case"):
+    with pytest.raises(UserError, match="a single case"):
         held_out(["a", "b"], {"a": "p", "b": "p"}, 0, 0)
 
 
@@ -140,7 +142,7 @@ def test_the_pruned_network_is_the_network_with_those_gammas_at_zero(tmp_path, c
             assert torch.equal(a, b)
 
 
-# Killed in the first step, before the judgement (after step 4), right at it, after it, and in the last step.
+# Interrupted in the first step, before the judgement (after step 4), right at it, after it, and in the last step.
 @pytest.mark.parametrize(
     ("stop", "augmentation"), [(1, "device"), (3, "device"), (4, "device"), (5, "workers"), (11, "device")]
 )
@@ -151,7 +153,7 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
     step = interrupted.step
 
     def until_stopped(samples):
-        if interrupted.step_number == stop - 1:
+        if interrupted.state.step == stop - 1:
             signal.raise_signal(signal.SIGTERM)
         return step(samples)
 
@@ -174,11 +176,11 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
     ).read_bytes()
 
 
-def test_a_kill_without_warning_in_the_judgement_is_made_good(tmp_path, cases, monkeypatch):
+def test_a_run_killed_in_the_judgement_resumes_bit_identical(tmp_path, cases, monkeypatch):
     trainer(tmp_path / "whole", cases).run()
     killed = trainer(tmp_path / "parts", cases)
     save_each_step(monkeypatch, killed)
-    monkeypatch.setattr(killed, "say", lambda verdicts: 1 / 0)  # architecture.json is written, `latest` is not
+    monkeypatch.setattr(killed, "log_verdicts", lambda verdicts: 1 / 0)  # architecture.json is written, `latest` is not
     with pytest.raises(ZeroDivisionError):
         killed.run()
     trainer(tmp_path / "parts", cases).run()
@@ -189,7 +191,7 @@ def save_each_step(monkeypatch, trainer):
     monkeypatch.setattr("unetrpp.trainers.trainer.SAVE_SECONDS", -1.0)
 
 
-def test_a_flat_module_and_one_without_gamma_are_dropped_and_others_kept(tmp_path, cases):
+def test_modules_of_constant_coefficients_or_small_gamma_are_dropped(tmp_path, cases):
     focal = trainer(tmp_path / "f", cases)
     flat, zero, good = (focal.modules[place] for place in PLACES)
     assert isinstance(flat, AttentionGate)
@@ -246,5 +248,5 @@ def test_modules_are_found_on_their_levels(network):
 def test_hours_and_patience_wait_for_the_judgement(tmp_path, cases, monkeypatch):
     hurried = trainer(tmp_path / "f", cases, epochs=500, max_hours=1e-9, patience=1)
     hurried.run()
-    assert hurried.step_number == 4
+    assert hurried.state.step == 4
     assert "judgement" in entries(tmp_path / "f")[0]

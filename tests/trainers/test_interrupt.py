@@ -1,0 +1,33 @@
+"""Signals during training."""
+
+import signal
+import threading
+
+import pytest
+
+from unetrpp.trainers.interrupt import StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_second_one_stops(number):
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert not stop.requested
+        signal.raise_signal(number)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_other_threads_leave_the_handlers_alone():
+    found = []
+
+    def enter():
+        with StopRequest() as stop:
+            found.append((stop.requested, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert found == [(False, signal.getsignal(signal.SIGINT))]

@@ -1,0 +1,39 @@
+"""What a trainer is given: the data of one fold, and the machine to train on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from unetrpp.core.errors import UserError
+from unetrpp.plans.plans import Configuration
+from unetrpp.preprocessing.store import StoredCase
+from unetrpp.trainers.distributed import ALONE, Processes
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """The planned configuration of a network and the preprocessed cases of one fold."""
+
+    configuration: Configuration
+    train: Sequence[StoredCase]
+    validation: Sequence[StoredCase]
+    groups: Mapping[str, str] = field(default_factory=dict)  # case -> patient, where the dataset names patients
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and with how many threads and processes a fold is trained."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    threads: int = 2  # they read patches; with --augmentation workers: processes that also augment them
+    compile: bool = False  # try torch.compile
+    processes: Processes = ALONE  # each of them trains on its share of every batch
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            UserError: there is no thread.
+        """
+        if self.threads < 1:
+            raise UserError(f"threads must be at least 1, not {self.threads}")
