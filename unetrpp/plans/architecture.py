@@ -105,7 +105,7 @@ class Architecture(Record, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, levels=tuple(levels))
 
     def focal_candidates(self) -> "Architecture":
-        """The network from which training learns the gammas (unetrpp.trainers.focal).
+        """The network from which training learns the gammas (unetrpp.trainers.attention_trainer).
 
         It has the focal modules of this one; where this one has none, every gate and squeeze-and-excitation, with
         gamma 1.
