@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict, cast
 
 import msgspec
 from tqdm import tqdm
@@ -20,7 +20,19 @@ from unetrpp.trainers.config import TrainingConfig
 LOG = logging.getLogger(__name__)
 REDRAW_SECONDS = 30.0  # a picture takes half a second; a short epoch should not wait for it
 
-EpochEntry = dict[str, Any]  # a line of metrics.jsonl
+
+class EpochEntry(TypedDict):
+    """A line of metrics.jsonl. The last two are those of a training that learns attention (docs/focal_attention.md)."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    dice: Sequence[float | None]  # one a class or region; null where it is undefined
+    mean_dice: float | None
+    learning_rate: float
+    seconds: float
+    gammas: NotRequired[dict[str, float]]
+    judgement: NotRequired[list[dict[str, Any]]]
 
 
 def class_names(labels: LabelScheme) -> list[str]:
@@ -49,9 +61,9 @@ class TensorBoard:
         self.writer, self.class_names = SummaryWriter(str(folder / "tensorboard")), class_names
 
     def epoch(self, entry: EpochEntry) -> None:
-        for key in ("train_loss", "validation_loss", "mean_dice", "learning_rate", "seconds"):
-            if entry[key] is not None:
-                self.writer.add_scalar(key, entry[key], entry["epoch"])
+        for key, value in entry.items():
+            if isinstance(value, int | float) and key != "epoch":
+                self.writer.add_scalar(key, value, entry["epoch"])
         for name, dice in zip(self.class_names, entry["dice"], strict=True):
             if dice is not None:
                 self.writer.add_scalar(f"dice/{name}", dice, entry["epoch"])
@@ -74,7 +86,8 @@ class TrainingLog:
     ):
         self.folder, self.class_names, self.tracker = folder, class_names, tracker
         self.name, self.path = f"fold {config.fold}", folder / "metrics.jsonl"
-        self.epochs = [e for e in read_json_lines(self.path) if e["epoch"] <= steps_done // config.iterations]
+        recorded = [cast(EpochEntry, line) for line in read_json_lines(self.path)]
+        self.epochs = [entry for entry in recorded if entry["epoch"] <= steps_done // config.iterations]
         write_bytes(self.path, b"".join(msgspec.json.encode(e) + b"\n" for e in self.epochs))
         self.bar = tqdm(
             total=config.steps, initial=steps_done, desc=self.name, unit="step", disable=None, dynamic_ncols=True

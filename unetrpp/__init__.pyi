@@ -7,7 +7,8 @@ from unetrpp.evaluation.cross_validation import evaluate_model as evaluate_model
 from unetrpp.evaluation.evaluate import evaluate as evaluate
 from unetrpp.evaluation.find_best import find_best as find_best
 from unetrpp.evaluation.model_comparison import compare_models as compare_models
-from unetrpp.export.archive import export_model as export_model, import_model as import_model
+from unetrpp.export.archive import export_model as export_model
+from unetrpp.export.archive import import_model as import_model
 from unetrpp.export.onnx import export_onnx as export_onnx
 from unetrpp.export.released import import_released as import_released
 from unetrpp.inference.ensemble import Ensemble as Ensemble
@@ -15,7 +16,8 @@ from unetrpp.inference.predict import predict as predict
 from unetrpp.inference.predictor import Predictor as Predictor
 from unetrpp.inference.segmentation import Segmentation as Segmentation
 from unetrpp.io.geometry import Geometry as Geometry
-from unetrpp.io.images import Volume as Volume, read_image as read_image
+from unetrpp.io.images import Volume as Volume
+from unetrpp.io.images import read_image as read_image
 from unetrpp.model.folder import ModelFolder as ModelFolder
 from unetrpp.networks.build import build_network as build_network
 from unetrpp.planners.pipeline import plan_and_preprocess as plan_and_preprocess

@@ -1,9 +1,9 @@
 """The log of a training: a picture that a viewer holds open does not end it."""
 
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.log import TrainingLog
+from unetrpp.trainers.log import EpochEntry, TrainingLog
 
-ENTRY = {
+ENTRY: EpochEntry = {
     "epoch": 1,
     "train_loss": 1.0,
     "validation_loss": 1.0,

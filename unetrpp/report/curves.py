@@ -1,13 +1,13 @@
 """The learning curves of a fold as one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unetrpp.core.files import write_atomically
 
 
-def draw_curves(epochs: Sequence[dict[str, Any]], class_names: Sequence[str], path: Path) -> None:
+def draw_curves(epochs: Sequence[Mapping[str, Any]], class_names: Sequence[str], path: Path) -> None:
     """Loss and Dice over the epochs of metrics.jsonl.
 
     Uses matplotlib's object interface, as pyplot keeps global state and looks for a screen.

@@ -1,13 +1,13 @@
 """The focal gammas of a fold over the epochs in which they were learned, as one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unetrpp.core.files import write_atomically
 
 
-def draw_gammas(epochs: Sequence[dict[str, Any]], path: Path) -> None:
+def draw_gammas(epochs: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Every module's gamma over the epochs of metrics.jsonl; the curves of dropped modules end at the judgement."""
     from matplotlib.figure import Figure
 

@@ -103,13 +103,14 @@ def _require_alike(name: str, frames: Sequence[Frame]) -> None:
     _require_same(name, frames, "matrix", [(header.rows, header.columns) for header in headers])
     _require_same(name, frames, "samples a pixel", [(header.samples,) for header in headers])
     longest = max(headers[0].rows, headers[0].columns)
-    _require_same(name, frames, "orientation", [frame.orientation or () for frame in frames], DRIFT / longest)
+    _require_same(name, frames, "orientation", [frame.orientation or () for frame in frames], tolerance=DRIFT / longest)
     spacings = np.array([frame.spacing_yx for frame in frames])
-    _require_same(name, frames, "pixel spacing", spacings.tolist(), DRIFT / longest * float(spacings[0].min()))
+    tolerance = DRIFT / longest * float(spacings[0].min())
+    _require_same(name, frames, "pixel spacing", spacings.tolist(), tolerance=tolerance)
 
 
 def _require_same(
-    name: str, frames: Sequence[Frame], what: str, values: Sequence[Sequence[float]], tolerance: float = 0.0
+    name: str, frames: Sequence[Frame], what: str, values: Sequence[Sequence[float]], *, tolerance: float = 0.0
 ) -> None:
     table = np.array(values, float)
     different = np.abs(table - table[0]).max(axis=1) > tolerance
