@@ -34,7 +34,7 @@ from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.networks.gates import focal_modules
 from unetrpp.planners.attention_and_loss import focal_loss_of, training_foreground, with_attention
 from unetrpp.planners.plan_and_preprocess import main as plan_and_preprocess
-from unetrpp.planners.rules.focal_loss import distance_scales
+from unetrpp.planners.rules.loss import distance_scales
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, LossPlan, read_plans
 from unetrpp.preprocessing.store import Store

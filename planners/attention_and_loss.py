@@ -12,7 +12,7 @@ from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits, fo
 from unetrpp.planners.options import AttentionMode, Options
 from unetrpp.planners.rules.attention import place_attention
 from unetrpp.planners.rules.attention_overrides import Override, parse_override
-from unetrpp.planners.rules.focal_loss import plan_focal_loss
+from unetrpp.planners.rules.loss import plan_focal_loss
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Decision, LossPlan, Plans
 from unetrpp.preprocessing.store import Store, StoredCase

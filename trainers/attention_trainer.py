@@ -20,6 +20,7 @@ from unetrpp.trainers.inner_split import held_out
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.log import EpochEntry
 from unetrpp.trainers.overlap import ClassOverlap, mean_dice
+from unetrpp.trainers.schedule import progress
 from unetrpp.trainers.trainer import Trainer
 
 LOG = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class AttentionTrainer(Trainer):
         entry = super().end_epoch()
         entry["gammas"] = {place: module.gamma.item() for place, module in self.modules.items() if not module.off}
         hours = self.hours() if self.config.max_hours else 0.0
-        if self.judgement is None and self.config.progress(self.state.step, hours) >= self.config.learn_share:
+        if self.judgement is None and progress(self.config, self.state.step, hours) >= self.config.learn_share:
             verdicts = self.judge()
             self.prune(verdicts)
             entry["judgement"] = [msgspec.structs.asdict(verdict) for verdict in verdicts]

@@ -67,17 +67,3 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     def validation_iterations(self) -> int:
         """Batches of validation patches after an epoch: one for five training steps."""
         return max(1, self.iterations // 5)
-
-    def progress(self, step: int, hours: float = 0.0) -> float:
-        """Share of the run that is done, by steps or by hours, whichever is larger."""
-        return max(step / self.steps, hours / self.max_hours if self.max_hours else 0.0)
-
-    def learning_rate_at(self, step: int, hours: float = 0.0) -> float:
-        """Linear warm-up, then poly decay: lr * (1 - progress) ** 0.9.
-
-        >>> TrainingConfig(fold=0, epochs=1, iterations=10, learning_rate=1.0).learning_rate_at(5)
-        0.5358867312681466
-        """
-        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        decay: float = max(0.0, 1 - self.progress(step, hours)) ** 0.9
-        return self.learning_rate * warm * decay

@@ -1,4 +1,4 @@
-"""The optimiser that a training config describes, and its learning rate."""
+"""The optimiser that a training config describes; `schedule.py` has its learning rate."""
 
 import torch
 

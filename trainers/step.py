@@ -20,6 +20,7 @@ from unetrpp.preprocessing.store import StoredCase
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
+from unetrpp.trainers.schedule import learning_rate, progress
 from unetrpp.trainers.state import TrainingState
 
 HALF_PRECISION = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -96,8 +97,8 @@ class StepTrainer:
         """Set learning rate, loss schedule and dropout seed of this step, and clear the gradients."""
         config, step = self.config, self.state.step
         hours = self.hours() if config.max_hours else 0.0  # without a limit nothing depends on the clock
-        set_learning_rate(self.optimizer, config.learning_rate_at(step, hours))
-        self.loss.set_progress(config.progress(step, hours))
+        set_learning_rate(self.optimizer, learning_rate(config, step, hours))
+        self.loss.set_progress(progress(config, step, hours))
         torch.manual_seed(torch_seed(config.seed, config.fold_number, Stream.DROPOUT, step, rank=self.processes.rank))
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)

@@ -24,6 +24,7 @@ from unetrpp.trainers.network_spec import NetworkSpec
 from unetrpp.trainers.overlap import ClassOverlap
 from unetrpp.trainers.patch_validation import PatchScores, score_patches
 from unetrpp.trainers.pretrained_weights import start_from
+from unetrpp.trainers.schedule import progress
 from unetrpp.trainers.step import StepTrainer
 
 LOG = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class Trainer(StepTrainer):
             LOG.info(
                 "fold %s: no better Dice for %d epochs, so training ends", config.fold, state.epochs_without_better
             )
-        return impatient or config.progress(state.step, self.hours()) >= 1
+        return impatient or progress(config, state.step, self.hours()) >= 1
 
     def collect_losses(self) -> None:
         """Read the losses of the last few steps from the device and check them; every save does it first.

@@ -7,8 +7,8 @@ from unetrpp.evaluation.cross_validation import evaluate_model as evaluate_model
 from unetrpp.evaluation.evaluate import evaluate as evaluate
 from unetrpp.evaluation.find_best import find_best as find_best
 from unetrpp.evaluation.model_comparison import compare_models as compare_models
-from unetrpp.export.archive import export_model as export_model
-from unetrpp.export.archive import import_model as import_model
+from unetrpp.export.model_zip import export_model as export_model
+from unetrpp.export.model_zip import import_model as import_model
 from unetrpp.export.onnx import export_onnx as export_onnx
 from unetrpp.export.released import import_released as import_released
 from unetrpp.inference.ensemble import Ensemble as Ensemble

@@ -11,8 +11,8 @@ from unetrpp.evaluation.cross_validation import evaluate_model
 from unetrpp.evaluation.evaluate import evaluate as evaluate_folders
 from unetrpp.evaluation.find_best import find_best as find_best_models
 from unetrpp.evaluation.model_comparison import compare_models
-from unetrpp.export.archive import export_model as export_zip
-from unetrpp.export.archive import import_model as import_zip
+from unetrpp.export.model_zip import export_model as export_zip
+from unetrpp.export.model_zip import import_model as import_zip
 from unetrpp.export.onnx import export_onnx
 from unetrpp.export.released import import_released
 from unetrpp.report.attention_report import write_attention_report

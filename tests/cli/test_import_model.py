@@ -8,7 +8,7 @@ from tests.helpers.model import make_model
 from tests.helpers.raw_dataset import write_dataset
 from tests.helpers.released import write_released_checkpoint
 from unetrpp.cli import import_model
-from unetrpp.export.archive import export_model
+from unetrpp.export.model_zip import export_model
 from unetrpp.model.folder import ModelFolder
 from unetrpp.plans.plans import read_plans
 

@@ -15,7 +15,7 @@ from unetrpp.evaluation.cross_validation import CrossValidation, FoldScores, wri
 from unetrpp.evaluation.metrics import score_case
 from unetrpp.evaluation.summary import CaseScores, summarize
 from unetrpp.export.anonymize import Pseudonyms, shared_records
-from unetrpp.export.archive import export_model, import_model
+from unetrpp.export.model_zip import export_model, import_model
 from unetrpp.inference.guards import check_input
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume

@@ -19,7 +19,7 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.splits import Splits, make_splits
-from unetrpp.export.archive import export_model, import_model
+from unetrpp.export.model_zip import export_model, import_model
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.images import Volume, read_image, write_image, write_segmentation
 from unetrpp.model.folder import FIRST_STAGE, ModelFolder

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(arguments: argparse.Namespace) -> int:
     folds = arguments.folds[0] if len(arguments.folds) == 1 else arguments.folds
     if arguments.onnx is None:
-        from unetrpp.export.archive import export_model
+        from unetrpp.export.model_zip import export_model
 
         path = export_model(arguments.model, arguments.output, folds=folds, checkpoint=arguments.checkpoint)
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -51,7 +51,7 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.errors import UserError
 
     if arguments.preset is None:
-        from unetrpp.export.archive import import_model
+        from unetrpp.export.model_zip import import_model
 
         if arguments.plans or arguments.dataset or arguments.configuration:
             raise UserError("--plans, --dataset and --configuration are for a released checkpoint; add --preset")

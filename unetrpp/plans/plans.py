@@ -70,7 +70,7 @@ class Preprocessing(Record, frozen=True, kw_only=True):
 class LossPlan(Record, frozen=True, kw_only=True):
     """``dice_ce``, or the Unified Focal loss and its boundary-weighted form (docs/focal_attention.md).
 
-    Planning sets ``name``, ``batch_dice``, ``gamma`` and ``distance_scale_mm`` (planners/rules/focal_loss.py). No option
+    Planning sets ``name``, ``batch_dice``, ``gamma`` and ``distance_scale_mm`` (planners/rules/loss.py). No option
     of a command sets the others: losses/build.py reads them, and a user may edit them in the plans' file.
     """
 

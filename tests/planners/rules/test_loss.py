@@ -5,7 +5,7 @@ import math
 import pytest
 
 from unetrpp.dataset.labels import LabelScheme, Region
-from unetrpp.planners.rules.focal_loss import boundary_share, distance_scales, plan_focal_loss
+from unetrpp.planners.rules.loss import boundary_share, distance_scales, plan_focal_loss
 from unetrpp.plans.fingerprint import CaseFingerprint, ClassStatistics, Fingerprint
 
 ONE = LabelScheme(names=("background", "ball"), values=(0, 1))

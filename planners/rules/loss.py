@@ -1,4 +1,4 @@
-"""The gamma of the focal loss, by how rare foreground is, and a distance penalty where boundaries matter (ours)."""
+"""The focal loss of ``--attention auto``: gamma by how rare foreground is, a distance penalty where boundaries matter (ours)."""
 
 import math
 import statistics
@@ -62,9 +62,7 @@ def distance_scales(fingerprint: Fingerprint, labels: LabelScheme, finest_mm: fl
         index: _tau([r for s in _of_class(fingerprint, labels.names[index]) for r in s.component_radii_mm], finest_mm)
         for index in labels.foreground
     }
-    if labels.regions:
-        return tuple(max(taus[member] for member in region.members if member) for region in labels.regions)
-    return tuple(taus.values())
+    return tuple(max(taus[member] for member in target.members if member) for target in labels.targets)
 
 
 def _tau(radii_mm: Sequence[float], finest_mm: float) -> float:

@@ -13,7 +13,7 @@ from tests.helpers.model import PLAN, give_own_attention, make_model, write_imag
 from unetrpp.cli.export_model import main as export_command
 from unetrpp.cli.import_model import main as import_command
 from unetrpp.core.errors import UserError
-from unetrpp.export.archive import export_model, import_model
+from unetrpp.export.model_zip import export_model, import_model
 from unetrpp.inference.predictor import Predictor
 
 
@@ -188,10 +188,10 @@ def test_a_cascade_without_its_first_stage_is_refused(tmp_path):
 
 
 def test_too_many_members_and_too_large_records_are_refused(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr("unetrpp.export.archive.LARGEST_RECORD", 2000)
+    monkeypatch.setattr("unetrpp.export.model_zip.LARGEST_RECORD", 2000)
     with pytest.raises(UserError, match="which no record is"):
         import_model(exported, workspace=tmp_path)
-    monkeypatch.setattr("unetrpp.export.archive.MOST_FILES", 3)
+    monkeypatch.setattr("unetrpp.export.model_zip.MOST_FILES", 3)
     with pytest.raises(UserError, match="more than 3; export fewer folds"):
         import_model(exported, workspace=tmp_path)
     assert not (tmp_path / "results").exists()

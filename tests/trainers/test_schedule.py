@@ -1,0 +1,21 @@
+"""The learning-rate schedule in closed form, by steps and by the clock."""
+
+import pytest
+
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.schedule import learning_rate, progress
+
+
+def test_poly_decay_and_warm_up():
+    config = TrainingConfig(fold=0, epochs=2, iterations=50, learning_rate=0.1, warmup=10)
+    assert learning_rate(config, 0) == pytest.approx(0.01)
+    assert learning_rate(config, 50) == pytest.approx(0.1 * 0.5**0.9)
+    rates = [learning_rate(config, i) for i in range(10, 100)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_progress_is_by_steps_or_by_hours_whichever_is_larger():
+    config = TrainingConfig(fold=0, epochs=2, iterations=50, max_hours=2.0)
+    assert (progress(config, 25, hours=0.1), progress(config, 25, hours=1.0)) == (0.25, 0.5)
+    assert learning_rate(config, 25, hours=2.5) == 0.0
+    assert progress(TrainingConfig(fold=0, epochs=2, iterations=50), 25, hours=100.0) == 0.25
