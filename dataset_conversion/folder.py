@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, error_table
@@ -118,6 +119,8 @@ def read_folder(
 def find_cases(root: Path, pattern: str) -> dict[str, Path]:
     """Case -> file for a folder or a pattern such as ``{case}/t1.nii.gz`` (``*`` stands for any part of a name).
 
+    Names are compared and returned in Unicode's composed form, since macOS may have written some decomposed.
+
     Raises:
         UserError: nothing matches, or two files match one case.
     """
@@ -128,7 +131,7 @@ def find_cases(root: Path, pattern: str) -> dict[str, Path]:
     for path in sorted(root.rglob("*")):
         match = expression.fullmatch(path.relative_to(root).as_posix())
         if match and ending_of(path) and not path.name.startswith(".") and path.is_file():
-            matches.setdefault(strip_ending(match["case"]), []).append(path)
+            matches.setdefault(normalize("NFC", strip_ending(match["case"])), []).append(path)
     if not matches:
         raise UserError(
             f"{root} has no image that matches {pattern!r} (where {CASE} stands for the case); check the folder or the pattern"

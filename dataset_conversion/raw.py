@@ -10,12 +10,12 @@ import numpy as np
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_json
 from unetrpp.core.parallel import CaseError, default_processes, run_cases
+from unetrpp.core.text import escaped, is_utf8
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
-from unetrpp.io.formats import copy_image, ending_of
+from unetrpp.io.formats import copy_image, ending_of, files_of_image
 from unetrpp.io.images import Volume, most_voxels, read_channels, read_file, read_label, write_image, write_segmentation
-from unetrpp.io.integrity import require_intact
 
 MOST_NAMED = 5  # undeclared labels that a message lists
 BYTES_A_VALUE = 24  # peak memory per value of a case while it is rewritten
@@ -141,6 +141,8 @@ def convert_case(case: SourceCase, target: Target) -> bool:
     Raises:
         UserError: a file is missing or unreadable, or its channels or labels are not those of the dataset.
     """
+    if not is_utf8(case.id):
+        raise UserError(f"the file name {escaped(case.images[0].name)} is not UTF-8; rename the files")
     images = target.folder / ("imagesTs" if case.label is None else "imagesTr")
     label = target.folder / "labelsTr" / f"{case.id}{target.ending}"
     done = [images / f"{case.id}_0000{target.ending}", *([label] if case.label else [])]
@@ -167,7 +169,8 @@ def _newest(case: SourceCase) -> float:
             raise UserError(f"{file} does not exist; complete the download")
         if file.stat().st_size == 0:
             raise UserError(f"{file.name} is empty (0 bytes); download or copy it again")
-    return max(file.stat().st_mtime for file in case.files)
+    parts = (part for file in case.files for part in files_of_image(file))
+    return max(part.stat().st_mtime for part in parts if part.is_file())
 
 
 def _has_time(path: Path, stamp: float) -> bool:
@@ -191,7 +194,7 @@ def _write_images(case: SourceCase, folder: Path, target: Target) -> list[Path]:
         return _split_channels(case, folder, target.ending)
     copies = [folder / f"{case.id}_{i:04d}{target.ending}" for i in range(len(case.images))]
     for file, copy in zip(case.images, copies, strict=True):
-        require_intact(file)
+        read_file(file)  # refuses a damaged file
         copy_image(file, copy)
     return copies
 

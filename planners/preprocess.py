@@ -77,13 +77,13 @@ def store_case(case: Case, job: StoreJob, inputs_digest: str) -> None:
     if case.label is None:
         raise ValueError(f"{case.id} has no label; only training cases are stored")
     plan = job.plan
-    prepared = preprocess(read_image(case.images, verified=True), read_label(case.label, verified=True), plan, case.id)
+    prepared = preprocess(read_image(case.images), read_label(case.label), plan, case.id)
     # Folds are validated on original grids, also where the raw data is not; predictions have the dataset's ending.
     reference = job.folder.parent / "labels" / f"{case.id}{job.file_ending}"
     if ending_of(case.label) == job.file_ending:
         copy_image(case.label, reference)
     else:
-        label = read_label(case.label, verified=True)
+        label = read_label(case.label)
         write_segmentation(reference, label.array[0], label.geometry)
     Store(job.folder).write(
         prepared, plan.digest(), inputs_digest, plan.chunk, ignore_index=plan.labels.ignore_index, dtype=plan.dtype

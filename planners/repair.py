@@ -15,11 +15,11 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import run_cases
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.dataset.labels import value_counts
-from unetrpp.io.formats import ending_of, write_sitk
-from unetrpp.io.geometry import Geometry, same_grid, voxel_volume_mm3
+from unetrpp.io.formats import ending_of
+from unetrpp.io.geometry import SAME_GRID_VOXELS, Geometry, same_grid, voxel_volume_mm3
 from unetrpp.io.images import (
-    GRID_TOLERANCE_MM,
     Volume,
+    from_sitk,
     read_geometry,
     read_label,
     repair_shear,
@@ -78,7 +78,7 @@ def repair_label(case: Case, folder: Path) -> tuple[Path, str] | None:
         return None
     try:
         image, geometry = read_geometry(case.images[0]), read_geometry(case.label)
-        if not same_grid(image, geometry, GRID_TOLERANCE_MM):
+        if not same_grid(image, geometry, SAME_GRID_VOXELS):
             return None
         label = read_label(case.label)
     except UserError:
@@ -92,14 +92,14 @@ def repair_label(case: Case, folder: Path) -> tuple[Path, str] | None:
     resampled = _onto(label, image)
     if not _keeps_volumes(label, resampled, image):
         return None
-    write_sitk(path, resampled)
+    write_segmentation(path, from_sitk(resampled).array[0], image)
     return path, "the label was on another grid; it was resampled (nearest) onto the image's"
 
 
 def _has_default_header(geometry: Geometry) -> bool:
     """Spacing 1, origin 0 and axes along the array (NIfTI's default flips x and y)."""
     direction = tuple(abs(value) for value in geometry.direction)
-    at_origin = all(abs(value) < GRID_TOLERANCE_MM for value in geometry.origin_xyz_mm)
+    at_origin = all(abs(value) < SAME_GRID_VOXELS for value in geometry.origin_xyz_mm)
     return at_origin and geometry.spacing_zyx_mm == DEFAULT.spacing_zyx_mm and direction == DEFAULT.direction
 
 

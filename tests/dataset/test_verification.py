@@ -1,9 +1,14 @@
 """Problems of single cases, of copies and of unused files."""
 
+import os
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.helpers.nifti import change, sform_of
 from tests.helpers.raw_dataset import GEOMETRY, make_case, write_case
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.dataset.description import DatasetDescription
@@ -114,3 +119,36 @@ def test_files_that_belong_to_no_case_give_a_warning(tmp_path, case):
     (problem,) = strays(RawDataset(tmp_path, DESCRIPTION, (case,)))
     assert not problem.fatal
     assert "files in imagesTr belong to no case: b_0000.NII.GZ;" in problem.message
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize(("voxels", "fatal"), [(0.005, None), (0.1, False), (0.5, True), (9.0, True)])
+def test_grids_are_judged_in_shares_of_a_voxel_at_any_scale(case, scale, voxels, fatal):
+    image, label = make_case(0)
+    spacing = tuple(scale * s for s in GEOMETRY.spacing_zyx_mm)
+    grid = Geometry(shape_zyx=GEOMETRY.shape_zyx, spacing_zyx_mm=spacing)
+    write_image(case.images[0], Volume(image[None], grid))
+    shift = voxels * min(spacing)
+    write_segmentation(case.label, label, msgspec.structs.replace(grid, origin_xyz_mm=(shift, 0.0, 0.0)))
+    assert [found for _, found in problems(case)] == ([] if fatal is None else [fatal])
+
+
+def test_transforms_that_differ_are_a_warning_and_another_scale_an_error(case):
+    sform = sform_of(case.images[0])
+    sform[0, 3] += 10
+    change(case.images[0], sform, (1, 2))
+    messages = problems(case)
+    assert ("sform and qform of a_0000.nii.gz lie 10 mm apart; the sform is used", False) in messages
+    change(case.images[0], 2 * sform, (1, 2))
+    ((message, fatal),) = problems(case)
+    assert message.startswith("the sform of a_0000.nii.gz gives voxels of 2 x 2 x 4 mm, its pixdim 1 x 1 x 2 mm")
+    assert fatal
+
+
+def test_a_file_name_that_is_not_utf_8_is_named(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller_0000.nii.gz"))
+    write_image(path, Volume(make_case(0)[0][None], GEOMETRY))
+    case = Case(os.fsdecode(b"M\xfcller"), (path,), None)
+    (problem,) = inspect(case, DESCRIPTION).problems
+    assert (problem.case, problem.message) == ("M\\xfcller", "the file name is not UTF-8; rename the files")
+    assert inputs_digest(case)

@@ -85,3 +85,19 @@ def test_an_unknown_label_is_an_error_of_its_case(folders):
     _, errors = evaluate_folder(references, references, narrow, ".nii.gz", processes=1)
     assert {error.case for error in errors} == {"c1", "c3"}
     assert "label 2" in errors[0].message
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0])
+def test_grids_several_voxels_apart_are_no_match_at_any_scale(tmp_path, scale):
+    """Six voxels of a micrometre are less than a hundredth of a millimetre."""
+    spacing = (2.0 * scale, scale, scale)
+    for folder, shift in (("predictions", 0.0), ("references", 6 * scale), ("rounded", 0.001 * scale)):
+        origin = (shift, shift, 0.0)
+        grid = Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=spacing, origin_xyz_mm=origin)
+        write(tmp_path / folder, "c1", 4, 6, geometry=grid)
+    _, errors = evaluate_folder(tmp_path / "predictions", tmp_path / "references", SCHEME, ".nii.gz", processes=1)
+    assert "different grids" in errors[0].message
+    pair = tmp_path / "predictions", tmp_path / "rounded"
+    summary, errors = evaluate_folder(*pair, SCHEME, ".nii.gz", processes=1, options=MetricOptions(distances=True))
+    assert not errors
+    assert summary.metric_per_case[0].metrics["1"]["volume_ref_ml"] == pytest.approx(4 * 2 * scale**3 / 1000, rel=1e-9)

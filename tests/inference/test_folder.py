@@ -1,6 +1,7 @@
 """A folder of cases: resuming, parts, failed cases, and protection of files of other origin."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,16 +9,18 @@ import SimpleITK as sitk
 
 from tests.helpers.dicom import frames, write_series
 from tests.helpers.model import make_model, make_model_2d, write_images
-from tests.helpers.nifti import shear
+from tests.helpers.nifti import change, codes_of, sform_of, shear
 from tests.helpers.tiny import LABELS
 from unetrpp.cli.predict import main
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
+from unetrpp.inference.guards import volumes_ml
 from unetrpp.inference.inputs import find_cases
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
+from unetrpp.io.geometry import Geometry
 from unetrpp.model.folder import ModelFolder
 
 
@@ -338,3 +341,34 @@ def test_a_sheared_image_is_straightened_when_asked(model, images, tmp_path, cap
     np.testing.assert_allclose(result.GetDirection(), fixed.GetDirection(), atol=1e-6)
     warnings = json.loads((out / "predictions.json").read_text())["cases"]["case_1"]["warnings"]
     assert any("were sheared; they were set at right angles" in warning for warning in warnings)
+
+
+def test_results_carry_the_transforms_of_their_images(model, images, tmp_path, caplog):
+    """Programs that take the sform and programs that take the qform see both at one place."""
+    path = images / "case_1_0000.nii.gz"
+    sform = sform_of(path)
+    sform[0, 3] += 10
+    change(path, sform, (1, 2))
+    change(images / "case_2_0000.nii.gz", 2 * sform, (1, 2))
+    out = tmp_path / "out"
+    assert predict("-i", images, "-o", out, "-m", model, "--no-mirroring", "--device", "cpu") == 1
+    assert "case_1: warning: sform and qform of the image lie 10 mm apart; the sform is used" in caplog.text
+    assert codes_of(out / "case_1.nii.gz") == (1, 2)
+    np.testing.assert_allclose(sform_of(out / "case_1.nii.gz"), sform)
+    record = json.loads((out / "predictions.json").read_text())
+    assert record["cases"]["case_1"]["geometry"]["nifti"]["sform_code"] == 2
+    assert "the sform of case_2_0000.nii.gz gives voxels of" in record["failed"]["case_2"]
+
+
+def test_a_name_that_is_not_utf_8_is_named_and_the_others_are_done(model, images, tmp_path, capsys):
+    (images / "case_1_0000.nii.gz").rename(images / os.fsdecode(b"M\xfcller_0000.nii.gz"))
+    (images / "case_2_0000.nii.gz").rename(images / "new\nline_0000.nii.gz")
+    out = tmp_path / "out"
+    assert predict("-i", images, "-o", out, "-m", model, "--no-mirroring", "--device", "cpu") == 1
+    assert "M\\xfcller  the file name is not UTF-8; rename the file" in "".join(capsys.readouterr())
+    assert sorted(path.name for path in out.glob("*.nii.gz")) == ["case_0.nii.gz", "new\nline.nii.gz"]
+
+
+def test_volumes_keep_their_digits_at_the_scale_of_a_microscope():
+    grid = Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(1e-3, 1e-3, 1e-3))
+    assert volumes_ml({"a": 7}, grid)["a"] == pytest.approx(7e-12, rel=1e-9)

@@ -1,24 +1,28 @@
-"""Transforms in NIfTI headers, compared with headers that SimpleITK wrote, and the repair of shear."""
+"""Where a written segmentation lies, by every program's rule, and sheared headers, against nibabel and SimpleITK."""
 
+import gzip
 import math
 
+import msgspec
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.helpers.nifti import change, sform_of, shear
+from tests.helpers.nifti import CODES, QUATERNION, change, codes_of, patch, sform_of, shear
+from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
-from unetrpp.io.geometry import world_mm
-from unetrpp.io.images import read_geometry, read_image
-from unetrpp.io.nifti import (
-    Transforms,
-    read_transforms,
-    require_repairable,
-    shear_degrees,
-    write_without_shear,
-)
+from unetrpp.io.angles import shear_degrees
+from unetrpp.io.formats import copy_image
+from unetrpp.io.geometry import Geometry, world_mm
+from unetrpp.io.images import read_geometry, read_image, read_label, repair_shear, write_segmentation
+from unetrpp.io.nifti import place_warnings
+from unetrpp.io.shear import write_without_shear
 
 SHAPE = (6, 20, 16)
+PIXDIM, UNITS = 76, 123
 
 
 @pytest.fixture
@@ -34,71 +38,244 @@ def oblique(tmp_path):
     return path
 
 
-def transforms(path) -> Transforms:
-    found = read_transforms(path)
-    assert found is not None
-    return found
+def result_of(path):
+    """A segmentation written on the grid of an image."""
+    target = path.with_name("segmentation.nii.gz")
+    geometry = read_geometry(path)
+    write_segmentation(target, np.zeros(geometry.shape_zyx, np.uint8), geometry)
+    return target
 
 
-def test_both_transforms_equal_those_that_itk_wrote(oblique):
-    found = transforms(oblique)
-    ends = world_mm(read_geometry(oblique), np.array([[0, 0, 0], [5, 19, 15]])) * (-1, -1, 1)
-    for corners in found.corners_mm().values():
-        np.testing.assert_allclose(corners[[0, -1]], ends, atol=1e-4)
-    assert found.distance_mm() < 1e-4
-    assert read_transforms(oblique.with_name("none.png")) is None
+def itk_place(path):
+    image = sitk.ReadImage(str(path))
+    return (*image.GetOrigin(), *image.GetSpacing(), *image.GetDirection())
 
 
-@pytest.mark.parametrize(("codes", "taken"), [((1, 1), "sform"), ((1, 2), "qform")])
-def test_where_they_differ_the_one_that_itk_uses_is_named(oblique, codes, taken):
+def slicer_affine(path):
+    """3D Slicer's rule: the sform, or the qform where the sform has no code."""
+    header = nib.Nifti1Image.from_filename(path).header
+    return header.get_sform() if header["sform_code"] > 0 else header.get_qform()
+
+
+def require_one_place(image, result):
+    assert codes_of(result) == codes_of(image)
+    np.testing.assert_allclose(
+        nib.Nifti1Image.from_filename(result).affine, nib.Nifti1Image.from_filename(image).affine, atol=1e-5
+    )
+    np.testing.assert_allclose(slicer_affine(result), slicer_affine(image), atol=1e-5)
+    np.testing.assert_allclose(itk_place(result), itk_place(image), atol=1e-5)
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (1, 0), (0, 1), (0, 0), (1, 2), (2, 4), (3, 3), (1, 4)])
+@pytest.mark.parametrize("moved", [0.0, 10.0])
+def test_image_and_segmentation_lie_at_one_place_for_every_program(oblique, codes, moved):
+    sform = sform_of(oblique)
+    sform[0, 3] += moved
+    change(oblique, sform, codes)
+    require_one_place(oblique, result_of(oblique))
+
+
+@pytest.mark.filterwarnings("ignore")  # nibabel on the header
+@pytest.mark.parametrize("unit", [0, 1, 2, 3])
+def test_units_are_read_as_by_itk_and_carried_on(oblique, unit):
+    patch(oblique, "b", UNITS, unit)
+    geometry, image = read_geometry(oblique), sitk.ReadImage(str(oblique))
+    np.testing.assert_allclose(geometry.spacing_zyx_mm[::-1], image.GetSpacing(), rtol=1e-6)
+    np.testing.assert_allclose(geometry.origin_xyz_mm, image.GetOrigin(), rtol=1e-6)
+    require_one_place(oblique, result_of(oblique))
+
+
+def test_a_negative_length_is_warned_about_and_carried_on(oblique):
+    patch(oblique, "3f", PIXDIM + 4, -0.9, -0.8, -2.5)
+    change(oblique, sform_of(oblique), (1, 0))
+    geometry = read_geometry(oblique)
+    assert geometry.spacing_zyx_mm == pytest.approx((2.5, 0.8, 0.9))
+    assert ["negative" in warning for warning in place_warnings(oblique.name, geometry)] == [True]
+    result = result_of(oblique)
+    assert codes_of(result) == (1, 0)
+    np.testing.assert_allclose(itk_place(result), itk_place(oblique))
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (1, 2), (2, 1), (1, 4)])
+def test_where_they_differ_the_sform_is_used_and_it_is_said(oblique, codes):
     sform = sform_of(oblique)
     sform[0, 3] += 7
     change(oblique, sform, codes)
-    found, geometry = transforms(oblique), read_geometry(oblique)
-    assert found.distance_mm() == pytest.approx(7, abs=1e-4)
-    assert found.used_for(geometry) == taken
-    assert geometry.origin_xyz_mm[0] == pytest.approx(3.0 if taken == "sform" else 10.0)
+    geometry = read_geometry(oblique)
+    (warning,) = place_warnings(oblique.name, geometry)
+    assert warning == "sform and qform of case_0000.nii.gz lie 7 mm apart; the sform is used"
+    assert geometry.origin_xyz_mm[0] == pytest.approx(3.0)
 
 
-def test_a_little_shear_is_refused_by_itk_and_repaired(oblique):
+@pytest.mark.parametrize("length", [2.0, 0.0, np.nan])
+@pytest.mark.parametrize("codes", [(0, 1), (1, 1)])
+def test_another_scale_in_sform_and_pixdim_is_an_error(oblique, length, codes):
+    change(oblique, sform_of(oblique), codes)
+    patch(oblique, "f", PIXDIM + 12, length)
+    for read in (read_geometry, read_image):
+        with pytest.raises(
+            UserError, match=r"the sform of case_0000.nii.gz gives voxels of 0.9 x 0.8 x 2.5 mm, its pixdim"
+        ):
+            read(oblique)
+
+
+def test_the_repair_that_the_refusal_names_works(oblique):
+    patch(oblique, "3f", PIXDIM + 4, 1.8, 1.6, 5.0)
+    change(oblique, sform_of(oblique), (1, 0))
+    assert read_geometry(oblique).spacing_zyx_mm == pytest.approx((5.0, 1.6, 1.8))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3), st.sampled_from([-1.0, 0.0, 1.0]))
+def test_the_qform_is_nibabels(tmp_path_factory, quaternion, handedness):
+    norm = max(1.0, float(np.linalg.norm(quaternion)) * 1.0001)
+    path = tmp_path_factory.mktemp("q") / "a.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.uint8), np.diag([2.0, 3.0, 4.0, 1.0])), path)
+    change(path, sform_of(path), (1, 0))
+    patch(path, "6f", QUATERNION, *(q / norm for q in quaternion), 5.0, -6.0, 7.0)
+    patch(path, "f", PIXDIM, handedness)
+    corners = np.array([[0, 0, 0], [4, 3, 2], [0, 3, 0]])
+    ours = world_mm(read_geometry(path), corners) * (-1, -1, 1)
+    patch(path, "f", PIXDIM, handedness or 1.0)  # nibabel refuses the 0 that nifti1.h takes as 1
+    np.testing.assert_allclose(
+        ours, nib.affines.apply_affine(nib.Nifti1Image.from_filename(path).affine, corners[:, ::-1]), atol=1e-4
+    )
+
+
+def test_a_sheared_sform_gives_way_to_a_qform_and_else_is_refused(oblique):
+    before = read_geometry(oblique)
+    shear(oblique, 0.1, codes=(1, 1))
+    geometry = read_geometry(oblique)
+    np.testing.assert_allclose(geometry.direction, before.direction, atol=1e-6)
+    assert "the qform is used" in place_warnings(oblique.name, geometry)[0]
+    change(oblique, sform_of(oblique), (0, 1))
+    with pytest.raises(UserError, match=r"sheared by 6.4 degrees.*up to 1 degree only"):
+        read_geometry(oblique)
+    with pytest.raises(UserError, match=r"sheared by 6.4 degrees"):
+        write_without_shear(oblique, oblique.with_name("repaired.nii.gz"))
+
+
+def test_a_little_shear_is_refused_and_repaired(oblique):
     voxels = read_image(oblique).array
     straight = sform_of(oblique)
     shear(oblique, 0.01)
-    degrees = shear_degrees(sform_of(oblique))
+    degrees = shear_degrees(sform_of(oblique)[:, :3])
     with pytest.raises(UserError, match=r"sheared by 0.64 degrees.*--fix"):
         read_geometry(oblique)
     target = oblique.with_name("repaired.nii.gz")
     moved = write_without_shear(oblique, target)
     assert degrees == pytest.approx(math.degrees(math.atan(0.01 * 0.9 / 0.8)), rel=1e-2)
     np.testing.assert_array_equal(read_image(target).array, voxels)
-    repaired = transforms(target)
-    assert repaired.qform is None
-    assert shear_degrees(sform_of(target)) < 1e-3
-    # The shear moved a corner by 0.01 * 0.9 mm * 10 voxels from the centre; the repair moves it back by half of that.
+    assert codes_of(target) == (0, 1)
+    assert shear_degrees(sform_of(target)[:, :3]) < 1e-3
+    # The shear moved a corner by 0.01 * 0.9 mm * 10 voxels from the centre; straightening takes half of it back.
     assert moved < 0.01 * 0.9 * 10
     np.testing.assert_allclose(sform_of(target)[:, 0], straight[:, 0], atol=0.01)
 
 
-def test_a_large_shear_is_refused(oblique):
-    shear(oblique, 0.1)
-    for attempt in (read_geometry, lambda path: write_without_shear(path, path.with_name("repaired.nii.gz"))):
-        with pytest.raises(UserError, match=r"sheared by 6.4 degrees.*up to 1 degree only"):
-            attempt(oblique)
+@pytest.mark.parametrize("ending", [".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_shear_is_refused_and_repaired_in_other_formats(tmp_path, ending):
+    image = sitk.GetImageFromArray(np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE))
+    image.SetSpacing((0.9, 0.8, 2.5))
+    image.SetDirection((1, 0.01, 0, 0, math.sqrt(1 - 1e-4), 0, 0, 0, 1))
+    path = tmp_path / f"a{ending}"
+    sitk.WriteImage(image, str(path))
+    with pytest.raises(UserError, match=r"sheared by 0.57 degrees.*--fix"):
+        read_image(path)
+    target, done = repair_shear(path, tmp_path / "fixed" / f"a{ending}")
+    assert done is not None
+    assert "moves no corner by more than" in done
+    repaired = read_image(target)
+    np.testing.assert_array_equal(repaired.array[0], sitk.GetArrayFromImage(image))
+    np.testing.assert_allclose(repaired.geometry.direction, np.eye(3).ravel(), atol=0.006)
 
 
 @pytest.mark.parametrize("broken", [0.0, np.nan])
-def test_an_axis_without_length_is_refused(oblique, broken):
+def test_an_axis_without_length_is_named(oblique, broken):
     sform = sform_of(oblique)
     sform[:, 2] = broken
     change(oblique, sform, (0, 1))
-    with pytest.raises(UserError, match="gives an axis no length or direction"):
-        require_repairable(oblique)
+    for read in (read_geometry, lambda path: write_without_shear(path, path.with_name("fixed.nii.gz"))):
+        with pytest.raises(UserError, match=r"no length or direction|not a number"):
+            read(oblique)
 
 
-def test_a_transform_with_nan_is_refused(oblique):
+def test_a_transform_without_numbers_is_no_place(oblique):
     sform = sform_of(oblique)
     sform[:, 2] = np.nan
     change(oblique, sform, (1, 1))
     for read in (read_geometry, read_image):
         with pytest.raises(UserError, match=r"case_0000.nii.gz .* (not a number|no length or direction)"):
             read(oblique)
+
+
+def test_unused_fields_that_are_no_numbers_do_not_reach_the_record(oblique):
+    sform = sform_of(oblique)
+    sform[0] = np.nan
+    change(oblique, sform, (1, 0))
+    geometry = read_geometry(oblique)
+    assert msgspec.json.decode(msgspec.json.encode(geometry), type=Geometry) == geometry
+
+
+def test_the_header_fields_change_no_digest_of_other_formats():
+    """Nor what is written of them: earlier releases read it."""
+    geometry = Geometry(shape_zyx=(1, 2, 3), spacing_zyx_mm=(1.0, 1.0, 1.0))
+    content = {
+        "shape_zyx": (1, 2, 3),
+        "spacing_zyx_mm": (1.0, 1.0, 1.0),
+        "origin_xyz_mm": (0.0, 0.0, 0.0),
+        "direction": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        "dimensions": 3,
+    }
+    assert msgspec.json.encode(geometry) == msgspec.json.encode(content)
+    assert digest(geometry) == digest(msgspec.json.encode(content))
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".hdr"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64, np.float32, np.bool_])
+def test_what_is_written_is_read_by_nibabel_and_itk(tmp_path, ending, kind):
+    array = (np.arange(60).reshape(3, 4, 5) % 7).astype(kind)
+    geometry = Geometry(
+        shape_zyx=(3, 4, 5),
+        spacing_zyx_mm=(3.0, 2.0, 1.5),
+        origin_xyz_mm=(4.0, 5.0, 6.0),
+        direction=(0, 1, 0, -1, 0, 0, 0, 0, 1),
+    )
+    path = tmp_path / f"x.nii_0000{ending}"  # ITK collapses such stems
+    write_segmentation(path, array, geometry)
+    written = (nib.Nifti1Pair if ending == ".hdr" else nib.Nifti1Image).from_filename(path)
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, array)
+    plain = tmp_path / f"y{ending}"
+    copy_image(path, plain)
+    image = sitk.ReadImage(str(plain))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), array)
+    assert image.GetSpacing() == (1.5, 2.0, 3.0)
+    assert image.GetOrigin() == (4.0, 5.0, 6.0)
+    np.testing.assert_allclose(image.GetDirection(), geometry.direction, atol=1e-6)
+
+
+def test_a_changed_grid_is_not_written_with_the_old_transforms(oblique):
+    geometry = msgspec.structs.replace(read_geometry(oblique), origin_xyz_mm=(50.0, 0.0, 0.0))
+    target = oblique.with_name("moved.nii.gz")
+    write_segmentation(target, np.zeros(SHAPE, np.uint8), geometry)
+    assert read_geometry(target).origin_xyz_mm == pytest.approx((50.0, 0.0, 0.0))
+
+
+def test_a_photograph_is_written_flat(tmp_path):
+    geometry = Geometry(shape_zyx=(1, 4, 5), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)
+    path = tmp_path / "a.nii.gz"
+    write_segmentation(path, np.arange(20, dtype=np.uint8).reshape(1, 4, 5), geometry)
+    assert sitk.ReadImage(str(path)).GetSize() == (5, 4)
+    label = read_label(path)
+    assert label.geometry.dimensions == 2
+    np.testing.assert_array_equal(label.array[0, 0], np.arange(20).reshape(4, 5))
+    assert gzip.decompress(path.read_bytes())[CODES] == 1
+
+
+@pytest.mark.parametrize("codes", [(1, 513), (-1, 1), (6, 0)])
+def test_an_unknown_code_which_programs_take_differently_is_refused(oblique, codes):
+    change(oblique, sform_of(oblique), codes)
+    with pytest.raises(
+        UserError, match=r"case_0000.nii.gz has the unknown [qs]form_code -?\d+; set it to a code from 0 to 5"
+    ):
+        read_geometry(oblique)

@@ -1,16 +1,13 @@
 """What --fix repairs, and what it leaves alone."""
 
-import gzip
-import struct
-
 import numpy as np
 import pytest
 
+from tests.helpers.nifti import shear
 from tests.helpers.raw_dataset import GEOMETRY, make_case, write_case, write_dataset
 from unetrpp.dataset.cases import Case
 from unetrpp.io.geometry import Geometry, same_grid
 from unetrpp.io.images import Volume, read_geometry, read_label, write_image, write_segmentation
-from unetrpp.io.nifti import CODES, SFORM
 from unetrpp.planners.plan_and_preprocess import main
 from unetrpp.planners.repair import repair_case, repair_label
 
@@ -83,12 +80,7 @@ def test_the_command_refuses_without_fix_and_goes_on_with_it(tmp_path):
 
 def test_slightly_sheared_axes_are_repaired(case, tmp_path):
     for path in (case.images[0], case.label):
-        content = bytearray(gzip.decompress(path.read_bytes()))
-        axes = np.array(struct.unpack_from("<12f", content, SFORM)).reshape(3, 4)
-        axes[:, 1] += 0.005 * axes[:, 0]
-        struct.pack_into("<2h", content, CODES, 0, 1)
-        struct.pack_into("<12f", content, SFORM, *axes.ravel())
-        path.write_bytes(gzip.compress(bytes(content)))
+        shear(path, 0.005)
     repaired, done = repair_case(case, tmp_path / "fixed")
     assert len(done) == 2
     assert "set at right angles" in done[0]

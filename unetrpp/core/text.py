@@ -1,5 +1,6 @@
 """Text for people: tables with aligned columns, sizes, lengths and amounts of memory."""
 
+import os
 from collections.abc import Sequence
 
 GIGABYTE = 1024**3
@@ -60,3 +61,22 @@ def format_score(value: float | None) -> str:
     ('0.913', '-')
     """
     return "-" if value is None else f"{value:.3f}"
+
+
+def escaped(text: str) -> str:
+    r"""A file name for a message: bytes that are not UTF-8 and characters that would break the line are escaped.
+
+    >>> print(escaped("a\nb"), escaped("M\udcfcller"), escaped("Müller"))
+    a\nb M\xfcller Müller
+    """
+    text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file name can be written into a record; an archive from another system may hold others."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

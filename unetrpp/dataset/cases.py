@@ -8,7 +8,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.io.formats import FILE_ENDINGS
 
-_CHANNEL = re.compile(r".+_\d{4}")
+_CHANNEL = re.compile(r".+_\d{4}", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Verification of a dataset: all problems of all cases, as errors, which prevent planning, and warnings."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,19 +10,16 @@ import numpy as np
 from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
-from unetrpp.core.text import text_table
+from unetrpp.core.text import escaped, is_utf8, text_table
 from unetrpp.dataset.cases import Case, RawDataset, unused_images
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.dataset.modality import check_modality
 from unetrpp.io.formats import files_of_image
-from unetrpp.io.geometry import Geometry, same_grid
-from unetrpp.io.images import GRID_TOLERANCE_MM, Volume, read_file, read_label
-from unetrpp.io.nifti import read_transforms
+from unetrpp.io.geometry import GRID_LIMIT_VOXELS, SAME_GRID_VOXELS, same_grid
+from unetrpp.io.images import Volume, read_file, read_label
+from unetrpp.io.nifti import place_warnings
 
-GRID_LIMIT_VOXELS = (
-    0.25  # distance of label and image, as a share of the smallest spacing, from which their grids count as different
-)
 SHOWN = 5  # at most, in a message that lists values or files
 DATASET = "(dataset)"  # in the case column, for problems that concern no single case
 
@@ -55,7 +53,10 @@ class _Notes:
 
 def inspect(case: Case, description: DatasetDescription) -> Inspection:
     """Read a training case and list all its problems; faults of the data never raise an error."""
-    notes = _Notes(case.id)
+    notes = _Notes(escaped(case.id))
+    if not is_utf8(case.id):
+        notes.add("the file name is not UTF-8; rename the files")
+        return Inspection(image=None, label=None, problems=tuple(notes.problems))
     files = [volume for path in case.images if (volume := _try(read_file, path, notes)) is not None]
     image = _stack(files, case, description, notes) if len(files) == len(case.images) else None
     label = _try(read_label, case.label, notes) if case.label is not None else None
@@ -67,7 +68,8 @@ def inspect(case: Case, description: DatasetDescription) -> Inspection:
         _check_grid(image, label, notes)
     for path, volume in ((case.images[0], image), (case.label, label)):
         if path is not None and volume is not None:
-            _check_transforms(path, volume.geometry, notes)
+            for message in place_warnings(path.name, volume.geometry):
+                notes.add(message, fatal=False)
     return Inspection(image=image, label=label, problems=tuple(notes.problems))
 
 
@@ -83,9 +85,13 @@ def _stack(files: list[Volume], case: Case, description: DatasetDescription, not
     """All channels as one float32 volume; None when they do not belong together."""
     first = case.images[0].name
     for path, volume in zip(case.images[1:], files[1:], strict=True):
-        for difference in same_grid(files[0].geometry, volume.geometry, GRID_TOLERANCE_MM):
+        for difference in same_grid(files[0].geometry, volume.geometry, GRID_LIMIT_VOXELS):
             notes.add(f"{path.name} and {first} are on different grids: {difference}; resample one onto the other")
             return None
+        for difference in same_grid(files[0].geometry, volume.geometry, SAME_GRID_VOXELS):
+            notes.add(
+                f"the grids of {path.name} and {first} differ slightly: {difference}; the latter's is used", fatal=False
+            )
     found, names = sum(len(volume.array) for volume in files), description.channel_names
     if found != len(names):
         channels = f"{found} channel{'s' if found > 1 else ''}"
@@ -127,21 +133,10 @@ def _check_grid(image: Volume, label: Volume, notes: _Notes) -> None:
             f"label and image must have the same shape, found {shapes} (z, y, x); resample the label onto the image"
         )
         return
-    limit = max(GRID_LIMIT_VOXELS * min(image.geometry.spacing_zyx_mm), GRID_TOLERANCE_MM)
-    if differences := same_grid(image.geometry, label.geometry, limit):
+    if differences := same_grid(image.geometry, label.geometry, GRID_LIMIT_VOXELS):
         notes.add(f"label and image must be on the same grid, but their {differences[0]}; --fix repairs what is safe")
-    elif differences := same_grid(image.geometry, label.geometry, GRID_TOLERANCE_MM):
+    elif differences := same_grid(image.geometry, label.geometry, SAME_GRID_VOXELS):
         notes.add(f"the grids of label and image differ slightly: {differences[0]}; the image's is used", fatal=False)
-
-
-def _check_transforms(path: Path, geometry: Geometry, notes: _Notes) -> None:
-    """A NIfTI header may hold two transforms, and programs differ in which one they use."""
-    found = read_transforms(path)
-    if found is not None and found.distance_mm() > GRID_LIMIT_VOXELS * min(geometry.spacing_zyx_mm):
-        notes.add(
-            f"sform and qform of {path.name} lie {found.distance_mm():.3g} mm apart; the {found.used_for(geometry)} is used",
-            fatal=False,
-        )
 
 
 def duplicates(images: Mapping[str, str], groups: Mapping[str, str] | None) -> list[Problem]:
@@ -185,7 +180,7 @@ def inputs_digest(case: Case) -> str:
     """Hash of the names and bytes of a case's files; a missing file counts as empty."""
     content: list[bytes] = []
     for path in (*case.images, *(() if case.label is None else (case.label,))):
-        content += [path.name.encode(), *(file_digest(file) for file in files_of_image(path) if file.is_file())]
+        content += [os.fsencode(path.name), *(file_digest(file) for file in files_of_image(path) if file.is_file())]
     return digest(*content)
 
 

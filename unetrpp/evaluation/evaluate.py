@@ -12,8 +12,8 @@ from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
 from unetrpp.evaluation.protocol import Protocol, read_protocol, require_labels
 from unetrpp.evaluation.summary import CaseScores, Summary, summarize, write_summary
 from unetrpp.inference.record import earlier_runs
-from unetrpp.io.geometry import same_grid
-from unetrpp.io.images import GRID_TOLERANCE_MM, most_voxels, read_label
+from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
+from unetrpp.io.images import most_voxels, read_label
 
 BYTES_A_VOXEL, BYTES_WITH_DISTANCES = 12, 100  # of a case's peak memory while it is scored
 
@@ -159,7 +159,7 @@ def score_files(
         UserError: a file is missing or unreadable, holds unknown values, or the grids differ.
     """
     predicted, true = (read_label(file) for file in files)
-    differences = same_grid(predicted.geometry, true.geometry, GRID_TOLERANCE_MM)
+    differences = same_grid(predicted.geometry, true.geometry, GRID_LIMIT_VOXELS)
     if differences:
         raise UserError(
             f"prediction and reference lie on different grids: {differences[0]}; predict on the reference's image",

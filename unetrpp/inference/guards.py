@@ -6,6 +6,7 @@ from unetrpp.dataset.labels import LabelScheme, value_counts
 from unetrpp.dataset.modality import check_modality
 from unetrpp.io.geometry import Geometry, canonical_orientation, reorder, voxel_volume_mm3
 from unetrpp.io.images import Volume
+from unetrpp.io.nifti import place_warnings
 from unetrpp.plans.fingerprint import Fingerprint
 
 SPACING_FACTOR = 2.0  # outside the training range by more than this
@@ -14,9 +15,13 @@ VOLUME_FACTOR = 2.0
 
 
 def check_input(volume: Volume, channel_names: tuple[str, ...], fingerprint: Fingerprint) -> list[str]:
-    """Compare modality, spacing and extent (mm, canonical axes) with the training cases; one sentence per warning."""
+    """Compare modality, spacing and extent (mm, canonical axes) with the training cases; one sentence per warning.
+
+    Transforms of a NIfTI header that disagree are warned about, too.
+    """
     named = zip(volume.array, channel_names, strict=False)
-    warnings = [message for channel, name in named for message, _ in check_modality(channel, name)]
+    warnings = place_warnings("the image", volume.geometry)
+    warnings += [message for channel, name in named for message, _ in check_modality(channel, name)]
     axes = canonical_orientation(volume.geometry).axes
     spacing = np.array(reorder(volume.geometry.spacing_zyx_mm, axes))
     extent = spacing * reorder(volume.geometry.shape_zyx, axes)
@@ -44,7 +49,7 @@ def class_voxels(array: np.ndarray, labels: LabelScheme) -> dict[str, int]:
 def volumes_ml(voxels: dict[str, int], geometry: Geometry) -> dict[str, float]:
     """Volumes in ml from voxel counts; empty for a photograph, whose spacing is not a physical one."""
     voxel_ml = voxel_volume_mm3(geometry.spacing_zyx_mm) / 1000
-    return {} if geometry.dimensions == 2 else {name: round(n * voxel_ml, 6) for name, n in voxels.items()}
+    return {} if geometry.dimensions == 2 else {name: float(f"{n * voxel_ml:.10g}") for name, n in voxels.items()}
 
 
 def check_sizes(voxels: dict[str, int], geometry: Geometry, fingerprint: Fingerprint) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import escaped, is_utf8
 from unetrpp.dataset.cases import Case, channel_paths, ignored_images, image_ids
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.verification import inputs_digest
@@ -125,6 +126,13 @@ def share(cases: Cases, part: str) -> Cases:
     if not (k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
         raise UserError(f"part {part!r} must be k/n with k from 1 to n, such as 1/4")
     return dict(list(cases.items())[int(k) - 1 :: int(n)])
+
+
+def named_in_utf8(cases: Cases) -> tuple[Cases, dict[str, str]]:
+    """The cases whose names fit into a record, and what is wrong with each of the others, by its escaped name."""
+    fit = {case: files for case, files in cases.items() if is_utf8(case)}
+    others = {escaped(case): "the file name is not UTF-8; rename the file" for case in cases.keys() - fit.keys()}
+    return fit, others
 
 
 def files_digest(case: str, files: tuple[Path, ...]) -> str:

@@ -1,28 +1,70 @@
-"""Image file formats: the accepted endings, and images of several files (a TIFF with its spacing in a JSON, a .mhd with
-its voxels in another file), which are listed, written and copied together."""
+"""Image file formats: the accepted endings, the reader of each, and images of several files (a TIFF with its spacing in a
+JSON, a header with its voxels in another file), which are listed, written and copied together."""
 
-import re
+import importlib
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Protocol, cast
 
-import msgspec
+import numpy as np
 import SimpleITK as sitk
 
-from unetrpp.core.files import read_json, write_atomically, write_json
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_atomically, write_json
+from unetrpp.io.geometry import Geometry
 
-# Formats that SimpleITK reads and that we accept; .nii.gz stands before .nii, so that the longer ending is found first.
-FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".tiff", ".tif", ".png", ".bmp", ".jpeg", ".jpg")
-TIFF = (".tif", ".tiff")
-MHD_HEADER = 1 << 16  # bytes of a .mhd that are searched for the name of its data file
+# Ending -> the module of unetrpp.io.readers; .nii.gz stands before .nii, so that the longer ending is found first.
+READERS = {
+    ".nii.gz": "nifti",
+    ".nii": "nifti",
+    ".hdr": "nifti",
+    ".nrrd": "nrrd",
+    ".nhdr": "nrrd",
+    ".mha": "metaimage",
+    ".mhd": "metaimage",
+    ".tiff": "tiff",
+    ".tif": "tiff",
+    ".png": "pictures",
+    ".bmp": "pictures",
+    ".jpeg": "pictures",
+    ".jpg": "pictures",
+}
+FILE_ENDINGS = tuple(READERS)
+ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd"}  # headers of two files -> the same format in one
 
-PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
+
+class Reader(Protocol):
+    """What every module of unetrpp.io.readers offers."""
+
+    def read(self, path: Path) -> tuple[np.ndarray, Geometry]:
+        """The array (C, Z, Y, X), whole numbers or float32, and its grid, verified against the file."""
+
+    def read_header(self, path: Path) -> tuple[Geometry, int]:
+        """The grid and the number of channels, from the header alone."""
+
+    def parts(self, path: Path) -> list[Path]:
+        """The files that the image consists of."""
 
 
-class SpacingSidecar(msgspec.Struct):
-    """CASE.json beside CASE.tif, as nnU-Net has it; other keys in it are ignored."""
+def reader_name(path: Path) -> str | None:
+    """The module of unetrpp.io.readers for a file, by its ending; None where it has none of them.
 
-    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat]  # mm (z, y, x)
+    >>> reader_name(Path("case.NII.GZ")), reader_name(Path("case.txt"))
+    ('nifti', None)
+    """
+    return READERS.get(ending_of(path))
+
+
+def reader_of(path: Path) -> Reader:
+    """The reader of a file, imported now: a command that reads no image need not load the libraries.
+
+    Raises:
+        UserError: the ending is none of FILE_ENDINGS.
+    """
+    name = reader_name(path)
+    if name is None:
+        raise UserError(f"{path.name} has none of the endings that are read ({', '.join(FILE_ENDINGS)}); convert it")
+    return cast(Reader, importlib.import_module(f"unetrpp.io.readers.{name}"))
 
 
 def strip_ending(name: str) -> str:
@@ -46,66 +88,60 @@ def ending_of(path: Path) -> str:
     return path.name[len(strip_ending(path.name)) :].lower()
 
 
-def sidecar_spacing(path: Path) -> tuple[float, float, float] | None:
-    """Spacing (z, y, x) in mm of a TIFF, from CASE.json beside CASE.tif or CASE_0000.tif; None without such a file.
-
-    Raises:
-        UserError: the JSON does not hold three numbers above 0.
-    """
-    sidecar = _sidecar(path)
-    hint = 'write {"spacing": [z, y, x]} in mm'
-    return None if sidecar is None else read_json(sidecar, SpacingSidecar, hint=hint).spacing
-
-
-def _sidecar(path: Path) -> Path | None:
-    if path.suffix.lower() not in TIFF:
-        return None
-    name = strip_ending(path.name)
-    candidates = (path.with_name(f"{stem}.json") for stem in (name, re.sub(r"_\d{4}$", "", name)))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-
 def files_of_image(path: Path) -> list[Path]:
-    """All files of one image: those in a DICOM series' folder, a .mhd and its data, a TIFF and its sidecar, or ``path`` alone."""
+    """All files of one image: those in a DICOM series' folder, a header and its data, a TIFF and its sidecar, or ``path`` alone."""
     if path.is_dir():
         return sorted(path.iterdir())
-    others = (_sidecar(path), _mhd_data(path))
-    return [path, *(other for other in others if other is not None)]
-
-
-def _mhd_data(path: Path) -> Path | None:
-    if path.suffix.lower() != ".mhd" or not path.is_file():
-        return None
-    with path.open("rb") as file:
-        named = re.search(rb"^ElementDataFile\s*=\s*(\S.*?)\s*$", file.read(MHD_HEADER), re.MULTILINE)
-    return None if named is None or named[1] == b"LOCAL" else path.parent / named[1].decode(errors="replace")
+    if reader_name(path) is None:
+        return [path]
+    try:
+        return reader_of(path).parts(path)
+    except UserError:  # who reads the file reports what is wrong with it
+        return [path]
 
 
 def write_sitk(path: Path, image: sitk.Image) -> None:
-    """Write an ITK image, compressed and atomically.
+    """Write an ITK image, compressed and atomically, as one file.
 
-    For a .mhd ITK would write two files, a header and the voxels. It is written as .mha instead, one file that readers
-    accept under both endings. A stack of TIFF slices gets a sidecar, because TIFF cannot store the distance of slices.
+    For a .mhd or .nhdr ITK would write two files, a header and the voxels. The same format in one file is written
+    instead, which readers accept under both endings. A stack of TIFF slices gets a sidecar, because TIFF cannot store the
+    distance of slices.
     """
+    from unetrpp.io.readers import itk
+
+    ending = ending_of(path)
 
     def write(temporary: Path) -> None:
-        single = temporary.with_suffix(".mha") if path.suffix.lower() == ".mhd" else temporary
-        sitk.WriteImage(image, str(single), useCompression=True)
-        single.replace(temporary)
+        with itk.plain_target(temporary, ONE_FILE.get(ending, ending)) as name:
+            sitk.WriteImage(image, name, useCompression=True)
 
-    if path.suffix.lower() in TIFF and image.GetDimension() == 3:
+    if reader_name(path) == "tiff" and image.GetDimension() == 3:
+        from unetrpp.io.readers.tiff_spacing import SpacingSidecar
+
         write_json(_sidecar_for(path), SpacingSidecar(spacing=image.GetSpacing()[::-1]))
     write_atomically(path, write)
 
 
 def copy_image(source: Path, target: Path) -> None:
-    """Copy an image file with its sidecar, atomically; a .mhd and its data become one file."""
-    if _mhd_data(source) is not None:
-        write_sitk(target, sitk.ReadImage(str(source)))
+    """Copy an image with its sidecar, atomically; a header and its data become one file, except .hdr and .img."""
+    others = files_of_image(source)[1:]
+    if others and reader_name(source) in ("metaimage", "nrrd"):
+        from unetrpp.io.readers import itk
+
+        # ITK keeps the type and all fields; the reader verifies what it reads.
+        array, _ = reader_of(source).read(source)
+        image = itk.read_voxels(source)
+        if not np.array_equal(itk.array_of(image), array):
+            raise UserError(f"{source.name} is read differently by ITK; save it as one file")
+        write_sitk(target, image)
         return
-    sidecar = _sidecar(source)
-    if sidecar is not None:
-        write_atomically(_sidecar_for(target), lambda temporary: shutil.copyfile(sidecar, temporary))
+    for other in others:
+        beside = _sidecar_for(target) if other.suffix == ".json" else target.with_suffix(other.suffix)
+        _copy(other, beside)
+    _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
     write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
 
 

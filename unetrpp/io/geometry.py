@@ -10,12 +10,16 @@ import math
 from typing import TypeVar
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from unetrpp.core.files import Record
+from unetrpp.io.placement import NiftiPlacement
 
 T = TypeVar("T")
 Axes = tuple[int, int, int]
 Spacing = tuple[float, float, float]
+SAME_GRID_VOXELS = 0.01  # share of a voxel by which the corners of one grid may differ: rounding in a header
+GRID_LIMIT_VOXELS = 0.25  # share of a voxel from which two grids are different ones
 
 
 class Geometry(Record, frozen=True, kw_only=True):
@@ -29,6 +33,9 @@ class Geometry(Record, frozen=True, kw_only=True):
     origin_xyz_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     dimensions: int = 3  # of the file: 2 for a photograph, which gets a z axis of one slice
+    nifti: NiftiPlacement | UnsetType = UNSET  # a header's own fields, which a segmentation of the image carries on
+
+    later_fields = frozenset({"nifti"})
 
 
 class Orientation(Record, frozen=True, kw_only=True):
@@ -96,16 +103,25 @@ def voxel_volume_mm3(spacing: tuple[float, ...]) -> float:
     return math.prod(spacing)
 
 
-def same_grid(a: Geometry, b: Geometry, tolerance_mm: float) -> list[str]:
+def smallest_step_mm(geometry: Geometry) -> float:
+    """The smallest spacing along an axis of more than one voxel."""
+    steps = zip(geometry.spacing_zyx_mm, geometry.shape_zyx, strict=True)
+    return min((step for step, n in steps if n > 1), default=min(geometry.spacing_zyx_mm))
+
+
+def same_grid(a: Geometry, b: Geometry, voxels: float) -> list[str]:
     """What differs between two grids, as phrases; empty when they agree.
 
-    The corners are compared in mm, so that a rounding of the direction counts by how far it moves them.
+    The corners are compared in mm, so that a rounding of the direction counts by how far it moves them. They may lie
+    ``voxels`` apart, counted in the smallest spacing of the two, which suits a microscope as well as a scanner.
     """
     if a.shape_zyx != b.shape_zyx:
         return [f"shape {a.shape_zyx} against {b.shape_zyx}"]
     corners = np.array(list(itertools.product((0, 1), repeat=3))) * (np.array(a.shape_zyx) - 1)
     shift = float(np.linalg.norm(world_mm(a, corners) - world_mm(b, corners), axis=1).max())
-    return [f"corners lie {shift:.3g} mm apart (tolerance {tolerance_mm:g} mm)"] if shift > tolerance_mm else []
+    step = min(smallest_step_mm(a), smallest_step_mm(b))
+    apart = f"corners lie {shift:.3g} mm apart, {shift / step:.3g} voxels (tolerance {voxels:g})"
+    return [] if shift <= voxels * step else [apart]
 
 
 def world_mm(geometry: Geometry, index_zyx: np.ndarray) -> np.ndarray:

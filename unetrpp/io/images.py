@@ -1,24 +1,23 @@
-"""Reading and writing images through SimpleITK: a Volume is an array (C, Z, Y, X) with its Geometry."""
+"""Reading and writing images: a Volume is an array (C, Z, Y, X) with its Geometry."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 import numpy as np
 import SimpleITK as sitk
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.dicom import is_dicom
-from unetrpp.io.formats import sidecar_spacing, write_sitk
-from unetrpp.io.geometry import Geometry, same_grid
-from unetrpp.io.integrity import matches_checksum, require_intact
-from unetrpp.io.nifti import require_repairable, shear_degrees, write_without_shear
+from unetrpp.io.formats import ending_of, reader_name, reader_of, write_sitk
+from unetrpp.io.geometry import GRID_LIMIT_VOXELS, Geometry, same_grid
+from unetrpp.io.nifti import ENDINGS as NIFTI
+from unetrpp.io.nifti import write_nifti
+from unetrpp.io.readers import itk
+from unetrpp.io.readers.content import require_content
+from unetrpp.io.shear import write_without_shear
 
-T = TypeVar("T")
-GRID_TOLERANCE_MM = 1e-2  # grids whose corners are nearer than this count as equal
 LABEL_ROUNDING = 1e-4  # distance from a whole number up to which a float is read as that label
 
 
@@ -30,26 +29,23 @@ class Volume:
     geometry: Geometry
 
 
-def read_image(paths: Path | Sequence[Path], verified: bool = False) -> Volume:
+def read_image(paths: Path | Sequence[Path]) -> Volume:
     """Read one file, or one file per channel, as float32 (C, Z, Y, X).
 
     A file may hold several channels itself (RGB, or a 4D NIfTI whose last axis is the channel).
 
-    Args:
-        verified: see :func:`read_file`.
-
     Raises:
-        UserError: a file is missing, empty, truncated or not an image, or the channels are on different grids.
+        UserError: a file is missing, empty, damaged or not an image, or the channels are on different grids.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
-    volumes = [read_file(file, verified) for file in files]
+    volumes = [read_file(file) for file in files]
     _require_one_grid(files, volumes)
-    array = np.concatenate([v.array.astype(np.float32, copy=False) for v in volumes])
-    return Volume(array, volumes[0].geometry)
+    arrays = [v.array.astype(np.float32, copy=False) for v in volumes]
+    return Volume(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), volumes[0].geometry)
 
 
 def repair_shear(path: Path, target: Path) -> tuple[Path, str | None]:
-    """Write ``target``, a copy whose axes are at right angles, if ``path`` is a NIfTI that ITK refuses for a small shear.
+    """Write ``target``, a copy whose axes are at right angles, if ``path`` is refused for a small shear.
 
     Returns:
         ``target`` and a sentence that says what was done; ``path`` and None where nothing can be repaired. Other faults
@@ -74,20 +70,7 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         UserError: the header cannot be read.
     """
-    if _is_dicom(path):
-        return _dicom_header(path)[0]
-    reader = _read_header(path)
-    geometry = _geometry(reader)
-    _require_place(path, geometry)
-    return _with_sidecar(path, geometry)
-
-
-def _read_header(path: Path) -> sitk.ImageFileReader:
-    _require_content(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    _guard(path, reader.ReadImageInformation)
-    return reader
+    return _read_header(path)[0]
 
 
 def read_channels(path: Path) -> tuple[int, int]:
@@ -96,11 +79,23 @@ def read_channels(path: Path) -> tuple[int, int]:
     Raises:
         UserError: the header cannot be read.
     """
+    geometry, channels = _read_header(path)
+    return channels, geometry.dimensions
+
+
+def _read_header(path: Path) -> tuple[Geometry, int]:
     if _is_dicom(path):
-        return _dicom_header(path)[1], 3
-    reader = _read_header(path)
-    volumes = reader.GetSize()[3] if reader.GetDimension() > 3 else 1
-    return reader.GetNumberOfComponents() * volumes, min(reader.GetDimension(), 3)
+        from unetrpp.io.readers import dicom  # here, for pydicom takes a tenth of a second
+
+        return dicom.read_header(path)
+    return reader_of(path).read_header(path)
+
+
+def _is_dicom(path: Path) -> bool:
+    """A folder, or a file that is DICOM and whose name ends like none of the other formats."""
+    if path.is_dir():
+        return True
+    return reader_name(path) is None and bool(require_content(path)) and is_dicom(path)
 
 
 def most_voxels(files: Iterable[Path]) -> int:
@@ -112,19 +107,30 @@ def most_voxels(files: Iterable[Path]) -> int:
         return 0
 
 
-def read_label(path: Path, verified: bool = False) -> Volume:
+def read_label(path: Path) -> Volume:
     """Read a label file as an integer array (1, Z, Y, X); float files must hold whole numbers, up to rounding.
 
     Raises:
-        UserError: unreadable, more than one channel, or values that are not whole numbers.
+        UserError: unreadable, more than one channel (unless they are equal: a gray picture that was saved in colours), or
+            values that are not whole numbers.
     """
-    volume = read_file(path, verified)
-    if volume.array.shape[0] != 1:
-        raise UserError(f"{path.name} has {volume.array.shape[0]} channels; a label file must have one")
-    array = volume.array
+    volume = read_file(path)
+    array = _one_channel(path, volume.array)
     if array.dtype.kind == "f":
         array = _whole_numbers(path, array)
     return Volume(array, volume.geometry)
+
+
+def _one_channel(path: Path, array: np.ndarray) -> np.ndarray:
+    in_colours = reader_name(path) in ("pictures", "tiff")
+    if in_colours and (array == array[:1]).all():
+        return array[:1]
+    if len(array) != 1:
+        found, repair = f"{len(array)} channels", "write the label values as one"
+        if in_colours:
+            found, repair = f"{found} (colours)", "save the label values as a gray image, without a palette"
+        raise UserError(f"{path.name} has {found}; a label file must have one channel: {repair}")
+    return array
 
 
 def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
@@ -140,12 +146,19 @@ def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
 
 def write_segmentation(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     """Write a label array (Z, Y, X) on the grid of ``geometry``, compressed and atomically."""
-    write_sitk(path, to_sitk(array, geometry))
+    _write(path, array, geometry)
 
 
 def write_image(path: Path, volume: Volume) -> None:
     """Write one channel (1, Z, Y, X) on its grid, compressed and atomically."""
-    write_sitk(path, to_sitk(volume.array[0], volume.geometry))
+    _write(path, volume.array[0], volume.geometry)
+
+
+def _write(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+    if ending_of(path) in NIFTI:
+        write_nifti(path, array, geometry)
+    else:
+        write_sitk(path, to_sitk(array, geometry))
 
 
 def to_sitk(array: np.ndarray, geometry: Geometry) -> sitk.Image:
@@ -160,109 +173,30 @@ def to_sitk(array: np.ndarray, geometry: Geometry) -> sitk.Image:
 
 
 def from_sitk(image: sitk.Image) -> Volume:
-    """Array (C, Z, Y, X) and geometry of an ITK image of two, three or four dimensions."""
-    geometry = _geometry(image)
-    array = sitk.GetArrayFromImage(image)
-    channels = image.GetNumberOfComponentsPerPixel()
-    if channels > 1:
-        array = np.moveaxis(array, -1, 0)
-    elif image.GetDimension() < 4:
-        array = array[None]
-    return Volume(array.reshape(-1, *geometry.shape_zyx), geometry)
-
-
-def read_file(path: Path, verified: bool = False) -> Volume:
-    """Read one file, or the DICOM series of a folder, in its own pixel type.
-
-    The spacing in a TIFF is unreliable; CASE.json beside it, nnU-Net's sidecar, takes precedence.
-
-    Args:
-        verified: whether this file was read before, so that it need not be checked for damage again.
+    """Array (C, Z, Y, X) and geometry of an ITK image of two, three or four dimensions.
 
     Raises:
-        UserError: the file is missing, empty, truncated or not an image.
+        UserError: its spacing, origin or direction are not numbers, or its axes are sheared.
+    """
+    return Volume(itk.array_of(image), itk.geometry_of(Path("the image"), image))
+
+
+def read_file(path: Path) -> Volume:
+    """Read one file, or the DICOM series of a folder: whole numbers as they are stored, all others as float32.
+
+    Raises:
+        UserError: the file is missing, empty, damaged or not an image.
     """
     if _is_dicom(path):
         from unetrpp.io.readers import dicom  # here, for pydicom takes a tenth of a second
 
         return Volume(*dicom.read(path))
-    volume = from_sitk(_guard(path, lambda: sitk.ReadImage(str(path))))
-    _require_place(path, volume.geometry)
-    if not verified and not matches_checksum(path, volume.array):
-        require_intact(path)
-    return Volume(volume.array, _with_sidecar(path, volume.geometry))
-
-
-def _is_dicom(path: Path) -> bool:
-    _require_content(path)
-    return path.is_dir() or is_dicom(path)
-
-
-def _dicom_header(path: Path) -> tuple[Geometry, int]:
-    from unetrpp.io.readers.dicom import read_header  # here, for pydicom takes a tenth of a second
-
-    return read_header(path)
-
-
-def _require_content(path: Path) -> None:
-    if not path.exists():
-        raise UserError(f"{path} does not exist; check the path or restore the file")
-    if path.is_file() and path.stat().st_size == 0:
-        raise UserError(f"{path.name} is empty (0 bytes); copy it again")
-
-
-def _with_sidecar(path: Path, geometry: Geometry) -> Geometry:
-    spacing = sidecar_spacing(path)
-    return geometry if spacing is None else msgspec.structs.replace(geometry, spacing_zyx_mm=spacing)
-
-
-def _guard(path: Path, read: Callable[[], T]) -> T:
-    """What ``read`` returns; an error of ITK becomes one sentence about the file."""
-    try:
-        return read()
-    except RuntimeError as error:
-        if "orthonormal" in str(error).lower():
-            degrees = shear_degrees(require_repairable(path)[0])
-            raise UserError(
-                f"{path.name} is sheared by {degrees:.2g} degrees, which ITK refuses; "
-                "--fix (of unetrpp_plan_and_preprocess and unetrpp_predict) repairs it"
-            ) from None
-        require_intact(path)
-        raise UserError(
-            f"{path.name} cannot be read as an image (damaged, truncated or of an unknown format); copy it again"
-        ) from None
-
-
-def _geometry(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
-    """The geometry of an ITK image or header; a photograph gets one slice of 1 mm, a fourth axis is dropped."""
-    dimensions = image.GetDimension()
-    n = min(dimensions, 3)
-    matrix = np.eye(3)
-    matrix[:n, :n] = np.array(image.GetDirection()).reshape(dimensions, dimensions)[:n, :n]
-    x, y, z = [*image.GetSize()[:n], 1][:3]
-    sx, sy, sz = [*image.GetSpacing()[:n], 1.0][:3]
-    ox, oy, oz = [*image.GetOrigin()[:n], 0.0][:3]
-    return Geometry(
-        shape_zyx=(int(z), int(y), int(x)),
-        spacing_zyx_mm=(float(sz), float(sy), float(sx)),
-        origin_xyz_mm=(float(ox), float(oy), float(oz)),
-        direction=tuple(float(v) for v in matrix.ravel()),
-        dimensions=n,
-    )
-
-
-def _require_place(path: Path, geometry: Geometry) -> None:
-    place = (*geometry.spacing_zyx_mm, *geometry.origin_xyz_mm, *geometry.direction)
-    if not np.isfinite(place).all():
-        raise UserError(
-            f"{path.name} has a spacing, origin or direction that is not a number, so its place is unknown; "
-            "write it again from its source"
-        )
+    return Volume(*reader_of(path).read(path))
 
 
 def _require_one_grid(files: list[Path], volumes: list[Volume]) -> None:
     for file, volume in zip(files[1:], volumes[1:], strict=True):
-        differences = same_grid(volumes[0].geometry, volume.geometry, GRID_TOLERANCE_MM)
+        differences = same_grid(volumes[0].geometry, volume.geometry, GRID_LIMIT_VOXELS)
         if differences:
             raise UserError(
                 f"{file.name} and {files[0].name} are on different grids: {differences[0]}; resample one onto the other"

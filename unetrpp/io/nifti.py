@@ -1,163 +1,113 @@
-"""NIfTI-1 headers: the two transforms that place the voxels (sform and qform), and the repair of a sheared sform.
-
-ITK reads the voxels. It does not say where the two transforms disagree, and it refuses a sheared one: axes that are not
-at right angles, as rounding and affine registration leave them.
-"""
+"""Writing NIfTI, and what a NIfTI header says twice: a result carries its image's transforms and their codes."""
 
 import gzip
-import itertools
-import shutil
-import struct
-import zlib
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, cast
 
 import numpy as np
+from msgspec import UNSET
 
-from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_atomically
-from unetrpp.io.geometry import Geometry, world_mm
+from unetrpp.core.files import write_bytes
+from unetrpp.io.geometry import GRID_LIMIT_VOXELS, SAME_GRID_VOXELS, Geometry, smallest_step_mm
+from unetrpp.io.placement import (
+    QUATERNION,
+    RAS_TO_LPS,
+    NiftiPlacement,
+    chosen_transform,
+    corner_distance_mm,
+    qform_lps,
+    sform_lps,
+)
 
-HEADER = 348  # bytes
-DIMENSIONS, SPACING, CODES, QUATERNION, SFORM = 40, 76, 252, 256, 280  # offsets in bytes
-MOST_SHEAR_DEGREES = 1.0  # that is repaired: 1.7 mm at 100 mm from the centre
-
-
-class Transforms(NamedTuple):
-    """The transforms from voxel indices (x, y, z, 1) to RAS mm, (3, 4) each; None where the header has none (code 0)."""
-
-    shape_xyz: tuple[int, int, int]
-    sform: np.ndarray | None
-    qform: np.ndarray | None
-
-    def corners_mm(self) -> dict[str, np.ndarray]:
-        """The image's eight corners in RAS mm, (8, 3), by each transform; the first row is the first voxel, the last the last."""
-        corners = np.array([(*c, 1) for c in itertools.product(*((0, n - 1) for n in self.shape_xyz))])
-        return {k: corners @ m.T for k, m in (("sform", self.sform), ("qform", self.qform)) if m is not None}
-
-    def distance_mm(self) -> float:
-        """The largest distance between the places that the two give a corner; 0 where there is only one transform."""
-        first, *others = self.corners_mm().values() or [np.zeros((8, 3))]
-        return max((float(np.linalg.norm(first - other, axis=1).max()) for other in others), default=0.0)
-
-    def used_for(self, geometry: Geometry) -> str:
-        """Which of the two, "sform" or "qform", ITK took this geometry from."""
-        last = np.array([geometry.shape_zyx]) - 1
-        ends = world_mm(geometry, np.concatenate([last * 0, last])) * (-1, -1, 1)  # LPS to RAS
-        corners = self.corners_mm()
-        return min(corners, key=lambda name: float(np.linalg.norm(corners[name][[0, -1]] - ends, axis=1).max()))
+ENDINGS = (".nii.gz", ".nii", ".hdr")
+MOST_NIFTI_1 = 32767  # voxels along an axis
+EXTENSION = bytes(4)  # between header and voxels: there is none
+LABEL_LEVEL, FLOAT_LEVEL = 6, 1  # of gzip: floats hardly get smaller by more
 
 
-def read_transforms(path: Path) -> Transforms | None:
-    """The transforms in a file's header; None for a file that is not NIfTI-1."""
-    header, order = _header(path)
-    if not order:
-        return None
-    x, y, z = struct.unpack_from(order + "3h", header, DIMENSIONS + 2)
-    qform_code, sform_code = struct.unpack_from(order + "2h", header, CODES)
-    sform = np.array(struct.unpack_from(order + "12f", header, SFORM)).reshape(3, 4)
-    return Transforms(
-        (max(x, 1), max(y, 1), max(z, 1)),
-        sform if sform_code > 0 else None,
-        _qform(header, order) if qform_code > 0 else None,
-    )
+def write_nifti(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+    """Write one channel (Z, Y, X) atomically, compressed where the name ends in .gz.
 
-
-def shear_degrees(transform: np.ndarray) -> float:
-    """The largest deviation from a right angle between two axes of a (3, 3) or (3, 4) transform.
-
-    >>> float(round(shear_degrees(np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.0, 2.0, 2.0, 0.0]])), 6))
-    45.0
+    The header's transforms, codes and unit are those of the image that ``geometry`` was read from, if it was a NIfTI;
+    otherwise both transforms say where ``geometry`` lies.
     """
-    cosines = transform[:, :3] / np.linalg.norm(transform[:, :3], axis=0)
-    largest = np.abs(cosines.T @ cosines - np.eye(3)).max()
-    return float(np.degrees(np.arcsin(min(largest, 1.0))))
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    array = _storable(array)
+    header = Nifti1Header() if max(array.shape) <= MOST_NIFTI_1 else Nifti2Header()
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape[: -geometry.dimensions - 1 : -1])
+    header.set_slope_inter(1, 0)
+    if geometry.nifti is not UNSET and _lies_at(geometry.nifti, geometry):
+        _carry(header, geometry.nifti)
+    else:
+        affine = np.vstack([RAS_TO_LPS @ matrix_lps(geometry), [0, 0, 0, 1]])
+        header.set_qform(affine, 1)
+        header.set_sform(affine, 1)
+        header.set_xyzt_units("mm")
+    _write_files(path, header, array)
 
 
-def require_repairable(path: Path) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """The sheared sform (3, 4) of a file that can be repaired, and its shape (x, y, z).
-
-    Raises:
-        UserError: there is no sform, or its shear is above MOST_SHEAR_DEGREES, too much for a rounding error.
-    """
-    transforms = read_transforms(path)
-    if transforms is None or transforms.sform is None:
-        raise UserError(f"{path.name} has a sheared direction matrix, which ITK refuses; orthonormalise its header")
-    if not np.linalg.norm(transforms.sform[:, :3], axis=0).all() or not np.isfinite(transforms.sform).all():
-        raise UserError(f"the sform of {path.name} gives an axis no length or direction; write a valid header")
-    degrees = shear_degrees(transforms.sform)
-    if degrees > MOST_SHEAR_DEGREES:
-        raise UserError(
-            f"{path.name} is sheared by {degrees:.2g} degrees, which ITK refuses; --fix repairs up to "
-            f"{MOST_SHEAR_DEGREES:g} degree only; resample it onto a grid with right angles"
-        )
-    return transforms.sform, transforms.shape_xyz
+def _write_files(path: Path, header, array: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    """One file, or a .hdr and the .img beside it."""
+    if path.suffix.lower() == ".hdr":
+        header["magic"], header["vox_offset"] = header.pair_magic, 0
+        write_bytes(path.with_suffix(".img"), array.tobytes())
+        write_bytes(path, header.binaryblock)
+        return
+    header["magic"], header["vox_offset"] = header.single_magic, len(header.binaryblock) + len(EXTENSION)
+    content = header.binaryblock + EXTENSION + array.tobytes()
+    if path.suffix.lower() == ".gz":
+        content = gzip.compress(content, FLOAT_LEVEL if array.dtype.kind == "f" else LABEL_LEVEL, mtime=0)
+    write_bytes(path, content)
 
 
-def write_without_shear(path: Path, target: Path) -> float:
-    """Copy a file, with its sheared sform replaced by the nearest orthogonal one of equal spacing about the same centre.
-
-    Returns:
-        How far a corner moved, in mm.
-
-    Raises:
-        UserError: see :func:`require_repairable`.
-    """
-    (sform, shape), (header, order) = require_repairable(path), _header(path)
-    spacing = np.linalg.norm(sform[:, :3], axis=0)
-    orthogonal = _nearest_orthogonal(sform, spacing, np.array(shape))
-    changed = bytearray(header)
-    struct.pack_into(order + "3f", changed, SPACING + 4, *spacing)
-    struct.pack_into(order + "h", changed, CODES, 0)  # no qform: it may disagree
-    struct.pack_into(order + "12f", changed, SFORM, *orthogonal.ravel())
-    write_atomically(target, lambda temporary: _copy(path, temporary, bytes(changed)))
-    return Transforms(shape, sform, orthogonal).distance_mm()
+def matrix_lps(geometry: Geometry) -> np.ndarray:
+    """From voxel indices (x, y, z, 1) to LPS mm, (3, 4)."""
+    axes = np.array(geometry.direction).reshape(3, 3) * geometry.spacing_zyx_mm[::-1]
+    return np.column_stack([axes, geometry.origin_xyz_mm])
 
 
-def _nearest_orthogonal(sform: np.ndarray, spacing: np.ndarray, shape_xyz: np.ndarray) -> np.ndarray:
-    """The orthogonal factor of the polar decomposition is the nearest orthogonal matrix (Higham 1986)."""
-    u, _, v = np.linalg.svd(sform[:, :3] / spacing)
-    axes, center = (u @ v) * spacing, (shape_xyz - 1) / 2
-    offset = sform[:, :3] @ center + sform[:, 3] - axes @ center
-    return np.column_stack([axes, offset])
+def place_warnings(name: str, geometry: Geometry) -> list[str]:
+    """What programs read differently in the header of the file ``name``, which a geometry is of; empty for other formats."""
+    if geometry.nifti is UNSET:
+        return []
+    taken, _ = chosen_transform(geometry.nifti)
+    sform, qform = sform_lps(geometry.nifti), qform_lps(geometry.nifti)
+    found = []
+    if sform is not None and qform is not None:
+        distance = corner_distance_mm(sform, qform, geometry.shape_zyx[::-1])
+        if not distance <= GRID_LIMIT_VOXELS * smallest_step_mm(geometry):
+            found.append(f"sform and qform of {name} lie {distance:.3g} mm apart; the {taken} is used")
+    if min(geometry.nifti.pixdim[1:]) < 0:
+        found.append(f"pixdim of {name} holds negative lengths, whose sign is not used")
+    return found
 
 
-def _header(path: Path) -> tuple[bytes, str]:
-    """The header and its byte order in struct's notation; both empty where the file is not NIfTI-1."""
-    if not path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
-        return b"", ""
-    try:
-        with _open(path, "rb") as file:
-            header = file.read(HEADER)
-    except (OSError, EOFError, zlib.error):
-        return b"", ""
-    if len(header) < HEADER:
-        return b"", ""
-    return header, next((o for o in "<>" if struct.unpack_from(o + "i", header)[0] == HEADER), "")
+def _storable(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
 
 
-def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, mode)) if path.suffix.lower() == ".gz" else path.open(mode)
+def _lies_at(placement: NiftiPlacement, geometry: Geometry) -> bool:
+    """Whether the header's fields still say where the geometry lies, which may have been changed since."""
+    _, transform = chosen_transform(placement)
+    ours = matrix_lps(geometry)
+    if geometry.dimensions == 2:  # the z axis is not the header's
+        transform, ours = transform.copy(), ours.copy()
+        transform[:, 2] = ours[:, 2] = transform[2, 3] = ours[2, 3] = 0
+    distance = corner_distance_mm(transform, ours, geometry.shape_zyx[::-1])
+    return distance <= SAME_GRID_VOXELS * smallest_step_mm(geometry)
 
 
-def _qform(header: bytes, order: str) -> np.ndarray:
-    """The (3, 4) transform of NIfTI-1's quaternion (nifti1.h, method 2)."""
-    b, c, d, *offset = struct.unpack_from(order + "6f", header, QUATERNION)
-    handedness, *spacing = struct.unpack_from(order + "4f", header, SPACING)
-    a = max(0.0, 1.0 - b * b - c * c - d * d) ** 0.5
-    rotation = np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-        ]
-    )
-    axes = rotation * spacing * np.array([1.0, 1.0, -1.0 if handedness < 0 else 1.0])
-    return np.column_stack([axes, offset])
-
-
-def _copy(source: Path, target: Path, header: bytes) -> None:
-    with _open(source, "rb") as old, _open(target, "wb") as new:
-        old.seek(HEADER)
-        new.write(header)
-        shutil.copyfileobj(old, new)
+def _carry(header, placement: NiftiPlacement) -> None:  # type: ignore[no-untyped-def]
+    header["pixdim"][:4] = placement.pixdim
+    header["qform_code"], header["sform_code"] = placement.qform_code, placement.sform_code
+    for field, value in zip(QUATERNION, placement.quaternion, strict=True):
+        header[field] = value
+    for row, field in enumerate(("srow_x", "srow_y", "srow_z")):
+        header[field] = placement.sform[4 * row : 4 * row + 4]
+    header["xyzt_units"] = placement.units

@@ -10,8 +10,8 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.inference.inputs import case_id
-from unetrpp.io.geometry import same_grid
-from unetrpp.io.images import GRID_TOLERANCE_MM, Volume, read_label
+from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
+from unetrpp.io.images import Volume, read_label
 from unetrpp.model.folder import ModelFolder
 
 
@@ -58,7 +58,7 @@ def label_on_grid(path: Path | None, image: Volume, labels: LabelScheme, case: s
     if path is None:
         return None
     label = read_label(path)
-    differences = same_grid(label.geometry, image.geometry, GRID_TOLERANCE_MM)
+    differences = same_grid(label.geometry, image.geometry, GRID_LIMIT_VOXELS)
     if differences:
         raise UserError(f"image and label lie on different grids: {differences[0]}", case=case)
     unknown = sorted(set(present_values(label.array)) - set(labels.known_values))

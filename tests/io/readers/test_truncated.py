@@ -1,14 +1,11 @@
 """Complete files pass; truncated files and files with a wrong bit do not, even where ITK reads them."""
 
-import gzip
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.images import read_file
-from unetrpp.io.integrity import require_intact
 
 RNG = np.random.default_rng(3)
 VOLUMES = ("nii.gz", "nii", "nrrd", "mha", "tif")
@@ -49,30 +46,7 @@ def test_one_wrong_bit_in_a_gzip_is_found(tmp_path):
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
     with pytest.raises(UserError, match="checksum"):
-        require_intact(path)
-
-
-def test_a_big_endian_header_and_a_gzip_of_too_little_are_understood(tmp_path):
-    path = write(tmp_path / "a.nii", False)
-    content = path.read_bytes()
-    shapes = np.frombuffer(content, "<i2", 8, 40).byteswap().tobytes()
-    bits = np.frombuffer(content, "<i2", 1, 72).byteswap().tobytes()
-    offset = np.frombuffer(content, "<f4", 1, 108).byteswap().tobytes()
-    big = (
-        (348).to_bytes(4, "big")
-        + content[4:40]
-        + shapes
-        + content[56:72]
-        + bits
-        + content[74:108]
-        + offset
-        + content[112:]
-    )
-    path.write_bytes(big)
-    require_intact(path)
-    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(big[:-1]))
-    with pytest.raises(UserError):
-        require_intact(tmp_path / "b.nii.gz")
+        read_file(path)
 
 
 @pytest.mark.parametrize("ending", ["nii.gz", "nii"])

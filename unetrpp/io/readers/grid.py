@@ -1,0 +1,77 @@
+"""From columns of mm to a Geometry: the one check of directions and lengths that all formats share."""
+
+from pathlib import Path
+
+import numpy as np
+
+from unetrpp.core.errors import UserError
+from unetrpp.io.angles import has_right_angles, shear_degrees
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.readers.content import shown
+
+MOST_SHEAR_DEGREES = 1.0  # that --fix takes away: 1.7 mm at 100 mm from the centre
+
+
+def make_geometry(
+    path: Path,
+    columns: np.ndarray,
+    origin_xyz_mm: np.ndarray,
+    shape_xyz: tuple[int, ...],
+    *,
+    spacing_xyz_mm: np.ndarray | None = None,
+) -> Geometry:
+    """The grid whose voxel steps in LPS mm are the columns of a 2 x 2 or 3 x 3 matrix.
+
+    Args:
+        spacing_xyz_mm: lengths of the columns as the header gives them, where it does so apart from the directions.
+
+    Raises:
+        UserError: a length or a position that is no number, an axis without length, or sheared axes.
+    """
+    n = len(shape_xyz)
+    lengths = np.linalg.norm(columns, axis=0)
+    spacing = lengths if spacing_xyz_mm is None else np.asarray(spacing_xyz_mm, float)
+    require_place(path, columns, origin_xyz_mm, spacing)
+    require_right_angles(path, columns)
+    matrix = np.eye(3)
+    matrix[:n, :n] = columns / lengths
+    x, y, z = (*shape_xyz, 1)[:3]
+    sx, sy, sz = (*spacing.tolist(), 1.0)[:3]
+    ox, oy, oz = (*np.asarray(origin_xyz_mm, float).tolist(), 0.0)[:3]
+    return Geometry(
+        shape_zyx=(int(z), int(y), int(x)),
+        spacing_zyx_mm=(sz, sy, sx),
+        origin_xyz_mm=(ox, oy, oz),
+        direction=tuple(matrix.ravel().tolist()),
+        dimensions=n,
+    )
+
+
+def require_place(path: Path, columns: np.ndarray, origin: np.ndarray, spacing: np.ndarray) -> None:
+    """
+    Raises:
+        UserError: a number that is none, a spacing of 0 or below, or axes that span no space.
+    """
+    if not (np.isfinite(columns).all() and np.isfinite(origin).all() and np.isfinite(spacing).all()):
+        raise UserError(
+            f"{shown(path)} has a spacing, origin or direction that is not a number, so its place is unknown; "
+            "write it again from its source"
+        )
+    if (spacing <= 0).any() or not np.linalg.norm(columns, axis=0).all():
+        values = " x ".join(f"{v:g}" for v in spacing)
+        raise UserError(f"{shown(path)} gives an axis no length or direction (spacing {values}); write a valid header")
+
+
+def require_right_angles(path: Path, columns: np.ndarray) -> None:
+    """
+    Raises:
+        UserError: two axes are not at right angles.
+    """
+    if not has_right_angles(columns):
+        degrees = shear_degrees(columns)
+        repair = (
+            "--fix (of unetrpp_plan_and_preprocess and unetrpp_predict) repairs it"
+            if degrees <= MOST_SHEAR_DEGREES
+            else f"--fix repairs up to {MOST_SHEAR_DEGREES:g} degree only; resample it onto a grid with right angles"
+        )
+        raise UserError(f"{shown(path)} is sheared by {degrees:.2g} degrees; {repair}")

@@ -1,0 +1,163 @@
+"""Reading by ITK, for the formats that it reads well: its messages, its names and its header."""
+
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import SimpleITK as sitk
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.text import is_utf8
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.readers.content import shown
+from unetrpp.io.readers.grid import make_geometry
+from unetrpp.io.readers.native_output import native_output
+
+LOG = logging.getLogger(__name__)
+
+# What ITK, MetaIO, libtiff, libpng and libjpeg print past all switches.
+CHATTER = re.compile(
+    rb"^(WARNING: In |MetaImage|MetaObject|M_|\w+ required|Uncompress|NRRD|TIFF|LZW|libpng|Corrupt JPEG|Premature end|Inconsistent|Invalid|"
+    rb"Bogus|Unsupported|Application|\w+IO \(0x)[^\n]*\n?",
+    re.MULTILINE,
+)
+# ITK prints its warnings to stderr, without the name of the file; what matters of them is checked here.
+sitk.ProcessObject.SetGlobalWarningDisplay(False)
+
+
+class Grid(Protocol):
+    """What ITK's images and headers have in common; axes in ITK's order, x first."""
+
+    def GetDimension(self) -> int: ...
+    def GetSize(self) -> tuple[int, ...]: ...
+    def GetSpacing(self) -> tuple[float, ...]: ...
+    def GetOrigin(self) -> tuple[float, ...]: ...
+    def GetDirection(self) -> tuple[float, ...]: ...
+
+
+@contextmanager
+def plain_name(path: Path) -> Iterator[str]:
+    """A name for ITK, which ends the process at one that is not UTF-8: such a file gets another one for the while."""
+    name = str(path)
+    if is_utf8(name):
+        yield name
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / f"image{path.suffix.lower()}"
+        try:
+            other.symlink_to(path.resolve())
+        except OSError:
+            shutil.copyfile(path, other)
+        yield str(other)
+
+
+@contextmanager
+def plain_target(path: Path, ending: str) -> Iterator[str]:
+    """A name with this ending for ITK to write to, whose file is then ``path``."""
+    if is_utf8(str(path)):
+        other = path.with_name(path.name + ending)
+        yield str(other)
+        other.replace(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / f"image{ending}"
+        yield str(other)
+        shutil.move(other, path)
+
+
+def open_header(path: Path) -> sitk.ImageFileReader:
+    """
+    Raises:
+        UserError: ITK does not understand the header.
+    """
+    reader = sitk.ImageFileReader()
+    with plain_name(path) as name, native_output(CHATTER) as printed:
+        reader.SetFileName(name)
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            raise refused(path, error) from None
+    _log(path, printed)
+    return reader
+
+
+def read_voxels(path: Path) -> sitk.Image:
+    """
+    Raises:
+        UserError: ITK cannot read the file.
+    """
+    return read_and_listen(path)[0]
+
+
+def read_and_listen(path: Path) -> tuple[sitk.Image, list[str]]:
+    """The image, and what ITK and its decoders printed.
+
+    Raises:
+        UserError: ITK cannot read the file.
+    """
+    with plain_name(path) as name, native_output(CHATTER) as printed:
+        try:
+            image = sitk.ReadImage(name)
+        except RuntimeError as error:
+            raise refused(path, error) from None
+    _log(path, printed)
+    return image, printed
+
+
+def _log(path: Path, printed: list[str]) -> None:
+    for line in printed:
+        LOG.debug("ITK on %s: %s", shown(path), line)
+
+
+def refused(path: Path, error: RuntimeError) -> UserError:
+    LOG.debug("ITK on %s: %s", shown(path), error)
+    if not is_utf8(str(path)):
+        return UserError(
+            f"{shown(path)} cannot be read under a name that is not UTF-8; rename the file and its folders"
+        )
+    return UserError(
+        f"{shown(path)} cannot be read as an image (damaged, truncated or of another format); copy it again"
+    )
+
+
+def geometry_of(path: Path, image: Grid) -> Geometry:
+    """The grid of an ITK image or header of two dimensions or more; a fourth axis is dropped.
+
+    Raises:
+        UserError: no numbers, or sheared axes.
+    """
+    dimensions = image.GetDimension()
+    n = min(dimensions, 3)
+    direction = np.array(image.GetDirection()).reshape(dimensions, dimensions)[:n, :n]
+    spacing = np.array(image.GetSpacing())[:n]
+    return make_geometry(path, direction, np.array(image.GetOrigin())[:n], image.GetSize()[:n], spacing_xyz_mm=spacing)
+
+
+def channels_of(reader: sitk.ImageFileReader) -> int:
+    """Components of a voxel times volumes along a fourth axis."""
+    size = reader.GetSize()
+    return int(reader.GetNumberOfComponents() * (size[3] if len(size) > 3 else 1))
+
+
+def memory_of(image: sitk.Image) -> np.ndarray:
+    """The voxels in the order in which ITK and most files keep them: t, z, y, x and then the components (a copy)."""
+    return np.asarray(sitk.GetArrayFromImage(image))
+
+
+def array_of(image: sitk.Image) -> np.ndarray:
+    """The voxels (C, Z, Y, X) of an ITK image of two, three or four dimensions."""
+    return arranged(memory_of(image), image.GetSize(), image.GetNumberOfComponentsPerPixel())
+
+
+def arranged(voxels: np.ndarray, size: tuple[int, ...], components: int) -> np.ndarray:
+    """(C, Z, Y, X) from the order in which :func:`memory_of` has them, for ITK's size (x first)."""
+    spatial = (1, *size[::-1])[-3:] if len(size) < 4 else size[2::-1]
+    if components > 1:
+        voxels = np.moveaxis(voxels.reshape(*size[::-1], components), -1, 0)
+    return voxels.reshape(-1, *spatial)

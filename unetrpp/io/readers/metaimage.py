@@ -1,0 +1,147 @@
+"""MetaImage (.mha, .mhd): the header by ITK, the voxels here, where their length and checksum are verified."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from unetrpp.core.errors import UserError
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.readers import itk
+from unetrpp.io.readers.content import require_content, require_format, shown
+from unetrpp.io.readers.deflate import inflate
+from unetrpp.io.readers.detached import files_named, gathered, numbered_names, numbers_of, read_from, require_files
+from unetrpp.io.readers.values import exact
+
+ENDINGS = (".mha", ".mhd")
+HEADER_BYTES = 1 << 16  # at most
+TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+LAST_FIELD = re.compile(rb"^\s*ElementDataFile\s*=\s*(\S.*?)\s*$", re.MULTILINE)
+
+
+class Header:
+    """Fields of the text before the voxels, by lower-case names, and where the text ends."""
+
+    def __init__(self, path: Path):
+        first = require_content(path)
+        require_format(path, first, *ENDINGS)
+        with path.open("rb") as file:
+            text = file.read(HEADER_BYTES)
+        last = LAST_FIELD.search(text)
+        if last is None:
+            raise UserError(f"{shown(path)} is not a MetaImage (it names no ElementDataFile); copy it again")
+        self.end = text.find(b"\n", last.start(1)) + 1 or len(text)
+        lines = [line.partition(b"=") for line in text[: self.end].split(b"\n")]
+        self.fields = {k.strip().lower().decode("latin-1"): v.strip() for k, _, v in lines if v}
+        self.folder, self.data, self.rest = path.parent, last[1], text[self.end :]
+
+    def flag(self, name: str) -> bool:
+        return self.fields.get(name, b"").lower() in (b"true", b"1")
+
+    def number(self, path: Path, name: str, default: float) -> float:
+        """
+        Raises:
+            UserError: the field holds a word.
+        """
+        try:
+            return float(self.fields.get(name, default))
+        except ValueError:
+            word = self.fields[name].decode("latin-1")
+            raise UserError(
+                f"{shown(path)} has the {name} {word!r}, which is not a number; write a valid header"
+            ) from None
+
+    def dtype(self, path: Path) -> np.dtype:
+        """
+        Raises:
+            UserError: a type that is not read.
+        """
+        name = self.fields.get("elementtype", b"").decode("latin-1").upper().removesuffix("_ARRAY")
+        if name not in TYPES:
+            raise UserError(f"{shown(path)} has voxels of the type {name}, which is not read; save it as MET_FLOAT")
+        big = self.flag("binarydatabyteordermsb") or self.flag("elementbyteordermsb")
+        return np.dtype((">" if big else "<") + TYPES[name])
+
+    def others(self) -> list[Path]:
+        """The files with the voxels; none where they follow the header."""
+        if self.data.upper() in (b"LOCAL", b"LOCAL:"):
+            return []
+        if self.data.upper().startswith(b"LIST"):
+            names = [line.strip() for line in self.rest.split(b"\n")]
+        elif b"%" in self.data:
+            names = numbered_names(self.data)
+        else:
+            names = [self.data]
+        return files_named(self.folder, names)
+
+
+def read(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Voxels (C, Z, Y, X), whole numbers as they are and all others as float32, and their grid.
+
+    Raises:
+        UserError: missing, damaged, or sheared axes.
+    """
+    header = Header(path)
+    _require_files(path, header)
+    reader = itk.open_header(path)
+    geometry = itk.geometry_of(path, reader)
+    voxels = _voxels(path, header, math.prod(reader.GetSize()) * reader.GetNumberOfComponents())
+    return exact(path, itk.arranged(voxels, reader.GetSize(), reader.GetNumberOfComponents())), geometry
+
+
+def _voxels(path: Path, header: Header, count: int) -> np.ndarray:
+    """In the order of the file. ITK's own reader takes what a damaged file lacks from whatever lay in memory."""
+    others = header.others()
+    skipped = int(header.number(path, "headersize", 0)) if others else header.end
+    dtype = header.dtype(path)
+    if header.flag("compresseddata"):
+        size = header.fields.get("compresseddatasize", b"")
+        file = others[0] if others else path
+        compressed = read_from(file, max(skipped, 0), int(size) if size.isdigit() else None)
+        return np.frombuffer(inflate(path, compressed, count * dtype.itemsize)[0], dtype)
+    if header.fields.get("binarydata", b"true").lower() in (b"false", b"0"):
+        text = b" ".join(file.read_bytes() for file in others) if others else read_from(path, header.end)
+        return numbers_of(path, text, dtype, count)
+    pieces = [(file, skipped) for file in others] or [(path, header.end)]
+    return np.frombuffer(gathered(path, pieces, count * dtype.itemsize), dtype)
+
+
+def read_header(path: Path) -> tuple[Geometry, int]:
+    """Grid and channels.
+
+    Raises:
+        UserError: missing, of another format, or sheared axes.
+    """
+    _require_files(path, Header(path))
+    reader = itk.open_header(path)
+    return itk.geometry_of(path, reader), itk.channels_of(reader)
+
+
+def parts(path: Path) -> list[Path]:
+    """The file, and those that its header names.
+
+    Raises:
+        UserError: it has no header.
+    """
+    return [path, *Header(path).others()]
+
+
+def _require_files(path: Path, header: Header) -> None:
+    if header.number(path, "elementtointensityfunctionslope", 1) != 1:
+        raise UserError(f"{shown(path)} scales its values, which ITK does not; write the true values")
+    header.number(path, "headersize", 0)
+    require_files(path, header.others())

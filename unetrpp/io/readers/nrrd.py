@@ -1,0 +1,180 @@
+"""NRRD (.nrrd, .nhdr): the header by ITK, the voxels here, where their length and checksum are verified."""
+
+import bz2
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from unetrpp.core.errors import UserError
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.readers import itk
+from unetrpp.io.readers.content import damaged, require_content, require_format, shown
+from unetrpp.io.readers.deflate import inflate
+from unetrpp.io.readers.detached import files_named, gathered, numbered_names, numbers_of, read_from, require_files
+from unetrpp.io.readers.values import exact
+
+ENDINGS = (".nrrd", ".nhdr")
+HEADER_BYTES = 1 << 20  # at most; 3D Slicer lists its segments there
+END = re.compile(rb"\r?\n\r?\n")
+TEXT, GZIP, BZIP2 = (b"text", b"txt", b"ascii"), (b"gzip", b"gz"), (b"bzip2", b"bz2")
+CHUNK = 1 << 20
+PLACES = (b"domain", b"space", b"time")
+TYPES = {  # NRRD's definition, section 5
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+
+
+class Header:
+    """Fields of the text before the voxels, by lower-case names without blanks, and where the text ends."""
+
+    def __init__(self, path: Path):
+        first = require_content(path)
+        if not first.startswith(b"NRRD"):
+            require_format(path, first, *ENDINGS)
+            raise UserError(f"{shown(path)} is not an NRRD file (it does not start with NRRD); copy it again")
+        text = read_from(path, 0, HEADER_BYTES)
+        blank = END.search(text)
+        self.end = blank.end() if blank else path.stat().st_size
+        self.lines = text[: blank.start() if blank else None].splitlines()[1:]
+        pairs = [line.partition(b":") for line in self.lines if b":=" not in line and not line.startswith(b"#")]
+        self.fields = {k.replace(b" ", b"").lower().decode("latin-1"): v.strip() for k, _, v in pairs if v.strip()}
+        self.folder = path.parent
+        self.encoding = self.fields.get("encoding", b"raw").lower()
+
+    def others(self) -> list[Path]:
+        """The files with the voxels; none where they follow the header."""
+        data = self.fields.get("datafile")
+        if data is None:
+            return []
+        if data.upper().startswith(b"LIST"):
+            place = next(i for i, line in enumerate(self.lines) if line.lower().startswith((b"data file", b"datafile")))
+            return files_named(self.folder, self.lines[place + 1 :])
+        return files_named(self.folder, numbered_names(data) if b"%" in data else [data])
+
+    def number(self, field: str) -> int:
+        """Of a field that is 0 where it is absent."""
+        text = self.fields.get(field, b"0")
+        return int(text) if re.fullmatch(rb"-?\d+", text) else 0
+
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(int(word) for word in self.fields.get("sizes", b"").split())
+
+    def axis_of_components(self, components: int) -> int:
+        """The axis that is no place: by its kind, its missing direction, or its size, the first one."""
+        kinds = [word.lower() for word in self.fields.get("kinds", b"").split()]
+        directions = re.findall(rb"none|\([^)]*\)", self.fields.get("spacedirections", b""))
+        sizes = self.sizes()
+        for axis, size in enumerate(sizes):
+            is_place = kinds[axis] in PLACES if len(kinds) == len(sizes) else False
+            without = len(directions) == len(sizes) and directions[axis] == b"none"
+            if size == components and (without or (not directions and not is_place)):
+                return axis
+        return 0
+
+    def dtype(self, path: Path) -> np.dtype:
+        """
+        Raises:
+            UserError: a type that is not read.
+        """
+        name = b" ".join(self.fields.get("type", b"").lower().split()).decode("latin-1")
+        code = next((code for code, names in TYPES.items() if name in names), None)
+        if code is None:
+            raise UserError(f"{shown(path)} has voxels of the type {name}, which is not read; save it as float")
+        return np.dtype((">" if self.fields.get("endian", b"little").lower() == b"big" else "<") + code)
+
+
+def read(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Voxels (C, Z, Y, X), whole numbers as they are and all others as float32, and their grid.
+
+    Raises:
+        UserError: missing, damaged, complex, sheared axes, or a compression that is not read.
+    """
+    header = _checked_header(path)
+    reader = itk.open_header(path)
+    geometry = itk.geometry_of(path, reader)
+    size, components = reader.GetSize(), reader.GetNumberOfComponents()
+    voxels = _voxels(path, header, math.prod(size) * components)
+    if components > 1:
+        axis = header.axis_of_components(components)
+        voxels = np.moveaxis(voxels.reshape(header.sizes()[::-1]), -1 - axis, -1)
+    return exact(path, itk.arranged(voxels, size, components)), geometry
+
+
+def read_header(path: Path) -> tuple[Geometry, int]:
+    """Grid and channels.
+
+    Raises:
+        UserError: missing, of another format, or sheared axes.
+    """
+    _checked_header(path)
+    reader = itk.open_header(path)
+    return itk.geometry_of(path, reader), itk.channels_of(reader)
+
+
+def parts(path: Path) -> list[Path]:
+    """The file, and those that its header names.
+
+    Raises:
+        UserError: it has no header.
+    """
+    return [path, *Header(path).others()]
+
+
+def _checked_header(path: Path) -> Header:
+    header = Header(path)
+    if header.encoding not in (b"raw", *TEXT, *GZIP, *BZIP2):
+        name = header.encoding.decode("latin-1")
+        raise UserError(f"{shown(path)} has the encoding {name}, which is not read; save it with gzip")
+    if b"complex" in header.fields.get("kinds", b"").lower():
+        raise UserError(f"{shown(path)} holds complex numbers; write the magnitude")
+    require_files(path, header.others())
+    return header
+
+
+def _voxels(path: Path, header: Header, count: int) -> np.ndarray:
+    """In the order of the file."""
+    others = header.others()
+    dtype = header.dtype(path)
+    needed, skipped = count * dtype.itemsize, header.number("byteskip")
+    if header.encoding == b"raw" and not header.number("lineskip"):
+        pieces = [(file, skipped) for file in others] or [(path, header.end + skipped if skipped >= 0 else -1)]
+        return np.frombuffer(gathered(path, pieces, needed), dtype)
+    if len(others) > 1:
+        raise UserError(f"{shown(path)} has its voxels in several files, compressed or as text; save it as one file")
+    content = read_from(others[0], 0) if others else read_from(path, header.end)
+    for _ in range(header.number("lineskip")):
+        content = content.partition(b"\n")[2]
+    if header.encoding in TEXT:
+        return numbers_of(path, content, dtype, count)
+    if header.encoding in GZIP:
+        content = inflate(path, content, needed + max(skipped, 0))[0]
+    elif header.encoding in BZIP2:
+        content = _unpacked(path, content, needed + max(skipped, 0))
+    if len(content) < needed + max(skipped, 0):
+        raise damaged(path, f"{len(content)} of {needed} bytes of its voxels are there")
+    return np.frombuffer(content, dtype, count, max(skipped, 0))
+
+
+def _unpacked(path: Path, content: bytes, needed: int) -> bytes:
+    """bzip2 compares the checksum of each block, and the last of them at the end."""
+    decoder = bz2.BZ2Decompressor()
+    try:
+        unpacked = decoder.decompress(content, needed)
+        while not decoder.eof and (decoder.decompress(b"", CHUNK) or not decoder.needs_input):
+            pass
+    except (OSError, EOFError) as error:
+        raise damaged(path, f"bzip2: {error}") from None
+    if not decoder.eof:
+        raise damaged(path, "the compressed data ends too early")
+    return unpacked
