@@ -32,7 +32,7 @@ class EpochEntry(TypedDict):
     learning_rate: float
     seconds: float
     gammas: NotRequired[dict[str, float]]
-    judgement: NotRequired[list[dict[str, Any]]]
+    judgement: NotRequired[list[dict[str, object]]]
 
 
 def class_names(labels: LabelScheme) -> list[str]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,11 +22,15 @@ from unetrpp.io.shear import write_without_shear
 LABEL_ROUNDING = 1e-4  # distance from a whole number up to which a float is read as that label
 
 
+# np.ndarray alone says nothing about its axes, and type checkers show it as Any.
+Voxels: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.number]]
+
+
 @dataclass(frozen=True)
 class Volume:
     """``array`` (C, Z, Y, X) on the grid of ``geometry``."""
 
-    array: np.ndarray
+    array: Voxels
     geometry: Geometry
 
 

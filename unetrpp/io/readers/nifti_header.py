@@ -1,6 +1,7 @@
 """Headers of NIfTI-1 and NIfTI-2, by nibabel: what is needed of them, after every field was checked."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,8 @@ from unetrpp.io.readers.content import damaged, require_format, shown
 from unetrpp.io.readers.grid import make_geometry
 
 ENDINGS = (".nii.gz", ".nii", ".hdr", ".img")
-HEADERS = {348: Nifti1Header, 540: Nifti2Header}  # by their own first number
+# by their own first number
+HEADERS: dict[int, Callable[..., Nifti1Header]] = {348: Nifti1Header, 540: Nifti2Header}
 ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 MOST_CODE = 5  # of a transform: "other template", since NIfTI-2
 FLAT = 1e-6  # share of a step by which a photograph's axes may leave the plane
