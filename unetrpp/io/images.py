@@ -23,7 +23,8 @@ LABEL_ROUNDING = 1e-4  # distance from a whole number up to which a float is rea
 
 
 # np.ndarray alone says nothing about its axes, and type checkers show it as Any.
-Voxels: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.number]]
+Integer: TypeAlias = np.uint8 | np.int8 | np.uint16 | np.int16 | np.uint32 | np.int32 | np.uint64 | np.int64
+Voxels: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[Integer | np.float32 | np.float64]]
 
 
 @dataclass(frozen=True)
