@@ -63,9 +63,8 @@ class StepTrainer:
 
     def build_loss(self) -> DeepSupervision:
         """The loss over all supervised outputs."""
-        spacing = [1.0 if mm is None else mm for mm in self.configuration.preprocessing.spacing_mm]
-        strides = self.configuration.architecture.head_strides()
-        return build_loss(self.configuration.loss, self.labels, strides, spacing[-len(self.configuration.patch) :])
+        plan = self.configuration
+        return build_loss(plan.loss, self.labels, plan.architecture.head_strides(), plan.patch_spacing_mm)
 
     def build_loader(self, cases: Sequence[StoredCase], stream: Stream = Stream.PATCHES) -> PatchLoader:
         """A loader of this process's share of every batch."""

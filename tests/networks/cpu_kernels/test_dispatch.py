@@ -19,7 +19,7 @@ def operators(network, x):
 
 def test_plain_operators_use_no_kernel_of_ours_and_agree():
     torch.manual_seed(0)
-    network = build_network(unetrpp_architecture(1, 2, PATCH, [(2, 2, 2)] * 2, 0.25, blocks=1)).eval()
+    network = build_network(unetrpp_architecture(1, 2, PATCH, [(2, 2, 2)] * 2, width=0.25, blocks=1)).eval()
     network.deep_supervision = False
     x = torch.randn(1, 1, *PATCH)
     ours = {"unetrpp::fused_norm", "unetrpp::chunked_attention"}
