@@ -5,6 +5,7 @@ Errors that otherwise only a GPU shows are found: tensors of two devices in one 
 that have no kernel for CUDA or MPS. No kernels run, so wrong results are not found.
 """
 
+import os
 import re
 import traceback
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "fakegpu"
-OURS = re.compile(r"/(unetrpp|trainers)/")
+ROOT = Path(__file__).parents[2]
+OURS = tuple(f"{ROOT / folder}{os.sep}" for folder in ("unetrpp", "trainers"))
 COPIES = ("aten._to_copy.default", "aten.copy_.default")
 # Lists in torch's header: operators that autocast runs in its lower precision (None) or in float32.
 AUTOCAST_LISTS = {"LOWER_PRECISION_FP": None, "FP32": torch.float32, "FP32_SET_OPT_DTYPE": torch.float32}
@@ -147,6 +149,6 @@ class Watch(TorchDispatchMode):
 
     def _note(self, fault: str) -> None:
         places = [
-            f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_stack() if OURS.search(frame.filename)
+            f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_stack() if frame.filename.startswith(OURS)
         ]
         self.faults.append(f"{fault}: {places[-1] if places else 'not in our code'}")
