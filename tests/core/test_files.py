@@ -116,8 +116,10 @@ def test_an_empty_folder_counts_as_absent_and_a_file_does_not(tmp_path):
     write_folder_atomically(tmp_path / "empty", lambda folder: (folder / "a").write_bytes(b"a"))
     assert names(tmp_path) == ["empty/a"]
     (tmp_path / "file").write_bytes(b"b")
-    with pytest.raises(UserError, match="exists already"):
-        write_folder_atomically(tmp_path / "file", lambda _: None)
+    for replace in (False, True):
+        with pytest.raises(UserError, match="file is a file, but a folder is to be written there"):
+            write_folder_atomically(tmp_path / "file", lambda _: None, replace=replace)
+    assert (tmp_path / "file").read_bytes() == b"b"
 
 
 def test_the_replaced_folder_comes_back_where_the_new_one_cannot_be_renamed(tmp_path, monkeypatch):

@@ -97,13 +97,15 @@ def write_folder_atomically(
     folder at ``target`` counts as absent.
 
     Args:
-        replace: whether a folder or file that stands at ``target`` is replaced, once ``fill`` has succeeded.
+        replace: whether a folder that stands at ``target`` is replaced, once ``fill`` has succeeded; a file never is.
         hint: what the user can do where it must not be replaced.
 
     Raises:
         UserError: ``target`` exists, before ``fill`` is called.
     """
-    if not replace and _is_occupied(target):
+    if target.is_file():
+        raise UserError(f"{target} is a file, but a folder is to be written there; {hint}")
+    if not replace and target.is_dir() and any(target.iterdir()):
         raise UserError(f"{target} exists already; {hint}")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as hidden:
@@ -120,10 +122,6 @@ def write_folder_atomically(
                 _rename(replaced, target)
             raise
     return result
-
-
-def _is_occupied(target: Path) -> bool:
-    return target.exists() and (not target.is_dir() or any(target.iterdir()))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -116,8 +116,8 @@ class EfficientPairedAttention(nn.Module):
 def _inverse_norms(t: Tensor) -> Tensor:
     """1 / L2 norm along the tokens: (B, N, C) -> (B, C), in float32 also under autocast."""
     dtype = torch.float64 if t.dtype == torch.float64 else torch.float32
-    norms: Tensor = torch.linalg.vector_norm(t, dim=1, dtype=dtype)
-    return norms.clamp_min(NORMALIZE_EPS).reciprocal()
+    inverse: Tensor = 1 / torch.linalg.vector_norm(t, dim=1, dtype=dtype).clamp_min(NORMALIZE_EPS)
+    return inverse
 
 
 def _cosines(q: Tensor, k: Tensor, q_scale: Tensor, k_scale: Tensor) -> Tensor:
