@@ -1,4 +1,4 @@
-"""Packaging, and the switchboard: every console command is one line here."""
+"""Packaging: the folders at the root become one package, and every console command is one line here."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 
-# The real folders stand at the repository's root; site-packages gets the one name `unetrpp`.
+# The real folders are at the repository's root; in site-packages all of them are below `unetrpp`.
 # tests/test_packaging.py compares this list with the folders on disk.
 PACKAGE_DIR = {
     "unetrpp": "unetrpp",
@@ -63,7 +63,7 @@ ONNX = ["onnx>=1.17", "onnxscript>=0.2", "onnxruntime>=1.20"]
 
 
 def version() -> str:
-    """The one place of the version is unetrpp/__init__.py."""
+    """The version, which only unetrpp/__init__.py states."""
     for line in (ROOT / "unetrpp" / "__init__.py").read_text(encoding="utf8").splitlines():
         if line.startswith("__version__"):
             return line.split('"')[1]

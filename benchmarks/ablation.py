@@ -1,4 +1,4 @@
-"""One change at a time: train arms that differ in attention, loss or recipe, and say which differences are more than chance.
+"""One change at a time: train arms that differ in attention, loss or recipe, and report which differences exceed chance.
 
     python benchmarks/ablation.py raw/Hippocampus --out ablation --seeds 0 1 2 --arms paper none auto paper+ufl paper+ufl_d
     python benchmarks/ablation.py raw/Hippocampus --out curves --arms paper unet --epochs 16 --iterations 50 --look 200 400 600
@@ -50,7 +50,7 @@ METRICS = ("Dice", "HD95", "NSD")
 
 @dataclass(frozen=True)
 class Arm:
-    """What an arm changes. Everything else is the plans' and the recipe's."""
+    """What an arm changes; everything else comes from the plans and the recipe."""
 
     planner: str = "unetrpp"
     attention: str | None = None
@@ -103,7 +103,7 @@ def arm_of(text: str) -> Arm:
     arm = Arm()
     for part in text.split("+"):
         if part not in PARTS:
-            raise SystemExit(f"{part!r} is no part of an arm; choose from {', '.join(PARTS)}")
+            raise SystemExit(f"{part!r} is not a part of an arm; choose from {', '.join(PARTS)}")
         arm = PARTS[part](arm)
     return arm
 
@@ -137,7 +137,7 @@ class Data:
         return msgspec.structs.replace(planned, architecture=network, loss=self.loss(arm, planned))
 
     def loss(self, arm: Arm, planned: Configuration) -> LossPlan:
-        """The arm's loss with the rule's gamma and scales, also where the rule would leave the penalty off."""
+        """The arm's loss with the rule's gamma and scales, even where the rule would leave the penalty off."""
         batch_dice = planned.loss.batch_dice
         if arm.loss == "dice_ce":
             return LossPlan(batch_dice=batch_dice)
@@ -229,13 +229,13 @@ def _mean(values: Any) -> float:
 
 
 def scores(arguments: argparse.Namespace, text: str, metric: str) -> np.ndarray:
-    """(seeds, cases)."""
+    """Scores (seeds, cases) of one arm."""
     runs = [per_case(Path(arguments.out) / text / f"seed_{s}", metric) for s in arguments.seeds]
     return np.array([[one[case] for case in sorted(one)] for one in runs])
 
 
 def interval(change: np.ndarray) -> tuple[float, float]:
-    """95 % of the mean of ``change`` (seeds, cases), both drawn with replacement: a seed's luck is no case's."""
+    """95 % interval of the mean of ``change`` (seeds, cases), from drawing both seeds and cases with replacement."""
     rng = np.random.default_rng(0)
     n_seeds, n_cases = change.shape
     seeds = rng.integers(0, n_seeds, (RESAMPLES, n_seeds))
@@ -246,7 +246,7 @@ def interval(change: np.ndarray) -> tuple[float, float]:
 
 
 def shown(values: np.ndarray) -> str:
-    """The mean over what is defined."""
+    """The mean over the defined values."""
     return f"{np.nanmean(values):.3f}" if np.isfinite(values).any() else "-"
 
 
@@ -255,7 +255,7 @@ def verdict(low: float, high: float) -> str:
 
 
 def table(arguments: argparse.Namespace) -> str:
-    """One line an arm: means over seeds and cases, what it costs, and the paired difference of Dice to the first arm."""
+    """One line per arm: means over seeds and cases, what it costs, and the paired difference of Dice to the first arm."""
     rows = [["arm", *METRICS, "Dice by seed", "modules", "M params", "s", "Dice - first", "95 %", "at this budget"]]
     reference = scores(arguments, arguments.arms[0], "Dice")
     for text in arguments.arms:
@@ -300,7 +300,9 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only-table", action="store_true", help="print what stands in --out, train nothing")
+    parser.add_argument(
+        "--only-table", action="store_true", help="print the table of what is in --out, without training"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.device == "cpu":

@@ -1,4 +1,4 @@
-"""Are preprocessed cases those of nnU-Net 2.8.1? The same phantom through both, under nnU-Net's own plans.
+"""Compares preprocessed cases with nnU-Net 2.8.1's: the same phantoms through both, under nnU-Net's own plans.
 
     python benchmarks/agreement.py --nnunet PATH/TO/ITS/VENV
 
@@ -73,12 +73,12 @@ def difference(ours: PreprocessedCase, image: np.ndarray, label: np.ndarray) -> 
         raise SystemExit(f"shapes differ: {ours.image.shape} and {image.shape}")
     apart = np.abs(ours.image - image) / image.std()
     inner = apart[:, *(slice(BORDER, -BORDER),) * 3]
-    same = (ours.label == np.maximum(label, 0)).mean()  # theirs marks what lies outside the body's mask with -1
+    same = (ours.label == np.maximum(label, 0)).mean()  # nnU-Net marks voxels outside the body's mask with -1
     return float(apart.max()), float(inner.max()), float(apart.mean()), float(same)
 
 
 def as_ours(plans: dict[str, Any]) -> Preprocessing:
-    """Their full-resolution preprocessing as our record."""
+    """nnU-Net's full-resolution preprocessing as our record."""
     configuration = plans["configurations"]["3d_fullres"]
     measured = plans["foreground_intensity_properties_per_channel"]["0"]
     statistics = IntensityStatistics(

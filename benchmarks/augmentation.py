@@ -1,4 +1,4 @@
-"""Augmented batches a second on one core, beside nnU-Net's own transforms.
+"""Augmented batches per second on one core, compared with nnU-Net's own transforms.
 
     python benchmarks/augmentation.py [--peer /path/to/nnunet-venv/bin/python] [--batches 40]
 
@@ -107,7 +107,7 @@ def main() -> None:
         if arguments.peer:
             seconds["peer"].append(run(arguments.peer, "peer", arguments.batches))
     print(
-        f"batches of 2 x 64 x 128 x 128 a second, one core; median of {arguments.rounds} rounds of {arguments.batches}"
+        f"batches of 2 x 64 x 128 x 128 per second, one core; median of {arguments.rounds} rounds of {arguments.batches}"
     )
     for who, values in seconds.items():
         if values:

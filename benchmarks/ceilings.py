@@ -2,7 +2,7 @@
 
     python benchmarks/ceilings.py [--presets synapse acdc] [--batch 2]
 
-Operations are counted on tensors without data; attention counts as PyTorch's own. Seconds are CPU seconds.
+Operations are counted on tensors without data, attention as PyTorch's own operator. Seconds are CPU seconds.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Stopwatch(TorchDispatchMode):
         self.inside = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.inside:  # called by an operator of ours, which is being timed
+        if self.inside:  # called by one of our own operators, which is being timed
             return func(*args, **(kwargs or {}))
         self.inside, start = True, time.process_time()
         try:
@@ -61,7 +61,7 @@ class Stopwatch(TorchDispatchMode):
 
 
 def step_shares(preset_name: str, batch: int) -> tuple[float, Counter[str]]:
-    """CPU seconds of a step (forward and backward pass), and those of the parts of another step."""
+    """CPU seconds of one step (forward and backward pass), and of the parts of a second step under the stopwatch."""
     from unetrpp.networks.build import build_network
     from unetrpp.networks.presets import preset
 

@@ -1,9 +1,9 @@
-"""Export of logits to the original grid: seconds and peak memory, beside nnU-Net's own function.
+"""Export of logits to the original grid: seconds and peak memory, compared with nnU-Net's own function.
 
     python benchmarks/export.py [--peer /path/to/nnunet-venv/bin/python] [--large]
 
-Every row runs in a process of its own. Making the phantom's logits is not counted: ours takes them slab by slab as
-the sliding window hands them out, nnU-Net takes all of them at once. Nothing is written to disk.
+Every row runs in a process of its own. Making the phantom's logits is not counted. Our export takes them slab by
+slab, as the sliding window yields them; nnU-Net takes all of them at once. Nothing is written to disk.
 """
 
 import argparse
@@ -141,7 +141,7 @@ def peer(classes: int, size: str) -> dict[str, float]:
 
 
 def row(python: str, side: str, classes: int, size: str) -> dict[str, float] | None:
-    """One measurement in a fresh process; None when it fails (for want of memory, usually)."""
+    """One measurement in a new process; None when it fails, usually because memory runs out."""
     command = [python, str(Path(__file__).resolve()), "--worker", side, str(classes), size]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None

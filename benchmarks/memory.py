@@ -1,4 +1,4 @@
-"""Peak memory of a real training step beside the estimate that patches and batches are planned by.
+"""Peak memory of a real training step, compared with the estimate by which patches and batches are planned.
 
     python benchmarks/memory.py [--device cuda] [--networks synapse unet] [--precision bf16] [--batch 2]
 
@@ -47,7 +47,7 @@ NETWORKS: dict[str, Callable[[], Architecture]] = {
 
 
 class OnDevice(LiveBytes):
-    """Counts what lives on one kind of device."""
+    """Counts the bytes of live tensors on one kind of device."""
 
     def __init__(self, device: torch.device):
         super().__init__(ignored=[])

@@ -1,4 +1,4 @@
-"""Seconds and memory of the UNETR++ presets beside a straight reference without any optimisation.
+"""Seconds and memory of the UNETR++ presets, compared with a plain reference without any optimisation.
 
     python benchmarks/network.py [--presets synapse acdc] [--batch 2] [--rounds 3] [--device cpu] [--precision fp32]
     python benchmarks/network.py --presets synapse --device cuda --precision bf16 --compile

@@ -5,7 +5,7 @@
     python benchmarks/predict.py -m MODEL_FOLDER -i IMAGES --cases 100 --memory
 
 First the forward passes alone, over cases that are preprocessed already; then the whole pipeline of unetrpp_predict
-from files to files. CPU seconds stand beside wall seconds, for machines that are not quiet. With --peer nnU-Net does the
+from files to files. CPU seconds are printed as well as wall seconds, for machines that do other work. With --peer nnU-Net does the
 same with the same U-Net (model of --planner unet), tiles and images, in its sequential and in its multi-process mode.
 With --memory the pipeline alone, and the peak resident memory of the process (POSIX only).
 """

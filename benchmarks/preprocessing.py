@@ -4,7 +4,7 @@
     python benchmarks/preprocessing.py --nnunet PATH/TO/ITS/VENV --large
 
 Prints one table: wall time, CPU seconds of all processes, and the largest sum of their proportional set sizes (Linux).
-nnU-Net needs an environment of its own: install torch first, then nnunetv2==2.8.1 with --no-deps and its needs.
+nnU-Net needs an environment of its own: install torch first, then nnunetv2==2.8.1 with --no-deps, then its dependencies.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def adopt_orphans() -> None:
 
 
 def orphans_cpu_s() -> float:
-    """Wait for all that is left of the run."""
+    """CPU seconds of the descendants that are left, after waiting for them to end."""
     seconds = 0.0
     while True:
         try:
@@ -135,7 +135,7 @@ class Peak(threading.Thread):
 
 
 def family_pss_mb(pid: int) -> float:
-    """Of a process and all its descendants; of a process that ends meanwhile nothing."""
+    """Sum over a process and all its descendants; one that ends meanwhile counts as 0."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)

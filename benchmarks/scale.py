@@ -1,10 +1,10 @@
-"""The formulas of docs/scale.md beside measurements: constants from small runs, predictions for larger ones.
+"""The formulas of docs/scale.md, compared with measurements: constants from small runs, predictions for larger ones.
 
     python benchmarks/scale.py preprocessing [--processes 2] [--raw unetrpp_workspace/raw/DATASET ...]
     python benchmarks/scale.py networks [--device cuda]
     python benchmarks/scale.py stores unetrpp_workspace/preprocessed/DATASET/PLANS_CONFIGURATION ...
 
-`preprocessing` runs unetrpp_plan_and_preprocess on phantoms and on datasets of yours (Linux), `networks` takes training
+`preprocessing` runs unetrpp_plan_and_preprocess on phantoms and on your own datasets (Linux), `networks` takes training
 steps and predicts volumes on random images, `stores` says what preprocessed cases take on disk. On a CPU seconds are CPU
 seconds of one thread.
 """
@@ -26,7 +26,7 @@ import preprocessing
 ROOT = Path(__file__).resolve().parent.parent
 Shape = tuple[int, int, int]
 
-FEW, MORE = 2, 62  # tiny cases: what a run costs, and what a case costs whatever its size
+FEW, MORE = 2, 62  # tiny cases: the costs of a run, and of a case whatever its size
 TINY: Shape = (32, 32, 32)
 SMALL = (10, (96, 160, 160))  # what a voxel costs
 LARGER: list[tuple[int, Shape]] = [(120, (64, 128, 128)), (8, (160, 320, 320))]
@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Of unetrpp_plan_and_preprocess on one dataset."""
+    """One run of unetrpp_plan_and_preprocess on one dataset."""
 
     name: str
     cases: int
@@ -127,7 +127,7 @@ def network_rows(name: str, device: str) -> list[Row]:
 
 
 def in_a_process(what: str, name: str, index: int, device: str) -> dict[str, float]:
-    """Of its own, so that its peak memory is this measurement's."""
+    """One measurement in a process of its own, whose peak memory belongs to it alone."""
     call = [sys.executable, __file__, "one", what, name, str(index), device]
     return dict(json.loads(subprocess.run(call, check=True, capture_output=True, text=True, cwd=ROOT).stdout))
 
@@ -215,7 +215,7 @@ def print_store(folder: Path) -> None:
     cases = [Store(folder).open(case) for case in Store(folder).cases()]
     voxels = sum(math.prod(case.shape) for case in cases)
     print(
-        f"{folder.parent.name}, {folder.name}: {len(cases)} cases, {voxels / 1e6:.1f} M voxels; bytes a voxel", end=""
+        f"{folder.parent.name}, {folder.name}: {len(cases)} cases, {voxels / 1e6:.1f} M voxels; bytes per voxel", end=""
     )
     for part in ("image.b2nd", "label.b2nd", "foreground.b2nd", "json"):
         size = sum((folder / f"{case.case}.{part}").stat().st_size for case in cases)

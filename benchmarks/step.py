@@ -1,9 +1,9 @@
-"""What reading and augmentation cost a training step: steps on fresh batches beside steps on one fixed batch.
+"""What reading and augmentation cost a training step: steps on new batches compared with steps on one fixed batch.
 
     python benchmarks/step.py unetrpp_workspace/preprocessed/DATASET [--plans-name unetrpp] [--configuration 3d_fullres]
     python benchmarks/step.py unetrpp_workspace/preprocessed/DATASET --device cuda --precision bf16 --compile
 
-Both are the trainer's own step; the fixed batch is made once and stays on the device. Reported is the median of several
+Both run the trainer's own step; the fixed batch is made once and stays on the device. Reported is the median of several
 alternating rounds.
 """
 
@@ -79,7 +79,7 @@ def main() -> None:
                 seconds.append(seconds_a_step(trainer, arguments.steps, fixed))
     alone, whole = statistics.median(taken[True]), statistics.median(taken[False])
     print(
-        f"a step on a fixed batch {alone:.4f} s, on fresh batches {whole:.4f} s: {100 * (whole / alone - 1):.1f} % more"
+        f"a step on a fixed batch {alone:.4f} s, on new batches {whole:.4f} s: {100 * (whole / alone - 1):.1f} % more"
     )
 
 

@@ -23,7 +23,7 @@ CLOCK_TOLERANCE_S = 2  # FAT and some network disks keep modification times to t
 
 
 class Conversion(Record, frozen=True, kw_only=True):
-    """conversion.json: from what and with which options a raw dataset was converted; a later run must have the same."""
+    """conversion.json: the source and the options of a conversion; a later run must have the same ones."""
 
     format: int = 1
     source: str
@@ -233,4 +233,4 @@ def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme) -> Non
         advice = "declare it or remap the file"
         if len(labels.values) == 2:
             advice += ", or give --foreground-from-instances if the values number objects"
-        raise UserError(f"{file.name} holds the label {found}, but declared are {known}; {advice}")
+        raise UserError(f"{file.name} holds the label {found}, but only {known} are declared; {advice}")

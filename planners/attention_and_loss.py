@@ -23,7 +23,7 @@ def plan_attention(
 ) -> Plans:
     """Attention for every preprocessed configuration without a decision about it; rewrites ``path`` where there is one.
 
-    It comes after preprocessing, because the rule looks at labels on the training grid. Preprocessed cases stay current.
+    It comes after preprocessing, because the rule needs labels on the training grid. Preprocessed cases stay current.
 
     Args:
         path: of the plans in the workspace.

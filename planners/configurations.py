@@ -26,7 +26,7 @@ CONFIGURATIONS = ("3d_fullres", "2d", "3d_lowres", CASCADE)
 
 
 class PlannerHooks(Protocol):
-    """What planners differ in (:class:`unetrpp.planners.planner.Planner`)."""
+    """What differs between planners (:class:`unetrpp.planners.planner.Planner`)."""
 
     options: Options
 
@@ -45,7 +45,7 @@ class ConfigurationPlanner:
     preprocessing: Preprocessing  # at full resolution; each configuration sets its own chunk
     grid: TargetGrid  # at full resolution
     mirroring: Mirroring
-    initial_logits: tuple[float, ...]  # of a fresh network, one an output
+    initial_logits: tuple[float, ...]  # of a new network, one per output
 
     @property
     def channels(self) -> int:
@@ -55,7 +55,7 @@ class ConfigurationPlanner:
         """The configuration of this name; a cascade comes with its first stage.
 
         Raises:
-            UserError: there is no such configuration, or it makes no sense for this dataset.
+            UserError: there is no such configuration, or it does not suit this dataset.
         """
         if name not in CONFIGURATIONS:
             raise UserError(f"unknown configuration {name!r}; choose among {', '.join(CONFIGURATIONS)}")
@@ -74,7 +74,7 @@ class ConfigurationPlanner:
         """Dice sums run over the batch where the images are so large that there is a low-resolution stage (rule 12)."""
         full = self.three_dimensional(self.grid)
         share = min(1.0, math.prod(full.patch) / math.prod(self.grid.shape))
-        times = LOW_RESOLUTION_BELOW / share  # a patch that was asked for serves every resolution
+        times = LOW_RESOLUTION_BELOW / share  # the user's own patch is used at every resolution
         if self.hooks.options.patch is None:
             times = self._times_fewer(self._quarter_in_a_patch()[1])
         so = "so many miss a class or have little of it" if times >= WORTHWHILE else "enough to have most classes"

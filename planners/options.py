@@ -1,4 +1,4 @@
-"""What a user may fix of the plans; the rules of planners/rules decide the rest."""
+"""What a user may set in the plans; the rules in planners/rules decide the rest."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,7 +15,7 @@ class Options:
     """None leaves a value to the rules.
 
     Raises:
-        UserError: a value is impossible.
+        UserError: a value is not above 0, or not one of its choices.
     """
 
     batch_size: int | None = None

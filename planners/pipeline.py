@@ -1,6 +1,6 @@
 """`plan_and_preprocess`, the steps in order: verify and measure, split, plan, preprocess, place attention.
 
-Each step takes what is on disk and current, so the same call again resumes.
+Each step keeps what is on disk and current, so the same call again resumes.
 """
 
 import logging
@@ -39,7 +39,7 @@ from unetrpp.plans.plans import Plans, read_plans
 
 LOG = logging.getLogger(__name__)
 
-BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed, with room: docs/scale.md measures 24
+BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed, with a margin: docs/scale.md measures 24
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def plan_and_preprocess(
     overwrite: bool = False,
     executor: Executor | None = None,
 ) -> PlanningResult:
-    """Verify a raw dataset, measure it, plan the training and preprocess every case: `unetrpp_plan_and_preprocess`.
+    """Verify a raw dataset, measure it, plan the training and preprocess every case, as `unetrpp_plan_and_preprocess` does.
 
     The options are the command's; its ``--help`` and docs/planning.md explain them.
 
@@ -98,7 +98,7 @@ def plan_and_preprocess(
             see raw data and workspace under the same absolute paths. It is left open.
 
     Raises:
-        UserError: the dataset is unknown or refused, or plans of this name were made with other options.
+        UserError: the dataset is unknown or has errors, or plans of this name were made with other options.
     """
     options = Options(
         batch_size=batch_size,
@@ -166,11 +166,11 @@ def _find(dataset: str | Path, workspace: Path | str | None) -> tuple[str, RawDa
 
 
 def write_dataset_files(raw: RawDataset, folder: Path, fingerprint: Fingerprint) -> None:
-    """splits.json, unless it is there, and dataset.json, which models take along."""
+    """Write splits.json, unless it exists, and dataset.json, which is copied into model folders."""
     cases = [case.id for case in raw.cases]
     present = {c.case: [name for name, found in c.classes.items() if found.voxels] for c in fingerprint.cases}
     read_or_make_splits(folder / "splits.json", cases, raw.description.groups, present)
-    description = msgspec.structs.replace(raw.description, files=None)  # paths of this machine stay here
+    description = msgspec.structs.replace(raw.description, files=None)  # without the paths of this machine
     write_json(folder / "dataset.json", nnunet_json(description, len(cases)))
 
 
@@ -220,7 +220,9 @@ def _require_same(plans: Plans, path: Path, planner: Planner, raw: RawDataset) -
     recorded = {"planner": plans.planner, **plans.options}
     if wanted != recorded:
         was, asked = (", ".join(f"{k} {v}" for k, v in o.items()) for o in (recorded, wanted))
-        raise UserError(f"{path} was made with {was}, not {asked}; --overwrite replaces it, --plans-name makes others")
+        raise UserError(
+            f"{path} was made with {was}, not {asked}; --overwrite replaces it, --plans-name makes other plans"
+        )
     if plans.labels != raw.description.labels or plans.channel_names != raw.description.channel_names:
         raise UserError(
             f"{path} was made for other labels or channels than dataset.json has now; --overwrite replaces it"
@@ -228,7 +230,7 @@ def _require_same(plans: Plans, path: Path, planner: Planner, raw: RawDataset) -
 
 
 def _own_pool(raw: RawDataset, processes: int | None) -> Executor:
-    """Processes of this machine; they start with the first case."""
+    """Worker processes on this machine; they start with the first case."""
     channels = len(raw.description.channel_names)
     voxels = most_voxels(image for case in raw.cases for image in case.images)
     processes = processes or default_processes(voxels * channels * BYTES_A_VOXEL)

@@ -35,7 +35,10 @@ def parser() -> Parser:
     add("--planner", default="unetrpp", metavar="NAME", help=what)
     add("-p", "--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
     add(
-        "--batch-size", type=positive, metavar="N", help="patches a training step (default: what memory and data allow)"
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="patches per training step (default: what memory and data allow)",
     )
     add("--width", type=above_zero, default=1.0, metavar="FACTOR", help="factor on all channel counts (default: 1)")
     add(

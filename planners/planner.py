@@ -27,7 +27,7 @@ from unetrpp.plans.plans import Configuration, Plans, Preprocessing
 
 
 class Planner(ABC):
-    """All rules; a subclass says which network is planned (``architecture``), and may override any other method.
+    """All rules; a subclass decides which network is planned (``architecture``), and may override any other method.
 
     A package registers its subclass under ``unetrpp.planners`` (docs/extending.md).
     """
@@ -42,14 +42,14 @@ class Planner(ABC):
         """The network of ``inputs`` channels and ``outputs`` classes or regions for this patch and these strides."""
 
     def topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]:
-        """Patches with their strides, largest first, never above the padded median image; or the patch asked for.
+        """Patches with their strides, largest first, never above the padded median image; or the requested patch.
 
         Args:
             spacing: mm, in plan order; of two axes for a 2D configuration.
             shape: of the median image at this spacing.
 
         Raises:
-            UserError: the patch asked for does not suit.
+            UserError: the requested patch has other axes, or is not divisible by the strides.
         """
         if self.options.patch is None:
             return list(candidates(spacing, shape, clip=True))
@@ -70,7 +70,7 @@ class Planner(ABC):
         """Plan the named configurations; without names the one to start with (3d_fullres, or 2d for flat images).
 
         Raises:
-            UserError: a configuration makes no sense for this dataset, or a channel's name looks misspelt.
+            UserError: a configuration does not suit this dataset, or a channel's name looks misspelt.
         """
         options, labels = self.options, description.labels
         grid, grid_decisions, grid_warnings = plan_target_grid(fingerprint, options.spacing)
@@ -121,7 +121,7 @@ def _topology_of(patch: tuple[int, ...], spacing: Sequence[float]) -> Topology:
         UserError: the patch has another number of axes, or is no multiple of what its pooling needs.
     """
     if len(patch) != len(spacing):
-        raise UserError(f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one an axis")
+        raise UserError(f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one per axis")
     topology = pool(patch, spacing)
     if topology.patch != patch:
         larger, divisors = format_shape(topology.patch), format_shape(topology.divisors)
@@ -200,7 +200,7 @@ def make_planner(name: str, options: Options) -> Planner:
     """The planner of this name, built in, registered under ``unetrpp.planners`` or package.module:Class, or a preset's.
 
     Raises:
-        UserError: a preset was asked for of another network than UNETR++, or there is none of this name.
+        UserError: a preset is combined with another planner than UNETR++'s, or there is no planner of this name.
     """
     if options.preset is None:
         planner = find("planner", name, PLANNERS, allow_import_path=True)(options)

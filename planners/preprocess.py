@@ -1,4 +1,4 @@
-"""Preprocess every case of a dataset into the store of one configuration; what is current is left alone."""
+"""Preprocess every case of a dataset into the store of one configuration; current cases are kept."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StoreJob:
-    """How cases are preprocessed and where to; travels to the workers."""
+    """How cases are preprocessed, and into which folder; sent to the workers."""
 
     plan: Preprocessing
     folder: Path
@@ -35,7 +35,7 @@ def preprocess_dataset(
     stage: str,
     executor: Executor,
 ) -> list[CaseError]:
-    """Store cases that are missing, unfinished or were preprocessed otherwise; remove those that left the dataset.
+    """Store cases that are missing, unfinished or were preprocessed otherwise; remove those that are no longer in it.
 
     Cases that another store of the dataset has already preprocessed alike are shared with it.
 

@@ -4,7 +4,7 @@ from unetrpp.core.parallel import prepare_workers
 
 
 def start_method() -> str:
-    """How they start (:func:`unetrpp.core.parallel.prepare_workers`). An early call lets them import meanwhile."""
+    """Their start method (:func:`unetrpp.core.parallel.prepare_workers`); called early, it lets them import meanwhile."""
     return prepare_workers(
         ("unetrpp.planners.measure.fingerprint", "unetrpp.planners.repair", "unetrpp.planners.preprocess")
     )

@@ -86,7 +86,7 @@ class AttentionTrainer(Trainer):
         return entry
 
     def judge(self) -> tuple[Verdict, ...]:
-        """One verdict a module, all from the same patches of the held-out cases."""
+        """One verdict per module, all from the same patches of the held-out cases."""
         contrasts: dict[str, list[Tensor]] = {place: [] for place in self.modules}
         for place, module in self.modules.items():
             module.watcher = lambda coefficients, seen=contrasts[place]: seen.append(contrast(coefficients))

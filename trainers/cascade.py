@@ -1,6 +1,6 @@
 """The input of a cascade's second stage in training: the first stage's segmentations of its held-out cases.
 
-So every training case has a segmentation by a model that was not trained on it, as a new image will have. The
+So every training case has a segmentation by a model that was not trained on it, like new images later. The
 segmentations are resampled to the second stage's grid once and kept in its store.
 """
 

@@ -9,8 +9,8 @@ from unetrpp.core.files import Record
 STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # nnU-Net's
 STANDARD_TRAINER = "standard"
 
-# In fewer steps than these, SGD with momentum 0.99 (which averages the last hundred gradients) gets nowhere near as far
-# as AdamW; docs/training.md.
+# In fewer steps than these, SGD with momentum 0.99 (which averages the last hundred gradients) learns far less than
+# AdamW; docs/training.md.
 SHORT_RUN_STEPS = 10_000
 
 Count = Annotated[int, Meta(ge=1)]
@@ -29,7 +29,7 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     trainer: str = STANDARD_TRAINER  # or a registered entry point of group unetrpp.trainers
     cases: str = ""  # digest of the fold's training and validation cases
     epochs: Count = STANDARD_EPOCHS
-    iterations: Count = STANDARD_ITERATIONS  # steps an epoch
+    iterations: Count = STANDARD_ITERATIONS  # steps per epoch
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 1e-2  # --lr; recipe.py for AdamW
     momentum: float = 0.99  # of SGD; no option: nnU-Net's value, smaller in short runs of the tests

@@ -64,11 +64,11 @@ def train(
     the recipe (docs/training.md), or are those that a resumed fold was started with.
 
     Args:
-        dataset: its name in the workspace, ``DatasetNNN_Name``, or its number; of a path the last part is taken.
+        dataset: its name in the workspace, ``DatasetNNN_Name``, or its number; a path is reduced to its last part.
         configuration: of the plans, such as ``3d_fullres``.
         fold: a number, a range such as ``"0-4"``, or ``"all"`` for one model on all cases; None trains every fold.
         workspace: None takes ``$UNETRPP_WORKSPACE``, else ./unetrpp_workspace.
-        iterations: optimiser steps an epoch.
+        iterations: optimiser steps per epoch.
         lr: initial learning rate.
         max_hours: the learning-rate schedule follows the clock, and a fold ends after so many hours.
         patience: stop after so many epochs without a better Dice on validation patches.
@@ -77,7 +77,7 @@ def train(
         learn_attention: learn the gammas of the attention modules, then keep those that have an effect (experimental).
         pretrained: a model folder or a checkpoint in one, to start from.
         device: auto, cpu, cuda, cuda:1 or mps.
-        threads: they read patches; with ``augmentation="workers"``, processes that also augment them.
+        threads: threads that read patches; with ``augmentation="workers"``, processes that also augment them.
         compile: try torch.compile.
         tensorboard: also write TensorBoard scalars (an extra).
         mirroring: validate with mirrored passes; False, the command's ``--no-mirroring``, is faster.
@@ -187,7 +187,7 @@ def build_trainer(job: Job, config: TrainingConfig, folder: Path, machine: Machi
     """The trainer that ``config`` names, on the fold's cases.
 
     Raises:
-        UserError: a trainer by import path stands in training.json but was not given again.
+        UserError: training.json names a trainer by its import path, and it was not given again.
     """
     cases, request = job.cases_of(config.fold), job.request
     train, validation = ([job.store.open(case) for case in names] for names in (cases.train, cases.validation))

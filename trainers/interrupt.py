@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: noted when they come, honoured between two steps."""
+"""Ctrl-C and SIGTERM during training: recorded when they arrive, handled between two steps."""
 
 import signal
 import threading

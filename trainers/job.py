@@ -27,7 +27,7 @@ PLAN_FIRST = "run unetrpp_plan_and_preprocess"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """The arguments of :func:`unetrpp.trainers.folds.train`, but for the machine."""
+    """The arguments of :func:`unetrpp.trainers.folds.train`, except those of the machine."""
 
     workspace: Workspace
     dataset: str
@@ -53,7 +53,7 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class Job:
-    """A request with what was read for it."""
+    """A request, and the plans, cases and folds that were read for it."""
 
     request: TrainingRequest
     plans: Plans
@@ -155,7 +155,7 @@ def require_cases(store: Store, needed: set[str]) -> None:
 def prepare_model_folder(job: Job) -> None:
     """Write what the folds share: description, fingerprint, plans, and for a cascade the first stage.
 
-    With these the model folder predicts on any machine.
+    With these files the model folder can predict on any machine.
 
     Raises:
         UserError: the first stage is not ready, or the folder has folds of another configuration that are not replaced.

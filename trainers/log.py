@@ -1,4 +1,4 @@
-"""The record of a training: a progress bar, metrics.jsonl, progress.png, and TensorBoard where asked for."""
+"""The record of a training: a progress bar, metrics.jsonl, progress.png, and TensorBoard on request."""
 
 import logging
 import time
@@ -27,7 +27,7 @@ class EpochEntry(TypedDict):
     epoch: int
     train_loss: float
     validation_loss: float
-    dice: Sequence[float | None]  # one a class or region; null where it is undefined
+    dice: Sequence[float | None]  # one per class or region; null where it is undefined
     mean_dice: float | None
     learning_rate: float
     seconds: float
@@ -73,7 +73,7 @@ class TensorBoard:
 
 
 class TrainingLog:
-    """One line an epoch in metrics.jsonl; a resumed run drops the lines of epochs that it trains again."""
+    """One line per epoch in metrics.jsonl; a resumed run drops the lines of epochs that it trains again."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class TrainingLog:
         """Draw progress.png, and gammas.png where gammas are learned."""
         try:
             self._draw()
-        except PermissionError as error:  # Windows replaces no picture that a viewer has open
+        except PermissionError as error:  # Windows does not replace a file that a viewer has open
             LOG.warning("%s: the curves could not be redrawn (%s); close the program that shows them", self.name, error)
         self.drawn = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""What a network takes and gives: of the plans, or of the model folder that a checkpoint belongs to."""
+"""Inputs and outputs of a network: of the planned one, or of the one that a checkpoint belongs to."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -33,7 +33,7 @@ class ClassOverlap:
             yield logits[:, i] > 0 if decisions is None else each.mask(decisions), each.mask(target)
 
     def dice(self) -> list[float | None]:
-        """Dice per class; None where the class was neither there nor predicted."""
+        """Dice per class; None where the class was neither present nor predicted."""
         counts = zip(*self.counts.tolist(), strict=True)
         return [
             2 * hits / (2 * hits + wrong + missed) if hits + wrong + missed else None for hits, wrong, missed in counts

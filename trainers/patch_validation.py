@@ -13,7 +13,7 @@ from unetrpp.trainers.overlap import ClassOverlap, mean_dice
 @dataclass(frozen=True)
 class PatchScores:
     loss: float  # mean over the batches
-    dice: Sequence[float | None]  # per foreground class or region; None where it was neither there nor predicted
+    dice: Sequence[float | None]  # per foreground class or region; None where it was neither present nor predicted
 
     @property
     def mean_dice(self) -> float | None:

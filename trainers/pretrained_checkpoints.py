@@ -1,6 +1,6 @@
 """Fine-tuning, part one: which checkpoint each fold starts from with ``--pretrained``.
 
-It is never a checkpoint that may have been trained on the cases that the fold is scored on.
+A checkpoint that may have been trained on the validation cases of the fold is refused.
 """
 
 from collections.abc import Collection, Mapping
@@ -95,5 +95,5 @@ def require_unseen(checkpoint: Path, number: int | str, fold: Fold) -> None:
 
 
 def _digests(fingerprint: Fingerprint) -> set[str]:
-    """Of the cases' files, whatever their names."""
+    """Digests of the cases' files, which do not depend on their names."""
     return {case.inputs_digest for case in fingerprint.cases}

@@ -25,7 +25,7 @@ def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp
         precision: unless ``overrides`` give another one.
 
     Raises:
-        UserError: a value is impossible, or attention is to be learned in a single epoch or by another trainer.
+        UserError: a value is out of range, or attention is to be learned in a single epoch or by another trainer.
     """
     given = {key: value for key, value in overrides.items() if value is not None}
     config = _config({"fold": fold, "precision": precision} | given)

@@ -20,7 +20,7 @@ class TrainingState:
     """
 
     step: int = 0  # optimiser steps done
-    losses: list[float] = field(default_factory=list)  # of the current epoch, one a step
+    losses: list[float] = field(default_factory=list)  # of the current epoch, one per step
     smoothed_dice: float = math.nan  # exponential mean of the epochs' mean Dice on validation patches
     best_dice: float = -1.0  # the largest smoothed Dice
     epochs_without_better: int = 0  # since then

@@ -84,7 +84,7 @@ class StepTrainer:
         torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
-        if not self.scaler.is_enabled():  # the scaler skips steps with infinite gradients; without it the loss tells
+        if not self.scaler.is_enabled():  # without a scaler, infinite gradients show in the loss
             loss = loss + 0 * norm
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -115,7 +115,7 @@ class StepTrainer:
     ) -> Iterator[tuple[list[Tensor], Tensor]]:
         """Of each batch: the network's outputs, full resolution first, and the training indices (B, *patch).
 
-        ``compiled=False`` runs a compiled network as it was written, so that its modules can be watched.
+        ``compiled=False`` runs a compiled network as it was written, so that hooks on its modules are called.
         """
         self.network.eval()
         forward = self.network if compiled else self.network.forward

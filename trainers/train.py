@@ -52,7 +52,7 @@ def add_recipe(parser: Parser) -> None:
     """Options of how a fold is trained."""
     recipe = parser.add_argument_group("recipe (recorded in the fold's training.json)")
     recipe.add_argument("--epochs", type=positive, metavar="N", help="default 1000")
-    recipe.add_argument("--iterations", type=positive, metavar="N", help="steps an epoch, default 250")
+    recipe.add_argument("--iterations", type=positive, metavar="N", help="steps per epoch, default 250")
     recipe.add_argument(
         "--lr", type=above_zero, metavar="RATE", help="initial learning rate (default: 0.01 with sgd, 0.003 with adamw)"
     )

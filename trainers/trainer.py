@@ -54,7 +54,7 @@ class Trainer(StepTrainer):
         self.epoch_started = self.saved = self.started
 
     def run(self) -> None:
-        """Train to the end. When interrupted it saves first, and the next run continues with the very next step.
+        """Train to the end. When interrupted it saves first, and the next run continues with the next step.
 
         Raises:
             UserError: the loss is not finite.

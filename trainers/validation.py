@@ -44,8 +44,8 @@ class ValidationCases:
 def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: torch.device, mirroring: bool) -> None:
     """Predict the fold's validation cases as unetrpp_predict would, score them, and update the cross-validation.
 
-    Cases that are predicted already are not predicted again, unless they were with another mirroring: all cases of a
-    validation have the same, and predictions.json says which.
+    Cases that are predicted already are not predicted again, unless they were predicted with another mirroring: all
+    cases of a validation must have the same, which predictions.json records.
 
     Args:
         model: the model folder.

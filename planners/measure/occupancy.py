@@ -1,4 +1,4 @@
-"""How much of a training patch is foreground at every level of a network, by which attention is planned."""
+"""How much of a training patch is foreground at every level of a network; the rules for attention use it."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence

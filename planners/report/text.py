@@ -14,7 +14,7 @@ INDENT = "  "
 
 
 def report_text(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
-    """``folds`` says how the cases were split (splits.json)."""
+    """The whole report; ``folds`` is the sentence in splits.json on how the cases were split."""
     lines = [f"{plans.dataset}: plans {plans.name!r} by the planner {plans.planner!r}"]
     if plans.options:
         lines.append("asked for: " + ", ".join(f"{key} {value}" for key, value in plans.options.items()))
@@ -42,7 +42,7 @@ def _measured(fingerprint: Fingerprint) -> Iterator[tuple[str, ...]]:
     for axis, name in enumerate(("z", "y", "x")):
         yield f"voxels along {name}", *_range([c.shape[axis] for c in fingerprint.cases])
     for axis, name in enumerate(("z", "y", "x")):
-        yield f"mm a voxel along {name}", *_range([c.spacing_mm[axis] for c in fingerprint.cases])
+        yield f"mm per voxel along {name}", *_range([c.spacing_mm[axis] for c in fingerprint.cases])
     kept = [np.prod(c.cropped_shape) / np.prod(c.shape) for c in fingerprint.cases]
     yield "share kept by cropping", *(f"{value:.0%}" for value in (min(kept), float(np.median(kept)), max(kept)))
     for i, channel in enumerate(fingerprint.intensities):

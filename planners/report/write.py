@@ -27,7 +27,7 @@ def write_plan_report(
     plans_name: str = "unetrpp",
     picture: Path | str | None = None,
 ) -> PlanReport:
-    """`unetrpp_plan_report` as a call.
+    """The text and the picture of a plan report, as `unetrpp_plan_report` makes them.
 
     Args:
         dataset: name in the workspace, nnU-Net's ``DatasetNNN_Name`` or number.

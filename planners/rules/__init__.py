@@ -1,1 +1,1 @@
-"""The rules of planning, one a file: each decides a part of the plans from measurements, and says why."""
+"""The rules of planning, one per file: each decides a part of the plans from measurements, and records why."""

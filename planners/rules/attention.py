@@ -16,7 +16,7 @@ from unetrpp.plans.architecture import Architecture, Level
 from unetrpp.plans.plans import Decision
 
 LEAST_SHARE, LEAST_CHANNELS = 0.05, 64  # of foreground cells and of channels, for squeeze-and-excitation
-FULL_SHARE = 0.9  # of foreground cells, from which on EPA has nothing to choose among
+FULL_SHARE = 0.9  # of foreground cells, from which on EPA has little to select
 
 
 def place_attention(
@@ -28,7 +28,7 @@ def place_attention(
     """The architecture with its modules placed, and a decision about each.
 
     ``paper`` leaves the network as published, ``none`` removes all attention, ``all`` places every module with gamma 1,
-    ``auto`` decides by ``fractions`` (:func:`unetrpp.planners.measure.occupancy.foreground_fractions`, one a level).
+    ``auto`` decides by ``fractions`` (:func:`unetrpp.planners.measure.occupancy.foreground_fractions`, one per level).
 
     Raises:
         UserError: an override names a level or a module that this network does not have.

@@ -6,7 +6,7 @@ From the bottleneck up, a gate goes where they rise.
 
 from collections.abc import Sequence
 
-LEAST_GAIN = 0.5  # bits against the last gate (or the bottleneck) from which on there is a gate
+LEAST_GAIN = 0.5  # bits more than at the last gate (or the bottleneck), from which on there is a gate
 GATE_GAMMAS = (0.5, 2.0)  # smallest and largest
 
 
@@ -14,7 +14,7 @@ def gate_gammas(bits: Sequence[float], names: Sequence[str]) -> tuple[list[float
     """The gamma of the gate on each level's skip (None: no gate) and the reason; the deepest level has no skip.
 
     Args:
-        bits: one a level, full resolution first.
+        bits: one per level, full resolution first.
         names: of the levels, for the reasons.
 
     >>> gate_gammas([2.6, 1.0, 0.9], ["1", "4", "8"])[0]

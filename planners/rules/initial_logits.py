@@ -1,4 +1,4 @@
-"""Biases of the heads of a fresh network: how rare each class is (Lin et al., arXiv 1708.02002, section 4.1)."""
+"""Initial biases of the heads of a new network, from the frequency of each class (Lin et al., arXiv 1708.02002, section 4.1)."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +11,7 @@ LEAST = 0.01  # rarer classes start at this share (the paper's pi), or their gra
 
 
 class InitialLogits(NamedTuple):
-    logits: tuple[float, ...]  # one an output
+    logits: tuple[float, ...]  # one per output
     decision: Decision
 
 

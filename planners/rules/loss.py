@@ -1,4 +1,4 @@
-"""The focal loss of ``--attention auto``: gamma by how rare foreground is, a distance penalty where boundaries matter (ours)."""
+"""The focal loss of ``--attention auto``: gamma by how rare the foreground is, a distance penalty by how thin structures are (ours)."""
 
 import math
 import statistics
@@ -22,8 +22,8 @@ def plan_focal_loss(
     """The Unified Focal loss of a dataset (docs/focal_attention.md), and the decisions about it.
 
     Args:
-        voxel_bits: that it takes to find the foreground at full resolution (planners/measure/occupancy.py).
-        spacing_mm: of the training grid, one an axis of the patch.
+        voxel_bits: bits that it takes to find the foreground at full resolution (planners/measure/occupancy.py).
+        spacing_mm: of the training grid, one per axis of the patch.
     """
     gamma = min(max(GAMMA_A_BIT * voxel_bits, GAMMAS[0]), GAMMAS[1])
     why = f"{voxel_bits:.2f} bits to find the foreground among the voxels, {GAMMA_A_BIT} a bit, within {GAMMAS[0]} to {GAMMAS[1]}"

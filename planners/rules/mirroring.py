@@ -1,4 +1,4 @@
-"""Which axes are mirrored: not the left-right one where labels tell left from right."""
+"""Which axes are mirrored: not the left-right axis where labels distinguish left and right."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from unetrpp.plans.plans import Decision
 
 AXES = "zyx"  # canonical: head-foot, front-back, left-right
 LEFT_RIGHT = 2
-FEWEST_CASES = 3  # with a class, from which on its side counts
+FEWEST_CASES = 3  # with a class, from which on its side is considered
 SAME_SIDE = 0.9  # share of the cases in which it is on one side
 OFF_CENTER = 0.15  # of the image's width, in the median
 SIDES = {"left": "right", "l": "r", "lt": "rt", "lh": "rh"}

@@ -66,7 +66,7 @@ def fit_by_proxy(
     gpu_memory_gb: float | None = None,
     batch_size: int | None = None,
 ) -> Fit:
-    """The first (largest) topology that fits nnU-Net's proxy at the batch asked for, at least 2; if none does, the last."""
+    """The first (largest) topology that fits nnU-Net's proxy at the requested batch, at least 2; if none does, the last."""
     dimensions = len(topologies[0].patch)
     memory = gpu_memory_gb or DEFAULT_GPU_GB
     reference = REFERENCE_ELEMENTS[dimensions] * REFERENCE_BATCH[dimensions]  # of all patches of a batch, on 8 GB
@@ -137,7 +137,7 @@ def patch_decision(options: Options, topologies: Sequence[Topology], fit: Fit) -
 
 
 def plan_batch(options: Options, fit: Fit, voxels: float) -> tuple[int, Decision]:
-    """What the user asked for, else what memory allows, at most 5 % of the dataset's ``voxels``, at least 2."""
+    """What the user requested, else what memory allows, at most 5 % of the dataset's ``voxels``, at least 2."""
     cap = max(SMALLEST_BATCH, round(voxels * LARGEST_SHARE / math.prod(fit.topology.patch)))
     batch = options.batch_size or max(SMALLEST_BATCH, min(fit.batch_size, cap))
     if options.batch_size is not None:

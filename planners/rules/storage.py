@@ -11,10 +11,10 @@ def plan_storage(stored: StoredType, normalization: Sequence[Normalization]) -> 
     """The decision for half precision; none for float32.
 
     A z-score never exceeds the root of the number of voxels, and the other schemes end near 0 to 1, so normalised
-    values cannot overflow 65504; values as they are can, and would keep three digits only.
+    values cannot overflow 65504; unnormalised values can, and would keep only three digits.
 
     Raises:
-        UserError: a channel is stored as it is.
+        UserError: half precision was requested, and a channel is not normalised.
     """
     if stored == "float32":
         return []

@@ -36,8 +36,8 @@ def pool(patch: Sequence[int], spacing: Sequence[float]) -> Topology:
     """Halve the axes that are long enough and of nearly the finest spacing, until none is left (rule 5).
 
     Args:
-        patch: voxels an axis; the result's is padded up to a multiple of its divisors.
-        spacing: mm an axis.
+        patch: voxels per axis; the result's is padded up to a multiple of its divisors.
+        spacing: mm per axis.
     """
     sizes, spacings = list(patch), list(spacing)
     kernel = [1] * len(sizes)

@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 def test_an_unknown_device_is_refused():
-    with pytest.raises(UserError, match="device 'tpu' is none of auto, cuda, mps, cpu"):
+    with pytest.raises(UserError, match="device 'tpu' is not one of auto, cuda, mps, cpu"):
         find_device("tpu")
 
 

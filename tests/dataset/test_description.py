@@ -69,7 +69,7 @@ def test_writing_and_reading_keep_labels_and_channels(tmp_path, content):
         ({"groups": {"a": ["p1"]}}, "'groups' must map every case to its patient"),
         ({"dataset": {"a": {"label": "a.nii.gz"}}}, "'dataset': .*images.* give every case"),
         ({"dataset": ["a"]}, "'dataset': .* give every case"),
-        ({"dataset": {"p1/a": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}}, "which no file name may"),
+        ({"dataset": {"p1/a": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}}, "in its name, which files cannot have"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_rule(tmp_path, change, words):

@@ -78,7 +78,7 @@ def test_cases_in_no_fold_and_split_groups_give_warnings(tmp_path, caplog):
     assert not caplog.messages
     read_or_make_splits(path, [*cases, "e"], {"a": "p", "b": "p", "c": "q", "d": "q"})
     split, missing = caplog.messages
-    assert "folds train and validate on cases of one group, such as p; delete it, and it is made again" in split
+    assert "folds train and validate on cases of one group, such as p; delete it to have it made again" in split
     assert "1 of 5 cases are in no fold, such as e" in missing
 
 

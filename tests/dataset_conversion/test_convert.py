@@ -246,7 +246,7 @@ def test_undeclared_labels_are_named_with_their_file(tmp_path, capsys):
     arguments = ("--images", "images", "--labels", "labels", "--channel", "CT", "--label", "x=1")
     assert convert(tmp_path / "w", "folder", root, *arguments) == 1
     said = capsys.readouterr().err
-    assert "b.nii.gz holds the label 3, but declared are 0, 1;" in said
+    assert "b.nii.gz holds the label 3, but only 0, 1 are declared;" in said
     assert "--foreground-from-instances if the values number objects" in said
     assert not (tmp_path / "w/raw/ct/labelsTr/b.nii.gz").exists()
 

@@ -189,7 +189,7 @@ def test_a_cascade_without_its_first_stage_is_refused(tmp_path):
 
 def test_too_many_members_and_too_large_records_are_refused(exported, tmp_path, monkeypatch):
     monkeypatch.setattr("unetrpp.export.model_zip.LARGEST_RECORD", 2000)
-    with pytest.raises(UserError, match="which no record is"):
+    with pytest.raises(UserError, match="too large for a record"):
         import_model(exported, workspace=tmp_path)
     monkeypatch.setattr("unetrpp.export.model_zip.MOST_FILES", 3)
     with pytest.raises(UserError, match="more than 3; export fewer folds"):

@@ -129,7 +129,7 @@ def test_half_precision_is_read_as_float32_and_close(workspace):
 def test_other_options_do_not_replace_plans_silently(workspace, capsys):
     assert command(workspace) == 0
     assert command(workspace, "--batch-size", "3") == 2
-    assert "--overwrite replaces it, --plans-name makes others" in capsys.readouterr().err
+    assert "--overwrite replaces it, --plans-name makes other plans" in capsys.readouterr().err
     assert command(workspace, "--batch-size", "3", "--overwrite") == 0
     plans = read_plans(workspace / "preprocessed" / "Blocks" / "unetrpp.json")
     assert plans.configuration("3d_fullres").batch_size == 3

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 MORPHOLOGY_PROBABILITY, RADII = 0.4, (1, 8)  # voxels
 REMOVAL_PROBABILITY = 0.2
-LARGEST_REMOVED = 0.15  # share of the patch; a first stage hardly misses larger components
+LARGEST_REMOVED = 0.15  # share of the patch; a first stage rarely misses larger components
 
 Operation = Literal["dilation", "erosion", "closing", "opening"]
 OPERATIONS: tuple[Operation, ...] = ("dilation", "erosion", "closing", "opening")
@@ -74,7 +74,7 @@ def _reshape_class(part: np.ndarray, c: int, operation: Operation, radius: int) 
 def morph(mask: np.ndarray, operation: Operation, radius: int) -> np.ndarray:
     """``mask`` (Z, Y, X) dilated, eroded, closed or opened by a ball of ``radius`` voxels.
 
-    It is computed from distances, so every radius takes the same time. What lies beyond the patch is unknown, so erosion
+    It is computed from distances, so every radius takes the same time. Voxels beyond the patch are unknown, so erosion
     does not start from its border.
     """
     if operation in ("dilation", "closing"):

@@ -11,7 +11,7 @@ SLAB = 1 << 16  # voxels sampled at a time on a CPU, so that intermediate result
 
 
 def linear_along(array: torch.Tensor, axis: int, positions: np.ndarray) -> torch.Tensor:
-    """Interpolate linearly along one axis at ``positions`` (n,), in voxels. Returns the array itself if nothing moves."""
+    """Interpolate linearly along one axis at ``positions`` (n,), in voxels. Returns the array itself if no voxel moves."""
     last = array.shape[axis] - 1
     positions = np.clip(positions, 0, last)
     low = np.floor(positions)
@@ -24,7 +24,7 @@ def linear_along(array: torch.Tensor, axis: int, positions: np.ndarray) -> torch
 
 
 def nearest_along(array: torch.Tensor, axis: int, positions: np.ndarray) -> torch.Tensor:
-    """Take the nearest voxels along one axis. Returns the array itself if nothing moves."""
+    """Take the nearest voxels along one axis. Returns the array itself if no voxel moves."""
     if np.array_equal(positions, np.arange(array.shape[axis])):
         return array
     return _take(array, axis, np.clip(np.rint(positions), 0, array.shape[axis] - 1))

@@ -1,1 +1,1 @@
-"""The commands of the ground floor, one file each. A room keeps its own command."""
+"""The commands that belong to no room, one file each; planners, trainers and dataset_conversion hold their own."""

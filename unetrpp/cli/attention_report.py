@@ -23,7 +23,7 @@ def build_parser() -> Parser:
     )
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a model folder")
-    what = "id of a training case of the dataset in the workspace, or the files of an image, one a channel"
+    what = "id of a training case of the dataset in the workspace, or the files of an image, one per channel"
     add("case", nargs="+", metavar="CASE", help=what)
     add("--label", type=Path, metavar="FILE", help="label of an image given by its files; without one there is no Dice")
     add("--fold", metavar="FOLD", help="fold: a number or all (default: the first trained one)")

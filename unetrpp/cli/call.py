@@ -1,4 +1,4 @@
-"""For commands that run other commands: calls them as a user would, so that no package has to import a room."""
+"""Lets a command run others as a user would, so that it need not import planners, trainers or dataset_conversion."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`unetrpp_cost`: what the networks of some plans cost, without a GPU."""
+"""`unetrpp_cost`: parameters, multiply-adds and memory of planned networks, computed without a GPU."""
 
 import argparse
 import sys
@@ -36,8 +36,8 @@ def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_cost",
         "Parameters, multiply-adds of one patch and memory of a training step, by configuration and precision. "
-        "Kept: activations of the batch until the backward pass. Step: weights, gradients, momentum and the fullest "
-        "moment of the step; a GPU's convolution workspaces and allocator come on top.",
+        "Kept: activations of the batch until the backward pass. Step: weights, gradients, momentum and the peak "
+        "of the step, without a GPU's convolution workspaces and allocator.",
         EXAMPLES,
         workspace=False,
     )
@@ -46,7 +46,7 @@ def build_parser() -> Parser:
     add("-c", "--configurations", nargs="+", metavar="NAME", help="of the plans (default: all)")
     add("--batch-size", type=positive, metavar="N", help="default: the plans', or 2")
     add("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="default: both")
-    add("--optimizer", choices=("sgd", "adamw"), default="sgd", help="adamw keeps two states a weight (default: sgd)")
+    add("--optimizer", choices=("sgd", "adamw"), default="sgd", help="adamw keeps two states per weight (default: sgd)")
     return parser
 
 

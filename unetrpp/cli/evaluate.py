@@ -11,7 +11,7 @@ from unetrpp.core.command_line import Parser, above_zero, positive, run
 if TYPE_CHECKING:
     from unetrpp.core.parallel import CaseError
 
-NAMED = 3  # cases that a line about one fault names
+NAMED = 3  # cases named in one line about the same error
 
 EXAMPLES = """
 unetrpp_evaluate predictions/ unetrpp_workspace/raw/Hippocampus/labelsTs
@@ -42,7 +42,7 @@ def build_parser() -> Parser:
     what = "tolerance of the normalised surface distance (default: 1 mm)"
     add("--tolerance", type=above_zero, default=1.0, metavar="MM", help=what)
     what = (
-        "score the test cases and classes of a published table, and add its metrics beside ours: synapse, acdc, brats, "
+        "score the test cases and classes of a published table, and add its metrics: synapse, acdc, brats, "
         "lung, or a JSON file of that shape"
     )
     add("--protocol", metavar="NAME_OR_FILE", help=what)
@@ -113,7 +113,7 @@ def _folders(arguments: argparse.Namespace) -> int:
 
 
 def error_lines(errors: "list[CaseError]") -> list[str]:
-    """Cases with the same fault share a line: often most references have no prediction."""
+    """Cases with the same error share a line: often most references have no prediction."""
     cases: dict[str, list[str]] = {}
     for error in errors:
         cases.setdefault(error.message, []).append(error.case)

@@ -27,9 +27,9 @@ def build_parser() -> Parser:
     add("file", type=Path, metavar="FILE", help="a zip written by unetrpp_export, or a released checkpoint")
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="FILE is a released checkpoint of this network")
     source = parser.add_mutually_exclusive_group()
-    what = "plans with the spacing, intensities and labels that a checkpoint lacks; dataset.json and fingerprint.json beside"
+    what = "plans with the spacing, intensities and labels that a checkpoint lacks; dataset.json and fingerprint.json beside them"
     source.add_argument("--plans", type=Path, metavar="FILE", help=what)
-    what = "raw dataset to make such plans of (name in the workspace, or a folder)"
+    what = "raw dataset to make such plans for (name in the workspace, or a folder)"
     source.add_argument("--dataset", metavar="DATASET", help=what)
     add("--configuration", metavar="NAME", help="configuration of the plans (default: 3d_fullres, or the only 3D one)")
     add(

@@ -71,7 +71,12 @@ def build_parser() -> Parser:
     )
     add("--step", type=step, default=0.5, metavar="STEP", help="step of the sliding window, in patches (default: 0.5)")
     add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add("--tile-batch", type=positive, metavar="N", help="tiles per forward pass (default: found by trial)")
+    add(
+        "--tile-batch",
+        type=positive,
+        metavar="N",
+        help="tiles per forward pass (default: by device; halved when memory runs out)",
+    )
     add("--uncertainty", action="store_true", help="also write entropy and fold disagreement, 0 to 1, as volumes")
     add("--probabilities", action="store_true", help="also write the probability of every class as a volume")
     add(

@@ -1,4 +1,4 @@
-"""The frame of every command: its argument parser, number types for options, and exit codes.
+"""What all commands share: the argument parser, number types for options, and exit codes.
 
 0: done. 1: some cases failed, the others are done. 2: wrong usage, or input that was refused before anything started.
 A command's module imports only the standard library and this file; it imports the code that does the work after
@@ -126,7 +126,7 @@ def _sentence(error: Exception) -> str:
 
 def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse ``argv`` (default: the command line), call ``work``, and turn its errors into one sentence and an exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # so that names the terminal cannot show do not end the command
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the command
         sys.stdout.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if argv is None else argv)
     parser.refuse_unknown_flags(given)

@@ -18,7 +18,7 @@ def find_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name.split(":")[0] not in KNOWN:
-        raise UserError(f"device {name!r} is none of auto, {', '.join(KNOWN)}, or one by number such as cuda:1")
+        raise UserError(f"device {name!r} is not one of auto, {', '.join(KNOWN)}, or a numbered one such as cuda:1")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -1,4 +1,4 @@
-"""Digests: short hashes of inputs, recorded beside what was derived from them, so that a change of the inputs is noticed."""
+"""Digests: short hashes of inputs, recorded with what was derived from them, so that a change of the inputs is noticed."""
 
 import hashlib
 from pathlib import Path

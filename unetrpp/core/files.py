@@ -97,7 +97,7 @@ def write_folder_atomically(
     folder at ``target`` counts as absent.
 
     Args:
-        replace: whether a folder that stands at ``target`` is replaced, once ``fill`` has succeeded; a file never is.
+        replace: whether a folder at ``target`` is replaced, once ``fill`` has succeeded; a file never is.
         hint: what the user can do where it must not be replaced.
 
     Raises:

@@ -106,7 +106,7 @@ def run_cases(
 ) -> Iterator[Outcome[T]]:
     """Call ``function(*arguments)`` for every case of ``jobs``; yield outcomes as they arrive, with one progress bar.
 
-    With one process and no executor everything runs in this process. When a worker is killed (usually because memory
+    With one process and no executor, everything runs in the calling process. When a worker is killed (usually because memory
     runs out), the cases without a result are run again one at a time, so that only the case that kills its worker fails.
 
     Args:
@@ -164,7 +164,7 @@ def prepare_workers(modules: Sequence[str]) -> str:
 
 
 def _die_with_parent() -> None:
-    """End this worker when its parent ends; workers of a killed parent would wait for work for ever."""
+    """End this worker when its parent ends; otherwise workers of a killed parent would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
@@ -188,7 +188,7 @@ def _answers(pool: Executor, jobs: Sequence[_Job[T]]) -> Iterator[Outcome[T]]:
 
 
 def _alone(pool: Executor, job: _Job[T]) -> Outcome[T]:
-    """Run one case again with no other beside it. A broken process pool stays broken; a cluster replaces its workers."""
+    """Run one case again, with no other at the same time. A broken process pool stays broken; a cluster replaces its workers."""
     try:
         with new_pool(1) if isinstance(pool, ProcessPoolExecutor) else nullcontext(pool) as lone:
             return _submit(lone, job).result()

@@ -1,4 +1,4 @@
-"""Text for people: tables with aligned columns, sizes, lengths and amounts of memory."""
+"""Formatting for messages and reports: tables with aligned columns, sizes, lengths, amounts of memory, scores."""
 
 import os
 from collections.abc import Sequence

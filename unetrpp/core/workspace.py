@@ -39,11 +39,11 @@ class Workspace:
         """The file of the plans called ``plans_name``.
 
         Raises:
-            UserError: the name is not a file name, or that of another file in the folder.
+            UserError: the name cannot be a file name, or another file of the folder has it.
         """
         if Path(plans_name).name != plans_name or plans_name.startswith(".") or plans_name in NO_PLANS:
             raise UserError(
-                f"plans cannot be called {plans_name!r}; give a name without / that is none of {', '.join(NO_PLANS)}"
+                f"plans cannot be called {plans_name!r}; give a name without / other than {', '.join(NO_PLANS)}"
             )
         return self.preprocessed(dataset) / f"{plans_name}.json"
 

@@ -47,7 +47,7 @@ class DatasetDescription(Record, frozen=True, kw_only=True):
     licence: str | None = None
 
     def digest(self) -> str:
-        """Hash of channels, labels and groups, on which with the files the fingerprint and the verification depend."""
+        """Hash of channels, labels and groups: with the files, all that fingerprint and verification depend on."""
         return digest((self.channel_names, self.labels, self.groups))
 
 
@@ -163,7 +163,9 @@ def _read_files(path: Path, files: Any) -> dict[str, CaseFiles] | None:
         raise UserError(f"{path}: 'dataset': {error}; give every case a list of 'images' and a 'label'") from None
     for case in read:
         if _SEPARATOR.search(case):
-            raise UserError(f"{path}: case {case!r} of 'dataset' holds / or \\, which no file name may; rename it")
+            raise UserError(
+                f"{path}: case {case!r} of 'dataset' has / or \\ in its name, which files cannot have; rename it"
+            )
     return read
 
 

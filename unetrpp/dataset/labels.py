@@ -11,7 +11,7 @@ import numpy as np
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
 
-if TYPE_CHECKING:  # whoever asks for a tensor has imported torch
+if TYPE_CHECKING:  # only for annotations, so that labels can be read without importing torch
     from torch import Tensor
 
 Indices = TypeVar("Indices", np.ndarray, "Tensor")  # training indices of any shape
@@ -122,7 +122,7 @@ class LabelScheme(Record, frozen=True, kw_only=True):
         return np.array([[i in channel.members for i in classes] for channel in self.output_channels])
 
     def encode(self, array: np.ndarray) -> np.ndarray:
-        """User's values -> training indices (uint8, or int16 above 255 classes). Values must be known ones."""
+        """User's values -> training indices (uint8, or int16 above 255 classes). All values must be in ``known_values``."""
         dtype = np.uint8 if len(self.known_values) <= 255 else np.int16
         if self.known_values == tuple(range(len(self.known_values))):
             return array.astype(dtype)

@@ -16,7 +16,7 @@ LOG = logging.getLogger(__name__)
 
 FOLDS = 5
 SEED = 12345  # nnU-Net's, so that the folds are the same
-HINT = "delete it, and it is made again"
+HINT = "delete it to have it made again"
 MOST_SEEDS = 1000  # seeds tried where a fold would not train on some class
 
 
@@ -65,7 +65,9 @@ def make_splits(
     units = sorted(set(unit.values()))
     what = "groups" if groups else "cases"
     if len(units) < 2:
-        return Splits(folds=(), why=f"{len(units)} of the {what} that cross-validation needs two of")
+        return Splits(
+            folds=(), why=f"{len(units)} {what[:-1] if len(units) == 1 else what}, and cross-validation needs two"
+        )
     having: dict[str, set[str]] = defaultdict(set)
     for case, names in (classes or {}).items():
         for name in names:

@@ -80,18 +80,18 @@ def _validated_folds(model_folder: Path) -> dict[int, Path]:
 
 
 def write_cross_validation(model_folder: Path, result: CrossValidation) -> None:
-    """``crossval_summary.json`` and ``.csv`` (one line a case and class) in the model folder."""
+    """``crossval_summary.json`` and ``.csv`` (one line per case and class) in the model folder."""
     write_bytes((model_folder / FILE).with_suffix(".csv"), as_csv(result.summary).encode())
     write_json(model_folder / FILE, result)
 
 
 def fold_table(result: CrossValidation) -> str:
-    """A line a fold with the mean of every class, then the means over folds and over cases."""
+    """One line per fold with the mean of every class, then the means over folds and over cases."""
     return text_table(fold_rows(result)) + "\n\nall cases together:\n" + as_table(result.summary)
 
 
 def fold_rows(result: CrossValidation, metric: str = "Dice") -> list[list[str]]:
-    """A header, a row a fold, and the means over folds."""
+    """A header, one row per fold, and the means over folds."""
     classes = result.summary.classes
     rows = [["fold", "cases", *classes.values(), f"mean {metric}"]]
     for fold in result.folds:

@@ -31,7 +31,7 @@ def evaluate(
     predicted_only: bool = False,
     processes: int | None = None,
 ) -> tuple[Summary, list[CaseError]]:
-    """Score a folder of predictions and write summary.json and summary.csv into it; what `unetrpp_evaluate` does.
+    """Score a folder of predictions and write summary.json and summary.csv into it, as `unetrpp_evaluate` does.
 
     Args:
         predictions: folder of CASE.ending.
@@ -39,7 +39,7 @@ def evaluate(
         dataset_json: names and values of the labels; by default dataset.json beside ``references``.
         distances: also HD95, normalised surface distance, volumes and lesions.
         tolerance: of the normalised surface distance, in mm.
-        protocol: name or JSON file of a published protocol: its test cases and classes, and its metrics beside ours.
+        protocol: name or JSON file of a published protocol: score its test cases and classes, and add its metrics.
         predicted_only: leave out references without a prediction; otherwise each is an error of its case.
         processes: by default as many as cores and memory allow.
 

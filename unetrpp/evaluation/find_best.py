@@ -24,7 +24,7 @@ LOG = logging.getLogger(__name__)
 def find_best(
     dataset: str | Path, *, workspace: Path | str | None = None, pairs: bool = True, device: str = "auto"
 ) -> tuple[Selection, Path]:
-    """Compare all validated models of a dataset, and their pairs, and write inference.json; `unetrpp_find_best`.
+    """Compare all validated models of a dataset, and their pairs, and write inference.json, as `unetrpp_find_best` does.
 
     Args:
         dataset: name in the workspace, DatasetNNN_Name, its number, or a path.
@@ -46,7 +46,7 @@ def find_best(
 
 
 def with_references(dataset: RawDataset, folder: Path) -> RawDataset:
-    """The dataset with those labels that folds were validated against: the copies in ``folder``, repaired by --fix."""
+    """The dataset with the labels that folds are validated against: the copies in ``folder``, which --fix may have repaired."""
     ending = dataset.description.file_ending
 
     def with_copy(case: Case) -> Case:

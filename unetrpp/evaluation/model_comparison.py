@@ -11,7 +11,7 @@ from unetrpp.evaluation.summary import Summary, mean_scores
 
 
 def compare_models(first: Path | str, second: Path | str) -> dict[str, Difference]:
-    """Difference in Dice by class name, and "mean" over classes; what `unetrpp_evaluate --compare` prints.
+    """Difference in Dice by class name, and "mean" over classes, as `unetrpp_evaluate --compare` prints it.
 
     Args:
         first: a summary.json or crossval_summary.json.
@@ -27,7 +27,7 @@ def read_summary(path: Path) -> Summary:
     """A summary.json, or the pooled cases of a crossval_summary.json.
 
     Raises:
-        UserError: neither of the two.
+        UserError: the file is neither of the two.
     """
     if path.name.startswith("crossval"):
         return read_json(path, CrossValidation, hint="write it again with unetrpp_evaluate --model").summary

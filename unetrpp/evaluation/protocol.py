@@ -66,7 +66,7 @@ def read_protocol(name: str) -> Protocol:
     """A protocol that comes with the package (synapse, acdc, brats, lung), or a JSON file of that shape.
 
     Raises:
-        UserError: neither.
+        UserError: ``name`` is neither of the two.
     """
     known = {path.stem: path for path in FOLDER.glob("*.json")}
     path = known.get(name, Path(name))

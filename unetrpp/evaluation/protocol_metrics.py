@@ -1,4 +1,4 @@
-"""Dice and HD95 as the tables of published benchmarks compute them; they stand beside the package's own columns."""
+"""Dice and HD95 as the tables of published benchmarks compute them; added beside the package's own metrics."""
 
 import numpy as np
 

@@ -26,7 +26,7 @@ def rank(scores: Mapping[Members, CrossValidation]) -> list[Candidate]:
 
 
 def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing) -> tuple[str, ...]:
-    """Why the first of ``ranked`` and the post-processing were chosen, a sentence each."""
+    """Why the first of ``ranked`` and the post-processing were chosen, one sentence each."""
     best, *others = ranked
     sentences = [f"{best.name}: mean Dice {best.dice:.4f} over {best.cases} cases"]
     if others:

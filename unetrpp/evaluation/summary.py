@@ -83,13 +83,13 @@ def _counts(scored: ScoredClass, cases: Sequence[CaseScores]) -> Counts:
 
 
 def write_summary(folder: Path, summary: Summary, stem: str = "summary") -> None:
-    """``summary.json`` and ``summary.csv`` (one line a case and class) in ``folder``."""
+    """``summary.json`` and ``summary.csv`` (one line per case and class) in ``folder``."""
     write_bytes(folder / f"{stem}.csv", as_csv(summary).encode())
     write_json(folder / f"{stem}.json", summary)
 
 
 def as_csv(summary: Summary) -> str:
-    """A line a case and class; undefined values are empty."""
+    """One line per case and class; undefined values are empty."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     metrics = list(next(iter(summary.mean.values()), {}))
@@ -112,7 +112,7 @@ def as_table(summary: Summary) -> str:
 
 
 def as_rows(summary: Summary) -> list[list[str]]:
-    """A header, a row a class, and their mean."""
+    """A header, one row per class, and their mean."""
     metrics = [m for m in TABLE_METRICS if m in summary.foreground_mean]
     rows = [["class", *metrics, "95 % of Dice", "cases", "undefined", "missed", "invented"]]
     for key, name in summary.classes.items():

@@ -65,7 +65,7 @@ def _learned_attention(model: ModelFolder, folds: Sequence[str]) -> dict[str, st
 
 
 def _scores(model: ModelFolder) -> list[ClassScore] | None:
-    """A row a class; None if the model was not cross-validated."""
+    """One row per class; None if the model was not cross-validated."""
     path = model.path / CROSS_VALIDATION
     if not path.is_file():
         return None

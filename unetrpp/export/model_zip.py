@@ -1,4 +1,4 @@
-"""A model folder as one zip and back: weights only, a hash of every file, and no member unpacked that is not expected."""
+"""A model folder as one zip and back: weights only, a hash of every file; unexpected members are refused."""
 
 import hashlib
 import io
@@ -58,7 +58,7 @@ def export_model(
     folds: Folds = "all",
     checkpoint: Checkpoint = "final",
 ) -> Path:
-    """Write plans, dataset.json, fingerprint, a model card and the networks' weights into one zip; `unetrpp_export -o`.
+    """Write plans, dataset.json, fingerprint, a model card and the networks' weights into one zip, as `unetrpp_export -o` does.
 
     Optimiser states and the names of cases are left out.
 
@@ -142,7 +142,7 @@ def _weights_only(path: Path) -> bytes:
 def import_model(
     file: Path | str, *, workspace: Path | str | None = None, largest_gb: float = 20.0, overwrite: bool = False
 ) -> Path:
-    """Unpack a zip of :func:`export_model` into ``results/<dataset>/<name>`` of the workspace; `unetrpp_import ZIP`.
+    """Unpack a zip of :func:`export_model` into ``results/<dataset>/<name>`` of the workspace, as `unetrpp_import ZIP` does.
 
     Only members that the manifest lists and that a model folder can have are unpacked, each compared with its hash. The
     model folder appears when it is complete.
@@ -197,7 +197,7 @@ def _checked_manifest(source: Path, archive: zipfile.ZipFile, largest_gb: float)
         raise UserError(f"{source} has {len(infos)} members, more than {MOST_FILES}; export fewer folds")
     for part in (manifest.name, f"{manifest.dataset}__"):
         if not NAME.fullmatch(part + "x") or ".." in part:
-            raise UserError(f"{source} names itself {part!r}, which cannot be a folder's name; export the model again")
+            raise UserError(f"{source} has the name {part!r}, which cannot be a folder's name; export the model again")
     _require_size(source, archive, largest_gb)
     return manifest
 
@@ -211,13 +211,11 @@ def _require_size(source: Path, archive: zipfile.ZipFile, largest_gb: float) -> 
         )
     for name, size in sizes.items():
         if size > LARGEST_RECORD and not name.endswith(".pt"):
-            raise UserError(
-                f"{source}: {name} is {size / 1e9:.1f} GB large, which no record is; export the model again"
-            )
+            raise UserError(f"{source}: {name} is {size / 1e9:.1f} GB, too large for a record; export the model again")
 
 
 def _unpack(archive: zipfile.ZipFile, name: str, target: Path, expected: str) -> bool:
-    """Copy one member in chunks, hardly more than its header announces; returns whether size and SHA-256 are right."""
+    """Copy one member in chunks, stopping soon after the size that its header states; returns whether size and SHA-256 are right."""
     target.parent.mkdir(parents=True, exist_ok=True)
     left = archive.getinfo(name).file_size
     total = hashlib.sha256()

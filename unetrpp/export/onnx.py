@@ -39,7 +39,7 @@ def export_onnx(
     folds: Folds = "all",
     checkpoint: Checkpoint = "final",
 ) -> Deployment:
-    """Write ``fold_k.onnx`` of every chosen fold, model.json and a model card into a new folder; `unetrpp_export --onnx`.
+    """Write ``fold_k.onnx`` of every chosen fold, model.json and a model card into a new folder, as `unetrpp_export --onnx` does.
 
     Networks take float32 (batch, C, *patch) with any batch size and give logits at full resolution. The folder appears
     when it is complete.
@@ -120,7 +120,7 @@ def to_onnx(network: nn.Module, patches: Tensor) -> bytes:
     use_reference_operators(network)
     batch = {0: torch.export.Dim("batch", min=1)}
     try:
-        with predicting([network]), _quiet():
+        with predicting([network]), _without_warnings():
             program = torch.onnx.export(
                 network,
                 (patches,),
@@ -158,7 +158,7 @@ def _remove_sources(model: "onnx_ir.Model") -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _without_warnings() -> Iterator[None]:
     """Hide the exporter's warnings about packages that are not needed here and about its own deprecated calls."""
     loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
     before = [logger.level for logger in loggers]

@@ -26,7 +26,7 @@ def import_released(
     workspace: Path | str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write ``results/<dataset>/released_<preset>__<configuration>``; what `unetrpp_import --preset` does.
+    """Write ``results/<dataset>/released_<preset>__<configuration>``; as `unetrpp_import --preset` does.
 
     A checkpoint holds no spacing, intensities or labels: they come from ``plans``. The planned network is replaced by the
     published one.

@@ -6,7 +6,7 @@ SHARE = 0.5  # of the free memory at most; forward passes and export need the re
 
 
 def accumulator_kind(values: int, device: torch.device) -> tuple[torch.device, torch.dtype]:
-    """Device and precision for ``values`` numbers beside a network on ``device``. Only CUDA reports its free memory."""
+    """Device and precision for ``values`` numbers, with a network on ``device``. Only CUDA reports its free memory."""
     if device.type != "cuda":
         return device, torch.float32
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

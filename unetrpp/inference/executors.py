@@ -1,4 +1,4 @@
-"""Reading and writing cases beside the network: in a thread, or on a CPU one after the other."""
+"""Reading and writing cases while the network runs: in a thread, or on a CPU one after the other."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,8 +15,8 @@ Result = TypeVar("Result")
 def io_executor(device: torch.device) -> Executor:
     """A thread, where another device than the CPU computes the network.
 
-    On a CPU the network's threads fill every core and each operator waits for the slowest of them, so a thread beside
-    them delays them all: doing the same work synchronously costs less (docs/prediction.md).
+    On a CPU the network's threads fill every core and each operator waits for the slowest of them, so another
+    thread delays them all: doing the same work synchronously costs less (docs/prediction.md).
     """
     return SynchronousExecutor() if device.type == "cpu" else ThreadPoolExecutor(1)
 

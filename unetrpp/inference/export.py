@@ -23,14 +23,14 @@ PART_VALUES = 1 << 23  # logits processed at once, so that temporaries stay smal
 
 @dataclass(frozen=True)
 class Exported:
-    """Decisions on the cropped grid, in plan order, and the maps that were asked for (else None)."""
+    """Decisions on the cropped grid, in plan order, and the requested maps (else None)."""
 
     decisions: np.ndarray  # (Z, Y, X), for LabelScheme.decode
     probabilities: np.ndarray | None = None  # float16 (K, Z, Y, X)
     uncertainty: np.ndarray | None = None  # float32 (2, Z, Y, X): entropy and fold disagreement, both 0 to 1
 
     def to_input(self, grid: CaseGrid) -> Segmentation:
-        """The user's label values and the maps on the input's grid. What was cropped away is background with certainty."""
+        """The user's label values and the maps on the input's grid. Outside the crop: background, uncertainty 0."""
         labels = grid.plan.labels
         array = grid.to_input(labels.decode(self.decisions))
         probabilities, entropy, disagreement = None, None, None
@@ -46,7 +46,7 @@ class Exported:
 def export(
     slabs: Iterable[Tensor], grid: CaseGrid, *, probabilities: bool = False, uncertainty: bool = False
 ) -> Exported:
-    """Average, resample and decide slab by slab; keep the maps that are asked for.
+    """Average, resample and decide slab by slab; keep the requested maps.
 
     Args:
         slabs: logits (F, K, n, Y, X) on the network's grid in z order, as ``SlidingWindow.slabs`` yields them.
@@ -94,7 +94,7 @@ def append_uncertainty(mean: Tensor, members: Tensor, scheme: LabelScheme) -> Te
 
 
 def collect(slabs: Iterable[Tensor], grid: CaseGrid, *, probabilities: bool, uncertainty: bool) -> Exported:
-    """Decide slabs of mean probabilities on the cropped grid and keep the maps that are asked for."""
+    """Decide slabs of mean probabilities on the cropped grid and keep the requested maps."""
     scheme, shape = grid.plan.labels, grid.properties.cropped_shape
     decisions = _no_decisions(grid)
     kept = np.zeros((scheme.outputs, *shape), np.float16) if probabilities else None

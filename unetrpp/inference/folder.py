@@ -1,4 +1,4 @@
-"""A folder of cases: finished ones are kept, the others are predicted, and files of other origin are never replaced."""
+"""A folder of cases: finished ones are kept, the others predicted; files that no earlier run wrote are not replaced."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -76,12 +76,12 @@ class _Earlier:
     changed: Mapping[str, CaseRecord]  # finished cases whose images have changed since
 
     def has(self, case: str, folder: Path, maps: Iterable[str]) -> bool:
-        """Whether the case is finished, with the ``maps`` that are asked for now."""
+        """Whether the case is finished, with the ``maps`` that are requested now."""
         record = self.recorded.get(case)
         return record is not None and all(name in record.maps and (folder / name).is_file() for name in maps)
 
     def kept(self, own: str, cases: Cases) -> dict[str, CaseRecord]:
-        """The finished cases that go into the record ``own``: those asked for, and those it had before."""
+        """The finished cases that go into the record ``own``: the requested ones, and those it had before."""
         before = self.runs[own].cases if own in self.runs else {}
         return {case: record for case, record in self.recorded.items() if case in cases or case in before}
 

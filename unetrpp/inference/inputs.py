@@ -81,10 +81,10 @@ def _may_hold_series(path: Path) -> bool:
 
 
 def _name_passed_over(folder: Path, files: Sequence[Path], folders: Sequence[Path]) -> None:
-    """Warn of what lies beside the folders of series and is not predicted."""
+    """Warn about files and folders next to the folders of series that are not predicted."""
     if files:
         names = ", ".join(path.name for path in files[:5]) + (", ..." if len(files) > 5 else "")
-        LOG.warning("DICOM files beside the folders of series are ignored: %s; give each series a folder", names)
+        LOG.warning("DICOM files next to the folders of series are ignored: %s; give each series a folder", names)
     for path in folders:
         LOG.warning("%s holds no DICOM series itself and is ignored%s", path.name, _deeper(folder, path))
 

@@ -19,7 +19,7 @@ class InferenceOptions:
         mirroring: average over passes that are mirrored along the planned axes.
         checkpoint: final, best or latest.
         step: of the sliding window, in patches.
-        tile_batch: tiles in one forward pass; None finds it by trial.
+        tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
 
     Raises:
         UserError: ``step`` or ``tile_batch`` is out of range.

@@ -71,7 +71,7 @@ def predict(
         mirroring: average over mirrored passes; False is up to 8 times faster.
         step: of the sliding window, in patches.
         device: auto, cpu, cuda, cuda:1 or mps.
-        tile_batch: tiles in one forward pass; None finds it by trial.
+        tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
         uncertainty: also write entropy and fold disagreement, 0 to 1.
         probabilities: also write a probability map per class.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.

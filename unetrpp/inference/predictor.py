@@ -36,7 +36,7 @@ class CascadeCase(PreprocessedCase):
 
 
 class Predictor:
-    """The mean of the folds of one model folder. Of a cascade's second stage, the first stage runs before it.
+    """The mean of the folds of one model folder. For a cascade's second stage, the first stage runs first.
 
     >>> Predictor("results/Hippocampus/unetrpp__3d_fullres", mirroring=False)("scan.nii.gz").array  # doctest: +SKIP
 
@@ -47,7 +47,7 @@ class Predictor:
         mirroring: average over passes that are mirrored along the planned axes.
         checkpoint: final, best or latest; a cascade's first stage always takes its final one.
         step: of the sliding window, in patches.
-        tile_batch: tiles in one forward pass; None finds it by trial.
+        tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
 
     Attributes:
         model: the opened model folder.
@@ -167,7 +167,7 @@ class Predictor:
         return CaseGrid(properties, self.model.configuration.preprocessing)
 
     def to_input_grid(self, exported: Exported, properties: CaseProperties) -> Segmentation:
-        """The result on the input's grid. What was cropped away is background with certainty."""
+        """The result on the input's grid. Voxels outside the crop are background, with an uncertainty of 0."""
         return exported.to_input(self.grid(properties))
 
 

@@ -47,7 +47,7 @@ class Member(Record, frozen=True, kw_only=True):
 
 
 class Settings(Record, frozen=True, kw_only=True):
-    """All that decides a prediction. Outputs of other settings do not count as finished."""
+    """Everything that determines a prediction. Outputs of other settings do not count as finished."""
 
     dataset: str
     members: tuple[Member, ...]

@@ -22,7 +22,7 @@ WHOLE_NUMBERS_ONLY = (".png", ".bmp", ".jpeg", ".jpg")  # maps of such images ar
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A segmentation on the grid of its input. Maps that were not asked for are None.
+    """A segmentation on the grid of its input. Maps that were not requested are None.
 
     Attributes:
         array: (Z, Y, X), the label values of dataset.json.

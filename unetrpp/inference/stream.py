@@ -1,4 +1,4 @@
-"""Many cases through an ensemble in bounded memory: the next ones are read and the last ones written beside the network."""
+"""Many cases through an ensemble in bounded memory: cases are read and written while the networks run."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ from unetrpp.io.formats import ending_of
 from unetrpp.io.images import read_image, repair_shear
 
 LOG = logging.getLogger(__name__)
-PREFETCHED = 2  # cases read ahead of the network, and written behind it, where threads do so
+PREFETCHED = 2  # cases read ahead, and cases waiting to be written, where threads do so
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PredictedCase:
 def predict_cases(ensemble: Ensemble, cases: Cases, output: OutputOptions, progress: Progress) -> None:
     """Predict and write every case; ``progress`` records the finished and the failed ones.
 
-    The main thread runs the networks. Beside it one thread reads and preprocesses the next cases, and one writes the
+    The main thread runs the networks. Meanwhile one thread reads and preprocesses the next cases, and one writes the
     last ones. On a CPU all is done in the main thread, and every case is recorded before the next one is read.
     """
     device = ensemble.first.device

@@ -32,7 +32,7 @@ def load_network(model: ModelFolder, fold: str, which: Checkpoint, device: torch
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(
-            f"{path} does not fit its fold's architecture ({reason}); copy the model folder again from one training"
+            f"{path} does not fit its fold's architecture ({reason}); copy the whole model folder again"
         ) from None
     network.to(device, memory_format=memory_format(architecture.dimensions))  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)

@@ -54,7 +54,7 @@ class DeepSupervision(nn.Module):
         return total
 
     def set_progress(self, share: float) -> None:
-        """Tell the distance penalty which share of the training is done (0 to 1), as its strength grows with it."""
+        """Pass the share of the training that is done (0 to 1) to the distance penalty, whose strength grows with it."""
         for module in self.modules():
             if isinstance(module, BoundaryWeights):
                 module.progress = share

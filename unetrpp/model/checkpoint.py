@@ -26,7 +26,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise UserError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}); copy it again, or delete it and train on"
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); copy it again, or delete it and train again"
         ) from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:

@@ -40,7 +40,7 @@ class ModelFolder:
         """Read the plans of the model folder at ``path``.
 
         Raises:
-            UserError: it is not a model folder, or its name does not tell which configuration it holds.
+            UserError: it is not a model folder, or its name does not say which configuration it holds.
         """
         path = Path(path)
         if not (path / "plans.json").is_file():
@@ -111,18 +111,18 @@ class ModelFolder:
         if own.with_focal({}) != planned.with_focal({}):
             raise UserError(
                 f"{path} differs from {self.path / 'plans.json'} in more than gates and squeeze-and-excitations; "
-                "copy both from one training"
+                "copy both from the same training"
             )
         return own
 
     def choose_folds(self, folds: Folds = "all", which: Checkpoint = "final") -> list[str]:
-        """Names of the folds to predict with: those asked for, or with "all" every trained one.
+        """Names of the folds to predict with: those requested, or with "all" every trained one.
 
         "all" takes the cross-validation folds. ``fold_all``, trained on all cases, is taken when it is the only trained
         fold, or by its name in a list: ["all"].
 
         Raises:
-            UserError: a fold that was asked for is not trained, or none is.
+            UserError: a requested fold is not trained, or none is.
         """
         trained = [fold for fold in self.folds() if self.checkpoint(fold, which).is_file()]
         if folds == "all":
@@ -139,14 +139,14 @@ class ModelFolder:
         return chosen
 
     def source_folds(self, folds: Sequence[str]) -> list[str]:
-        """The folds of this first stage that feed ``folds`` of the second: those of the same names; all for ``fold_all``.
+        """The folds of this first stage whose segmentations ``folds`` of the second take: those of the same names; all for ``fold_all``.
 
         So in cross-validation no case is segmented by a first stage that was trained on it.
         """
         return self.choose_folds("all" if "all" in folds else folds)
 
     def digest(self, folds: Sequence[str], which: Checkpoint = "final") -> str:
-        """Hash of all that decides a prediction: plans, checkpoints and architectures of ``folds``, and a first stage."""
+        """Hash of everything that determines a prediction: plans, checkpoints and architectures of ``folds``, and a first stage."""
         parts = [(self.path / "plans.json").read_bytes()]
         for fold in folds:
             own = self.path / f"fold_{fold}" / ARCHITECTURE

@@ -116,7 +116,7 @@ class Downsample(nn.Module):
     """Stem or downsampling of UNETR++: a convolution with kernel = stride, then GroupNorm; no activation.
 
     Args:
-        groups: of the norm; None for gcd(inputs, outputs), which is the published number where the channels divide.
+        groups: of the norm; None for gcd(inputs, outputs), which is the published number where it divides the channels.
         voxels: of the output.
     """
 

@@ -1,6 +1,6 @@
 """The input of a cascade's second stage: the image and the first stage's segmentation.
 
-The segmentation travels as one channel of class indices behind the image. :func:`unfold_first_stage` makes one channel
+The segmentation is passed on as one channel of class indices after those of the image. :func:`unfold_first_stage` makes one channel
 per foreground class of it, patch by patch, so that no whole volume is ever held as one-hot channels. Training and
 prediction both call it right before the network.
 """

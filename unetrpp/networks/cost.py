@@ -1,7 +1,7 @@
 """Parameters, multiply-adds and the memory of a training step of any network, measured without a GPU.
 
 The step runs on fake tensors, which have shapes and types but no values, so a large network takes a second or two.
-Planning asks networks/training_memory.py, which has this figure in closed form for the built-in networks.
+Planning asks networks/training_memory.py, which computes it in closed form for the built-in networks.
 """
 
 import weakref
@@ -35,7 +35,7 @@ class Cost(Record, frozen=True, kw_only=True):
     batch_size: int
     precision: Precision
     activation_bytes: int  # what the forward pass keeps for the backward pass
-    temporary_bytes: int  # at the fullest moment of the step, on top of the activations
+    temporary_bytes: int  # at the peak of the step, on top of the activations
     training_bytes: int  # weights, gradients, optimiser states, activations, temporaries
 
 
@@ -44,7 +44,7 @@ class StepMemory(Record, frozen=True, kw_only=True):
 
     parameters: int
     kept: int  # after the forward pass, for the backward pass
-    peak: int  # at the fullest moment
+    peak: int  # at the peak
 
 
 def estimate(
@@ -98,7 +98,7 @@ def _batch_memory(architecture: Architecture, batch_size: int, precision: Precis
 
 @lru_cache(maxsize=256)
 def measured_step(architecture: Architecture, batch_size: int, precision: Precision) -> StepMemory:
-    """:func:`step_memory` of a planned network with :func:`reference_loss`; remembered."""
+    """:func:`step_memory` of a planned network with :func:`reference_loss`; cached."""
     with FakeTensorMode():
         network = build_network(architecture)
         x = torch.empty(batch_size, architecture.in_channels, *architecture.patch)

@@ -13,7 +13,7 @@ FIRST_WIDTH = 32
 WIDEST = {2: 512, 3: 320}  # nnU-Net's caps, by dimensions
 PROJECTED_TOKENS = 64  # P
 PROJECTED_TOKENS_DEEPEST = 32
-RESIDUAL_DEPTHS = (1, 3, 4, 6)  # blocks a stage of the residual-encoder U-Net; the last holds for all deeper stages
+RESIDUAL_DEPTHS = (1, 3, 4, 6)  # blocks per stage of the residual-encoder U-Net; the last holds for all deeper stages
 
 
 def unetrpp_architecture(
@@ -36,7 +36,7 @@ def unetrpp_architecture(
         patch: voxels (z, y, x) or (y, x), a multiple of the product of the strides.
         strides: of the stages below full resolution, as planned for a U-Net.
         width: factor on all channel counts (results are multiples of 8).
-        blocks: EPA (or residual) blocks a stage, in the encoder and in the decoder.
+        blocks: EPA (or residual) blocks per stage, in the encoder and in the decoder.
         attention: kind of each stage below full resolution (stem first); by default EPA wherever a stage
             has at least two tokens (with one there is nothing to attend to).
         norm: inside the blocks below full resolution.
@@ -110,7 +110,7 @@ def unet_architecture(
 
     Args:
         strides: of the stages after the first.
-        kernels: one a stage, the first included; 3 on every axis by default.
+        kernels: one per stage, the first included; 3 on every axis by default.
     """
     dimensions = len(patch)
     all_strides = [(1,) * dimensions, *(tuple(s) for s in strides)]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from unetrpp.networks.blocks import pointwise
 from unetrpp.plans.architecture import Architecture
 
-HEAD_WEIGHT_SCALE = 0.1  # of weights beside given biases, so that the first output is close to the biases
+HEAD_WEIGHT_SCALE = 0.1  # of the weights where biases are given, so that the first output is close to the biases
 
 
 def segmentation_heads(architecture: Architecture) -> nn.ModuleList:

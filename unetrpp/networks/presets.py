@@ -1,4 +1,4 @@
-"""The four published variants of UNETR++ as data. docs/networks.md says in what the released copies differ."""
+"""The four published variants of UNETR++ as data. docs/networks.md lists how the released copies differ."""
 
 from typing import Literal
 

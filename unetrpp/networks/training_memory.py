@@ -1,4 +1,4 @@
-"""The memory of a training step, by which patches and batches are planned: the one figure that plans record.
+"""The memory of a training step, which limits patch and batch size and is recorded in the plans.
 
 The built-in networks without gates have a closed form, which counts what each block keeps for the backward pass under
 bf16 autocast. It takes microseconds; for all other networks the step is measured without values (networks/cost.py),
@@ -20,14 +20,14 @@ class TrainingMemory(NamedTuple):
     """Bytes of one training step in bf16 with SGD and momentum; those of a batch are affine in its size."""
 
     fixed: float  # weights, gradients, momentum
-    a_patch: float  # at the fullest moment
+    a_patch: float  # at the peak
 
     def of(self, batch_size: int) -> float:
         return self.fixed + batch_size * self.a_patch
 
 
 def training_memory(architecture: Architecture) -> TrainingMemory:
-    """Of any network that :func:`unetrpp.networks.build.build_network` knows."""
+    """The memory of any network that :func:`unetrpp.networks.build.build_network` can build."""
     counted = closed_form(architecture)
     if counted is None:
         return _measured(architecture)
@@ -43,17 +43,17 @@ def _measured(architecture: Architecture) -> TrainingMemory:
 
 
 class Footprint(NamedTuple):
-    """What the closed form counts."""
+    """The result of the closed form."""
 
     parameters: int
     kept: int  # bytes of a sample's activations until the backward pass
-    temporary: int  # bytes of a sample at the fullest moment, beside those kept
+    temporary: int  # bytes of a sample at the peak, in addition to those kept
 
 
 def closed_form(architecture: Architecture) -> Footprint | None:
-    """None where there is none: other networks and norms, gates, squeeze-and-excitation.
+    """None for networks without one: other networks or norms, gates, squeeze-and-excitation.
 
-    Of usual patches within 1 % of the measured step, of very small ones within 2 %.
+    Within 1 % of the measured step for usual patches, within 2 % for very small ones.
     """
     if any(level.gate is not None or level.squeeze_excitation is not None for level in architecture.levels):
         return None
@@ -115,11 +115,11 @@ def _loss_bytes(architecture: Architecture) -> list[int]:
 
 
 def _finished(total: _Sum, architecture: Architecture, gradients: int) -> Footprint:
-    """The sum, and what comes on top of it at the fullest moment.
+    """The sum, and what is added at the moment of the largest memory use.
 
-    With few classes that is the backward pass of the last block at full resolution: the loss's maps are gone; the
-    gradients of the supervised features and ``gradients`` maps at full resolution have come. With many classes, memory
-    peaks in the full-resolution loss, processed last: two gradients beside its own maps, and the lower levels' gradients
+    With few classes that is the backward pass of the last block at full resolution: the maps of the loss are freed;
+    the gradients of the supervised features and ``gradients`` maps at full resolution are added. With many classes, memory
+    peaks in the full-resolution loss, processed last: two gradients besides its own maps, and the lower levels' gradients
     of the logits.
     """
     classes, tokens, loss = architecture.out_channels, architecture.tokens(), _loss_bytes(architecture)

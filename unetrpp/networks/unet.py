@@ -63,7 +63,7 @@ class EncoderStage(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Transposed convolution from level ``i + 1``, beside the (gated) skip of level ``i``, then convolutions."""
+    """Transposed convolution from level ``i + 1``, concatenated with the (gated) skip of level ``i``, then convolutions."""
 
     def __init__(self, architecture: Architecture, i: int):
         super().__init__()

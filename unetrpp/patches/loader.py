@@ -28,7 +28,7 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
         cases: stored cases to draw from.
         configuration: patch, batch size, foreground share, augmentation and mirror axes. For the second stage of a
             cascade the first stage's segmentation is read, too; training patches get random mistakes in it.
-        stream: of random numbers; patches of any stream but ``Stream.PATCHES`` are not augmented.
+        stream: of random numbers; only patches of ``Stream.PATCHES`` are augmented.
         share: the samples of every batch that this process reads; what is drawn for them does not depend on it.
     """
 

@@ -26,13 +26,13 @@ class PatchSampler:
 
     A forced patch is centred near a voxel of some foreground class. First the class is drawn (uniformly over those that
     occur), then a case that has it, then one of its voxels: if the case came first, a class that few cases have would
-    hardly ever appear. With an ignore label the other patches are centred on annotated voxels, since a patch without any
-    teaches nothing.
+    hardly ever appear. With an ignore label the other patches are centred on annotated voxels, since nothing can be
+    learned from a patch without any.
 
     Args:
         patch: voxels (z, y, x).
         foreground_fraction: share of the patches that are forced.
-        ignore: training index of the ignore label, which is no class to draw.
+        ignore: training index of the ignore label, which is never drawn as a class.
     """
 
     def __init__(

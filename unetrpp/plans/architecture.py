@@ -1,4 +1,4 @@
-"""What a network is, as data: the part of the plans that ``networks/build.py`` turns into a module. Imports no torch."""
+"""The description of a network: the part of the plans from which ``networks/build.py`` builds it. Imports no torch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ class Architecture(Record, frozen=True, kw_only=True):
     attention_dropout: float = 0.1
     dropout: float = 0.1
     layer_scale: float = 1e-6  # initial gamma of the EPA residual
-    initial_logits: tuple[float, ...] = ()  # of a fresh network, one an output; () leaves heads random, as released
+    initial_logits: tuple[float, ...] = ()  # of a new network, one per output; () leaves heads random, as released
 
     @property
     def dimensions(self) -> int:
@@ -83,11 +83,11 @@ class Architecture(Record, frozen=True, kw_only=True):
         return [math.prod(size) for size in self.sizes()]
 
     def head_strides(self) -> list[tuple[int, ...]]:
-        """Stride of every supervised output against the patch, full resolution first."""
+        """Stride of every supervised output relative to the patch, full resolution first."""
         return [self.stride(i) for i in range(min(self.supervised_levels, len(self.levels)))]
 
     def stride(self, i: int) -> tuple[int, ...]:
-        """Of level ``i`` against the patch: the product of the strides down to it."""
+        """Stride of level ``i`` relative to the patch: the product of the strides down to it."""
         return tuple(n // m for n, m in zip(self.patch, self.sizes()[i], strict=True))
 
     def focal_gammas(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The record of what was measured: one entry a case, and the pooled intensities (planners/measure/fingerprint.py)."""
+"""The record of what was measured: one entry per case, and the pooled intensities (planners/measure/fingerprint.py)."""
 
 from unetrpp.core.files import Record
 
@@ -24,7 +24,7 @@ class CaseFingerprint(Record, frozen=True, kw_only=True):
     cropped_shape: tuple[int, int, int]
     coarse_axis_in_file: int  # array axis of the file that became the coarsest canonical axis
     classes: dict[str, ClassStatistics]  # by the label's name
-    inputs_digest: str  # of the files, by which a second run finds those that have changed
+    inputs_digest: str  # of the files, so that a later run notices changed ones
 
 
 class IntensityStatistics(Record, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class Fingerprint(Record, frozen=True, kw_only=True):
     dataset: str
     description: str = ""  # digest of the channels, labels and groups that were measured
     cases: tuple[CaseFingerprint, ...]
-    intensities: tuple[IntensityStatistics, ...]  # one a channel
+    intensities: tuple[IntensityStatistics, ...]  # one per channel
     median_relative_size_after_crop: float
     median_spacing_mm: tuple[float, float, float]
     median_shape: tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""The record of what was decided: all that training and prediction need, and the reason of every decision.
+"""The record of what was decided: everything training and prediction need, and the reason for every decision.
 
 planners/ writes it; preprocessing, trainers and inference read it. Per-axis values are in plan order: the canonical
 frame (z, y, x) transposed by ``Preprocessing.transpose``, so that the coarsest axis comes first.
@@ -41,7 +41,7 @@ class Normalization(Record, frozen=True, kw_only=True):
 
 
 class Preprocessing(Record, frozen=True, kw_only=True):
-    """All that decides the voxels of a preprocessed case; its hash is stored with every case."""
+    """Everything that determines the voxels of a preprocessed case; its hash is stored with every case."""
 
     orientation: Literal["LPS"] = "LPS"
     transpose: tuple[int, int, int]
@@ -59,9 +59,9 @@ class Preprocessing(Record, frozen=True, kw_only=True):
         return z, y, x
 
     def digest(self) -> str:
-        """Hash of what decides the voxels; equal digests mean equal preprocessed cases.
+        """Hash of what determines the voxels; equal digests mean equal preprocessed cases.
 
-        The chunk only decides how fast they are read. It is left out, so another patch redoes nothing.
+        The chunk is left out: it only decides how fast cases are read, so they stay current when the patch changes.
         """
         content = msgspec.structs.replace(self, chunk=(0, 0, 0))
         return digest(content)
@@ -80,7 +80,7 @@ class LossPlan(Record, frozen=True, kw_only=True):
     delta: float = 0.6  # of foreground and false negatives; background and false positives weigh 1 - delta
     weight: float = 0.5  # of the focal Tversky loss; the focal cross-entropy has 1 - weight
     symmetric: bool = False  # gamma on foreground and background alike
-    distance_scale_mm: tuple[float, ...] = ()  # tau, one a foreground class, or one a region
+    distance_scale_mm: tuple[float, ...] = ()  # tau, one per foreground class, or one per region
     distance_strength: float = 1.0  # kappa
     distance_gamma: float = 1.0  # power on the distance's Phi; 0 is no penalty
     distance_mode: Literal["near", "far"] = "near"  # weight voxels near the boundary, or those far from it
@@ -113,7 +113,7 @@ class Configuration(Record, frozen=True, kw_only=True):
     training_memory_bytes: int  # estimate for one step
     first_stage: str | None = msgspec.field(
         default=None, name="previous_stage"
-    )  # of a cascade: its segmentation comes as one channel a foreground class
+    )  # of a cascade: its segmentation comes as one channel per foreground class
     decisions: tuple[Decision, ...]
 
     @property
@@ -133,7 +133,7 @@ class Configuration(Record, frozen=True, kw_only=True):
 
     @property
     def patch_spacing_mm(self) -> tuple[float, ...]:
-        """Spacing of the training grid, one an axis of the patch; 1 along an axis where cases keep their own."""
+        """Spacing of the training grid, one per axis of the patch; 1 along an axis where cases keep their own."""
         return tuple(1.0 if mm is None else mm for mm in self.preprocessing.spacing_mm[-len(self.patch) :])
 
 

@@ -1,7 +1,7 @@
-"""The way from the grid of an input to the grid that the network works on, and back.
+"""From the grid of an input to the grid that the network works on, and back.
 
-input -> canonical orientation -> plan order -> crop -> the network's spacing. Preprocessing walks it forwards, export
-walks it backwards, and a cascade's first segmentation takes it again from the input to the second stage's grid.
+input -> canonical orientation -> plan order -> crop -> the network's spacing. Preprocessing applies these steps and export
+undoes them. The first-stage segmentation of a cascade passes through them from the input's to the second stage's grid.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Shape = tuple[int, int, int]
 
 
 class CaseProperties(Record, frozen=True, kw_only=True):
-    """What a case's grid is made of besides the plans; stored with every preprocessed case.
+    """The geometry of one case before and after preprocessing; stored with every preprocessed case.
 
     Plan order is the canonical frame (z, y, x) transposed by ``Preprocessing.transpose``.
     """
@@ -45,7 +45,7 @@ class CaseProperties(Record, frozen=True, kw_only=True):
 class CaseGrid:
     """The grids of one case under one preprocessing plan.
 
-    Three grids matter: the *input's*, the *cropped* one (plan order, the input's spacing) and the *network's* (plan
+    There are three: the *input's*, the *cropped* one (plan order, the input's spacing) and the *network's* (plan
     order, the planned spacing).
     """
 

@@ -131,7 +131,7 @@ class Store:
         return bool(array.schunk.vlmeta["digest"] == digest)
 
     def sweep(self) -> None:
-        """Remove temporary files of interrupted writers; call it only while nobody writes."""
+        """Remove temporary files of interrupted writers; call it only while no process writes."""
         for folder in (self.folder, first_stage_path(self.folder, "").parent):
             for leftover in folder.glob(".*.*"):
                 leftover.unlink()

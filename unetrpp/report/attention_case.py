@@ -31,7 +31,7 @@ def require_modules(model: ModelFolder, fold: str) -> None:
 def find_case(
     given: Sequence[str], label: Path | None, model: ModelFolder, workspace: Path | None
 ) -> tuple[str, list[Path], Path | None]:
-    """Name, image files and label of a case of the model's dataset, or of an image given by its files, one a channel.
+    """Name, image files and label of a case of the model's dataset, or of an image given by its files, one per channel.
 
     Raises:
         UserError: there is no such file or case.
@@ -41,7 +41,7 @@ def find_case(
         return case_id(paths[0]), paths, label
     if len(given) > 1:
         missing = next(path for path in paths if not path.is_file())
-        raise UserError(f"{missing} does not exist; give one file a channel, or the name of one case")
+        raise UserError(f"{missing} does not exist; give one file per channel, or the name of one case")
     dataset, folder = Workspace.find(workspace).find_raw(model.plans.dataset)
     case = next((case for case in read_dataset(folder, dataset).cases if case.id == given[0]), None)
     if case is None:

@@ -46,7 +46,7 @@ class AttentionFindings:
 class RecordingNetwork(nn.Module):
     """A network that appends the maps of its gates to its logits: x (B, C, *patch) -> (B, K + gates, *patch).
 
-    The statistics of every module's coefficients are recorded on the way, by place: one tensor (B, ...) a pass.
+    The statistics of every module's coefficients are recorded on the way, by place: one tensor (B, ...) per pass.
     """
 
     def __init__(self, network: nn.Module, modules: Mapping[str, FocalModule]):
@@ -88,7 +88,7 @@ def inspect_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
     """
     model = predictor.model
     prepared = predictor.prepare(image, case)
-    # The first stage of a cascade runs once, here, instead of once a module.
+    # The first stage of a cascade runs once, here, instead of once per module.
     prepared = PreprocessedCase(predictor.network_input(prepared), None, prepared.properties)
     properties, grid = prepared.properties, predictor.grid(prepared.properties)
 
@@ -131,7 +131,7 @@ def _findings(
     maps: Mapping[str, np.ndarray],
     without: Mapping[str, dict[str, Scores] | None],
 ) -> tuple[ModuleFinding, ...]:
-    """A finding a module; ``without`` are the scores with the module's coefficients replaced by their mean."""
+    """One finding per module; ``without`` are the scores with the module's coefficients replaced by their mean."""
     return tuple(
         ModuleFinding(
             place=place,

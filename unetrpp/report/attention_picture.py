@@ -63,7 +63,7 @@ def _legend(names: Mapping[int, str], with_label: bool) -> list[Line2D]:
 
 
 def draw_channels(findings: AttentionFindings) -> Figure | None:
-    """The coefficients of every squeeze-and-excitation, a bar a channel; None where there is no such module."""
+    """The coefficients of every squeeze-and-excitation, one bar per channel; None where there is no such module."""
     shown = [(m, m.channels) for m in findings.modules if m.channels is not None]
     if not shown:
         return None

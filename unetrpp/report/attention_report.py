@@ -30,11 +30,11 @@ def write_attention_report(
     output: Path | str | None = None,
     workspace: Path | str | None = None,
 ) -> tuple[Path, Rows]:
-    """Show every focal module of a fold on one case; what `unetrpp_attention_report` does.
+    """Show every focal module of a fold on one case, as `unetrpp_attention_report` does.
 
     Args:
         model: a model folder.
-        case: the id of a training case of the dataset in the workspace, or the files of an image, one a channel.
+        case: the id of a training case of the dataset in the workspace, or the files of an image, one per channel.
         label: of an image given by its files; without one the page has no Dice.
         fold: a number or "all"; by default the first that is trained.
         checkpoint: final, best or latest.
@@ -81,7 +81,7 @@ def attention_page(predictor: Predictor, findings: AttentionFindings, case: str)
 
 
 def modules_table(findings: AttentionFindings, labels: LabelScheme) -> Rows:
-    """A header and a row a module: stride, gamma, mean, contrast, and Dice with the coefficients and with their mean."""
+    """A header and one row per module: stride, gamma, mean, contrast, and Dice with the coefficients and with their mean."""
     classes = scored_classes(labels) if findings.scores is not None else ()
     header = ["module", "stride", "gamma", "mean", "contrast"]
     for scored in classes:
@@ -106,7 +106,7 @@ def _change(before: float | None, after: float | None) -> list[str]:
 
 
 def temperatures_table(network: nn.Module) -> Rows:
-    """A row a stage with EPA: mean (smallest to largest) learned softmax temperature over its blocks and heads."""
+    """One row per stage with EPA: mean (smallest to largest) softmax temperature over its blocks and heads."""
     stages: dict[str, list[EfficientPairedAttention]] = {}
     for name, module in network.named_modules():
         if isinstance(module, EfficientPairedAttention):

@@ -39,7 +39,7 @@ class ShownCase:
 
 
 def write_report(model: Path | str, *, output: Path | str | None = None, workspace: Path | str | None = None) -> Path:
-    """Write the cross-validation and the plans of a model as one HTML page; what `unetrpp_report` does.
+    """Write the cross-validation and the plans of a model as one HTML page, as `unetrpp_report` does.
 
     Args:
         model: a model folder with at least one validated fold.
@@ -103,7 +103,7 @@ def _facts(model: ModelFolder) -> Rows:
         ["network", configuration.architecture.network],
         ["patch, voxels", " x ".join(map(str, configuration.patch))],
         ["spacing (z, y, x), mm", " x ".join(spacing)],
-        ["patches a batch", str(configuration.batch_size)],
+        ["patches per batch", str(configuration.batch_size)],
         ["folds", ", ".join(model.folds())],
         ["report by", f"unetrpp {__version__}"],
     ]
@@ -129,7 +129,7 @@ def typical_cases(summary: Summary) -> list[tuple[str, CaseScores]]:
 
 
 def draw_spread(summary: Summary) -> Figure:
-    """A column a class: every case a dot in the colour of its fold, over quartiles and median."""
+    """One column per class with every case as a dot in the colour of its fold, and quartiles and median."""
     classes = dict(list(summary.classes.items())[:MOST_CLASSES])
     figure = Figure(figsize=(max(4.0, 1.5 + 1.1 * len(classes)), 4), layout="constrained")
     plot = figure.subplots()

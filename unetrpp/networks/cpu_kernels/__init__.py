@@ -1,1 +1,1 @@
-"""Kernels that only a CPU uses. Each stands beside the plain PyTorch branch that every other device takes."""
+"""Kernels that only a CPU uses. Each has a plain PyTorch equivalent, which all other devices use."""

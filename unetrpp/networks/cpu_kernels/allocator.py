@@ -1,4 +1,4 @@
-"""Keep freed memory in the process: on Linux a large tensor otherwise gets fresh, zeroed pages at every operator."""
+"""Keep freed memory in the process: on Linux a large tensor otherwise gets new, zeroed pages in every operator."""
 
 import ctypes
 import sys
