@@ -12,7 +12,7 @@ SHAPE = (14, 20, 18)
 
 
 def blobs(seed: int, classes: int = 2) -> np.ndarray:
-    """A few boxes a class, away from the border."""
+    """A few boxes per class, away from the border."""
     rng = np.random.default_rng(seed)
     indices = np.zeros(SHAPE, np.int16)
     for c in range(1, classes + 1):
@@ -41,7 +41,7 @@ def test_a_class_that_fills_the_patch_or_is_absent_stays(operation):
     np.testing.assert_array_equal(corrupt(whole, CorruptionDraw(((operation, 2),), (0.5,))), whole)
 
 
-def test_what_a_class_gains_it_takes_and_what_it_loses_is_background():
+def test_gained_voxels_come_from_other_classes_and_lost_ones_become_background():
     indices = np.zeros((1, 1, 9), np.int16)
     indices[0, 0, 2:5], indices[0, 0, 5:7] = 1, 2
     grown = corrupt(indices, CorruptionDraw((("dilation", 1), ("closing", 1))))
@@ -50,7 +50,7 @@ def test_what_a_class_gains_it_takes_and_what_it_loses_is_background():
     assert shrunk[0, 0].tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0]
 
 
-def test_the_box_of_a_class_is_enough():
+def test_a_class_changes_in_its_box_as_in_the_whole_volume():
     """Inside its box and margin, a class changes as in the whole volume."""
     for seed in range(5):
         indices = blobs(seed, 1)
@@ -67,7 +67,7 @@ def test_one_small_component_is_removed():
     assert [np.argwhere(indices != one).tolist() for one in left] == [[[0, 0, 0]], [[0, 0, 5]], [[0, 5, 0]]]
 
 
-def test_the_draw_decides_everything():
+def test_equal_draws_give_equal_mistakes_with_nnunets_frequencies():
     indices = blobs(0)
     before = indices.copy()
     draws = [draw_corruption(np.random.default_rng(i), 2) for i in range(400)]

@@ -56,7 +56,7 @@ def test_contrast_keeps_range_and_scales_about_the_mean(volume):
     np.testing.assert_allclose(changed, ((volume - mean) * 1.25 + mean).clamp(low, high), atol=1e-5)
 
 
-def test_low_resolution_keeps_a_linear_ramp_inside_and_may_spare_the_first_axis():
+def test_low_resolution_keeps_a_linear_ramp_inside_and_can_leave_out_the_first_axis():
     ramp = torch.arange(16.0).expand(16, 16, 16).contiguous()
     changed = lower_resolution(ramp.clone(), 0.5, in_plane_only=False)
     assert (changed - ramp).abs().max() <= 1.0
@@ -75,7 +75,7 @@ def test_probabilities_of_the_draws():
     assert np.allclose(list(share.values()), expected, atol=0.03)
 
 
-def test_channels_are_changed_apart_and_a_draw_replays():
+def test_channels_are_changed_independently_and_a_draw_replays():
     rng = np.random.default_rng(3)
     draw = next(
         d for d in (draw_intensity(rng, 2) for _ in range(500)) if d.brightness is not None and d.gamma is not None

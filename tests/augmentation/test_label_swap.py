@@ -63,7 +63,7 @@ def test_mirrored_passes_swap_the_classes():
 
 
 @torch.no_grad()
-def test_a_first_segmentation_is_swapped_with_its_image():
+def test_a_first_stage_segmentation_is_swapped_with_its_image():
     torch.manual_seed(0)
     network = nn.Conv3d(2, 4, 3, padding=1)
     image = torch.cat([torch.rand(1, 8, 8, 8), torch.randint(0, 4, (1, 8, 8, 8)).float()])

@@ -42,7 +42,7 @@ def still():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_first_segmentation_goes_where_the_label_goes(seed):
+def test_a_first_stage_segmentation_moves_with_the_label(seed):
     rng = np.random.default_rng(seed)
     drawn = draw_sample(rng, AugmentationPlan(rotation_degrees=(30.0, 30.0, 30.0)), 1, (0, 1, 2))
     size = read_size(drawn.affine, PATCH)

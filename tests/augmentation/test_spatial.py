@@ -36,7 +36,7 @@ def test_equals_scipy(patch, turns):
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.3])
-def test_beyond_what_was_read_the_edge_is_taken(turn):
+def test_positions_beyond_the_read_box_take_its_edge(turn):
     affine = rotation(0, turn) @ np.diag([1.0, 1.0, 1.4])
     image = torch.arange(6.0).expand(1, 4, 6, 6).contiguous()
     moved, label = apply_affine(image, image[0].short(), affine, (4, 6, 6))  # read no more than the patch
@@ -58,7 +58,7 @@ def test_several_channels_and_maps_move_alike():
             assert torch.equal(chosen[i], map_alone)
 
 
-def test_slabs_change_nothing(monkeypatch):
+def test_the_result_does_not_depend_on_slabs(monkeypatch):
     affine = rotation(0, 0.3) @ rotation(2, -0.2)
     image = torch.from_numpy(np.random.default_rng(4).random((1, *read_size(affine, (8, 9, 10)))).astype(np.float32))
     label = (image[0] * 9).short()

@@ -35,7 +35,7 @@ def one_tile() -> tuple[Volume, np.ndarray]:
     return Volume(image[:, 2:10, 4:20, 4:20], geometry), label[2:10, 4:20, 4:20]
 
 
-def test_the_command_writes_one_page_of_a_file(model, tmp_path, capsys):
+def test_the_command_writes_one_page_about_an_image_file(model, tmp_path, capsys):
     write_images(tmp_path / "images", 1)
     assert main([str(model), str(tmp_path / "images" / "case_0_0000.nii.gz"), "--device", "cpu"]) == 0
     out = capsys.readouterr().out
@@ -53,7 +53,7 @@ def test_the_command_writes_one_page_of_a_file(model, tmp_path, capsys):
     assert [row[0] for row in modules] == ["module", "gate@0", "se@1"]
 
 
-def test_a_case_of_the_workspace_brings_its_label(model, tmp_path, capsys):
+def test_a_training_case_is_shown_with_its_label(model, tmp_path, capsys):
     raw = tmp_path / "raw" / "balls"
     image, label = one_tile()
     write_image(raw / "imagesTr" / "ball_7_0000.nii.gz", image)
@@ -86,7 +86,7 @@ def test_a_2d_model(tmp_path, capsys):
     assert (model / "fold_0" / "attention_photo.html").exists()
 
 
-def test_a_model_without_modules_says_so(model, tmp_path, capsys):
+def test_a_model_without_modules_is_refused(model, tmp_path, capsys):
     write_images(tmp_path / "images", 1)
     image = str(tmp_path / "images" / "case_0_0000.nii.gz")
     assert main([str(model), image, "--fold", "1"]) == 2

@@ -1,4 +1,4 @@
-"""`unetrpp_cost`: one row a configuration and precision."""
+"""`unetrpp_cost`: one row per configuration and precision."""
 
 import msgspec
 import pytest
@@ -28,7 +28,7 @@ def plans(tmp_path):
     return tmp_path / "unetrpp.json"
 
 
-def test_a_row_a_configuration_and_precision(plans, capsys):
+def test_one_row_per_configuration_and_precision(plans, capsys):
     assert main([str(plans)]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["configuration", "network", "patch"]

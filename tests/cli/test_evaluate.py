@@ -62,7 +62,7 @@ def test_the_call_from_python_is_that_of_the_command(dataset):
     assert errors == []
 
 
-def test_a_missing_prediction_ends_with_one_and_is_named(dataset, capsys):
+def test_a_missing_prediction_is_named_and_exits_with_1(dataset, capsys):
     (dataset / "predictions" / "b.nii.gz").unlink()
     references = dataset / "raw" / "labelsTs"
     assert evaluate(dataset / "predictions", references, "--processes", 1) == 1
@@ -70,12 +70,12 @@ def test_a_missing_prediction_ends_with_one_and_is_named(dataset, capsys):
     assert evaluate(dataset / "predictions", references, "--processes", 1, "--predicted-only") == 0
 
 
-def test_cases_of_one_fault_share_a_line():
+def test_cases_with_the_same_error_share_a_line():
     errors = [CaseError(case, "evaluating", "is odd" if case == "c" else "has no prediction") for case in "abcdef"]
     assert error_lines(errors) == ["a, b, d and 2 more  has no prediction", "c  is odd"]
 
 
-def test_maps_beside_predictions_are_no_predictions(tmp_path):
+def test_maps_next_to_predictions_are_not_scored(tmp_path):
     model = make_model(tmp_path / "model")
     write_images(tmp_path / "images", 1)
     out, references = tmp_path / "out", tmp_path / "references"
@@ -87,7 +87,7 @@ def test_maps_beside_predictions_are_no_predictions(tmp_path):
     assert evaluate(out, references, "--dataset-json", model / "dataset.json", "--processes", 1) == 0
 
 
-def test_wrong_requests_end_with_two(dataset, capsys):
+def test_wrong_usage_exits_with_2(dataset, capsys):
     assert evaluate(dataset / "predictions") == 2
     assert "give PREDICTIONS and REFERENCES" in capsys.readouterr().err
     assert evaluate(dataset / "predictions", dataset / "predictions") == 2

@@ -23,7 +23,7 @@ def test_a_zip_and_its_size(tmp_path, capsys):
     assert list(target.parent.iterdir()) == [target]  # nothing temporary is left
 
 
-def test_the_checkpoint_that_is_asked_for_becomes_the_final_one(tmp_path, capsys):
+def test_the_chosen_checkpoint_becomes_the_final_one(tmp_path, capsys):
     model, target = make_model(tmp_path, folds=1), tmp_path / "best.zip"
     assert main(["-m", str(model), "-o", str(target), "--checkpoint", "best"]) == 2
     assert "has no checkpoint_best.pt" in capsys.readouterr().err
@@ -60,14 +60,14 @@ def test_a_folder_that_is_not_empty_is_kept(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["-o", "x.zip", "--onnx", "folder"]])
-def test_one_of_zip_and_folder_is_written(arguments, tmp_path, capsys):
+def test_either_a_zip_or_a_folder_is_written(arguments, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["-m", str(tmp_path), *arguments])
     assert stop.value.code == 2
     assert "--onnx" in capsys.readouterr().err
 
 
-def test_what_is_no_model_is_refused(tmp_path, capsys):
+def test_a_folder_that_is_not_a_model_is_refused(tmp_path, capsys):
     assert main(["-m", str(tmp_path), "-o", str(tmp_path / "x.zip")]) == 2
     assert "model folder" in capsys.readouterr().err
     assert not (tmp_path / "x.zip").exists()

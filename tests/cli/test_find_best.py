@@ -1,4 +1,4 @@
-"""`unetrpp_find_best`: the table, the file that predict --best follows, and requests that cannot be met."""
+"""`unetrpp_find_best`: the table, the file that predict --best follows, and requests that are refused."""
 
 import json
 

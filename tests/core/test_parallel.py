@@ -110,7 +110,7 @@ def test_a_cluster_that_loses_a_worker_names_the_case_and_finishes_the_others(tm
     assert (tmp_path / "lines").read_text() == "done\ndone\n"
 
 
-def test_the_default_suits_the_machine():
+def test_default_processes_fit_cores_and_memory():
     assert default_processes(1) == usable_cores()
     assert default_processes(1 << 60) == 1
 

@@ -15,7 +15,7 @@ tables = st.integers(1, 4).flatmap(
 
 
 @given(tables, st.sampled_from(["", "  "]))
-def test_every_cell_stands_at_its_columns_edge(table, indent):
+def test_every_cell_is_aligned_with_its_column(table, indent):
     rows, align = table
     lines = text_table(rows, align, indent).splitlines()
     assert [tuple(line.split()) for line in lines] == rows

@@ -48,7 +48,7 @@ def test_a_path_is_accepted(workspace, tmp_path):
     assert workspace.find_raw(str(linked)) == ("Mine", linked)
 
 
-def test_a_missing_raw_folder_is_asked_for(workspace):
+def test_a_dataset_without_its_raw_folder_is_refused(workspace):
     (workspace.root / "preprocessed" / "Dataset004_Brain").mkdir(parents=True)
     assert workspace.find_dataset("4") == "Dataset004_Brain"
     with pytest.raises(UserError, match="give the path of Dataset004_Brain's raw folder"):

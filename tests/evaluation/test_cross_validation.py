@@ -18,7 +18,7 @@ GEOMETRY = Geometry(shape_zyx=(1, 1, 10), spacing_zyx_mm=(1.0, 1.0, 1.0))
 
 
 def scores(case, hits):
-    """Of a row of ten voxels, of which the prediction has the first ``hits``; Dice is 2 hits / (10 + hits)."""
+    """Scores of a row of ten voxels, of which the prediction has the first ``hits``; Dice is 2 hits / (10 + hits)."""
     predicted = (np.arange(10) < hits).astype(int).reshape(1, 1, 10)
     metrics = score_case(predicted, np.ones((1, 1, 10), int), GEOMETRY, SCHEME)
     return CaseScores(case=case, prediction_file=f"{case}.nii.gz", reference_file=f"{case}.nii.gz", metrics=metrics)

@@ -87,7 +87,7 @@ def test_labels_repaired_for_training_are_the_references(workspace, tmp_path):
     assert main(["balls", "--workspace", str(home), "--device", "cpu"]) == 0
 
 
-def test_pairs_follow_their_members(workspace, tmp_path):
+def test_a_pair_is_predicted_again_only_where_a_member_changed(workspace, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(workspace / "results" / "balls", results)
     raw = read_dataset(workspace / "raw" / "balls", "balls")

@@ -88,7 +88,7 @@ def evaluate(root, protocol):
     return main([str(a) for a in arguments])
 
 
-def test_published_metrics_stand_beside_ours(folders, capsys):
+def test_published_metrics_are_added_to_ours(folders, capsys):
     assert evaluate(folders, folders / "protocol.json") == 0
     lines = capsys.readouterr().out.splitlines()
     mean = json.loads((folders / "predictions" / "summary.json").read_text())["mean"]

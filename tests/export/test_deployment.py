@@ -77,7 +77,7 @@ def sides(tmp_path_factory):
     return model, exported(model, folder / "onnx")
 
 
-def test_two_turned_channels_with_exchanged_sides(sides):
+def test_two_rotated_channels_with_swapped_sides(sides):
     geometry = Geometry(shape_zyx=(12, 22, 20), spacing_zyx_mm=(1.0, 0.7, 4.0), direction=TURNED)
     model, folder = sides
     agree(model, folder, Volume(two_channels(np.random.default_rng(0), geometry.shape_zyx), geometry))

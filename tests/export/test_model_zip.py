@@ -57,7 +57,7 @@ def test_the_copy_predicts_the_same(model, tmp_path, capsys):
     assert "1 ball" in card
 
 
-def test_folds_of_different_architectures_are_averaged_and_travel(model, tmp_path):
+def test_folds_of_different_architectures_are_averaged_and_exported(model, tmp_path):
     give_own_attention(model, 1, {"gate@0": 0.7, "se@1": 1.3})
     image = write_images(tmp_path / "images", 1)[0]
     first = Predictor(model, device="cpu", mirroring=False)

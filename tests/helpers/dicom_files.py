@@ -49,7 +49,7 @@ def save(dataset, path):
 
 
 def write_series(folder, array, positions=None, *, orientation=AXIAL, change=None, **tags):
-    """One file a slice of ``array`` (Z, Y, X), 2 mm apart along z; ``change(dataset, k)`` has the last word on each."""
+    """One file per slice of ``array`` (Z, Y, X), 2 mm apart along z; ``change(dataset, k)`` may change each at the end."""
     for k, pixels in enumerate(array):
         position = (0.0, 0.0, 2.0 * k) if positions is None else positions[k]
         place = {

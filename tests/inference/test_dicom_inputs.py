@@ -20,14 +20,14 @@ ARRAY = np.zeros((3, 4, 4), np.uint16)
 DICOMDIR = Path(pydicom.__path__[0]) / "data/test_files/dicomdirtests/DICOMDIR"
 
 
-def test_an_index_beside_folders_of_series_is_no_series(tmp_path):
+def test_an_index_next_to_folders_of_series_is_no_series(tmp_path):
     for name in ("A", "B"):
         write_series(tmp_path / name, ARRAY)
     shutil.copy(DICOMDIR, tmp_path / "DICOMDIR")
     assert find_cases([tmp_path], DESCRIPTION) == {"A": (tmp_path / "A",), "B": (tmp_path / "B",)}
 
 
-def test_stray_files_beside_folders_of_series_are_named(tmp_path, caplog):
+def test_stray_files_next_to_folders_of_series_are_named(tmp_path, caplog):
     write_series(tmp_path, ARRAY[:1])
     write_series(tmp_path / "A", ARRAY)
     with caplog.at_level(logging.WARNING):

@@ -54,7 +54,7 @@ def test_one_member_gives_what_its_predictor_gives(models, image):
     np.testing.assert_array_equal(Ensemble(models[:1])(image).array, models[0](image).array)
 
 
-def test_slabs_of_different_thickness_go_in_step():
+def test_slabs_of_different_thickness_are_cut_to_equal_thickness():
     whole = torch.rand(2, 3, 10, 2, 2)
     streams = [iter(part.split(depths, dim=1)) for part, depths in zip(whole, ([3, 7], [1, 1, 5, 3]), strict=True)]
     pieces = list(in_step(streams))

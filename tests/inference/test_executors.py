@@ -1,4 +1,4 @@
-"""Reading and writing beside the network, or synchronously."""
+"""Reading and writing while the network runs, or synchronously."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -65,7 +65,7 @@ def test_taps_are_scipys_zoom(n_in, n_out, order):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(1, 30))
-def test_slabs_give_what_the_whole_gives(depths, n_out):
+def test_slabs_give_the_same_as_the_whole_volume(depths, n_out):
     x = torch.rand(2, sum(depths), 3, 4)
     taps = (
         Taps.between(sum(depths), n_out, False),
@@ -137,7 +137,7 @@ def test_slabs_in_half_precision_are_decided_as_their_float32():
 
 
 @pytest.mark.parametrize(("scheme", "background"), [(SCHEME, 1), (REGIONS, 0)])
-def test_what_was_cropped_away_is_background_with_certainty(scheme, background):
+def test_voxels_outside_the_crop_are_background_with_probability_1(scheme, background):
     about = properties((2, 2, 2), (2, 2, 2), (1.0, 1.0, 1.0), whole=(4, 4, 4), crop=((1, 3),) * 3)
     exported = Exported(
         np.ones((2, 2, 2), np.uint8),

@@ -199,7 +199,7 @@ def test_outputs_that_a_killed_run_had_not_recorded_are_its_own(model, images, t
     assert cases_of(out) == sorted(cases)
 
 
-def test_maps_asked_for_later_are_written_and_other_records_stay(model, images, tmp_path):
+def test_maps_requested_later_are_written_and_other_records_stay(model, images, tmp_path):
     out, ensemble = tmp_path / "out", quick(model)
     cases = find_cases([images], ensemble.first.model.description)
     predict_folder(ensemble, cases, OutputOptions(out))

@@ -84,7 +84,7 @@ def test_uncertainty_of_folds_that_agree_and_of_folds_that_do_not(model, image):
     assert not sure.any() or both.entropy[sure].mean() < both.entropy[~sure].mean()
 
 
-def test_maps_are_written_beside_the_labels(model, image, tmp_path):
+def test_maps_are_written_next_to_the_labels(model, image, tmp_path):
     result = Predictor(model, device="cpu", mirroring=False)(image, probabilities=True, uncertainty=True)
     result.save(tmp_path / "case.nii.gz")
     names = {p.name for p in tmp_path.iterdir()}

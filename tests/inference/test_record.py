@@ -49,7 +49,7 @@ def predictions(*names: str, pending: tuple[str, ...] = (), settings: Settings =
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two parts: a and b finished by the first, c by the second, which had d still to write."""
+    """Two parts: a and b finished by the first, c by the second, which had not written d yet."""
     write_json(tmp_path / file_name("1/2"), predictions("a", "b"))
     write_json(tmp_path / file_name("2/2"), predictions("c", pending=("d.nii.gz",)))
     for name in "abcd":

@@ -20,7 +20,7 @@ REGIONS = LabelScheme(
 
 
 class TwoThreads:
-    """Stand for two processes: sums are swapped at a barrier."""
+    """Stands in for two processes: sums are swapped at a barrier."""
 
     def __init__(self):
         self.barrier = threading.Barrier(2, timeout=60)
@@ -42,7 +42,7 @@ def test_two_halves_are_the_whole(monkeypatch, name, batch_dice, labels):
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(4, len(labels.regions) or 3, 6, 5, generator=random, requires_grad=True)
     target = torch.randint(-1, 3, (4, 6, 5), generator=random)
-    target[:2, 3:] = -1  # the first half knows less, and has one class only
+    target[:2, 3:] = -1  # the first half has fewer known voxels, and only one class
     target[:2, :3] = target[:2, :3].clamp(max=1)
     whole = loss([logits], target)
     (expected,) = torch.autograd.grad(whole, logits)

@@ -36,7 +36,7 @@ def extent(mask):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 3))
-def test_classes_are_found_where_they_lie_unless_they_fill_what_is_known(seed, axes):
+def test_extents_of_classes_that_do_not_fill_the_known_voxels(seed, axes):
     rng = np.random.default_rng(seed)
     target = rng.choice(4, (2, *rng.integers(1, 5, axes)), p=(0.5, 0.3, 0.15, 0.05))
     known = rng.random(target.shape) < 0.8
@@ -77,7 +77,7 @@ def test_any_number_of_axes_against_all_pairs_of_voxels(seed, axes, spacing):
                 assert np.isinf(distances[voxel])
 
 
-def test_what_is_ignored_is_no_boundary():
+def test_ignored_voxels_make_no_boundary():
     mask, valid = torch.zeros(1, 9, dtype=torch.bool), torch.ones(1, 9, dtype=torch.bool)
     mask[0, 4:6] = True
     valid[0, 2:4] = False  # left of the mask nothing is known

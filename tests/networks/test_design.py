@@ -57,7 +57,7 @@ def test_without_pooling_the_stem_keeps_the_resolution():
     assert unetrpp_architecture(1, 2, (6, 6), []).levels[1].stride == (1, 1)
 
 
-def test_attention_can_be_chosen_a_stage():
+def test_attention_can_be_chosen_per_stage():
     made = unetrpp_architecture(1, 2, (16, 16, 16), [(2, 2, 2)] * 2, attention=["conv", "epa"])
     assert [level.attention for level in made.levels] == ["conv", "conv", "epa"]
 

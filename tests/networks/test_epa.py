@@ -69,8 +69,8 @@ def test_the_released_layout_is_another_network():
     assert not torch.allclose(correct(x), released(x))
 
 
-def test_attention_of_a_token_does_not_depend_on_where_others_stand_once_projections_follow():
-    """Permuting tokens together with the projections' columns permutes the output: no hidden geometry."""
+def test_permuting_tokens_and_projections_permutes_the_output():
+    """Permuting tokens together with the projections' columns permutes the output, so EPA uses no positions itself."""
     module = attention(8, 12, 4, spatial_layout="correct")
     x = torch.randn(1, 12, 8, dtype=torch.float64)
     order = torch.randperm(12)

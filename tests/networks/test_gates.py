@@ -55,7 +55,7 @@ def test_coefficients_are_a_power_of_a_sigmoid_of_fixed_scale(gamma, scale):
         torch.testing.assert_close(module.coefficients(skip, signal).double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_coefficients_agree_with_the_power_where_it_is_safe_and_survive_where_it_is_not():
+def test_coefficients_equal_the_power_and_stay_finite_where_the_sigmoid_underflows():
     module = gate(2.0)
     with torch.no_grad():
         module.bias.fill_(-200.0)  # sigmoid is 0 in float32
@@ -89,7 +89,7 @@ def test_squeeze_excitation_is_its_formula_in_two_dimensions():
     torch.testing.assert_close(module(x), x * torch.sigmoid(logits)[..., None, None], rtol=1e-5, atol=1e-6)
 
 
-def test_gamma_is_learned_back_from_zero_and_kept_above_it():
+def test_gamma_grows_from_zero_and_is_kept_above_it():
     module = gate(1.0)
     assert not module.gamma.requires_grad
     module.learn(0.0)

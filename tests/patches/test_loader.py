@@ -66,7 +66,7 @@ def test_validation_patches_are_not_augmented(cases):
     assert all(sample.draw is None for sample in batch)
 
 
-def test_the_first_segmentation_of_a_cascade_is_read_with_mistakes(tmp_path):
+def test_the_first_stage_segmentation_of_a_cascade_is_read_with_mistakes(tmp_path):
     store = store_balls(tmp_path, 2)
     for case in store.cases():
         opened = store.open(case)
@@ -104,7 +104,7 @@ def test_a_damaged_case_arrives_with_its_id(tmp_path):
 
 
 @pytest.mark.parametrize("stream", [Stream.PATCHES, Stream.VALIDATION_PATCHES])
-def test_shares_are_parts_of_the_very_batch(cases, stream):
+def test_shares_are_parts_of_the_same_batch(cases, stream):
     for i in range(4):
         first, second = (loader(cases, stream=stream, share=slice(k, k + 1)).batch(i) for k in range(2))
         assert same(first + second, loader(cases, stream=stream).batch(i))

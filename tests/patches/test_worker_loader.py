@@ -70,7 +70,7 @@ def features(image: np.ndarray, label: np.ndarray) -> tuple[float, ...]:
 
 
 @pytest.mark.parametrize("in_plane_only", [False, True])
-def test_a_first_segmentation_goes_where_the_label_goes(cases, in_plane_only):
+def test_a_first_stage_segmentation_moves_with_the_label(cases, in_plane_only):
     degrees = (180.0, 0.0, 0.0) if in_plane_only else (30.0, 30.0, 30.0)
     source = loader(cases, in_plane_only=in_plane_only, rotation_degrees=degrees)
     chain = WorkerLoader(source, range(0), 1).chain

@@ -29,7 +29,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_cluster_writes_what_this_process_writes(tmp_path, monkeypatch, executor):
     write_dataset(tmp_path / "Blocks")
-    monkeypatch.chdir(tmp_path)  # where the workers do not stand, so relative paths say nothing to them
+    monkeypatch.chdir(tmp_path)  # not the current folder of the workers, so relative paths would fail there
     with ThreadPoolExecutor(1) as here:
         for folder, workers in (("one", here), ("cluster", executor)):
             done = plan_and_preprocess(

@@ -1,4 +1,4 @@
-"""What a user fixes: what is recorded, and what is refused."""
+"""Options of planning: what is recorded, and what is refused."""
 
 import pytest
 

@@ -97,7 +97,7 @@ def test_labels_of_another_ending_become_references_of_the_datasets(workspace):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_a_kill_leaves_nothing_half_and_the_same_command_finishes(tmp_path):
+def test_a_killed_run_leaves_nothing_half_written_and_the_same_command_finishes(tmp_path):
     write_dataset(tmp_path / "raw" / "Blocks", cases=30)
     store = Store(tmp_path / "preprocessed" / "Blocks" / "unet_3d_fullres")
     line = [sys.executable, "-m", "unetrpp.planners.plan_and_preprocess", "Blocks", "--planner", "unet"]
@@ -148,7 +148,7 @@ def test_configurations_are_added_and_edits_survive(workspace):
     assert read_plans(path).configuration("2d").architecture.dimensions == 2
 
 
-def test_all_faults_of_all_cases_stand_in_one_table(workspace, capsys, caplog):
+def test_all_errors_of_all_cases_are_listed_in_one_table(workspace, capsys, caplog):
     raw = workspace / "raw" / "Blocks"
     image, label = make_case(0)
     damaged = {
@@ -258,7 +258,7 @@ def decided(workspace, plans_name: str) -> dict[str, str]:
     return {d.about: d.value for d in plans.configuration("3d_fullres").decisions}
 
 
-def test_attention_is_placed_once_by_the_labels_or_as_asked(workspace):
+def test_attention_is_placed_once_by_the_labels_or_as_requested(workspace):
     assert command(workspace, "--width", "0.5", "--attention", "auto", "--plans-name", "auto") == 0
     assert decided(workspace, "auto")["attention"] == "by the rule"
     path = workspace / "preprocessed" / "Blocks" / "auto.json"
@@ -280,13 +280,13 @@ def test_attention_is_placed_once_by_the_labels_or_as_asked(workspace):
         (["--attention", "auto", "--plan-only"], "cannot go with --plan-only"),
     ],
 )
-def test_attention_that_cannot_be_is_refused_before_anything_starts(workspace, capsys, arguments, words):
+def test_impossible_attention_is_refused_before_anything_starts(workspace, capsys, arguments, words):
     assert command(workspace, *arguments) == 2
     assert words in capsys.readouterr().err
     assert not (workspace / "preprocessed").exists()
 
 
-def test_a_cascade_brings_its_first_stage(workspace):
+def test_a_cascade_is_planned_with_its_first_stage(workspace):
     assert command(workspace, "--planner", "unet", "--plan-only") == 0
     path = workspace / "preprocessed" / "Blocks" / "unet.json"
     plans = read_plans(path)

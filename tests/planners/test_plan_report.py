@@ -1,3 +1,5 @@
+"""The plan report: its text, its picture, and missing plans."""
+
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
 from unetrpp.core.files import write_json
 from unetrpp.dataset.splits import make_splits

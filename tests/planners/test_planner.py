@@ -121,7 +121,7 @@ def test_few_cases_are_planned_and_warned_about(cases):
     assert plans.warnings[0].startswith(f"{cases} case")
 
 
-def test_what_is_asked_for_is_taken_and_said():
+def test_requested_values_are_used_and_recorded():
     options = Options(spacing=(2.0, 2.0, 2.0), patch=(16, 32, 16), batch_size=7)
     configuration = (plans := unet(HIPPOCAMPUS, options=options)).configuration("3d_fullres")
     assert configuration.patch == (16, 32, 16)
@@ -131,12 +131,12 @@ def test_what_is_asked_for_is_taken_and_said():
 
 
 @pytest.mark.parametrize(("patch", "words"), [((30, 32, 32), "is no multiple"), ((32, 32), "has 2 axes")])
-def test_a_patch_that_cannot_be_is_refused(patch, words):
+def test_an_impossible_patch_is_refused(patch, words):
     with pytest.raises(UserError, match=words):
         unet(HIPPOCAMPUS, options=Options(patch=patch))
 
 
-def test_half_precision_on_disk_is_said_and_refused_for_raw_values():
+def test_half_precision_on_disk_is_recorded_and_refused_for_raw_values():
     planner = make_planner("unet", Options(store="float16"))
     plans = planner.plan(fingerprint(HIPPOCAMPUS), description(), "unet")
     assert plans.configuration("3d_fullres").preprocessing.dtype == "float16"
@@ -146,7 +146,7 @@ def test_half_precision_on_disk_is_said_and_refused_for_raw_values():
         planner.plan(fingerprint(HIPPOCAMPUS), description(channels=("noNorm",)), "unet")
 
 
-def test_vanishing_and_oversized_structures_are_said():
+def test_vanishing_and_oversized_structures_give_warnings():
     thin = {"organ": class_statistics(extent=(1, 6, 6))}
     cases = [case_fingerprint(shape=(60, 60, 60), spacing=(0.5, 1.0, 1.0), classes=thin)] * 6
     options = Options(spacing=(1.0, 1.0, 1.0))
@@ -156,7 +156,7 @@ def test_vanishing_and_oversized_structures_are_said():
     assert any("never lies whole inside a patch" in w for w in unet(cases).warnings)
 
 
-def test_classes_that_one_case_or_none_has_are_said():
+def test_classes_that_one_case_or_none_has_give_warnings():
     here, nowhere = class_statistics(), msgspec.structs.replace(class_statistics(), voxels=0)
     rows = [{"organ": here, "cyst": here if i == 3 else nowhere, "scar": nowhere} for i in range(6)]
     cases = [case_fingerprint(f"case_{i}", classes=classes) for i, classes in enumerate(rows)]
@@ -167,14 +167,14 @@ def test_classes_that_one_case_or_none_has_are_said():
     assert "'organ' is" not in warnings
 
 
-def test_mixed_planes_are_said():
+def test_mixed_planes_give_a_warning():
     axial = [case_fingerprint(shape=(20, 300, 300), spacing=(5.0, 1.0, 1.0))] * 6
     sagittal = [case_fingerprint(shape=(300, 300, 20), spacing=(1.0, 1.0, 5.0))] * 4
     assert any("6 axial, 4 sagittal" in w for w in unet(axial + sagittal).warnings)
     assert not any("mixed" in w for w in unet(axial).warnings)
 
 
-def test_volumes_of_a_few_slices_are_said():
+def test_volumes_of_a_few_slices_give_a_warning():
     scout = case_fingerprint("scout", shape=(40, 50, 2))
     assert any(
         "1 of 51 cases have fewer than 4 voxels along an axis, such as scout (40 x 50 x 2)" in w

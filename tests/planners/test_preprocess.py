@@ -1,4 +1,4 @@
-"""One store: what is kept, linked from another store, preprocessed and removed, and an error costs one case."""
+"""One store: what is kept, linked from another store, preprocessed and removed, and that an error costs one case only."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -57,7 +57,7 @@ def test_changed_cases_are_preprocessed_again_and_the_others_left_alone(blocks, 
     assert not np.array_equal(again.read((0, 0, 0), again.shape)[0], before["case_2"])
 
 
-def test_cases_that_left_the_dataset_leave_the_store(blocks, tmp_path):
+def test_cases_removed_from_the_dataset_are_removed_from_the_store(blocks, tmp_path):
     store, _ = blocks("a_3d_fullres")
     for path in (tmp_path / "raw" / "Blocks").rglob("case_1*"):
         path.unlink()

@@ -36,7 +36,7 @@ def case(seed: int) -> tuple[Volume, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_segmentation_goes_where_a_label_goes(seed):
+def test_a_segmentation_is_moved_like_a_label(seed):
     volume, segmentation = case(seed)
     plan = msgspec.structs.replace(configuration().preprocessing, transpose=(2, 0, 1), labels=LABELS)
     label = Volume(segmentation[None], volume.geometry)
@@ -62,7 +62,7 @@ def test_regions_become_the_labels_they_are_written_as():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_back_on_the_input_every_voxel_is_where_it_was(seed):
+def test_back_on_the_input_every_voxel_is_in_its_place(seed):
     """Voxels inside the crop are unchanged, ``outside`` is around them; here the box is found on the input's grid."""
     volume, _ = case(seed)
     plan = msgspec.structs.replace(configuration().preprocessing, transpose=(2, 0, 1))

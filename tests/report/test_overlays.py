@@ -35,7 +35,7 @@ def test_colors_stay_apart():
 
 
 @pytest.mark.parametrize("coarse", [0, 2])
-def test_the_picture_has_one_line_color_a_class(tmp_path, coarse):
+def test_the_picture_has_one_line_color_per_class(tmp_path, coarse):
     label = np.zeros((6, 40, 40), int)
     label[3, 10:30, 10:30] = 4
     label = np.moveaxis(label, 0, coarse)
@@ -59,7 +59,7 @@ def test_the_picture_has_one_line_color_a_class(tmp_path, coarse):
     assert 0 < count(1) < 200  # absent: the legend only
 
 
-def test_a_hundred_classes_leave_the_slices_their_place():
+def test_a_legend_of_a_hundred_classes_leaves_the_slices_their_size():
     label = np.zeros((1, 20, 30), int)
     geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1, 1, 1), dimensions=2)
     heights = []

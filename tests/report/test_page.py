@@ -55,6 +55,6 @@ def test_a_figure_becomes_a_png():
     assert base64.b64decode(png_base64(Figure())).startswith(b"\x89PNG\r\n")
 
 
-def test_a_value_that_a_template_misses_is_an_error():
+def test_a_value_missing_from_a_template_is_an_error():
     with pytest.raises(jinja2.UndefinedError, match="gammas"):
         render_page("attention.html", **{name: value for name, value in ATTENTION.items() if name != "gammas"})

@@ -98,7 +98,7 @@ def test_other_plans_do_not_mix_with_trained_folds(workspace):
         train_balls(workspace, "2")
 
 
-def test_the_command_trains_and_records_what_was_asked(workspace):
+def test_the_command_trains_and_records_the_given_options(workspace):
     command = ["balls", "3d_fullres", "0", "-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
     options = [
         "--epochs=1",

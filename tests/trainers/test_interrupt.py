@@ -9,7 +9,7 @@ from unetrpp.trainers.interrupt import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noted_and_the_second_one_stops(number):
+def test_the_first_signal_is_recorded_and_the_second_one_stops(number):
     before = signal.getsignal(number)
     with StopRequest() as stop:
         assert not stop.requested

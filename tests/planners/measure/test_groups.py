@@ -1,3 +1,5 @@
+"""Groups of cases from a pattern or a CSV file."""
+
 import pytest
 
 from unetrpp.core.errors import UserError

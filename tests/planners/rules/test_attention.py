@@ -126,7 +126,7 @@ def test_unknown_voxels_do_not_count():
         foreground_fractions([np.zeros((1, 4, 4), np.int16)], [(1, 1, 1)], None)
 
 
-def test_squeeze_and_excitation_stands_where_no_gate_is_and_foreground_and_channels_are_many():
+def test_squeeze_and_excitation_needs_much_foreground_many_channels_and_no_gate():
     result, decisions = place_attention(NETWORK, "auto", [0.01, 0.04, 0.3, 0.8])
     assert [level.channels for level in result.levels] == [16, 32, 64, 128]
     assert [level.gate for level in result.levels] == [pytest.approx(2), 2.0, pytest.approx(np.log2(0.8 / 0.3)), None]
@@ -148,7 +148,7 @@ def test_modes(network):
     assert [v.attention for v in everything.levels] == [v.attention for v in network.levels]
 
 
-def test_overrides_have_the_last_word():
+def test_overrides_win_over_the_mode():
     overrides = [parse_override(text) for text in ("gate@1=1.5", "gate@0=off", "se@3=on", "epa@2=off")]
     result, decisions = place_attention(NETWORK, "all", overrides=overrides)
     assert [level.gate for level in result.levels] == [None, 1.5, 1.0, None]

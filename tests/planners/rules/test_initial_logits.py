@@ -12,7 +12,7 @@ LABELS = LabelScheme(names=("background", "organ", "lesion"), values=(0, 1, 2))
 
 
 def case(organ, lesion=None):
-    """Of 10 x 10 x 10 voxels."""
+    """A case of 10 x 10 x 10 voxels."""
     voxels = {"organ": organ} | ({} if lesion is None else {"lesion": lesion})
     classes = {name: msgspec.structs.replace(class_statistics(), voxels=n) for name, n in voxels.items()}
     return case_fingerprint(shape=(10, 10, 10), classes=classes)

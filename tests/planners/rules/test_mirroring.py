@@ -1,3 +1,5 @@
+"""Which axes are mirrored, by the names of labels and the positions of classes."""
+
 import pytest
 
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
@@ -38,12 +40,12 @@ def test_a_class_on_one_side_is_not_mirrored():
     assert "lies on the right in 100% of 4 cases" in decision.why
 
 
-def test_a_class_on_either_side_or_too_few_cases_are():
+def test_a_class_on_both_sides_or_in_too_few_cases_is_mirrored():
     assert with_centers([-25.0, 25.0, -30.0, -24.0])[0] == (0, 1, 2)
     assert with_centers([-25.0, -25.0])[0] == (0, 1, 2)
 
 
-def test_on_demand_left_and_right_change_places():
+def test_exchange_mirrors_all_axes_and_swaps_left_and_right():
     axes, pairs, decision = named("liver", "kidney_left", "kidney_right", asked="exchange")
     assert axes == (0, 1, 2)
     assert pairs == ((2, 3),)

@@ -1,3 +1,5 @@
+"""Normalisation by the channel's name."""
+
 import pytest
 
 from tests.helpers.fingerprints import fingerprint

@@ -30,7 +30,7 @@ def test_feature_map_elements_in_closed_form():
     assert feature_map_elements(TOPOLOGY, 3) == 2 * 32 * 512 + 2 * 64 * 64 + 3 * 32 * 512 + 3 * 512
 
 
-def test_the_batch_asked_for_shrinks_the_patch():
+def test_a_requested_batch_shrinks_the_patch():
     topologies = list(candidates((1.0, 1.0, 1.0), (200, 200, 200), True))
     two, eight = (fit_by_proxy(topologies, 3, gpu_memory_gb=8.0, batch_size=batch) for batch in (None, 8))
     assert feature_map_elements(eight.topology, 3) < feature_map_elements(two.topology, 3) / 3

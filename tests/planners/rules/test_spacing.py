@@ -20,7 +20,7 @@ def test_a_coarse_axis_takes_its_10th_percentile():
     assert "10th percentile" in target.decision.why
 
 
-def test_but_never_finer_than_the_other_axes():
+def test_a_coarse_axis_is_never_planned_finer_than_the_others():
     spacings = [0.5] * 3 + [3.2] * 5 + [5.0] * 5
     cases = [case_fingerprint(shape=(20, 300, 300), spacing=(s, 1.0, 1.0)) for s in spacings]
     assert target_spacing(cases).spacing[0] >= 1.0
@@ -31,7 +31,7 @@ def test_a_coarse_axis_with_many_voxels_stays_at_the_median():
     assert target_spacing(cases).spacing == (5.0, 1.0, 1.0)
 
 
-def test_two_clusters_are_said_and_the_larger_one_is_used():
+def test_of_two_clusters_the_larger_one_is_used_with_a_warning():
     cases = [case_fingerprint(spacing=(s, 1.0, 1.0)) for s in [1.0, 1.1, 1.2, 5.0, 5.0]]
     target = target_spacing(cases)
     assert target.spacing[0] == pytest.approx(1.1)
@@ -52,7 +52,7 @@ def test_median_shape_is_taken_after_resampling():
     assert median_resampled_shape(cases, (1.0, 1.0, 1.0)) == (30.0, 20.0, 20.0)
 
 
-def test_the_grid_is_in_plan_order_and_follows_the_spacing_asked_for():
+def test_the_grid_is_in_plan_order_and_has_the_requested_spacing():
     measured = fingerprint([case_fingerprint(shape=(200, 20, 180), spacing=(1.0, 5.0, 1.0))] * 3)
     grid, (spacing, order), _ = plan_target_grid(measured)
     assert (grid.order, grid.spacing, grid.shape, grid.cases) == ((1, 0, 2), (5.0, 1.0, 1.0), (20, 200, 180), 3)
