@@ -32,7 +32,7 @@ def test_stray_files_next_to_folders_of_series_are_named(tmp_path, caplog):
     write_series(tmp_path / "A", ARRAY)
     with caplog.at_level(logging.WARNING):
         assert set(find_cases([tmp_path], DESCRIPTION)) == {"A"}
-    assert "beside the folders of series are ignored: IM0000.dcm" in caplog.text
+    assert "next to the folders of series are ignored: IM0000.dcm" in caplog.text
 
 
 def test_a_series_deeper_down_is_named(tmp_path, caplog):
