@@ -29,7 +29,7 @@ def balls(batch: int, patch: tuple[int, ...], classes: int) -> torch.Tensor:
 
 
 def median_seconds(plan: LossPlan, classes: int, target: torch.Tensor, repeats: int) -> float:
-    """On the target's device."""
+    """Median seconds of forward and backward, on the target's device."""
     labels = LabelScheme(names=tuple(map(str, range(classes))), values=tuple(range(classes)))
     loss = build_loss(plan, labels, STRIDES, (1.0, 1.0, 1.0)).to(target.device)
     sizes = [[n // s for n, s in zip(target.shape[1:], stride, strict=True)] for stride in STRIDES]

@@ -75,7 +75,7 @@ def forward_alone(predictor: Predictor, cases: Cases) -> ForwardClock:
 
 
 def peak_mb() -> float:
-    """Of this process so far; macOS counts in bytes, Linux in kB."""
+    """Peak memory of this process so far; macOS counts in bytes, Linux in kB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 

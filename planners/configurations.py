@@ -84,14 +84,14 @@ class ConfigurationPlanner:
         return self._configuration(grid.spacing, grid.shape, images=grid.cases, inputs=inputs or self.channels)
 
     def two_dimensional(self) -> Configuration:
-        """Slices along the plan's first axis, which keep their own spacing."""
+        """``2d``: slices along the plan's first axis, which keep their own spacing."""
         _, *spacing = self.grid.spacing
         slices, *shape = self.grid.shape
         flat = self._configuration(spacing, shape, images=self.grid.cases * slices, inputs=self.channels)
         return _with_dice(flat, True, "a 2D patch is one slice at most, and many miss a class or have little of it")
 
     def low_resolution(self) -> Configuration:
-        """Coarser until a patch holds a quarter of the median image (rule 8)."""
+        """``3d_lowres``: coarser until a patch holds a quarter of the median image (rule 8)."""
         low, grid = self._quarter_in_a_patch()
         times = self._times_fewer(grid)
         if times < WORTHWHILE:
@@ -107,7 +107,7 @@ class ConfigurationPlanner:
         return msgspec.structs.replace(low, decisions=(decision, *low.decisions))
 
     def cascade(self) -> Configuration:
-        """Full resolution with the first stage's segmentation as one-hot channels."""
+        """``3d_cascade``: full resolution with the first stage's segmentation as one-hot channels."""
         classes = len(self.preprocessing.labels.foreground)
         stage = self.three_dimensional(self.grid, self.channels + classes)
         why = f"a patch holds too little of the median image; the first stage's {classes} classes come as channels"
@@ -146,7 +146,7 @@ class ConfigurationPlanner:
     def _configuration(
         self, spacing: Sequence[float], shape: Sequence[float], *, images: float, inputs: int
     ) -> Configuration:
-        """For ``images`` images of a median ``shape`` at ``spacing`` mm (two axes or three)."""
+        """The configuration for ``images`` images of a median ``shape`` at ``spacing`` mm (two axes or three)."""
         options, outputs = self.hooks.options, self.preprocessing.labels.outputs
         topologies = self.hooks.topologies(spacing, shape)
         fit = self.hooks.fit(topologies, inputs, outputs)
@@ -178,7 +178,7 @@ class ConfigurationPlanner:
 
 
 def _with_dice(configuration: Configuration, batch: bool, why: str) -> Configuration:
-    """The Dice of a class taken over the batch or of each patch (rule 12)."""
+    """The configuration with Dice summed over the batch, or taken of each patch (rule 12), and the reason."""
     decision = Decision(about="Dice", value="over the batch" if batch else "of each patch", why=why)
     decisions = (*configuration.decisions, decision)
     return msgspec.structs.replace(configuration, decisions=decisions, loss=LossPlan(batch_dice=batch))

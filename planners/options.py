@@ -40,7 +40,7 @@ class Options:
                 raise UserError(f"{name} is {getattr(self, name)!r}; choose among {', '.join(get_args(kind))}")
 
     def as_text(self) -> dict[str, str]:
-        """Those that differ from the default, as the plans record them.
+        """The options that differ from their defaults, as the plans record them.
 
         >>> Options(batch_size=2).as_text()
         {'batch_size': '2'}

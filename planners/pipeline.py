@@ -144,7 +144,7 @@ def _three(spacing: Sequence[float]) -> Spacing:
 
 
 def _check(options: Options, plan_only: bool) -> None:
-    """Before anything is read.
+    """Check the options before anything is read.
 
     Raises:
         UserError: an attention override is malformed, or attention cannot be planned without preprocessing.

@@ -118,7 +118,7 @@ class Planner(ABC):
 def _topology_of(patch: tuple[int, ...], spacing: Sequence[float]) -> Topology:
     """
     Raises:
-        UserError: the patch has another number of axes, or is no multiple of what its pooling needs.
+        UserError: the patch has another number of axes, or is not a multiple of what its pooling needs.
     """
     if len(patch) != len(spacing):
         raise UserError(f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one per axis")
@@ -126,7 +126,7 @@ def _topology_of(patch: tuple[int, ...], spacing: Sequence[float]) -> Topology:
     if topology.patch != patch:
         larger, divisors = format_shape(topology.patch), format_shape(topology.divisors)
         raise UserError(
-            f"--patch {format_shape(patch)} is no multiple of {divisors}, which downsampling needs; take {larger}"
+            f"--patch {format_shape(patch)} is not a multiple of {divisors}, which downsampling needs; take {larger}"
         )
     return topology
 
@@ -146,7 +146,7 @@ class UNetPlanner(Planner):
     name = "unet"
 
     def topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]:
-        """As the base's, but a patch may exceed the median image."""
+        """Like the base class, except that a patch may exceed the median image."""
         if self.options.patch is None:
             return list(candidates(spacing, shape, clip=False))
         return super().topologies(spacing, shape)

@@ -157,7 +157,7 @@ def resample_segmentations(segmentations: Mapping[str, Path], store: Store, plan
 
 
 def _digest(stored: StoredCase, path: Path, plan: Preprocessing) -> str:
-    """Of the segmentation and of the grid it is resampled to."""
+    """Digest of the segmentation and of the grid it is resampled to."""
     return digest(path.read_bytes(), stored.properties, plan.digest().encode())
 
 

@@ -60,7 +60,7 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
 
     @property
     def fold_number(self) -> int:
-        """For seeding; ``all`` counts as -1."""
+        """The fold as a number for seeding; ``all`` is -1."""
         return -1 if self.fold == "all" else self.fold
 
     @property

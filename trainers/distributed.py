@@ -37,7 +37,7 @@ class Processes:
 
     @classmethod
     def find(cls) -> "Processes":
-        """From the environment variables that torchrun sets; a single process without them."""
+        """The processes by the environment variables that torchrun sets; a single process without them."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         return cls(*(int(os.environ[name]) for name in names)) if all(name in os.environ for name in names) else ALONE
 

@@ -26,14 +26,14 @@ class Machine:
     """Where and with how many threads and processes a fold is trained."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    threads: int = 2  # they read patches; with --augmentation workers: processes that also augment them
+    threads: int = 2  # that read patches; with --augmentation workers, processes that also augment them
     compile: bool = False  # try torch.compile
-    processes: Processes = ALONE  # each of them trains on its share of every batch
+    processes: Processes = ALONE  # that share every batch
 
     def __post_init__(self) -> None:
         """
         Raises:
-            UserError: there is no thread.
+            UserError: ``threads`` is below 1.
         """
         if self.threads < 1:
             raise UserError(f"threads must be at least 1, not {self.threads}")

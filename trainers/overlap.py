@@ -27,7 +27,7 @@ class ClassOverlap:
             self.counts[:, i] += torch.stack([hits, (predicted & known).sum() - hits, (true & known).sum() - hits])
 
     def _masks(self, logits: torch.Tensor, target: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """For every class or region: where it is predicted, and where it is true."""
+        """Yield for every class or region where it is predicted, and where it is true."""
         decisions = None if self.labels.overlapping else logits.argmax(1)
         for i, each in enumerate(self.labels.targets):
             yield logits[:, i] > 0 if decisions is None else each.mask(decisions), each.mask(target)

@@ -81,7 +81,7 @@ def start_from(path: Path, network: nn.Module, spec: NetworkSpec, folder: Path) 
 def fit(
     tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], specs: Specs
 ) -> tuple[dict[str, Tensor], list[Change]]:
-    """Those of the checkpoint's ``tensors`` that the network takes, adapted where needed; and all that is not copied.
+    """The checkpoint's ``tensors`` that the network takes, adapted where needed; and all changes.
 
     Args:
         wanted: the tensors of the network.
@@ -103,7 +103,7 @@ def fit(
 
 
 def adapt(name: str, tensor: Tensor, target: Tensor, specs: Specs) -> tuple[Tensor | None, str]:
-    """``tensor`` in the shape of ``target``, or None; and what was done, empty where it simply fits."""
+    """``tensor`` in the shape of ``target``, or None; and what was done, empty where it fits unchanged."""
     if name.startswith("heads.") and specs.old.outputs != specs.new.outputs:
         return None, f"newly initialised: a head of other classes ({', '.join(specs.old.outputs)})"
     if name.endswith(FOCAL):

@@ -113,7 +113,7 @@ class StepTrainer:
     def predict_patches(
         self, loader: PatchLoader, batches: range, *, compiled: bool = True
     ) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Of each batch: the network's outputs, full resolution first, and the training indices (B, *patch).
+        """Yield for each batch the network's outputs, full resolution first, and the training indices (B, *patch).
 
         ``compiled=False`` runs a compiled network as it was written, so that hooks on its modules are called.
         """

@@ -170,7 +170,7 @@ def _pool(description: DatasetDescription, measured: Sequence[Measurement], prob
 
 
 def _statistics(values: np.ndarray) -> IntensityStatistics:
-    """Of one channel's sampled foreground voxels."""
+    """Intensity statistics of one channel's sampled foreground voxels."""
     low, median, high = np.percentile(values, [0.5, 50, 99.5])
     return IntensityStatistics(
         mean=float(values.mean(dtype=np.float64)),

@@ -62,7 +62,7 @@ def _one_class(
 
 
 def _radius_mm(volume_mm3: float) -> float:
-    """Of the sphere of equal volume.
+    """Radius of the sphere of equal volume.
 
     >>> round(_radius_mm(4 / 3 * math.pi * 8), 6)
     2.0

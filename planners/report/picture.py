@@ -47,7 +47,7 @@ def _spread(panel: "Axes", values: list[list[float]], title: str) -> None:
 
 
 def _volumes(panel: "Axes", fingerprint: Fingerprint) -> None:
-    """In ml; areas in pixels where all images have one slice, because photographs have no volume."""
+    """Label volumes in ml; areas in pixels where all images have one slice, because photographs have no volume."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     cases = fingerprint.cases

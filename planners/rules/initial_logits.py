@@ -33,7 +33,7 @@ def plan_initial_logits(fingerprint: Fingerprint, labels: LabelScheme) -> Initia
 
 
 def _mean_share(fingerprint: Fingerprint, name: str) -> float:
-    """Over all cases; one that lacks the class counts as 0."""
+    """Mean share of a class over all cases; a case without it counts as 0."""
     shares = [
         case.classes[name].voxels / math.prod(case.cropped_shape) if name in case.classes else 0.0
         for case in fingerprint.cases

@@ -37,7 +37,7 @@ class PatchMirroring(NamedTuple):
 
 
 def of_patch(mirroring: Mirroring, order: Sequence[int], dimensions: int) -> PatchMirroring:
-    """From canonical axes to those of a patch in plan ``order``; one of two dimensions lacks the first plan axis."""
+    """``mirroring`` on the axes of a patch in plan ``order``; a 2D patch lacks the first plan axis."""
     skipped = 3 - dimensions
     places = {axis: order.index(axis) - skipped for axis in mirroring.axes}
     axes = tuple(sorted(place for place in places.values() if place >= 0))
@@ -51,7 +51,7 @@ def plan_mirroring(fingerprint: Fingerprint, labels: LabelScheme, asked: str = "
     """``asked``: auto (by the labels), exchange (all axes, swapping left and right labels), all, none, or axes such as zy.
 
     Raises:
-        UserError: there are no labels to swap, a region has no counterpart, or no such axes.
+        UserError: there are no labels to swap, a region has no counterpart, or there are no such axes.
     """
     pairs = side_pairs(labels.names)
     if asked == "auto":

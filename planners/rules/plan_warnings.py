@@ -10,13 +10,13 @@ from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration
 
 FEW_CASES = 5
-THIN = 4  # voxels; an image with fewer along an axis is hardly a volume
+THIN = 4  # voxels; an image with fewer along an axis is not treated as a volume
 ANISOTROPIC = 2  # a case with one axis this much coarser has an acquisition plane
-MIXED = 0.1  # share of the cases with another plane from which on a warning is due
+MIXED = 0.1  # share of the cases with another plane, from which on there is a warning
 
 
 def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str]:
-    """About the data, for every configuration."""
+    """Warnings about the data, for every configuration."""
     cases = len(fingerprint.cases)
     if cases < FEW_CASES:
         folds = (
@@ -31,7 +31,7 @@ def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str
 
 
 def patch_warnings(fingerprint: Fingerprint, grid: TargetGrid, configuration: Configuration) -> Iterator[str]:
-    """About structures that no patch holds whole."""
+    """Warnings about structures that no patch holds whole."""
     spacing = configuration.preprocessing.target_spacing(grid.spacing)
     patch = [n * mm for n, mm in zip(configuration.patch_3d, spacing, strict=True)]
     first = 3 - len(configuration.patch)  # a 2D patch has no extent along the slices
@@ -44,7 +44,7 @@ def patch_warnings(fingerprint: Fingerprint, grid: TargetGrid, configuration: Co
 
 
 def _thin(fingerprint: Fingerprint) -> Iterator[str]:
-    """About scouts and single slices in a dataset of volumes."""
+    """Warnings about scouts and single slices in a dataset of volumes."""
     thin = [case for case in fingerprint.cases if min(case.shape) < THIN]
     if thin:
         least = min(thin, key=lambda case: min(case.shape))
@@ -56,7 +56,7 @@ def _thin(fingerprint: Fingerprint) -> Iterator[str]:
 
 
 def _rare(fingerprint: Fingerprint) -> Iterator[str]:
-    """About classes that no fold, or not every fold, trains on."""
+    """Warnings about classes that no fold, or not every fold, trains on."""
     cases = fingerprint.cases
     for name in cases[0].classes if len(cases) > 1 else ():
         having = [case.case for case in cases if case.classes[name].voxels]

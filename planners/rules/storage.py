@@ -1,4 +1,4 @@
-"""In which precision preprocessed images are stored on disk."""
+"""The precision in which preprocessed images are stored on disk."""
 
 from collections.abc import Sequence
 

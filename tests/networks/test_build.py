@@ -153,7 +153,7 @@ GOOD = unetrpp_architecture(1, 2, (16, 16, 16), [(2, 2, 2)] * 2)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"patch": (16, 16, 18)}, "no multiple"),
+        ({"patch": (16, 16, 18)}, "not a multiple"),
         ({"patch": (16, 16)}, "product"),
         ({"network": "nonesuch"}, "nonesuch"),
         ({"supervised_levels": 3}, "supervised"),

@@ -91,7 +91,7 @@ def test_dice_runs_over_the_batch_as_in_nnunet(cases, name, batch):
 
 def test_a_patch_for_full_resolution_need_not_suit_coarser_ones():
     thick = [case_fingerprint(shape=(24, 512, 512), spacing=(10.0, 0.7, 0.7))] * 50
-    with pytest.raises(UserError, match="is no multiple"):
+    with pytest.raises(UserError, match="is not a multiple"):
         unet(thick, ("3d_lowres",), Options(patch=(18, 64, 64)))
     assert unet(thick, options=Options(patch=(18, 64, 64))).configuration("3d_fullres").loss.batch_dice
 
@@ -130,7 +130,7 @@ def test_requested_values_are_used_and_recorded():
     assert plans.decisions[0].why.startswith("asked for; the rule gives 1 x 1 x 1 mm")
 
 
-@pytest.mark.parametrize(("patch", "words"), [((30, 32, 32), "is no multiple"), ((32, 32), "has 2 axes")])
+@pytest.mark.parametrize(("patch", "words"), [((30, 32, 32), "is not a multiple"), ((32, 32), "has 2 axes")])
 def test_an_impossible_patch_is_refused(patch, words):
     with pytest.raises(UserError, match=words):
         unet(HIPPOCAMPUS, options=Options(patch=patch))

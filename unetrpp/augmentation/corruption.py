@@ -64,7 +64,7 @@ def _boxes(indices: np.ndarray, classes: int) -> Iterator[tuple[int, tuple[slice
 
 
 def _reshape_class(part: np.ndarray, c: int, operation: Operation, radius: int) -> None:
-    """In place. Voxels that the class gains are taken from other classes; voxels that it loses become background."""
+    """Reshape a class in place. Voxels that it gains are taken from other classes; voxels that it loses become background."""
     before = part == c
     after = morph(before, operation, radius)
     part[before & ~after] = 0
@@ -92,7 +92,7 @@ def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _remove_component(part: np.ndarray, c: int, which: float, largest: float) -> None:
-    """In place: remove one of the components of the class that have at most ``largest`` voxels."""
+    """Remove, in place, one of the components of the class that have at most ``largest`` voxels."""
     components, _ = ndimage.label(part == c)
     sizes = np.bincount(components.ravel())[1:]
     small = np.flatnonzero(sizes <= largest) + 1

@@ -42,10 +42,10 @@ class CaseError(msgspec.Struct, frozen=True):
 def error_table(errors: Sequence[CaseError]) -> str:
     """A table of the cases that failed, one per line, sorted by id.
 
-    >>> print(error_table([CaseError("b", "read", "is empty"), CaseError("case", "read", "is no image")]))
+    >>> print(error_table([CaseError("b", "read", "is empty"), CaseError("case", "read", "is not an image")]))
     case  problem
     b     is empty
-    case  is no image
+    case  is not an image
     """
     return text_table([("case", "problem"), *sorted((e.case, e.message) for e in errors)], align="l")
 

@@ -66,7 +66,7 @@ class LabelScheme(Record, frozen=True, kw_only=True):
 
     @property
     def output_channels(self) -> tuple[Region, ...]:
-        """What each channel of the network's output stands for: the regions, or every class from background on."""
+        """The meaning of each channel of the network's output: the regions, or every class from background on."""
         triples = zip(self.names, range(len(self.values)), self.values, strict=True)
         return self.regions or tuple(Region(name=name, members=(i,), value=value) for name, i, value in triples)
 
@@ -171,7 +171,7 @@ def output_table(scheme: LabelScheme, labels: Sequence[int]) -> tuple[int, ...]:
     """The output channel that each one becomes when every training index i becomes ``labels[i]``.
 
     Raises:
-        UserError: a region becomes a union of classes that is no region.
+        UserError: a region becomes a union of classes that is not a region.
     """
     members = [frozenset(channel.members) for channel in scheme.output_channels]
     mirrored = [frozenset(labels[m] for m in region) for region in members]

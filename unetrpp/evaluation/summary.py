@@ -107,7 +107,7 @@ def _cell(value: float | None) -> str:
 
 
 def as_table(summary: Summary) -> str:
-    """Class by class, and their mean, for the terminal."""
+    """A table for the terminal: scores by class, and their mean."""
     return text_table(as_rows(summary))
 
 

@@ -56,7 +56,7 @@ def pooled_hausdorff95(
 ) -> float | None:
     """95th percentile of both directions' border distances together; the masks are not empty.
 
-    None where the ignore label leaves a mask no border.
+    None where the ignore label leaves a mask without a border.
     """
     return _hausdorff95(_cropped(predicted, true, spacing, valid))["HD95_pooled"]
 
@@ -87,7 +87,7 @@ def _cropped(predicted: np.ndarray, true: np.ndarray, spacing: Spacing, valid: n
 
 
 def _hausdorff95(pair: _MaskPair) -> Scores:
-    """Undefined as well where the ignore label leaves a mask no border."""
+    """HD95 and its pooled form in mm; None, too, where the ignore label leaves a mask without a border."""
     ours, theirs = border(pair.predicted, pair.valid), border(pair.true, pair.valid)
     if not (ours.any() and theirs.any()):
         return {"HD95": None, "HD95_pooled": None}

@@ -29,7 +29,7 @@ class Pseudonyms:
 
     @classmethod
     def of(cls, model: ModelFolder) -> "Pseudonyms":
-        """For all cases that a record of the model, or of its first stage, names."""
+        """Names for all cases that the records of the model or of its first stage mention."""
         ids = sorted({case for part in (model, model.first_stage) if part is not None for case in _ids(part)})
         return cls({case: f"case_{number:04d}" for number, case in enumerate(ids, start=1)})
 
@@ -73,7 +73,7 @@ def shared_records(model: ModelFolder, names: Pseudonyms) -> dict[str, bytes]:
 
 
 def _plans(model: ModelFolder, names: Pseudonyms) -> bytes:
-    """Byte for byte the same if no text names a case: the model's digest depends on these bytes."""
+    """plans.json, byte for byte the same if no text names a case: the model's digest depends on these bytes."""
     plans = model.plans
 
     def renamed(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
@@ -96,7 +96,7 @@ def _cross_validation(model: ModelFolder) -> CrossValidation | None:
 
 
 def _scores(scores: CrossValidation, names: Pseudonyms) -> bytes:
-    """With names of files instead of paths, which can contain names of people as well."""
+    """The scores with file names instead of paths, which can contain names of people as well."""
     cases = []
     for case in scores.summary.metric_per_case:
         name = names.new[case.case]

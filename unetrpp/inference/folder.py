@@ -92,7 +92,7 @@ class _Earlier:
 
 
 def _find_earlier(output: OutputOptions, settings: Settings, cases: Cases, outputs: set[str]) -> _Earlier:
-    """With ``overwrite``, ``outputs`` are first removed from all records, and other settings are not refused."""
+    """The earlier runs; with ``overwrite``, ``outputs`` are first removed from their records, and settings may differ."""
     folder = output.folder
     if output.overwrite:
         forget(folder, earlier_runs(folder), outputs)

@@ -129,7 +129,7 @@ class SlidingWindow:
 
 
 def _aggregator(sampler: TileSampler, channels: tuple[int, int], depth: int, device: torch.device) -> TileAggregator:
-    """For logits of ``channels`` (folds, classes), in the precision and on the device that the free memory allows."""
+    """An aggregator for logits of ``channels`` (folds, classes), in the precision and on the device that memory allows."""
     values = math.prod(channels) * depth * math.prod(sampler.padded_shape[1:])
     accumulator, dtype = accumulator_kind(values, device)
     return TileAggregator(sampler, channels, depth, device=accumulator, dtype=dtype)

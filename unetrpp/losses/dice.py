@@ -57,7 +57,7 @@ def cross_entropy(logits: Tensor, truth: Truth) -> Tensor:
 
 
 def binary_cross_entropy(logits: Tensor, truth: Truth) -> Tensor:
-    """Mean over valid voxels and regions."""
+    """Mean binary cross-entropy over valid voxels and regions."""
     each = F.binary_cross_entropy_with_logits(logits, truth.onehot.to(logits.dtype), reduction="none")
     total, count = whole_batch(torch.where(truth.valid, each, 0).sum(), truth.valid.sum() * logits.shape[1])
     return total / count.clamp(min=1)

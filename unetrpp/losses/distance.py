@@ -92,7 +92,7 @@ class BoundaryWeights(nn.Module):
 
 
 def weighable(onehot: Tensor, valid: Tensor) -> list[dict[int, Extent]]:
-    """For every sample the extents of the foreground classes that have a boundary: those that are present and do not
+    """The extents, in every sample, of the foreground classes that have a boundary: those that are present and do not
     fill the sample.
 
     The values are copied to the host in one transfer for all samples and classes.
@@ -133,7 +133,7 @@ def boundary_distance(
 
 
 def union_distance(onehot: Tensor, valid: Tensor, spacing_mm: Sequence[float], reach_mm: float) -> Tensor:
-    """The same for all boundaries between the classes of (C, *patch): one map (*patch) in mm.
+    """Distance in mm to any boundary between the classes of (C, *patch): one map (*patch).
 
     The sources of the map are the voxels on both sides of a boundary. The smallest spacing is added, since the other
     side is one voxel away from them.

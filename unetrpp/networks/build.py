@@ -36,12 +36,12 @@ def check(architecture: Architecture) -> None:
     """Check that the sizes of an architecture fit each other.
 
     Raises:
-        UserError: the patch is no multiple of the strides, or channels, heads and levels do not fit each other.
+        UserError: the patch is not a multiple of the strides, or channels, heads and levels do not fit each other.
     """
     levels, patch = architecture.levels, architecture.patch
     product = tuple(math.prod(axis) for axis in zip(*(level.stride for level in levels), strict=True))
     if len(product) != len(patch) or any(n % s for n, s in zip(patch, product, strict=True)):
-        raise UserError(f"patch {patch} is no multiple of its strides' product {product}; pad the patch up to one")
+        raise UserError(f"patch {patch} is not a multiple of its strides' product {product}; pad the patch up to one")
     if not 1 <= architecture.supervised_levels <= max(1, len(levels) - 1):
         raise UserError(
             f"{architecture.supervised_levels} supervised levels, but there are {len(levels) - 1} decoder levels"
@@ -53,5 +53,5 @@ def check(architecture: Architecture) -> None:
     for i, level in enumerate(levels):
         if level.attention == "epa" and (level.channels % architecture.heads or level.channels % 2):
             raise UserError(
-                f"level {i} has {level.channels} channels, no even multiple of the {architecture.heads} heads"
+                f"level {i} has {level.channels} channels, not an even multiple of the {architecture.heads} heads"
             )

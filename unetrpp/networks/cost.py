@@ -87,7 +87,7 @@ def _size(architecture: Architecture) -> tuple[int, int]:
 
 
 def _batch_memory(architecture: Architecture, batch_size: int, precision: Precision) -> StepMemory:
-    """From batches of two and three; for a batch of one, torch takes other operators in some places."""
+    """Memory by batch size, from batches of two and three: for a batch of one torch uses other operators in some places."""
     if batch_size <= 3:
         return measured_step(architecture, batch_size, precision)
     two, three = measured_step(architecture, 2, precision), measured_step(architecture, 3, precision)

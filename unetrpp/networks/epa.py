@@ -41,7 +41,7 @@ class EfficientPairedAttention(nn.Module):
         return self.as_published(x) if self.reference else self.rearranged(x)
 
     def as_published(self, x: Tensor) -> Tensor:
-        """Step by step as in the paper."""
+        """EPA step by step as in the paper."""
         batch, tokens, _ = x.shape
         q, k, v_channel, v_spatial = self.qkvv(x).view(batch, tokens, 4, self.heads, -1).permute(2, 0, 3, 4, 1)
         keys, values = self.project_keys(k), (self.project_values or self.project_keys)(v_spatial)  # (B, h, d, P)

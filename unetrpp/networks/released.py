@@ -95,7 +95,7 @@ def convert_state(theirs: Mapping[str, Tensor], architecture: Architecture) -> d
 
 
 def _without_aliases(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without every F that repeats its E.
+    """The state_dict without every F that repeats its E.
 
     Raises:
         UserError: an F differs from its E.
@@ -130,7 +130,7 @@ def read_official(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} does not exist; give the path of a .model or .pt checkpoint") from None
     except Exception as error:  # an unpickler may raise anything on a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} holds more than tensors and numbers, or is no checkpoint: {reason}") from None
+        raise UserError(f"{path} holds more than tensors and numbers, or is not a checkpoint: {reason}") from None
     state = content.get(STATE, content) if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} has no {STATE!r} of tensors; give a checkpoint of the released UNETR++ code")

@@ -16,7 +16,7 @@ class ClassStatistics(Record, frozen=True, kw_only=True):
 
 
 class CaseFingerprint(Record, frozen=True, kw_only=True):
-    """Shapes and spacings are (z, y, x) in the canonical frame."""
+    """Measurements of one case. Shapes and spacings are (z, y, x) in the canonical frame."""
 
     case: str
     shape: tuple[int, int, int]

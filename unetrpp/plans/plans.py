@@ -118,7 +118,7 @@ class Configuration(Record, frozen=True, kw_only=True):
 
     @property
     def patch(self) -> tuple[int, ...]:
-        """(z, y, x), or (y, x) for 2D."""
+        """Voxels of the patch (z, y, x), or (y, x) for 2D."""
         return self.architecture.patch
 
     @property
@@ -128,7 +128,7 @@ class Configuration(Record, frozen=True, kw_only=True):
 
     @property
     def patch_3d(self) -> tuple[int, int, int]:
-        """(z, y, x); a 2D patch is one slice."""
+        """Voxels of the patch (z, y, x); a 2D patch is one slice."""
         return as_3d(self.patch)
 
     @property

@@ -110,7 +110,7 @@ def _facts(model: ModelFolder) -> Rows:
 
 
 def mean_dice(case: CaseScores) -> float | None:
-    """Over the classes where it is defined."""
+    """Mean Dice of a case over the classes where it is defined."""
     defined = [dice for scores in case.metrics.values() if (dice := scores["Dice"]) is not None]
     return sum(defined) / len(defined) if defined else None
 

@@ -155,7 +155,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _pieces(*volumes: Tensor) -> Iterator[tuple[Any, ...]]:
-    """For one piece after the other: the sample's index, and the same rows (n, C) of all volumes."""
+    """Yield for one piece after the other the sample's index and the same rows (n, C) of all volumes."""
     step = max(1, PIECE // volumes[0].shape[1])
     for i in range(len(volumes[0])):
         yield from ((i, *rows) for rows in zip(*(torch.split(_rows(v)[i], step) for v in volumes), strict=True))
