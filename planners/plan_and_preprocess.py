@@ -22,7 +22,7 @@ def parser() -> Parser:
     p = Parser(
         "unetrpp_plan_and_preprocess",
         "Verify a raw dataset, measure it, plan the training and preprocess every case. "
-        "Given again, the command resumes what was interrupted and repeats only what has changed.",
+        "The same command again resumes what was interrupted and repeats only what has changed.",
         EXAMPLES,
     )
     add = p.add_argument
@@ -31,7 +31,7 @@ def parser() -> Parser:
     )
     what = "3d_fullres, 2d, 3d_lowres, 3d_cascade with its 3d_lowres (default: 3d_fullres, or 2d for flat images)"
     add("-c", "--configurations", nargs="+", default=[], metavar="NAME", help=what)
-    what = "the network: unetrpp (default), unet, resunet, or what a package registers (docs/extending.md)"
+    what = "the network: unetrpp (default), unet, resunet, or one that a package registers (docs/extending.md)"
     add("--planner", default="unetrpp", metavar="NAME", help=what)
     add("-p", "--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
     add(
@@ -40,12 +40,12 @@ def parser() -> Parser:
         metavar="N",
         help="patches per training step (default: what memory and data allow)",
     )
-    add("--width", type=above_zero, default=1.0, metavar="FACTOR", help="factor on all channel counts (default: 1)")
+    add("--width", type=above_zero, default=1.0, metavar="FACTOR", help="factor for all channel counts (default: 1)")
     add(
         "--gpu-memory-gb",
         type=above_zero,
         metavar="GB",
-        help="memory to plan for (default: free on the GPU, else 8)",
+        help="GPU memory to plan for (default: what is free, or 8 without a GPU)",
     )
     add(
         "--spacing",
@@ -60,9 +60,9 @@ def parser() -> Parser:
     what = "axes to mirror in training and prediction: auto (by the labels, default); exchange (all, swapping left and "
     what += "right labels); all; none; or some of z, y, x (left-right) such as zy"
     add("--mirror", default="auto", metavar="AXES", help=what)
-    what = "where attention goes: paper (as published, default); auto (by the labels, experimental); none; all"
+    what = "attention modules: paper (as published, default); auto (by the labels, experimental); none; all"
     add("--attention", choices=("paper", "auto", "none", "all"), default="paper", help=what)
-    what = "attention of single levels: gate@1=1.5, se@3=off, epa@2=on (level 0 is full resolution)"
+    what = "attention modules of single levels: gate@1=1.5, se@3=off, epa@2=on (level 0 is full resolution)"
     add("--place", nargs="+", default=[], metavar="MODULE@LEVEL=GAMMA", help=what)
     what = "cases of one group stay in one fold: a pattern whose first group names it, or a CSV file of case,group"
     add("--group-by", metavar="REGEX|CSV", help=what)
@@ -71,7 +71,7 @@ def parser() -> Parser:
     add("--processes", type=positive, metavar="N", help="worker processes (default: by cores and memory)")
     what = "repair sheared axes, and labels on another grid than their image, where that is safe; writes new files"
     add("--fix", action="store_true", help=what)
-    add("--plan-only", action="store_true", help="measure and plan, but preprocess nothing")
+    add("--plan-only", action="store_true", help="measure and plan without preprocessing")
     add("--overwrite", action="store_true", help="measure, plan and preprocess again, replacing what is there")
     return p
 

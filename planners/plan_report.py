@@ -1,4 +1,4 @@
-"""`unetrpp_plan_report`: what was measured, what was decided and why, as a text and a picture."""
+"""`unetrpp_plan_report`: show what was measured, what was decided and why, as text and as a picture."""
 
 import argparse
 import sys
@@ -19,12 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> Parser:
     p = Parser(
         "unetrpp_plan_report",
-        "Print what was measured on a dataset, what was decided and why, and draw it.",
+        "Print what was measured in a dataset, what was decided and why, and draw it.",
         EXAMPLES,
     )
     p.add_argument("dataset", metavar="DATASET", help="name in the workspace, nnU-Net's DatasetNNN_Name or number")
     p.add_argument("-p", "--plans-name", metavar="NAME", default="unetrpp", help="name of the plans (default: unetrpp)")
-    what = "where to draw (default: NAME_report.png beside the plans)"
+    what = "where to draw (default: NAME_report.png next to the plans)"
     p.add_argument("--picture", type=Path, metavar="FILE", help=what)
     return p
 

@@ -33,10 +33,14 @@ def build_parser() -> Parser:
     parser.add_argument(
         "fold", metavar="FOLD", nargs="?", help="a number, a range such as 0-4, or all (default: every fold)"
     )
-    parser.add_argument("-p", "--plans-name", default="unetrpp", metavar="NAME", help="which plans (default: unetrpp)")
+    parser.add_argument(
+        "-p", "--plans-name", default="unetrpp", metavar="NAME", help="name of the plans (default: unetrpp)"
+    )
     add_recipe(parser)
     add_machine(parser)
-    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard scalars (an extra)")
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="also write TensorBoard scalars (needs unetrpp[tensorboard])"
+    )
     parser.add_argument(
         "--no-mirroring", dest="mirroring", action="store_false", help="validate without mirrored passes (faster)"
     )
@@ -44,29 +48,36 @@ def build_parser() -> Parser:
     again.add_argument(
         "--continue", dest="continue_training", action="store_true", help="extend finished folds to --epochs N"
     )
-    again.add_argument("--overwrite", action="store_true", help="delete what these folds hold, and start again")
+    again.add_argument("--overwrite", action="store_true", help="delete these folds and start again")
     return parser
 
 
 def add_recipe(parser: Parser) -> None:
     """Options of how a fold is trained."""
     recipe = parser.add_argument_group("recipe (recorded in the fold's training.json)")
-    recipe.add_argument("--epochs", type=positive, metavar="N", help="default 1000")
-    recipe.add_argument("--iterations", type=positive, metavar="N", help="steps per epoch, default 250")
+    recipe.add_argument("--epochs", type=positive, metavar="N", help="epochs of a fold (default: 1000)")
+    recipe.add_argument("--iterations", type=positive, metavar="N", help="optimiser steps per epoch (default: 250)")
     recipe.add_argument(
         "--lr", type=above_zero, metavar="RATE", help="initial learning rate (default: 0.01 with sgd, 0.003 with adamw)"
     )
     recipe.add_argument(
         "--optimizer",
         choices=["sgd", "adamw"],
-        help="default: sgd, in runs of fewer than 10000 steps adamw with warm-up",
-    )
-    recipe.add_argument("--seed", type=not_negative, metavar="N", help="default 0")
-    recipe.add_argument(
-        "--precision", choices=["fp32", "bf16", "fp16"], help="default: bf16 or fp16 on a GPU, fp32 elsewhere"
+        help="default: sgd, or adamw with warm-up for runs of fewer than 10000 steps",
     )
     recipe.add_argument(
-        "--max-hours", type=above_zero, metavar="H", help="the schedule follows the clock; a fold ends after H hours"
+        "--seed", type=not_negative, metavar="N", help="seed of weights, patches, augmentation and dropout (default: 0)"
+    )
+    recipe.add_argument(
+        "--precision",
+        choices=["fp32", "bf16", "fp16"],
+        help="type of computation (default: bf16 or fp16 on a GPU, fp32 elsewhere)",
+    )
+    recipe.add_argument(
+        "--max-hours",
+        type=above_zero,
+        metavar="H",
+        help="end a fold after H hours; the learning rate follows the clock",
     )
     recipe.add_argument(
         "--patience", type=positive, metavar="N", help="stop after N epochs without a better validation Dice"
@@ -74,10 +85,10 @@ def add_recipe(parser: Parser) -> None:
     recipe.add_argument(
         "--augmentation",
         choices=["device", "workers"],
-        help="on the training device (default), or by batchgenerators in --threads processes",
+        help="on the training device (default), or with batchgenerators' transforms in --threads processes",
     )
     recipe.add_argument(
-        "--trainer", metavar="NAME", help="standard (default), or what a package registers (docs/extending.md)"
+        "--trainer", metavar="NAME", help="standard (default), or one that a package registers (docs/extending.md)"
     )
     recipe.add_argument(
         "--learn-attention",
@@ -87,9 +98,9 @@ def add_recipe(parser: Parser) -> None:
     recipe.add_argument(
         "--pretrained",
         metavar="MODEL",
-        help="start from the weights of a model folder (of the same folds: each fold from its own; else from its fold_all or "
-        "first fold), or from a checkpoint in one; weights for other input channels, classes or patch sizes are adapted, and "
-        "a table lists the changes",
+        help="start from the weights of a model folder, or of a checkpoint in one: each fold from the same fold of a model with "
+        "the same folds, else from fold_all or the first fold; weights for other input channels, classes or patch sizes are "
+        "adapted, and a table lists the changes",
     )
 
 

@@ -17,7 +17,7 @@ unetrpp_attention_report unetrpp_workspace/results/Brain/unetrpp__3d_fullres t1.
 def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_attention_report",
-        "Show every focal gate's map on the image beside the label, and a table of gammas, contrasts and Dice changes, "
+        "Show every focal gate's map on the image together with the label, and a table of gammas, contrasts and Dice changes, "
         "as one HTML page.",
         EXAMPLES,
     )

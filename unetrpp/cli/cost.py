@@ -43,10 +43,21 @@ def build_parser() -> Parser:
     )
     add = parser.add_argument
     add("plans", metavar="PLANS", help=f"plans.json, or a published network: {', '.join(PRESETS)}")
-    add("-c", "--configurations", nargs="+", metavar="NAME", help="of the plans (default: all)")
-    add("--batch-size", type=positive, metavar="N", help="default: the plans', or 2")
-    add("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="default: both")
-    add("--optimizer", choices=("sgd", "adamw"), default="sgd", help="adamw keeps two states per weight (default: sgd)")
+    add("-c", "--configurations", nargs="+", metavar="NAME", help="configurations of the plans (default: all)")
+    add("--batch-size", type=positive, metavar="N", help="patches per step (default: as planned, or 2)")
+    add(
+        "--precision",
+        nargs="+",
+        choices=("fp32", "bf16"),
+        default=["fp32", "bf16"],
+        help="types of computation (default: both)",
+    )
+    add(
+        "--optimizer",
+        choices=("sgd", "adamw"),
+        default="sgd",
+        help="sgd keeps one state per weight, adamw two (default: sgd)",
+    )
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The command `unetrpp_demo`: all steps on a small synthetic dataset, from planning to evaluation."""
+"""The command `unetrpp_demo`: run all steps on a small synthetic dataset, from planning to evaluation."""
 
 import argparse
 import logging

@@ -35,7 +35,7 @@ def build_parser() -> Parser:
     what = "folder of CASE.ending; the summary is written into it"
     add("predictions", type=Path, nargs="?", metavar="PREDICTIONS", help=what)
     add("references", type=Path, nargs="?", metavar="REFERENCES", help="folder of CASE.ending")
-    what = "names and values of the labels (default: dataset.json beside REFERENCES)"
+    what = "names and values of the labels (default: dataset.json next to REFERENCES)"
     add("--dataset-json", type=Path, metavar="FILE", help=what)
     what = "also HD95, normalised surface distance, volumes and lesions (slower)"
     add("--distances", action="store_true", help=what)
@@ -43,7 +43,7 @@ def build_parser() -> Parser:
     add("--tolerance", type=above_zero, default=1.0, metavar="MM", help=what)
     what = (
         "score the test cases and classes of a published table, and add its metrics: synapse, acdc, brats, "
-        "lung, or a JSON file of that shape"
+        "lung, or a JSON file of the same form"
     )
     add("--protocol", metavar="NAME_OR_FILE", help=what)
     add("--predicted-only", action="store_true", help="leave out references without a prediction")

@@ -20,7 +20,7 @@ def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_import",
         "Make a model folder in the workspace's results from an exported zip, whose names, sizes and hashes are checked, or "
-        "from a checkpoint of the released UNETR++ code (--preset), whose tensors are checked. No code of a file is run.",
+        "from a checkpoint of the released UNETR++ code (--preset), whose tensors are checked. No code in a file is run.",
         EXAMPLES,
     )
     add = parser.add_argument
@@ -29,7 +29,7 @@ def build_parser() -> Parser:
     source = parser.add_mutually_exclusive_group()
     what = "plans with the spacing, intensities and labels that a checkpoint lacks; dataset.json and fingerprint.json beside them"
     source.add_argument("--plans", type=Path, metavar="FILE", help=what)
-    what = "raw dataset to make such plans for (name in the workspace, or a folder)"
+    what = "raw dataset to plan instead (name in the workspace, or a folder)"
     source.add_argument("--dataset", metavar="DATASET", help=what)
     add("--configuration", metavar="NAME", help="configuration of the plans (default: 3d_fullres, or the only 3D one)")
     add(

@@ -1,4 +1,4 @@
-"""`unetrpp_report`: show a trained model on one page: scores, best and worst cases, curves, reasons of its plans."""
+"""`unetrpp_report`: show a trained model on one page: scores, best and worst cases, curves, reasons for its plans."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ unetrpp_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres -o hipp
 def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_report",
-        "Write the cross-validation of a model, its worst and best cases, its learning curves and the reasons of its plans "
+        "Write the cross-validation of a model, its worst and best cases, its learning curves and the reasons for its plans "
         "as one self-contained HTML page.",
         EXAMPLES,
     )

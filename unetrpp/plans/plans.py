@@ -144,7 +144,7 @@ class Plans(Record, frozen=True, kw_only=True):
     dataset: str
     name: str  # of the plans: unetrpp, unet, resunet or the user's
     planner: str
-    options: dict[str, str] = msgspec.field(default_factory=dict)  # what the user asked for
+    options: dict[str, str] = msgspec.field(default_factory=dict)  # what the user requested
     channel_names: tuple[str, ...]
     labels: LabelScheme
     file_ending: str

@@ -1,4 +1,4 @@
-"""The report of a trained model: what it is, its scores, its worst and best cases, and the reasons of its plans."""
+"""The report of a trained model: what it is, its scores, its worst and best cases, and the reasons for its plans."""
 
 import logging
 from collections.abc import Iterator, Sequence
