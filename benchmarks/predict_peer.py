@@ -1,6 +1,6 @@
 """nnU-Net's side of benchmarks/predict.py: the same U-Net, tiles and images through nnUNetPredictor. Prints JSON.
 
-Runs in an environment with nnunetv2, which has no unetrpp: hence plans are read as plain JSON.
+Runs in an environment with nnunetv2, which lacks unetrpp, so plans are read as plain JSON.
 
     PYTHON_WITH_NNUNETV2 benchmarks/predict_peer.py MODEL_FOLDER FILE [FILE ...] [--mirroring]
 """
@@ -87,7 +87,7 @@ def peer_plans(ours: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def build(model: Path, mirroring: bool) -> nnUNetPredictor:
-    """Its predictor with random weights, which costs what trained ones do."""
+    """nnU-Net's predictor with random weights, which take as long as trained ones."""
     ours = json.loads((model / "plans.json").read_text())
     name = next(iter(ours["configurations"]))
     plans = PlansManager(peer_plans(ours, name))
@@ -143,7 +143,7 @@ class ForwardClock:
 def measure(predictor: nnUNetPredictor, files: list[Path]) -> dict[str, Any]:
     """Forward passes alone, its sequential mode, and its multi-process mode with and without the start of the workers.
 
-    The start falls out of the difference between a run of all cases and one of a single case.
+    The time to start is computed from the difference between a run of all cases and one of a single case.
     """
 
     def run(mode: str, count: int | None = None) -> Seconds:

@@ -26,7 +26,7 @@ from unetrpp.trainers.config import TrainingConfig
 
 LOG = logging.getLogger(__name__)
 BYTES_A_VOXEL = 24  # of a segmentation while it is resampled
-CASES_A_PROCESS = 16  # starting another process takes longer than this many cases
+CASES_A_PROCESS = 16  # resampling this many cases takes less time than starting another process
 
 
 @dataclass(frozen=True)

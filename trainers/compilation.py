@@ -1,4 +1,4 @@
-"""torch.compile, tried first: where it does not work, training continues without it after one warning."""
+"""torch.compile with a trial: where it does not work, training continues without it after one warning."""
 
 import copy
 import logging

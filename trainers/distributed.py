@@ -57,7 +57,9 @@ class Processes:
             UserError: there is no such device, or processes cannot share it.
         """
         if not self.alone and name in ("auto", "cuda") and torch.cuda.is_available():
-            device = find_device(f"cuda:{self.local_rank}")  # only this one: every GPU that is used costs memory there
+            device = find_device(
+                f"cuda:{self.local_rank}"
+            )  # only this one, because each process takes memory on every GPU that it touches
             torch.cuda.set_device(device)
             return device
         device = find_device(name)
@@ -143,7 +145,7 @@ class Processes:
         self.rank_zero_first(lambda: work() if self.first else None)
 
     def rank_zero_error(self, message: str) -> BaseException:
-        """What each process should raise for an error that all of them have: one UserError, and silent exits."""
+        """The exception to raise in each process for an error that all of them have: one UserError, silent exits in the others."""
         return UserError(message) if self.first else SystemExit(2)
 
     def all_reduce_max(self, *values: float) -> list[float]:

@@ -32,11 +32,11 @@ from unetrpp.preprocessing.crop import foreground_box, shape_of, slices
 
 LOG = logging.getLogger(__name__)
 
-VOXELS_A_CASE = 10_000  # foreground intensities kept of every case, so that each counts alike
+VOXELS_A_CASE = 10_000  # foreground intensities kept of every case, so that all cases have equal weight
 
 
 class Measurement(msgspec.Struct, frozen=True):
-    """Problems of one case and, unless one of them is fatal, its measures.
+    """Problems of one case and, unless one of them is fatal, its measurements.
 
     ``intensities`` (C, VOXELS_A_CASE) float32 are drawn with replacement, seeded by the case's id; None without
     foreground.

@@ -20,7 +20,7 @@ AXES = ("z", "y", "x")
 def draw_report(fingerprint: Fingerprint, plans: Plans, path: Path) -> None:
     """Six panels: spacing, shape, label volumes, the patch in a median case from two sides, memory.
 
-    Uses matplotlib's object interface: pyplot would keep global state and look for a screen.
+    Uses matplotlib's object interface: pyplot keeps global state and needs a display.
     """
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
 """Which skip connections get a focal gate, and with which gamma (ours; docs/focal_attention.md).
 
 A level's bits say how hard its foreground is to find (:func:`unetrpp.planners.measure.occupancy.foreground_bits`).
-From the bottleneck up, a gate goes where they rise.
+From the bottleneck up, a skip gets a gate where the bits increase.
 """
 
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ WHY: dict[NormalizationScheme, str] = {
 def plan_normalization(
     channels: tuple[str, ...], fingerprint: Fingerprint
 ) -> tuple[tuple[Normalization, ...], list[Decision]]:
-    """One entry a channel, and its decision.
+    """One entry per channel, and its decision.
 
     Raises:
         UserError: a name looks like a misspelt known one.

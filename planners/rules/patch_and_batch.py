@@ -36,7 +36,7 @@ class Fit(NamedTuple):
     tried: int  # topologies, the chosen one included
     memory: TrainingMemory
     budget: str  # for a decision's reason
-    measured_by: str  # likewise
+    measured_by: str  # for a decision's reason
 
     def bytes_of(self, batch_size: int) -> int:
         """Estimated memory of a training step."""

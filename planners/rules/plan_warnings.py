@@ -31,7 +31,7 @@ def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str
 
 
 def patch_warnings(fingerprint: Fingerprint, grid: TargetGrid, configuration: Configuration) -> Iterator[str]:
-    """Warnings about structures that no patch holds whole."""
+    """Warnings about structures that are larger than the patch."""
     spacing = configuration.preprocessing.target_spacing(grid.spacing)
     patch = [n * mm for n, mm in zip(configuration.patch_3d, spacing, strict=True)]
     first = 3 - len(configuration.patch)  # a 2D patch has no extent along the slices

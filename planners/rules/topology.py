@@ -98,7 +98,7 @@ def candidates(spacing: Sequence[float], median_shape: Sequence[float], clip: bo
     """The topologies of ever smaller patches, largest first (rule 7's shrinking).
 
     The axis that covers most of the median image is reduced by its divisor; the divisor is the one that holds after a
-    trial subtraction, or valid sizes would be skipped.
+    trial subtraction, because valid sizes would be skipped otherwise.
 
     Args:
         clip: keep every axis within the median image padded to its divisor (ours); nnU-Net's patch may exceed it.

@@ -22,7 +22,7 @@ class LabelSwap:
     axis: int
     labels: tuple[int, ...]
     outputs: tuple[int, ...]
-    first_stage: bool = False  # the input's last channel holds the training indices of a cascade's first stage
+    first_stage: bool = False  # whether the input's last channel holds the training indices of a cascade's first stage
 
     def swap_labels(self, label: Tensor, axes: Sequence[int]) -> Tensor:
         """Training indices (..., -1 outside the case) of a patch that was mirrored along ``axes``, with sides swapped."""

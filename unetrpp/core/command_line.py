@@ -62,7 +62,7 @@ def _nearest(word: str, known: list[str]) -> str:
 
 
 def positive(text: str) -> int:
-    """The type of an option that takes a whole number from 1 on."""
+    """The type of an option that takes a whole number of at least 1."""
     value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
@@ -70,7 +70,7 @@ def positive(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
-    """The type of an option that takes a whole number from 0 on."""
+    """The type of an option that takes a whole number of at least 0."""
     value = _whole(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must not be negative, but is {value}")

@@ -177,7 +177,7 @@ def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) 
         order: ``regions_class_order``, the value written for each region; None without regions.
 
     Raises:
-        UserError: no background, a value that is not a whole number from 0 on, two labels of one value, or a wrong order.
+        UserError: no background, a value that is not a whole number >= 0, two labels of one value, or a wrong order.
     """
     for name, value in labels.items():
         values = _as_list(value)

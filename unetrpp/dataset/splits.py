@@ -120,7 +120,7 @@ def read_or_make_splits(
 ) -> Splits:
     """The splits on disk, checked against the cases; without a file they are made and written.
 
-    Cases in no fold and groups in both parts of a fold give a warning. A file in nnU-Net's form is rewritten in ours.
+    Cases in no fold and groups in both parts of a fold give a warning. A file in nnU-Net's form is rewritten in this package's form.
 
     Raises:
         UserError: the file names a case that does not exist, or validates on a training case.
@@ -146,7 +146,7 @@ def read_or_make_splits(
 
 
 def _rewrite_nnunets(path: Path) -> None:
-    """Rewrite nnU-Net's splits_final.json, which the user copied to ``path``, in our form."""
+    """Rewrite nnU-Net's splits_final.json, which the user copied to ``path``, in this package's form."""
     if path.exists() and path.read_bytes().lstrip().startswith(b"["):
         found = read_json(path, tuple[NnunetFold, ...], HINT)
         folds = tuple(Fold(train=fold.train, validation=fold.val) for fold in found)

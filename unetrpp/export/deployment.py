@@ -1,4 +1,4 @@
-"""model.json: what a program without unetrpp needs, besides the exported networks, to predict as unetrpp does."""
+"""model.json: everything besides the networks that a program without unetrpp needs to predict as unetrpp does."""
 
 from collections.abc import Sequence
 from typing import Literal

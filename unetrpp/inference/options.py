@@ -41,7 +41,7 @@ class InferenceOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written for every case, and where.
+    """Which files are written for every case, and where.
 
     Args:
         folder: for CASE.ending and the prediction record.

@@ -1,4 +1,4 @@
-"""What unetrpp_predict does, as one call from Python with the same options."""
+"""`predict`: the work of the command unetrpp_predict as one call from Python, with the same options."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

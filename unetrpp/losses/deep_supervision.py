@@ -13,7 +13,7 @@ from unetrpp.losses.truth import TruthEncoder
 
 
 def head_weights(heads: int) -> tuple[float, ...]:
-    """Halved from level to level, with sum 1. (nnU-Net gives its lowest head weight 0; here every head counts.)
+    """Weights that halve from level to level and add up to 1. (nnU-Net gives its lowest head weight 0; here every head counts.)
 
     >>> head_weights(2)
     (0.6666666666666666, 0.3333333333333333)

@@ -45,7 +45,7 @@ PROBLEMS_SHOWN = 5
 
 
 def official_name(name: str, projection: str = "shared") -> str:
-    """The released code's name of one entry of our state_dict.
+    """The released code's name for one entry of our state_dict.
 
     >>> official_name("decoder.3.blocks.0.attention.channel_out.bias")
     'decoder5.decoder_block.0.0.epa_block.out_proj2.bias'

@@ -10,7 +10,7 @@ from unetrpp.core.files import write_atomically
 def draw_curves(epochs: Sequence[Mapping[str, Any]], class_names: Sequence[str], path: Path) -> None:
     """Loss and Dice over the epochs of metrics.jsonl.
 
-    Uses matplotlib's object interface, as pyplot keeps global state and looks for a screen.
+    Uses matplotlib's object interface, as pyplot keeps global state and needs a display.
     """
     from matplotlib.figure import Figure
 
