@@ -22,7 +22,7 @@ from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.distributed import Processes
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.job import Job, TrainingRequest, prepare_model_folder, read_job
-from unetrpp.trainers.log import TensorBoard, class_names
+from unetrpp.trainers.log import TensorBoard, class_names, require_tensorboard
 from unetrpp.trainers.recipe import config_for
 from unetrpp.trainers.trainer import TRAINERS, Trainer
 from unetrpp.trainers.validation import ValidationCases, validate_fold
@@ -116,6 +116,8 @@ def train(
         continue_training=continue_training,
         overwrite=overwrite,
     )
+    if tensorboard:
+        require_tensorboard()  # before --overwrite deletes anything
     processes = Processes.find()
     with processes.joined():
         machine = Machine(processes.rank_zero_first(partial(processes.device, device)), threads, compile, processes)

@@ -1,5 +1,6 @@
 """The record of a training: a progress bar, metrics.jsonl, progress.png, and TensorBoard on request."""
 
+import importlib.util
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -46,18 +47,21 @@ class Tracker(Protocol):
     def epoch(self, entry: EpochEntry) -> None: ...
 
 
-class TensorBoard:
-    """Scalars for TensorBoard, in the fold's folder (needs the extra: pip install "unetrpp[tensorboard]").
-
-    Raises:
-        UserError: the package is not installed.
+def require_tensorboard() -> None:
     """
+    Raises:
+        UserError: the package tensorboard, an extra, is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UserError('--tensorboard needs the package tensorboard; pip install "unetrpp[tensorboard]"')
+
+
+class TensorBoard:
+    """Scalars for TensorBoard, in the fold's folder."""
 
     def __init__(self, folder: Path, class_names: Sequence[str]):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UserError('--tensorboard needs the package tensorboard; pip install "unetrpp[tensorboard]"') from None
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer, self.class_names = SummaryWriter(str(folder / "tensorboard")), class_names
 
     def epoch(self, entry: EpochEntry) -> None:

@@ -67,6 +67,7 @@ def work(arguments: argparse.Namespace) -> int:
         ["evaluate", f"{predictions}", f"{raw / 'labelsTs'}", "--dataset-json", f"{raw / 'dataset.json'}"],
     ]
     for command in commands:
+        LOG.info("\n$ unetrpp %s", " ".join(command))
         code = call(command)
         if code:
             return code
