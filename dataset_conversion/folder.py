@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from unicodedata import normalize
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import is_dangling, walk
 from unetrpp.core.parallel import CaseError, error_table
+from unetrpp.core.text import composed, escaped
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.description import read_labels
 from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
@@ -119,6 +120,7 @@ def read_folder(
 def find_cases(root: Path, pattern: str) -> dict[str, Path]:
     """Case -> file for a folder or a pattern such as ``{case}/t1.nii.gz`` (``*`` stands for any part of a name).
 
+    Links to folders are followed. A link to a file that is not there is a case too, so that it is reported and not left out.
     Names are compared and returned in Unicode's composed form, since macOS may have written some decomposed.
 
     Raises:
@@ -128,11 +130,17 @@ def find_cases(root: Path, pattern: str) -> dict[str, Path]:
         pattern = (Path(pattern) / CASE).as_posix()
     matches: dict[str, list[Path]] = {}
     expression = _expression(pattern)
-    for path in sorted(root.rglob("*")):
+    for path in walk(root):
         match = expression.fullmatch(path.relative_to(root).as_posix())
-        if match and ending_of(path) and not path.name.startswith(".") and path.is_file():
-            matches.setdefault(normalize("NFC", strip_ending(match["case"])), []).append(path)
+        if match and ending_of(path) and not path.name.startswith(".") and (path.is_file() or is_dangling(path)):
+            matches.setdefault(composed(strip_ending(match["case"])), []).append(path)
     if not matches:
+        broken = next((path for path in walk(root) if is_dangling(path)), None)
+        if broken is not None:
+            raise UserError(
+                f"{root} has no image that matches {pattern!r}, and {escaped(broken.name)} in it is a link to something "
+                "that is not there; correct the link"
+            )
         raise UserError(
             f"{root} has no image that matches {pattern!r} (where {CASE} stands for the case); check the folder or the pattern"
         )

@@ -1,5 +1,6 @@
 """Writing a raw dataset: each case is copied or rewritten unless that was done before, and dataset.json comes last."""
 
+import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, read_json, write_json
+from unetrpp.core.files import Record, is_dangling, read_json, write_json
 from unetrpp.core.parallel import CaseError, default_processes, run_cases
 from unetrpp.core.text import escaped, is_utf8
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
@@ -154,7 +155,7 @@ def convert_case(case: SourceCase, target: Target) -> bool:
         if case.label is not None:
             written.append(_write_label(case.label, label, target))
     except Exception:
-        for path in (label, *images.glob(f"{case.id}_[0-9][0-9][0-9][0-9]{target.ending}")):
+        for path in (label, *images.glob(f"{glob.escape(case.id)}_[0-9][0-9][0-9][0-9]{target.ending}")):
             path.unlink(missing_ok=True)
         raise
     for path in reversed(written):  # the first channel last, because a later run looks at this one only
@@ -165,6 +166,10 @@ def convert_case(case: SourceCase, target: Target) -> bool:
 def _newest(case: SourceCase) -> float:
     """The newest modification time of a case's sources."""
     for file in case.files:
+        if is_dangling(file):
+            raise UserError(
+                f"{escaped(file.name)} is a link to a file that is not there; fetch it (such as with git annex get)"
+            )
         if not file.is_file():
             raise UserError(f"{file} does not exist; complete the download")
         if file.stat().st_size == 0:

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -29,6 +29,30 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     later_fields: ClassVar[frozenset[str]] = frozenset()
+
+
+def walk(top: Path) -> Iterator[Path]:
+    """All files, folders and links below ``top`` by name, also below links to folders, which ``Path.rglob`` does not follow.
+
+    A link to a folder that it lies in is not followed, and a folder that may not be read counts as empty.
+    """
+    return _walk(top, frozenset({top.resolve()}))
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return
+    for path in paths:
+        yield path
+        if path.is_dir() and (real := path.resolve()) not in above:
+            yield from _walk(path, above | {real})
+
+
+def is_dangling(path: Path) -> bool:
+    """Whether a path is a link to something that is not there, as git-annex leaves them until the content is fetched."""
+    return path.is_symlink() and not path.exists()
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

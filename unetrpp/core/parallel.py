@@ -23,7 +23,7 @@ import msgspec
 import psutil
 from tqdm import tqdm
 
-from unetrpp.core.text import text_table
+from unetrpp.core.text import escaped, text_table
 
 T = TypeVar("T")
 MOST_ON_WINDOWS = 61  # worker processes; Python refuses more there
@@ -47,7 +47,7 @@ def error_table(errors: Sequence[CaseError]) -> str:
     b     is empty
     case  is not an image
     """
-    return text_table([("case", "problem"), *sorted((e.case, e.message) for e in errors)], align="l")
+    return text_table([("case", "problem"), *sorted((escaped(e.case), e.message) for e in errors)], align="l")
 
 
 class Outcome(msgspec.Struct, Generic[T], frozen=True):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from unicodedata import normalize
 
 GIGABYTE = 1024**3
 
@@ -71,6 +72,15 @@ def escaped(text: str) -> str:
     """
     text = os.fsencode(text).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def composed(name: str) -> str:
+    r"""A file name in Unicode's composed form (NFC), by which names are compared: macOS may have written it decomposed (NFD).
+
+    >>> composed("e\u0301") == "\u00e9"
+    True
+    """
+    return normalize("NFC", name)
 
 
 def is_utf8(name: str) -> bool:

@@ -1,10 +1,13 @@
 """The cases of a raw dataset: which files belong to which case, and which image files belong to none."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import composed
 from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.io.formats import FILE_ENDINGS
 
@@ -38,8 +41,8 @@ def read_dataset(folder: Path, name: str) -> RawDataset:
         UserError: there is no dataset.json, or not a single case.
     """
     description = read_description(folder / "dataset.json", name)
-    ids = set(description.files or ()) or _label_ids(folder / "labelsTr", description.file_ending) | set(
-        image_ids(folder / "imagesTr", description)
+    ids = sorted(description.files or ()) or _by_composed_name(
+        [*image_ids(folder / "imagesTr", description), *_label_ids(folder / "labelsTr", description.file_ending)]
     )
     if not ids:
         others = ignored_images(folder / "imagesTr", description)
@@ -47,7 +50,7 @@ def read_dataset(folder: Path, name: str) -> RawDataset:
         raise UserError(
             f"{folder} has no training case: no *_0000{description.file_ending} in imagesTr and nothing in labelsTr{found}"
         )
-    return RawDataset(folder, description, tuple(_case(folder, description, i) for i in sorted(ids)))
+    return RawDataset(folder, description, tuple(_case(folder, description, i) for i in ids))
 
 
 def _case(folder: Path, description: DatasetDescription, case: str) -> Case:
@@ -55,28 +58,62 @@ def _case(folder: Path, description: DatasetDescription, case: str) -> Case:
         entry = description.files[case]
         return Case(case, tuple(folder / p for p in entry.images), folder / entry.label)
     images = channel_paths(folder / "imagesTr", case, description)
-    return Case(case, images, folder / "labelsTr" / f"{case}{description.file_ending}")
+    return Case(case, images, in_either_form(folder / "labelsTr" / f"{case}{description.file_ending}"))
 
 
 def channel_paths(folder: Path, case: str, description: DatasetDescription) -> tuple[Path, ...]:
     """One file per channel, or ``_0000`` alone where no other exists, because it may hold all channels (RGB, 4D)."""
-    paths = [folder / f"{case}_{i:04d}{description.file_ending}" for i in range(len(description.channel_names))]
+    names = [f"{case}_{i:04d}{description.file_ending}" for i in range(len(description.channel_names))]
+    paths = [in_either_form(folder / name) for name in names]
     several = len(paths) > 1 and paths[0].exists() and not any(p.exists() for p in paths[1:])
     return tuple(paths[:1] if several else paths)
 
 
 def image_ids(folder: Path, description: DatasetDescription) -> list[str]:
-    """Case ids of a folder of images named CASE_0000.ending."""
-    ending = description.file_ending
-    names = (p.name for p in folder.glob(f"*{ending}") if not p.name.startswith("."))
-    return sorted({n.removesuffix(ending)[:-5] for n in names if _CHANNEL.fullmatch(n.removesuffix(ending))})
+    """Case ids of a folder of images named CASE_0000.ending, with the numbers of channels that the dataset has.
+
+    Names that are equal but for the Unicode form of their letters are one case.
+    """
+    names = sorted(p.name for p in folder.glob(f"*{description.file_ending}") if not p.name.startswith("."))
+    return _by_composed_name([case for name in names if (case := _case_of_image(name, description)) is not None])
+
+
+def in_either_form(path: Path) -> Path:
+    """``path``, or where it does not exist, the file of the same name in Unicode's other form, as macOS may have written it."""
+    if not path.name.isascii() and not path.exists():
+        forms = (path.with_name(normalize(form, path.name)) for form in ("NFC", "NFD"))
+        return next((other for other in forms if other.exists()), path)
+    return path
+
+
+def channel_number(name: str) -> int | None:
+    """The channel number at the end of an image's name without its ending, whether the dataset has such a channel or not.
+
+    >>> channel_number("case_0002"), channel_number("case_2")
+    (2, None)
+    """
+    return int(name[-4:]) if _CHANNEL.fullmatch(name) else None
+
+
+def _case_of_image(name: str, description: DatasetDescription) -> str | None:
+    """The case of an image file; None where the name has another ending or no number of a channel of the dataset."""
+    stem = name.removesuffix(description.file_ending)
+    number = channel_number(stem)
+    is_channel = stem != name and number is not None and number < len(description.channel_names)
+    return stem[:-5] if is_channel else None
+
+
+def _by_composed_name(ids: Iterable[str]) -> list[str]:
+    """Sorted ids, of those with equal composed names only the first."""
+    found: dict[str, str] = {}
+    for case in ids:
+        found.setdefault(composed(case), case)
+    return sorted(found.values())
 
 
 def ignored_images(folder: Path, description: DatasetDescription) -> list[str]:
-    """Names of the image files that :func:`image_ids` ignores: without channel number, or with another ending."""
-    ending = description.file_ending
-    names = _image_names(folder)
-    return sorted(n for n in names if not (n.endswith(ending) and _CHANNEL.fullmatch(n.removesuffix(ending))))
+    """Names of the image files that :func:`image_ids` ignores: without number of a channel, or with another ending."""
+    return sorted(name for name in _image_names(folder) if _case_of_image(name, description) is None)
 
 
 def unused_images(dataset: RawDataset) -> dict[str, list[str]]:
@@ -95,5 +132,5 @@ def _image_names(folder: Path) -> set[str]:
     return {p.name for p in folder.glob("*") if p.name.lower().endswith(FILE_ENDINGS) and not p.name.startswith(".")}
 
 
-def _label_ids(folder: Path, ending: str) -> set[str]:
-    return {p.name.removesuffix(ending) for p in folder.glob(f"*{ending}") if not p.name.startswith(".")}
+def _label_ids(folder: Path, ending: str) -> list[str]:
+    return [p.name.removesuffix(ending) for p in sorted(folder.glob(f"*{ending}")) if not p.name.startswith(".")]

@@ -1,11 +1,12 @@
 """Scoring predictions against references in parallel processes: two folders, or any pairs of files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, default_processes, run_cases
+from unetrpp.core.text import composed, is_utf8
 from unetrpp.dataset.description import read_description
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
@@ -92,8 +93,10 @@ def evaluate_folder(
         UserError: there is nothing to compare, a prediction or a test case of the protocol has no reference, or the
             protocol has other labels.
     """
-    predicted = case_ids(predictions, file_ending) - recorded_maps(predictions, file_ending)
-    true = case_ids(references, file_ending)
+    predicted_names = case_ids(predictions, file_ending) - recorded_maps(predictions, file_ending)
+    file_of = _by_composed_name(predictions, predicted_names)
+    true_of = _by_composed_name(references, case_ids(references, file_ending))
+    predicted, true = set(file_of), set(true_of)
     unknown = sorted(predicted - true)
     if unknown:
         raise UserError(
@@ -108,12 +111,33 @@ def evaluate_folder(
         raise UserError(
             f"nothing to score: {predictions} holds no *{file_ending} with the name of a reference; check the folders"
         )
-    pairs = {c: (predictions / f"{c}{file_ending}", references / f"{c}{file_ending}") for c in sorted(predicted)}
+    pairs = {
+        case: (predictions / f"{file_of[case]}{file_ending}", references / f"{true_of[case]}{file_ending}")
+        for case in sorted(predicted)
+        if is_utf8(case)
+    }
     summary, errors = evaluate_pairs(pairs, scheme, options=options, processes=processes)
+    unnamed = "the file name is not UTF-8; rename the prediction and the reference"
+    errors += [CaseError(case, "evaluating", unnamed) for case in predicted if not is_utf8(case)]
     if not predicted_only:
         missing = f"no prediction in {predictions}; predict the case, or leave such cases out with --predicted-only"
         errors += [CaseError(case, "evaluating", missing) for case in true - predicted]
     return summary, sorted(errors, key=lambda error: error.case)
+
+
+def _by_composed_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Names by their composed form, in which they are compared: macOS may have written one folder's names decomposed.
+
+    Raises:
+        UserError: two names differ only in their form.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        if found.setdefault(composed(name), name) != name:
+            raise UserError(
+                f"{folder} holds two files {composed(name)}, whose names differ only in the Unicode form of their letters; rename one"
+            )
+    return found
 
 
 def recorded_maps(folder: Path, file_ending: str) -> set[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unetrpp.core.errors import UserError
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.inputs import Cases, files_digest, named_in_utf8
+from unetrpp.inference.inputs import Cases, files_digest
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.inference.record import (
@@ -37,7 +37,6 @@ def predict_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> d
     Raises:
         UserError: the folder holds predictions of other settings, or a file that no earlier run wrote; nothing is changed.
     """
-    cases, failed = named_in_utf8(cases)
     settings, plans = settings_of(ensemble, output.postprocessing), ensemble.first.model.plans
     outputs = {case: f"{case}{plans.file_ending}" for case in cases}
     maps = {case: output.maps(name, plans.labels.outputs) for case, name in outputs.items()}
@@ -64,7 +63,7 @@ def predict_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> d
         predict_cases(ensemble, left, output, progress)
     finally:
         progress.save()
-    return failed | progress.failed
+    return progress.failed
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Finding the cases to predict: those of a folder, or one case given by its files."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,13 +8,11 @@ from unetrpp.core.text import escaped, is_utf8
 from unetrpp.dataset.cases import Case, channel_paths, ignored_images, image_ids
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.verification import inputs_digest
-from unetrpp.io.dicom import dicom_files, is_dicom, is_series
+from unetrpp.inference.left_out import folder_with_images, holds_series, rename, subfolders
+from unetrpp.io.dicom import is_dicom
 from unetrpp.io.formats import strip_ending
 
-LOG = logging.getLogger(__name__)
-
 Cases = dict[str, tuple[Path, ...]]
-RESULTS = "predictions*.json"  # marks a folder of results, which may hold DICOM files too
 
 
 def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases:
@@ -24,7 +21,8 @@ def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases
     A DICOM series is a folder of its own in place of a file: CASE, or CASE_0000, CASE_0001 and so on.
 
     Raises:
-        UserError: nothing is found, a file is named otherwise, or there is not one file per channel.
+        UserError: nothing is found, or there is not one file per channel. What a folder holds besides the cases is listed
+            by :func:`unetrpp.inference.left_out.left_out`.
     """
     missing = next((path for path in inputs if not path.exists()), None)
     if missing is not None:
@@ -42,31 +40,23 @@ def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases
 
 def _cases_of_folder(folder: Path, description: DatasetDescription) -> Cases:
     cases = image_ids(folder, description)
-    if not cases:
-        return _series_of_folder(folder, description)
-    ignored = ignored_images(folder, description)
-    if ignored:
-        names = ", ".join(ignored[:5]) + (", ..." if len(ignored) > 5 else "")
-        LOG.warning(
-            "%d images are not named CASE_0000%s and are ignored: %s", len(ignored), description.file_ending, names
-        )
-    return {case: channel_paths(folder, case, description) for case in cases}
+    if cases:
+        return {case: channel_paths(folder, case, description) for case in cases}
+    return _series_of_folder(folder, description)
 
 
 def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
-    folders = sorted(path for path in folder.iterdir() if _may_hold_series(path))
-    series, files = [path for path in folders if is_series(path)], list(dicom_files(folder))
-    if files and not series:
-        return {case_id(folder): (folder,)}
+    series = [path for path in subfolders(folder) if holds_series(path)]
     if not series:
-        ending, others = description.file_ending, ignored_images(folder, description)
-        found = f", but {others[0]}; rename the files or give them one by one" if others else _deeper(folder, folder)
-        repair = found or "; rename the files or give them one by one"
-        raise UserError(f"{folder} has no image named CASE_0000{ending} and no folder with a DICOM series{repair}")
-    _name_passed_over(folder, files, [path for path in folders if path not in series])
+        if holds_series(folder):
+            return {case_id(folder): (folder,)}
+        raise _nothing_found(folder, description)
     channels = len(description.channel_names)
     if channels == 1:
-        return {case_id(path): (path,) for path in series}
+        cases: Cases = {}
+        for path in series:
+            cases.setdefault(case_id(path), (path,))
+        return cases
     first = [path for path in series if path.name.endswith("_0000")]
     if not first:
         raise UserError(
@@ -76,23 +66,15 @@ def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
     return {case_id(path): tuple(folder / f"{case_id(path)}_{i:04d}" for i in range(channels)) for path in first}
 
 
-def _may_hold_series(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".") and not any(path.glob(RESULTS))
-
-
-def _name_passed_over(folder: Path, files: Sequence[Path], folders: Sequence[Path]) -> None:
-    """Warn about files and folders next to the folders of series that are not predicted."""
-    if files:
-        names = ", ".join(path.name for path in files[:5]) + (", ..." if len(files) > 5 else "")
-        LOG.warning("DICOM files next to the folders of series are ignored: %s; give each series a folder", names)
-    for path in folders:
-        LOG.warning("%s holds no DICOM series itself and is ignored%s", path.name, _deeper(folder, path))
-
-
-def _deeper(folder: Path, top: Path) -> str:
-    """Names the first folder with a series somewhere below ``top``, for a message."""
-    found = next((path for path in sorted(top.rglob("*")) if is_series(path)), None)
-    return "" if found is None else f", but {found.relative_to(folder)} holds one; give that folder"
+def _nothing_found(folder: Path, description: DatasetDescription) -> UserError:
+    ending, others = description.file_ending, ignored_images(folder, description)
+    deeper = next((inner for path in subfolders(folder) if (inner := folder_with_images(path)) is not None), None)
+    found = f"{folder} has no image named CASE_0000{ending} and no folder with a DICOM series"
+    if others:
+        return UserError(f"{found}, but {escaped(others[0])}; {rename(folder / others[0], description)}")
+    if deeper is not None:
+        return UserError(f"{found}, but {escaped(str(deeper.relative_to(folder)))} holds images; give that folder")
+    return UserError(f"{found}; rename the files or give them one by one")
 
 
 def case_id(path: Path) -> str:

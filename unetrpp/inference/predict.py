@@ -1,5 +1,6 @@
 """`predict`: the work of the command unetrpp_predict as one call from Python, with the same options."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,13 +10,16 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.workspace import Workspace
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
-from unetrpp.inference.inputs import find_cases, require_series, share
+from unetrpp.inference.inputs import find_cases, named_in_utf8, require_series, share
+from unetrpp.inference.left_out import left_out
 from unetrpp.inference.options import InferenceOptions, OutputOptions
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.selection import read_selection
 from unetrpp.io.dicom_seg import require_dicom_seg
 from unetrpp.model.folder import Checkpoint, Folds
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
+
+LOG = logging.getLogger(__name__)
 
 Paths: TypeAlias = Path | str | Sequence[Path | str]
 
@@ -27,7 +31,7 @@ class PredictionResult:
     Attributes:
         output: the folder of the results and of predictions.json.
         segmented: case -> its segmentation, those that earlier runs finished included.
-        failed: case -> why it has none.
+        failed: case -> why it has none; also every image in the folder of ``input`` that belongs to no case.
     """
 
     output: Path
@@ -105,12 +109,17 @@ def predict(
     ensemble = Ensemble([Predictor.with_options(path, options) for path in models])
     if ensemble.first.device.type == "cpu":
         keep_freed_memory()
-    cases = find_cases(_paths(input), ensemble.first.model.description)
+    inputs, description = _paths(input), ensemble.first.model.description
+    cases = find_cases(inputs, description)
+    others = left_out(inputs[0], cases, description) if inputs[0].is_dir() else {}
+    if others:
+        LOG.warning("left out of %s, for the reasons given at the end: %s", inputs[0], ", ".join(others))
+    cases, failed = named_in_utf8(cases)
     if dicom_seg:
         require_series(cases)
     if part is not None:
         cases = share(cases, part)
-    failed = predict_folder(ensemble, cases, written)
+    failed |= others | predict_folder(ensemble, cases, written)
     ending = ensemble.first.model.plans.file_ending
     segmented = {case: written.folder / f"{case}{ending}" for case in cases if case not in failed}
     return PredictionResult(written.folder, segmented, failed)

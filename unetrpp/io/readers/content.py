@@ -5,6 +5,7 @@ from codecs import BOM_UTF8
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import is_dangling
 from unetrpp.core.text import escaped
 
 FIRST_BYTES = 512
@@ -48,7 +49,7 @@ def require_content(path: Path) -> bytes:
     """
     if path.is_dir():
         raise UserError(f"{shown(path)} is a folder; give an image file")
-    if path.is_symlink() and not path.exists():
+    if is_dangling(path):
         raise UserError(f"{shown(path)} is a link to a file that is not there; fetch it (such as with git annex get)")
     if not path.exists():
         raise UserError(f"{shown(path, full=True)} does not exist; check the path or restore the file")

@@ -1,6 +1,7 @@
 """Decoding JPEG, JPEG-LS and JPEG 2000 in DICOM files, and what shows that such an image is damaged."""
 
 import logging
+import re
 import struct
 import tempfile
 from collections.abc import Sequence
@@ -15,9 +16,12 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage, generate_uid
 
 from unetrpp.io.readers.dicom_header import LAYOUT, Header
+from unetrpp.io.readers.native_output import native_output
 
 LOG = logging.getLogger(__name__)
 
+# GDCM prints what its four decoders say, which is any text; a progress bar of another thread has no line of its own.
+ANY_LINE = re.compile(rb"[^\r\n]+\n")
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # second byte of the marker
 FILLING = b"\0\xff"  # bytes that make a fragment's length even
@@ -40,11 +44,14 @@ def decode(header: Header) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.dcm"
         _bare(header, source, images).save_as(path, enforce_file_format=True)
-        try:
-            decoded: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-        except RuntimeError as error:
-            LOG.debug("%s: %s", header.path.name, error)
-            raise ValueError("the compressed data are damaged") from error
+        with native_output(ANY_LINE) as printed:
+            try:
+                decoded: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+            except RuntimeError as error:
+                LOG.debug("%s: %s", header.path.name, error)
+                raise ValueError("the compressed data are damaged") from error
+    for line in printed:
+        LOG.debug("GDCM on %s: %s", header.path.name, line)
     if header.syntax == JPEGBaseline8Bit and get_decoder(JPEGBaseline8Bit).is_available:
         _require_agreement(decoded, source.pixel_array)
     return decoded
