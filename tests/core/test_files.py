@@ -11,9 +11,11 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import (
     PAUSES_S,
     Record,
+    is_dangling,
     link_or_copy,
     read_json,
     read_json_lines,
+    walk,
     write_atomically,
     write_bytes,
     write_folder_atomically,
@@ -207,3 +209,15 @@ def test_on_windows_an_open_file_is_replaced_once_it_is_closed(tmp_path, monkeyp
             write_json(path, [1])
         assert len(slept) == (platform == "win32") * len(PAUSES_S)
         assert not list(tmp_path.iterdir())
+
+
+def test_walking_follows_links_but_not_in_circles(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").touch()
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top" / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "b" / "back").symlink_to(tmp_path / "top")
+    (tmp_path / "top" / "nowhere").symlink_to("gone")
+    found = [path.relative_to(tmp_path / "top").as_posix() for path in walk(tmp_path / "top")]
+    assert found == ["link", "link/b", "link/b/back", "link/b/file", "nowhere"]
+    assert [is_dangling(tmp_path / "top" / name) for name in ("link", "nowhere")] == [False, True]

@@ -1,5 +1,7 @@
 """The cases of a raw dataset and their files."""
 
+from unicodedata import normalize
+
 import pytest
 
 from unetrpp.core.errors import UserError
@@ -62,3 +64,28 @@ def test_files_that_belong_to_no_case_are_listed(tmp_path):
     write_json(tmp_path / "dataset.json", PLAIN)
     found = unused_images(read_dataset(tmp_path, "Made"))
     assert found == {"imagesTr": ["a_0001.nii.gz", "b_0000.NII.GZ", "c.nii.gz"], "labelsTr": ["b.NII.GZ"]}
+
+
+def test_image_and_label_whose_names_differ_in_unicode_form_are_one_case(tmp_path):
+    """macOS may have written one of the folders with letters and accents apart."""
+    composed, decomposed = (normalize(form, "Müller") for form in ("NFC", "NFD"))
+    for name in (f"imagesTr/{decomposed}_0000.nii.gz", f"labelsTr/{composed}.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    write_json(tmp_path / "dataset.json", PLAIN)
+    dataset = read_dataset(tmp_path, "Made")
+    (case,) = dataset.cases
+    assert case.id == decomposed  # as its images
+    assert case.images[0].exists()
+    assert case.label is not None
+    assert case.label.exists()
+    assert unused_images(dataset) == {}
+
+
+def test_numbered_images_of_one_channel_belong_to_no_case(tmp_path):
+    for i in (1, 2):
+        (tmp_path / "imagesTr").mkdir(exist_ok=True)
+        (tmp_path / "imagesTr" / f"scan_{i:04d}.nii.gz").touch()
+    write_json(tmp_path / "dataset.json", PLAIN)
+    with pytest.raises(UserError, match=r"imagesTr has scan_0001\.nii\.gz"):
+        read_dataset(tmp_path, "Made")

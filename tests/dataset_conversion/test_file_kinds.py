@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import Case
 from unetrpp.dataset.verification import inputs_digest
 from unetrpp.dataset_conversion.folder import convert_folder
@@ -80,6 +81,53 @@ def test_names_of_other_systems(tmp_path):
     assert message == "the file name M\\xfcller.nii.gz is not UTF-8; rename the files"
     names = sorted(path.name for path in (done.folder / "labelsTr").iterdir())
     assert names == ["-dash.nii.gz", normalize("NFC", "é") + ".nii.gz"]
+
+
+def make_folder(source, count=3):
+    for i in range(count):
+        for part, array in zip(("images", "labels"), make_case(i), strict=True):
+            (source / part).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(source / part / f"c{i}.nii.gz"))
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    make_folder(tmp_path / "real")
+    (tmp_path / "src").mkdir()
+    for part in ("images", "labels"):
+        (tmp_path / "src" / part).symlink_to(tmp_path / "real" / part)
+    (tmp_path / "real" / "images" / "back").symlink_to(tmp_path / "src")
+    assert convert(tmp_path / "src", tmp_path / "w").cases == ("c0", "c1", "c2")
+
+
+def test_links_to_nothing_are_named(tmp_path):
+    source = tmp_path / "src"
+    make_folder(source)
+    for part in ("images", "labels"):
+        (source / part / "c3.nii.gz").symlink_to("../../.git/annex/objects/3")
+    done = convert(source, tmp_path / "w")
+    assert done.cases == ("c0", "c1", "c2")
+    ((case, message),) = [(error.case, error.message) for error in done.errors]
+    assert case == "c3"
+    assert message == "c3.nii.gz is a link to a file that is not there; fetch it (such as with git annex get)"
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_named(tmp_path):
+    (tmp_path / "images").symlink_to("nowhere")
+    with pytest.raises(UserError, match="images in it is a link to something that is not there"):
+        convert(tmp_path, tmp_path / "w")
+
+
+def test_a_case_named_like_a_pattern_removes_no_file_of_others(tmp_path):
+    """A case that fails takes its files away: those of ``c*`` are not those of c0 and c1."""
+    source = tmp_path / "src"
+    make_folder(source, 2)
+    assert not convert(source, tmp_path / "w").errors
+    for part in ("images", "labels"):
+        (source / part / "c*.nii.gz").write_bytes(b"no image")
+    done = convert(source, tmp_path / "w")
+    assert [error.case for error in done.errors] == ["c*"]
+    written = {path.name for path in (done.folder / "imagesTr").iterdir()}
+    assert written == {"c0_0000.nii.gz", "c1_0000.nii.gz"}
 
 
 def test_jpeg_photographs_with_png_masks_lie_on_one_grid(tmp_path):

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
+from unicodedata import normalize
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -53,6 +56,38 @@ def test_summary_of_two_folders(folders, tmp_path):
     rows = list(csv.DictReader((tmp_path / "summary.csv").read_text().splitlines()))
     assert [(r["case"], r["class"], r["Dice"]) for r in rows[2:4]] == [("c2", "a", "1"), ("c2", "b", "")]
     assert "a" in as_table(summary)
+
+
+def test_names_are_paired_whatever_their_unicode_form(tmp_path):
+    predictions, references = tmp_path / "predictions", tmp_path / "references"
+    write(predictions, normalize("NFD", "Müller"), 4, 6)
+    write(references, normalize("NFC", "Müller"), 4, 6)
+    summary, errors = evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
+    assert not errors
+    assert [case.case for case in summary.metric_per_case] == [normalize("NFC", "Müller")]
+    write(predictions, normalize("NFC", "Müller"), 4, 6)
+    with pytest.raises(UserError, match="two files Müller, whose names differ only in the Unicode form"):
+        evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
+
+
+def test_a_name_that_is_not_utf_8_is_an_error_of_its_case(folders, tmp_path):
+    for folder in folders:
+        (folder / "c1.nii.gz").rename(folder / os.fsdecode(b"M\xfcller.nii.gz"))
+    summary, errors = evaluate_folder(*folders, SCHEME, ".nii.gz", processes=1)
+    assert [case.case for case in summary.metric_per_case] == ["c2", "c3"]
+    assert [error.message for error in errors] == [
+        "the file name is not UTF-8; rename the prediction and the reference"
+    ]
+    write_summary(tmp_path, summary)
+
+
+def test_six_voxels_to_the_side_are_another_grid_at_any_scale(folders):
+    moved = Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2e-3, 1e-3, 1e-3), origin_xyz_mm=(6e-3, 0, 0))
+    write(folders[0], "c1", 4, 6, geometry=moved)
+    write(folders[1], "c1", 4, 6, geometry=msgspec.structs.replace(moved, origin_xyz_mm=(0, 0, 0)))
+    _, errors = evaluate_folder(*folders, SCHEME, ".nii.gz", processes=1)
+    assert [error.case for error in errors] == ["c1"]
+    assert "corners lie 0.006 mm apart, 6 voxels" in errors[0].message
 
 
 def test_every_case_at_fault_is_named_and_the_others_are_scored(folders):

@@ -129,7 +129,7 @@ def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path,
     assert predict("-i", tmp_path / "one", "-o", tmp_path / "o", "-m", model) == 2
     error = capsys.readouterr().err
     assert "no image named CASE_0000.nii.gz" in error
-    assert "but case_0.nii.gz; rename the files" in error
+    assert "but case_0.nii.gz; rename it to case_0_0000.nii.gz" in error
     assert (
         predict("-i", images / "case_0_0000.nii.gz", images / "case_1_0000.nii.gz", "-o", tmp_path / "o", "-m", model)
         == 2
@@ -225,14 +225,6 @@ def test_overwriting_in_parts_can_be_resumed(model, images, tmp_path):
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
     assert predict_folder(other, cases, OutputOptions(out)) == {}
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")} == stamps
-
-
-def test_images_of_another_name_are_listed_in_a_warning(images, model, caplog):
-    for name in ("scan.nii.gz", "scan_left.nii.gz", "case_0_0000.mha", "notes.txt"):
-        (images / name).touch()
-    assert sorted(find_cases([images], ModelFolder.open(model).description)) == ["case_0", "case_1", "case_2"]
-    (warning,) = [record.getMessage() for record in caplog.records]
-    assert warning.endswith("are ignored: case_0_0000.mha, scan.nii.gz, scan_left.nii.gz")
 
 
 def test_a_batch_of_no_tiles_is_refused(model, images, tmp_path, capsys):
@@ -365,7 +357,9 @@ def test_a_name_that_is_not_utf_8_is_named_and_the_others_are_done(model, images
     (images / "case_2_0000.nii.gz").rename(images / "new\nline_0000.nii.gz")
     out = tmp_path / "out"
     assert predict("-i", images, "-o", out, "-m", model, "--no-mirroring", "--device", "cpu") == 1
-    assert "M\\xfcller  the file name is not UTF-8; rename the file" in "".join(capsys.readouterr())
+    printed = "".join(capsys.readouterr())
+    assert "M\\xfcller  the file name is not UTF-8; rename the file" in printed
+    assert "2 of 3 cases are segmented" in printed
     assert sorted(path.name for path in out.glob("*.nii.gz")) == ["case_0.nii.gz", "new\nline.nii.gz"]
 
 

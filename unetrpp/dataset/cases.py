@@ -74,7 +74,9 @@ def image_ids(folder: Path, description: DatasetDescription) -> list[str]:
 
     Names that are equal but for the Unicode form of their letters are one case.
     """
-    names = sorted(p.name for p in folder.glob(f"*{description.file_ending}") if not p.name.startswith("."))
+    ending = description.file_ending
+    names = [p.name for p in folder.glob(f"*{ending}") if not p.name.startswith(".")]
+    names.sort(key=lambda name: (name.removesuffix(ending)[-4:], name))  # a case is named as its first channel is
     return _by_composed_name([case for name in names if (case := _case_of_image(name, description)) is not None])
 
 

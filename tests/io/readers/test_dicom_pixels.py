@@ -1,5 +1,6 @@
 """Values of DICOM pixels: whole types, unused bits, byte orders, colours and compressed syntaxes, against pydicom."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,21 @@ def test_a_lossy_jpeg_that_two_decoders_read_differently_is_refused(tmp_path):
         else:
             np.testing.assert_allclose(found, by_pydicom(tmp_path / "a.dcm"), atol=48)
     assert any("two decoders read different images" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("name", ["JPGExtended", "JPEG2000"])
+def test_what_gdcm_prints_goes_to_the_debug_log(tmp_path, name, capfd, caplog):
+    caplog.set_level("DEBUG")
+    dataset = pydicom.dcmread(FILES / f"{name}.dcm")
+    frame = bytearray(next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1)))
+    for at in range(len(frame) // 2, len(frame) - 10, 40):
+        frame[at : at + 4] = b"\xff\x13\xff\0"
+    dataset.PixelData = pydicom.encaps.encapsulate([bytes(frame)])
+    dataset.save_as(tmp_path / "a.dcm")
+    with suppress(UserError):
+        dicom.read(tmp_path / "a.dcm")
+    assert capfd.readouterr() == ("", "")
+    assert "GDCM on a.dcm: " in caplog.text
 
 
 def test_a_damaged_run_length_image_is_named(tmp_path):

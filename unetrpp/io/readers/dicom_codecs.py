@@ -44,16 +44,27 @@ def decode(header: Header) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.dcm"
         _bare(header, source, images).save_as(path, enforce_file_format=True)
-        with native_output(ANY_LINE) as printed:
-            try:
-                decoded: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-            except RuntimeError as error:
-                LOG.debug("%s: %s", header.path.name, error)
-                raise ValueError("the compressed data are damaged") from error
-    for line in printed:
-        LOG.debug("GDCM on %s: %s", header.path.name, line)
+        decoded = _by_gdcm(path, header.path.name)
     if header.syntax == JPEGBaseline8Bit and get_decoder(JPEGBaseline8Bit).is_available:
         _require_agreement(decoded, source.pixel_array)
+    return decoded
+
+
+def _by_gdcm(path: Path, name: str) -> np.ndarray:
+    """
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    printed: list[str] = []
+    try:
+        with native_output(ANY_LINE) as printed:
+            decoded: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    except RuntimeError as error:
+        LOG.debug("GDCM on %s: %s", name, error)
+        raise ValueError("the compressed data are damaged") from error
+    finally:
+        for line in printed:
+            LOG.debug("GDCM on %s: %s", name, line)
     return decoded
 
 
