@@ -7,7 +7,7 @@ from pathlib import Path
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, walk
 from unetrpp.core.parallel import CaseError, error_table
-from unetrpp.core.text import composed, escaped
+from unetrpp.core.text import composed, escaped, recordable
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.description import read_labels
 from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
@@ -59,16 +59,16 @@ def convert_folder(
     options = {
         "layout": "folder",
         "label": dict(label),
-        "images": list(images),
-        "labels": labels,
-        "test_images": list(test_images),
+        "images": [recordable(pattern) for pattern in images],
+        "labels": recordable(labels),
+        "test_images": [recordable(pattern) for pattern in test_images],
         "channel": ",".join(channel),
         "foreground_from_instances": foreground_from_instances,
     }
     return write_raw_dataset(
         found,
         Workspace.find(workspace).raw(name or plain_name(root.resolve().name)),
-        Conversion(source=str(root.resolve()), options=options),
+        Conversion(source=recordable(str(root.resolve())), options=options),
         foreground_from_instances=foreground_from_instances,
         overwrite=overwrite,
         processes=processes,

@@ -9,6 +9,7 @@ from typing import Any
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
+from unetrpp.core.text import recordable
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.description import read_labels
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
@@ -43,7 +44,7 @@ def convert_msd(
     dataset = name or plain_name(archive_stem(path) or path.resolve().name)
     unpacked = places.root / "unpacked" / dataset
     found = read_msd(msd_folder(path, unpacked))
-    conversion = Conversion(source=str(path.resolve()), options={"layout": "msd"})
+    conversion = Conversion(source=recordable(str(path.resolve())), options={"layout": "msd"})
     converted = write_raw_dataset(found, places.raw(dataset), conversion, overwrite=overwrite, processes=processes)
     if not converted.errors:
         shutil.rmtree(unpacked, ignore_errors=True)

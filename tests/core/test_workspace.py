@@ -1,5 +1,7 @@
 """Finding datasets in the workspace."""
 
+import os
+
 import pytest
 
 from unetrpp.core.errors import UserError
@@ -69,3 +71,8 @@ def test_the_variable_is_the_default(monkeypatch, tmp_path):
 def test_plain_names():
     assert plain_name("Task04_Hippocampus") == "Hippocampus"
     assert plain_name("Tasks_of_mine") == "Tasks_of_mine"
+
+
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"f\\xfcnf, is not UTF-8; rename the folders"):
+        Workspace.find(tmp_path / os.fsdecode(b"f\xfcnf"))

@@ -23,7 +23,14 @@ def make_case(seed):
 
 def convert(source, workspace, channel="MR"):
     return convert_folder(
-        source, images=["images"], labels="labels", channel=[channel], label={"a": 1}, workspace=workspace, processes=1
+        source,
+        images=["images"],
+        labels="labels",
+        channel=[channel],
+        label={"a": 1},
+        name="Made",
+        workspace=workspace,
+        processes=1,
     )
 
 
@@ -88,6 +95,14 @@ def make_folder(source, count=3):
         for part, array in zip(("images", "labels"), make_case(i), strict=True):
             (source / part).mkdir(parents=True, exist_ok=True)
             sitk.WriteImage(sitk.GetImageFromArray(array), str(source / part / f"c{i}.nii.gz"))
+
+
+def test_a_source_whose_path_is_not_utf_8_is_converted(tmp_path):
+    make_folder(tmp_path / "src", 2)
+    source = (tmp_path / "src").rename(tmp_path / os.fsdecode(b"f\xfcnf"))
+    done = convert(source, tmp_path / "w")
+    assert done.cases == ("c0", "c1")
+    assert convert(source, tmp_path / "w").cases == done.cases  # its record is recognised
 
 
 def test_links_to_folders_are_followed(tmp_path):

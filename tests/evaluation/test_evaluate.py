@@ -81,6 +81,16 @@ def test_a_name_that_is_not_utf_8_is_an_error_of_its_case(folders, tmp_path):
     write_summary(tmp_path, summary)
 
 
+def test_folders_whose_names_are_not_utf_8_are_scored(folders, tmp_path):
+    above = tmp_path / os.fsdecode(b"f\xfcnf")
+    above.mkdir()
+    moved = [folder.rename(above / folder.name) for folder in folders]
+    summary, errors = evaluate_folder(*moved, SCHEME, ".nii.gz", processes=1)
+    assert not errors
+    write_summary(moved[0], summary)
+    assert "f\\\\xfcnf/predictions/c1.nii.gz" in (moved[0] / "summary.json").read_text()
+
+
 def test_six_voxels_to_the_side_are_another_grid_at_any_scale(folders):
     moved = Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(2e-3, 1e-3, 1e-3), origin_xyz_mm=(6e-3, 0, 0))
     write(folders[0], "c1", 4, 6, geometry=moved)

@@ -90,3 +90,8 @@ def is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def recordable(path: str) -> str:
+    """A path as a record can hold it: escaped where it is not UTF-8."""
+    return path if is_utf8(path) else escaped(path)

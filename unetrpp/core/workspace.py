@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import escaped, is_utf8
 
 VARIABLE = "UNETRPP_WORKSPACE"
 DEFAULT = "unetrpp_workspace"
@@ -24,8 +25,17 @@ class Workspace:
 
     @classmethod
     def find(cls, given: str | Path | None = None) -> "Workspace":
-        """The workspace at ``given`` (``--workspace``), else at ``$UNETRPP_WORKSPACE``, else at ./unetrpp_workspace."""
-        return cls(Path(given or os.environ.get(VARIABLE) or DEFAULT))
+        """The workspace at ``given`` (``--workspace``), else at ``$UNETRPP_WORKSPACE``, else at ./unetrpp_workspace.
+
+        Raises:
+            UserError: its path is not UTF-8, which the libraries of the stores cannot open.
+        """
+        root = str(given or os.environ.get(VARIABLE) or DEFAULT)
+        if not is_utf8(root):
+            raise UserError(
+                f"the path of the workspace, {escaped(root)}, is not UTF-8; rename the folders or choose another workspace"
+            )
+        return cls(Path(root))
 
     def raw(self, dataset: str) -> Path:
         """The folder of a raw dataset: dataset.json, imagesTr, labelsTr, imagesTs."""

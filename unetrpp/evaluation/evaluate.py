@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, default_processes, run_cases
-from unetrpp.core.text import composed, is_utf8
+from unetrpp.core.text import composed, is_utf8, recordable
 from unetrpp.dataset.description import read_description
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
@@ -194,5 +194,5 @@ def score_files(
         if unknown:
             raise UserError(f"{file} holds label {unknown[0]}, which is not in dataset.json; remap the file", case=case)
     metrics = score_case(predicted.array[0], true.array[0], true.geometry, scheme, options=options)
-    prediction, reference = map(str, files)
+    prediction, reference = (recordable(str(file)) for file in files)
     return CaseScores(case=case, prediction_file=prediction, reference_file=reference, metrics=metrics)

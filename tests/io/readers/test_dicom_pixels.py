@@ -155,7 +155,7 @@ def test_a_lossy_jpeg_that_two_decoders_read_differently_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["JPGExtended", "JPEG2000"])
 def test_what_gdcm_prints_goes_to_the_debug_log(tmp_path, name, capfd, caplog):
-    caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", logger="unetrpp")
     dataset = pydicom.dcmread(FILES / f"{name}.dcm")
     frame = bytearray(next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1)))
     for at in range(len(frame) // 2, len(frame) - 10, 40):

@@ -45,7 +45,7 @@ def test_a_refusal_is_one_printable_line(tmp_path):
 
 
 def test_what_itk_prints_goes_to_the_debug_log(tmp_path, capfd, caplog):
-    caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", logger="unetrpp")
     path = tmp_path / "a.mha"
     header = "ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = True\nDimSize = 4 3 2\n"
     path.write_bytes((header + "ElementType = MET_SHORT\nElementDataFile = LOCAL\n").encode() + b"no zlib data")
