@@ -1,5 +1,6 @@
 """Values of DICOM pixels: whole types, unused bits, byte orders, colours and compressed syntaxes, against pydicom."""
 
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -166,6 +167,17 @@ def test_what_gdcm_prints_goes_to_the_debug_log(tmp_path, name, capfd, caplog):
         dicom.read(tmp_path / "a.dcm")
     assert capfd.readouterr() == ("", "")
     assert "GDCM on a.dcm: " in caplog.text
+
+
+def test_what_pydicom_warns_of_goes_to_the_debug_log(capfd, caplog):
+    caplog.set_level("DEBUG", logger="unetrpp")
+    found, _ = dicom.read(FILES / "SC_rgb_jpeg.dcm")  # explicit by its file meta, implicit in truth
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = by_pydicom(FILES / "SC_rgb_jpeg.dcm")
+    assert np.abs(found.astype(int) - expected).max() <= 2  # two decoders of a lossy JPEG
+    assert capfd.readouterr() == ("", "")
+    assert "pydicom on SC_rgb_jpeg.dcm: Expected explicit VR" in caplog.text
 
 
 def test_a_damaged_run_length_image_is_named(tmp_path):

@@ -5,13 +5,16 @@ wrong values is refused with the name of the file.
 """
 
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Geometry
+from unetrpp.io.readers.content import shown
 from unetrpp.io.readers.dicom_files import series_headers
 from unetrpp.io.readers.dicom_frames import Frame, frames
 from unetrpp.io.readers.dicom_header import Header, damage_named, read_dataset
@@ -20,6 +23,7 @@ from unetrpp.io.readers.dicom_pixels import read_pixels
 from unetrpp.io.readers.dicom_stack import stack
 
 LOG = logging.getLogger(__name__)
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs every warning a second time
 
 
 def read(path: Path) -> tuple[np.ndarray, Geometry]:
@@ -34,7 +38,8 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
     ordered, geometry = _slices(path)
     if any(frame.header.photometric == "MONOCHROME1" for frame in ordered):
         LOG.warning("%s is MONOCHROME1 (low values shown white); its values are kept as stored", path.name)
-    return read_pixels(ordered), geometry
+    with _pydicom_warns_the_log(path):
+        return read_pixels(ordered), geometry
 
 
 def read_header(path: Path) -> tuple[Geometry, int]:
@@ -57,14 +62,25 @@ def source_slices(path: Path) -> list[tuple[Path, int]]:
 
 
 def _slices(path: Path) -> tuple[list[Frame], Geometry]:
-    headers = series_headers(path) if path.is_dir() else [read_file_header(path, read_dataset(path))]
-    _require_one_multiframe(path, headers)
-    found: list[Frame] = []
-    for header in headers:
-        with damage_named(header.path):
-            found += frames(header)
+    with _pydicom_warns_the_log(path):
+        headers = series_headers(path) if path.is_dir() else [read_file_header(path, read_dataset(path))]
+        _require_one_multiframe(path, headers)
+        found: list[Frame] = []
+        for header in headers:
+            with damage_named(header.path):
+                found += frames(header)
     with damage_named(path):
         return stack(path.name, found)
+
+
+@contextmanager
+def _pydicom_warns_the_log(path: Path) -> Iterator[None]:
+    """pydicom's warnings, which do not name the file, go to the debug log; what matters of them is checked here."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        LOG.debug("pydicom on %s: %s", shown(path), warning.message)
 
 
 def _require_one_multiframe(path: Path, headers: Sequence[Header]) -> None:
