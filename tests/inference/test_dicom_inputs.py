@@ -27,12 +27,12 @@ def test_an_index_next_to_folders_of_series_is_no_series(tmp_path):
     assert find_cases([tmp_path], DESCRIPTION) == {"A": (tmp_path / "A",), "B": (tmp_path / "B",)}
 
 
-def test_stray_files_beside_folders_of_series_are_named(tmp_path):
+def test_stray_files_next_to_folders_of_series_are_named(tmp_path):
     write_series(tmp_path, ARRAY[:1])
     write_series(tmp_path / "A", ARRAY)
     cases = find_cases([tmp_path], DESCRIPTION)
     assert set(cases) == {"A"}
-    reason = "is a DICOM file beside the cases; move the files of its series into a folder of their own"
+    reason = "is a DICOM file next to the cases; move the files of its series into a folder of their own"
     assert left_out(tmp_path, cases, DESCRIPTION) == {"IM0000.dcm": reason}
 
 

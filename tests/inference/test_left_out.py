@@ -75,7 +75,7 @@ def test_other_names_and_endings_are_named_with_a_repair(tmp_path):
     assert "does not end in .nii.gz" in reasons["c_0000.mha"]
 
 
-def test_folders_beside_images_are_named_if_they_hold_images(tmp_path):
+def test_folders_next_to_images_are_named_if_they_hold_images(tmp_path):
     touch(tmp_path, "a_0000.nii.gz")
     touch(tmp_path / "notes", "x.txt")
     touch(tmp_path / "more", "b_0000.nii.gz")
@@ -115,7 +115,7 @@ def test_the_command_names_what_it_left_out_and_ends_with_1(tmp_path, capsys):
     printed = capsys.readouterr()
     assert "1 of 2 cases are segmented" in printed.out
     assert "case_0_0001.nii.gz  ends in 0001, but the model's channels end at 0000 (MRI)" in printed.err
-    # Results beside the images are not taken for images that were left out.
+    # Results next to the images are not taken for images that were left out.
     (images / "case_0_0001.nii.gz").rename(images / "case_1_0000.nii.gz")
     arguments[3] = images
     for _ in range(2):

@@ -21,7 +21,7 @@ def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases
     A DICOM series is a folder of its own in place of a file: CASE, or CASE_0000, CASE_0001 and so on.
 
     Raises:
-        UserError: nothing is found, or there is not one file per channel. What a folder holds besides the cases is listed
+        UserError: nothing is found, or there is not one file per channel. Images of the folder that belong to no case are listed
             by :func:`unetrpp.inference.left_out.left_out`.
     """
     missing = next((path for path in inputs if not path.exists()), None)

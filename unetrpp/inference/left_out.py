@@ -1,4 +1,4 @@
-"""What a folder of inputs holds besides the cases found in it: every image is predicted or named with a reason."""
+"""What a folder of inputs holds in addition to the cases found in it: every image is predicted or named with a reason."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,7 +101,7 @@ def _file_reason(path: Path, used: set[Path], description: DatasetDescription) -
     if not _is_image(path):
         return None
     if not ending_of(path):
-        return "is a DICOM file beside the cases; move the files of its series into a folder of their own"
+        return "is a DICOM file next to the cases; move the files of its series into a folder of their own"
     if any(composed(path.name) == composed(other.name) for other in used):
         return "is named as another file here but for the Unicode form of its letters; rename one of them"
     number, channels = channel_number(strip_ending(path.name)), description.channel_names
@@ -118,7 +118,7 @@ def _folder_reason(path: Path, used: set[Path], of_folders: bool) -> str | None:
     """``of_folders``: the cases are folders."""
     if holds_series(path):
         if not of_folders:
-            return "is a folder with a DICOM series beside other images; give this folder itself"
+            return "is a folder with a DICOM series next to other images; give this folder itself"
         same = path.name.removesuffix("_0000")
         if any(other.name.removesuffix("_0000") == same for other in used):
             return f"would be the case {escaped(same)} as another folder is; rename one of them"
