@@ -81,6 +81,7 @@ def test_folders_next_to_images_are_named_if_they_hold_images(tmp_path):
     touch(tmp_path / "more", "b_0000.nii.gz")
     write_series(tmp_path / "series", np.zeros((3, 4, 4), np.uint16))
     touch(tmp_path / "results", "predictions.json", "a.nii.gz")
+    (tmp_path / "predictions.json").write_text('{"of": "another program"}')
     _, reasons = found(tmp_path, ONE)
     assert reasons.keys() == {"more", "series"}
 

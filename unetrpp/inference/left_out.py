@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, walk
 from unetrpp.core.text import composed, escaped
 from unetrpp.dataset.cases import channel_number
@@ -77,7 +78,10 @@ def rename(path: Path, description: DatasetDescription) -> str:
 
 def _results(folder: Path) -> set[str]:
     """Names of the files that earlier predictions wrote into ``folder``."""
-    runs = earlier_runs(folder).values()
+    try:
+        runs = earlier_runs(folder).values()
+    except UserError:  # another program's file of this name
+        return set()
     records = [record for run in runs for record in run.cases.values()]
     outputs = {name for record in records for name in (record.output, *record.maps)}
     return outputs | {name for run in runs for name in run.pending} | {f"{strip_ending(name)}.dcm" for name in outputs}
