@@ -127,3 +127,14 @@ def test_folders_without_a_series(tmp_path, folder):
         dicom.read(tmp_path / "none")
     with pytest.raises(UserError, match=r"DICOMDIR is the index of a medium"):
         dicom.read(tmp_path / "none" / "DICOMDIR")
+
+
+def test_slices_of_several_kinds_in_one_series_are_named(folder):
+    path = sorted(folder.iterdir())[1]
+    dataset = pydicom.dcmread(path)
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    dataset.save_as(path)
+    with pytest.raises(
+        UserError, match=rf"mixes 2 kinds of DICOM objects in one series .*CT Image: 1 file, {path.name}"
+    ):
+        dicom.read(folder)

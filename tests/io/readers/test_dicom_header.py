@@ -3,6 +3,7 @@
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import ImplicitVRLittleEndian
 
 from tests.helpers.dicom_files import image, save
 from unetrpp.core.errors import UserError
@@ -65,3 +66,24 @@ def test_numbers_longer_than_the_standard_allows_are_read(tmp_path):
     (tmp_path / "a.dcm").write_bytes(raw[: old + 6] + (46).to_bytes(2, "little") + long.ljust(46) + raw[old + 8 + 8 :])
     _, geometry = dicom.read(tmp_path / "a.dcm")
     assert geometry.spacing_zyx_mm == (1.0, 0.703125, 0.703125)
+
+
+def test_an_unknown_value_representation_is_damage(tmp_path):
+    path = tmp_path / "a.dcm"
+    save(image(ARRAY, RescaleSlope="1", RescaleIntercept="5"), path)
+    content = path.read_bytes()
+    at = content.index(bytes.fromhex("28005210"))  # RescaleIntercept
+    assert content[at + 4 : at + 6] == b"DS"
+    path.write_bytes(content[: at + 4] + b"DQ" + content[at + 6 :])
+    with pytest.raises(UserError, match=r"a.dcm is damaged or truncated.*'DQ' is not a valid VR"):
+        dicom.read(path)
+
+
+def test_a_header_that_claims_gigabytes_takes_no_memory(tmp_path):
+    path = tmp_path / "a.dcm"
+    save(image(ARRAY, syntax=ImplicitVRLittleEndian), path)
+    content = path.read_bytes()
+    at = content.index(b"\x08\x00\x16\x00")  # SOPClassUID
+    path.write_bytes(content[: at + 4] + b"\0\0\0\x7f" + content[at + 8 :])
+    with pytest.raises(UserError, match=r"a.dcm is truncated: it ends within its header"):
+        dicom.read(path)

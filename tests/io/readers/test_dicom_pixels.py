@@ -197,3 +197,13 @@ def test_float_pixels(tmp_path):
     )
     save(dataset, tmp_path / "a.dcm")
     np.testing.assert_array_equal(dicom.read(tmp_path / "a.dcm")[0][0, 0], array)
+
+
+def test_run_lengths_of_more_pixels_than_the_image_has_are_refused(tmp_path):
+    dataset = image(np.arange(64, dtype=np.uint16).reshape(8, 8))
+    dataset.compress(RLELossless)
+    frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = pydicom.encaps.encapsulate([frame + b"\xf0\x07"])  # 17 bytes of 7
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(UserError, match=r"a.dcm: its pixels .* more pixels than the image"):
+        dicom.read(tmp_path / "a.dcm")

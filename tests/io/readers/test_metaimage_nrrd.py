@@ -277,3 +277,27 @@ def test_impossible_fields_of_a_metaimage(tmp_path, fields, reason):
     (tmp_path / "v.raw").write_bytes(ARRAY.tobytes())
     with pytest.raises(UserError, match=re.escape(reason)):
         metaimage.read(mha(tmp_path / "a.mha", fields, ARRAY.tobytes()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (b"NDims = 3", b"NDims = 1e30", "has NDims '1e30'"),
+        (b"NDims = 3", b"NDims = 0", "has NDims '0'"),
+        (b"DimSize = 9 8 7", b"DimSize = 9 0 7", "DimSize"),
+        (b"DimSize = 9 8 7", b"DimSize = 9 8", "has the dimsize '9 8' instead of 3 numbers"),
+        (b"Offset = 4", b"Offset = nan", "has the offset 'nan 5 6' instead of 3 numbers"),
+        (b"Spacing = 1", b"Spacing = x", "has the elementspacing 'x 2 3'"),
+        (b"Matrix = 1", b"Matrix = 9", "has a direction whose axes have the lengths 9 x 1 x 1"),
+        (b"\nElementSpacing", b"\x0bElementSpacing", "is damaged"),
+        (b"CompressedDataSize = ", b"CompressedDataSize \xff ", "is damaged"),
+        (b"DataSize = ", b"DataSize = 3x", "its CompressedDataSize is '3x"),
+    ],
+)
+def test_what_itk_passes_over_in_a_metaimage_is_refused(tmp_path, old, new, found):
+    path = save(tmp_path / "a.mha")
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(UserError, match=f"a.mha.*{re.escape(found)}"):
+        metaimage.read(path)

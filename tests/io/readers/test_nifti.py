@@ -196,6 +196,7 @@ def test_several_gzip_members_and_padding_with_zeros_are_read(tmp_path):
             lambda nii: nii[:344] + b"\0\0\0\0",
             "a.hdr is an ANALYZE header, which does not tell left from right",
         ),
+        ("a.hdr", lambda nii: nii[:344] + b"ni1e", "a.hdr is not a NIfTI file (its header's last field is b'ni1e')"),
         ("a.nii", lambda nii: nii[:42] + struct.pack("<h", -5) + nii[44:], "a.nii has an impossible size"),
         ("a.nii", lambda nii: nii[:42] + struct.pack("<3h", 30000, 30000, 30000) + nii[48:], "a.nii is damaged"),
         ("a.nii", lambda nii: nii[:70] + struct.pack("<h", 99) + nii[72:], "voxels of the unknown type 99"),

@@ -238,3 +238,23 @@ def test_gray_of_16_bits_with_alpha_is_refused_with_a_way_in(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
     with pytest.raises(UserError, match=r"a.png has 16 bits and an alpha channel; save it without the alpha channel"):
         pictures.read(tmp_path / "a.png")
+
+
+def test_a_bmp_that_claims_more_than_it_holds(tmp_path):
+    path = tmp_path / "a.bmp"
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[24] = 57  # the third byte of the height
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a.bmp is damaged.*its header claims 40 x 3735582 pixels"):
+        pictures.read(path)
+
+
+def test_a_bmp_whose_depth_leaves_no_room_for_its_palette(tmp_path):
+    path = tmp_path / "a.bmp"
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[28] = 1  # bits of a pixel
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a.bmp is damaged.*its pixels start at byte 54, inside its palette"):
+        pictures.read(path)

@@ -1,6 +1,7 @@
 """TIFF against tifffile, Pillow and SimpleITK: samples, ImageJ, OME, palettes; spacing, damage and what is refused."""
 
 import json
+import logging
 import struct
 
 import numpy as np
@@ -292,3 +293,57 @@ def test_a_fax(tmp_path):
         message = f"a.tif {np.unique(read)}"
         np.testing.assert_array_equal(read[0, 0] > 0, mask)
     assert message.startswith("a.tif ")
+
+
+def imagej(path):
+    """A stack of two planes and its pages' first bytes in the file."""
+    tifffile.imwrite(path, np.ones((2, 8, 9), np.uint16), imagej=True, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(path) as tif:
+        return [page.offset for page in tif.pages]
+
+
+def test_a_page_that_is_described_otherwise_than_the_first_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    imagej(path)
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        page = tif.pages.get(1, aspage=True)
+        assert isinstance(page, tifffile.TiffPage)
+        page.tags[258].overwrite(8)  # BitsPerSample
+    with pytest.raises(UserError, match=r"a.tif is damaged.*page 2 is described otherwise"):
+        tiff.read(path)
+
+
+def test_pages_whose_descriptions_are_cut_off_are_missed(tmp_path):
+    path = tmp_path / "a.tif"
+    second = imagej(path)[1]
+    path.write_bytes(path.read_bytes()[: second + 4])
+    with pytest.raises(UserError, match=r"a.tif is damaged"):
+        tiff.read(path)
+
+
+def test_faults_are_heard_where_a_program_has_switched_off_logging(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.ones((2, 8, 9), np.uint16), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        second = tif.pages[1].offset
+    path.write_bytes(path.read_bytes()[: second + 4])
+    log = logging.getLogger("tifffile")
+    log.disabled = True
+    logging.disable(logging.CRITICAL)
+    try:
+        with pytest.raises(UserError, match=r"a.tif is damaged"):
+            tiff.read(path)
+        assert log.disabled
+        assert logging.root.manager.disable == logging.CRITICAL
+    finally:
+        log.disabled = False
+        logging.disable(logging.NOTSET)
+
+
+def test_a_strip_without_a_place_is_not_filled_with_zeros(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.ones((8, 9), np.uint16), compression="zlib", metadata=None)
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        tif.pages.first.tags[273].overwrite(0)  # StripOffsets
+    with pytest.raises(UserError, match=r"a.tif is damaged.*page 1 lacks strips"):
+        tiff.read(path)

@@ -101,6 +101,15 @@ def _require_one_series(folder: Path, datasets: dict[Path, Dataset]) -> None:
         raise UserError(
             f"{folder.name} holds {len(series)} DICOM series mixed ({_names(found)}); give a folder with exactly one"
         )
+    kinds: dict[str, list[Path]] = {}
+    for path, dataset in datasets.items():
+        kinds.setdefault(text(dataset, "SOPClassUID"), []).append(path)
+    if len(kinds) > 1:
+        found = [_described(datasets[paths[0]], paths) for paths in kinds.values()]
+        raise UserError(
+            f"{folder.name} mixes {len(kinds)} kinds of DICOM objects in one series ({_names(found)}); give a folder "
+            "with exactly one, or copy a damaged file again"
+        )
 
 
 def _described(dataset: Dataset, paths: Sequence[Path]) -> str:

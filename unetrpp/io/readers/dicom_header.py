@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
+from pydicom.valuerep import VR
 
 from unetrpp.core.errors import UserError
 
@@ -66,7 +68,11 @@ def read_dataset(path: Path) -> Dataset:
     """
     with damage_named(path):
         dataset = pydicom.dcmread(path, defer_size=DEFERRED, specific_tags=list(TAGS), force=not has_preamble(path))
-    if any(_is_cut_off(element) for element in (*dataset.file_meta.values(), *dataset.values())):
+        elements = (*dataset.file_meta.values(), *dataset.values())
+        for element in elements:
+            _require_known(element)
+    size = path.stat().st_size
+    if any(_is_cut_off(element) or _reaches_beyond(element, size) for element in elements):
         raise UserError(f"{path.name} is truncated: it ends within its header; export or copy this file again")
     return dataset
 
@@ -90,9 +96,24 @@ def damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _require_known(element: DataElement | RawDataElement | None) -> None:
+    """
+    Raises:
+        ValueError: a value representation that DICOM does not know.
+    """
+    if isinstance(element, RawDataElement) and element.VR is not None:
+        VR(element.VR)
+
+
 def _is_cut_off(element: DataElement | RawDataElement) -> bool:
     value = element.value
     return isinstance(element, RawDataElement) and isinstance(value, bytes) and len(value) < element.length < UNDEFINED
+
+
+def _reaches_beyond(element: DataElement | RawDataElement, size: int) -> bool:
+    """Whether a value that was passed over, other than pixels, claims more bytes than the whole file has."""
+    deferred = isinstance(element, RawDataElement) and element.value is None
+    return deferred and size < element.length < UNDEFINED and keyword_for_tag(element.tag) not in PIXELS
 
 
 def has_preamble(path: Path) -> bool:
@@ -148,8 +169,12 @@ def text(dataset: Dataset, keyword: str) -> str:
 
     They are taken as stored: pydicom's own conversion warns of the many numbers that are longer than the standard's
     16 characters.
+
+    Raises:
+        ValueError: a value representation that DICOM does not know, as of a damaged element.
     """
     element = dataset.get_item(keyword)
+    _require_known(element)
     value = None if element is None else element.value
     found = value.decode("latin-1") if isinstance(value, bytes) else "" if value is None else str(value)
     return found.strip(" \0")

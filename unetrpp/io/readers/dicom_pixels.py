@@ -1,5 +1,6 @@
 """The values of DICOM images: decoding the stored numbers, and each frame's own rescale."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from unetrpp.io.readers.dicom_codecs import decode
 from unetrpp.io.readers.dicom_frames import Frame
 from unetrpp.io.readers.dicom_header import Header
 
+SURPLUS = "contains non-conformant padding"  # pydicom's warning of run lengths
 WHOLE = (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64)
 
 
@@ -114,4 +116,13 @@ def _needs_gdcm(header: Header) -> bool:
 
 
 def _by_pydicom(header: Header) -> np.ndarray:
-    return pydicom.dcmread(header.path, force=True).pixel_array
+    """
+    Raises:
+        ValueError: run lengths of more pixels than the image has, which pydicom cuts off with a warning.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pixels = pydicom.dcmread(header.path, force=True).pixel_array
+    if any(SURPLUS in str(warning.message) for warning in caught):
+        raise ValueError("its run lengths hold more pixels than the image")
+    return pixels

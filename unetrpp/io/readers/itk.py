@@ -20,6 +20,7 @@ from unetrpp.io.readers.grid import make_geometry
 from unetrpp.io.readers.native_output import native_output
 
 LOG = logging.getLogger(__name__)
+UNIT = 1e-3  # by which rounded cosines may leave the length 1
 
 # What ITK, MetaIO, libtiff, libpng and libjpeg print past all switches.
 CHATTER = re.compile(
@@ -136,7 +137,22 @@ def geometry_of(path: Path, image: Grid) -> Geometry:
     n = min(dimensions, 3)
     direction = np.array(image.GetDirection()).reshape(dimensions, dimensions)[:n, :n]
     spacing = np.array(image.GetSpacing())[:n]
+    _require_unit_axes(path, direction)
     return make_geometry(path, direction, np.array(image.GetOrigin())[:n], image.GetSize()[:n], spacing_xyz_mm=spacing)
+
+
+def _require_unit_axes(path: Path, direction: np.ndarray) -> None:
+    """
+    Raises:
+        UserError: axes of another length than 1, which programs either multiply by the spacing or pass over.
+    """
+    lengths = np.linalg.norm(direction, axis=0)
+    if np.isfinite(lengths).all() and (np.abs(lengths - 1) > UNIT).any():
+        found = " x ".join(f"{length:.4g}" for length in lengths)
+        raise UserError(
+            f"{shown(path)} has a direction whose axes have the lengths {found} instead of 1, so its spacing is not "
+            "clear; write a valid header"
+        )
 
 
 def channels_of(reader: sitk.ImageFileReader) -> int:

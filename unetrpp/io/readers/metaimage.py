@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import escaped
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers import itk
-from unetrpp.io.readers.content import require_content, require_format, shown
+from unetrpp.io.readers.content import damaged, require_content, require_format, shown
 from unetrpp.io.readers.deflate import inflate
 from unetrpp.io.readers.detached import files_named, gathered, numbered_names, numbers_of, read_from, require_files
 from unetrpp.io.readers.values import exact
@@ -30,6 +31,13 @@ TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
+LINE = re.compile(rb"\s*|[\x20-\x7e\t]+=[^\0-\x08\x0b-\x1f\x7f]*")  # a name and a value
+MOST_AXES = 4
+# Fields of numbers -> how many there are for n axes, as a power of n. ITK takes a word for 0.
+NUMBERS = {
+    "dimsize": 1, "elementspacing": 1, "elementsize": 1, "offset": 1, "position": 1, "origin": 1,
+    "transformmatrix": 2, "rotation": 2, "orientation": 2,
+}  # fmt: skip
 LAST_FIELD = re.compile(rb"^\s*ElementDataFile\s*=\s*(\S.*?)\s*$", re.MULTILINE)
 
 
@@ -45,8 +53,11 @@ class Header:
         if last is None:
             raise UserError(f"{shown(path)} is not a MetaImage (it names no ElementDataFile); copy it again")
         self.end = text.find(b"\n", last.start(1)) + 1 or len(text)
-        lines = [line.partition(b"=") for line in text[: self.end].split(b"\n")]
-        self.fields = {k.strip().lower().decode("latin-1"): v.strip() for k, _, v in lines if v}
+        lines = text[: self.end].splitlines()
+        if broken := [line for line in lines if not LINE.fullmatch(line)]:
+            raise damaged(path, f"its header has the line {escaped(broken[0][:40].decode('latin-1'))!r}")
+        pairs = [line.partition(b"=") for line in lines]
+        self.fields = {k.strip().lower().decode("latin-1"): v.strip() for k, _, v in pairs if v}
         self.folder, self.data, self.rest = path.parent, last[1], text[self.end :]
 
     def flag(self, name: str) -> bool:
@@ -110,8 +121,10 @@ def _voxels(path: Path, header: Header, count: int) -> np.ndarray:
     dtype = header.dtype(path)
     if header.flag("compresseddata"):
         size = header.fields.get("compresseddatasize", b"")
+        if size and not size.isdigit():
+            raise damaged(path, f"its CompressedDataSize is {escaped(size.decode('latin-1'))!r}")
         file = others[0] if others else path
-        compressed = read_from(file, max(skipped, 0), int(size) if size.isdigit() else None)
+        compressed = read_from(file, max(skipped, 0), int(size) if size else None)
         return np.frombuffer(inflate(path, compressed, count * dtype.itemsize)[0], dtype)
     if header.fields.get("binarydata", b"true").lower() in (b"false", b"0"):
         text = b" ".join(file.read_bytes() for file in others) if others else read_from(path, header.end)
@@ -144,4 +157,32 @@ def _require_files(path: Path, header: Header) -> None:
     if header.number(path, "elementtointensityfunctionslope", 1) != 1:
         raise UserError(f"{shown(path)} scales its values, which ITK does not; write the true values")
     header.number(path, "headersize", 0)
+    _require_numbers(path, header)
     require_files(path, header.others())
+
+
+def _require_numbers(path: Path, header: Header) -> None:
+    """
+    Raises:
+        UserError: a field of numbers holds words or more or fewer than there are axes, or an axis has no voxels.
+    """
+    axes = header.fields.get("ndims", b"")
+    if not axes.isdigit() or not 1 <= int(axes) <= MOST_AXES:
+        given = escaped(axes.decode("latin-1"))
+        raise UserError(f"{shown(path)} has NDims {given!r} instead of 1 to {MOST_AXES}; write a valid header")
+    for name, power in NUMBERS.items():
+        if name in header.fields:
+            _require_numbers_in(path, header, name, int(axes) ** power)
+    if not all(word.isdigit() and int(word) > 0 for word in header.fields.get("dimsize", b"").split()):
+        raise UserError(f"{shown(path)} has a DimSize that is not of whole numbers from 1 on; write a valid header")
+
+
+def _require_numbers_in(path: Path, header: Header, name: str, count: int) -> None:
+    words = header.fields[name].split()
+    try:
+        sound = len(words) == count and all(math.isfinite(float(word)) for word in words)
+    except ValueError:
+        sound = False
+    if not sound:
+        given = escaped(header.fields[name].decode("latin-1"))
+        raise UserError(f"{shown(path)} has the {name} {given!r} instead of {count} numbers; write a valid header")

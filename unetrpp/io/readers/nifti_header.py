@@ -61,7 +61,7 @@ def checked_header(file: Path, raw: bytes, pair: bool) -> Header:
         UserError: no NIfTI, impossible fields, types that are not read, or a place that is not clear.
     """
     header = header_block(file, raw)
-    magic = bytes(header["magic"].item())[:3]
+    magic = bytes(header["magic"].item())  # of four bytes, the last one zero
     if magic not in ((b"ni1", b"ni2") if pair else (b"n+1", b"n+2")):
         raise UserError(_wrong_magic(file, magic, pair))
     shape, dimensions = _shape(file, header)
@@ -95,7 +95,7 @@ def header_block(file: Path, raw: bytes) -> Nifti1Header:
 def _wrong_magic(file: Path, magic: bytes, pair: bool) -> str:
     if not pair and magic in (b"ni1", b"ni2"):
         return f"{shown(file)} is only a header whose voxels are in another file; give the pair .hdr and .img"
-    if pair:
+    if pair and not magic.startswith(b"n"):
         return (
             f"{shown(file)} is an ANALYZE header, which does not tell left from right; convert it to NIfTI with the "
             "program that wrote it"

@@ -26,6 +26,8 @@ ENDINGS = (".png", ".bmp", ".jpeg", ".jpg")
 FORMATS = ("PNG", "JPEG", "BMP", "DIB")
 CHANNELS = {"1": 1, "L": 1, "I;16": 1, "I;16B": 1, "I": 1, "LA": 1, "La": 1, "RGB": 3, "RGBA": 3, "RGBX": 3}
 BMP_HEADER = 26  # bytes, at least
+BMP_FIELDS = 54  # bytes of the file's header and of the image's usual one
+BMP_RUN_LENGTHS = (1, 2)  # values of its field for compression
 JPEG_LEVELS, JPEG_SHARE = 32, 0.01  # by which two decoders may differ, and in how many pixels
 # libjpeg's words for data that it replaced; it decodes on.
 JPEG_FAULTS = re.compile("Corrupt JPEG|Premature end|Inconsistent|Invalid|Bogus|Unsupported|Application")
@@ -147,9 +149,25 @@ def _verify(path: Path) -> None:
         image = Image.open(file)
         image.verify()
     if image.format == "BMP":
-        start = int.from_bytes(read_from(path, 10, 4), "little")
-        if start < BMP_HEADER:
-            raise damaged(path, f"its pixels start at byte {start}, inside its header")
+        _verify_bmp(path, image)
+
+
+def _verify_bmp(path: Path, image: Image.Image) -> None:
+    """
+    Raises:
+        UserError: pixels that would start within the header or its palette, or that cannot all be in the file.
+    """
+    header, size = read_from(path, 0, BMP_FIELDS), path.stat().st_size
+    start, length = (int.from_bytes(header[at : at + 4], "little") for at in (10, 14))
+    if start < BMP_HEADER:
+        raise damaged(path, f"its pixels start at byte {start}, inside its header")
+    if image.mode in ("P", "1", "L"):
+        bits, used = int.from_bytes(header[28:30], "little"), int.from_bytes(header[46:50], "little")
+        if length >= BMP_FIELDS - 14 and start < 14 + length + 4 * (used or 1 << min(bits, 8)):
+            raise damaged(path, f"its pixels start at byte {start}, inside its palette")
+    x, y = image.size
+    if image.info.get("compression") not in BMP_RUN_LENGTHS and start + x * y // 8 > size:
+        raise damaged(path, f"its header claims {x} x {y} pixels, more than {size} bytes can hold")
 
 
 def _require_same_by_itk(path: Path, array: np.ndarray) -> None:

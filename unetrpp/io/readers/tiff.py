@@ -33,6 +33,8 @@ BITS = (1, 8, 16, 32, 64)  # per sample
 COLOURS = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE, PHOTOMETRIC.YCBCR)
 MOST_EXPANSION = 10_000  # of a compressed file
 ALPHA = (1, 2)  # values of ExtraSamples
+BROKEN_TAG = re.compile(r"TiffTag (\d+) @")  # in tifffile's messages
+PRIVATE, IMAGEJ = 32768, (50838, 50839)  # tags from here on are private; those of ImageJ's metadata
 
 
 class Layout(NamedTuple):
@@ -55,6 +57,7 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
         series = _only_series(path, tif)
         layout = _layout(path, series)
         geometry = _geometry(path, tif, series, layout)
+        _require_pages(path, tif, series)
         _require_segments(path, tif, series)
         array = _decode(path, series)
         if _has_palette(tif, series):
@@ -98,10 +101,26 @@ class _Messages(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         LOG.debug("tifffile: %s", message)
-        # A malformed private tag concerns nobody.
-        broken = record.levelno >= logging.ERROR and "TiffTag.fromfile" not in message
-        if broken or re.search(r"corrupted|missing|incorrect Strip", message):
+        tag = BROKEN_TAG.search(message)
+        # A malformed private tag concerns nobody, except for ImageJ's.
+        concerns = tag is None or int(tag[1]) < PRIVATE or int(tag[1]) in IMAGEJ
+        if (record.levelno >= logging.ERROR and concerns) or re.search(r"corrupted|missing|incorrect Strip", message):
             self.faults.append(message)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Listen, also where a program has switched off its logging or that of libraries."""
+        log = logging.getLogger("tifffile")
+        before = log.propagate, log.disabled, log.level, log.manager.disable
+        log.propagate, log.disabled, log.manager.disable = False, False, logging.NOTSET
+        log.setLevel(logging.WARNING)
+        log.addHandler(self)
+        try:
+            yield
+        finally:
+            log.removeHandler(self)
+            log.setLevel(before[2])
+            log.propagate, log.disabled, _, log.manager.disable = before
 
 
 @contextmanager
@@ -111,20 +130,15 @@ def _opened(path: Path) -> Iterator[TiffFile]:
         UserError: whatever tifffile stumbles over, and what it says of a broken file in its log.
     """
     require_format(path, require_content(path), *ENDINGS)
-    messages, log = _Messages(), logging.getLogger("tifffile")
-    propagate, log.propagate = log.propagate, False
-    log.addHandler(messages)
+    messages = _Messages()
     try:
-        with path.open("rb") as file, TiffFile(file, _multifile=False) as tif:
+        with messages.heard(), path.open("rb") as file, TiffFile(file, _multifile=False) as tif:
             yield tif
     except (UserError, MemoryError):
         raise
     except Exception as error:  # tifffile raises whatever its parsing met
         LOG.debug("tifffile on %s", shown(path), exc_info=error)
         raise damaged(path, f"{type(error).__name__} while it was read") from None
-    finally:
-        log.removeHandler(messages)
-        log.propagate = propagate
     if messages.faults:
         LOG.debug("tifffile on %s: %s", shown(path), messages.faults[0])
         raise damaged(path, "its pages or its metadata are broken")
@@ -191,6 +205,22 @@ def _geometry(path: Path, tif: TiffFile, series: TiffPageSeries, layout: Layout)
     )
 
 
+def _require_pages(path: Path, tif: TiffFile, series: TiffPageSeries) -> None:
+    """Whether all pages are as the first one says; tifffile takes that for granted. ImageJ may describe only the first."""
+    count = len(tif.pages)
+    if count > 1 and count != len(series.pages):
+        raise damaged(path, f"{count} of its {len(series.pages)} pages are there")
+    first = series.keyframe
+    for number in range(1, count):
+        page = tif.pages.get(number, aspage=True, cache=False)
+        if page.hash != first.hash:
+            raise damaged(path, f"page {number + 1} is described otherwise than the first one")
+        if series.dataoffset is not None and page.dataoffsets[0] != series.dataoffset + number * page.nbytes:
+            raise damaged(path, f"page {number + 1} does not follow the one before it")
+        expected = math.prod(first.chunked)
+        _require_segments_of_page(path, page, number=number, expected=expected, size=tif.filehandle.size)
+
+
 def _require_segments(path: Path, tif: TiffFile, series: TiffPageSeries) -> None:
     """Whether all strips and tiles of all pages are there and within the file; tifffile fills others with zeros."""
     size = tif.filehandle.size
@@ -209,7 +239,7 @@ def _require_segments(path: Path, tif: TiffFile, series: TiffPageSeries) -> None
 
 def _require_segments_of_page(path: Path, page: TiffPage | TiffFrame, *, number: int, expected: int, size: int) -> None:
     pieces = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    if len(pieces) < expected or any(n == 0 for _, n in pieces[:expected]):
+    if len(pieces) < expected or any(n == 0 or start == 0 for start, n in pieces[:expected]):
         raise damaged(path, f"page {number + 1} lacks strips or tiles")
     if any(start + n > size for start, n in pieces):
         raise damaged(path, f"page {number + 1} reaches beyond the file's end")
