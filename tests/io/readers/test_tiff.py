@@ -347,3 +347,13 @@ def test_a_strip_without_a_place_is_not_filled_with_zeros(tmp_path):
         tif.pages.first.tags[273].overwrite(0)  # StripOffsets
     with pytest.raises(UserError, match=r"a.tif is damaged.*page 1 lacks strips"):
         tiff.read(path)
+
+
+def test_a_public_tag_with_an_unknown_value_is_damage(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.ones((8, 9), np.uint16), photometric="minisblack", metadata=None)
+    content = path.read_bytes()
+    at = content.index(struct.pack("<HHI", 277, 3, 1))  # SamplesPerPixel, which becomes PlanarConfiguration
+    path.write_bytes(content[:at] + struct.pack("<HHIH", 284, 3, 1, 6) + content[at + 10 :])
+    with pytest.raises(UserError, match=r"a.tif is damaged"):
+        tiff.read(path)

@@ -104,7 +104,8 @@ class _Messages(logging.Handler):
         tag = BROKEN_TAG.search(message)
         # A malformed private tag concerns nobody, except for ImageJ's.
         concerns = tag is None or int(tag[1]) < PRIVATE or int(tag[1]) in IMAGEJ
-        if (record.levelno >= logging.ERROR and concerns) or re.search(r"corrupted|missing|incorrect Strip", message):
+        broken = record.levelno >= logging.ERROR or (tag is not None and " raised ValueError" in message)
+        if (broken and concerns) or re.search(r"corrupted|missing|incorrect Strip", message):
             self.faults.append(message)
 
     @contextmanager
