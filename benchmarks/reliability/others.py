@@ -251,7 +251,17 @@ def jpeg2000(path: Path) -> Answer:
 
 def file_by_file(path: Path) -> Answer:
     """pydicom's pixel_array, each file with its own rescale and position."""
-    return _decoded(path, lambda dataset: dataset.pixel_array)
+    return _decoded(path, _plain_pixels)
+
+
+def _plain_pixels(dataset: "Dataset") -> np.ndarray:
+    """Without file meta in the byte order in which pydicom found the elements."""
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    if "TransferSyntaxUID" not in dataset.file_meta and dataset.original_encoding == (False, True):
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    pixels: np.ndarray = dataset.pixel_array
+    return pixels
 
 
 def run_length(path: Path) -> Answer:
