@@ -112,8 +112,9 @@ def _is_cut_off(element: DataElement | RawDataElement) -> bool:
 
 def _reaches_beyond(element: DataElement | RawDataElement, size: int) -> bool:
     """Whether a value that was passed over, other than pixels, claims more bytes than the whole file has."""
-    deferred = isinstance(element, RawDataElement) and element.value is None
-    return deferred and size < element.length < UNDEFINED and keyword_for_tag(element.tag) not in PIXELS
+    if not isinstance(element, RawDataElement) or element.value is not None:
+        return False
+    return size < element.length < UNDEFINED and keyword_for_tag(element.tag) not in PIXELS
 
 
 def has_preamble(path: Path) -> bool:
