@@ -173,6 +173,11 @@ def test_text(tmp_path):
             b"",
             "a.nrrd has its voxels in b.raw, which does not exist; copy both together",
         ),
+        (
+            "encoding: raw\nspace: LPS\nspace origin: (4,5,6_5)",
+            b"",
+            "a.nrrd has the spaceorigin '(4,5,6_5)', which are not numbers; write a valid header",
+        ),
     ],
 )
 def test_what_an_nrrd_is_refused_for(tmp_path, fields, voxels, reason):

@@ -13,7 +13,7 @@ from unetrpp.io.readers import itk
 from unetrpp.io.readers.content import damaged, require_content, require_format, shown
 from unetrpp.io.readers.deflate import inflate
 from unetrpp.io.readers.detached import files_named, gathered, numbered_names, numbers_of, read_from, require_files
-from unetrpp.io.readers.values import exact
+from unetrpp.io.readers.values import DECIMAL, exact
 
 ENDINGS = (".mha", ".mhd")
 HEADER_BYTES = 1 << 16  # at most
@@ -179,10 +179,6 @@ def _require_numbers(path: Path, header: Header) -> None:
 
 def _require_numbers_in(path: Path, header: Header, name: str, count: int) -> None:
     words = header.fields[name].split()
-    try:
-        sound = len(words) == count and all(math.isfinite(float(word)) for word in words)
-    except ValueError:
-        sound = False
-    if not sound:
+    if len(words) != count or not all(DECIMAL.fullmatch(word) and math.isfinite(float(word)) for word in words):
         given = escaped(header.fields[name].decode("latin-1"))
         raise UserError(f"{shown(path)} has the {name} {given!r} instead of {count} numbers; write a valid header")

@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import escaped
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers import itk
 from unetrpp.io.readers.content import damaged, require_content, require_format, shown
 from unetrpp.io.readers.deflate import inflate
 from unetrpp.io.readers.detached import files_named, gathered, numbered_names, numbers_of, read_from, require_files
-from unetrpp.io.readers.values import exact
+from unetrpp.io.readers.values import DECIMAL, exact
 
 ENDINGS = (".nrrd", ".nhdr")
 HEADER_BYTES = 1 << 20  # at most; 3D Slicer lists its segments there
 END = re.compile(rb"\r?\n\r?\n")
 TEXT, GZIP, BZIP2 = (b"text", b"txt", b"ascii"), (b"gzip", b"gz"), (b"bzip2", b"bz2")
 CHUNK = 1 << 20
+PLACING = ("dimension", "sizes", "spacings", "spacedirections", "spaceorigin")  # fields of numbers
+UNPLACED = (b"", b"none", b"nan")  # instead of a number or a direction
 PLACES = (b"domain", b"space", b"time")
 TYPES = {  # NRRD's definition, section 5
     "i1": ("signed char", "int8", "int8_t"),
@@ -138,8 +141,22 @@ def _checked_header(path: Path) -> Header:
         raise UserError(f"{shown(path)} has the encoding {name}, which is not read; save it with gzip")
     if b"complex" in header.fields.get("kinds", b"").lower():
         raise UserError(f"{shown(path)} holds complex numbers; write the magnitude")
+    for name in PLACING:
+        _require_numbers(path, header, name)
     require_files(path, header.others())
     return header
+
+
+def _require_numbers(path: Path, header: Header, name: str) -> None:
+    """ITK stops reading a number at the first character that does not belong to it, and says nothing.
+
+    Raises:
+        UserError: the field holds something that is neither a number nor the word for an axis without a place.
+    """
+    words = re.split(rb"[\s(),]+", header.fields.get(name, b"").strip(b" \t()"))
+    if not all(DECIMAL.fullmatch(word) or word.lower() in UNPLACED for word in words):
+        given = escaped(header.fields[name].decode("latin-1"))
+        raise UserError(f"{shown(path)} has the {name} {given!r}, which are not numbers; write a valid header")
 
 
 def _voxels(path: Path, header: Header, count: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What all readers do to values: exact whole numbers or float32, no complex ones, and no alpha channel."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from unetrpp.core.errors import UserError
 from unetrpp.io.readers.content import shown
 
+DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # float() also takes 6_5, which ITK reads as 6
 EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53  # up to which all whole numbers are floats
 
 
