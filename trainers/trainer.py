@@ -76,6 +76,9 @@ class Trainer(StepTrainer):
                 if stopping or unsaved > SAVE_SECONDS:
                     self.save("latest")
                 if stopping:
+                    self.processes.all_reduce_max(
+                        0
+                    )  # torchrun ends all processes once one leaves, so wait for the save
                     raise KeyboardInterrupt
         self.save("latest")
         self.save("final")

@@ -123,7 +123,7 @@ def nifti2(path: Path) -> Answer:
 
     (kind,), (rank, *size) = field("h", 12), field("8q", 16)
     (start,), (slope, intercept), (sform,) = field("q", 168), field("2d", 176), field("i", 348)
-    if raw[4:8] != b"n+2\0" or kind != 4 or rank != 3 or sform < 1 or field("i", 500)[0] & 7 > 2:
+    if raw[4:8] != b"n+2\0" or kind != 4 or rank != 3 or sform < 1 or field("i", 500)[0] & 7 not in (0, 2):
         raise ValueError("of another kind")
     array = np.frombuffer(raw, f"{order}i2", math.prod(size[:3]), start).reshape(1, *size[2::-1])
     if slope and math.isfinite(slope):

@@ -201,6 +201,15 @@ def test_monochrome1_keeps_its_values_and_says_so(tmp_path, array, caplog):
     assert "MONOCHROME1" in caplog.text
 
 
+def test_slices_of_different_photometric_interpretation_are_refused(tmp_path, array):
+    write_series(tmp_path / "s", array)
+    odd = pydicom.dcmread(tmp_path / "s" / "IM0002.dcm")
+    odd.PhotometricInterpretation = "MONOCHROME1"
+    odd.save_as(tmp_path / "s" / "IM0002.dcm")
+    with pytest.raises(UserError, match=r"s mixes slices in MONOCHROME2 \(.*\) and MONOCHROME1 \(IM0002.dcm\)"):
+        dicom.read(tmp_path / "s")
+
+
 NOT_A_VOLUME = {
     "gantrytilting/001": "gantry tilt of 14.0 degrees",
     "notavolume/001": r"001.dcm and 002.dcm lie at the same place .*AcquisitionNumber",

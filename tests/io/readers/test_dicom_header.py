@@ -22,6 +22,8 @@ ARRAY = np.arange(1, 43, dtype=np.uint16).reshape(6, 7)
         ({"BitsStored": 17}, r"BitsAllocated 16, BitsStored 17 and HighBit 15"),
         ({"BitsAllocated": 12}, r"BitsAllocated 12"),
         ({"HighBit": 3}, r"HighBit 3"),
+        ({"HighBit": None}, r"a.dcm has HighBit None instead of a whole number from 0 on"),
+        ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, r"BitsAllocated 1, BitsStored 1 and HighBit 0"),
         ({"SamplesPerPixel": 2}, r"2 samples a pixel in MONOCHROME2"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, r"1 samples a pixel in PALETTE COLOR"),
         ({"NumberOfFrames": 1000000000}, r"is truncated: it holds 84 bytes"),

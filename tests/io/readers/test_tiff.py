@@ -357,3 +357,11 @@ def test_a_public_tag_with_an_unknown_value_is_damage(tmp_path):
     path.write_bytes(content[:at] + struct.pack("<HHIH", 284, 3, 1, 6) + content[at + 10 :])
     with pytest.raises(UserError, match=r"a.tif is damaged"):
         tiff.read(path)
+
+
+def test_a_page_that_is_turned_otherwise_than_the_first_is_refused(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for orientation in (1, 6):
+            file.write(np.zeros((8, 9), np.uint8), extratags=[(274, 3, 1, orientation, True)], metadata=None)
+    with pytest.raises(UserError, match=r"a.tif is damaged .*page 2 is described otherwise than the first one"):
+        tiff.read(tmp_path / "a.tif")

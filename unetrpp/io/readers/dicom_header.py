@@ -158,7 +158,7 @@ def _layout(path: Path, dataset: Dataset) -> Header:
         samples=_whole(path, dataset, "SamplesPerPixel"),
         bits_allocated=allocated,
         bits_stored=stored,
-        high_bit=_whole(path, dataset, "HighBit", stored - 1, least=0),
+        high_bit=_whole(path, dataset, "HighBit", None if whole else stored - 1, least=0),
         signed=_whole(path, dataset, "PixelRepresentation", None if whole else 1, least=0, most=1) == 1,
         frames=_whole(path, dataset, "NumberOfFrames", 1),
         photometric=text(dataset, "PhotometricInterpretation"),
@@ -237,7 +237,7 @@ def _require_layout(header: Header) -> None:
     name, stored, allocated = header.path.name, header.bits_stored, header.bits_allocated
     if header.pixels != "PixelData":
         return
-    if allocated not in (1, 8, 16, 32) or not 1 <= stored <= header.high_bit + 1 <= allocated:
+    if allocated not in (8, 16, 32) or not 1 <= stored <= header.high_bit + 1 <= allocated:
         raise UserError(
             f"{name} has BitsAllocated {allocated}, BitsStored {stored} and HighBit {header.high_bit}, "
             "which do not fit each other; export it again"

@@ -214,12 +214,17 @@ def _require_pages(path: Path, tif: TiffFile, series: TiffPageSeries) -> None:
     first = series.keyframe
     for number in range(1, count):
         page = tif.pages.get(number, aspage=True, cache=False)
-        if page.hash != first.hash:
+        if page.hash != first.hash or _orientation(page) != _orientation(first):
             raise damaged(path, f"page {number + 1} is described otherwise than the first one")
         if series.dataoffset is not None and page.dataoffsets[0] != series.dataoffset + number * page.nbytes:
             raise damaged(path, f"page {number + 1} does not follow the one before it")
         expected = math.prod(first.chunked)
         _require_segments_of_page(path, page, number=number, expected=expected, size=tif.filehandle.size)
+
+
+def _orientation(page: TiffPage | TiffFrame) -> int:
+    """How the pixels are turned or mirrored; 1 is upright. It is not in the page's hash."""
+    return int(page.tags.valueof(274, 1)) if isinstance(page, TiffPage) else 1
 
 
 def _require_segments(path: Path, tif: TiffFile, series: TiffPageSeries) -> None:
