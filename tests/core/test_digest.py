@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unetrpp.core.digest import digest, file_digest
-from unetrpp.core.files import Record
+from unetrpp.core.digest import Derived, digest, file_digest, read_current
+from unetrpp.core.files import Record, write_bytes, write_json
 
 
 class Leaf(Record, frozen=True, kw_only=True):
@@ -132,3 +132,19 @@ def test_a_files_digest_is_that_of_its_bytes(tmp_path, size):
     content = bytes(i % 251 for i in range(size))
     (tmp_path / "a").write_bytes(content)
     assert file_digest(tmp_path / "a") == hashlib.sha256(content).digest()
+
+
+class Score(Derived, frozen=True, kw_only=True):
+    value: int
+
+
+def test_a_derived_record_counts_while_its_inputs_are_the_same(tmp_path):
+    path, inputs = tmp_path / "score.json", digest("a label", "a prediction")
+    assert read_current(path, Score, inputs) is None  # missing
+    write_json(path, Score(made_from=inputs, value=3))
+    assert read_current(path, Score, inputs) == Score(made_from=inputs, value=3)
+    assert read_current(path, Score, digest("a corrected label", "a prediction")) is None
+    write_json(path, {"value": 3})  # as release 0.1.0 wrote it
+    assert read_current(path, Score, inputs) is None
+    write_bytes(path, b'{"value":')
+    assert read_current(path, Score, inputs) is None

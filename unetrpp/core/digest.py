@@ -2,10 +2,35 @@
 
 import hashlib
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import msgspec
 
-from unetrpp.core.files import Record
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, read_json
+
+
+class Derived(Record, frozen=True, kw_only=True):
+    """Base of the records that are computed from other files: ``made_from`` is the :func:`digest` of all that they depend on."""
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"made_from"})
+    made_from: str = ""  # release 0.1.0 did not write it, so its derived records count as stale
+
+
+D = TypeVar("D", bound=Derived)
+
+
+def read_current(path: Path, kind: type[D], made_from: str) -> D | None:
+    """The record at ``path`` where it was made from exactly these inputs; None where it has to be made again.
+
+    This is the one rule of staleness: a derived file counts as long as the digest of its inputs is the same. One that is
+    missing, unreadable or written by a release with other fields is stale, too.
+    """
+    try:
+        found = read_json(path, kind)
+    except UserError:
+        return None
+    return found if found.made_from == made_from else None
 
 
 def digest(*parts: object) -> str:
