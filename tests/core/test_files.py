@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from unetrpp.core.files import (
     Record,
     is_dangling,
     link_or_copy,
+    read_edited_json,
     read_json,
     read_json_lines,
     walk,
@@ -221,3 +223,24 @@ def test_walking_follows_links_but_not_in_circles(tmp_path):
     found = [path.relative_to(tmp_path / "top").as_posix() for path in walk(tmp_path / "top")]
     assert found == ["link", "link/b", "link/b/back", "link/b/file", "nowhere"]
     assert [is_dangling(tmp_path / "top" / name) for name in ("link", "nowhere")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"labels": {"a": 1, "b": 2, "a": 3}}', "the key 'a' is given twice in one object"),
+        ('{"a": 1, "b": [{"c": 1, "c": 1}], "a": 2}', "the keys 'c', 'a' are each given twice"),
+        ('{"a": 1' + "".join(f', "k{i}": 0, "k{i}": 0' for i in range(9)) + "}", r"'k0', .*, 'k4' \.\.\. are each"),
+    ],
+)
+def test_a_key_that_users_gave_twice_is_refused(tmp_path, text, words):
+    path = tmp_path / "edited.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_edited_json(path, dict[str, Any])
+
+
+def test_equal_keys_of_different_objects_are_usual(tmp_path):
+    path = tmp_path / "edited.json"
+    path.write_text('[{"a": 1.5, "b": 11}, {"a": {"a": -1}}]', encoding="utf-8-sig")
+    assert read_edited_json(path, list[Any]) == [{"a": 1.5, "b": 11}, {"a": {"a": -1}}]

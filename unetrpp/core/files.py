@@ -1,11 +1,13 @@
 """Writing files and folders that are either complete or absent, and reading and writing records as JSON."""
 
 import codecs
+import json
 import os
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +19,7 @@ from unetrpp.core.errors import UserError
 
 T = TypeVar("T")
 PAUSES_S = (0.1, 0.3, 1.0, 3.0)
+MOST_KEYS = 5  # that a message names
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -188,6 +191,37 @@ def read_json(path: Path, kind: type[T], hint: str = "restore the file or make i
         raise UserError(f"{path} is not in UTF-8, as JSON must be; save it again with this encoding") from None
     except msgspec.DecodeError as error:
         raise UserError(f"{path}: {error}; {hint}") from None
+
+
+def read_edited_json(path: Path, kind: type[T], hint: str = "restore the file or make it again") -> T:
+    """:func:`read_json` for files that users write: a key that an object has twice is refused.
+
+    Readers of JSON keep the last value of such a key, so a label or a case would be lost in silence.
+
+    Raises:
+        UserError: as :func:`read_json`, or a key is repeated.
+    """
+    found = read_json(path, kind, hint)
+    repeated = _repeated_keys(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+    if repeated:
+        what = "the key {} is" if len(repeated) == 1 else "the keys {} are each"
+        named = ", ".join(map(repr, repeated[:MOST_KEYS])) + (" ..." if len(repeated) > MOST_KEYS else "")
+        raise UserError(f"{path}: {what.format(named)} given twice in one object, where only one can count; remove one")
+    return found
+
+
+def _repeated_keys(content: bytes) -> list[str]:
+    """The keys that some object of a JSON text has more than once."""
+    repeated: dict[str, None] = {}
+
+    def collect(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            repeated.update(dict.fromkeys(key for key, times in Counter(key for key, _ in pairs).items() if times > 1))
+        return found
+
+    json.loads(content, object_pairs_hook=collect, parse_int=float, parse_float=float)  # int() has a limit of digits
+    return list(repeated)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

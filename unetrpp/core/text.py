@@ -31,6 +31,16 @@ def text_table(rows: Sequence[Sequence[str]], align: str = "lr", indent: str = "
     return "\n".join(line.rstrip() for line in lines)
 
 
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names of a list, and how many more there are.
+
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c", "d", "e"])
+    ('a', 'a and b', 'a, b, c and 2 more')
+    """
+    shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
 def format_shape(values: Sequence[float]) -> str:
     """
     >>> format_shape((40, 56, 40.5))
