@@ -9,7 +9,7 @@ from unetrpp.core.files import is_dangling, walk
 from unetrpp.core.parallel import CaseError, error_table
 from unetrpp.core.text import composed, escaped, recordable
 from unetrpp.core.workspace import Workspace, plain_name
-from unetrpp.dataset.description import read_labels
+from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
 from unetrpp.dataset_conversion.source import Source, SourceCase
 from unetrpp.io.formats import ending_of, strip_ending

@@ -11,7 +11,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
 from unetrpp.core.text import recordable
 from unetrpp.core.workspace import Workspace, plain_name
-from unetrpp.dataset.description import read_labels
+from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
 from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
 from unetrpp.dataset_conversion.source import Source, SourceCase

@@ -1,28 +1,28 @@
 """dataset.json, nnU-Net v2's description of a raw dataset: channels, labels, file ending; reading and writing it."""
 
-import re
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from unetrpp.core.digest import digest
-from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, read_json
+from unetrpp.core.errors import UserError, refuse
+from unetrpp.core.files import Record, read_edited_json
+from unetrpp.dataset.label_definitions import read_labels, whole_number
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.io.formats import FILE_ENDINGS
 
-T = TypeVar("T")
 JPEG = (".jpeg", ".jpg")
 # Labels and predictions have the same ending, and JPEG would change their values.
 DATASET_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending not in JPEG)
-_SEPARATOR = re.compile(r"[/\\]")
-_SHAPES = {
-    "channel_names": 'an object such as {"0": "CT"}',
-    "modality": 'an object such as {"0": "CT"}',
-    "labels": 'an object such as {"background": 0, "tumour": 1}',
-    "file_ending": 'a text such as ".nii.gz"',
+MOST_SHOWN = 60  # characters of a wrong value, in a message
+_SHAPES: dict[str, tuple[type, str]] = {
+    "channel_names": (dict, 'an object such as {"0": "CT"}'),
+    "modality": (dict, 'an object such as {"0": "CT"}'),
+    "labels": (dict, 'an object such as {"background": 0, "tumour": 1}'),
+    "file_ending": (str, 'a text such as ".nii.gz"'),
 }
 
 
@@ -34,10 +34,14 @@ class CaseFiles(msgspec.Struct, frozen=True):
 
 
 class DatasetDescription(Record, frozen=True, kw_only=True):
-    """The content of dataset.json that we use; :func:`read_description` reads it and ignores other keys."""
+    """The content of dataset.json that we use; :func:`read_description` reads it and ignores other keys.
+
+    ``name`` is that of the dataset's folder, by which it is found; ``title`` is the text that the file has as its name.
+    """
 
     format: int = 1
     name: str
+    title: str | None = None
     channel_names: tuple[str, ...]
     labels: LabelScheme
     file_ending: str
@@ -45,6 +49,7 @@ class DatasetDescription(Record, frozen=True, kw_only=True):
     files: dict[str, CaseFiles] | None = None  # nnU-Net's optional "dataset"
     reference: str | None = None
     licence: str | None = None
+    declared_cases: int | None = None  # numTraining
 
     def digest(self) -> str:
         """Hash of channels, labels and groups: with the files, all that fingerprint and verification depend on."""
@@ -66,7 +71,7 @@ def nnunet_json(description: DatasetDescription, cases: int) -> dict[str, Any]:
         labels["ignore"] = scheme.ignore_value
     content: dict[str, Any] = {
         "format": description.format,
-        "name": description.name,
+        "name": description.title or description.name,
         "channel_names": {str(i): name for i, name in enumerate(description.channel_names)},
         "labels": labels,
         "numTraining": cases,
@@ -91,42 +96,117 @@ def _region_value(scheme: LabelScheme, region: Region) -> int | list[int]:
 def read_description(path: Path, name: str) -> DatasetDescription:
     """Read a dataset.json, ours or nnU-Net's.
 
-    ``name`` is the dataset's name where the file gives none.
+    Args:
+        name: the dataset's name, which is its folder's; the name in the file is only a title.
 
     Raises:
-        UserError: a required key is missing or malformed.
+        UserError: a key is repeated, missing or malformed; the message names all of them.
     """
-    content = read_json(path, dict[str, Any], hint="write or correct it (docs/dataset_format.md shows one)")
+    content = read_edited_json(path, dict[str, Any], hint="write or correct it (docs/dataset_format.md shows one)")
     _refuse_older_form(path, content.get("labels"))
+    refuse([*_problems(content)], path)
+    channels, groups = content[_channel_key(content)], content.get("groups")
+    title = _text(content.get("name"))
+    return DatasetDescription(
+        name=name,
+        title=None if title == name else title,
+        channel_names=tuple(channels[str(i)] for i in range(len(channels))),
+        labels=read_labels(path, content["labels"], content.get("regions_class_order")),
+        file_ending=content["file_ending"],
+        groups=None if groups is None else {case: str(_group(group)) for case, group in groups.items()},
+        files=msgspec.convert(content.get("dataset") or None, dict[str, CaseFiles] | None),
+        reference=_text(content.get("reference")),
+        licence=_text(content.get("licence") or content.get("license")),
+        declared_cases=whole_number(content.get("numTraining")),
+    )
 
-    def require(key: str, kind: type[T]) -> T:
-        value = content.get(key)
-        if not isinstance(value, kind):
-            found = "is missing" if value is None else f"is {msgspec.json.encode(value).decode()[:60]}"
-            raise UserError(f"{path}: {key!r} {found}, but must be {_SHAPES[key]}; correct the file")
-        return value
 
-    channels = require("channel_names", dict) if "channel_names" in content else require("modality", dict)
+def _channel_key(content: Mapping[str, Any]) -> str:
+    """nnU-Net v1 and the decathlon call the channels 'modality'."""
+    return "modality" if "modality" in content and "channel_names" not in content else "channel_names"
+
+
+def _problems(content: Mapping[str, Any]) -> Iterator[str]:
+    """What is missing or malformed, except inside 'labels', which :func:`read_labels` checks."""
+    checks: dict[str, Callable[[Any], Iterator[str]]] = {
+        _channel_key(content): _channel_problems,
+        "labels": _label_problems,
+        "file_ending": _ending_problems,
+    }
+    for key, check in checks.items():
+        (kind, example), value = _SHAPES[key], content.get(key)
+        if isinstance(value, kind):
+            yield from check(value)
+        else:
+            found = "is missing" if value is None else f"is {_shown(value)}"
+            yield f"{key!r} {found}, but must be {example}; correct the file"
+    yield from _group_problems(content.get("groups"))
+    yield from _file_problems(content.get("dataset"))
+    cases = content.get("numTraining")
+    if cases is not None and (whole_number(cases) or 0) < 1:
+        yield f"'numTraining' is {_shown(cases)}, but must be the number of training cases; correct or remove it"
+
+
+def _channel_problems(channels: Mapping[str, Any]) -> Iterator[str]:
+    if not channels:
+        yield '\'channel_names\' names no channel; add one, such as "0": "CT"'
     if sorted(channels) != sorted(str(i) for i in range(len(channels))):
-        raise UserError(
-            f'{path}: the keys of \'channel_names\' must be "0", "1", ... without gaps, not {sorted(channels)}'
-        )
-    ending = require("file_ending", str)
+        yield f'the keys of \'channel_names\' must be "0", "1", ... without gaps, not {sorted(channels)}'
+    for number, name in channels.items():
+        if not isinstance(name, str) or not name:
+            yield f'channel {number!r} is {_shown(name)}, but must be a text such as "CT"; correct the file'
+
+
+def _label_problems(labels: Mapping[str, Any]) -> Iterator[str]:
+    if not labels:
+        yield f"'labels' is empty, but must be {_SHAPES['labels'][1]}; correct the file"
+
+
+def _ending_problems(ending: str) -> Iterator[str]:
     if ending not in DATASET_ENDINGS:
         jpeg = "; JPEG changes the values of labels, so convert with unetrpp_convert folder" if ending in JPEG else ""
-        raise UserError(
-            f"{path}: 'file_ending' {ending!r} is not one of {', '.join(DATASET_ENDINGS)} (lower case, with the dot){jpeg}"
-        )
-    return DatasetDescription(
-        name=str(content.get("name") or name),
-        channel_names=tuple(str(channels[str(i)]) for i in range(len(channels))),
-        labels=read_labels(path, require("labels", dict), content.get("regions_class_order")),
-        file_ending=ending,
-        groups=_read_groups(path, content.get("groups")),
-        files=_read_files(path, content.get("dataset")),
-        reference=content.get("reference"),
-        licence=content.get("licence") or content.get("license"),
-    )
+        known = f"{', '.join(DATASET_ENDINGS)} (lower case, with the dot)"
+        yield f"'file_ending' {ending!r} is not one of {known}{jpeg}"
+
+
+def _group_problems(groups: Any) -> Iterator[str]:
+    """A patient may be a name or a number; an empty name would put strangers together."""
+    rule = '\'groups\' must map every case to its patient, such as {"case_1": "p1"}'
+    if groups is not None and not isinstance(groups, dict):
+        yield f"{rule}, but is {_shown(groups)}; correct the file"
+        return
+    wrong = [case for case, group in (groups or {}).items() if _group(group) in (None, "")]
+    if wrong:
+        yield f"{rule}, but maps {wrong[0]!r} to {_shown(groups[wrong[0]])}; correct the file"
+
+
+def _group(value: Any) -> str | int | None:
+    """The name of a group; None where ``value`` is neither a text nor a whole number."""
+    return value.strip() if isinstance(value, str) else whole_number(value)
+
+
+def _file_problems(files: Any) -> Iterator[str]:
+    """The optional 'dataset', case -> files."""
+    try:
+        read = msgspec.convert(files or {}, dict[str, CaseFiles])
+    except msgspec.ValidationError as error:
+        yield f"'dataset': {error}; give every case a list of 'images' and a 'label'"
+        return
+    for case in read:
+        if not case or case.startswith(".") or set(case) & set("/\\\0"):
+            yield (
+                f"case {case!r} of 'dataset' is empty, starts with a dot, or has / or \\ in its name, which files cannot "
+                "have; rename it"
+            )
+
+
+def _text(value: Any) -> str | None:
+    """A text of the file that is only shown; something else as JSON."""
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:MOST_SHOWN]
 
 
 def _refuse_older_form(path: Path, labels: Any) -> None:
@@ -141,101 +221,3 @@ def _refuse_older_form(path: Path, labels: Any) -> None:
             f"{path}: 'labels' must map names to values, but maps values to names (the form of the decathlon and "
             "nnU-Net v1); convert the folder with unetrpp_convert msd"
         )
-
-
-def _read_groups(path: Path, groups: Any) -> dict[str, str] | None:
-    """Case -> patient; a patient may be a name or a number."""
-    if groups is None:
-        return None
-    if not isinstance(groups, dict) or not all(isinstance(group, str | int) for group in groups.values()):
-        raise UserError(
-            f'{path}: \'groups\' must map every case to its patient, such as {{"case_1": "p1"}}; correct the file'
-        )
-    return {case: str(group) for case, group in groups.items()}
-
-
-def _read_files(path: Path, files: Any) -> dict[str, CaseFiles] | None:
-    if not files:
-        return None
-    try:
-        read = msgspec.convert(files, dict[str, CaseFiles])
-    except msgspec.ValidationError as error:
-        raise UserError(f"{path}: 'dataset': {error}; give every case a list of 'images' and a 'label'") from None
-    for case in read:
-        if _SEPARATOR.search(case):
-            raise UserError(
-                f"{path}: case {case!r} of 'dataset' has / or \\ in its name, which files cannot have; rename it"
-            )
-    return read
-
-
-def read_labels(path: Path, labels: Mapping[str, Any], order: list[int] | None) -> LabelScheme:
-    """The label scheme of nnU-Net's ``labels``: name -> value, or name -> list of values for a region.
-
-    Args:
-        path: the file they come from, for messages.
-        order: ``regions_class_order``, the value written for each region; None without regions.
-
-    Raises:
-        UserError: no background, a value that is not a whole number >= 0, two labels of one value, or a wrong order.
-    """
-    for name, value in labels.items():
-        values = _as_list(value)
-        if not values or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
-            quotes = " (without quotes)" if any(isinstance(v, str) for v in values) else ""
-            raise UserError(
-                f"{path}: label {name!r} is {value!r}, but must be a whole number >= 0 or a list of them{quotes}"
-            )
-    ignore = _ignore_value(path, labels)
-    named = {name: value for name, value in labels.items() if name != "ignore"}
-    plain = {value: name for name, value in named.items() if not isinstance(value, list)}
-    if plain.get(0) is None:
-        raise UserError(f"{path}: 'labels' has no background with value 0; add \"background\": 0")
-    if len(plain) < sum(not isinstance(v, list) for v in named.values()):
-        raise UserError(f"{path}: two labels share one value; give every label its own value")
-    regions = {name: value for name, value in named.items() if isinstance(value, list)}
-    if not regions:
-        known = tuple(sorted(plain))
-        return LabelScheme(names=tuple(plain[v] for v in known), values=known, ignore_value=ignore)
-    return _region_scheme(
-        path, {name: _as_list(v) for name, v in named.items() if v != 0}, plain, order=order, ignore=ignore
-    )
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _ignore_value(path: Path, labels: Mapping[str, Any]) -> int | None:
-    """The value of nnU-Net's label ``ignore``, which no class or region may have."""
-    ignore = labels.get("ignore")
-    others = {v for name, value in labels.items() if name != "ignore" for v in _as_list(value)}
-    if isinstance(ignore, list) or ignore in others:
-        raise UserError(f"{path}: label 'ignore' is {ignore!r}, but must be one number that no other label has")
-    return ignore
-
-
-def _region_scheme(
-    path: Path, regions: dict[str, list[int]], plain: dict[int, str], *, order: list[int] | None, ignore: int | None
-) -> LabelScheme:
-    """Regions (name -> values) over the labels with a name of their own, ``plain`` (value -> name)."""
-    if order is None or len(order) != len(regions):
-        raise UserError(f"{path}: {len(regions)} regions need 'regions_class_order' with as many values, found {order}")
-    for i, ((name, members), value) in enumerate(zip(regions.items(), order, strict=True)):
-        later = {v for others in list(regions.values())[i + 1 :] for v in others}
-        if value not in members or value in later:
-            raise UserError(
-                f"{path}: 'regions_class_order' writes {value} for region {name!r} {members}; it must be one of its labels "
-                "that no later region has"
-            )
-    values = (0, *sorted({v for members in regions.values() for v in members} - {0}))
-    index = {value: i for i, value in enumerate(values)}
-    return LabelScheme(
-        names=tuple(plain.get(v, f"label {v}") for v in values),
-        values=values,
-        ignore_value=ignore,
-        regions=tuple(
-            Region(name=name, members=tuple(index[v] for v in members), value=value)
-            for (name, members), value in zip(regions.items(), order, strict=True)
-        ),
-    )

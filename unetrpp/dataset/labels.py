@@ -103,7 +103,9 @@ class LabelScheme(Record, frozen=True, kw_only=True):
         {'liver': (5,)}
         """
         return {
-            whole.name: tuple(part.value for part in self.targets if set(part.members) <= set(whole.members))
+            whole.name: tuple(
+                dict.fromkeys(part.value for part in self.targets if set(part.members) <= set(whole.members))
+            )
             for whole in self.targets
         }
 
