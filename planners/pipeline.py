@@ -20,7 +20,7 @@ from unetrpp.core.text import format_bytes, format_shape
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset
 from unetrpp.dataset.description import nnunet_json
-from unetrpp.dataset.splits import read_or_make_splits
+from unetrpp.dataset.splits_file import read_or_make_splits
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.networks.presets import PresetName

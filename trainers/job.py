@@ -11,7 +11,9 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_bytes, write_json
 from unetrpp.core.registry import find
 from unetrpp.core.workspace import Workspace
+from unetrpp.dataset.description import read_description
 from unetrpp.dataset.splits import Fold, Splits
+from unetrpp.dataset.splits_file import read_splits
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans, read_plans
 from unetrpp.preprocessing.store import Store
@@ -101,13 +103,19 @@ def read_job(request: TrainingRequest) -> Job:
     request = replace(request, dataset=request.workspace.find_dataset(request.dataset))
     plans = read_plans(request.plans_path)
     plans.configuration(request.configuration)
-    splits = read_json(request.plans_path.with_name("splits.json"), Splits, hint=PLAN_FIRST)
+    splits = read_splits(request.plans_path.with_name("splits.json"), groups_of(request))
     job = Job(request, plans, splits, folds_of(request.fold, len(splits.folds)))
     find("trainer", str(request.overrides.get("trainer") or STANDARD_TRAINER), TRAINERS, allow_import_path=True)
     require_cases(job.store, splits.cases())
     if request.pretrained is not None:
         job = replace(job, starts=starts_of(job, request.pretrained))
     return job
+
+
+def groups_of(request: TrainingRequest) -> Mapping[str, str]:
+    """Case -> patient, as planning recorded it; none where no case has a patient."""
+    description = read_description(request.plans_path.with_name("dataset.json"), request.dataset)
+    return description.groups or {}
 
 
 def starts_of(job: Job, pretrained: Path) -> dict[int | str, ConfigOverrides]:

@@ -1,14 +1,11 @@
-"""Folds compared with scikit-learn's, and files that the user edited."""
+"""Folds compared with scikit-learn's."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, write_json
-from unetrpp.dataset.splits import Fold, Splits, make_splits, read_or_make_splits
+from unetrpp.dataset.splits import make_splits
 
 
 def test_equal_to_scikit_learn_over_sorted_ids():
@@ -69,43 +66,3 @@ def test_the_reason_for_other_folds_than_nnunets_is_recorded():
     made = make_splits(cases, classes={case: ["liver", "tumour"] if case in held else ["liver"] for case in cases})
     assert made.why == "20 cases shuffled with seed 12346; with 12345 a fold would hold out every case of tumour"
     assert make_splits(cases).why == "20 cases shuffled with seed 12345"
-
-
-def test_cases_in_no_fold_and_split_groups_give_warnings(tmp_path, caplog):
-    path = tmp_path / "splits.json"
-    cases = ["a", "b", "c", "d"]
-    read_or_make_splits(path, cases)
-    assert not caplog.messages
-    read_or_make_splits(path, [*cases, "e"], {"a": "p", "b": "p", "c": "q", "d": "q"})
-    split, missing = caplog.messages
-    assert "folds train and validate on cases of one group, such as p; delete it to have it made again" in split
-    assert "1 of 5 cases are in no fold, such as e" in missing
-
-
-def test_folds_are_made_when_there_are_enough_cases(tmp_path):
-    path = tmp_path / "splits.json"
-    assert read_or_make_splits(path, ["a"]).folds == ()
-    assert len(read_or_make_splits(path, ["a", "b"]).folds) == 2
-
-
-def test_edited_splits_are_kept_and_checked(tmp_path):
-    path = tmp_path / "splits.json"
-    own = Splits(folds=(Fold(train=("a", "b"), validation=("c",)),))
-    write_json(path, own)
-    assert read_or_make_splits(path, ["a", "b", "c"]) == own
-    with pytest.raises(UserError, match="'c', which is not a case"):
-        read_or_make_splits(path, ["a", "b"])
-    write_json(path, Splits(folds=(Fold(train=("a", "b"), validation=("b",)),)))
-    with pytest.raises(UserError, match="trains and validates on 'b'"):
-        read_or_make_splits(path, ["a", "b", "c"])
-
-
-def test_nnunets_file_is_accepted(tmp_path):
-    path = tmp_path / "splits.json"
-    write_json(path, [{"train": ["a", "b"], "val": ["c"]}, {"train": ["b", "c"], "val": ["a"]}])
-    splits = read_or_make_splits(path, ["a", "b", "c"])
-    assert splits.folds == (Fold(train=("a", "b"), validation=("c",)), Fold(train=("b", "c"), validation=("a",)))
-    assert read_json(path, Splits) == splits
-    write_json(path, [{"train": ["a"], "test": ["b"]}])
-    with pytest.raises(UserError, match="val"):
-        read_or_make_splits(path, ["a", "b"])

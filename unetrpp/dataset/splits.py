@@ -1,22 +1,15 @@
-"""Cross-validation folds (splits.json): the training and validation cases of each fold. The user may edit the file."""
+"""Cross-validation folds: the training and validation cases of each fold, and how they are drawn."""
 
-import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 
-import msgspec
 import numpy as np
 
 from unetrpp.core.digest import digest
-from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, read_json, write_json
-
-LOG = logging.getLogger(__name__)
+from unetrpp.core.files import Record
 
 FOLDS = 5
 SEED = 12345  # nnU-Net's, so that the folds are the same
-HINT = "delete it to have it made again"
 MOST_SEEDS = 1000  # seeds tried where a fold would not train on some class
 
 
@@ -40,13 +33,6 @@ class Splits(Record, frozen=True, kw_only=True):
 
     def cases(self) -> set[str]:
         return {case for fold in self.folds for case in (*fold.train, *fold.validation)}
-
-
-class NnunetFold(msgspec.Struct, frozen=True):
-    """An element of the list in nnU-Net's splits_final.json."""
-
-    train: tuple[str, ...]
-    val: tuple[str, ...]
 
 
 def make_splits(
@@ -110,58 +96,3 @@ def _held_out(units: Sequence[str], seed: int) -> list[set[str]]:
 def _unlearned(folds: Sequence[set[str]], having: Mapping[str, set[str]]) -> list[tuple[int, str]]:
     """Pairs of a fold and a class that it has no training unit of."""
     return [(k, name) for k, held in enumerate(folds) for name, units in having.items() if units <= held]
-
-
-def read_or_make_splits(
-    path: Path,
-    cases: Sequence[str],
-    groups: Mapping[str, str] | None = None,
-    classes: Mapping[str, Collection[str]] | None = None,
-) -> Splits:
-    """The splits on disk, checked against the cases; without a file they are made and written.
-
-    Cases in no fold and groups in both parts of a fold give a warning. A file in nnU-Net's form is rewritten in this package's form.
-
-    Raises:
-        UserError: the file names a case that does not exist, or validates on a training case.
-    """
-    _rewrite_nnunets(path)
-    if not path.exists() or not read_json(path, Splits, HINT).folds:  # no folds: the dataset had a single case
-        write_json(path, make_splits(cases, groups, classes))
-    splits = read_json(path, Splits, HINT)
-    for number, fold in enumerate(splits.folds):
-        unknown = sorted({*fold.train, *fold.validation} - set(cases))
-        if unknown:
-            raise UserError(
-                f"{path}: fold {number} names {unknown[0]!r}, which is not a case of the dataset; correct or delete the file"
-            )
-        both = sorted(set(fold.train) & set(fold.validation))
-        if both:
-            raise UserError(
-                f"{path}: fold {number} trains and validates on {both[0]!r}; a case may be in only one of the two"
-            )
-    for problem in _problems(splits, cases, groups or {}):
-        LOG.warning("warning: %s: %s; %s", path, problem, HINT)
-    return splits
-
-
-def _rewrite_nnunets(path: Path) -> None:
-    """Rewrite nnU-Net's splits_final.json, which the user copied to ``path``, in this package's form."""
-    if path.exists() and path.read_bytes().lstrip().startswith(b"["):
-        found = read_json(path, tuple[NnunetFold, ...], HINT)
-        folds = tuple(Fold(train=fold.train, validation=fold.val) for fold in found)
-        write_json(path, Splits(folds=folds, why="nnU-Net's splits_final.json"))
-
-
-def _problems(splits: Splits, cases: Sequence[str], groups: Mapping[str, str]) -> Iterator[str]:
-    """Problems in a hand-edited splits.json: groups split across a fold, cases in no fold."""
-    split = [
-        group
-        for fold in splits.folds
-        for group in sorted({groups[c] for c in fold.train if c in groups} & {groups.get(c) for c in fold.validation})
-    ]
-    if split:
-        yield f"folds train and validate on cases of one group, such as {split[0]}"
-    missing = sorted(set(cases) - splits.cases())
-    if splits.folds and missing:
-        yield f"{len(missing)} of {len(cases)} cases are in no fold, such as {missing[0]}"
