@@ -13,6 +13,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
 from unetrpp.core.parallel import run_cases
 from unetrpp.dataset.cases import Case, RawDataset
+from unetrpp.dataset.declarations import declaration_problems
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.verification import (
@@ -69,16 +70,27 @@ def load_or_measure(
         digests = {case.id: inputs_digest(case) for case in dataset.cases}
         fingerprint = read_json(path, Fingerprint, hint="delete it")
         if is_current(fingerprint, dataset.description, digests):
+            _report(declaration_problems(dataset))  # it may have become wrong without any file of a case
             return fingerprint, digests
     found = survey(dataset, executor)
-    if found.problems:
-        LOG.warning("%s", problem_table(found.problems))
-    if found.fingerprint is None:
-        errors = [p for p in found.problems if p.fatal]
-        others = f"; {len(errors) - 1} more in the table above" if len(errors) > 1 else ""
-        raise UserError(f"{errors[0].message} (nothing was started{others})", case=errors[0].case)
+    _report(found.problems)
+    assert found.fingerprint is not None  # nothing is fatal
     write_json(path, found.fingerprint)
     return found.fingerprint, {c.case: c.inputs_digest for c in found.fingerprint.cases}
+
+
+def _report(problems: Sequence[Problem]) -> None:
+    """Log the table of all problems.
+
+    Raises:
+        UserError: one of them is fatal.
+    """
+    if problems:
+        LOG.warning("%s", problem_table(problems))
+    errors = [p for p in problems if p.fatal]
+    if errors:
+        others = f"; {len(errors) - 1} more in the table above" if len(errors) > 1 else ""
+        raise UserError(f"{errors[0].message} (nothing was started{others})", case=errors[0].case)
 
 
 def is_current(fingerprint: Fingerprint, description: DatasetDescription, digests: Mapping[str, str]) -> bool:
@@ -102,7 +114,7 @@ def survey(dataset: RawDataset, executor: Executor) -> Survey:
     problems += duplicates(
         {c: m.image_digest for c, m in measured.items() if m.image_digest}, dataset.description.groups
     )
-    problems += _whole_dataset(ordered) + strays(dataset)
+    problems += _whole_dataset(ordered) + strays(dataset) + declaration_problems(dataset)
     if any(problem.fatal for problem in problems):
         return Survey(tuple(problems), None)
     return Survey(tuple(problems), _pool(dataset.description, ordered, problems))

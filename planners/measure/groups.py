@@ -8,7 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, refuse
+from unetrpp.core.text import listed
+from unetrpp.dataset.case_names import nearest_case
 from unetrpp.dataset.cases import RawDataset
 
 
@@ -44,19 +46,43 @@ def from_pattern(pattern: str, cases: Sequence[str]) -> dict[str, str]:
     matches = {case: expression.search(case) for case in cases}
     unmatched = [case for case, match in matches.items() if match is None or match.group(1) is None]
     if unmatched:
-        raise UserError(f"--group-by {pattern!r} does not match it; widen the pattern", case=unmatched[0])
-    return {case: match.group(1) for case, match in matches.items() if match is not None}
+        count = f"{len(unmatched)} of {len(cases)} cases"
+        raise UserError(f"--group-by {pattern!r} does not match {count}: {listed(unmatched)}; widen the pattern")
+    groups = {case: match.group(1) for case, match in matches.items() if match is not None}
+    empty = [case for case, group in groups.items() if not group]
+    if empty:
+        raise UserError(f"--group-by {pattern!r} gives {empty[0]} an empty group; correct the part in parentheses")
+    return groups
 
 
 def from_csv(path: Path, cases: Sequence[str]) -> dict[str, str]:
+    """The groups of all lines, also of names that are no case, which verification reports.
+
+    A first line that names no case is taken as the header.
+
+    Raises:
+        UserError: the file cannot be read, a line is not case,group, a case has two groups or none.
+    """
     if not path.is_file():
         raise UserError(f"--group-by: {path} does not exist; give a CSV file with lines of case,group")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets write a byte order mark
     except UnicodeDecodeError:
         raise UserError(f"{path} is not in UTF-8; save it again with this encoding") from None
-    groups = {row[0].strip(): row[1].strip() for row in csv.reader(lines) if len(row) > 1}
+    rows = [
+        (number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), start=1) if any(row)
+    ]
+    if rows and rows[0][1][0] not in cases and nearest_case(rows[0][1][0], cases) is None:
+        rows = rows[1:]
+    groups: dict[str, str] = {}
+    problems = []
+    for number, row in rows:
+        if len(row) < 2 or not all(row[:2]):
+            problems.append(f"line {number} is {','.join(row)!r}, but must be case,group; correct it")
+        elif groups.setdefault(row[0], row[1]) != row[1]:
+            problems.append(f"line {number} gives {row[0]} another group than a line before; remove one of them")
     missing = [case for case in cases if case not in groups]
     if missing:
-        raise UserError(f"{path} names no group for it; add a line", case=missing[0])
-    return {case: groups[case] for case in cases}
+        problems.append(f"{len(missing)} of {len(cases)} cases have no group: {listed(missing)}; add a line for each")
+    refuse(problems, path)
+    return groups

@@ -34,5 +34,5 @@ def write_case(folder: Path, case: str, image: np.ndarray, label: np.ndarray, ge
 def write_dataset(folder: Path, cases: int = 4) -> Path:
     for i in range(cases):
         write_case(folder, f"case_{i}", *make_case(i))
-    (folder / "dataset.json").write_text(json.dumps(DESCRIPTION))
+    (folder / "dataset.json").write_text(json.dumps(DESCRIPTION | {"numTraining": cases}))
     return folder
