@@ -109,3 +109,14 @@ def test_without_the_raw_data_the_pictures_are_missing(workspace, tmp_path, capl
 def test_a_model_without_validation_is_refused(tmp_path, capsys):
     assert main([str(make_model(tmp_path))]) == 2
     assert "no validated fold" in capsys.readouterr().err
+
+
+def test_the_title_is_shown_and_the_folder_finds_the_pictures(workspace):
+    """Plans of release 0.1.0 record the name in dataset.json, which is free text, as the dataset."""
+    model = workspace / "results" / "balls" / "unetrpp__3d_fullres"
+    for file, key in (("plans.json", "dataset"), ("dataset.json", "name")):
+        content = json.loads((model / file).read_text())
+        write_json(model / file, content | {key: "Balls 2023 (round)"})
+    page = write_report(model, workspace=workspace).read_text()
+    assert "balls (Balls 2023 (round))" in page
+    assert page.count("data:image/png") > 4

@@ -1,11 +1,14 @@
 """Finding datasets in the workspace."""
 
 import os
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.workspace import Workspace, plain_name
+from unetrpp.core.workspace import Workspace, as_folder_name, is_folder_name, plain_name
 
 
 @pytest.fixture
@@ -76,3 +79,32 @@ def test_plain_names():
 def test_a_path_that_is_not_utf_8_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"f\\xfcnf, is not UTF-8; rename the folders"):
         Workspace.find(tmp_path / os.fsdecode(b"f\xfcnf"))
+
+
+def test_the_dataset_of_a_model_or_of_plans_is_the_folder_that_holds_them(workspace, tmp_path, monkeypatch):
+    model = workspace.model("Dataset012_Heart", "unetrpp", "3d_fullres")
+    assert Workspace.dataset_of(model) == "Dataset012_Heart"
+    assert Workspace.dataset_of(workspace.plans("Dataset012_Heart", "unetrpp")) == "Dataset012_Heart"
+    model.mkdir(parents=True)
+    monkeypatch.chdir(model)
+    assert Workspace.dataset_of(Path()) == "Dataset012_Heart"
+    assert Workspace.dataset_of(workspace.model("Unknown", "unetrpp", "3d_fullres")) is None
+    assert Workspace.dataset_of(tmp_path / "copies" / "Dataset012_Heart" / "unetrpp__3d_fullres") is None
+
+
+@pytest.mark.parametrize("name", [b".hidden", b"f\xfcnf", b"two\nlines"])
+def test_a_folder_that_cannot_name_a_dataset_is_refused(workspace, tmp_path, name):
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    (folder / "dataset.json").write_text("{}")
+    with pytest.raises(UserError, match=r"cannot be a dataset's name .*; rename the folder"):
+        workspace.find_raw(str(folder))
+
+
+@given(st.text())
+def test_any_text_becomes_the_name_of_a_folder(text):
+    name = as_folder_name(text)
+    assert is_folder_name(name)
+    assert as_folder_name(name) == name
+    if is_folder_name(text):
+        assert name == text

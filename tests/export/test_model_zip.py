@@ -125,6 +125,24 @@ def test_a_name_that_leaves_the_results_is_refused(exported, tmp_path, field, va
         import_model(rewritten(exported, tmp_path / "bad.zip", change), workspace=tmp_path)
 
 
+def test_a_model_of_a_free_text_name_is_imported(model, tmp_path):
+    """Release 0.1.0 recorded the name in dataset.json, which is free text, as the dataset."""
+    plans = json.loads((model / "plans.json").read_text())
+    for text, folder in (("KiTS 2023 (kidney)", "KiTS 2023 (kidney)"), ("CT/MR", "CT_MR"), ("../x", "_x")):
+        (model / "plans.json").write_text(json.dumps(plans | {"dataset": text}))
+        export_model(model, tmp_path / "model.zip")
+        imported = import_model(tmp_path / "model.zip", workspace=tmp_path / "there", overwrite=True)
+        assert imported == tmp_path / "there" / "results" / folder / "unetrpp__3d_fullres"
+
+
+def test_a_model_in_a_workspace_is_of_the_dataset_whose_folder_holds_it(tmp_path):
+    model = make_model(tmp_path / "results" / "Dataset120_KiTS", 1)
+    (tmp_path / "preprocessed" / "Dataset120_KiTS").mkdir(parents=True)
+    export_model(model, tmp_path / "model.zip")
+    imported = import_model(tmp_path / "model.zip", workspace=tmp_path / "there")
+    assert imported.parent.name == "Dataset120_KiTS"  # although the plans say balls
+
+
 def test_changed_bytes_size_and_truncation_are_noticed(exported, tmp_path):
     plans = rewritten(exported, tmp_path / "a.zip", lambda c: c.update({"plans.json": c["plans.json"] + b" "}))
     with pytest.raises(UserError, match=r"plans\.json does not match its hash"):

@@ -65,6 +65,18 @@ class Workspace:
         """The model folder of one configuration."""
         return self.root / "results" / dataset / f"{plans_name}__{configuration}"
 
+    @staticmethod
+    def dataset_of(path: Path) -> str | None:
+        """The dataset whose plans or model folder ``path`` is, by the folder that it lies in; None outside of a workspace.
+
+        A copy elsewhere, or in a workspace without the dataset, knows its dataset only from its plans.
+        """
+        folder = path.absolute().parent  # not resolved: a link in the workspace belongs to it
+        root = folder.parent.parent
+        inside = folder.parent.name in ("preprocessed", "results")
+        known = any((root / part / folder.name).is_dir() for part in ("raw", "preprocessed"))
+        return folder.name if inside and known else None
+
     def find_dataset(self, given: str) -> str:
         """The name of the dataset that is given by its name, with or without nnU-Net's ``DatasetNNN_``, or by its number.
 
@@ -84,12 +96,15 @@ class Workspace:
         """Name and raw folder of a dataset given as in :meth:`find_dataset`, or by the path of any raw folder.
 
         Raises:
-            UserError: no dataset in the workspace has this name, or the path is not a raw dataset.
+            UserError: no dataset in the workspace has this name, or the path is not a raw dataset or has no usable name.
         """
         path = Path(given)
         if (path / "dataset.json").is_file():
             inside = (p.name for p in (self.root / "raw").glob("*") if p.is_dir() and p.samefile(path))
-            return next(inside, path.resolve().name), path
+            name = next(inside, path.resolve().name)
+            if not is_folder_name(name):
+                raise UserError(f"{escaped(str(path))} cannot be a dataset's name ({escaped(name)}); rename the folder")
+            return name, path
         if path.name != given and path.exists():
             raise UserError(f"{path} is not a raw dataset: it has no dataset.json (docs/dataset_format.md shows one)")
         name = self.find_dataset(given)
@@ -98,6 +113,24 @@ class Workspace:
                 f"{self.raw(name)} holds no raw dataset; give the path of {name}'s raw folder, or link it there"
             )
         return name, self.raw(name)
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a text can be the name of one visible folder.
+
+    >>> [is_folder_name(name) for name in ("KiTS 2023 (kidney)", "CT/MR", "..", "")]
+    [True, False, False, False]
+    """
+    return bool(name) and is_utf8(name) and name.isprintable() and name[0] != "." and not set(name) & set("/\\")
+
+
+def as_folder_name(text: str) -> str:
+    """A free text as the name of a folder.
+
+    >>> as_folder_name("KiTS 2023 (kidney)"), as_folder_name("../CT/MR"), as_folder_name("")
+    ('KiTS 2023 (kidney)', '_CT_MR', 'unnamed')
+    """
+    return "".join("_" if c in "/\\" or not c.isprintable() else c for c in text).lstrip(".") or "unnamed"
 
 
 def _matches(name: str, given: str) -> bool:

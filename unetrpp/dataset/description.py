@@ -175,9 +175,9 @@ def _group_problems(groups: Any) -> Iterator[str]:
     if groups is not None and not isinstance(groups, dict):
         yield f"{rule}, but is {_shown(groups)}; correct the file"
         return
-    wrong = [case for case, group in (groups or {}).items() if _group(group) in (None, "")]
-    if wrong:
-        yield f"{rule}, but maps {wrong[0]!r} to {_shown(groups[wrong[0]])}; correct the file"
+    wrong = [(case, group) for case, group in (groups or {}).items() if _group(group) in (None, "")]
+    for case, group in wrong[:1]:
+        yield f"{rule}, but maps {case!r} to {_shown(group)}; correct the file"
 
 
 def _group(value: Any) -> str | int | None:

@@ -99,7 +99,7 @@ def _region_scheme(
 
 def _read_order(path: Path, regions: Mapping[str, list[int]], order: object) -> list[int]:
     """``regions_class_order``, one value per region, checked by :func:`_order_problems`."""
-    needed = f"a list of {len(regions)} whole numbers, the value written for each of {', '.join(map(repr, regions))}"
+    needed = f"a list of whole numbers, the value to write for each region ({', '.join(map(repr, regions))})"
     found = [whole_number(v) for v in order] if isinstance(order, list) else []
     values = [v for v in found if v is not None]
     if order is None:

@@ -135,7 +135,7 @@ def describe(
     preprocessing, scheme = configuration.preprocessing, configuration.preprocessing.labels
     return Deployment(
         version=__version__,
-        dataset=model.plans.dataset,
+        dataset=model.dataset,
         model=f"{model.plans.name}__{model.configuration_name}",
         hash=model.digest(folds, checkpoint),
         networks=tuple(networks),

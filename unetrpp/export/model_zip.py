@@ -12,7 +12,7 @@ import msgspec
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, to_json, write_atomically, write_folder_atomically
-from unetrpp.core.workspace import Workspace
+from unetrpp.core.workspace import Workspace, as_folder_name, is_folder_name
 from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
@@ -23,7 +23,6 @@ EXPECTED = re.compile(
     rf"({FIRST_STAGE}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
     r"fold_(\d+|all)/(checkpoint_final\.pt|architecture\.json))"
 )
-NAME = re.compile(r"[\w.-]+__[\w.-]+")
 MOST_FILES = 100
 LARGEST_RECORD = 1 << 30  # bytes of plans, fingerprint, ...: only checkpoints may be larger
 CHUNK = 1 << 20
@@ -90,7 +89,7 @@ def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoin
         if first is not None:
             folds = first.source_folds(folds)
             _add_model(archive, first, names, folds=folds, checkpoint="final", prefix=f"{FIRST_STAGE}/")
-        name, dataset = _name(model), model.plans.dataset
+        name, dataset = _name(model), as_folder_name(model.dataset)
         archive.add(
             MANIFEST, to_json(Manifest(version=__version__, name=name, dataset=dataset, files=dict(archive.hashes)))
         )
@@ -122,7 +121,7 @@ def _name(model: ModelFolder) -> str:
 
 def _use(model: ModelFolder) -> str:
     """The model card's section: how to predict, and what the zip reveals about the training cases."""
-    folder = f"unetrpp_workspace/results/{model.plans.dataset}/{_name(model)}"
+    folder = f"unetrpp_workspace/results/{as_folder_name(model.dataset)}/{_name(model)}"
     return (
         f"    unetrpp_import MODEL.zip\n    unetrpp_predict -i IMAGES -o OUT -m {folder}\n\n"
         "The training cases have running numbers instead of their names. Sizes, spacings, class volumes and a hash of the "
@@ -195,8 +194,8 @@ def _checked_manifest(source: Path, archive: zipfile.ZipFile, largest_gb: float)
         raise UserError(f"{source} has the unexpected member {unexpected[0]!r}; export the model again")
     if len(infos) > MOST_FILES:
         raise UserError(f"{source} has {len(infos)} members, more than {MOST_FILES}; export fewer folds")
-    for part in (manifest.name, f"{manifest.dataset}__"):
-        if not NAME.fullmatch(part + "x") or ".." in part:
+    for part in (manifest.name, manifest.dataset):
+        if not is_folder_name(part):
             raise UserError(f"{source} has the name {part!r}, which cannot be a folder's name; export the model again")
     _require_size(source, archive, largest_gb)
     return manifest

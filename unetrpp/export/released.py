@@ -7,7 +7,7 @@ import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_folder_atomically, write_json
-from unetrpp.core.workspace import Workspace
+from unetrpp.core.workspace import Workspace, as_folder_name
 from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.presets import preset as published_network
@@ -54,7 +54,7 @@ def import_released(
     changed = with_preset(planned, preset, name, source)
     state = convert_state(read_official(source), changed.configurations[name].architecture)
     home = Workspace.find(None if workspace is None else Path(workspace))
-    target = home.model(changed.dataset, changed.name, name)
+    target = home.model(Workspace.dataset_of(plans_path) or as_folder_name(changed.dataset), changed.name, name)
 
     def fill(folder: Path) -> None:
         for record in RECORDS:

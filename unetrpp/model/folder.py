@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
+from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import Fingerprint
@@ -51,6 +52,14 @@ class ModelFolder:
         return cls(path, plans, _configuration_name(path, plans))
 
     @property
+    def dataset(self) -> str:
+        """The dataset's name, which in a workspace is its folder's.
+
+        Plans of release 0.1.0 may have the free text that dataset.json gives as a name instead.
+        """
+        return Workspace.dataset_of(self.path) or self.plans.dataset
+
+    @property
     def configuration(self) -> Configuration:
         """The configuration that the model was trained with."""
         return self.plans.configurations[self.configuration_name]
@@ -62,7 +71,7 @@ class ModelFolder:
         Raises:
             UserError: it is missing or malformed.
         """
-        return read_description(self.path / "dataset.json", self.plans.dataset)
+        return read_description(self.path / "dataset.json", self.dataset)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:

@@ -42,7 +42,7 @@ def find_case(
     if len(given) > 1:
         missing = next(path for path in paths if not path.is_file())
         raise UserError(f"{missing} does not exist; give one file per channel, or the name of one case")
-    dataset, folder = Workspace.find(workspace).find_raw(model.plans.dataset)
+    dataset, folder = Workspace.find(workspace).find_raw(model.dataset)
     case = next((case for case in read_dataset(folder, dataset).cases if case.id == given[0]), None)
     if case is None:
         raise UserError(f"{given[0]!r} is neither a file nor a training case of {folder}; check the name")

@@ -55,7 +55,7 @@ def write_report(model: Path | str, *, output: Path | str | None = None, workspa
     opened = ModelFolder.open(Path(model))
     result = pool_folds(opened.path, opened.plans.labels)
     path = opened.path / "report.html" if output is None else Path(output)
-    cases = raw_cases(opened.plans.dataset, None if workspace is None else Path(workspace))
+    cases = raw_cases(opened.dataset, None if workspace is None else Path(workspace))
     write_bytes(path, model_page(opened, result, cases).encode())
     return path
 
@@ -75,7 +75,7 @@ def model_page(model: ModelFolder, result: CrossValidation, cases: Sequence[Case
     plans = model.plans
     return render_page(
         "model.html",
-        title=f"{plans.dataset}: {model.path.resolve().name}",
+        title=f"{model.dataset}: {model.path.resolve().name}",
         facts=_facts(model),
         folds=fold_rows(result),
         classes=as_rows(result.summary),
@@ -95,7 +95,7 @@ def _facts(model: ModelFolder) -> Rows:
     options = ", ".join(f"{key} {value}" for key, value in plans.options.items())
     return [
         ["what", "value"],
-        ["dataset", plans.dataset],
+        ["dataset", f"{model.dataset} ({model.description.title})" if model.description.title else model.dataset],
         ["channels", ", ".join(plans.channel_names)],
         ["labels", ", ".join(scored.name for scored in scored_classes(plans.labels))],
         ["plans", f"{plans.name}, by the planner {plans.planner}" + (f"; options: {options}" if options else "")],
