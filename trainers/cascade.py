@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
@@ -37,6 +38,11 @@ class SecondStage:
     store: Store
     plans: Plans
     name: str
+
+    @property
+    def dataset(self) -> str:
+        """The name of the dataset's folder, by which commands find it."""
+        return self.model.parent.name
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -80,14 +86,14 @@ def held_out_segmentations(second: SecondStage, first: Path, splits: Splits) -> 
         folds = f"fold{'s' if len(unfinished) > 1 else ''} {', '.join(unfinished)}"
         raise UserError(
             f"{second.name} is trained on {stage}'s segmentations of held-out cases, and {folds} of {stage} "
-            f"{'are' if len(unfinished) > 1 else 'is'} not finished; run unetrpp_train {plans.dataset} {stage} -p {plans.name}"
+            f"{'are' if len(unfinished) > 1 else 'is'} not finished; run unetrpp_train {quote(second.dataset)} {stage} -p {plans.name}"
         )
     found: dict[str, Path] = {}
     for k, fold in enumerate(splits.folds):
         if read_json(first / f"fold_{k}" / "training.json", TrainingConfig).cases != fold.digest():
             raise UserError(
                 f"fold {k} of {first} was trained on other cases than splits.json has; restore them, "
-                f"or run unetrpp_train {plans.dataset} {stage} {k} -p {plans.name} --overwrite"
+                f"or run unetrpp_train {quote(second.dataset)} {stage} {k} -p {plans.name} --overwrite"
             )
         for case in set(fold.validation) - set(fold.train):
             found.setdefault(case, _validation(first, k) / f"{case}{plans.file_ending}")
