@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json
+from unetrpp.core.files import read_edited_json
 from unetrpp.core.text import recordable
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.label_definitions import read_labels
@@ -78,7 +78,7 @@ def read_msd(folder: Path) -> Source:
         UserError: it is malformed, names a file outside of the folder, or two cases have one name.
     """
     path = folder / "dataset.json"
-    content = read_json(path, dict[str, Any], hint="download the dataset again")
+    content = read_edited_json(path, dict[str, Any], hint="download the dataset again")
     try:
         channels = {int(key): str(name) for key, name in content["modality"].items()}
         labels = {str(name): int(value) for value, name in content["labels"].items()}

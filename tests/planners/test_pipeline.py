@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -166,3 +167,44 @@ def test_attention_is_planned_once_and_where_cases_are_preprocessed(tmp_path):
     later = plan_attention(decided, path, MEASURED, workspace=workspace, options=Options())
     assert later.configuration("2d").decisions[0].value == "as published"
     assert later.configuration("3d_fullres") == full
+
+
+def edit_description(root, **change):
+    path = root / "raw" / "Blocks" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def test_the_name_in_the_file_is_a_title_and_changes_nothing(tmp_path):
+    write_dataset(tmp_path / "raw" / "Blocks")
+    plain = plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, processes=1)
+    edit_description(tmp_path, name="Blocks 2023 (../kidney)")
+    titled = plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, processes=1, overwrite=True)
+    assert titled == plain
+    assert titled.plans.dataset == "Blocks"
+    assert json.loads((plain.folder / "fingerprint.json").read_text())["dataset"] == "Blocks"
+    assert json.loads((plain.folder / "dataset.json").read_text())["name"] == "Blocks 2023 (../kidney)"
+
+
+def test_what_dataset_json_says_is_checked_again_although_no_file_changed(tmp_path, caplog):
+    write_dataset(tmp_path / "raw" / "Blocks")
+    plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, processes=1)
+    assert "numTraining" not in caplog.text
+    edit_description(tmp_path, numTraining=7)
+    plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, processes=1)
+    assert "'numTraining' in dataset.json is 7, but the folder has 4 training cases" in caplog.text
+
+
+@pytest.mark.parametrize("given", ["dataset.json", "CSV"])
+def test_groups_of_files_are_refused_before_folds_are_drawn(tmp_path, given):
+    write_dataset(tmp_path / "raw" / "Blocks")
+    groups = {f"case_{i}.nii.gz": f"patient_{i // 2}" for i in range(4)}
+    options = {}
+    if given == "CSV":
+        table = tmp_path / "patients.csv"
+        table.write_text("".join(f"{case},{group}\n{case[:6]},{group}\n" for case, group in groups.items()))
+        options["group_by"] = str(table)
+    else:
+        edit_description(tmp_path, groups=groups)
+    with pytest.raises(UserError, match=r"4 names that are no case .*'case_0.nii.gz' \(did you mean case_0\?\)"):
+        plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, processes=1, **options)
+    assert not [*tmp_path.glob("preprocessed/*/splits.json")]

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, read_json
+from unetrpp.core.files import Record, read_edited_json
 from unetrpp.core.text import text_table
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.evaluation.summary import Summary
@@ -70,7 +70,7 @@ def read_protocol(name: str) -> Protocol:
     """
     known = {path.stem: path for path in FOLDER.glob("*.json")}
     path = known.get(name, Path(name))
-    return read_json(path, Protocol, hint=f"give a file, or one of {', '.join(sorted(known))}")
+    return read_edited_json(path, Protocol, hint=f"give a file, or one of {', '.join(sorted(known))}")
 
 
 def protocol_table(protocol: Protocol, summary: Summary) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, read_json
+from unetrpp.core.files import Record, read_edited_json
 from unetrpp.core.workspace import NO_PLANS
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.io.geometry import Spacing
@@ -170,7 +170,7 @@ def read_plans(path: Path) -> Plans:
     Raises:
         UserError: missing, malformed, or written by a newer release.
     """
-    plans = read_json(path, Plans, hint=_hint(path))
+    plans = read_edited_json(path, Plans, hint=_hint(path))
     if plans.format > FORMAT:
         raise UserError(f"{path} has format {plans.format}, this release reads up to {FORMAT}; install a newer unetrpp")
     return plans
