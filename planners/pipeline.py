@@ -20,7 +20,7 @@ from unetrpp.core.text import format_bytes, format_shape
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset
 from unetrpp.dataset.description import nnunet_json
-from unetrpp.dataset.splits_file import read_or_make_splits
+from unetrpp.dataset.splits_file import read_or_make_splits, read_splits
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.networks.presets import PresetName
@@ -118,6 +118,8 @@ def plan_and_preprocess(
     raw = with_groups(raw, group_by)
     path = home.plans(name, plans_name or planner.rpartition(":")[2])
     folder = home.preprocessed(name)
+    if (folder / "splits.json").exists():  # an edited one is refused before the cases are measured
+        read_splits(folder / "splits.json", raw.description.groups, [case.id for case in raw.cases])
     with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
         raw = repair_dataset(raw, folder / "fixed", pool) if fix else raw
         fingerprint, digests = load_or_measure(raw, folder, pool, overwrite=overwrite)

@@ -47,6 +47,12 @@ def test_groups_of_some_cases_are_a_warning(raw):
     assert found(raw, groups={}) == []
 
 
+def test_an_empty_group_is_an_error(raw):
+    ((fatal, message),) = found(raw, groups={"case_0": "", "case_1": " ", "case_2": "q"})
+    assert fatal
+    assert message.startswith("the groups of case_0 and case_1 are empty")
+
+
 def test_groups_may_name_test_cases(raw):
     (raw / "imagesTs").mkdir()
     (raw / "imagesTs" / "later_0000.nii.gz").write_bytes(b"")

@@ -90,7 +90,6 @@ def test_writing_and_reading_keep_labels_and_channels(tmp_path, content):
         ({"numTraining": "2"}, "'numTraining' is \"2\", but must be the number of training cases"),
         ({"numTraining": 0}, "'numTraining' is 0, but must be"),
         ({"numTraining": [2]}, r"'numTraining' is \[2\], but must be"),
-        ({"groups": {"a": ""}}, "'groups' must map every case to its patient, .* but maps 'a' to "),
         ({"groups": {"a": "p", "b": None}}, "'groups' must map every case to its patient, .* but maps 'b' to null"),
         ({"groups": {"a": True}}, "but maps 'a' to true"),
         ({"groups": {"a": 1.5}}, "but maps 'a' to 1.5"),

@@ -37,7 +37,7 @@ def test_cases_in_no_fold_give_a_warning_and_split_groups_are_refused(tmp_path, 
     (missing,) = caplog.messages
     assert "1 of 5 cases are in no fold, such as e" in missing
     groups = {"a": "p", "b": "p", "c": "q", "d": "q"}
-    split = "folds train and validate on cases of one group, such as p and q, .*; delete it to have it made again"
+    split = "folds train and validate on cases of one group, such as p and q, .*; delete the file to have it made again"
     with pytest.raises(UserError, match=split):
         read_or_make_splits(path, [*CASES, "e"], groups)
     with pytest.raises(UserError, match=split):
@@ -88,9 +88,9 @@ def test_nnunets_file_is_accepted(tmp_path):
         ([], "it lists no fold"),
         ({"folds": []}, "it lists no fold"),
         ({"folds": [], "fold": 1}, "unknown field `fold`"),
-        ({"folds": {"0": ["a"]}}, r"Expected `array`, got `object` - at `\$.folds`; delete it"),
-        ([*nnunets(("ab", "c")), "d"], r"Expected `object`, got `str` - at `\$\[1\]`; delete it"),
-        ([{"train": "ab", "val": ["c"]}], r"at `\$\[0\].train`; delete it"),
+        ({"folds": {"0": ["a"]}}, r"Expected `array`, got `object` - at `\$.folds`; delete the file"),
+        ([*nnunets(("ab", "c")), "d"], r"Expected `object`, got `str` - at `\$\[1\]`; delete the file"),
+        ([{"train": "ab", "val": ["c"]}], r"at `\$\[0\].train`; delete the file"),
         ([{"train": [1, 2], "val": ["c"]}], r"Expected `str`, got `int` - at `\$\[0\].train\[0\]`"),
         ([{"train": ["a"], "val": None}], r"at `\$\[0\].val`"),
         ("abc", "Expected `object`, got `str`"),

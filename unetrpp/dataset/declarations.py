@@ -46,8 +46,12 @@ def _value_errors(dataset: RawDataset) -> Iterator[str]:
 
 
 def _group_errors(dataset: RawDataset) -> Iterator[str]:
-    """Keys of the groups that name neither a training nor a test case: their cases would be alone, in any fold."""
+    """Keys that name neither a training nor a test case, whose cases would be alone, and empty names, which would put
+    strangers together."""
     groups = dataset.description.groups or {}
+    unnamed = sorted(case for case, group in groups.items() if not group)
+    if unnamed:
+        yield f"the groups of {listed(unnamed)} are empty; name the patient, or take the case out of the groups"
     cases = {case.id for case in dataset.cases}
     unknown = sorted(set(groups) - cases)
     if unknown:

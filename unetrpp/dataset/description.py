@@ -153,7 +153,7 @@ def _channel_problems(channels: Mapping[str, Any]) -> Iterator[str]:
     if sorted(channels) != sorted(str(i) for i in range(len(channels))):
         yield f'the keys of \'channel_names\' must be "0", "1", ... without gaps, not {sorted(channels)}'
     for number, name in channels.items():
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str):
             yield f'channel {number!r} is {_shown(name)}, but must be a text such as "CT"; correct the file'
 
 
@@ -170,12 +170,12 @@ def _ending_problems(ending: str) -> Iterator[str]:
 
 
 def _group_problems(groups: Any) -> Iterator[str]:
-    """A patient may be a name or a number; an empty name would put strangers together."""
+    """A patient may be a name or a number."""
     rule = '\'groups\' must map every case to its patient, such as {"case_1": "p1"}'
     if groups is not None and not isinstance(groups, dict):
         yield f"{rule}, but is {_shown(groups)}; correct the file"
         return
-    wrong = [(case, group) for case, group in (groups or {}).items() if _group(group) in (None, "")]
+    wrong = [(case, group) for case, group in (groups or {}).items() if _group(group) is None]
     for case, group in wrong[:1]:
         yield f"{rule}, but maps {case!r} to {_shown(group)}; correct the file"
 

@@ -16,7 +16,7 @@ from unetrpp.dataset.splits import Fold, Splits, make_splits
 
 LOG = logging.getLogger(__name__)
 
-HINT = "delete it to have it made again"
+HINT = "delete the file to have it made again"
 NNUNET = "nnU-Net's splits_final.json"
 
 
