@@ -97,8 +97,11 @@ def test_a_folder_that_cannot_name_a_dataset_is_refused(workspace, tmp_path, nam
     folder = tmp_path / os.fsdecode(name)
     folder.mkdir()
     (folder / "dataset.json").write_text("{}")
-    with pytest.raises(UserError, match=r"cannot be a dataset's name .*; rename the folder"):
+    with pytest.raises(UserError, match="cannot be the name of a dataset; rename its folder"):
         workspace.find_raw(str(folder))
+    (workspace.root / "raw" / folder.name).symlink_to(folder, target_is_directory=True)
+    with pytest.raises(UserError, match="cannot be the name of a dataset; rename its folder"):
+        workspace.find_raw(folder.name)
 
 
 @given(st.text())

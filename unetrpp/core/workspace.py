@@ -51,7 +51,7 @@ class Workspace:
         Raises:
             UserError: the name cannot be a file name, or another file of the folder has it.
         """
-        if Path(plans_name).name != plans_name or plans_name.startswith(".") or plans_name in NO_PLANS:
+        if not is_folder_name(plans_name) or plans_name in NO_PLANS:
             raise UserError(
                 f"plans cannot be called {plans_name!r}; give a name without / other than {', '.join(NO_PLANS)}"
             )
@@ -101,18 +101,25 @@ class Workspace:
         path = Path(given)
         if (path / "dataset.json").is_file():
             inside = (p.name for p in (self.root / "raw").glob("*") if p.is_dir() and p.samefile(path))
-            name = next(inside, path.resolve().name)
-            if not is_folder_name(name):
-                raise UserError(f"{escaped(str(path))} cannot be a dataset's name ({escaped(name)}); rename the folder")
-            return name, path
+            return _required_name(next(inside, path.resolve().name)), path
         if path.name != given and path.exists():
             raise UserError(f"{path} is not a raw dataset: it has no dataset.json (docs/dataset_format.md shows one)")
-        name = self.find_dataset(given)
+        name = _required_name(self.find_dataset(given))
         if not (self.raw(name) / "dataset.json").is_file():
             raise UserError(
                 f"{self.raw(name)} holds no raw dataset; give the path of {name}'s raw folder, or link it there"
             )
         return name, self.raw(name)
+
+
+def _required_name(folder: str) -> str:
+    """
+    Raises:
+        UserError: no dataset can have this name, which records and other folders must hold.
+    """
+    if not is_folder_name(folder):
+        raise UserError(f"{escaped(folder)!r} cannot be the name of a dataset; rename its folder")
+    return folder
 
 
 def is_folder_name(name: str) -> bool:
