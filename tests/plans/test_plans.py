@@ -54,6 +54,16 @@ def test_a_file_that_was_edited_wrongly(plans, tmp_path, change, words):
         read_plans(path)
 
 
+def test_a_setting_that_was_added_beside_the_old_one(plans, tmp_path):
+    path = tmp_path / "unet.json"
+    write_json(path, plans)
+    path.write_text(
+        path.read_text().replace('"training_memory_bytes":', '"training_memory_bytes": 1, "training_memory_bytes":')
+    )
+    with pytest.raises(UserError, match=r"unet\.json: the key 'training_memory_bytes' is given twice"):
+        read_plans(path)
+
+
 def test_an_unknown_configuration(plans):
     with pytest.raises(UserError, match="is not in the plans 'unet', which have 3d_fullres, 2d"):
         plans.configuration("3d_lowres")
