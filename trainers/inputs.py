@@ -20,6 +20,13 @@ class FoldData:
     validation: Sequence[StoredCase]
     groups: Mapping[str, str] = field(default_factory=dict)  # case -> patient, where the dataset names patients
 
+    @property
+    def validated(self) -> dict[str, bool]:
+        """Class or region -> whether a validation case has it. Of the others a Dice says nothing: it is undefined or 0."""
+        present = {index for case in self.validation for index in case.classes}
+        targets = self.configuration.preprocessing.labels.targets
+        return {target.name: not present.isdisjoint(target.members) for target in targets}
+
 
 @dataclass(frozen=True)
 class Machine:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from unetrpp.trainers.step import StepTrainer
 
 LOG = logging.getLogger(__name__)
 SAVE_SECONDS = 60.0  # between two saves of checkpoint_latest.pt
+NAMED = 5  # classes in a warning
 COLLECT_EVERY = 5  # steps between two reads of the losses, because each read waits for the device
 
 
@@ -61,6 +63,7 @@ class Trainer(StepTrainer):
             KeyboardInterrupt: a stop was requested; the state is saved.
         """
         self.resume()
+        self.warn_of_missing_classes()
         if self.machine.compile:
             compile_network(self.network, self.probe)
         self.replica = self.processes.replicate(self.network)
@@ -81,6 +84,8 @@ class Trainer(StepTrainer):
                     )  # torchrun ends all processes once one leaves, so wait for the save
                     raise KeyboardInterrupt
         self.save("latest")
+        if self.state.best_dice < 0:  # no Dice told the epochs apart
+            self.save("best")
         self.save("final")
 
     def resume(self) -> None:
@@ -93,6 +98,18 @@ class Trainer(StepTrainer):
             LOG.info("fold %s: resumes after step %d of %d", config.fold, self.state.step, config.steps)
         elif config.pretrained is not None and self.processes.first:  # the others get them from its replica
             start_from(Path(config.pretrained), self.network, NetworkSpec.of(self.configuration), self.folder)
+
+    def warn_of_missing_classes(self) -> None:
+        """Say which classes no validation case has, and what that means for --patience and the best checkpoint."""
+        missing = [name for name, present in self.data.validated.items() if not present]
+        if not missing or not self.processes.first:
+            return
+        consequence = "it does not count for --patience and checkpoint_best.pt"
+        if len(missing) == len(self.labels.targets):
+            consequence = "--patience does not end this training, and checkpoint_best.pt gets the last weights"
+        names = ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
+        message = "fold %s: warning: no validation case has %s, so its Dice is undefined (-): %s"
+        LOG.warning(message, self.config.fold, names, consequence)
 
     def probe(self) -> Tensor:
         """A scalar that depends on every output. It is not the loss: that one needs all processes at the same time."""
@@ -160,7 +177,7 @@ class Trainer(StepTrainer):
         scores = self.validate_patches(epoch)
         train_loss = sum(self.state.losses) / len(self.state.losses)
         self.state.losses = []
-        if self.state.is_better(scores.mean_dice):
+        if self.state.is_better(scores.dice):
             self.save("best")
         seconds, self.epoch_started = time.monotonic() - self.epoch_started, time.monotonic()
         return {
@@ -174,10 +191,12 @@ class Trainer(StepTrainer):
         }
 
     def validate_patches(self, epoch: int) -> PatchScores:
-        """Scores of the epoch's batches of validation patches."""
+        """Scores of the epoch's batches of validation patches; no Dice of a class that no validation case has."""
         n = self.config.validation_iterations
         predicted = self.predict_patches(self.validation_loader, range((epoch - 1) * n, epoch * n))
-        return score_patches(predicted, self.loss, ClassOverlap(self.labels, self.device), self.processes)
+        scores = score_patches(predicted, self.loss, ClassOverlap(self.labels, self.device), self.processes)
+        present = self.data.validated.values()
+        return replace(scores, dice=[each if has else None for each, has in zip(scores.dice, present, strict=True)])
 
     def save(self, which: str) -> None:
         """Write checkpoint_<which>.pt. ``best`` and ``final`` are for prediction and hold the weights alone."""

@@ -32,6 +32,14 @@ def described(tmp_path, content):
     return read_description(path, "Made")
 
 
+def test_the_check_of_the_modality_can_be_turned_off(tmp_path):
+    checked, unchecked = described(tmp_path, PLAIN), described(tmp_path, {**PLAIN, "check_modality": False})
+    assert (checked.check_modality, unchecked.check_modality) == (True, False)
+    assert not described(tmp_path, nnunet_json(unchecked, 2)).check_modality
+    assert "check_modality" not in nnunet_json(checked, 2)
+    assert checked.digest() != unchecked.digest()  # cases are verified again
+
+
 def test_unknown_keys_are_ignored(tmp_path):
     description = described(tmp_path, PLAIN)
     assert description.labels.values == (0, 1, 5)
@@ -60,6 +68,7 @@ def test_writing_and_reading_keep_labels_and_channels(tmp_path, content):
         ({"labels": {"background": 0, "a": 1, "b": 1}}, "share one value"),
         ({"labels": {"background": 0, "a": "1"}}, "without quotes"),
         ({"labels": {"0": "background", "1": "a"}, "file_ending": None}, "unetrpp_convert msd"),
+        ({"check_modality": "no"}, "'check_modality' is \"no\", but must be true or false"),
         ({"labels": [0, 1]}, '"tumour": 1'),
         ({"file_ending": "nii.gz"}, "with the dot"),
         ({"labels": {"background": 0, "a": [1, 2]}}, "regions_class_order"),

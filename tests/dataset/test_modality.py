@@ -38,4 +38,29 @@ def test_hounsfield_units_under_another_name_give_a_warning(ct):
 def test_a_ct_without_hounsfield_units_is_an_error(ct, change, words):
     ((message, fatal),) = check_modality(change(ct), "CT")
     assert words in message
+    assert 'if it is right, add "check_modality": false to dataset.json' in message
+    assert fatal
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).normal(60, 15, 8000).clip(0),  # parenchyma of a liver, masked with 0
+        np.random.default_rng(0).normal(60, 15, 8000).clip(5) + 1024,  # the same with an offset: no air to tell by
+        np.concatenate([np.random.default_rng(0).uniform(0, 300, 5000), np.linspace(300, 2500, 3000)]),  # a jaw
+        np.random.default_rng(0).uniform(0, 255, 8000).round(),  # windowed to bytes
+    ],
+)
+def test_a_ct_without_negative_values_may_be_a_crop_of_an_organ(values):
+    ((message, fatal),) = check_modality(values.reshape(20, 20, 20).astype(np.float32), "CT")
+    assert "has no value below 0" in message
+    assert "as in a crop of an organ" in message
+    assert '"check_modality": false' in message
+    assert not fatal
+
+
+def test_an_offset_is_recognised_by_air_and_soft_tissue(ct):
+    chest = np.where(np.indices(ct.shape)[0] < 12, np.minimum(ct, -800), ct) + 1024  # a third of it is lung
+    ((message, fatal),) = check_modality(chest.clip(0), "CT")
+    assert "subtract 1024" in message
     assert fatal

@@ -1,13 +1,16 @@
 """Sizes of segmented classes, compared with those of the training cases."""
 
+import msgspec
 import numpy as np
 
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, fingerprint
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.inference.guards import check_sizes, class_voxels, volumes_ml
+from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
 from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume
 
 LABELS = LabelScheme(names=("background", "organ"), values=(0, 4))
+VOLUME = Geometry(shape_zyx=(1, 6, 10), spacing_zyx_mm=(1.0, 1.0, 1.0))
 SEGMENTATION = np.repeat(np.array([0, 4], np.uint8), [40, 20]).reshape(1, 6, 10)
 
 
@@ -20,14 +23,51 @@ def test_a_volume_has_millilitres_and_a_photograph_pixels():
     assert volumes_ml(voxels, photograph) == {}
 
 
-def test_a_warning_about_a_large_class_has_its_unit():
-    trained = fingerprint([case_fingerprint(classes={"organ": class_statistics()})] * 3)
-    seen = trained.cases[0].classes["organ"]
-    volume = Geometry(shape_zyx=(1, 6, 10), spacing_zyx_mm=(1.0, 1.0, 1.0))
+def trained(*volumes_mm3):
+    """One training case per volume of the organ."""
+    replaced = (msgspec.structs.replace(class_statistics(), volume_mm3=float(v)) for v in volumes_mm3)
+    return fingerprint([case_fingerprint(classes={"organ": each}) for each in replaced])
+
+
+def sizes(voxels, fingerprint, labels=LABELS, geometry=VOLUME):
+    return check_sizes({"organ": voxels}, geometry, labels, fingerprint)
+
+
+def test_a_class_of_another_size_or_missing_is_warned_about():
+    seen = trained(900, 1000, 1000, 1000, 1100)
+    assert sizes(1000, seen) == sizes(2200, seen) == sizes(450, seen) == []
+    assert sizes(2300, seen) == ["organ has 2.3 ml, training cases had 0.9 to 1.1"]
+    assert sizes(440, seen) == ["organ has 0.44 ml, training cases had 0.9 to 1.1"]
+    assert sizes(0, seen) == ["organ was not found, every training case had it (0.9 to 1.1 ml)"]
+
+
+def test_a_class_that_some_training_cases_lack_may_be_small_or_missing():
+    seen = trained(0, 900, 1000, 1000, 1000, 1100)
+    assert sizes(0, seen) == sizes(1, seen) == []
+    assert sizes(2300, seen) == ["organ has 2.3 ml, training cases had 0 to 1.1"]
+
+
+def test_few_training_cases_with_a_class_say_nothing_about_its_size():
+    assert sizes(0, trained(1000, 1000, 1000, 1000)) == []
+    assert sizes(10**9, trained(*[0] * 50, 1000, 1000, 1000, 1000)) == []
+
+
+def test_sizes_are_not_compared_with_sparse_annotations_or_in_photographs():
+    sparse = LabelScheme(names=LABELS.names, values=LABELS.values, ignore_value=9)
     photograph = Geometry(shape_zyx=(1, 6, 10), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)
-    for geometry, unit in ((volume, "ml"), (photograph, "pixels")):
-        (warning,) = check_sizes({"organ": 1000 * seen.voxels + 10**9}, geometry, trained)
-        assert f" {unit}, training cases had" in warning
+    for voxels in (0, 10, 10**9):
+        assert sizes(voxels, trained(*[1000] * 5), labels=sparse) == []
+        assert sizes(voxels, trained(*[1000] * 5), geometry=photograph) == []
+
+
+def test_an_extent_has_its_unit():
+    seen = fingerprint([case_fingerprint(shape=(1, 50, 60))])
+    photograph = Geometry(shape_zyx=(1, 200, 60), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)
+    slab = Geometry(shape_zyx=(1, 200, 60), spacing_zyx_mm=(1.0, 1.0, 1.0))
+    noise = np.random.default_rng(0).normal(size=(1, 1, 200, 60))
+    for geometry, unit in ((photograph, "pixels"), (slab, "mm")):
+        expected = f"extent along y is 200 {unit}, training cases had 50 to 50 {unit}"
+        assert check_input(Volume(noise, geometry), ("MR",), seen) == [expected]
 
 
 def test_a_huge_label_value_costs_no_memory():

@@ -3,12 +3,16 @@
 import json
 import signal
 
+import numpy as np
 import pytest
 import torch
 
-from tests.helpers.tiny import configuration, store_balls
+from tests.helpers.tiny import PATCH, ball, configuration, store_balls
 from unetrpp.core.errors import UserError
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume
 from unetrpp.model import checkpoint
+from unetrpp.preprocessing.case import preprocess
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.patch_validation import PatchScores
@@ -96,6 +100,27 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path, cases, monkeypatch):
     impatient.run()
     assert impatient.state.step == 2 * (1 + 3)
     assert (tmp_path / "f" / "checkpoint_final.pt").exists()
+
+
+def test_a_fold_without_foreground_trains_to_its_end_and_says_so(tmp_path, caplog):
+    store = store_balls(tmp_path / "store", 3)
+    plan, (image, label) = configuration(), ball(np.random.default_rng(9))
+    geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0))
+    healthy = preprocess(Volume(image, geometry), Volume(0 * label[None], geometry), plan.preprocessing, "healthy")
+    store.write(healthy, plan.preprocessing.digest(), "none", PATCH)
+    cases = [store.open(f"ball_{i}") for i in range(3)] + [store.open("healthy")]
+    with caplog.at_level("WARNING", "unetrpp"):
+        trainer(tmp_path / "f", cases, epochs=5, iterations=2, patience=1).run()
+    assert caplog.messages == [
+        "fold 0: warning: no validation case has ball, so its Dice is undefined (-): --patience does not end this training, "
+        "and checkpoint_best.pt gets the last weights"
+    ]
+    lines = (tmp_path / "f" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["dice"] for line in lines] == [[None]] * 5
+    best, final = (
+        checkpoint.load(tmp_path / "f" / f"checkpoint_{which}.pt", CPU)["network"] for which in ("best", "final")
+    )
+    assert all(torch.equal(best[name], final[name]) for name in final)
 
 
 def test_hours_end_a_run_and_count_across_resumes(tmp_path, cases):

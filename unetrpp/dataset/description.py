@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -39,6 +39,7 @@ class DatasetDescription(Record, frozen=True, kw_only=True):
     ``name`` is that of the dataset's folder, by which it is found; ``title`` is the text that the file has as its name.
     """
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"check_modality"})
     format: int = 1
     name: str
     title: str | None = None
@@ -50,10 +51,12 @@ class DatasetDescription(Record, frozen=True, kw_only=True):
     reference: str | None = None
     licence: str | None = None
     declared_cases: int | None = None  # numTraining
+    check_modality: bool = True  # False: the values are right whatever dataset/modality.py makes of them
 
     def digest(self) -> str:
         """Hash of channels, labels and groups: with the files, all that fingerprint and verification depend on."""
-        return digest((self.channel_names, self.labels, self.groups))
+        unchecked = () if self.check_modality else ("check_modality is false",)  # release 0.1.0 checked always
+        return digest((self.channel_names, self.labels, self.groups, *unchecked))
 
 
 def nnunet_json(description: DatasetDescription, cases: int) -> dict[str, Any]:
@@ -83,6 +86,7 @@ def nnunet_json(description: DatasetDescription, cases: int) -> dict[str, Any]:
         "dataset": description.files,
         "reference": description.reference,
         "licence": description.licence,
+        "check_modality": None if description.check_modality else False,
     }
     return content | {key: value for key, value in optional.items() if value is not None}
 
@@ -118,6 +122,7 @@ def read_description(path: Path, name: str) -> DatasetDescription:
         reference=_text(content.get("reference")),
         licence=_text(content.get("licence") or content.get("license")),
         declared_cases=whole_number(content.get("numTraining")),
+        check_modality=content.get("check_modality", True),
     )
 
 
@@ -140,6 +145,8 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         else:
             found = "is missing" if value is None else f"is {_shown(value)}"
             yield f"{key!r} {found}, but must be {example}; correct the file"
+    if not isinstance(switch := content.get("check_modality", True), bool):
+        yield f"'check_modality' is {_shown(switch)}, but must be true or false; correct the file"
     yield from _group_problems(content.get("groups"))
     yield from _file_problems(content.get("dataset"))
     cases = content.get("numTraining")

@@ -109,7 +109,7 @@ def _check_values(image: Volume, description: DatasetDescription, notes: _Notes)
             notes.add(f"channel {name!r} holds {bad} voxels that are NaN or infinite; replace them")
         elif channel.min() == channel.max():
             notes.add(f"channel {name!r} is constant ({channel.flat[0]:g}); check the export", fatal=False)
-        else:
+        elif description.check_modality:
             for message, fatal in check_modality(channel, name):
                 notes.add(message, fatal)
 

@@ -77,7 +77,8 @@ def _load(ensemble: Ensemble, output: OutputOptions, case: str, files: tuple[Pat
     volume = read_image(straight)
     model = ensemble.first.model
     prepared = ensemble.prepare(volume, case)
-    warnings += check_input(volume, model.plans.channel_names, model.fingerprint)
+    channels = model.plans.channel_names if model.description.check_modality else ()
+    warnings += check_input(volume, channels, model.fingerprint)
     return LoadedCase(case, files, prepared, tuple(warnings), digest)
 
 
@@ -110,7 +111,7 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
         geometry=geometry,
         volumes_ml=volumes_ml(voxels, geometry),
         areas_pixels=voxels if geometry.dimensions == 2 else {},
-        warnings=(*loaded.warnings, *check_sizes(voxels, geometry, model.fingerprint)),
+        warnings=(*loaded.warnings, *check_sizes(voxels, geometry, labels, model.fingerprint)),
         seconds=round(predicted.seconds, 3),
         maps=output.maps(name, labels.outputs),
     )
