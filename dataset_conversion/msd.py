@@ -46,8 +46,8 @@ def convert_msd(
     found = read_msd(msd_folder(path, unpacked))
     conversion = Conversion(source=recordable(str(path.resolve())), options={"layout": "msd"})
     converted = write_raw_dataset(found, places.raw(dataset), conversion, overwrite=overwrite, processes=processes)
-    if not converted.errors:
-        shutil.rmtree(unpacked, ignore_errors=True)
+    if not converted.errors and unpacked.exists():
+        shutil.rmtree(unpacked)
     return converted
 
 

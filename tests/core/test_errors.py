@@ -1,8 +1,55 @@
-"""Several problems in one error."""
+"""Several problems in one error; and what the system refused, in words, however a library says it."""
 
+import errno
+import os
+
+import numpy as np
 import pytest
+import torch
 
-from unetrpp.core.errors import UserError, refuse
+from unetrpp.core.errors import UserError, in_words, limit_of, refuse
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), errno.ENOSPC),
+        (OSError(errno.ENOENT, "No such file"), None),
+        (RuntimeError("ITK ERROR: cannot be written: c.mha\nReason: File too large"), errno.EFBIG),
+        (RuntimeError("std::bad_alloc"), errno.ENOMEM),
+        (RuntimeError("can't start new thread"), errno.EAGAIN),
+        (ImportError("libx.so: failed to map segment from shared object"), errno.ENOMEM),
+        (MemoryError(), errno.ENOMEM),
+        (caused(RuntimeError("write failed"), OSError(errno.EMFILE, "Too many open files")), errno.EMFILE),
+        (ValueError("odd"), None),
+        (UserError("No space left on device is what the label says"), None),
+    ],
+)
+def test_the_number_of_what_was_refused(error, number):
+    assert limit_of(error) == number
+
+
+def test_memory_that_libraries_do_not_get():
+    for ask in (lambda: np.empty(1 << 60, np.uint8), lambda: torch.empty(1 << 60)):
+        with pytest.raises((MemoryError, RuntimeError)) as raised:
+            ask()
+        assert in_words(raised.value).startswith("memory ran out; end other programs")
+
+
+def test_each_sentence_has_file_reason_and_repair():
+    error = OSError(errno.EFBIG, "File too large", "out/a.nii.gz")
+    assert in_words(error).startswith("out/a.nii.gz: File too large; raise the limit of a file's size (ulimit -f)")
+    assert in_words(OSError(errno.EMFILE, "Too many open files")).startswith(
+        "Too many open files; raise the limit (ulimit -n)"
+    )
+    assert in_words(UserError("is empty", case="a")) == "a: is empty"
+    assert in_words(ValueError("odd")) == "ValueError: odd (--debug shows where)"
+    assert in_words(OSError(errno.ENOENT, "No such file", "a")) == "a: No such file (--debug shows where)"
 
 
 def test_all_problems_are_in_one_error():

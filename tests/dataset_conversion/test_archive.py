@@ -1,5 +1,6 @@
 """Unpacking: unsafe archives are refused before anything is written."""
 
+import errno
 import io
 import shutil
 import tarfile
@@ -94,3 +95,30 @@ def test_stems(tmp_path):
         "c",
         None,
     ]
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "FLOOR", 10_000)
+    path = make_tar(tmp_path / "a.tar.gz", [("T/x", bytes(60_000)), ("T/y", bytes(60_000))], "w:gz")
+    with pytest.raises(UserError, match=r"a\.tar\.gz would unpack to more than 0\.0 GB, \d+ times its size"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    unpack(make_tar(tmp_path / "b.tar.gz", [("T/x", bytes(10_000))], "w:gz"), tmp_path / "out")
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    path = make_tar(tmp_path / "a.tar", [("T/\u00fc", b"1"), ("T/u\u0308", b"2")])
+    with pytest.raises(UserError, match="two files of the name"):
+        unpack(path, tmp_path / "out")
+
+
+def test_a_full_disk_is_not_blamed_on_the_archive(tmp_path, monkeypatch):
+    path = make_tar(tmp_path / "a.tar", [("T/x", b"1")])
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        unpack(path, tmp_path / "out")
+    assert raised.value.filename == str(tmp_path / "out/T/x")

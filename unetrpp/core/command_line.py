@@ -6,7 +6,6 @@ parsing, so that ``--help`` and usage errors are instant.
 """
 
 import argparse
-import errno
 import io
 import logging
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from unetrpp import __version__
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, in_words
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,35 +94,6 @@ def _whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
 
 
-_IN_THE_WAY = "there is a file where a folder is needed; remove it or give another path"
-_NO_PERMISSION = "you have no permission to write (or read) there; give another path or ask for the permission"
-_NO_SPACE = "free some space and give the same command again"
-_ADVICE = {
-    errno.EACCES: _NO_PERMISSION,
-    errno.EPERM: _NO_PERMISSION,
-    errno.EROFS: _NO_PERMISSION,
-    errno.EEXIST: _IN_THE_WAY,
-    errno.ENOTDIR: _IN_THE_WAY,
-    errno.ENOSPC: _NO_SPACE,
-    errno.EDQUOT: _NO_SPACE,
-}
-
-
-def _system_error(error: OSError) -> str:
-    """What the operating system refused, for which file, and what to do about it."""
-    where = f"{error.filename}: " if error.filename else ""
-    advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else " (--debug shows where)"
-    return f"{where}{error.strerror or error}{advice}"
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, OSError):
-        return _system_error(error)
-    return f"{type(error).__name__}: {error} (--debug shows where)"
-
-
 def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse ``argv`` (default: the command line), call ``work``, and turn its errors into one sentence and an exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the command
@@ -144,5 +114,5 @@ def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequenc
     except Exception as error:
         if arguments.debug:
             raise
-        print(f"{parser.prog}: error: {_sentence(error)}", file=sys.stderr)
+        print(f"{parser.prog}: error: {in_words(error)}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

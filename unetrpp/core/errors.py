@@ -1,5 +1,7 @@
 """Errors that a user can correct: each message is one sentence with the rule, the value and what to do."""
 
+import errno
+import os
 from collections.abc import Sequence
 
 
@@ -28,3 +30,80 @@ def refuse(problems: Sequence[str], where: object) -> None:
         raise UserError(f"{where}: {problems[0]}")
     if problems:
         raise UserError(f"{where} has {len(problems)} errors:" + "".join(f"\n- {problem}" for problem in problems))
+
+
+_IN_THE_WAY = "there is a file where a folder is needed; remove it or give another path"
+_NO_PERMISSION = "you have no permission to write (or read) there; give another path or ask for the permission"
+_NO_SPACE = "free some space and give the same command again"
+_NO_MEMORY = "end other programs, raise the limit (ulimit -v), give fewer --processes or take a larger machine"
+_TOO_MANY_FILES = "raise the limit (ulimit -n) or give fewer --processes, and give the same command again"
+_ADVICE = {
+    errno.EACCES: _NO_PERMISSION,
+    errno.EPERM: _NO_PERMISSION,
+    errno.EROFS: _NO_PERMISSION,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f) or give a disk that holds larger files, and give the same command again",
+    errno.EMFILE: _TOO_MANY_FILES,
+    errno.ENFILE: _TOO_MANY_FILES,
+    errno.ENOMEM: _NO_MEMORY,
+    errno.EAGAIN: "raise the limits of processes and memory (ulimit -u, -v) or give fewer --processes, and give the same command again",
+    errno.EIO: "check the disk or the network drive, and give the same command again",
+}
+_LIMITS = frozenset(_ADVICE) - {errno.EEXIST, errno.ENOTDIR}
+# How libraries say that memory ran out: the C++ library, PyTorch, numpy, blosc2, OpenMP.
+_MEMORY_WORDS = (
+    "bad_alloc",
+    "bad allocation",
+    "allocate memory",
+    "unable to allocate",
+    "out of memory",
+    "failed to map segment",
+)
+
+
+def limit_of(error: BaseException) -> int | None:
+    """The error number (errno) where the system refused memory, disk, files or a permission; None for any other error.
+
+    Libraries in C++ raise a RuntimeError that has at most the words of the number. An error that was raised because of such a
+    one counts as well.
+    """
+    if isinstance(error, UserError):
+        return None
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno if error.errno in _LIMITS else None
+    text = str(error)
+    if "can't start new thread" in text:
+        return errno.EAGAIN
+    if any(words in text.lower() for words in _MEMORY_WORDS):
+        return errno.ENOMEM
+    named = next((number for number in _LIMITS if os.strerror(number) in text), None)
+    if named is None and error.__cause__ is not None:
+        return limit_of(error.__cause__)
+    return named
+
+
+def in_words(error: BaseException) -> str:
+    """One sentence about any error: what it was, for which file, and what to do about it.
+
+    >>> in_words(OSError(errno.ENOSPC, "No space left on device", "out/a.nii.gz"))
+    'out/a.nii.gz: No space left on device; free some space and give the same command again'
+    >>> in_words(MemoryError()).split(";")[0]
+    'memory ran out'
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    number = limit_of(error)
+    if number is None and isinstance(error, OSError):
+        number = error.errno
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    if number in _ADVICE:
+        what = "memory ran out" if number == errno.ENOMEM else os.strerror(number)
+        return f"{where}{what}; {_ADVICE[number]}"
+    if isinstance(error, OSError):
+        return f"{where}{error.strerror or error} (--debug shows where)"
+    return f"{type(error).__name__}: {error} (--debug shows where)"

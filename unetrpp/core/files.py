@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -18,6 +19,7 @@ import msgspec
 from unetrpp.core.errors import UserError
 
 T = TypeVar("T")
+ROOM = 1 << 16  # bytes
 PAUSES_S = (0.1, 0.3, 1.0, 3.0)
 MOST_KEYS = 5  # that a message names
 
@@ -69,7 +71,41 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         _flush_to_disk(temporary)
         _rename(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # a name that the user knows
+            error.filename = str(path)
+        raise
+    except RuntimeError as error:
+        _add_reason(error, temporary, path)
+        raise
     finally:
+        _discard(temporary)
+
+
+def require_room(path: Path) -> None:
+    """Append to a file and take it back, which raises the OSError that ended a library's writing without a word.
+
+    ITK's writers lose the end of a file on a full disk, or above a limit of a file's size, and report success.
+    """
+    with path.open("ab") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.write(bytes(ROOM))
+        file.flush()
+        file.truncate(end)
+
+
+def _add_reason(error: RuntimeError, temporary: Path, path: Path) -> None:
+    """Raise what the system answers where a library in C++ failed without saying why; return where it answers nothing."""
+    try:
+        require_room(temporary)
+    except OSError as reason:
+        reason.filename = str(path)
+        raise reason from error
+
+
+def _discard(temporary: Path) -> None:
+    """Where the folder became read-only there is no temporary file, or it cannot be helped; that must not hide the error."""
+    with suppress(OSError):
         temporary.unlink(missing_ok=True)
 
 
@@ -189,7 +225,7 @@ def read_json(path: Path, kind: type[T], hint: str = "restore the file or make i
         raise UserError(f"{path} does not exist; {hint}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not in UTF-8, as JSON must be; save it again with this encoding") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UserError(f"{path}: {error}; {hint}") from None
 
 

@@ -23,6 +23,7 @@ import msgspec
 import psutil
 from tqdm import tqdm
 
+from unetrpp.core.errors import in_words, limit_of
 from unetrpp.core.text import escaped, text_table
 
 T = TypeVar("T")
@@ -215,7 +216,8 @@ def _guarded(job: _Job[T], threads: int, call: str = "") -> Outcome[T]:
             return Outcome(job.case, job.function(*job.arguments), None)
     except Exception as error:
         # The text of a UserError begins with its case id, which is a field of its own in CaseError.
-        message = Exception.__str__(error) or type(error).__name__
+        message = Exception.__str__(error) if limit_of(error) is None else in_words(error)
+        message = message or type(error).__name__
         return Outcome(job.case, None, CaseError(job.case, job.stage, message, traceback.format_exc()))
 
 

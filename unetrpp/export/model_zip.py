@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import msgspec
 
 from unetrpp import __version__
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, limit_of
 from unetrpp.core.files import Record, to_json, write_atomically, write_folder_atomically
 from unetrpp.core.workspace import Workspace, as_folder_name, is_folder_name
+from unetrpp.core.zips import require_plain
 from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
@@ -21,9 +23,10 @@ from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, Folds, M
 MANIFEST = "manifest.json"
 EXPECTED = re.compile(
     rf"({FIRST_STAGE}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
-    r"fold_(\d+|all)/(checkpoint_final\.pt|architecture\.json))"
+    r"fold_([0-9]+|all)/(checkpoint_final\.pt|architecture\.json))"
 )
 MOST_FILES = 100
+LARGEST_MANIFEST = 1 << 20  # bytes
 LARGEST_RECORD = 1 << 30  # bytes of plans, fingerprint, ...: only checkpoints may be larger
 CHUNK = 1 << 20
 
@@ -160,40 +163,72 @@ def import_model(
     """
     source = Path(file)
     results = Workspace.find(None if workspace is None else Path(workspace)).root / "results"
+    if not source.is_file():
+        raise UserError(
+            f"{source} {'is a folder' if source.is_dir() else 'does not exist'}; give the path of an exported zip"
+        )
     try:
         with zipfile.ZipFile(source) as archive:
             manifest = _checked_manifest(source, archive, largest_gb)
             target = results / manifest.dataset / manifest.name
 
             def unpack(folder: Path) -> None:
+                _require_space(source, archive, folder)
                 for name, expected in manifest.files.items():
                     if not _unpack(archive, name, folder / name, expected):
                         raise UserError(f"{source}: {name} does not match its hash; copy or export the model again")
-                _ = ModelFolder.open(folder).first_stage  # of a cascade: raises unless both stages are there
+                _require_readable(folder)
 
             hint = "remove it or import with --overwrite"
             write_folder_atomically(target, unpack, replace=overwrite, hint=hint)
-    except FileNotFoundError:
-        raise UserError(f"{source} does not exist; check the path") from None
-    except zipfile.BadZipFile as error:
+    except UserError:
+        raise
+    except Exception as error:  # zipfile raises whatever its parsing met
+        if limit_of(error) is not None or isinstance(error, FileExistsError | NotADirectoryError):
+            raise
         raise UserError(f"{source} is damaged or not a zip file ({error}); copy it again") from None
     return target
 
 
+def _require_readable(folder: Path) -> None:
+    """Open everything that a use of the model would: records, both stages of a cascade, and all checkpoints.
+
+    Raises:
+        UserError: one cannot be read, or a checkpoint holds more than tensors, numbers and strings.
+    """
+    import torch
+
+    from unetrpp.model import checkpoint
+
+    model = ModelFolder.open(folder)
+    for stage in (model, model.first_stage):
+        for path in () if stage is None else sorted(stage.path.glob("fold_*/checkpoint_final.pt")):
+            checkpoint.load(path, torch.device("cpu"))
+        if stage is not None:
+            _ = stage.description, stage.fingerprint
+
+
+def _require_space(source: Path, archive: zipfile.ZipFile, folder: Path) -> None:
+    needed, free = sum(info.file_size for info in archive.infolist()), shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{source} unpacks to {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free in {folder.parent.parent}; free space"
+        )
+
+
 def _checked_manifest(source: Path, archive: zipfile.ZipFile, largest_gb: float) -> Manifest:
+    require_plain(source, archive, MOST_FILES)
     infos = {info.filename: info for info in archive.infolist()}
-    if MANIFEST not in infos or infos[MANIFEST].file_size > LARGEST_RECORD:
+    if MANIFEST not in infos or infos[MANIFEST].file_size > LARGEST_MANIFEST:
         raise UserError(f"{source} is not an exported model (it has no {MANIFEST}); make it with unetrpp_export")
     try:
         manifest = msgspec.json.decode(archive.read(MANIFEST), type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{source}: {MANIFEST}: {error}; export the model again") from None
     unlisted = sorted(set(infos) ^ {MANIFEST, *manifest.files})
     unexpected = unlisted or [name for name in manifest.files if not EXPECTED.fullmatch(name)]
     if unexpected:
         raise UserError(f"{source} has the unexpected member {unexpected[0]!r}; export the model again")
-    if len(infos) > MOST_FILES:
-        raise UserError(f"{source} has {len(infos)} members, more than {MOST_FILES}; export fewer folds")
     for part in (manifest.name, manifest.dataset):
         if not is_folder_name(part):
             raise UserError(f"{source} has the name {part!r}, which cannot be a folder's name; export the model again")

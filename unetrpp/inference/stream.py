@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, in_words
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.executors import SynchronousExecutor, io_executor, prefetch
 from unetrpp.inference.export import Exported
@@ -130,5 +130,5 @@ def _record(progress: Progress, case: str, written: Future[CaseRecord]) -> None:
 
 def _record_failure(progress: Progress, case: str, error: Exception) -> None:
     LOG.debug("%s failed", case, exc_info=error)
-    message = str(error.args[0]) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    message = str(error.args[0]) if isinstance(error, UserError) else in_words(error)
     progress.failed[case] = message

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, limit_of
 from unetrpp.core.files import write_atomically
+from unetrpp.core.zips import require_stored
 
 FORMAT = 1
 
@@ -20,11 +21,16 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     """The content of a checkpoint, its tensors on ``device``.
 
     Raises:
-        UserError: the file is damaged, holds more than tensors, numbers and strings, or has another format.
+        UserError: the file is damaged, compressed inside, holds more than tensors, numbers and strings, or has another format.
     """
     try:
+        require_stored(path)
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except UserError:
+        raise
     except Exception as error:
+        if limit_of(error) is not None:  # of memory or files: the checkpoint is not to blame
+            raise
         raise UserError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); copy it again, or delete it and train again"
         ) from error

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, limit_of
+from unetrpp.core.zips import require_stored
 from unetrpp.networks.build import build_network
 from unetrpp.plans.architecture import Architecture
 
@@ -124,11 +125,16 @@ def read_official(path: Path) -> dict[str, Tensor]:
         UserError: no such file, no checkpoint, or a checkpoint that holds other objects.
     """
     try:
+        require_stored(path)
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give the path of a .model or .pt checkpoint") from None
+    except UserError:
+        raise
     except Exception as error:  # an unpickler may raise anything on a damaged file
+        if limit_of(error) is not None:  # of memory or files: the checkpoint is not to blame
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} holds more than tensors and numbers, or is not a checkpoint: {reason}") from None
     state = content.get(STATE, content) if isinstance(content, dict) else None

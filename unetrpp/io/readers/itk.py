@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import require_room
 from unetrpp.core.text import is_utf8
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers.content import shown
@@ -60,15 +61,24 @@ def plain_name(path: Path) -> Iterator[str]:
 
 @contextmanager
 def plain_target(path: Path, ending: str) -> Iterator[str]:
-    """A name with this ending for ITK to write to, whose file is then ``path``."""
+    """A name with this ending for ITK to write to, whose file is then ``path``.
+
+    Raises:
+        OSError: the file is incomplete, which ITK does not notice where the disk is full.
+    """
     if is_utf8(str(path)):
         other = path.with_name(path.name + ending)
-        yield str(other)
-        other.replace(path)
+        try:
+            yield str(other)
+            require_room(other)
+        finally:
+            if other.exists():
+                other.replace(path)
         return
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / f"image{ending}"
         yield str(other)
+        require_room(other)
         shutil.move(other, path)
 
 
