@@ -1,7 +1,9 @@
 """Files and folders are written completely or not at all; records are strict."""
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,41 @@ def test_a_failing_writer_keeps_the_old_file_and_leaves_no_temporary_file(tmp_pa
         write_atomically(path, fail)
     assert read_json(path, Small).patch == (1,)
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
+    def full(temporary):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        write_atomically(tmp_path / "a.json", full)
+    assert raised.value.filename == str(tmp_path / "a.json")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+def test_a_library_that_does_not_say_why_gets_the_reason_of_the_system(tmp_path):
+    import resource
+
+    def write(temporary):
+        with suppress(OSError):
+            temporary.write_bytes(bytes(2000))
+        raise RuntimeError("unexpected pos 640 vs 598")
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            write_atomically(tmp_path / "a.pt", write)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.filename == str(tmp_path / "a.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_records_that_are_nested_without_end_are_refused(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"[" * 200_000)
+    with pytest.raises(UserError, match=r"a\.json: .*; restore the file"):
+        read_json(tmp_path / "a.json", dict[str, object] | list[object])
 
 
 def test_the_temporary_name_keeps_the_suffix_and_is_hidden(tmp_path):

@@ -1,6 +1,7 @@
 """Images of several files: a TIFF and its sidecar, a .mhd and its voxels."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from unetrpp.dataset.synthetic import SCHEME
 from unetrpp.evaluation.evaluate import score_files
 from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.io.formats import copy_image, files_of_image
+from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import read_geometry, read_label, write_segmentation
 
 SPACING = (5.0, 0.5, 0.6)
@@ -60,3 +62,30 @@ def test_any_other_file_is_copied_as_it_is(tmp_path):
     (tmp_path / "a.json").write_text('{"spacing": "of no concern"}')
     copy_image(tmp_path / "a.nii.gz", tmp_path / "copies" / "b.nii.gz")
     assert [path.read_bytes() for path in (tmp_path / "copies").iterdir()] == [b"whatever it holds"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".tif", ".png", ".bmp"])
+def test_a_file_that_cannot_be_written_to_its_end_is_an_error(tmp_path, ending):
+    """ITK's own writers cut off the end of such files, and report success."""
+    import resource
+
+    flat = ending in (".png", ".bmp")
+    geometry = Geometry(
+        shape_zyx=(1, 60, 70) if flat else (6, 20, 30), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2 if flat else 3
+    )
+    array = np.random.default_rng(0).integers(0, 3, geometry.shape_zyx).astype(np.uint8)
+    path = tmp_path / f"case{ending}"
+    write_segmentation(path, array, geometry)
+    whole = path.read_bytes()
+    names = sorted(file.name for file in tmp_path.iterdir())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in sorted({0, 1, *range(0, len(whole), len(whole) // 20), len(whole) - 1}):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                write_segmentation(path, array, geometry)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert path.read_bytes() == whole
+        assert sorted(file.name for file in tmp_path.iterdir()) == names

@@ -47,7 +47,7 @@ def walk(top: Path) -> Iterator[Path]:
 def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     try:
         paths = sorted(folder.iterdir())
-    except OSError:
+    except PermissionError:
         return
     for path in paths:
         yield path

@@ -75,7 +75,7 @@ def image_ids(folder: Path, description: DatasetDescription) -> list[str]:
     Names that are equal but for the Unicode form of their letters are one case.
     """
     ending = description.file_ending
-    names = [p.name for p in folder.glob(f"*{ending}") if not p.name.startswith(".")]
+    names = [name for name in _names(folder) if name.endswith(ending)]
     names.sort(key=lambda name: (name.removesuffix(ending)[-4:], name))  # a case is named as its first channel is
     return _by_composed_name([case for name in names if (case := _case_of_image(name, description)) is not None])
 
@@ -131,8 +131,17 @@ def unused_images(dataset: RawDataset) -> dict[str, list[str]]:
 
 
 def _image_names(folder: Path) -> set[str]:
-    return {p.name for p in folder.glob("*") if p.name.lower().endswith(FILE_ENDINGS) and not p.name.startswith(".")}
+    return {name for name in _names(folder) if name.lower().endswith(FILE_ENDINGS)}
 
 
 def _label_ids(folder: Path, ending: str) -> list[str]:
-    return [p.name.removesuffix(ending) for p in sorted(folder.glob(f"*{ending}")) if not p.name.startswith(".")]
+    return [name.removesuffix(ending) for name in sorted(_names(folder)) if name.endswith(ending)]
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of what a folder holds, without hidden files; none where there is no folder.
+
+    Raises:
+        OSError: the folder may not be opened (``Path.glob`` would find nothing in it).
+    """
+    return [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []

@@ -154,7 +154,10 @@ def case_ids(folder: Path, file_ending: str) -> set[str]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; check the path")
-    return {p.name.removesuffix(file_ending) for p in folder.glob(f"*{file_ending}") if not p.name.startswith(".")}
+    names = (
+        path.name for path in folder.iterdir() if not path.name.startswith(".")
+    )  # glob passes over a closed folder
+    return {name.removesuffix(file_ending) for name in names if name.endswith(file_ending)}
 
 
 def evaluate_pairs(
