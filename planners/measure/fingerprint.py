@@ -140,7 +140,9 @@ def survey(
         measured = {case: _without_errors(m) if case in left_out else m for case, m in measured.items()}
     ordered = [measured[case] for case in sorted(measured)]
     problems = [problem for found in ordered for problem in found.problems]
-    images = {case: m.image_digest for case, m in measured.items() if m.image_digest is not None and case not in left_out}
+    images = {
+        case: m.image_digest for case, m in measured.items() if m.image_digest is not None and case not in left_out
+    }
     problems += duplicates(images, dataset.description.groups)
     problems += [*_whole_dataset(ordered), *others, *declaration_problems(dataset)]
     if any(problem.fatal for problem in problems):

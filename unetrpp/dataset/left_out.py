@@ -112,7 +112,9 @@ def _file_reason(path: Path, folder: _Folder) -> str:
     elif number is None:
         found = "has no channel number in its name"
     else:
-        found = f"ends in {number:04d}, but {folder.whose} channels end at {len(channels) - 1:04d} ({', '.join(channels)})"
+        found = (
+            f"ends in {number:04d}, but {folder.whose} channels end at {len(channels) - 1:04d} ({', '.join(channels)})"
+        )
     return f"{found}; {rename(path, folder.description)}"
 
 

@@ -172,7 +172,9 @@ def strays(dataset: RawDataset) -> list[Problem]:
         used = [file for case in dataset.cases for file in (*case.images, case.label) if file and file.parent == folder]
         others = _left_out(folder, used, dataset.description) if folder.is_dir() else {}
         found |= {f"{part}/{name}".removesuffix("/"): reason for name, reason in others.items()}
-    elsewhere = [p for case in dataset.cases for p in case.images if p.is_dir() and p.parent != dataset.folder / "imagesTr"]
+    elsewhere = [
+        p for case in dataset.cases for p in case.images if p.is_dir() and p.parent != dataset.folder / "imagesTr"
+    ]
     found |= {escaped(str(path)): reason for series in elsewhere for path, reason in beside_slices(series).items()}
     fatal = not dataset.description.files
     return [Problem(case=name, message=reason, fatal=fatal) for name, reason in found.items()]

@@ -106,7 +106,9 @@ def beside_slices(folder: Path) -> dict[Path, str]:
     for path in entries(folder):
         if path.is_dir():
             if unreadable(path) is not None or folder_with_images(path) is not None:
-                found[path] = f"lies in the folder of the series {escaped(folder.name)}, so it is not searched; move it elsewhere"
+                found[path] = (
+                    f"lies in the folder of the series {escaped(folder.name)}, so it is not searched; move it elsewhere"
+                )
         elif path.name.lower().endswith((*FILE_ENDINGS, *UNREAD)):
             found[path] = f"is no slice of the series {escaped(folder.name)}; move it elsewhere"
     return found
