@@ -18,7 +18,6 @@ from typing import NoReturn
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
 
-
 SKIP_UNREADABLE = "only name images and cases that cannot be read or used, and end with 0 if all others are done"
 
 

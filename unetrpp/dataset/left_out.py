@@ -125,7 +125,8 @@ def _folder_reason(path: Path, folder: _Folder) -> str | None:
         same = path.name.removesuffix("_0000")
         if any(other.name.removesuffix("_0000") == same for other in folder.used):
             return f"would be the case {escaped(same)} as another folder is; rename one of them"
-        return f"is a DICOM series without the number of one of {folder.whose} channels in its name; rename it to CASE_0000, CASE_0001 and so on"
+        found = f"is a DICOM series without the number of one of {folder.whose} channels in its name"
+        return f"{found}; rename it to CASE_0000, CASE_0001 and so on"
     inner = folder_with_images(path)
     if inner is None:
         return "holds no DICOM series; remove it, or complete it" if folder.of_folders else None

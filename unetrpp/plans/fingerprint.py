@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import msgspec
+
 from unetrpp.core.files import Record
 
 
@@ -60,4 +62,4 @@ class Fingerprint(Record, frozen=True, kw_only=True):
     median_spacing_mm: tuple[float, float, float]
     median_shape: tuple[int, int, int]
     warnings: tuple[str, ...] = ()
-    left_out: dict[str, LeftOut] = {}  # by case
+    left_out: dict[str, LeftOut] = msgspec.field(default_factory=dict[str, LeftOut])  # by case
