@@ -138,7 +138,7 @@ def not_used(patterns: Sequence[Pattern], used: Collection[Path]) -> dict[str, s
     for folder in series:
         found |= beside_slices(folder)
     for pattern in patterns:
-        texts = " or ".join(repr(p.text) for p in patterns if p.base == pattern.base)
+        texts = " nor ".join(repr(p.text) for p in patterns if p.base == pattern.base)
         for path in pattern.passed_over(used):
             if path not in parts and not any(above in series for above in path.parents):
                 whole = path.parent if path.parent != pattern.base else path
@@ -153,8 +153,4 @@ def _reason(path: Path, whole: Path, texts: str) -> str:
     what = "" if whole == path else f"holds {escaped(path.name)}, which "
     if not ending_of(path):
         return f"{what}is a DICOM file that is no case of {texts}; a case is a folder with its series, at the place of {CASE}"
-    return (
-        f"{what}matches neither {texts}; rename or move it"
-        if " or " in texts
-        else f"{what}does not match {texts}; rename or move it"
-    )
+    return f"{what}does not match {texts}; rename or move it"
