@@ -20,7 +20,9 @@ def left_out(folder: Path, cases: Mapping[str, tuple[Path, ...]], description: D
     """
     used = {path for files in cases.values() for path in files}
     results = {path.name for path in entries(folder) if path.is_dir()} - {path.name for path in subfolders(folder)}
-    return of_dataset.left_out(folder, used, description, whose="the model's", ignored=_written(folder) | results)
+    return of_dataset.left_out(
+        folder, used, description, whose="the model's", ignored=written_by_predictions(folder) | results
+    )
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -33,7 +35,7 @@ def subfolders(folder: Path) -> list[Path]:
     ]
 
 
-def _written(folder: Path) -> set[str]:
+def written_by_predictions(folder: Path) -> set[str]:
     """Names of the files that earlier predictions wrote into ``folder``."""
     try:
         runs = earlier_runs(folder).values()
