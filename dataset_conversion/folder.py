@@ -111,8 +111,9 @@ def read_folder(
             )
     training = [Pattern(root, text) for text in (*images, labels)]
     tests = [Pattern(root, text) for text in test_images]
-    found, unpaired = _paired(training)
-    found_tests, unpaired_tests = _paired(tests)
+    files = {pattern: pattern.files() for pattern in (*training, *tests)}
+    found, unpaired = _paired({pattern: files[pattern] for pattern in training})
+    found_tests, unpaired_tests = _paired({pattern: files[pattern] for pattern in tests})
     unpaired += unpaired_tests
     if unpaired and not skip_unreadable:
         raise _refusal(unpaired)
@@ -123,21 +124,22 @@ def read_folder(
     cases += [SourceCase(case, files, None) for case, files in sorted(found_tests.items())]
     if not found:
         raise _refusal(unpaired)
-    matched = {path for pattern in (*training, *tests) for paths in pattern.files().values() for path in paths}
+    matched = {path for of_pattern in files.values() for paths in of_pattern.values() for path in paths}
     return Source(
         channel_names=tuple(channel_names),
         labels=read_labels(Path("--label"), {"background": 0, **label_values}, None),
         cases=tuple(cases),
-        left_out=not_used([*training, *tests], matched) | {escaped(error.case): error.message for error in unpaired},
+        left_out=not_used(list(files), matched) | {escaped(error.case): error.message for error in unpaired},
     )
 
 
-def _paired(patterns: Sequence[Pattern]) -> tuple[dict[str, tuple[Path, ...]], list[CaseError]]:
+def _paired(
+    found: Mapping[Pattern, Mapping[str, Sequence[Path]]],
+) -> tuple[dict[str, tuple[Path, ...]], list[CaseError]]:
     """Case -> its file of every pattern, and what is wrong with the cases that lack one or have several of one."""
-    found = [pattern.files() for pattern in patterns]
-    everything = sorted(set().union(*found))
+    everything = sorted(set().union(*found.values()))
     problems: list[CaseError] = []
-    for pattern, files in zip(patterns, found, strict=True):
+    for pattern, files in found.items():
         for case in everything:
             paths = files.get(case, [])
             if not paths:
@@ -147,7 +149,9 @@ def _paired(patterns: Sequence[Pattern]) -> tuple[dict[str, tuple[Path, ...]], l
                 what = f"{names} both match {pattern.text!r}; narrow the pattern, or rename one"
                 problems.append(CaseError(case, "pairing", what))
     wrong = {problem.case for problem in problems}
-    return {case: tuple(files[case][0] for files in found) for case in everything if case not in wrong}, problems
+    return {
+        case: tuple(files[case][0] for files in found.values()) for case in everything if case not in wrong
+    }, problems
 
 
 def _refusal(problems: Sequence[CaseError]) -> UserError:

@@ -76,13 +76,13 @@ def load_or_measure(
     """
     path, others = folder / "fingerprint.json", strays(dataset)
     if skip_unreadable:
-        others = [_as_warning(problem) for problem in others]
+        others = [_as_left_out(problem) for problem in others]
     if path.exists() and not overwrite:
         digests = {case.id: inputs_digest(case) for case in dataset.cases}
         found = read_json(path, Fingerprint, hint="delete it")
         if is_current(found, dataset.description, digests) and (skip_unreadable or not found.left_out):
-            left = [Problem(case=c, message=f"left out: {skipped.reason}") for c, skipped in found.left_out.items()]
-            _report([*others, *map(_as_warning, left), *declaration_problems(dataset)])
+            left = [Problem(case=case, message=skipped.reason) for case, skipped in found.left_out.items()]
+            _report([*others, *map(_as_left_out, left), *declaration_problems(dataset)])
             return found, {c.case: c.inputs_digest for c in found.cases}
     surveyed = survey(dataset, executor, others, skip_unreadable=skip_unreadable)
     _report(surveyed.problems)
@@ -91,8 +91,9 @@ def load_or_measure(
     return surveyed.fingerprint, {c.case: c.inputs_digest for c in surveyed.fingerprint.cases}
 
 
-def _as_warning(problem: Problem) -> Problem:
-    return msgspec.structs.replace(problem, fatal=False)
+def _as_left_out(problem: Problem) -> Problem:
+    """A warning from an error; a warning stays as it is."""
+    return Problem(case=problem.case, message=f"left out: {problem.message}", fatal=False) if problem.fatal else problem
 
 
 def _report(problems: Sequence[Problem]) -> None:
@@ -163,11 +164,7 @@ def _left_out(dataset: RawDataset, measured: Mapping[str, Measurement]) -> dict[
 
 
 def _without_errors(measurement: Measurement) -> Measurement:
-    marked = (
-        Problem(case=p.case, message=f"left out: {p.message}" if p.fatal else p.message, fatal=False)
-        for p in measurement.problems
-    )
-    return msgspec.structs.replace(measurement, problems=tuple(marked))
+    return msgspec.structs.replace(measurement, problems=tuple(map(_as_left_out, measurement.problems)))
 
 
 def measure(case: Case, description: DatasetDescription) -> Measurement:
