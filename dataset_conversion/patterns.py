@@ -9,7 +9,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, walk
 from unetrpp.core.text import composed, escaped
 from unetrpp.io.formats import ending_of, strip_ending
-from unetrpp.io.listing import beside_slices, holds_series, images_below, is_system, parts_of, unreadable
+from unetrpp.io.listing import beside_slices, holds_series, images_below, is_image, is_system, parts_of, unreadable
 
 CASE = "{case}"
 
@@ -65,7 +65,7 @@ class Pattern:
         expression = expression_of(self.below)
         for path in walk(self.base):
             match = expression.fullmatch(path.relative_to(self.base).as_posix())
-            if match and not is_system(path) and _is_case(path):
+            if match and (_is_case(path) or (self.below != CASE and is_image(path))):
                 matches.setdefault(composed(strip_ending(match["case"])), []).append(path)
         if not matches:
             raise self._nothing()
@@ -87,29 +87,30 @@ class Pattern:
         )
 
     def passed_over(self, used: Collection[Path]) -> Iterator[Path]:
-        """Images and closed folders below ``base`` that this pattern should have taken, as far as can be told.
+        """Images, and folders that cannot be opened, below ``base`` that this pattern should have taken, as far as can be told.
 
         Of a folder, all. Where ``{case}`` names folders, those in a folder that could be a case but has no file in ``used``;
         other files of a case were not asked for. Where it names files, those that match but for capitals or their ending.
         """
-        level = next(i for i, part in enumerate(self.below.split("/")) if CASE in part) + 1
-        area = expression_of("/".join(self.below.split("/")[:level]))
+        names = self.below.split("/")
+        level = next(i for i, name in enumerate(names) if CASE in name) + 1
+        could_be = [expression_of("/".join(names[: i + 1])) for i in range(len(names))]
         near = expression_of(strip_ending(self.below), re.IGNORECASE)
-        areas = {self._area(path, level) for path in used if path.is_relative_to(self.base)}
+        areas = {path.relative_to(self.base).parts[:level] for path in used if path.is_relative_to(self.base)}
         closed = (path for path in walk(self.base) if path.is_dir() and not is_system(path) and unreadable(path))
         for path in (*images_below(self.base), *closed):
             relative = path.relative_to(self.base)
-            if self.is_folder:
+            parts = relative.parts
+            if self.below == CASE:
                 yield path
-            elif len(relative.parts) > level:
-                of = self._area(path, level)
-                if of not in areas and area.fullmatch(of):
+            elif unreadable(path) and len(parts) < len(names):  # what lies below it is unknown
+                if could_be[len(parts) - 1].fullmatch(relative.as_posix()):
+                    yield path
+            elif level < len(names):
+                if parts[:level] not in areas and could_be[level - 1].fullmatch("/".join(parts[:level])):
                     yield path
             elif near.fullmatch(strip_ending(relative.as_posix())):
                 yield path
-
-    def _area(self, path: Path, level: int) -> str:
-        return "/".join(path.relative_to(self.base).parts[:level])
 
 
 def expression_of(pattern: str, flags: int = 0) -> re.Pattern[str]:
@@ -123,6 +124,9 @@ def expression_of(pattern: str, flags: int = 0) -> re.Pattern[str]:
 
 
 def _is_case(path: Path) -> bool:
+    """Whether an entry of a folder can be a case by itself: a DICOM file is rather a slice, unless a pattern names it."""
+    if is_system(path):
+        return False
     if path.is_dir():
         return holds_series(path)
     return bool(ending_of(path)) and (path.is_file() or is_dangling(path))

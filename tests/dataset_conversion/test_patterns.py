@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.dicom_files import write_series
+from tests.helpers.dicom_files import write_enhanced, write_series
 from unetrpp.core.errors import UserError
 from unetrpp.dataset_conversion.folder import convert_folder, read_folder
 from unetrpp.dataset_conversion.patterns import Pattern, not_used
@@ -83,6 +83,23 @@ def test_cases_that_are_folders_of_dicom_series(tmp_path):
     np.testing.assert_array_equal(read_image(written).array[0], ARRAY[:, ::-1])
 
 
+def test_a_pattern_may_name_multi_frame_files(tmp_path):
+    places = [(0, 0, 2.0 * k) for k in range(len(ARRAY))]
+    write_enhanced(tmp_path / "src" / "p1" / "scan.dcm", ARRAY, places)
+    write_label(tmp_path / "src" / "p1" / "seg.nii.gz")
+    options = {"channel": ["MR"], "label": {"a": 1}, "workspace": tmp_path / "w", "processes": 1}
+    done = convert_folder(tmp_path / "src", images=["{case}/scan.dcm"], labels="{case}/seg.nii.gz", **options)
+    assert (done.cases, done.errors) == (("p1",), ())
+    np.testing.assert_array_equal(read_image(done.folder / "imagesTr" / "p1_0000.nii.gz").array[0], ARRAY)
+
+
+def test_names_that_differ_in_capitals_only_are_two_cases(tmp_path):
+    touch(tmp_path, "images/a.nii.gz", "images/A.nii.gz")
+    if len(list((tmp_path / "images").iterdir())) == 1:
+        pytest.skip("this file system has one file for both names")
+    assert set(Pattern(tmp_path, "images").files()) == {"a", "A"}
+
+
 def test_series_of_several_channels(tmp_path):
     for sequence, factor in (("T1", 1), ("T2", 2)):
         write_series(tmp_path / "src" / "p1" / sequence, factor * ARRAY)
@@ -127,6 +144,27 @@ def test_bids_like_folders(tmp_path):
 def test_names_that_match_but_for_capitals_or_ending_are_named(tmp_path):
     touch(tmp_path, "i/a_0000.nii.gz", "i/a_0001.nii.gz", "i/b_0000.NII.GZ", "i/c_0000.nii", "i/D_0000.nii.gz")
     assert passed_over(tmp_path, "i/{case}_0000.nii.gz").keys() == {"i/b_0000.NII.GZ", "i/c_0000.nii"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "broken"),
+    [("{case}/t1.nii.gz", "p2"), ("{case}/scan/t1.nii.gz", "p2/scan"), ("site*/{case}.nii.gz", "site2")],
+)
+def test_links_to_nothing_in_place_of_folders_are_named(tmp_path, pattern, broken):
+    first = pattern.replace("{case}", "p1").replace("*", "1")
+    touch(tmp_path, first, "notes/a.txt")
+    (tmp_path / broken).parent.mkdir(exist_ok=True)
+    (tmp_path / broken).symlink_to("nowhere")
+    found = passed_over(tmp_path, pattern)
+    assert len(found) == 1
+    ((name, reason),) = found.items()
+    assert broken.startswith(name)
+    assert "is a link to something that is not there" in reason
+
+
+def test_a_path_that_ends_in_the_case_is_the_folder(tmp_path):
+    touch(tmp_path, "images/a.nii.gz", "images/deep/b.nii.gz", "images/c.mgz")
+    assert passed_over(tmp_path, "images/{case}").keys() == passed_over(tmp_path, "images").keys()
 
 
 NAMES = st.sampled_from(["a", "b", "c", "a_0000", "x1", "._a", "README"])
