@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.helpers.dicom_files import write_series
 from tests.helpers.nifti import change, sform_of
 from tests.helpers.raw_dataset import GEOMETRY, make_case, write_case
 from unetrpp.dataset.cases import Case, RawDataset
@@ -156,3 +157,13 @@ def test_a_file_name_that_is_not_utf_8_is_named(tmp_path):
     (problem,) = inspect(case, DESCRIPTION).problems
     assert (problem.case, problem.message) == ("M\\xfcller", "the file name is not UTF-8; rename the files")
     assert inputs_digest(case)
+
+
+def test_an_image_beside_the_slices_of_a_listed_series_is_an_error(tmp_path):
+    write_series(tmp_path / "dicom" / "a", np.zeros((2, 4, 4), np.uint16))
+    for name in ("preview.png", "report.txt"):
+        (tmp_path / "dicom" / "a" / name).touch()
+    listed = msgspec.structs.replace(DESCRIPTION, files={"a": CaseFiles(images=("dicom/a",), label="a.nii.gz")})
+    case = Case("a", (tmp_path / "dicom" / "a",), tmp_path / "a.nii.gz")
+    (problem,) = strays(RawDataset(tmp_path, listed, (case,)))
+    assert problem == Problem(case="a", message="preview.png is no slice of the series a; move it elsewhere")

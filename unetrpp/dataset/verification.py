@@ -162,9 +162,9 @@ def duplicates(images: Mapping[str, str], groups: Mapping[str, str] | None) -> l
 
 
 def strays(dataset: RawDataset) -> list[Problem]:
-    """Images in imagesTr and labelsTr, and in the folders of DICOM series, that belong to no case.
+    """Images in imagesTr and labelsTr, and in the folders of DICOM series, that belong to no case: errors.
 
-    They are errors, or warnings where dataset.json lists the files itself.
+    Those in imagesTr and labelsTr are warnings where dataset.json lists the files itself.
     """
     found: dict[str, str] = {}
     for part in ("imagesTr", "labelsTr"):
@@ -172,12 +172,12 @@ def strays(dataset: RawDataset) -> list[Problem]:
         used = [file for case in dataset.cases for file in (*case.images, case.label) if file and file.parent == folder]
         others = _left_out(folder, used, dataset.description) if folder.is_dir() else {}
         found |= {f"{part}/{name}".removesuffix("/"): reason for name, reason in others.items()}
-    elsewhere = [
-        p for case in dataset.cases for p in case.images if p.is_dir() and p.parent != dataset.folder / "imagesTr"
-    ]
-    found |= {escaped(str(path)): reason for series in elsewhere for path, reason in beside_slices(series).items()}
-    fatal = not dataset.description.files
-    return [Problem(case=name, message=reason, fatal=fatal) for name, reason in found.items()]
+    problems = [Problem(case=n, message=reason, fatal=not dataset.description.files) for n, reason in found.items()]
+    for case in dataset.cases:
+        for series in (path for path in case.images if path.is_dir()):
+            found = {escaped(path.relative_to(series).as_posix()): why for path, why in beside_slices(series).items()}
+            problems += [Problem(case=escaped(case.id), message=f"{name} {why}") for name, why in found.items()]
+    return problems
 
 
 def _left_out(folder: Path, used: Collection[Path], description: DatasetDescription) -> dict[str, str]:
