@@ -21,6 +21,7 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset
 from unetrpp.dataset.description import nnunet_json
 from unetrpp.dataset.splits_file import read_or_make_splits, read_splits
+from unetrpp.dataset.verification import strays
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.networks.presets import PresetName
@@ -124,8 +125,11 @@ def plan_and_preprocess(
     if (folder / "splits.json").exists():  # an edited one is refused before the cases are measured
         read_splits(folder / "splits.json", raw.description.groups, [case.id for case in raw.cases])
     with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
+        others = strays(raw)  # before the repair, which puts other files in place of some
         raw = repair_dataset(raw, folder / "fixed", pool) if fix else raw
-        fingerprint, digests = load_or_measure(raw, folder, pool, skip_unreadable=skip_unreadable, overwrite=overwrite)
+        fingerprint, digests = load_or_measure(
+            raw, folder, pool, others=others, skip_unreadable=skip_unreadable, overwrite=overwrite
+        )
         raw = replace(raw, cases=tuple(case for case in raw.cases if case.id in digests))
         write_dataset_files(raw, folder, fingerprint)
         plans = load_or_make_plans(path, maker, fingerprint, raw, names=configurations, overwrite=overwrite)

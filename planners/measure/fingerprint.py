@@ -25,7 +25,6 @@ from unetrpp.dataset.verification import (
     inputs_digest,
     inspect,
     problem_table,
-    strays,
 )
 from unetrpp.io.geometry import canonical_orientation, reorder, to_canonical
 from unetrpp.planners.measure.structures import class_statistics
@@ -62,6 +61,7 @@ def load_or_measure(
     folder: Path,
     executor: Executor,
     *,
+    others: Sequence[Problem] = (),
     skip_unreadable: bool = False,
     overwrite: bool = False,
 ) -> tuple[Fingerprint, dict[str, str]]:
@@ -69,12 +69,13 @@ def load_or_measure(
     description changed.
 
     Args:
+        others: problems that are known already: of files that belong to no case.
         skip_unreadable: cases that cannot be read or used, and images that belong to no case, are left out with a warning.
 
     Raises:
         UserError: verification found errors; the table of all problems has been logged.
     """
-    path, others = folder / "fingerprint.json", strays(dataset)
+    path = folder / "fingerprint.json"
     if skip_unreadable:
         others = [_as_left_out(problem) for problem in others]
     if path.exists() and not overwrite:
