@@ -55,6 +55,7 @@ def convert_folder(
     if foreground_from_instances and len(classes) != 1:
         raise UserError(f"--foreground-from-instances makes one class, but --label names {len(classes)}; name only one")
     root = Path(source)
+    places = Workspace.find(workspace)
     found = read_folder(
         root,
         images,
@@ -63,6 +64,7 @@ def convert_folder(
         label_values=label,
         test_images=test_images,
         skip_unreadable=skip_unreadable,
+        workspace=places.root,
     )
     options = {
         "layout": "folder",
@@ -75,7 +77,7 @@ def convert_folder(
     }
     return write_raw_dataset(
         found,
-        Workspace.find(workspace).raw(name or plain_name(root.resolve().name)),
+        places.raw(name or plain_name(root.resolve().name)),
         Conversion(source=recordable(str(root.resolve())), options=options),
         foreground_from_instances=foreground_from_instances,
         skip_unreadable=skip_unreadable,
@@ -93,11 +95,12 @@ def read_folder(
     label_values: Mapping[str, int],
     test_images: Sequence[str] = (),
     skip_unreadable: bool = False,
+    workspace: Path,
 ) -> Source:
     """Pair images and labels by case.
 
     Every pattern is a folder (its entries are the cases) or a path with ``{case}`` in it, see :class:`Pattern`.
-    ``images`` has one pattern, or one per channel.
+    ``images`` has one pattern, or one per channel. What lies in the ``workspace`` is not named as left out.
 
     Raises:
         UserError: patterns and channels do not fit, or a case lacks a file or has several (a table names all of them).
@@ -129,7 +132,7 @@ def read_folder(
         channel_names=tuple(channel_names),
         labels=read_labels(Path("--label"), {"background": 0, **label_values}, None),
         cases=tuple(cases),
-        left_out=not_used(list(files), matched) | {escaped(error.case): error.message for error in unpaired},
+        left_out=not_used(list(files), matched, workspace) | {escaped(error.case): error.message for error in unpaired},
     )
 
 

@@ -14,6 +14,7 @@ from unetrpp.core.text import escaped, recordable
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
+from unetrpp.dataset_conversion.patterns import is_below
 from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
 from unetrpp.dataset_conversion.source import Source, SourceCase
 from unetrpp.io.formats import strip_ending
@@ -48,7 +49,7 @@ def convert_msd(
     path, places = Path(source), Workspace.find(workspace)
     dataset = name or plain_name(archive_stem(path) or path.resolve().name)
     unpacked = places.root / "unpacked" / dataset
-    found = read_msd(msd_folder(path, unpacked))
+    found = read_msd(msd_folder(path, unpacked), places.root)
     conversion = Conversion(source=recordable(str(path.resolve())), options={"layout": "msd"})
     converted = write_raw_dataset(
         found,
@@ -86,8 +87,10 @@ def msd_folder(source: Path, unpacked: Path) -> Path:
     return folders[0]
 
 
-def read_msd(folder: Path) -> Source:
-    """The cases, channels and labels in the decathlon's dataset.json.
+def read_msd(folder: Path, workspace: Path) -> Source:
+    """The cases, channels and labels in the decathlon's dataset.json, and images that it does not list.
+
+    What lies in the ``workspace`` does not count among these.
 
     Raises:
         UserError: it is malformed, names a file outside of the folder, or two cases have one name.
@@ -114,18 +117,18 @@ def read_msd(folder: Path) -> Source:
         cases=tuple(cases),
         reference=content.get("reference"),
         licence=content.get("licence"),
-        left_out=_not_listed(folder, cases),
+        left_out=_not_listed(folder, cases, workspace),
     )
 
 
-def _not_listed(folder: Path, cases: Sequence[SourceCase]) -> dict[str, str]:
-    """Images in the dataset's folder that are in no case: name -> reason and repair."""
+def _not_listed(folder: Path, cases: Sequence[SourceCase], workspace: Path) -> dict[str, str]:
+    """Images in the dataset's folder that are in no case: name -> reason and repair; a ``workspace`` in it does not count."""
     used = parts_of({file.resolve() for case in cases for file in case.files})
     return {
         escaped(path.relative_to(folder).as_posix()): unreadable(path)
         or "is not listed in dataset.json (as training or test); add it there, or remove it"
         for path in images_below(folder)
-        if path.resolve() not in used
+        if path.resolve() not in used and not is_below(path, workspace, folder)
     }
 
 

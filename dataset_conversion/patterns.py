@@ -132,10 +132,11 @@ def _is_case(path: Path) -> bool:
     return bool(ending_of(path)) and (path.is_file() or is_dangling(path))
 
 
-def not_used(patterns: Sequence[Pattern], used: Collection[Path]) -> dict[str, str]:
+def not_used(patterns: Sequence[Pattern], used: Collection[Path], workspace: Path) -> dict[str, str]:
     """Images that the patterns should have taken but none has: name (relative to the root, if possible) -> reason and repair.
 
-    Those that lie deeper than the cases are named by their folder.
+    Those that lie deeper than the cases are named by their folder. What a conversion wrote to a ``workspace`` inside of the
+    folder does not count.
     """
     parts, series = parts_of(used), {path for path in used if path.is_dir()}
     found: dict[Path, str] = {}
@@ -143,12 +144,18 @@ def not_used(patterns: Sequence[Pattern], used: Collection[Path]) -> dict[str, s
         found |= beside_slices(folder)
     for pattern in patterns:
         texts = " nor ".join(repr(p.text) for p in patterns if p.base == pattern.base)
-        for path in pattern.passed_over(used):
+        for path in (path for path in pattern.passed_over(used) if not is_below(path, workspace, pattern.base)):
             if path not in parts and not any(above in series for above in path.parents):
                 whole = path.parent if path.parent != pattern.base else path
                 found.setdefault(whole, _reason(path, whole, texts))
     root = patterns[0].root
     return {escaped((p.relative_to(root) if p.is_relative_to(root) else p).as_posix()): why for p, why in found.items()}
+
+
+def is_below(path: Path, workspace: Path, source: Path) -> bool:
+    """Whether ``path`` is in a workspace that lies in the folder ``source``."""
+    home, top = workspace.resolve(), source.resolve()
+    return home != top and home.is_relative_to(top) and path.absolute().resolve().is_relative_to(home)
 
 
 def _reason(path: Path, whole: Path, texts: str) -> str:

@@ -123,7 +123,7 @@ def test_series_of_several_channels(tmp_path):
 def passed_over(root, *texts):
     patterns = [Pattern(root, text) for text in texts]
     used = {path for pattern in patterns for paths in pattern.files().values() for path in paths}
-    return not_used(patterns, used)
+    return not_used(patterns, used, root.parent / "workspace")
 
 
 def test_other_files_of_a_case_were_not_asked_for_but_a_case_without_a_file_is_named(tmp_path):
@@ -187,7 +187,13 @@ def test_every_file_is_used_named_or_does_not_count(files):
         root = Path(temporary)
         touch(root, "images/case.nii.gz", "labels/case.nii.gz", *(f"{folder}/{n}{e}" for folder, n, e in files))
         source = read_folder(
-            root, ["images"], "labels", channel_names=["MR"], label_values={"a": 1}, skip_unreadable=True
+            root,
+            ["images"],
+            "labels",
+            channel_names=["MR"],
+            label_values={"a": 1},
+            skip_unreadable=True,
+            workspace=root / "w",
         )
         used = {file for case in source.cases for file in case.files}
         for path in (path for path in root.rglob("*") if path.is_file()):

@@ -110,6 +110,35 @@ def test_images_that_a_decathlon_does_not_list_are_named(source, capsys):
     assert read_json(source.parent / "w/raw/Made/dataset.json", dict)["numTraining"] == 2
 
 
+@pytest.mark.parametrize("layout", ["folder", "msd"])
+def test_a_workspace_in_the_source_does_not_count(source, layout):
+    """As it is where the command runs in the folder of the data."""
+    pairs = [{"image": f"images/{case}.nii.gz", "label": f"labels/{case}.nii.gz"} for case in "ab"]
+    content = {"modality": {"0": "MR"}, "labels": {"0": "background", "1": "organ"}, "training": pairs}
+    (source / "dataset.json").write_text(json.dumps(content))
+    for case in "ab":
+        write(source / case / "t1.nii.gz")
+        write(source / case / "seg.nii.gz", np.uint8)
+    where = ("--images", "{case}/t1.nii.gz", "--labels", "{case}/seg.nii.gz", *OPTIONS)
+    line = [
+        layout,
+        str(source),
+        *(where if layout == "folder" else ()),
+        "--workspace",
+        str(source / "work"),
+        "--name",
+        "M",
+    ]
+    if layout == "msd":
+        for case in "ab":
+            shutil.rmtree(source / case)
+    else:
+        for part in ("images", "labels"):
+            shutil.rmtree(source / part)
+    for _ in range(2):
+        assert main(line) == 0
+
+
 def test_an_archive_of_two_decathlon_datasets_is_refused(source, capsys):
     for name in ("one", "two"):
         (source / name).mkdir()
