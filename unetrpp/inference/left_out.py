@@ -1,6 +1,6 @@
 """What a folder of inputs holds in addition to the cases found in it, without the results of earlier predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
@@ -13,16 +13,23 @@ from unetrpp.io.listing import entries
 RESULTS = "predictions*.json"  # marks a folder of results, which may hold images too
 
 
-def left_out(folder: Path, cases: Mapping[str, tuple[Path, ...]], description: DatasetDescription) -> dict[str, str]:
+def left_out(
+    folder: Path,
+    cases: Mapping[str, tuple[Path, ...]],
+    description: DatasetDescription,
+    own: Iterable[Path] = (),
+) -> dict[str, str]:
     """Images in ``folder`` that none of the ``cases`` found there uses: escaped name -> reason and repair.
 
-    As :func:`unetrpp.dataset.left_out.left_out` has it; what earlier predictions wrote does not count.
+    As :func:`unetrpp.dataset.left_out.left_out` has it. What earlier predictions wrote does not count, nor do subfolders that
+    are or hold one of ``own``, such as the model.
     """
     used = {path for files in cases.values() for path in files}
     results = {path.name for path in entries(folder) if path.is_dir()} - {path.name for path in subfolders(folder)}
-    return of_dataset.left_out(
-        folder, used, description, whose="the model's", ignored=written_by_predictions(folder) | results
-    )
+    top = folder.resolve()
+    holding = {path.resolve().relative_to(top).parts[0] for path in own if top in path.resolve().parents}
+    ignored = written_by_predictions(folder) | results | holding
+    return of_dataset.left_out(folder, used, description, whose="the model's", ignored=ignored)
 
 
 def subfolders(folder: Path) -> list[Path]:

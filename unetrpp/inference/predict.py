@@ -116,7 +116,8 @@ def predict(
     if ensemble.first.device.type == "cpu":
         keep_freed_memory()
     inputs, description = _paths(input), ensemble.first.model.description
-    cases, others = _cases_and_others(inputs, description, part)
+    own = [*models, Workspace.find(None if workspace is None else Path(workspace)).root]
+    cases, others = _cases_and_others(inputs, description, part, own)
     if others:
         LOG.warning("left out of %s, for the reasons given at the end: %s", inputs[0], ", ".join(others))
     if dicom_seg:
@@ -131,11 +132,14 @@ def predict(
 
 
 def _cases_and_others(
-    inputs: Sequence[Path], description: DatasetDescription, part: str | None
+    inputs: Sequence[Path], description: DatasetDescription, part: str | None, own: Sequence[Path]
 ) -> tuple[Cases, dict[str, str]]:
-    """The cases to predict here, and the images that are none: of several parts, the first lists them."""
+    """The cases to predict here, and the images that are none: of several parts, the first lists them.
+
+    Models and the workspace (``own``) may lie in the folder.
+    """
     found = find_cases(inputs, description)
-    others = left_out(inputs[0], found, description) if inputs[0].is_dir() else {}
+    others = left_out(inputs[0], found, description, own) if inputs[0].is_dir() else {}
     cases, unnamable = named_in_utf8(found)
     others |= unnamable
     if part is None:
