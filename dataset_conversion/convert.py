@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import Parser, positive, run
+from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, positive, run
 
 if TYPE_CHECKING:
     from unetrpp.dataset_conversion.raw import ConversionResult
@@ -54,7 +54,7 @@ def _folder_parser() -> Parser:
         " --labels '{case}/{case}_seg.nii.gz' --channel T1,FLAIR --label edema=2 tumour=1",
     )
     parser.add_argument("source", type=Path, metavar="SRC", help="the folder that the others are relative to")
-    where = "a folder whose file names are the cases, or a path with {case} in it"
+    where = "a folder whose entries are the cases (files, or folders of DICOM series), or a path with {case} in it"
     parser.add_argument("--images", nargs="+", required=True, metavar="DIR", help=f"{where}; one, or one per channel")
     parser.add_argument("--labels", required=True, metavar="DIR", help=where)
     parser.add_argument(
@@ -84,6 +84,7 @@ def _add_common(parser: Parser) -> None:
     parser.add_argument(
         "--name", help="name of the dataset (default: that of the source, without TaskNN_ or DatasetNNN_)"
     )
+    parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     parser.add_argument("--overwrite", action="store_true", help="convert every case again")
     parser.add_argument(
         "--processes", type=positive, metavar="N", help="worker processes (default: by cores and memory)"
@@ -104,6 +105,7 @@ def _convert_msd(arguments: argparse.Namespace) -> int:
         arguments.source,
         name=arguments.name,
         workspace=arguments.workspace,
+        skip_unreadable=arguments.skip_unreadable,
         overwrite=arguments.overwrite,
         processes=arguments.processes,
     )
@@ -127,6 +129,7 @@ def _convert_folder(arguments: argparse.Namespace) -> int:
         foreground_from_instances=arguments.foreground_from_instances,
         name=arguments.name,
         workspace=arguments.workspace,
+        skip_unreadable=arguments.skip_unreadable,
         overwrite=arguments.overwrite,
         processes=arguments.processes,
     )
@@ -134,12 +137,12 @@ def _convert_folder(arguments: argparse.Namespace) -> int:
 
 
 def _report(converted: "ConversionResult") -> int:
-    from unetrpp.core.parallel import error_table
+    from unetrpp.core.parallel import CaseError, error_table
 
-    if converted.errors:
-        print(error_table(converted.errors), file=sys.stderr)
-    total = len(converted.cases) + len(converted.errors)
-    print(f"{converted.folder}: {len(converted.cases)} of {total} cases converted")
+    others = [*converted.errors, *(CaseError(name, "", reason) for name, reason in converted.left_out.items())]
+    if others:
+        print(error_table(others), file=sys.stderr)
+    print(f"{converted.folder}: {len(converted.cases)} of {len(converted.cases) + len(others)} cases converted")
     return 1 if converted.errors else 0
 
 

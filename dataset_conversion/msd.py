@@ -4,18 +4,21 @@ Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_edited_json
-from unetrpp.core.text import recordable
+from unetrpp.core.text import escaped, recordable
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
+from unetrpp.dataset_conversion.patterns import is_below
 from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
 from unetrpp.dataset_conversion.source import Source, SourceCase
 from unetrpp.io.formats import strip_ending
+from unetrpp.io.listing import images_below, parts_of, unreadable
 
 
 def convert_msd(
@@ -23,6 +26,7 @@ def convert_msd(
     *,
     name: str | None = None,
     workspace: str | Path | None = None,
+    skip_unreadable: bool = False,
     overwrite: bool = False,
     processes: int | None = None,
 ) -> ConversionResult:
@@ -34,6 +38,8 @@ def convert_msd(
         source: the dataset's folder, .tar or .tar.gz; an archive is unpacked in the workspace and removed after success.
         name: of the dataset; None takes the source's name without TaskNN_ or DatasetNNN_.
         workspace: None takes ``$UNETRPP_WORKSPACE``, else ./unetrpp_workspace.
+        skip_unreadable: cases that cannot be read, and images that dataset.json does not list, are ``left_out`` of the result
+            and not among its ``errors``.
         overwrite: convert every case again.
         processes: worker processes; None chooses by cores and memory.
 
@@ -43,9 +49,16 @@ def convert_msd(
     path, places = Path(source), Workspace.find(workspace)
     dataset = name or plain_name(archive_stem(path) or path.resolve().name)
     unpacked = places.root / "unpacked" / dataset
-    found = read_msd(msd_folder(path, unpacked))
+    found = read_msd(msd_folder(path, unpacked), places.root)
     conversion = Conversion(source=recordable(str(path.resolve())), options={"layout": "msd"})
-    converted = write_raw_dataset(found, places.raw(dataset), conversion, overwrite=overwrite, processes=processes)
+    converted = write_raw_dataset(
+        found,
+        places.raw(dataset),
+        conversion,
+        skip_unreadable=skip_unreadable,
+        overwrite=overwrite,
+        processes=processes,
+    )
     if not converted.errors and unpacked.exists():
         shutil.rmtree(unpacked)
     return converted
@@ -63,16 +76,21 @@ def msd_folder(source: Path, unpacked: Path) -> Path:
     if not source.is_dir():
         raise UserError(f"{source} is neither a folder nor a .tar or .tar.gz file; check the path")
     found = [source, *sorted(p for p in source.iterdir() if p.is_dir())]
-    folder = next((p for p in found if (p / "dataset.json").is_file()), None)
-    if folder is None:
+    folders = [p for p in found if (p / "dataset.json").is_file()]
+    if len(folders) > 1 and folders[0] != source:
+        names = " and ".join(p.name for p in folders[:2])
+        raise UserError(f"{source} holds several datasets ({names}); give one of the folders")
+    if not folders:
         raise UserError(
             f"{source} has no dataset.json; give the decathlon's folder (such as Task04_Hippocampus) or its .tar"
         )
-    return folder
+    return folders[0]
 
 
-def read_msd(folder: Path) -> Source:
-    """The cases, channels and labels in the decathlon's dataset.json.
+def read_msd(folder: Path, workspace: Path) -> Source:
+    """The cases, channels and labels in the decathlon's dataset.json, and images that it does not list.
+
+    What lies in the ``workspace`` does not count among these.
 
     Raises:
         UserError: it is malformed, names a file outside of the folder, or two cases have one name.
@@ -99,7 +117,19 @@ def read_msd(folder: Path) -> Source:
         cases=tuple(cases),
         reference=content.get("reference"),
         licence=content.get("licence"),
+        left_out=_not_listed(folder, cases, workspace),
     )
+
+
+def _not_listed(folder: Path, cases: Sequence[SourceCase], workspace: Path) -> dict[str, str]:
+    """Images in the dataset's folder that are in no case: name -> reason and repair; a ``workspace`` in it does not count."""
+    used = parts_of({file.resolve() for case in cases for file in case.files})
+    return {
+        escaped(path.relative_to(folder).as_posix()): unreadable(path)
+        or "is not listed in dataset.json (as training or test); add it there, or remove it"
+        for path in images_below(folder)
+        if path.resolve() not in used and not is_below(path, workspace, folder)
+    }
 
 
 def _case_id(file: str) -> str:

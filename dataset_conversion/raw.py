@@ -2,7 +2,8 @@
 
 import glob
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ class ConversionResult:
 
     folder: Path  # of the raw dataset
     cases: tuple[str, ...]  # that are in the folder now
-    errors: tuple[CaseError, ...]  # of the cases that could not be converted
+    errors: tuple[CaseError, ...]  # of the cases that could not be converted, and of images that belong to no case
+    left_out: dict[str, str] = field(default_factory=dict)  # with ``skip_unreadable``: what cannot be used, and why
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def write_raw_dataset(
     conversion: Conversion,
     *,
     foreground_from_instances: bool = False,
+    skip_unreadable: bool = False,
     overwrite: bool = False,
     processes: int | None = None,
 ) -> ConversionResult:
@@ -65,6 +68,7 @@ def write_raw_dataset(
 
     Args:
         foreground_from_instances: every label value above 0 becomes the one foreground value.
+        skip_unreadable: what cannot be read or used is ``left_out`` of the result and not among its ``errors``.
         overwrite: convert every case again, not only those whose sources changed.
         processes: worker processes; None chooses by cores and memory.
 
@@ -92,7 +96,15 @@ def write_raw_dataset(
             licence=source.licence,
         )
         write_json(folder / "dataset.json", nnunet_json(description, training))
-    return ConversionResult(folder, tuple(case.id for case in converted), errors)
+    others = [CaseError(name, "finding cases", reason, refused=True) for name, reason in source.left_out.items()]
+    return _result(folder, tuple(case.id for case in converted), (*errors, *others), skip_unreadable and training > 0)
+
+
+def _result(
+    folder: Path, cases: tuple[str, ...], errors: Sequence[CaseError], skip_unreadable: bool
+) -> ConversionResult:
+    skipped = {escaped(error.case): error.message for error in errors if skip_unreadable and error.refused}
+    return ConversionResult(folder, cases, tuple(e for e in errors if escaped(e.case) not in skipped), skipped)
 
 
 def _case_bytes(source: Source) -> int:
@@ -170,12 +182,12 @@ def _newest(case: SourceCase) -> float:
             raise UserError(
                 f"{escaped(file.name)} is a link to a file that is not there; fetch it (such as with git annex get)"
             )
-        if not file.is_file():
-            raise UserError(f"{file} does not exist; complete the download")
-        if file.stat().st_size == 0:
+        if not file.exists():
+            raise UserError(f"{escaped(str(file))} does not exist; complete the download")
+        if file.is_file() and file.stat().st_size == 0:
             raise UserError(f"{file.name} is empty (0 bytes); download or copy it again")
-    parts = (part for file in case.files for part in files_of_image(file))
-    return max(part.stat().st_mtime for part in parts if part.is_file())
+    parts = (part for file in case.files for part in (file, *files_of_image(file)))
+    return max(part.stat().st_mtime for part in parts if part.exists())
 
 
 def _has_time(path: Path, stamp: float) -> bool:

@@ -1,6 +1,7 @@
 """What a converter finds in a download: cases with their files, and what dataset.json will say about them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
@@ -35,6 +36,7 @@ class Source:
     cases: tuple[SourceCase, ...]
     reference: str | None = None
     licence: str | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)  # images and cases that are not among ``cases`` -> why
 
 
 def common_ending(cases: tuple[SourceCase, ...]) -> str:

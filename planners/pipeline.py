@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset
 from unetrpp.dataset.description import nnunet_json
 from unetrpp.dataset.splits_file import read_or_make_splits, read_splits
+from unetrpp.dataset.verification import strays
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.networks.presets import PresetName
@@ -49,6 +50,7 @@ class PlanningResult:
     plans: Plans
     folder: Path  # of the preprocessed dataset, with plans, fingerprint, splits and stores
     errors: tuple[CaseError, ...]  # cases that could not be preprocessed; all others are
+    left_out: dict[str, str] = field(default_factory=dict)  # with ``skip_unreadable``: case -> why it cannot be used
 
     @property
     def summary(self) -> str:
@@ -81,6 +83,7 @@ def plan_and_preprocess(
     processes: int | None = None,
     fix: bool = False,
     plan_only: bool = False,
+    skip_unreadable: bool = False,
     overwrite: bool = False,
     executor: Executor | None = None,
 ) -> PlanningResult:
@@ -94,6 +97,7 @@ def plan_and_preprocess(
             ./unetrpp_workspace.
         spacing: mm along z, y and x.
         patch: voxels in plan order, the coarsest axis first.
+        skip_unreadable: cases that cannot be read or used, and images that belong to no case, are left out with a warning.
         executor: where cases are measured and preprocessed, instead of in processes here: of a cluster whose machines
             see raw data and workspace under the same absolute paths. It is left open.
 
@@ -121,8 +125,12 @@ def plan_and_preprocess(
     if (folder / "splits.json").exists():  # an edited one is refused before the cases are measured
         read_splits(folder / "splits.json", raw.description.groups, [case.id for case in raw.cases])
     with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
+        others = strays(raw)  # before the repair, which puts other files in place of some
         raw = repair_dataset(raw, folder / "fixed", pool) if fix else raw
-        fingerprint, digests = load_or_measure(raw, folder, pool, overwrite=overwrite)
+        fingerprint, digests = load_or_measure(
+            raw, folder, pool, others=others, skip_unreadable=skip_unreadable, overwrite=overwrite
+        )
+        raw = replace(raw, cases=tuple(case for case in raw.cases if case.id in digests))
         write_dataset_files(raw, folder, fingerprint)
         plans = load_or_make_plans(path, maker, fingerprint, raw, names=configurations, overwrite=overwrite)
         errors: list[CaseError] = []
@@ -135,7 +143,8 @@ def plan_and_preprocess(
             )
         if not errors and not plan_only:
             plans = plan_attention(plans, path, fingerprint, workspace=home, options=options)
-    return PlanningResult(plans, folder, tuple(errors))
+    left_out = {case: skipped.reason for case, skipped in fingerprint.left_out.items()}
+    return PlanningResult(plans, folder, tuple(errors), left_out)
 
 
 def _three(spacing: Sequence[float]) -> Spacing:

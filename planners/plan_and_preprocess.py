@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from unetrpp.core.command_line import Parser, above_zero, positive, run
+from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, above_zero, positive, run
 
 EXAMPLES = """\
 unetrpp_plan_and_preprocess Hippocampus
@@ -72,6 +72,7 @@ def parser() -> Parser:
     what = "repair sheared axes, and labels on another grid than their image, where that is safe; writes new files"
     add("--fix", action="store_true", help=what)
     add("--plan-only", action="store_true", help="measure and plan without preprocessing")
+    add("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     add("--overwrite", action="store_true", help="measure, plan and preprocess again, replacing what is there")
     return p
 

@@ -12,6 +12,7 @@ import numpy as np
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
 from unetrpp.core.parallel import run_cases
+from unetrpp.core.text import escaped
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.dataset.declarations import declaration_problems
 from unetrpp.dataset.description import DatasetDescription
@@ -24,11 +25,10 @@ from unetrpp.dataset.verification import (
     inputs_digest,
     inspect,
     problem_table,
-    strays,
 )
 from unetrpp.io.geometry import canonical_orientation, reorder, to_canonical
 from unetrpp.planners.measure.structures import class_statistics
-from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics, LeftOut
 from unetrpp.preprocessing.crop import foreground_box, shape_of, slices
 
 LOG = logging.getLogger(__name__)
@@ -57,26 +57,44 @@ class Survey(msgspec.Struct, frozen=True):
 
 
 def load_or_measure(
-    dataset: RawDataset, folder: Path, executor: Executor, *, overwrite: bool = False
+    dataset: RawDataset,
+    folder: Path,
+    executor: Executor,
+    *,
+    others: Sequence[Problem] = (),
+    skip_unreadable: bool = False,
+    overwrite: bool = False,
 ) -> tuple[Fingerprint, dict[str, str]]:
-    """The fingerprint in ``folder`` and the digests of every case's files; measured again where files or the
+    """The fingerprint in ``folder`` and the digests of the files of every case in it; measured again where files or the
     description changed.
+
+    Args:
+        others: problems that are known already: of files that belong to no case.
+        skip_unreadable: cases that cannot be read or used, and images that belong to no case, are left out with a warning.
 
     Raises:
         UserError: verification found errors; the table of all problems has been logged.
     """
     path = folder / "fingerprint.json"
+    if skip_unreadable:
+        others = [_as_left_out(problem) for problem in others]
     if path.exists() and not overwrite:
         digests = {case.id: inputs_digest(case) for case in dataset.cases}
-        fingerprint = read_json(path, Fingerprint, hint="delete it")
-        if is_current(fingerprint, dataset.description, digests):
-            _report(declaration_problems(dataset))  # it may have become wrong without any file of a case
-            return fingerprint, digests
-    found = survey(dataset, executor)
-    _report(found.problems)
-    assert found.fingerprint is not None  # nothing is fatal
-    write_json(path, found.fingerprint)
-    return found.fingerprint, {c.case: c.inputs_digest for c in found.fingerprint.cases}
+        found = read_json(path, Fingerprint, hint="delete it")
+        if is_current(found, dataset.description, digests) and (skip_unreadable or not found.left_out):
+            left = [Problem(case=case, message=skipped.reason) for case, skipped in found.left_out.items()]
+            _report([*others, *map(_as_left_out, left), *declaration_problems(dataset)])
+            return found, {c.case: c.inputs_digest for c in found.cases}
+    surveyed = survey(dataset, executor, others, skip_unreadable=skip_unreadable)
+    _report(surveyed.problems)
+    assert surveyed.fingerprint is not None  # nothing is fatal
+    write_json(path, surveyed.fingerprint)
+    return surveyed.fingerprint, {c.case: c.inputs_digest for c in surveyed.fingerprint.cases}
+
+
+def _as_left_out(problem: Problem) -> Problem:
+    """A warning from an error; a warning stays as it is."""
+    return Problem(case=problem.case, message=f"left out: {problem.message}", fatal=False) if problem.fatal else problem
 
 
 def _report(problems: Sequence[Problem]) -> None:
@@ -95,12 +113,21 @@ def _report(problems: Sequence[Problem]) -> None:
 
 def is_current(fingerprint: Fingerprint, description: DatasetDescription, digests: Mapping[str, str]) -> bool:
     """Whether it was measured on exactly these files (:func:`inputs_digest` by case) with this description."""
-    measured = {c.case: c.inputs_digest for c in fingerprint.cases}
-    return fingerprint.description == description.digest() and measured == dict(digests)
+    measured = {escaped(c.case): c.inputs_digest for c in fingerprint.cases}
+    measured |= {case: skipped.inputs_digest for case, skipped in fingerprint.left_out.items()}
+    now = {escaped(case): digest for case, digest in digests.items()}
+    return fingerprint.description == description.digest() and measured == now
 
 
-def survey(dataset: RawDataset, executor: Executor) -> Survey:
-    """Verify and measure every case; the result does not depend on the number of processes."""
+def survey(
+    dataset: RawDataset, executor: Executor, others: Sequence[Problem] = (), *, skip_unreadable: bool = False
+) -> Survey:
+    """Verify and measure every case; the result does not depend on the number of processes.
+
+    Args:
+        others: problems that are known already.
+        skip_unreadable: leave out the cases with errors, which become warnings.
+    """
     jobs = {case.id: (case, dataset.description) for case in dataset.cases}
     measured: dict[str, Measurement] = {}
     for outcome in run_cases(measure, jobs, "fingerprint", len(jobs), executor=executor):
@@ -109,15 +136,36 @@ def survey(dataset: RawDataset, executor: Executor) -> Survey:
             measured[outcome.case] = Measurement(problems=(problem,))
         elif outcome.value is not None:
             measured[outcome.case] = outcome.value
+    left_out: dict[str, LeftOut] = {}
+    if skip_unreadable:
+        left_out = _left_out(dataset, measured)
+        measured = {case: _without_errors(m) if case in left_out else m for case, m in measured.items()}
     ordered = [measured[case] for case in sorted(measured)]
-    problems = [problem for m in ordered for problem in m.problems]
-    problems += duplicates(
-        {c: m.image_digest for c, m in measured.items() if m.image_digest}, dataset.description.groups
-    )
-    problems += _whole_dataset(ordered) + strays(dataset) + declaration_problems(dataset)
+    problems = [problem for found in ordered for problem in found.problems]
+    images = {
+        case: m.image_digest for case, m in measured.items() if m.image_digest is not None and case not in left_out
+    }
+    problems += duplicates(images, dataset.description.groups)
+    problems += [*_whole_dataset(ordered), *others, *declaration_problems(dataset)]
     if any(problem.fatal for problem in problems):
         return Survey(tuple(problems), None)
-    return Survey(tuple(problems), _pool(dataset.description, ordered, problems))
+    records = {escaped(case): found for case, found in left_out.items()}
+    return Survey(tuple(problems), _pool(dataset.description, ordered, problems, records))
+
+
+def _left_out(dataset: RawDataset, measured: Mapping[str, Measurement]) -> dict[str, LeftOut]:
+    """The cases with errors; none where every case has one."""
+    errors = {case: next((p.message for p in m.problems if p.fatal), None) for case, m in measured.items()}
+    found = {
+        case.id: LeftOut(reason=reason, inputs_digest=inputs_digest(case))
+        for case in dataset.cases
+        if (reason := errors[case.id]) is not None
+    }
+    return found if len(found) < len(measured) else {}
+
+
+def _without_errors(measurement: Measurement) -> Measurement:
+    return msgspec.structs.replace(measurement, problems=tuple(map(_as_left_out, measurement.problems)))
 
 
 def measure(case: Case, description: DatasetDescription) -> Measurement:
@@ -163,7 +211,12 @@ def _whole_dataset(measured: Sequence[Measurement]) -> list[Problem]:
     return []
 
 
-def _pool(description: DatasetDescription, measured: Sequence[Measurement], problems: Sequence[Problem]) -> Fingerprint:
+def _pool(
+    description: DatasetDescription,
+    measured: Sequence[Measurement],
+    problems: Sequence[Problem],
+    left_out: dict[str, LeftOut],
+) -> Fingerprint:
     cases = tuple(m.fingerprint for m in measured if m.fingerprint is not None)
     samples = [m.intensities for m in measured if m.intensities is not None]
     spacing = np.median([c.spacing_mm for c in cases], axis=0)
@@ -178,6 +231,7 @@ def _pool(description: DatasetDescription, measured: Sequence[Measurement], prob
         median_spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
         median_shape=(int(shape[0]), int(shape[1]), int(shape[2])),
         warnings=tuple(f"{p.case}: {p.message}" for p in problems),
+        left_out=left_out,
     )
 
 

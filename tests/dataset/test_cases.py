@@ -6,8 +6,9 @@ import pytest
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_json
-from unetrpp.dataset.cases import read_dataset, unused_images
+from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset.description import nnunet_json, read_description
+from unetrpp.dataset.verification import strays
 
 PLAIN = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"}
 
@@ -62,8 +63,9 @@ def test_files_that_belong_to_no_case_are_listed(tmp_path):
         (tmp_path / "labelsTr").mkdir(exist_ok=True)
         (tmp_path / "labelsTr" / name).touch()
     write_json(tmp_path / "dataset.json", PLAIN)
-    found = unused_images(read_dataset(tmp_path, "Made"))
-    assert found == {"imagesTr": ["a_0001.nii.gz", "b_0000.NII.GZ", "c.nii.gz"], "labelsTr": ["b.NII.GZ"]}
+    found = [problem.case for problem in strays(read_dataset(tmp_path, "Made"))]
+    names = ("imagesTr/a_0001.nii.gz", "imagesTr/b_0000.NII.GZ", "imagesTr/c.nii.gz", "labelsTr/b.NII.GZ")
+    assert found == list(names)
 
 
 def test_image_and_label_whose_names_differ_in_unicode_form_are_one_case(tmp_path):
@@ -79,7 +81,7 @@ def test_image_and_label_whose_names_differ_in_unicode_form_are_one_case(tmp_pat
     assert case.images[0].exists()
     assert case.label is not None
     assert case.label.exists()
-    assert unused_images(dataset) == {}
+    assert strays(dataset) == []
 
 
 def test_numbered_images_of_one_channel_belong_to_no_case(tmp_path):

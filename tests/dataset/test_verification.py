@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.helpers.dicom_files import write_series
 from tests.helpers.nifti import change, sform_of
 from tests.helpers.raw_dataset import GEOMETRY, make_case, write_case
 from unetrpp.dataset.cases import Case, RawDataset
-from unetrpp.dataset.description import DatasetDescription
+from unetrpp.dataset.description import CaseFiles, DatasetDescription
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.verification import Problem, duplicates, inputs_digest, inspect, problem_table, strays
 from unetrpp.io.geometry import Geometry
@@ -114,11 +115,15 @@ def test_errors_come_first():
     assert [line.split()[0] for line in table.splitlines()] == ["kind", "error", "warning"]
 
 
-def test_files_that_belong_to_no_case_give_a_warning(tmp_path, case):
+def test_images_that_belong_to_no_case_are_errors_and_warnings_where_files_are_listed(tmp_path, case):
     (tmp_path / "imagesTr" / "b_0000.NII.GZ").touch()
     (problem,) = strays(RawDataset(tmp_path, DESCRIPTION, (case,)))
+    assert problem.fatal
+    assert problem.case == "imagesTr/b_0000.NII.GZ"
+    assert problem.message.startswith("does not end in .nii.gz as the dataset's images do; rename it to b_0000.nii.gz")
+    listed = msgspec.structs.replace(DESCRIPTION, files={"a": CaseFiles(images=("x",), label="y")})
+    (problem,) = strays(RawDataset(tmp_path, listed, (case,)))
     assert not problem.fatal
-    assert "files in imagesTr belong to no case: b_0000.NII.GZ;" in problem.message
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -152,3 +157,13 @@ def test_a_file_name_that_is_not_utf_8_is_named(tmp_path):
     (problem,) = inspect(case, DESCRIPTION).problems
     assert (problem.case, problem.message) == ("M\\xfcller", "the file name is not UTF-8; rename the files")
     assert inputs_digest(case)
+
+
+def test_an_image_beside_the_slices_of_a_listed_series_is_an_error(tmp_path):
+    write_series(tmp_path / "dicom" / "a", np.zeros((2, 4, 4), np.uint16))
+    for name in ("preview.png", "report.txt"):
+        (tmp_path / "dicom" / "a" / name).touch()
+    listed = msgspec.structs.replace(DESCRIPTION, files={"a": CaseFiles(images=("dicom/a",), label="a.nii.gz")})
+    case = Case("a", (tmp_path / "dicom" / "a",), tmp_path / "a.nii.gz")
+    (problem,) = strays(RawDataset(tmp_path, listed, (case,)))
+    assert problem == Problem(case="a", message="preview.png is no slice of the series a; move it elsewhere")

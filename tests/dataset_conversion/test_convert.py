@@ -106,7 +106,10 @@ def test_a_case_that_is_no_longer_in_the_source_is_refused(decathlon, tmp_path, 
     assert "1 cases, such as p_3, that the source does not have" in capsys.readouterr().err
     for path in (tmp_path / "w/raw/Pair").glob("*Tr/p_3*"):
         path.unlink()
-    assert convert(tmp_path / "w", "msd", decathlon) == 0
+    capsys.readouterr()
+    assert convert(tmp_path / "w", "msd", decathlon) == 1  # its files are still in the download
+    assert "labelsTr/p_3.nii.gz  is not listed in dataset.json" in capsys.readouterr().err
+    assert convert(tmp_path / "w", "msd", decathlon, "--skip-unreadable") == 0
 
 
 def test_damaged_cases_are_listed_and_the_others_converted(decathlon, tmp_path, capsys):

@@ -114,6 +114,20 @@ def test_a_prediction_without_reference_and_empty_folders_are_refused(folders, t
         evaluate_folder(predictions, references, SCHEME, ".png", predicted_only=True)
 
 
+def test_images_that_are_not_compared_are_named(folders):
+    predictions, references = folders
+    (predictions / "c1.nii.gz").rename(predictions / "c1.NII.GZ")
+    write_segmentation(references / "c4.nrrd", np.zeros(GEOMETRY.shape_zyx, np.uint8), GEOMETRY)
+    for name in (".DS_Store", "notes.txt", "c2.npz", "Thumbs.db"):
+        (predictions / name).write_bytes(b"x" * 200)
+    summary, errors = evaluate_folder(predictions, references, SCHEME, ".nii.gz", processes=1)
+    assert [scores.case for scores in summary.metric_per_case] == ["c2", "c3"]
+    assert [error.case for error in errors] == ["c1", "c1.NII.GZ", "c4.nrrd"]
+    assert "does not end in .nii.gz" in errors[1].message
+    _, errors = evaluate_folder(predictions, references, SCHEME, ".nii.gz", predicted_only=True, processes=1)
+    assert [error.case for error in errors] == ["c1.NII.GZ"]
+
+
 def test_an_unknown_label_is_an_error_of_its_case(folders):
     _, references = folders
     narrow = LabelScheme(names=("background", "a"), values=(0, 1))

@@ -86,6 +86,16 @@ def test_folders_next_to_images_are_named_if_they_hold_images(tmp_path):
     assert reasons.keys() == {"more", "series"}
 
 
+def test_a_workspace_next_to_the_images_does_not_count(tmp_path):
+    touch(tmp_path, "a_0000.nii.gz")
+    (tmp_path / "work" / "raw").mkdir(parents=True)
+    touch(tmp_path / "work" / "raw" / "x", "b_0000.nii.gz")
+    cases = find_cases([tmp_path], ONE)
+    assert left_out(tmp_path, cases, ONE).keys() == {"work"}
+    assert left_out(tmp_path, cases, ONE, [tmp_path / "work", tmp_path.parent]) == {}
+    assert left_out(tmp_path, cases, ONE, [tmp_path / "work" / "results" / "model"]) == {}
+
+
 def test_the_second_file_of_an_image_is_no_image_left_out(tmp_path):
     pairs = DatasetDescription(name="x", channel_names=("MR",), labels=LABELS, file_ending=".mhd")
     header = "ObjectType = Image\nNDims = 2\nDimSize = 2 2\nElementType = MET_UCHAR\nElementDataFile = a.png\n"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import Parser, positive, run
+from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, positive, run
 
 if TYPE_CHECKING:
     from unetrpp.inference.predict import PredictionResult
@@ -90,6 +90,7 @@ def build_parser() -> Parser:
         metavar="K/N",
         help="predict every N-th case from the K-th on, so that machines or GPUs share a folder",
     )
+    add("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     add("--overwrite", action="store_true", help="predict finished cases again")
     return parser
 
@@ -126,21 +127,21 @@ def work(arguments: argparse.Namespace) -> int:
         dicom_seg=arguments.dicom_seg,
         fix=arguments.fix,
         part=arguments.part,
+        skip_unreadable=arguments.skip_unreadable,
         overwrite=arguments.overwrite,
     )
     return report(result)
 
 
 def report(result: "PredictionResult") -> int:
-    """Print how many cases are segmented, and the failed ones as a table on stderr; returns the exit code."""
-    count = len(result.segmented)
-    print(f"{count} of {count + len(result.failed)} cases are segmented in {result.output}")
-    if not result.failed:
-        return 0
+    """Print how many cases are segmented, and on stderr what failed or was left out; returns the exit code."""
     from unetrpp.core.text import text_table
 
-    print(text_table(sorted(result.failed.items()), align="l"), file=sys.stderr)
-    return 1
+    count, others = len(result.segmented), result.failed | result.left_out
+    print(f"{count} of {count + len(others)} cases are segmented in {result.output}")
+    if others:
+        print(text_table(sorted(others.items()), align="l"), file=sys.stderr)
+    return 1 if result.failed else 0
 
 
 if __name__ == "__main__":

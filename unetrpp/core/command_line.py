@@ -17,6 +17,8 @@ from typing import NoReturn
 from unetrpp import __version__
 from unetrpp.core.errors import UserError, in_words
 
+SKIP_UNREADABLE = "only name images and cases that cannot be read or used, and end with 0 if all others are done"
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that accepts no abbreviations and suggests the nearest flag for an unknown one."""

@@ -23,7 +23,7 @@ import msgspec
 import psutil
 from tqdm import tqdm
 
-from unetrpp.core.errors import in_words, limit_of
+from unetrpp.core.errors import UserError, in_words, limit_of
 from unetrpp.core.text import escaped, text_table
 
 T = TypeVar("T")
@@ -38,6 +38,7 @@ class CaseError(msgspec.Struct, frozen=True):
     stage: str
     message: str
     traceback: str = ""
+    refused: bool = False  # a UserError: the case's files cannot be used
 
 
 def error_table(errors: Sequence[CaseError]) -> str:
@@ -218,7 +219,8 @@ def _guarded(job: _Job[T], threads: int, call: str = "") -> Outcome[T]:
         # The text of a UserError begins with its case id, which is a field of its own in CaseError.
         message = Exception.__str__(error) if limit_of(error) is None else in_words(error)
         message = message or type(error).__name__
-        return Outcome(job.case, None, CaseError(job.case, job.stage, message, traceback.format_exc()))
+        refused = isinstance(error, UserError)
+        return Outcome(job.case, None, CaseError(job.case, job.stage, message, traceback.format_exc(), refused))
 
 
 @contextmanager

@@ -118,18 +118,6 @@ def ignored_images(folder: Path, description: DatasetDescription) -> list[str]:
     return sorted(name for name in _image_names(folder) if _case_of_image(name, description) is None)
 
 
-def unused_images(dataset: RawDataset) -> dict[str, list[str]]:
-    """Names of the image files in imagesTr and labelsTr that belong to no case, by folder."""
-    if dataset.description.files:
-        return {}
-    used = {
-        "imagesTr": {path.name for case in dataset.cases for path in case.images},
-        "labelsTr": {case.label.name for case in dataset.cases if case.label is not None},
-    }
-    found = {part: sorted(_image_names(dataset.folder / part) - names) for part, names in used.items()}
-    return {part: names for part, names in found.items() if names}
-
-
 def _image_names(folder: Path) -> set[str]:
     return {name for name in _names(folder) if name.lower().endswith(FILE_ENDINGS)}
 

@@ -2,7 +2,8 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
 from unetrpp.core.text import escaped, is_utf8, text_table
-from unetrpp.dataset.cases import Case, RawDataset, unused_images
+from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.labels import LabelScheme, present_values
+from unetrpp.dataset.left_out import left_out
 from unetrpp.dataset.modality import check_modality
 from unetrpp.io.formats import files_of_image
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, SAME_GRID_VOXELS, same_grid
 from unetrpp.io.images import Volume, read_file, read_label
+from unetrpp.io.listing import beside_slices
 from unetrpp.io.nifti import place_warnings
 
 SHOWN = 5  # at most, in a message that lists values or files
@@ -159,16 +162,29 @@ def duplicates(images: Mapping[str, str], groups: Mapping[str, str] | None) -> l
 
 
 def strays(dataset: RawDataset) -> list[Problem]:
-    """Warnings about image files that belong to no case."""
-    ending, channels = dataset.description.file_ending, len(dataset.description.channel_names)
-    last = f" to CASE_{channels - 1:04d}{ending}" if channels > 1 else ""
-    wanted = {"imagesTr": f"CASE_0000{ending}{last}", "labelsTr": f"CASE{ending}"}
-    problems = []
-    for part, names in unused_images(dataset).items():
-        listed = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        message = f"files in {part} belong to no case: {listed}; a case's files are named {wanted[part]}"
-        problems.append(Problem(case=DATASET, message=message, fatal=False))
+    """Images in imagesTr and labelsTr, and in the folders of DICOM series, that belong to no case: errors.
+
+    Those in imagesTr and labelsTr are warnings where dataset.json lists the files itself.
+    """
+    found: dict[str, str] = {}
+    for part in ("imagesTr", "labelsTr"):
+        folder = dataset.folder / part
+        used = [file for case in dataset.cases for file in (*case.images, case.label) if file and file.parent == folder]
+        others = _left_out(folder, used, dataset.description) if folder.is_dir() else {}
+        found |= {f"{part}/{name}".removesuffix("/"): reason for name, reason in others.items()}
+    problems = [Problem(case=n, message=reason, fatal=not dataset.description.files) for n, reason in found.items()]
+    for case in dataset.cases:
+        for series in (path for path in case.images if path.is_dir()):
+            found = {escaped(path.relative_to(series).as_posix()): why for path, why in beside_slices(series).items()}
+            problems += [Problem(case=escaped(case.id), message=f"{name} {why}") for name, why in found.items()]
     return problems
+
+
+def _left_out(folder: Path, used: Collection[Path], description: DatasetDescription) -> dict[str, str]:
+    try:
+        return left_out(folder, used, description, labels=folder.name == "labelsTr")
+    except OSError as error:
+        return {"": f"cannot be opened ({error.strerror}); ask for the permission"}
 
 
 def image_digest(image: Volume) -> str:
@@ -177,10 +193,12 @@ def image_digest(image: Volume) -> str:
 
 
 def inputs_digest(case: Case) -> str:
-    """Hash of the names and bytes of a case's files; a missing file counts as empty."""
+    """Hash of the names and bytes of a case's files; one that is missing or may not be read counts as empty."""
     content: list[bytes] = []
     for path in (*case.images, *(() if case.label is None else (case.label,))):
-        content += [os.fsencode(path.name), *(file_digest(file) for file in files_of_image(path) if file.is_file())]
+        content.append(os.fsencode(path.name))
+        with suppress(PermissionError):
+            content += [file_digest(file) for file in files_of_image(path) if file.is_file()]
     return digest(*content)
 
 

@@ -6,15 +6,17 @@ from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, default_processes, run_cases
-from unetrpp.core.text import composed, is_utf8, recordable
+from unetrpp.core.text import composed, escaped, is_utf8, recordable
 from unetrpp.dataset.description import read_description
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
 from unetrpp.evaluation.protocol import Protocol, read_protocol, require_labels
 from unetrpp.evaluation.summary import CaseScores, Summary, summarize, write_summary
+from unetrpp.inference.left_out import written_by_predictions
 from unetrpp.inference.record import earlier_runs
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
 from unetrpp.io.images import most_voxels, read_label
+from unetrpp.io.listing import is_image
 
 BYTES_A_VOXEL, BYTES_WITH_DISTANCES = 12, 100  # of a case's peak memory while it is scored
 
@@ -122,7 +124,21 @@ def evaluate_folder(
     if not predicted_only:
         missing = f"no prediction in {predictions}; predict the case, or leave such cases out with --predicted-only"
         errors += [CaseError(case, "evaluating", missing) for case in true - predicted]
+        errors += _unscored(references, file_ending)
+    errors += _unscored(predictions, file_ending)
     return summary, sorted(errors, key=lambda error: error.case)
+
+
+def _unscored(folder: Path, file_ending: str) -> list[CaseError]:
+    """The images in ``folder`` that are not compared, because they do not end in ``file_ending``."""
+    files = sorted(path for path in folder.iterdir() if not path.name.endswith(file_ending))
+    written = written_by_predictions(folder)
+    message = f"does not end in {file_ending} as the labels in dataset.json's 'file_ending' do; convert it or move it elsewhere"
+    return [
+        CaseError(escaped(path.name), "evaluating", message)
+        for path in files
+        if is_image(path) and path.name not in written
+    ]
 
 
 def _by_composed_name(folder: Path, names: Iterable[str]) -> dict[str, str]:

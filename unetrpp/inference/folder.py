@@ -29,10 +29,15 @@ LOG = logging.getLogger(__name__)
 
 
 def predict_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> dict[str, str]:
+    """:func:`run_folder`; returns the failed cases with their messages."""
+    return run_folder(ensemble, cases, output).failed
+
+
+def run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> Progress:
     """Predict every case that is not finished into ``output.folder``.
 
     Returns:
-        The failed cases with their messages.
+        The record of the run, with the failed cases and those of them whose input cannot be used.
 
     Raises:
         UserError: the folder holds predictions of other settings, or a file that no earlier run wrote; nothing is changed.
@@ -63,7 +68,7 @@ def predict_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> d
         predict_cases(ensemble, left, output, progress)
     finally:
         progress.save()
-    return progress.failed
+    return progress
 
 
 @dataclass(frozen=True)

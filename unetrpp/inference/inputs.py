@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import is_dangling
 from unetrpp.core.text import escaped, is_utf8
-from unetrpp.dataset.cases import Case, channel_paths, ignored_images, image_ids
+from unetrpp.dataset.cases import Case, channel_number, channel_paths, ignored_images, image_ids
 from unetrpp.dataset.description import DatasetDescription
+from unetrpp.dataset.left_out import rename
 from unetrpp.dataset.verification import inputs_digest
-from unetrpp.inference.left_out import folder_with_images, holds_series, rename, subfolders
+from unetrpp.inference.left_out import subfolders
 from unetrpp.io.dicom import is_dicom
 from unetrpp.io.formats import strip_ending
+from unetrpp.io.listing import folder_with_images, holds_series, unreadable
 
 Cases = dict[str, tuple[Path, ...]]
 
@@ -24,9 +27,10 @@ def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases
         UserError: nothing is found, or there is not one file per channel. Images of the folder that belong to no case are listed
             by :func:`unetrpp.inference.left_out.left_out`.
     """
-    missing = next((path for path in inputs if not path.exists()), None)
-    if missing is not None:
-        raise UserError(f"{missing} does not exist; check the path")
+    for path in inputs:
+        reason = unreadable(path) if path.is_dir() or is_dangling(path) else None
+        if reason is not None or not path.exists():
+            raise UserError(f"{escaped(str(path))} {reason or 'does not exist; check the path'}")
     if len(inputs) == 1 and inputs[0].is_dir():
         return _cases_of_folder(inputs[0], description)
     channels = len(description.channel_names)
@@ -57,13 +61,14 @@ def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
         for path in series:
             cases.setdefault(case_id(path), (path,))
         return cases
-    first = [path for path in series if path.name.endswith("_0000")]
-    if not first:
+    numbered = [path for path in series if (number := channel_number(path.name)) is not None and number < channels]
+    if not any(path.name.endswith("_0000") for path in numbered):
         raise UserError(
             f"{folder} holds the DICOM series {series[0].name}, but a model with {channels} channels takes folders "
             "named CASE_0000, CASE_0001 and so on; rename them"
         )
-    return {case_id(path): tuple(folder / f"{case_id(path)}_{i:04d}" for i in range(channels)) for path in first}
+    ids = dict.fromkeys(path.name[:-5] for path in numbered)
+    return {case: tuple(folder / f"{case}_{i:04d}" for i in range(channels)) for case in ids}
 
 
 def _nothing_found(folder: Path, description: DatasetDescription) -> UserError:

@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.workspace import Workspace
+from unetrpp.dataset.description import DatasetDescription
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import predict_folder
-from unetrpp.inference.inputs import find_cases, named_in_utf8, require_series, share
+from unetrpp.inference.folder import run_folder
+from unetrpp.inference.inputs import Cases, find_cases, named_in_utf8, require_series, share
 from unetrpp.inference.left_out import left_out
 from unetrpp.inference.options import InferenceOptions, OutputOptions
 from unetrpp.inference.predictor import Predictor
@@ -32,11 +33,13 @@ class PredictionResult:
         output: the folder of the results and of predictions.json.
         segmented: case -> its segmentation, those that earlier runs finished included.
         failed: case -> why it has none; also every image in the folder of ``input`` that belongs to no case.
+        left_out: those of ``failed`` that cannot be read or used, in place of it where ``skip_unreadable`` asked for that.
     """
 
     output: Path
     segmented: dict[str, Path]
     failed: dict[str, str]
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def predict(
@@ -57,6 +60,7 @@ def predict(
     dicom_seg: bool = False,
     fix: bool = False,
     part: str | None = None,
+    skip_unreadable: bool = False,
     overwrite: bool = False,
 ) -> PredictionResult:
     """Segment images on their own grids with the mean of a model's folds. The same call resumes an unfinished one.
@@ -80,7 +84,9 @@ def predict(
         probabilities: also write a probability map per class.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
         fix: straighten images with slightly sheared axes, into ``output``/fixed.
-        part: "k/n": predict every n-th case from the k-th on, so that machines or GPUs share a folder.
+        part: "k/n": predict every n-th case from the k-th on, so that machines or GPUs share a folder; images that belong
+            to no case are listed by the first.
+        skip_unreadable: images that cannot be read or used are ``left_out`` of the result and not ``failed``.
         overwrite: predict finished cases again.
 
     Raises:
@@ -110,19 +116,35 @@ def predict(
     if ensemble.first.device.type == "cpu":
         keep_freed_memory()
     inputs, description = _paths(input), ensemble.first.model.description
-    cases = find_cases(inputs, description)
-    others = left_out(inputs[0], cases, description) if inputs[0].is_dir() else {}
+    own = [*models, Workspace.find(None if workspace is None else Path(workspace)).root]
+    cases, others = _cases_and_others(inputs, description, part, own)
     if others:
         LOG.warning("left out of %s, for the reasons given at the end: %s", inputs[0], ", ".join(others))
-    cases, failed = named_in_utf8(cases)
     if dicom_seg:
         require_series(cases)
-    if part is not None:
-        cases = share(cases, part)
-    failed |= others | predict_folder(ensemble, cases, written)
+    progress = run_folder(ensemble, cases, written)
+    unusable = others | {case: progress.failed[case] for case in sorted(progress.refused)}
+    skipped = unusable if skip_unreadable and len(progress.refused) < len(cases) else {}
+    failed = {case: reason for case, reason in (others | progress.failed).items() if case not in skipped}
     ending = ensemble.first.model.plans.file_ending
-    segmented = {case: written.folder / f"{case}{ending}" for case in cases if case not in failed}
-    return PredictionResult(written.folder, segmented, failed)
+    segmented = {case: written.folder / f"{case}{ending}" for case in cases if case not in progress.failed}
+    return PredictionResult(written.folder, segmented, failed, skipped)
+
+
+def _cases_and_others(
+    inputs: Sequence[Path], description: DatasetDescription, part: str | None, own: Sequence[Path]
+) -> tuple[Cases, dict[str, str]]:
+    """The cases to predict here, and the images that are none: of several parts, the first lists them.
+
+    Models and the workspace (``own``) may lie in the folder.
+    """
+    found = find_cases(inputs, description)
+    others = left_out(inputs[0], found, description, own) if inputs[0].is_dir() else {}
+    cases, unnamable = named_in_utf8(found)
+    others |= unnamable
+    if part is None:
+        return cases, others
+    return share(cases, part), others if part.startswith("1/") else {}
 
 
 def _follow_selection(

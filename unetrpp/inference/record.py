@@ -154,6 +154,7 @@ class Progress:
     cases: dict[str, CaseRecord]
     pending: set[str]
     failed: dict[str, str] = field(default_factory=dict)  # case -> message
+    refused: set[str] = field(default_factory=set)  # failed cases whose input cannot be read or used
     saved: float = -math.inf  # time.monotonic() of the last write
 
     def finish(self, case: str, record: CaseRecord) -> None:

@@ -1,5 +1,9 @@
 """The record of what was measured: one entry per case, and the pooled intensities (planners/measure/fingerprint.py)."""
 
+from typing import ClassVar
+
+import msgspec
+
 from unetrpp.core.files import Record
 
 
@@ -39,7 +43,16 @@ class IntensityStatistics(Record, frozen=True, kw_only=True):
     percentile_99_5: float
 
 
+class LeftOut(Record, frozen=True, kw_only=True):
+    """A case that cannot be read or used and was left out, as ``skip_unreadable`` asked."""
+
+    reason: str
+    inputs_digest: str  # of the files, so that a later run notices repaired ones
+
+
 class Fingerprint(Record, frozen=True, kw_only=True):
+    later_fields: ClassVar[frozenset[str]] = frozenset({"left_out"})
+
     format: int = 1
     dataset: str
     description: str = ""  # digest of the channels, labels and groups that were measured
@@ -49,3 +62,4 @@ class Fingerprint(Record, frozen=True, kw_only=True):
     median_spacing_mm: tuple[float, float, float]
     median_shape: tuple[int, int, int]
     warnings: tuple[str, ...] = ()
+    left_out: dict[str, LeftOut] = msgspec.field(default_factory=dict[str, LeftOut])  # by case

@@ -15,9 +15,9 @@ def test_a_fingerprint_is_measured_again_only_where_a_file_changed(tmp_path, mon
     raw = read_dataset(write_dataset(tmp_path / "raw" / "Blocks"), "Blocks")
     calls = []
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         calls.append(arguments)
-        return survey(*arguments)
+        return survey(*arguments, **options)
 
     monkeypatch.setattr(fingerprint, "survey", counted)
     with ThreadPoolExecutor(1) as pool:

@@ -1,0 +1,167 @@
+"""Patterns such as ``images`` or ``{case}/t1.nii.gz``: which files of a folder they mean, and which images they pass over."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import is_dangling, walk
+from unetrpp.core.text import composed, escaped
+from unetrpp.io.formats import ending_of, strip_ending
+from unetrpp.io.listing import beside_slices, holds_series, images_below, is_image, is_system, parts_of, unreadable
+
+CASE = "{case}"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern as it was given: a folder whose entries are the cases, or a path with ``{case}`` in it.
+
+    It is relative to a root folder, or absolute, and may begin with ``./`` or ``../``; ``*`` stands for any part of a name.
+    """
+
+    root: Path
+    text: str
+
+    @property
+    def is_folder(self) -> bool:
+        return CASE not in self.text
+
+    @property
+    def base(self) -> Path:
+        """The folder above the first ``{case}`` or ``*``."""
+        return self.root.joinpath(*self._parts[: self._fixed])
+
+    @property
+    def below(self) -> str:
+        """The pattern under ``base``."""
+        return "/".join(self._parts[self._fixed :])
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        path = Path(self.text) / CASE if self.is_folder else Path(self.text)
+        return path.parts
+
+    @property
+    def _fixed(self) -> int:
+        return next(i for i, part in enumerate(self._parts) if CASE in part or "*" in part)
+
+    def expected(self, case: str) -> str:
+        """Where a case's file should be, for messages."""
+        return f"{Path(self.text).as_posix()}/{case}.*" if self.is_folder else self.text.replace(CASE, case)
+
+    def files(self) -> dict[str, list[Path]]:
+        """Case -> the images and the folders of DICOM series that match, in either Unicode form.
+
+        Links to folders are followed. A link to a file that is not there matches too, so that it is reported and not left out.
+
+        Raises:
+            UserError: nothing matches, or the pattern has ``..`` behind its first ``{case}``.
+        """
+        if ".." in Path(self.below).parts:
+            raise UserError(f"{self.text!r} has '..' after {CASE} or '*'; write the path without it")
+        matches: dict[str, list[Path]] = {}
+        expression = expression_of(self.below)
+        for path in walk(self.base):
+            match = expression.fullmatch(path.relative_to(self.base).as_posix())
+            if match and (_is_case(path) or (self.below != CASE and is_image(path))):
+                matches.setdefault(composed(strip_ending(match["case"])), []).append(path)
+        if not matches:
+            raise self._nothing()
+        return matches
+
+    def _nothing(self) -> UserError:
+        broken = next((path for path in (self.base, *walk(self.base)) if is_dangling(path)), None)
+        if broken is not None:
+            return UserError(
+                f"{self.root} has no image that matches {self.text!r}, and {escaped(broken.name)} in it is a link to something "
+                "that is not there; correct the link"
+            )
+        closed = next((path for path in (self.base, *walk(self.base)) if path.is_dir() and unreadable(path)), None)
+        if closed is not None:
+            return UserError(f"{escaped(str(closed))} {unreadable(closed)}")
+        return UserError(
+            f"{self.root} has no image that matches {self.text!r} (where {CASE} stands for the case); "
+            "check the folder or the pattern"
+        )
+
+    def passed_over(self, used: Collection[Path]) -> Iterator[Path]:
+        """Images, and folders that cannot be opened, below ``base`` that this pattern should have taken, as far as can be told.
+
+        Of a folder, all. Where ``{case}`` names folders, those in a folder that could be a case but has no file in ``used``;
+        other files of a case were not asked for. Where it names files, those that match but for capitals or their ending.
+        """
+        names = self.below.split("/")
+        level = next(i for i, name in enumerate(names) if CASE in name) + 1
+        could_be = [expression_of("/".join(names[: i + 1])) for i in range(len(names))]
+        near = expression_of(strip_ending(self.below), re.IGNORECASE)
+        areas = {path.relative_to(self.base).parts[:level] for path in used if path.is_relative_to(self.base)}
+        closed = (path for path in walk(self.base) if path.is_dir() and not is_system(path) and unreadable(path))
+        for path in (*images_below(self.base), *closed):
+            relative = path.relative_to(self.base)
+            parts = relative.parts
+            if self.below == CASE:
+                yield path
+            elif unreadable(path) and len(parts) < len(names):  # what lies below it is unknown
+                if could_be[len(parts) - 1].fullmatch(relative.as_posix()):
+                    yield path
+            elif level < len(names):
+                if parts[:level] not in areas and could_be[level - 1].fullmatch("/".join(parts[:level])):
+                    yield path
+            elif near.fullmatch(strip_ending(relative.as_posix())):
+                yield path
+
+
+def expression_of(pattern: str, flags: int = 0) -> re.Pattern[str]:
+    """A regular expression for a pattern; every further ``{case}`` must be equal to the first.
+
+    >>> bool(expression_of("{case}/{case}_t1.nii.gz").fullmatch("a1/a1_t1.nii.gz"))
+    True
+    """
+    first, *rest = (re.escape(part).replace(r"\*", "[^/]*") for part in pattern.split(CASE))
+    return re.compile(first + "(?P<case>[^/]+)" + "(?P=case)".join(rest), flags)
+
+
+def _is_case(path: Path) -> bool:
+    """Whether an entry of a folder can be a case by itself: a DICOM file is rather a slice, unless a pattern names it."""
+    if is_system(path):
+        return False
+    if path.is_dir():
+        return holds_series(path)
+    return bool(ending_of(path)) and (path.is_file() or is_dangling(path))
+
+
+def not_used(patterns: Sequence[Pattern], used: Collection[Path], workspace: Path) -> dict[str, str]:
+    """Images that the patterns should have taken but none has: name (relative to the root, if possible) -> reason and repair.
+
+    Those that lie deeper than the cases are named by their folder. What a conversion wrote to a ``workspace`` inside of the
+    folder does not count.
+    """
+    parts, series = parts_of(used), {path for path in used if path.is_dir()}
+    found: dict[Path, str] = {}
+    for folder in series:
+        found |= beside_slices(folder)
+    for pattern in patterns:
+        texts = " nor ".join(repr(p.text) for p in patterns if p.base == pattern.base)
+        for path in (path for path in pattern.passed_over(used) if not is_below(path, workspace, pattern.base)):
+            if path not in parts and not any(above in series for above in path.parents):
+                whole = path.parent if path.parent != pattern.base else path
+                found.setdefault(whole, _reason(path, whole, texts))
+    root = patterns[0].root
+    return {escaped((p.relative_to(root) if p.is_relative_to(root) else p).as_posix()): why for p, why in found.items()}
+
+
+def is_below(path: Path, workspace: Path, source: Path) -> bool:
+    """Whether ``path`` is in a workspace that lies in the folder ``source``."""
+    home, top = workspace.resolve(), source.resolve()
+    return home != top and home.is_relative_to(top) and path.absolute().resolve().is_relative_to(home)
+
+
+def _reason(path: Path, whole: Path, texts: str) -> str:
+    if (reason := unreadable(path)) is not None:
+        return reason if whole == path else f"holds {escaped(path.name)}, which {reason}"
+    what = "" if whole == path else f"holds {escaped(path.name)}, which "
+    if not ending_of(path):
+        return f"{what}is a DICOM file that is no case of {texts}; a case is a folder with its series, at the place of {CASE}"
+    return f"{what}does not match {texts}; rename or move it"
