@@ -5,7 +5,7 @@ Each step keeps what is on disk and current, so the same call again resumes.
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_json
+from unetrpp.core.files import update_json
 from unetrpp.core.parallel import CaseError, default_processes, new_pool
 from unetrpp.core.text import format_bytes, format_shape
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset
 from unetrpp.dataset.description import nnunet_json
 from unetrpp.dataset.splits_file import read_or_make_splits, read_splits
+from unetrpp.io.formats import files_of_image
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.networks.presets import PresetName
@@ -32,10 +33,11 @@ from unetrpp.planners.options import AttentionMode, Options, StoredType
 from unetrpp.planners.planner import Planner, make_planner
 from unetrpp.planners.preprocess import preprocess_dataset
 from unetrpp.planners.repair import repair_dataset
-from unetrpp.planners.rules.attention_overrides import parse_override
+from unetrpp.planners.rules.attention_overrides import parse_override, require_possible
 from unetrpp.planners.workers import start_method
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Plans, read_plans
+from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
 
@@ -120,14 +122,19 @@ def plan_and_preprocess(
     folder = home.preprocessed(name)
     if (folder / "splits.json").exists():  # an edited one is refused before the cases are measured
         read_splits(folder / "splits.json", raw.description.groups, [case.id for case in raw.cases])
+    if path.exists() and not overwrite:  # before hours of measuring
+        _require_same(read_plans(path), path, maker, raw)
     with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
         raw = repair_dataset(raw, folder / "fixed", pool) if fix else raw
         fingerprint, digests = load_or_measure(raw, folder, pool, overwrite=overwrite)
-        write_dataset_files(raw, folder, fingerprint)
         plans = load_or_make_plans(path, maker, fingerprint, raw, names=configurations, overwrite=overwrite)
+        wanted = with_first_stages(plans, configurations or list(plans.configurations)[:1])
+        require_possible_attention(plans, options)
+        write_dataset_files(raw, folder, fingerprint)  # the first to write, after all that can refuse
+        write_plans(path, plans, overwrite=overwrite)
+        remove_old_cases(folder, digests, plans.file_ending)
         errors: list[CaseError] = []
-        wanted = () if plan_only else with_first_stages(plans, configurations or list(plans.configurations)[:1])
-        for configuration in wanted:
+        for configuration in () if plan_only else wanted:
             preprocessing = plans.configuration(configuration).preprocessing
             target = home.store(name, path.stem, configuration)
             errors += preprocess_dataset(
@@ -168,12 +175,17 @@ def _find(dataset: str | Path, workspace: Path | str | None) -> tuple[str, RawDa
 
 
 def write_dataset_files(raw: RawDataset, folder: Path, fingerprint: Fingerprint) -> None:
-    """Write splits.json, unless it exists, and dataset.json, which is copied into model folders."""
+    """Write splits.json, unless it exists, and fingerprint.json and dataset.json, which are copied into model folders.
+
+    Raises:
+        UserError: an edited splits.json does not fit the cases; nothing is written.
+    """
     cases = [case.id for case in raw.cases]
     present = {c.case: [name for name, found in c.classes.items() if found.voxels] for c in fingerprint.cases}
     read_or_make_splits(folder / "splits.json", cases, raw.description.groups, present)
     description = msgspec.structs.replace(raw.description, files=None)  # without the paths of this machine
-    write_json(folder / "dataset.json", nnunet_json(description, len(cases)))
+    update_json(folder / "fingerprint.json", fingerprint)
+    update_json(folder / "dataset.json", nnunet_json(description, len(cases)))
 
 
 def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
@@ -193,7 +205,7 @@ def load_or_make_plans(
 ) -> Plans:
     """The plans at ``path`` with the missing ones among the configurations ``names`` added; new plans where none exist.
 
-    Plans that exist are taken as they are, because users may edit them.
+    Plans that exist are taken as they are, because users may edit them. Nothing is written.
 
     Raises:
         UserError: they were made by another planner, with other options or for other labels or channels.
@@ -202,10 +214,6 @@ def load_or_make_plans(
         plans = planner.plan(fingerprint, raw.description, path.stem, names)
         for warning in plans.warnings:
             LOG.warning("warning: %s", warning)
-        if overwrite:  # only now that the new plans are made
-            for name in CONFIGURATIONS:
-                shutil.rmtree(path.with_name(f"{path.stem}_{name}"), ignore_errors=True)
-        write_json(path, plans)
         return plans
     plans = read_plans(path)
     _require_same(plans, path, planner, raw)
@@ -213,8 +221,38 @@ def load_or_make_plans(
     if missing:
         more = planner.plan(fingerprint, raw.description, path.stem, missing)
         plans = msgspec.structs.replace(plans, configurations=more.configurations | plans.configurations)
-        write_json(path, plans)
     return plans
+
+
+def write_plans(path: Path, plans: Plans, *, overwrite: bool = False) -> None:
+    """Write the plans; with ``overwrite`` also remove the stores of those that they replace."""
+    update_json(path, plans)
+    for name in CONFIGURATIONS if overwrite else ():
+        shutil.rmtree(path.with_name(f"{path.stem}_{name}"), ignore_errors=True)
+
+
+def require_possible_attention(plans: Plans, options: Options) -> None:
+    """
+    Raises:
+        UserError: an override names a module that a network of the plans cannot have.
+    """
+    for configuration in plans.configurations.values():
+        for text in options.place:
+            require_possible(configuration.architecture, parse_override(text))
+
+
+def remove_old_cases(folder: Path, cases: Collection[str], file_ending: str) -> None:
+    """Remove the labels and the stored cases of all plans that are not among the ``cases`` of the dataset any more."""
+    stores = [Store(path) for name in CONFIGURATIONS for path in sorted(folder.glob(f"*_{name}/"))]
+    removed = {case for store in stores for case in store.remove_others(cases)}
+    labels = folder / "labels"
+    kept = {file for case in cases for file in files_of_image(labels / f"{case}{file_ending}")}
+    for path in sorted(labels.glob("[!.]*")):
+        if path.is_file() and path not in kept:
+            path.unlink()
+            removed.add(path.name.removesuffix(file_ending))
+    if removed:
+        LOG.info("removed what was stored of cases that the dataset no longer has: %s", ", ".join(sorted(removed)))
 
 
 def _require_same(plans: Plans, path: Path, planner: Planner, raw: RawDataset) -> None:
@@ -225,9 +263,11 @@ def _require_same(plans: Plans, path: Path, planner: Planner, raw: RawDataset) -
         raise UserError(
             f"{path} was made with {was}, not {asked}; --overwrite replaces it, --plans-name makes other plans"
         )
-    if plans.labels != raw.description.labels or plans.channel_names != raw.description.channel_names:
+    if differing := plans.differences(raw.description):
+        what = "file ending" if differing == ["file ending"] else "labels or channels"
         raise UserError(
-            f"{path} was made for other labels or channels than dataset.json has now; --overwrite replaces it"
+            f"{path} was made for other {what} than dataset.json has now; --overwrite replaces it, "
+            "--plans-name makes other plans"
         )
 
 

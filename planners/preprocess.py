@@ -49,8 +49,7 @@ def preprocess_dataset(
     """
     store = Store(folder)
     store.sweep()
-    for name in set(store.cases()) - set(digests):
-        store.remove(name)
+    store.remove_others(digests)
     todo = [case for case in dataset.cases if not store.is_current(case.id, plan.digest(), digests[case.id])]
     todo = _share(todo, store, plan.digest(), digests)
     job = StoreJob(plan, folder, dataset.description.file_ending)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, write_json
+from unetrpp.core.files import read_json
 from unetrpp.core.parallel import run_cases
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.dataset.declarations import declaration_problems
@@ -60,7 +60,7 @@ def load_or_measure(
     dataset: RawDataset, folder: Path, executor: Executor, *, overwrite: bool = False
 ) -> tuple[Fingerprint, dict[str, str]]:
     """The fingerprint in ``folder`` and the digests of every case's files; measured again where files or the
-    description changed.
+    description changed, but not written: planning may still be refused.
 
     Raises:
         UserError: verification found errors; the table of all problems has been logged.
@@ -75,7 +75,6 @@ def load_or_measure(
     found = survey(dataset, executor)
     _report(found.problems)
     assert found.fingerprint is not None  # nothing is fatal
-    write_json(path, found.fingerprint)
     return found.fingerprint, {c.case: c.inputs_digest for c in found.fingerprint.cases}
 
 

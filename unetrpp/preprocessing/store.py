@@ -6,7 +6,7 @@ In the store of a cascade's second stage, previous/CASE.b2nd is the first stage'
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -135,6 +135,13 @@ class Store:
         for folder in (self.folder, first_stage_path(self.folder, "").parent):
             for leftover in folder.glob(".*.*"):
                 leftover.unlink()
+
+    def remove_others(self, cases: Collection[str]) -> list[str]:
+        """Delete the complete cases that are not among ``cases``; returns their ids."""
+        others = sorted(set(self.cases()) - set(cases))
+        for case in others:
+            self.remove(case)
+        return others
 
     def remove(self, case: str) -> None:
         """Delete a case with its first stage's segmentation; the JSON goes first, so it is never half complete."""
