@@ -1,7 +1,7 @@
 """A folder of cases: finished ones are kept, the others predicted; files that no earlier run wrote are not replaced."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from unetrpp.inference.record import (
     remove_maps,
 )
 from unetrpp.inference.stream import predict_cases
+from unetrpp.model.folder import Checkpoint, ModelFolder
 
 LOG = logging.getLogger(__name__)
 
@@ -114,17 +115,7 @@ def _changed(recorded: Mapping[str, CaseRecord], cases: Cases) -> dict[str, Case
 
 def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
     """What the prediction record says about the models and options."""
-    members = tuple(
-        Member(
-            model=member.model.path.resolve().name,
-            model_hash=member.model.digest(member.folds, member.options.checkpoint),
-            plans=member.model.plans.name,
-            configuration=member.model.configuration_name,
-            folds=tuple(member.folds),
-            checkpoint=member.options.checkpoint,
-        )
-        for member in ensemble.members
-    )
+    members = tuple(member_of(m.model, m.folds, m.options.checkpoint) for m in ensemble.members)
     first = ensemble.first
     return Settings(
         dataset=first.model.plans.dataset,
@@ -132,6 +123,18 @@ def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
         mirroring=first.options.mirroring,
         step=first.options.step,
         postprocessing=postprocessing,
+    )
+
+
+def member_of(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> Member:
+    """What the prediction record says about one model."""
+    return Member(
+        model=model.path.resolve().name,
+        model_hash=model.digest(folds, checkpoint),
+        plans=model.plans.name,
+        configuration=model.configuration_name,
+        folds=tuple(folds),
+        checkpoint=checkpoint,
     )
 
 
