@@ -33,12 +33,6 @@ def _case_digest(store: Store, case: str, configuration: Configuration) -> str:
     return digest(*parts) if configuration.first_stage is None else digest(*parts, store.first_stage_digest(case))
 
 
-def image_digest(store: Store, case: str, configuration: Configuration) -> str:
-    """Of a stored case as a network gets it: image, grid and, in a cascade, the first stage's segmentation."""
-    parts = [store.open(case).image_digest]
-    return digest(*parts) if configuration.first_stage is None else digest(*parts, store.first_stage_digest(case))
-
-
 def read_trained_on(folder: Path) -> TrainedOn | None:
     """The record of a fold; None where there is none, as in folds that release 0.1.0 started."""
     try:

@@ -25,7 +25,6 @@ from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.cascade import append_first_stage
 from unetrpp.preprocessing.case import PreprocessedCase
 from unetrpp.preprocessing.store import Store
-from unetrpp.trainers.trained_on import image_digest
 
 LOG = logging.getLogger(__name__)
 
@@ -61,7 +60,8 @@ def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: tor
         step=InferenceOptions().step,
         postprocessing=NOTHING,
     )
-    inputs = {case: image_digest(cases.store, case, opened.configuration) for case in cases.cases}
+    cascade = opened.configuration.first_stage is not None
+    inputs = {case: cases.store.image_digest(case, with_first_stage=cascade) for case in cases.cases}
     files = {case: folder / f"{case}{plans.file_ending}" for case in inputs}
     earlier = _earlier(folder, fold, settings)
     left = {case: path for case, path in files.items() if not _is_current(earlier, case, path, inputs[case])}

@@ -130,4 +130,4 @@ def _record(progress: Progress, case: str, written: Future[CaseRecord]) -> None:
 def _record_failure(progress: Progress, case: str, error: Exception) -> None:
     LOG.debug("%s failed", case, exc_info=error)
     message = str(error.args[0]) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    progress.failed[case] = message
+    progress.fail(case, message)

@@ -123,6 +123,11 @@ class Store:
         """
         return StoredCase(self.folder, read_json(self._path(case, "json"), StoredRecord, hint=HINT))
 
+    def image_digest(self, case: str, *, with_first_stage: bool = False) -> str:
+        """Of a case as a network gets it: image, grid and, in a cascade, the first stage's segmentation."""
+        image = self.open(case).image_digest
+        return make_digest(image, self.first_stage_digest(case)) if with_first_stage else image
+
     def write_first_stage(self, case: str, indices: np.ndarray, digest: str, chunk: tuple[int, int, int]) -> None:
         """Write the first stage's segmentation: training indices (Z, Y, X) on the grid of the stored case."""
         chunks = tuple(min(c, n) for c, n in zip(chunk, indices.shape, strict=True))
