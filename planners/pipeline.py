@@ -5,7 +5,7 @@ Each step keeps what is on disk and current, so the same call again resumes.
 
 import logging
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,32 +14,31 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import update_json
+from unetrpp.core.files import read_json, update_json
 from unetrpp.core.parallel import CaseError, default_processes, new_pool
 from unetrpp.core.text import format_bytes, format_shape
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset
 from unetrpp.dataset.description import nnunet_json
 from unetrpp.dataset.splits_file import read_or_make_splits, read_splits
-from unetrpp.io.formats import files_of_image
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.networks.presets import PresetName
-from unetrpp.planners.attention_and_loss import plan_attention
+from unetrpp.planners.attention_and_loss import plan_attention, require_possible_attention
 from unetrpp.planners.configurations import CONFIGURATIONS
 from unetrpp.planners.measure.fingerprint import load_or_measure
 from unetrpp.planners.measure.groups import with_groups
 from unetrpp.planners.options import AttentionMode, Options, StoredType
 from unetrpp.planners.planner import Planner, make_planner
-from unetrpp.planners.preprocess import preprocess_dataset
+from unetrpp.planners.preprocess import preprocess_dataset, remove_old_cases
 from unetrpp.planners.repair import repair_dataset
-from unetrpp.planners.rules.attention_overrides import parse_override, require_possible
+from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.planners.workers import start_method
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Plans, read_plans
-from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
+
 
 BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed, with a margin: docs/scale.md measures 24
 
@@ -122,7 +121,8 @@ def plan_and_preprocess(
     folder = home.preprocessed(name)
     if (folder / "splits.json").exists():  # an edited one is refused before the cases are measured
         read_splits(folder / "splits.json", raw.description.groups, [case.id for case in raw.cases])
-    if path.exists() and not overwrite:  # before hours of measuring
+    planned = path.exists() and not overwrite
+    if planned:  # before hours of measuring
         _require_same(read_plans(path), path, maker, raw)
     with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
         raw = repair_dataset(raw, folder / "fixed", pool) if fix else raw
@@ -130,6 +130,8 @@ def plan_and_preprocess(
         plans = load_or_make_plans(path, maker, fingerprint, raw, names=configurations, overwrite=overwrite)
         wanted = with_first_stages(plans, configurations or list(plans.configurations)[:1])
         require_possible_attention(plans, options)
+        if planned and (folder / "fingerprint.json").exists() and not _is_recorded(folder, fingerprint):
+            LOG.warning("warning: the dataset has changed since %s was made; --overwrite plans it again", path)
         write_dataset_files(raw, folder, fingerprint)  # the first to write, after all that can refuse
         write_plans(path, plans, overwrite=overwrite)
         remove_old_cases(folder, digests, plans.file_ending)
@@ -188,6 +190,13 @@ def write_dataset_files(raw: RawDataset, folder: Path, fingerprint: Fingerprint)
     update_json(folder / "dataset.json", nnunet_json(description, len(cases)))
 
 
+def _is_recorded(folder: Path, fingerprint: Fingerprint) -> bool:
+    try:
+        return read_json(folder / "fingerprint.json", Fingerprint) == fingerprint
+    except UserError:  # of another release
+        return False
+
+
 def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
     """A cascade is trained on its first stage's segmentations, so that stage is preprocessed too, before it."""
     stages = [stage for name in names for stage in (plans.configuration(name).first_stage, name) if stage]
@@ -229,30 +238,6 @@ def write_plans(path: Path, plans: Plans, *, overwrite: bool = False) -> None:
     update_json(path, plans)
     for name in CONFIGURATIONS if overwrite else ():
         shutil.rmtree(path.with_name(f"{path.stem}_{name}"), ignore_errors=True)
-
-
-def require_possible_attention(plans: Plans, options: Options) -> None:
-    """
-    Raises:
-        UserError: an override names a module that a network of the plans cannot have.
-    """
-    for configuration in plans.configurations.values():
-        for text in options.place:
-            require_possible(configuration.architecture, parse_override(text))
-
-
-def remove_old_cases(folder: Path, cases: Collection[str], file_ending: str) -> None:
-    """Remove the labels and the stored cases of all plans that are not among the ``cases`` of the dataset any more."""
-    stores = [Store(path) for name in CONFIGURATIONS for path in sorted(folder.glob(f"*_{name}/"))]
-    removed = {case for store in stores for case in store.remove_others(cases)}
-    labels = folder / "labels"
-    kept = {file for case in cases for file in files_of_image(labels / f"{case}{file_ending}")}
-    for path in sorted(labels.glob("[!.]*")):
-        if path.is_file() and path not in kept:
-            path.unlink()
-            removed.add(path.name.removesuffix(file_ending))
-    if removed:
-        LOG.info("removed what was stored of cases that the dataset no longer has: %s", ", ".join(sorted(removed)))
 
 
 def _require_same(plans: Plans, path: Path, planner: Planner, raw: RawDataset) -> None:

@@ -1,14 +1,14 @@
 """Preprocess every case of a dataset into the store of one configuration; current cases are kept."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 from unetrpp.core.parallel import CaseError, run_cases
 from unetrpp.dataset.cases import Case, RawDataset
-from unetrpp.io.formats import copy_image, ending_of
+from unetrpp.io.formats import copy_image, ending_of, files_of_image
 from unetrpp.io.images import read_image, read_label, write_segmentation
 from unetrpp.plans.plans import Preprocessing
 from unetrpp.preprocessing.case import preprocess
@@ -87,3 +87,17 @@ def store_case(case: Case, job: StoreJob, inputs_digest: str) -> None:
     Store(job.folder).write(
         prepared, plan.digest(), inputs_digest, plan.chunk, ignore_index=plan.labels.ignore_index, dtype=plan.dtype
     )
+
+
+def remove_old_cases(folder: Path, cases: Collection[str], file_ending: str) -> None:
+    """Remove the labels and the stored cases of all plans that are not among the ``cases`` of the dataset any more."""
+    stores = [Store(path) for path in sorted(folder.glob("*_*/"))]  # PLANS_CONFIGURATION, not labels and fixed
+    removed = {case for store in stores for case in store.remove_others(cases)}
+    labels = folder / "labels"
+    kept = {file for case in cases for file in files_of_image(labels / f"{case}{file_ending}")}
+    for path in sorted(labels.glob("[!.]*")):
+        if path.is_file() and path not in kept:
+            path.unlink()
+            removed.add(path.name.removesuffix(file_ending))
+    if removed:
+        LOG.info("removed what was stored of cases that the dataset no longer has: %s", ", ".join(sorted(removed)))

@@ -8,7 +8,13 @@ import pytest
 from tests.helpers.model import make_model
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.cross_validation import evaluate_model, fold_table, pool_folds, update_cross_validation
+from unetrpp.evaluation.cross_validation import (
+    cross_validation_of,
+    evaluate_model,
+    fold_table,
+    pool_folds,
+    update_cross_validation,
+)
 from unetrpp.evaluation.metrics import score_case
 from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
 from unetrpp.io.geometry import Geometry
@@ -87,11 +93,14 @@ def test_the_cross_validation_follows_its_folds(tmp_path):
     update_cross_validation(model, SCHEME)
     assert path.stat().st_mtime_ns == stamp
     validate(model, {1: [("c2", 0)]})
+    assert cross_validation_of(model, SCHEME) == pool_folds(model, SCHEME)  # not what the file says
     update_cross_validation(model, SCHEME)
     second = json.loads(path.read_text())
     assert first["made_from"] != second["made_from"]
     assert second["mean_over_folds"]["Dice"] == pytest.approx((1 + 0) / 2)
     for fold in (0, 1):
         (model / f"fold_{fold}" / "validation" / "summary.json").unlink()
+    assert cross_validation_of(model, SCHEME) is not None  # an imported model has the file alone
     update_cross_validation(model, SCHEME)
     assert not list(model.glob("crossval_summary.*"))
+    assert cross_validation_of(model, SCHEME) is None

@@ -144,6 +144,20 @@ def test_nothing_is_measured_for_plans_of_other_labels(tmp_path, monkeypatch):
             plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", executor=here)
 
 
+def test_plans_of_a_dataset_that_has_changed_are_kept_with_a_warning(tmp_path, caplog):
+    raw, home = write_dataset(tmp_path / "raw" / "Blocks"), tmp_path / "preprocessed" / "Blocks"
+    options = {"workspace": tmp_path, "planner": "unet", "batch_size": 2, "plan_only": True}
+    with ThreadPoolExecutor(1) as here:
+        for _ in range(2):
+            plan_and_preprocess("Blocks", **options, executor=here)
+        assert "has changed since" not in caplog.text
+        plans = (home / "unet.json").read_bytes()
+        write_case(raw, "case_1", *make_case(50))
+        plan_and_preprocess("Blocks", **options, executor=here)
+    assert "the dataset has changed since" in caplog.text
+    assert (home / "unet.json").read_bytes() == plans
+
+
 def test_nothing_stays_of_a_case_that_is_no_longer_in_the_dataset(tmp_path, caplog):
     raw, home = write_dataset(tmp_path / "raw" / "Blocks"), tmp_path / "preprocessed" / "Blocks"
     with ThreadPoolExecutor(1) as here:

@@ -74,6 +74,15 @@ def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
     )
 
 
+def cross_validation_of(model_folder: Path, scheme: LabelScheme) -> CrossValidation | None:
+    """The cross-validation of a model folder: pooled from its folds; of an imported model, as it was exported. None where
+    there is neither."""
+    if _validated_folds(model_folder):
+        return pool_folds(model_folder, scheme)
+    path = model_folder / FILE
+    return read_json(path, CrossValidation) if path.is_file() else None
+
+
 def _validated_folds(model_folder: Path) -> dict[int, Path]:
     """Fold number -> summary.json. ``fold_all`` was trained on every case and has no validation."""
     found = {}
