@@ -1,5 +1,6 @@
 """Preprocess every case of a dataset into the store of one configuration; current cases are kept."""
 
+import filecmp
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
@@ -24,6 +25,10 @@ class StoreJob:
     plan: Preprocessing
     folder: Path
     file_ending: str  # of the dataset, and so of predictions and their references
+
+    def reference(self, case: Case) -> Path:
+        """The copy of a case's label, which validation compares with."""
+        return self.folder.parent / "labels" / f"{case.id}{self.file_ending}"
 
 
 def preprocess_dataset(
@@ -54,6 +59,9 @@ def preprocess_dataset(
     todo = _share(todo, store, plan.digest(), digests)
     job = StoreJob(plan, folder, dataset.description.file_ending)
     jobs = {case.id: (case, job, digests[case.id]) for case in todo}
+    for case in dataset.cases:
+        if case.id not in jobs and case.label is not None and not _has_reference(case, case.label, job):
+            write_reference(case, case.label, job)
     outcomes = run_cases(store_case, jobs, stage, len(jobs), executor=executor) if jobs else ()
     return [outcome.error for outcome in outcomes if outcome.error is not None]
 
@@ -77,16 +85,31 @@ def store_case(case: Case, job: StoreJob, inputs_digest: str) -> None:
         raise ValueError(f"{case.id} has no label; only training cases are stored")
     plan = job.plan
     prepared = preprocess(read_image(case.images), read_label(case.label), plan, case.id)
-    # Folds are validated on original grids, also where the raw data is not; predictions have the dataset's ending.
-    reference = job.folder.parent / "labels" / f"{case.id}{job.file_ending}"
-    if ending_of(case.label) == job.file_ending:
-        copy_image(case.label, reference)
-    else:
-        label = read_label(case.label)
-        write_segmentation(reference, label.array[0], label.geometry)
+    write_reference(case, case.label, job)
     Store(job.folder).write(
         prepared, plan.digest(), inputs_digest, plan.chunk, ignore_index=plan.labels.ignore_index, dtype=plan.dtype
     )
+
+
+def write_reference(case: Case, label: Path, job: StoreJob) -> None:
+    """Copy the label into ``labels/`` beside the store.
+
+    Folds are validated on original grids, also where the raw data is not; predictions have the dataset's ending.
+    """
+    if ending_of(label) == job.file_ending:
+        copy_image(label, job.reference(case))
+    else:
+        found = read_label(label)
+        write_segmentation(job.reference(case), found.array[0], found.geometry)
+
+
+def _has_reference(case: Case, label: Path, job: StoreJob) -> bool:
+    """Whether ``labels/`` holds a copy of the label. All stores share these copies, so that of a current case may be missing
+    or of another version of the file; one that was converted is not compared."""
+    copy = job.reference(case)
+    if ending_of(label) != job.file_ending or files_of_image(label) != [label]:
+        return copy.is_file()
+    return copy.is_file() and filecmp.cmp(label, copy, shallow=False)
 
 
 def remove_old_cases(folder: Path, cases: Collection[str], file_ending: str) -> None:

@@ -152,7 +152,11 @@ def read_configs(job: Job, machine: Machine) -> dict[int | str, TrainingConfig]:
 def _read_config(job: Job, number: int | str, machine: Machine) -> TrainingConfig:
     request, folder, fold = job.request, job.model / f"fold_{number}", job.cases_of(number)
     record = folder / "training.json"
-    started = None if request.overwrite or not record.exists() else read_json(record, TrainingConfig)
+    started = (
+        None
+        if request.overwrite or not record.exists()
+        else read_json(record, TrainingConfig, hint="start again with --overwrite")
+    )
     cases = fold.digest()
     if started is not None and started.cases != cases and same_training_cases(folder, fold):
         LOG.info("fold %s has other validation cases now, and is validated on them", number)

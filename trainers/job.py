@@ -1,5 +1,6 @@
 """What one call of `train` has to do: the plans, the cases, the chosen folds, and the model folder that they go to."""
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from unetrpp.trainers.recipe import ConfigOverrides
 from unetrpp.trainers.trained_on import listed
 from unetrpp.trainers.trainer import TRAINERS
 
+LOG = logging.getLogger(__name__)
 PLAN_FIRST = "run unetrpp_plan_and_preprocess"
 
 
@@ -214,6 +216,7 @@ def prepare_model_folder(job: Job) -> None:
     kept = [folder.name for folder in model.glob("fold_*") if folder.name not in job.replaced]
     if kept:
         _require_same_plans(job, kept[0])
+        _warn_of_surplus(job, kept)
     if job.configuration.first_stage is not None:
         first = request.workspace.model(request.dataset, request.plans_name, job.configuration.first_stage)
         needed = set(job.store.cases()) if "all" in job.folds else job.splits.cases()
@@ -241,6 +244,17 @@ def _write_shared(job: Job, *, keep: bool) -> None:
 
 def _contradicts(path: Path, plans: Plans) -> bool:
     return path.is_file() and bool(plans.differences(read_description(path, plans.dataset)))
+
+
+def _warn_of_surplus(job: Job, kept: list[str]) -> None:
+    """Warn of folds that splits.json does not have any more: predictions and scores would still count them."""
+    surplus = sorted(set(kept) - {"fold_all", *(f"fold_{number}" for number in range(len(job.splits.folds)))})
+    if surplus:
+        LOG.warning(
+            "warning: %s has %s, which splits.json does not have; predictions and scores count them until you delete them",
+            job.model,
+            listed(surplus),
+        )
 
 
 def _require_same_plans(job: Job, kept: str) -> None:

@@ -50,7 +50,7 @@ def test_an_existing_model_is_kept_unless_it_is_to_be_overwritten(tmp_path, plan
     description = plans.parent / "dataset.json"
     right = description.read_text()
     description.write_text(right.replace('"ball"', '"cube"'))
-    with pytest.raises(UserError, match="was made for other labels than dataset.json beside it has now"):
+    with pytest.raises(UserError, match=r"was made for other labels than dataset\.json beside it has now"):
         import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path, overwrite=True)
     description.write_text(right)
     import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path, overwrite=True)

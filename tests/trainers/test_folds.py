@@ -346,6 +346,16 @@ def test_a_model_keeps_the_records_that_its_folds_were_trained_with(workspace):
     assert json.loads((model / "dataset.json").read_text())["numTraining"] == 5
 
 
+def test_folds_that_splits_no_longer_have_are_named(workspace, caplog):
+    train_balls(workspace, "0-1", epochs=1, iterations=1)
+    assert "which splits.json does not have" not in caplog.text
+    path = workspace.preprocessed("balls") / "splits.json"
+    splits = read_json(path, Splits)
+    write_json(path, msgspec.structs.replace(splits, folds=splits.folds[:1]))
+    train_balls(workspace, "0", epochs=1, iterations=1)
+    assert "has fold_1, which splits.json does not have" in caplog.text
+
+
 def test_cases_of_another_preprocessing_or_of_other_files_are_not_trained_on(workspace):
     path = workspace.plans("balls", "unet")
     plans = read_json(path, Plans)
