@@ -28,7 +28,7 @@ from unetrpp.trainers.job import Job, TrainingRequest, prepare_model_folder, rea
 from unetrpp.trainers.log import TensorBoard, class_names, require_tensorboard
 from unetrpp.trainers.recipe import config_for
 from unetrpp.trainers.trained_on import FILE as TRAINED_ON
-from unetrpp.trainers.trained_on import changed_cases, listed, read_trained_on, same_training_cases, training_inputs
+from unetrpp.trainers.trained_on import same_training_cases, training_inputs, warn_of_changes
 from unetrpp.trainers.trainer import TRAINERS, Trainer
 from unetrpp.trainers.validation import ValidationCases, validate_fold
 
@@ -191,8 +191,8 @@ def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
     trainer = build_trainer(job, config, folder, machine)
     if job.request.tensorboard and machine.processes.first:
         trainer.tracker = TensorBoard(folder, class_names(trainer.labels))
-    held_out = "no" if number == "all" else len(trainer.data.validation)
-    counts = f"{len(trainer.data.train)} training and {held_out} validation cases"
+    validated = "no" if number == "all" else len(trainer.data.validation)
+    counts = f"{len(trainer.data.train)} training and {validated} validation cases"
     LOG.info("fold %s: %s, %s", number, counts, config.recipe)
     try:
         trainer.run()
@@ -221,20 +221,7 @@ def start_fold(job: Job, config: TrainingConfig) -> None:
         shutil.rmtree(folder / "validation", ignore_errors=True)
         update_cross_validation(job.model, job.plans.labels)
     update_json(record, config)
-    before = read_trained_on(folder)
-    changed = [] if before is None else changed_cases(before.training, inputs.training)
-    if changed:
-        request, finished = job.request, (folder / "checkpoint_final.pt").exists()
-        LOG.warning(
-            "warning: fold %s %s other files or another preprocessing of %d of %d cases than there are now (%s); "
-            "train it again with unetrpp_train %s %s %s -p %s --overwrite",
-            config.fold,
-            "was trained on" if finished else "was started with",
-            len(changed),
-            len(inputs.training),
-            listed(changed),
-            *(request.dataset, request.configuration, config.fold, request.plans_name),
-        )
+    warn_of_changes(folder, inputs, job.request.command(config.fold))
 
 
 def build_trainer(job: Job, config: TrainingConfig, folder: Path, machine: Machine) -> Trainer:

@@ -25,7 +25,7 @@ from unetrpp.trainers.config import STANDARD_TRAINER
 from unetrpp.trainers.network_spec import NetworkSpec
 from unetrpp.trainers.pretrained_checkpoints import fine_tuning_overrides
 from unetrpp.trainers.recipe import ConfigOverrides
-from unetrpp.trainers.trained_on import listed
+from unetrpp.trainers.trained_on import listed, require_current
 from unetrpp.trainers.trainer import TRAINERS
 
 LOG = logging.getLogger(__name__)
@@ -56,6 +56,10 @@ class TrainingRequest:
     def model(self) -> Path:
         """The model folder."""
         return self.workspace.model(self.dataset, self.plans_name, self.configuration)
+
+    def command(self, fold: int | str) -> str:
+        """The command that trains a fold again from its start."""
+        return f"unetrpp_train {self.dataset} {self.configuration} {fold} -p {self.plans_name} --overwrite"
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,8 @@ def read_job(request: TrainingRequest) -> Job:
     find("trainer", str(request.overrides.get("trainer") or STANDARD_TRAINER), TRAINERS, allow_import_path=True)
     needed = splits.cases() | (set(job.store.cases()) if "all" in job.folds else set())
     require_cases(job.store, needed)
-    require_current(job, needed)
+    measured = request.plans_path.with_name("fingerprint.json")
+    require_current(job.store, needed, job.configuration.preprocessing, measured)
     if request.pretrained is not None:
         job = replace(job, starts=starts_of(job, request.pretrained))
     return job
@@ -175,32 +180,6 @@ def require_cases(store: Store, needed: set[str]) -> None:
     if missing:
         named = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise UserError(f"{len(missing)} of {len(needed)} cases are not preprocessed ({named}); {PLAN_FIRST}")
-
-
-def require_current(job: Job, needed: set[str]) -> None:
-    """
-    Raises:
-        UserError: cases were preprocessed otherwise than planned, or from other files than were measured.
-    """
-    planned, measured = job.configuration.preprocessing.digest(), _measured_files(job)
-    stored = {case: job.store.open(case) for case in needed}
-    otherwise = sorted(c for c, s in stored.items() if s.preprocessing_digest != planned)
-    changed = sorted(c for c, s in stored.items() if measured.get(c, s.inputs_digest) != s.inputs_digest)
-    for cases, what in ((otherwise, "otherwise than planned"), (changed, "from other files than the dataset has now")):
-        if cases:
-            raise UserError(
-                f"{len(cases)} of {len(needed)} cases were preprocessed {what} ({listed(cases)}); {PLAN_FIRST} again "
-                f"for the plans {job.plans.name!r}"
-            )
-
-
-def _measured_files(job: Job) -> dict[str, str]:
-    """Digests of the files of every case when the dataset was last planned; none where another release measured it."""
-    try:
-        fingerprint = read_json(job.request.plans_path.with_name("fingerprint.json"), Fingerprint)
-    except UserError:
-        return {}
-    return {case.case: case.inputs_digest for case in fingerprint.cases}
 
 
 def prepare_model_folder(job: Job) -> None:

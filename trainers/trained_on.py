@@ -1,14 +1,15 @@
 """What a fold was trained on: digests of its cases, so that a fold whose files have changed since is noticed."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
 from unetrpp.dataset.splits import Fold
-from unetrpp.plans.plans import Configuration
+from unetrpp.plans.fingerprint import Fingerprint
+from unetrpp.plans.plans import Configuration, Preprocessing
 from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
@@ -47,9 +48,51 @@ def same_training_cases(folder: Path, fold: Fold) -> bool:
     return record is not None and set(record.training) == set(fold.train)
 
 
-def changed_cases(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Cases of both whose digests differ."""
-    return sorted(case for case in before.keys() & now.keys() if before[case] != now[case])
+def warn_of_changes(folder: Path, now: TrainedOn, command: str) -> None:
+    """Warn where a started fold was trained on other files; ``command`` trains it again."""
+    record = read_trained_on(folder)
+    before = {} if record is None else record.training
+    changed = sorted(case for case in before.keys() & now.training.keys() if before[case] != now.training[case])
+    if changed:
+        finished = (folder / "checkpoint_final.pt").exists()
+        LOG.warning(
+            "warning: fold %s was %s other files or another preprocessing of %d of %d cases than there are now (%s); "
+            "train it again with %s",
+            folder.name.removeprefix("fold_"),
+            "trained on" if finished else "started with",
+            len(changed),
+            len(now.training),
+            listed(changed),
+            command,
+        )
+
+
+def require_current(store: Store, cases: Collection[str], preprocessing: Preprocessing, fingerprint: Path) -> None:
+    """
+    Args:
+        fingerprint: of the dataset as it was measured last.
+
+    Raises:
+        UserError: cases were preprocessed otherwise than planned, or from other files than were measured.
+    """
+    planned, measured = preprocessing.digest(), _measured_files(fingerprint)
+    stored = {case: store.open(case) for case in cases}
+    otherwise = sorted(c for c, s in stored.items() if s.preprocessing_digest != planned)
+    changed = sorted(c for c, s in stored.items() if measured.get(c, s.inputs_digest) != s.inputs_digest)
+    for found, what in ((otherwise, "otherwise than planned"), (changed, "from other files than the dataset has now")):
+        if found:
+            raise UserError(
+                f"{len(found)} of {len(cases)} cases were preprocessed {what} ({listed(found)}); "
+                "run unetrpp_plan_and_preprocess again for these plans"
+            )
+
+
+def _measured_files(fingerprint: Path) -> dict[str, str]:
+    """Digests of the files of every case; none where another release measured them."""
+    try:
+        return {case.case: case.inputs_digest for case in read_json(fingerprint, Fingerprint).cases}
+    except UserError:
+        return {}
 
 
 def listed(cases: list[str]) -> str:

@@ -115,7 +115,7 @@ UNKNOWN_CASE = '[{"train": ["case_0"], "val": ["case_9"]}]'
         ({}, {"batch_size": 3}, "was made with"),
         ({"name": "renamed"}, {"plans_name": "mine", "place": ["gate@9=1"]}, "the network has the levels"),
         ({"name": "renamed"}, {"plans_name": "mine", "configurations": ["3d_lowres"]}, "3d_lowres is of no use"),
-        ({"name": "renamed"}, {"splits": UNKNOWN_CASE}, "'case_9', which is not a case"),
+        ({"name": "renamed"}, {"splits": UNKNOWN_CASE}, "case_9.*not a case"),
     ],
     ids=["labels", "options", "attention", "configuration", "splits"],
 )
@@ -168,7 +168,7 @@ def test_nothing_stays_of_a_case_that_is_no_longer_in_the_dataset(tmp_path, capl
         assert len(of_the_case) == 4 + 4 + 1
         for path in raw.rglob("case_1*"):
             path.unlink()
-        with pytest.raises(UserError, match="'case_1', which is not a case of the dataset"):
+        with pytest.raises(UserError, match=r"case_1.*not a case of the dataset"):
             plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", plans_name="first", executor=here)
         assert all(path.exists() for path in of_the_case)
         (home / "splits.json").unlink()
