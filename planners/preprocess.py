@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetrpp.core.parallel import CaseError, run_cases
+from unetrpp.core.workspace import NO_PLANS
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.io.formats import copy_image, ending_of, files_of_image
 from unetrpp.io.images import read_image, read_label, write_segmentation
@@ -114,7 +115,8 @@ def _has_reference(case: Case, label: Path, job: StoreJob) -> bool:
 
 def remove_old_cases(folder: Path, cases: Collection[str], file_ending: str) -> None:
     """Remove the labels and the stored cases of all plans that are not among the ``cases`` of the dataset any more."""
-    stores = [Store(path) for path in sorted(folder.glob("*_*/"))]  # PLANS_CONFIGURATION, not labels and fixed
+    names = [path.stem for path in folder.glob("[!.]*.json") if path.stem not in NO_PLANS]
+    stores = [Store(path) for path in sorted(folder.glob("*/")) if path.name.startswith(tuple(f"{n}_" for n in names))]
     removed = {case for store in stores for case in store.remove_others(cases)}
     labels = folder / "labels"
     kept = {file for case in cases for file in files_of_image(labels / f"{case}{file_ending}")}

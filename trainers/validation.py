@@ -65,15 +65,16 @@ def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: tor
     files = {case: folder / f"{case}{plans.file_ending}" for case in inputs}
     earlier = _earlier(folder, fold, settings)
     left = {case: path for case, path in files.items() if not _is_current(earlier, case, path, inputs[case])}
-    if left or _remove_others(folder, plans.file_ending, files):
+    removed = _remove_others(folder, plans.file_ending, files)
+    kept = {} if earlier is None else {c: r for c, r in earlier.cases.items() if c in files and c not in left}
+    pending = {path.name for path in left.values()}
+    progress = Progress(folder / FILE, settings, device=str(device), cases=kept, pending=pending)
+    if left or removed:
         for path in (summary, summary.with_suffix(".csv")):  # not of these predictions
             path.unlink(missing_ok=True)
+        progress.save()
     before = summary.read_bytes() if summary.is_file() else None
     if left:
-        kept = {} if earlier is None else {c: r for c, r in earlier.cases.items() if c in files and c not in left}
-        pending = {path.name for path in left.values()}
-        progress = Progress(folder / FILE, settings, device=str(device), cases=kept, pending=pending)
-        progress.save()
         predictor = Predictor(model, folds=[fold], device=str(device), mirroring=mirroring)
         todo = {case: (path, inputs[case]) for case, path in left.items()}
         predict_cases(predictor, cases.store, todo, progress, title=f"fold {fold} validation")

@@ -10,7 +10,7 @@ from unetrpp.core.files import read_json
 from unetrpp.core.parallel import usable_cores
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.evaluate import Pairs, evaluate_pairs
-from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, Scores
+from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions
 from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.io.formats import files_of_image
 
@@ -40,7 +40,7 @@ def current_scores(folder: Path, pairs: Pairs, scheme: LabelScheme, options: Met
         raise UserError(f"it could not be scored: {errors[0].message}", case=errors[0].case)
     summary = msgspec.structs.replace(summary, made_from=made_from)
     earlier = _recorded(folder / FILE)
-    if earlier is not None and not earlier.made_from and _scores(earlier) == _scores(summary):
+    if earlier is not None and not earlier.made_from and _has_scores(summary, earlier):
         return earlier
     write_summary(folder, summary)
     return summary
@@ -69,5 +69,11 @@ def _recorded(path: Path) -> Summary | None:
         return None
 
 
-def _scores(summary: Summary) -> tuple[dict[str, str], dict[str, dict[str, Scores]]]:
-    return summary.classes, {case.case: case.metrics for case in summary.metric_per_case}
+def _has_scores(summary: Summary, earlier: Summary) -> bool:
+    """Whether an earlier release scored the same cases and classes alike, as far as it had the metrics."""
+    ours, theirs = ({case.case: case.metrics for case in each.metric_per_case} for each in (summary, earlier))
+    return (summary.classes, ours.keys()) == (earlier.classes, theirs.keys()) and all(
+        scores.items() <= ours[case].get(key, {}).items()
+        for case, metrics in theirs.items()
+        for key, scores in metrics.items()
+    )
