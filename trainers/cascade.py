@@ -17,6 +17,7 @@ from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import link_or_copy, read_json
 from unetrpp.core.parallel import default_processes, run_cases
+from unetrpp.core.text import listed
 from unetrpp.dataset.splits import Splits
 from unetrpp.inference.record import earlier_runs
 from unetrpp.io.images import read_label
@@ -25,7 +26,6 @@ from unetrpp.plans.plans import Plans, Preprocessing
 from unetrpp.preprocessing.grid import CaseGrid
 from unetrpp.preprocessing.store import Store, StoredCase
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.trained_on import listed
 
 LOG = logging.getLogger(__name__)
 BYTES_A_VOXEL = 24  # of a segmentation while it is resampled

@@ -12,6 +12,7 @@ import msgspec
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_bytes, write_json
 from unetrpp.core.registry import find
+from unetrpp.core.text import listed
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.dataset.splits import Fold, Splits
@@ -25,7 +26,7 @@ from unetrpp.trainers.config import STANDARD_TRAINER
 from unetrpp.trainers.network_spec import NetworkSpec
 from unetrpp.trainers.pretrained_checkpoints import fine_tuning_overrides
 from unetrpp.trainers.recipe import ConfigOverrides
-from unetrpp.trainers.trained_on import listed, require_current
+from unetrpp.trainers.trained_on import require_current
 from unetrpp.trainers.trainer import TRAINERS
 
 LOG = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from pathlib import Path
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
+from unetrpp.core.text import listed
 from unetrpp.dataset.splits import Fold
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Preprocessing
@@ -14,7 +15,6 @@ from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
 FILE = "trained_on.json"  # in the folder of a fold
-SHOWN = 5  # cases named in a message
 
 
 class TrainedOn(Record, frozen=True, kw_only=True):
@@ -93,12 +93,3 @@ def _measured_files(fingerprint: Path) -> dict[str, str]:
         return {case.case: case.inputs_digest for case in read_json(fingerprint, Fingerprint).cases}
     except UserError:
         return {}
-
-
-def listed(cases: list[str]) -> str:
-    """
-    >>> listed(["a", "b"]), listed(list("abcdefg"))
-    ('a, b', 'a, b, c, d, e and 2 more')
-    """
-    more = f" and {len(cases) - SHOWN} more" if len(cases) > SHOWN else ""
-    return ", ".join(cases[:SHOWN]) + more
