@@ -11,7 +11,7 @@ from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits, foreground_fractions, training_patches
 from unetrpp.planners.options import AttentionMode, Options
 from unetrpp.planners.rules.attention import place_attention
-from unetrpp.planners.rules.attention_overrides import Override, parse_override
+from unetrpp.planners.rules.attention_overrides import Override, parse_override, require_possible
 from unetrpp.planners.rules.loss import plan_focal_loss
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Decision, LossPlan, Plans
@@ -41,6 +41,16 @@ def plan_attention(
         plans = msgspec.structs.replace(plans, configurations=decided)
         write_json(path, plans)
     return plans
+
+
+def require_possible_attention(plans: Plans, options: Options) -> None:
+    """
+    Raises:
+        UserError: an override names a module that a network of the plans cannot have.
+    """
+    for configuration in plans.configurations.values():
+        for text in options.place:
+            require_possible(configuration.architecture, parse_override(text))
 
 
 def with_attention(

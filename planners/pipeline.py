@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_json
+from unetrpp.core.files import read_json, update_json
 from unetrpp.core.parallel import CaseError, default_processes, new_pool
 from unetrpp.core.text import format_bytes, format_shape
 from unetrpp.core.workspace import Workspace
@@ -25,13 +25,13 @@ from unetrpp.dataset.verification import strays
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.networks.presets import PresetName
-from unetrpp.planners.attention_and_loss import plan_attention
+from unetrpp.planners.attention_and_loss import plan_attention, require_possible_attention
 from unetrpp.planners.configurations import CONFIGURATIONS
 from unetrpp.planners.measure.fingerprint import load_or_measure
 from unetrpp.planners.measure.groups import with_groups
 from unetrpp.planners.options import AttentionMode, Options, StoredType
 from unetrpp.planners.planner import Planner, make_planner
-from unetrpp.planners.preprocess import preprocess_dataset
+from unetrpp.planners.preprocess import preprocess_dataset, remove_old_cases
 from unetrpp.planners.repair import repair_dataset
 from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.planners.workers import start_method
@@ -39,6 +39,7 @@ from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Plans, read_plans
 
 LOG = logging.getLogger(__name__)
+
 
 BYTES_A_VOXEL = 40  # of a case's peak memory while it is preprocessed, with a margin: docs/scale.md measures 24
 
@@ -124,6 +125,9 @@ def plan_and_preprocess(
     folder = home.preprocessed(name)
     if (folder / "splits.json").exists():  # an edited one is refused before the cases are measured
         read_splits(folder / "splits.json", raw.description.groups, [case.id for case in raw.cases])
+    planned = path.exists() and not overwrite
+    if planned:  # before hours of measuring
+        _require_same(read_plans(path), path, maker, raw)
     with nullcontext(executor) if executor else _own_pool(raw, processes) as pool:
         others = strays(raw)  # before the repair, which puts other files in place of some
         raw = repair_dataset(raw, folder / "fixed", pool) if fix else raw
@@ -131,11 +135,16 @@ def plan_and_preprocess(
             raw, folder, pool, others=others, skip_unreadable=skip_unreadable, overwrite=overwrite
         )
         raw = replace(raw, cases=tuple(case for case in raw.cases if case.id in digests))
-        write_dataset_files(raw, folder, fingerprint)
         plans = load_or_make_plans(path, maker, fingerprint, raw, names=configurations, overwrite=overwrite)
+        wanted = with_first_stages(plans, configurations or list(plans.configurations)[:1])
+        require_possible_attention(plans, options)
+        if planned and (folder / "fingerprint.json").exists() and not _is_recorded(folder, fingerprint):
+            LOG.warning("warning: the dataset has changed since %s was made; --overwrite plans it again", path)
+        write_dataset_files(raw, folder, fingerprint)  # the first to write, after all that can refuse
+        write_plans(path, plans, overwrite=overwrite)
+        remove_old_cases(folder, digests, plans.file_ending)
         errors: list[CaseError] = []
-        wanted = () if plan_only else with_first_stages(plans, configurations or list(plans.configurations)[:1])
-        for configuration in wanted:
+        for configuration in () if plan_only else wanted:
             preprocessing = plans.configuration(configuration).preprocessing
             target = home.store(name, path.stem, configuration)
             errors += preprocess_dataset(
@@ -177,12 +186,24 @@ def _find(dataset: str | Path, workspace: Path | str | None) -> tuple[str, RawDa
 
 
 def write_dataset_files(raw: RawDataset, folder: Path, fingerprint: Fingerprint) -> None:
-    """Write splits.json, unless it exists, and dataset.json, which is copied into model folders."""
+    """Write splits.json, unless it exists, and fingerprint.json and dataset.json, which are copied into model folders.
+
+    Raises:
+        UserError: an edited splits.json does not fit the cases; nothing is written.
+    """
     cases = [case.id for case in raw.cases]
     present = {c.case: [name for name, found in c.classes.items() if found.voxels] for c in fingerprint.cases}
     read_or_make_splits(folder / "splits.json", cases, raw.description.groups, present)
     description = msgspec.structs.replace(raw.description, files=None)  # without the paths of this machine
-    write_json(folder / "dataset.json", nnunet_json(description, len(cases)))
+    update_json(folder / "fingerprint.json", fingerprint)
+    update_json(folder / "dataset.json", nnunet_json(description, len(cases)))
+
+
+def _is_recorded(folder: Path, fingerprint: Fingerprint) -> bool:
+    try:
+        return read_json(folder / "fingerprint.json", Fingerprint) == fingerprint
+    except UserError:  # of another release
+        return False
 
 
 def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
@@ -202,7 +223,7 @@ def load_or_make_plans(
 ) -> Plans:
     """The plans at ``path`` with the missing ones among the configurations ``names`` added; new plans where none exist.
 
-    Plans that exist are taken as they are, because users may edit them.
+    Plans that exist are taken as they are, because users may edit them. Nothing is written.
 
     Raises:
         UserError: they were made by another planner, with other options or for other labels or channels.
@@ -211,10 +232,6 @@ def load_or_make_plans(
         plans = planner.plan(fingerprint, raw.description, path.stem, names)
         for warning in plans.warnings:
             LOG.warning("warning: %s", warning)
-        if overwrite:  # only now that the new plans are made
-            for name in CONFIGURATIONS:
-                shutil.rmtree(path.with_name(f"{path.stem}_{name}"), ignore_errors=True)
-        write_json(path, plans)
         return plans
     plans = read_plans(path)
     _require_same(plans, path, planner, raw)
@@ -222,8 +239,14 @@ def load_or_make_plans(
     if missing:
         more = planner.plan(fingerprint, raw.description, path.stem, missing)
         plans = msgspec.structs.replace(plans, configurations=more.configurations | plans.configurations)
-        write_json(path, plans)
     return plans
+
+
+def write_plans(path: Path, plans: Plans, *, overwrite: bool = False) -> None:
+    """Write the plans; with ``overwrite`` also remove the stores of those that they replace."""
+    update_json(path, plans)
+    for name in CONFIGURATIONS if overwrite else ():
+        shutil.rmtree(path.with_name(f"{path.stem}_{name}"), ignore_errors=True)
 
 
 def _require_same(plans: Plans, path: Path, planner: Planner, raw: RawDataset) -> None:
@@ -234,9 +257,11 @@ def _require_same(plans: Plans, path: Path, planner: Planner, raw: RawDataset) -
         raise UserError(
             f"{path} was made with {was}, not {asked}; --overwrite replaces it, --plans-name makes other plans"
         )
-    if plans.labels != raw.description.labels or plans.channel_names != raw.description.channel_names:
+    if differing := plans.differences(raw.description):
+        what = "file ending" if differing == ["file ending"] else "labels or channels"
         raise UserError(
-            f"{path} was made for other labels or channels than dataset.json has now; --overwrite replaces it"
+            f"{path} was made for other {what} than dataset.json has now; --overwrite replaces it, "
+            "--plans-name makes other plans"
         )
 
 

@@ -1,14 +1,16 @@
 """Preprocess every case of a dataset into the store of one configuration; current cases are kept."""
 
+import filecmp
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 from unetrpp.core.parallel import CaseError, run_cases
+from unetrpp.core.workspace import NO_PLANS
 from unetrpp.dataset.cases import Case, RawDataset
-from unetrpp.io.formats import copy_image, ending_of
+from unetrpp.io.formats import copy_image, ending_of, files_of_image
 from unetrpp.io.images import read_image, read_label, write_segmentation
 from unetrpp.plans.plans import Preprocessing
 from unetrpp.preprocessing.case import preprocess
@@ -24,6 +26,10 @@ class StoreJob:
     plan: Preprocessing
     folder: Path
     file_ending: str  # of the dataset, and so of predictions and their references
+
+    def reference(self, case: Case) -> Path:
+        """The copy of a case's label, which validation compares with."""
+        return self.folder.parent / "labels" / f"{case.id}{self.file_ending}"
 
 
 def preprocess_dataset(
@@ -49,12 +55,14 @@ def preprocess_dataset(
     """
     store = Store(folder)
     store.sweep()
-    for name in set(store.cases()) - set(digests):
-        store.remove(name)
+    store.remove_others(digests)
     todo = [case for case in dataset.cases if not store.is_current(case.id, plan.digest(), digests[case.id])]
     todo = _share(todo, store, plan.digest(), digests)
     job = StoreJob(plan, folder, dataset.description.file_ending)
     jobs = {case.id: (case, job, digests[case.id]) for case in todo}
+    for case in dataset.cases:
+        if case.id not in jobs and case.label is not None and not _has_reference(case, case.label, job):
+            write_reference(case, case.label, job)
     outcomes = run_cases(store_case, jobs, stage, len(jobs), executor=executor) if jobs else ()
     return [outcome.error for outcome in outcomes if outcome.error is not None]
 
@@ -78,13 +86,43 @@ def store_case(case: Case, job: StoreJob, inputs_digest: str) -> None:
         raise ValueError(f"{case.id} has no label; only training cases are stored")
     plan = job.plan
     prepared = preprocess(read_image(case.images), read_label(case.label), plan, case.id)
-    # Folds are validated on original grids, also where the raw data is not; predictions have the dataset's ending.
-    reference = job.folder.parent / "labels" / f"{case.id}{job.file_ending}"
-    if ending_of(case.label) == job.file_ending:
-        copy_image(case.label, reference)
-    else:
-        label = read_label(case.label)
-        write_segmentation(reference, label.array[0], label.geometry)
+    write_reference(case, case.label, job)
     Store(job.folder).write(
         prepared, plan.digest(), inputs_digest, plan.chunk, ignore_index=plan.labels.ignore_index, dtype=plan.dtype
     )
+
+
+def write_reference(case: Case, label: Path, job: StoreJob) -> None:
+    """Copy the label into ``labels/`` beside the store.
+
+    Folds are validated on original grids, also where the raw data is not; predictions have the dataset's ending.
+    """
+    if ending_of(label) == job.file_ending:
+        copy_image(label, job.reference(case))
+    else:
+        found = read_label(label)
+        write_segmentation(job.reference(case), found.array[0], found.geometry)
+
+
+def _has_reference(case: Case, label: Path, job: StoreJob) -> bool:
+    """Whether ``labels/`` holds a copy of the label. All stores share these copies, so that of a current case may be missing
+    or of another version of the file; one that was converted is not compared."""
+    copy = job.reference(case)
+    if ending_of(label) != job.file_ending or files_of_image(label) != [label]:
+        return copy.is_file()
+    return copy.is_file() and filecmp.cmp(label, copy, shallow=False)
+
+
+def remove_old_cases(folder: Path, cases: Collection[str], file_ending: str) -> None:
+    """Remove the labels and the stored cases of all plans that are not among the ``cases`` of the dataset any more."""
+    names = [path.stem for path in folder.glob("[!.]*.json") if path.stem not in NO_PLANS]
+    stores = [Store(path) for path in sorted(folder.glob("*/")) if path.name.startswith(tuple(f"{n}_" for n in names))]
+    removed = {case for store in stores for case in store.remove_others(cases)}
+    labels = folder / "labels"
+    kept = {file for case in cases for file in files_of_image(labels / f"{case}{file_ending}")}
+    for path in sorted(labels.glob("[!.]*")):
+        if path.is_file() and path not in kept:
+            path.unlink()
+            removed.add(path.name.removesuffix(file_ending))
+    if removed:
+        LOG.info("removed what was stored of cases that the dataset no longer has: %s", ", ".join(sorted(removed)))

@@ -17,7 +17,9 @@ from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import link_or_copy, read_json
 from unetrpp.core.parallel import default_processes, run_cases
+from unetrpp.core.text import listed
 from unetrpp.dataset.splits import Splits
+from unetrpp.inference.record import earlier_runs
 from unetrpp.io.images import read_label
 from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE
 from unetrpp.plans.plans import Plans, Preprocessing
@@ -78,7 +80,7 @@ def held_out_segmentations(second: SecondStage, first: Path, splits: Splits) -> 
     """Case -> its segmentation by the fold of the first stage that held it out (the first of several).
 
     Raises:
-        UserError: a fold of the first stage is unfinished, or was trained on other cases.
+        UserError: a fold of the first stage is unfinished, was trained on other cases, or segmented earlier images.
     """
     plans, stage = second.plans, second.plans.configuration(second.name).first_stage
     unfinished = [str(k) for k in range(len(splits.folds)) if not (_validation(first, k) / "summary.json").is_file()]
@@ -95,9 +97,24 @@ def held_out_segmentations(second: SecondStage, first: Path, splits: Splits) -> 
                 f"fold {k} of {first} was trained on other cases than splits.json has; restore them, "
                 f"or run unetrpp_train {quote(second.dataset)} {stage} {k} -p {plans.name} --overwrite"
             )
-        for case in set(fold.validation) - set(fold.train):
+        held_out = sorted(set(fold.validation) - set(fold.train))
+        if old := _of_earlier_images(second, _validation(first, k), held_out):
+            raise UserError(
+                f"the images of {len(old)} cases ({listed(old)}) have changed since {stage} segmented them; "
+                f"run unetrpp_train {plans.dataset} {stage} {k} -p {plans.name} again"
+            )
+        for case in held_out:
             found.setdefault(case, _validation(first, k) / f"{case}{plans.file_ending}")
     return found
+
+
+def _of_earlier_images(second: SecondStage, validation: Path, cases: Collection[str]) -> list[str]:
+    """Cases whose segmentation in ``validation`` is of another image than the first stage's store holds now."""
+    stage = second.plans.configuration(second.name).first_stage
+    store = Store(second.store.folder.with_name(f"{second.plans.name}_{stage}"))
+    predicted = {case: record.inputs for run in earlier_runs(validation).values() for case, record in run.cases.items()}
+    known = sorted(set(cases) & predicted.keys() & set(store.cases()))
+    return [case for case in known if predicted[case] != store.image_digest(case)]
 
 
 def _validation(first: Path, fold: int) -> Path:

@@ -6,24 +6,29 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import torch
 
 from unetrpp.core.devices import half_precision, is_out_of_memory
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, write_json
+from unetrpp.core.files import read_json, update_json, write_json
 from unetrpp.core.registry import find
 from unetrpp.core.text import format_shape
 from unetrpp.core.workspace import Workspace
-from unetrpp.dataset.description import read_description
+from unetrpp.evaluation.cross_validation import update_cross_validation
+from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.trainers.attention_trainer import AttentionTrainer
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.distributed import Processes
+from unetrpp.trainers.inner_split import held_out
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.job import Job, TrainingRequest, prepare_model_folder, read_job
 from unetrpp.trainers.log import TensorBoard, class_names, require_tensorboard
 from unetrpp.trainers.recipe import config_for
+from unetrpp.trainers.trained_on import FILE as TRAINED_ON
+from unetrpp.trainers.trained_on import same_training_cases, training_inputs, warn_of_changes
 from unetrpp.trainers.trainer import TRAINERS, Trainer
 from unetrpp.trainers.validation import ValidationCases, validate_fold
 
@@ -122,31 +127,72 @@ def train(
     with processes.joined():
         machine = Machine(processes.rank_zero_first(partial(processes.device, device)), threads, compile, processes)
         job = processes.rank_zero_first(partial(read_job, request))
+        configs = processes.rank_zero_first(partial(read_configs, job, machine))
         processes.rank_zero_only(partial(prepare_model_folder, job))
         if machine.device.type == "cpu":
             keep_freed_memory()
         for number in job.folds:
-            train_fold(job, number, machine)
+            train_fold(job, configs[number], machine)
             validate(job, number, machine)
     return ModelFolder.open(job.model)
 
 
-def train_fold(job: Job, number: int | str, machine: Machine) -> None:
+def read_configs(job: Job, machine: Machine) -> dict[int | str, TrainingConfig]:
+    """The training config of every chosen fold. Writes nothing, so that a refusal costs nothing.
+
+    Raises:
+        UserError: the options contradict what a fold was started with, or the processes cannot share the training.
+    """
+    configs = {number: _read_config(job, number, machine) for number in job.folds}
+    for config in configs.values():
+        machine.processes.require(job.configuration.batch_size, config)
+    return configs
+
+
+def _read_config(job: Job, number: int | str, machine: Machine) -> TrainingConfig:
+    request, folder, fold = job.request, job.model / f"fold_{number}", job.cases_of(number)
+    record = folder / "training.json"
+    started = (
+        None
+        if request.overwrite or not record.exists()
+        else read_json(record, TrainingConfig, hint="start again with --overwrite")
+    )
+    cases = fold.digest()
+    if started is not None and started.cases != cases and same_training_cases(folder, fold):
+        LOG.info("fold %s has other validation cases now, and is validated on them", number)
+        cases = started.cases
+    config = config_for(
+        folder,
+        number,
+        {**request.overrides, **job.starts.get(number, {})},
+        continue_training=request.continue_training,
+        overwrite=request.overwrite,
+        precision=PRECISION[half_precision(machine.device)],
+        cases=cases,
+    )
+    if config.learn_attention:
+        held_out(fold.train, job.description.groups or {}, config.seed, config.fold_number)  # refuses a single case
+    if started not in (None, config) and (folder / "checkpoint_final.pt").exists():
+        checkpoint.load(folder / "checkpoint_latest.pt", torch.device("cpu"))  # before the final one is removed
+    return msgspec.structs.replace(config, cases=fold.digest())
+
+
+def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
     """Train one fold, or only what is left of it.
 
     Raises:
-        UserError: the fold was started with other options, or the device has too little memory for a step.
+        UserError: the device has too little memory for a step.
     """
+    number = config.fold
     folder = job.model / f"fold_{number}"
-    machine.processes.rank_zero_only(partial(start_fold, job, number, machine))
+    machine.processes.rank_zero_only(partial(start_fold, job, config))
     if (folder / "checkpoint_final.pt").exists():
         return
-    config = read_json(folder / "training.json", TrainingConfig)
     trainer = build_trainer(job, config, folder, machine)
     if job.request.tensorboard and machine.processes.first:
         trainer.tracker = TensorBoard(folder, class_names(trainer.labels))
-    held_out = "no" if number == "all" else len(trainer.data.validation)
-    counts = f"{len(trainer.data.train)} training and {held_out} validation cases"
+    validated = "no" if number == "all" else len(trainer.data.validation)
+    counts = f"{len(trainer.data.train)} training and {validated} validation cases"
     LOG.info("fold %s: %s, %s", number, counts, config.recipe)
     try:
         trainer.run()
@@ -160,29 +206,22 @@ def train_fold(job: Job, number: int | str, machine: Machine) -> None:
         ) from error
 
 
-def start_fold(job: Job, number: int | str, machine: Machine) -> None:
-    """Write the fold's training.json, or check the one that is there; in the first process.
-
-    Raises:
-        UserError: the options contradict what the fold was started with, or the processes cannot share the training.
-    """
-    request, folder = job.request, job.model / f"fold_{number}"
+def start_fold(job: Job, config: TrainingConfig) -> None:
+    """Write the fold's training.json and trained_on.json, in the first process; warn where its files have changed since."""
+    folder = job.model / f"fold_{config.fold}"
     record = folder / "training.json"
-    if request.overwrite and folder.exists():
-        shutil.rmtree(folder)
-    config = config_for(
-        folder,
-        number,
-        {**request.overrides, **job.starts.get(number, {})},
-        continue_training=request.continue_training,
-        precision=PRECISION[half_precision(machine.device)],
-        cases=job.cases_of(number).digest(),
-    )
-    machine.processes.require(job.configuration.batch_size, config)
-    if record.exists() and read_json(record, TrainingConfig) != config:  # extended, so it is no longer finished
+    inputs = training_inputs(job.cases_of(config.fold), job.store, job.configuration)
+    if not record.exists():
+        write_json(folder / TRAINED_ON, inputs)
+        write_json(record, config)
+        return
+    started = read_json(record, TrainingConfig)
+    if msgspec.structs.replace(started, cases=config.cases) != config:  # extended, so it is no longer finished
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)
         shutil.rmtree(folder / "validation", ignore_errors=True)
-    write_json(record, config)
+        update_cross_validation(job.model, job.plans.labels)
+    update_json(record, config)
+    warn_of_changes(folder, inputs, job.request.command(config.fold))
 
 
 def build_trainer(job: Job, config: TrainingConfig, folder: Path, machine: Machine) -> Trainer:
@@ -193,8 +232,7 @@ def build_trainer(job: Job, config: TrainingConfig, folder: Path, machine: Machi
     """
     cases, request = job.cases_of(config.fold), job.request
     train, validation = ([job.store.open(case) for case in names] for names in (cases.train, cases.validation))
-    groups = read_description(job.model / "dataset.json", request.dataset).groups or {}
-    data = FoldData(job.configuration, train, validation, groups)
+    data = FoldData(job.configuration, train, validation, job.description.groups or {})
     if config.learn_attention:
         return AttentionTrainer(data, config, folder, machine)
     given_now = config.trainer == request.overrides.get("trainer")

@@ -1,5 +1,7 @@
 """What one call of `train` has to do: the plans, the cases, the chosen folds, and the model folder that they go to."""
 
+import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,10 +12,12 @@ import msgspec
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_bytes, write_json
 from unetrpp.core.registry import find
+from unetrpp.core.text import listed
 from unetrpp.core.workspace import Workspace
-from unetrpp.dataset.description import read_description
+from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.dataset.splits import Fold, Splits
 from unetrpp.dataset.splits_file import read_splits
+from unetrpp.evaluation.cross_validation import update_cross_validation
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans, read_plans
 from unetrpp.preprocessing.store import Store
@@ -22,8 +26,10 @@ from unetrpp.trainers.config import STANDARD_TRAINER
 from unetrpp.trainers.network_spec import NetworkSpec
 from unetrpp.trainers.pretrained_checkpoints import fine_tuning_overrides
 from unetrpp.trainers.recipe import ConfigOverrides
+from unetrpp.trainers.trained_on import require_current
 from unetrpp.trainers.trainer import TRAINERS
 
+LOG = logging.getLogger(__name__)
 PLAN_FIRST = "run unetrpp_plan_and_preprocess"
 
 
@@ -52,6 +58,10 @@ class TrainingRequest:
         """The model folder."""
         return self.workspace.model(self.dataset, self.plans_name, self.configuration)
 
+    def command(self, fold: int | str) -> str:
+        """The command that trains a fold again from its start."""
+        return f"unetrpp_train {self.dataset} {self.configuration} {fold} -p {self.plans_name} --overwrite"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -70,6 +80,11 @@ class Job:
     @property
     def configuration(self) -> Configuration:
         return self.plans.configuration(self.request.configuration)
+
+    @property
+    def description(self) -> DatasetDescription:
+        """The dataset.json that the cases were preprocessed with."""
+        return read_description(self.request.plans_path.with_name("dataset.json"), self.request.dataset)
 
     @cached_property
     def store(self) -> Store:
@@ -105,8 +120,16 @@ def read_job(request: TrainingRequest) -> Job:
     plans.configuration(request.configuration)
     splits = read_splits(request.plans_path.with_name("splits.json"), groups_of(request))
     job = Job(request, plans, splits, folds_of(request.fold, len(splits.folds)))
+    if differing := plans.differences(job.description):
+        raise UserError(
+            f"{request.plans_path} was made for other {' and '.join(differing)} than dataset.json beside it has now; "
+            f"plan again ({PLAN_FIRST}), with another --plans-name or --overwrite, or restore the raw dataset.json first"
+        )
     find("trainer", str(request.overrides.get("trainer") or STANDARD_TRAINER), TRAINERS, allow_import_path=True)
-    require_cases(job.store, splits.cases())
+    needed = splits.cases() | (set(job.store.cases()) if "all" in job.folds else set())
+    require_cases(job.store, needed)
+    measured = request.plans_path.with_name("fingerprint.json")
+    require_current(job.store, needed, job.configuration.preprocessing, measured)
     if request.pretrained is not None:
         job = replace(job, starts=starts_of(job, request.pretrained))
     return job
@@ -163,24 +186,61 @@ def require_cases(store: Store, needed: set[str]) -> None:
 def prepare_model_folder(job: Job) -> None:
     """Write what the folds share: description, fingerprint, plans, and for a cascade the first stage.
 
-    With these files the model folder can predict on any machine.
+    With these files the model folder can predict on any machine. A folder that has folds keeps its own, which are those
+    that the folds were trained with. The folds that --overwrite names are removed here, after the last check.
 
     Raises:
-        UserError: the first stage is not ready, or the folder has folds of another configuration that are not replaced.
+        UserError: the first stage is not ready, or the folder has folds of other plans that are not replaced.
     """
-    request, model, path = job.request, job.model, job.request.plans_path
+    request, model = job.request, job.model
     kept = [folder.name for folder in model.glob("fold_*") if folder.name not in job.replaced]
+    if kept:
+        _require_same_plans(job, kept[0])
+        _warn_of_surplus(job, kept)
     if job.configuration.first_stage is not None:
         first = request.workspace.model(request.dataset, request.plans_name, job.configuration.first_stage)
         needed = set(job.store.cases()) if "all" in job.folds else job.splits.cases()
         second = SecondStage(model, job.store, job.plans, request.configuration)
         prepare_second_stage(second, first, job.splits, needed, started=bool(kept))
-    alone = {request.configuration: job.configuration}
-    if kept and read_plans(model / "plans.json").configurations != alone:
+    for name in sorted(job.replaced):
+        shutil.rmtree(model / name, ignore_errors=True)
+    if job.replaced and model.is_dir():
+        update_cross_validation(model, job.plans.labels)
+    _write_shared(job, keep=bool(kept))
+
+
+def _write_shared(job: Job, *, keep: bool) -> None:
+    """plans.json with this configuration alone, dataset.json and fingerprint.json; with ``keep`` only those that are missing
+    or, from an earlier release, contradict the plans."""
+    model, beside = job.model, job.request.plans_path
+    if not keep:
+        alone = {job.request.configuration: job.configuration}
+        write_json(model / "plans.json", msgspec.structs.replace(job.plans, configurations=alone))
+    for name in ("dataset.json", "fingerprint.json"):
+        fits = name != "dataset.json" or not _contradicts(model / name, job.plans)
+        if not (keep and (model / name).is_file() and fits):
+            write_bytes(model / name, beside.with_name(name).read_bytes())
+
+
+def _contradicts(path: Path, plans: Plans) -> bool:
+    return path.is_file() and bool(plans.differences(read_description(path, plans.dataset)))
+
+
+def _warn_of_surplus(job: Job, kept: list[str]) -> None:
+    """Warn of folds that splits.json does not have any more: predictions and scores would still count them."""
+    surplus = sorted(set(kept) - {"fold_all", *(f"fold_{number}" for number in range(len(job.splits.folds)))})
+    if surplus:
+        LOG.warning(
+            "warning: %s has %s, which splits.json does not have; predictions and scores count them until you delete them",
+            job.model,
+            listed(surplus),
+        )
+
+
+def _require_same_plans(job: Job, kept: str) -> None:
+    own, name = read_plans(job.model / "plans.json"), job.request.configuration
+    if own.configurations != {name: job.configuration} or own.differences(job.description):
         raise UserError(
-            f"{model / kept[0]} was trained with another {request.configuration} than {path} holds; "
+            f"{job.model / kept} was trained with another {name} than {job.request.plans_path} holds; "
             "plan with another --plans-name, or start every fold again with --overwrite"
         )
-    write_json(model / "plans.json", msgspec.structs.replace(job.plans, configurations=alone))
-    for file in ("dataset.json", "fingerprint.json"):
-        write_bytes(model / file, path.with_name(file).read_bytes())

@@ -62,6 +62,7 @@ def config_for(
     overrides: ConfigOverrides,
     *,
     continue_training: bool,
+    overwrite: bool = False,
     precision: str = "fp32",
     cases: str = "",
 ) -> TrainingConfig:
@@ -71,6 +72,7 @@ def config_for(
     with the value that the longer run has at this step. Limits of hours and patience are those of ``overrides``.
 
     Args:
+        overwrite: the fold is about to start again, so its record does not count.
         precision: of a new config, unless ``overrides`` give another one.
         cases: digest of the fold's cases.
 
@@ -78,7 +80,7 @@ def config_for(
         UserError: the overrides or the cases contradict the record, or there is nothing to extend.
     """
     path = folder / "training.json"
-    if not path.exists():
+    if overwrite or not path.exists():
         if continue_training:
             raise UserError(f"fold {fold} was never started, so --continue has nothing to extend; train it first")
         return msgspec.structs.replace(new_config(fold, overrides, precision), cases=cases)

@@ -1,35 +1,32 @@
 """Validation of a fold on whole volumes, predicted by the sliding window and scored on their own grids."""
 
 import logging
-import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from unetrpp import __version__
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_json
-from unetrpp.core.parallel import usable_cores
 from unetrpp.core.text import format_score
-from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.cross_validation import pool_folds, write_cross_validation
-from unetrpp.evaluation.evaluate import evaluate_pairs
-from unetrpp.evaluation.summary import write_summary
-from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import settings_of
+from unetrpp.evaluation.cross_validation import update_cross_validation
+from unetrpp.evaluation.current_scores import FILE as SUMMARY
+from unetrpp.evaluation.current_scores import current_scores
+from unetrpp.inference.folder import member_of
+from unetrpp.inference.guards import class_voxels, volumes_ml
+from unetrpp.inference.options import InferenceOptions
 from unetrpp.inference.postprocessing import NOTHING
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.record import FILE, Predictions, earlier_runs
+from unetrpp.inference.record import FILE, CaseRecord, Predictions, Progress, Settings, earlier_runs
+from unetrpp.io.formats import files_of_image
+from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.cascade import append_first_stage
-from unetrpp.plans.plans import read_plans
 from unetrpp.preprocessing.case import PreprocessedCase
 from unetrpp.preprocessing.store import Store
 
 LOG = logging.getLogger(__name__)
-CASES_A_PROCESS = 16  # scoring this many cases takes less time than starting another process
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,9 @@ class ValidationCases:
 def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: torch.device, mirroring: bool) -> None:
     """Predict the fold's validation cases as unetrpp_predict would, score them, and update the cross-validation.
 
-    Cases that are predicted already are not predicted again, unless they were predicted with another mirroring: all
-    cases of a validation must have the same, which predictions.json records.
+    What is current is kept. A case is predicted again where its image, its preprocessing, the fold's weights or the
+    mirroring changed, all are scored again where a prediction, a reference or the classes changed, and predictions of
+    cases that the fold no longer holds out are removed.
 
     Args:
         model: the model folder.
@@ -53,47 +51,106 @@ def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: tor
     Raises:
         UserError: a case could not be scored.
     """
-    plans, folder = read_plans(model / "plans.json"), model / f"fold_{fold}" / "validation"
-    same = [run.settings.mirroring for run in earlier_runs(folder).values()] == [mirroring]
-    if folder.exists() and not same:
-        LOG.info("fold %d is validated again, now with%s mirroring", fold, "" if mirroring else "out")
-        shutil.rmtree(folder)
-    if (folder / "summary.json").exists():
-        LOG.info("fold %d is finished: %s", fold, folder / "summary.json")
-        return
-    files = {case: folder / f"{case}{plans.file_ending}" for case in cases.cases}
-    missing = {case: path for case, path in files.items() if not path.exists()}
-    predictor = Predictor(model, folds=[fold], device=str(device), mirroring=mirroring)
-    settings = settings_of(Ensemble([predictor]), NOTHING)
-    record = Predictions(version=__version__, device=str(device), settings=settings, cases={}, failed={})
-    write_json(folder / FILE, record)
-    predict_cases(predictor, cases.store, missing, f"fold {fold} validation")
+    opened, folder = ModelFolder.open(model), model / f"fold_{fold}" / "validation"
+    plans, summary = opened.plans, folder / SUMMARY
+    settings = Settings(
+        dataset=plans.dataset,
+        members=(member_of(opened, [str(fold)], "final"),),
+        mirroring=mirroring,
+        step=InferenceOptions().step,
+        postprocessing=NOTHING,
+    )
+    cascade = opened.configuration.first_stage is not None
+    inputs = {case: cases.store.image_digest(case, with_first_stage=cascade) for case in cases.cases}
+    files = {case: folder / f"{case}{plans.file_ending}" for case in inputs}
+    earlier = _earlier(folder, fold, settings)
+    left = {case: path for case, path in files.items() if not _is_current(earlier, case, path, inputs[case])}
+    removed = _remove_others(folder, plans.file_ending, files)
+    kept = {} if earlier is None else {c: r for c, r in earlier.cases.items() if c in files and c not in left}
+    pending = {path.name for path in left.values()}
+    progress = Progress(folder / FILE, settings, device=str(device), cases=kept, pending=pending)
+    if left or removed:
+        for path in (summary, summary.with_suffix(".csv")):  # not of these predictions
+            path.unlink(missing_ok=True)
+        progress.save()
+    before = summary.read_bytes() if summary.is_file() else None
+    if left:
+        predictor = Predictor(model, folds=[fold], device=str(device), mirroring=mirroring)
+        todo = {case: (path, inputs[case]) for case, path in left.items()}
+        predict_cases(predictor, cases.store, todo, progress, title=f"fold {fold} validation")
     pairs = {case: (path, cases.references / path.name) for case, path in files.items()}
-    means = score_cases(folder, pairs, plans.labels)
-    LOG.info("fold %d: Dice %s", fold, ", ".join(f"{name} {format_score(dice)}" for name, dice in means.items()))
-    write_cross_validation(model, pool_folds(model, plans.labels))
+    scores = current_scores(folder, pairs, plans.labels)
+    if summary.read_bytes() == before:
+        LOG.info("fold %d is finished: %s", fold, summary)
+    else:
+        means = (f"{scores.classes[key]} {format_score(mean['Dice'])}" for key, mean in scores.mean.items())
+        LOG.info("fold %d: Dice %s", fold, ", ".join(means))
+    update_cross_validation(model, plans.labels)
 
 
-def predict_cases(predictor: Predictor, store: Store, files: dict[str, Path], title: str) -> None:
-    """Write the segmentation of every stored case of ``files`` on the grid of its image."""
-    for case, path in tqdm(files.items(), desc=title, unit="case", disable=None):
-        stored = store.open(case)
-        image, _ = stored.read((0, 0, 0), stored.shape)
-        if predictor.first_stage is not None:  # by the fold of the first stage that held the case out, as in training
-            image = append_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
-        exported = predictor.export(PreprocessedCase(image, None, stored.properties))
-        predictor.to_input_grid(exported, stored.properties).save(path)
+def _earlier(folder: Path, fold: int, settings: Settings) -> Predictions | None:
+    """The record of an earlier validation with the same weights and mirroring; None where there is none."""
+    try:
+        found = earlier_runs(folder).get(FILE)
+    except UserError:  # malformed
+        return None
+    if found is None or found.settings == settings:
+        return found
+    mirrored = found.settings.mirroring != settings.mirroring
+    why = (
+        f"now with{'' if settings.mirroring else 'out'} mirroring" if mirrored else "its weights or plans have changed"
+    )
+    LOG.info("fold %d is validated again: %s", fold, why)
+    return None
 
 
-def score_cases(folder: Path, pairs: dict[str, tuple[Path, Path]], labels: LabelScheme) -> dict[str, float | None]:
-    """Write summary.json of prediction and reference of every case; returns the mean Dice of each class or region.
+def _is_current(earlier: Predictions | None, case: str, path: Path, inputs: str) -> bool:
+    """Whether the prediction at ``path`` is of this image. Release 0.1.0 did not record the images of a validation."""
+    if earlier is None or not path.is_file() or path.name in earlier.pending:
+        return False
+    return case not in earlier.cases or earlier.cases[case].inputs == inputs
 
-    Raises:
-        UserError: a case could not be scored.
+
+def _remove_others(folder: Path, ending: str, files: Mapping[str, Path]) -> bool:
+    """Delete predictions of cases that are not among ``files``; returns whether there were any."""
+    others = sorted(set(folder.glob(f"[!.]*{ending}")) - set(files.values()))
+    for path in others:
+        for file in files_of_image(path):
+            file.unlink(missing_ok=True)
+    return bool(others)
+
+
+def predict_cases(
+    predictor: Predictor, store: Store, files: Mapping[str, tuple[Path, str]], progress: Progress, *, title: str
+) -> None:
+    """Write the segmentation of every stored case on the grid of its image.
+
+    Args:
+        files: by case, its segmentation and the digest of its image.
+        progress: records them.
     """
-    processes = min(usable_cores(), 1 + len(pairs) // CASES_A_PROCESS)
-    summary, errors = evaluate_pairs(pairs, labels, processes=processes)
-    if errors:
-        raise UserError(f"validation could not score it: {errors[0].message}", case=errors[0].case)
-    write_summary(folder, summary)
-    return {summary.classes[key]: scores["Dice"] for key, scores in summary.mean.items()}
+    labels = predictor.model.plans.labels
+    try:
+        for case, (path, inputs) in tqdm(files.items(), desc=title, unit="case", disable=None):
+            start, stored = time.monotonic(), store.open(case)
+            image, _ = stored.read((0, 0, 0), stored.shape)
+            if (
+                predictor.first_stage is not None
+            ):  # by the fold of the first stage that held the case out, as in training
+                image = append_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
+            exported = predictor.export(PreprocessedCase(image, None, stored.properties))
+            segmentation = predictor.to_input_grid(exported, stored.properties)
+            segmentation.save(path)
+            voxels, geometry = class_voxels(segmentation.array, labels), segmentation.geometry
+            record = CaseRecord(
+                output=path.name,
+                inputs=inputs,
+                geometry=geometry,
+                volumes_ml=volumes_ml(voxels, geometry),
+                areas_pixels=voxels if geometry.dimensions == 2 else {},
+                warnings=(),
+                seconds=round(time.monotonic() - start, 3),
+            )
+            progress.finish(case, record)
+    finally:
+        progress.save()

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, write_json
+from unetrpp.core.files import read_json
 from unetrpp.core.parallel import run_cases
 from unetrpp.core.text import escaped
 from unetrpp.dataset.cases import Case, RawDataset
@@ -66,7 +66,7 @@ def load_or_measure(
     overwrite: bool = False,
 ) -> tuple[Fingerprint, dict[str, str]]:
     """The fingerprint in ``folder`` and the digests of the files of every case in it; measured again where files or the
-    description changed.
+    description changed, but not written: planning may still be refused.
 
     Args:
         others: problems that are known already: of files that belong to no case.
@@ -88,7 +88,6 @@ def load_or_measure(
     surveyed = survey(dataset, executor, others, skip_unreadable=skip_unreadable)
     _report(surveyed.problems)
     assert surveyed.fingerprint is not None  # nothing is fatal
-    write_json(path, surveyed.fingerprint)
     return surveyed.fingerprint, {c.case: c.inputs_digest for c in surveyed.fingerprint.cases}
 
 

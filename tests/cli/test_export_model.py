@@ -33,6 +33,19 @@ def test_the_chosen_checkpoint_becomes_the_final_one(tmp_path, capsys):
     assert "fold_0/checkpoint_final.pt" in members(target)
 
 
+def test_a_file_is_replaced_only_when_asked_to(tmp_path, capsys):
+    target = tmp_path / "model.zip"
+    target.write_bytes(b"something else")
+    arguments = ["-m", str(make_model(tmp_path, folds=1)), "-o", str(target)]
+    assert main(arguments) == 2
+    assert "exists already; give another name or --overwrite" in capsys.readouterr().err
+    assert target.read_bytes() == b"something else"
+    assert main([*arguments, "--overwrite"]) == 0
+    assert "plans.json" in members(target)
+    assert main([*arguments[:-1], str(tmp_path), "--overwrite"]) == 2
+    assert "give the name of a file" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_onnx_files_of_every_fold_with_its_own_attention(tmp_path, capsys):
     model = make_model(tmp_path, folds=2)
@@ -54,9 +67,23 @@ def test_a_folder_that_is_not_empty_is_kept(tmp_path, capsys):
     target = tmp_path / "onnx"
     target.mkdir()
     (target / "mine").touch()
-    assert main(["-m", str(make_model_2d(tmp_path)), "--onnx", str(target)]) == 2
+    arguments = ["-m", str(make_model_2d(tmp_path)), "--onnx", str(target)]
+    assert main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 2
+    assert "exists already; give another folder" in capsys.readouterr().err
     assert [path.name for path in target.iterdir()] == ["mine"]
+
+
+def test_an_earlier_export_is_replaced_only_when_asked_to(tmp_path, capsys):
+    target = tmp_path / "onnx"
+    arguments = ["-m", str(make_model_2d(tmp_path)), "--onnx", str(target)]
+    assert main(arguments) == 0
+    (target / "fold_9.onnx").touch()  # of a fold that the model no longer has
+    assert main(arguments) == 2
+    assert "replace it with --overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 0
+    assert sorted(path.name for path in target.iterdir()) == ["MODEL_CARD.md", "fold_0.onnx", "model.json"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["-o", "x.zip", "--onnx", "folder"]])

@@ -120,3 +120,14 @@ def test_the_title_is_shown_and_the_folder_finds_the_pictures(workspace):
     page = write_report(model, workspace=workspace).read_text()
     assert "balls (Balls 2023 (round))" in page
     assert page.count("data:image/png") > 4
+
+
+def test_another_file_is_not_replaced_by_the_page(workspace, capsys):
+    model = workspace / "results" / "balls" / "unetrpp__3d_fullres"
+    arguments = [str(model), "--workspace", str(workspace), "-o"]
+    plans = (model / "plans.json").read_bytes()
+    assert main([*arguments, str(model / "plans.json")]) == 2
+    assert "is not an HTML page" in capsys.readouterr().err
+    assert (model / "plans.json").read_bytes() == plans
+    for _ in range(2):
+        assert main([*arguments, str(workspace / "page.html")]) == 0

@@ -19,6 +19,7 @@ from unetrpp.core.files import (
     read_edited_json,
     read_json,
     read_json_lines,
+    update_json,
     walk,
     write_atomically,
     write_bytes,
@@ -281,3 +282,15 @@ def test_equal_keys_of_different_objects_are_usual(tmp_path):
     path = tmp_path / "edited.json"
     path.write_text('[{"a": 1.5, "b": 11}, {"a": {"a": -1}}]', encoding="utf-8-sig")
     assert read_edited_json(path, list[Any]) == [{"a": 1.5, "b": 11}, {"a": {"a": -1}}]
+
+
+def test_an_equal_record_is_left_as_it_is(tmp_path):
+    path = tmp_path / "numbers.json"
+    update_json(path, {"a": 1})
+    path.write_text('{"a":   1}')
+    update_json(path, {"a": 1})
+    assert path.read_text() == '{"a":   1}'
+    for broken in ('{"a": 2}', "{", "[]"):
+        path.write_text(broken)
+        update_json(path, {"a": 1})
+        assert read_json(path, dict) == {"a": 1}

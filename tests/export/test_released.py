@@ -47,6 +47,12 @@ def test_an_existing_model_is_kept_unless_it_is_to_be_overwritten(tmp_path, plan
         import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path, overwrite=True)
     assert [path.name for path in target.iterdir()] == ["mine"]  # what failed has replaced nothing
     (tmp_path / "aside").rename(plans.parent / "fingerprint.json")
+    description = plans.parent / "dataset.json"
+    right = description.read_text()
+    description.write_text(right.replace('"ball"', '"cube"'))
+    with pytest.raises(UserError, match=r"was made for other labels than dataset\.json beside it has now"):
+        import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path, overwrite=True)
+    description.write_text(right)
     import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path, overwrite=True)
     assert ModelFolder.open(target).folds() == ["all"]
     assert [path.name for path in target.parent.iterdir()] == [target.name]  # nothing temporary is left

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unetrpp.core.digest import digest
 from unetrpp.core.files import write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
@@ -65,6 +66,16 @@ def store_balls(folder: Path, count: int) -> Store:
         case = preprocess(Volume(image, geometry), Volume(label[None], geometry), plan, f"ball_{i}")
         store.write(case, plan.digest(), "none", PATCH)
     return store
+
+
+def replace_ball(workspace: Workspace, number: int, image: np.ndarray, label: np.ndarray) -> None:
+    """Replace the image and the label of one case, and preprocess it again as planning does."""
+    case, plan = f"ball_{number}", configuration().preprocessing
+    geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0))
+    write_segmentation(workspace.preprocessed("balls") / "labels" / f"{case}.nii.gz", label, geometry)
+    prepared = preprocess(Volume(image, geometry), Volume(label[None], geometry), plan, case)
+    store = Store(workspace.store("balls", "unet", "3d_fullres"))
+    store.write(prepared, plan.digest(), digest(image.tobytes(), label.tobytes()), PATCH)
 
 
 def workspace_of_balls(root: Path, loss: LossPlan | None = None) -> Workspace:

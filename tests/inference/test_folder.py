@@ -91,6 +91,63 @@ def test_one_bad_case_is_reported_and_the_others_are_done(model, images, tmp_pat
     assert set(json.loads((out / "predictions.json").read_text())["failed"]) == {"case_1", "case_3"}
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_no_old_result_stays_of_a_case_that_fails_now(model, images, tmp_path, overwrite):
+    """Neither where its image has changed, nor with --overwrite; the other cases keep theirs."""
+    out = tmp_path / "out"
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
+    cases = find_cases([images], predictor.model.description)
+    assert predict_folder(Ensemble([predictor]), cases, OutputOptions(out, uncertainty=True)) == {}
+    before = {path.name for path in out.iterdir()}
+    (images / "case_1_0000.nii.gz").write_bytes(b"")
+    again = OutputOptions(out, overwrite=overwrite)
+    assert set(predict_folder(Ensemble([predictor]), cases, again)) == {"case_1"}
+    maps = {name for name in before if "entropy" in name or "disagreement" in name}
+    removed = {"case_1.nii.gz"} | {name for name in maps if overwrite or name.startswith("case_1")}
+    assert {path.name for path in out.iterdir()} == before - removed
+    record = json.loads((out / "predictions.json").read_text())
+    assert (list(record["cases"]), list(record["failed"])) == (["case_0", "case_2"], ["case_1"])
+    assert record["pending"] == []
+
+
+def test_what_stays_right_or_is_of_others_is_kept_where_a_case_fails(model, images, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
+    cases = find_cases([images], predictor.model.description)
+    predict_folder(Ensemble([predictor]), cases, OutputOptions(out))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "case_1.nii.gz").write_bytes(b"a reference, perhaps")
+
+    def fail(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("unetrpp.inference.stream._predict", fail)
+    assert len(predict_folder(Ensemble([predictor]), cases, OutputOptions(out, uncertainty=True))) == 3
+    assert len(list(out.glob("case_*.nii.gz"))) == 3
+    assert len(json.loads((out / "predictions.json").read_text())["cases"]) == 3
+    assert len(predict_folder(Ensemble([predictor]), cases, OutputOptions(tmp_path / "mine", overwrite=True))) == 3
+    assert (tmp_path / "mine" / "case_1.nii.gz").read_bytes() == b"a reference, perhaps"
+
+
+def test_a_failure_is_forgotten_once_another_part_has_done_the_case(model, images, tmp_path):
+    out, good = tmp_path / "out", (images / "case_1_0000.nii.gz").read_bytes()
+    (images / "case_1_0000.nii.gz").write_bytes(b"")
+    arguments = ["-i", images, "-o", out, "-m", model, "--folds", "0", "--no-mirroring"]
+    assert predict(*arguments, "--part", "2/2") == 1
+    (images / "case_1_0000.nii.gz").write_bytes(good)
+    assert predict(*arguments) == 0
+    assert [path.name for path in out.glob("predictions*.json")] == ["predictions.json"]
+    assert list(json.loads((out / "predictions.json").read_text())["cases"]) == ["case_0", "case_1", "case_2"]
+
+
+def test_segmentations_of_other_settings_that_stay_are_named(model, images, tmp_path, caplog):
+    out = tmp_path / "out"
+    arguments = ["-o", out, "-m", model, "--no-mirroring", "--device", "cpu", "-i"]
+    assert predict(*arguments, images, "--folds", "0") == 0
+    assert predict(*arguments, images / "case_0_0000.nii.gz", "--folds", "1", "--overwrite") == 0
+    assert "keeps 2 segmentations of other settings, such as case_1.nii.gz" in caplog.text
+
+
 def test_parts_share_a_folder(model, images, tmp_path):
     out = tmp_path / "out"
     for part in ("1/2", "2/2"):

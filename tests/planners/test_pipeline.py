@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.helpers.fingerprints import case_fingerprint, description, fingerprint
-from tests.helpers.raw_dataset import write_dataset
+from tests.helpers.raw_dataset import make_case, write_case, write_dataset
 from tests.helpers.tiny import store_balls, workspace_of_balls
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_json
@@ -19,7 +19,7 @@ from unetrpp.dataset.cases import RawDataset
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.planners.attention_and_loss import plan_attention
 from unetrpp.planners.options import Options
-from unetrpp.planners.pipeline import load_or_make_plans, plan_and_preprocess, with_first_stages
+from unetrpp.planners.pipeline import load_or_make_plans, plan_and_preprocess, with_first_stages, write_plans
 from unetrpp.planners.plan_and_preprocess import parser
 from unetrpp.planners.planner import UNetPlanner
 from unetrpp.plans.plans import read_plans
@@ -97,9 +97,91 @@ def test_impossible_options_are_refused_before_anything_is_written(tmp_path, opt
     assert not (tmp_path / "preprocessed").exists()
 
 
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+UNKNOWN_CASE = '[{"train": ["case_0"], "val": ["case_9"]}]'
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "words"),
+    [
+        ({"labels": {"background": 0, "organ": 1, "tumour": 2}}, {}, "was made for other labels or channels"),
+        ({}, {"batch_size": 3}, "was made with"),
+        ({"name": "renamed"}, {"plans_name": "mine", "place": ["gate@9=1"]}, "the network has the levels"),
+        ({"name": "renamed"}, {"plans_name": "mine", "configurations": ["3d_lowres"]}, "3d_lowres is of no use"),
+        ({"name": "renamed"}, {"splits": UNKNOWN_CASE}, "case_9.*not a case"),
+    ],
+    ids=["labels", "options", "attention", "configuration", "splits"],
+)
+def test_planning_that_is_refused_writes_nothing(tmp_path, changed, options, words):
+    raw, home = write_dataset(tmp_path / "raw" / "Blocks"), tmp_path / "preprocessed" / "Blocks"
+    given = {"workspace": tmp_path, "planner": "unet", "batch_size": 2}
+    with ThreadPoolExecutor(1) as here:
+        plan_and_preprocess("Blocks", **given, executor=here)
+        edit(raw / "dataset.json", **changed)
+        write_case(raw, "case_1", *make_case(50))
+        if "splits" in options:
+            (home / "splits.json").write_text(options.pop("splits"))
+        before = contents(home)
+        with pytest.raises(UserError, match=words):
+            plan_and_preprocess("Blocks", **(given | options), executor=here)
+    assert contents(home) == before
+
+
+def test_nothing_is_measured_for_plans_of_other_labels(tmp_path, monkeypatch):
+    raw = write_dataset(tmp_path / "raw" / "Blocks")
+    with ThreadPoolExecutor(1) as here:
+        plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", plan_only=True, executor=here)
+        edit(raw / "dataset.json", labels={"background": 0, "organ": 1, "tumour": 2})
+        monkeypatch.setattr("unetrpp.planners.pipeline.load_or_measure", None)
+        with pytest.raises(UserError, match="other labels or channels"):
+            plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", executor=here)
+
+
+def test_plans_of_a_dataset_that_has_changed_are_kept_with_a_warning(tmp_path, caplog):
+    raw, home = write_dataset(tmp_path / "raw" / "Blocks"), tmp_path / "preprocessed" / "Blocks"
+    options = {"workspace": tmp_path, "planner": "unet", "batch_size": 2, "plan_only": True}
+    with ThreadPoolExecutor(1) as here:
+        for _ in range(2):
+            plan_and_preprocess("Blocks", **options, executor=here)
+        assert "has changed since" not in caplog.text
+        plans = (home / "unet.json").read_bytes()
+        write_case(raw, "case_1", *make_case(50))
+        plan_and_preprocess("Blocks", **options, executor=here)
+    assert "the dataset has changed since" in caplog.text
+    assert (home / "unet.json").read_bytes() == plans
+
+
+def test_nothing_stays_of_a_case_that_is_no_longer_in_the_dataset(tmp_path, caplog):
+    raw, home = write_dataset(tmp_path / "raw" / "Blocks"), tmp_path / "preprocessed" / "Blocks"
+    with ThreadPoolExecutor(1) as here:
+        for name in ("first", "second"):
+            plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", plans_name=name, executor=here)
+        of_the_case = {path for path in home.rglob("case_1*") if path.is_file()}
+        others = {path for path in home.rglob("case_*") if path.is_file()} - of_the_case
+        assert len(of_the_case) == 4 + 4 + 1
+        for path in raw.rglob("case_1*"):
+            path.unlink()
+        with pytest.raises(UserError, match=r"case_1.*not a case of the dataset"):
+            plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", plans_name="first", executor=here)
+        assert all(path.exists() for path in of_the_case)
+        (home / "splits.json").unlink()
+        caplog.set_level("INFO")
+        plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", plans_name="first", executor=here)
+    assert {path for path in home.rglob("case_*") if path.is_file()} == others
+    assert "cases that the dataset no longer has: case_1" in caplog.text
+
+
 def test_plans_on_disk_are_taken_as_they_are_and_missing_configurations_added(tmp_path):
     path, planner = tmp_path / "mine.json", UNetPlanner(Options(batch_size=2))
     made = load_or_make_plans(path, planner, MEASURED, RAW)
+    assert not path.exists()
     assert list(made.configurations) == ["3d_fullres"]
     assert made.name == "mine"
     edited = msgspec.structs.replace(made.configuration("3d_fullres"), batch_size=9)
@@ -107,23 +189,27 @@ def test_plans_on_disk_are_taken_as_they_are_and_missing_configurations_added(tm
     both = load_or_make_plans(path, planner, MEASURED, RAW, names=["2d", "3d_fullres"])
     assert both.configuration("3d_fullres") == edited
     assert both.configuration("2d").architecture.dimensions == 2
+    write_plans(path, both)
     assert read_plans(path) == both
 
 
 def test_plans_made_otherwise_are_refused(tmp_path):
     path = tmp_path / "mine.json"
-    load_or_make_plans(path, UNetPlanner(Options(batch_size=2)), MEASURED, RAW)
+    write_plans(path, load_or_make_plans(path, UNetPlanner(Options(batch_size=2)), MEASURED, RAW))
     with pytest.raises(UserError, match=r"was made with planner unet, batch_size 2, not planner unet, width 0\.5"):
         load_or_make_plans(path, UNetPlanner(Options(width=0.5)), MEASURED, RAW)
     labels = LabelScheme(names=("background", "tumour"), values=(0, 1))
     other = replace(RAW, description=msgspec.structs.replace(RAW.description, labels=labels))
     with pytest.raises(UserError, match="was made for other labels or channels"):
         load_or_make_plans(path, UNetPlanner(Options(batch_size=2)), MEASURED, other)
+    other = replace(RAW, description=msgspec.structs.replace(RAW.description, file_ending=".nrrd"))
+    with pytest.raises(UserError, match="was made for other file ending"):
+        load_or_make_plans(path, UNetPlanner(Options(batch_size=2)), MEASURED, other)
 
 
 def test_overwriting_removes_the_stores_of_these_plans_once_new_ones_are_made(tmp_path):
     path = tmp_path / "mine.json"
-    load_or_make_plans(path, UNetPlanner(), MEASURED, RAW)
+    write_plans(path, load_or_make_plans(path, UNetPlanner(), MEASURED, RAW))
     mine, others = tmp_path / "mine_3d_fullres", tmp_path / "mine_too_3d_fullres"
     for folder in (mine, others):
         folder.mkdir()
@@ -132,6 +218,9 @@ def test_overwriting_removes_the_stores_of_these_plans_once_new_ones_are_made(tm
     assert mine.exists()
     plans = load_or_make_plans(path, UNetPlanner(Options(batch_size=5)), MEASURED, RAW, overwrite=True)
     assert plans.configuration("3d_fullres").batch_size == 5
+    assert mine.exists()
+    write_plans(path, plans, overwrite=True)
+    assert read_plans(path) == plans
     assert not mine.exists()
     assert others.exists()
 

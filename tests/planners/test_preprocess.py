@@ -71,3 +71,20 @@ def test_a_case_that_cannot_be_preprocessed_is_named_and_the_others_are_done(blo
     store, errors = blocks("a_3d_fullres")
     assert errors == ["case_3"]
     assert store.cases() == ["case_0", "case_1", "case_2"]
+
+
+def test_the_labels_to_validate_with_are_those_of_the_dataset(blocks, tmp_path):
+    """Also where a store is current and the copy is of what another store was made from meanwhile, or missing."""
+    raw, copies = tmp_path / "raw" / "Blocks" / "labelsTr", tmp_path / "preprocessed" / "labels"
+    blocks("a_3d_fullres")
+    original = (raw / "case_1.nii.gz").read_bytes()
+    image, label = make_case(1)
+    write_case(tmp_path / "raw" / "Blocks", "case_1", image, np.roll(label, 2, axis=1))
+    blocks("b_3d_fullres")
+    assert (copies / "case_1.nii.gz").read_bytes() != original
+    (raw / "case_1.nii.gz").write_bytes(original)
+    (copies / "case_2.nii.gz").unlink()
+    blocks("a_3d_fullres")
+    assert {path.name: path.read_bytes() for path in copies.iterdir()} == {
+        path.name: path.read_bytes() for path in raw.iterdir()
+    }

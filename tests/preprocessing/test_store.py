@@ -1,5 +1,9 @@
 """The store against plain arrays, and what an interruption leaves."""
 
+import json
+from dataclasses import replace
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -193,3 +197,36 @@ def test_a_damaged_case_is_not_shared(tmp_path):
     content[len(content) // 4 : len(content) * 3 // 4] = bytes(len(content) * 3 // 4 - len(content) // 4)
     path.write_bytes(content)
     assert not second.adopt("a", first)
+
+
+def test_the_image_is_known_by_its_voxels_and_its_grid(tmp_path):
+    """A corrected label leaves the image as it was; the whole case is another one."""
+    store, case = Store(tmp_path), make_case()
+
+    def digests(changed, inputs):
+        store.write(changed, "plans", inputs, (4, 8, 8))
+        return store.image_digest("a"), store.open("a").digest
+
+    first = digests(case, "one")
+    assert digests(case, "one") == first
+    corrected = digests(replace(case, label=1 - (case.label > 0)), "two")
+    assert (corrected[0] == first[0], corrected[1] == first[1]) == (True, False)
+    assert digests(replace(case, image=case.image + 1), "three")[0] != first[0]
+    farther = msgspec.structs.replace(case.properties, cropped_spacing_mm=(2.0, 1.0, 1.0))
+    assert digests(replace(case, properties=farther), "one")[0] != first[0]
+    image = store.image_digest("a", with_first_stage=True)
+    store.write_first_stage("a", np.zeros(SHAPE, np.uint8), "segmentation", (4, 8, 8))
+    assert store.image_digest("a", with_first_stage=True) != image
+    assert store.image_digest("a") == digests(replace(case, properties=farther), "one")[0]
+
+
+def test_an_image_of_release_0_1_0_is_known_by_all_that_its_case_was_made_from(tmp_path):
+    store, path = Store(tmp_path), tmp_path / "a.json"
+    found = set()
+    for inputs in ("one", "two"):
+        store.write(make_case(), "plans", inputs, (4, 8, 8))
+        record = json.loads(path.read_text())
+        del record["image_digest"]
+        path.write_text(json.dumps(record))
+        found.add(store.image_digest("a"))
+    assert len(found) == 2

@@ -6,7 +6,8 @@ import re
 import jinja2
 import pytest
 
-from unetrpp.report.page import png_base64, render_page, word_columns
+from unetrpp.core.errors import UserError
+from unetrpp.report.page import png_base64, render_page, require_page, word_columns
 
 PNG = b"\x89PNG and so on"
 ATTENTION = {
@@ -58,3 +59,14 @@ def test_a_figure_becomes_a_png():
 def test_a_value_missing_from_a_template_is_an_error():
     with pytest.raises(jinja2.UndefinedError, match="gammas"):
         render_page("attention.html", **{name: value for name, value in ATTENTION.items() if name != "gammas"})
+
+
+def test_a_page_replaces_pages_only(tmp_path):
+    page, other = tmp_path / "report.html", tmp_path / "scan.nii.gz"
+    require_page(page)  # there is none yet
+    page.write_text("<!doctype html>\n<html></html>")
+    require_page(page)
+    other.write_bytes(b"a scan")
+    for path in (other, tmp_path):
+        with pytest.raises(UserError, match="is not an HTML page"):
+            require_page(path)

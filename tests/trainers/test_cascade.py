@@ -228,6 +228,18 @@ def test_other_folds_than_the_first_stages_are_refused(workspace):
         train_stage(workspace, HIGH, "0")
 
 
+def test_segmentations_of_earlier_images_are_not_trained_on(workspace):
+    image, label = halves(2)
+    brighter = Volume(image.array + 50 * (label.array > 0), GEOMETRY)
+    for name, planned in PLANS.configurations.items():
+        plan, store = planned.preprocessing, Store(workspace.store("balls", "unet", name))
+        store.write(preprocess(brighter, label, plan, "ball_2"), plan.digest(), "none", plan.chunk)
+    with pytest.raises(UserError, match=r"images of 1 cases \(ball_2\) have changed since 3d_lowres segmented them"):
+        train_stage(workspace, HIGH, "0")
+    train_stage(workspace, LOW, epochs=None, iterations=None)  # finished; only validates the changed case
+    train_stage(workspace, HIGH, "0", epochs=1, iterations=1)
+
+
 def test_a_case_that_no_fold_held_out_is_named(first_stage):
     splits = read_json(first_stage.preprocessed("balls") / "splits.json", Splits)
     low = first_stage.model("balls", "unet", LOW)

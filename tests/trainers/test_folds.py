@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
 from tests.helpers.model import fingerprint
-from tests.helpers.tiny import workspace_of_balls
+from tests.helpers.tiny import ball, replace_ball, workspace_of_balls
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
 from unetrpp.dataset.splits import Splits
@@ -236,3 +237,136 @@ def test_each_fold_starts_from_the_same_fold_of_a_model_of_the_same_splits(works
         record = read_json(model / f"fold_{k}" / "training.json", TrainingConfig)
         assert record.pretrained == str(other / f"fold_{k}" / "checkpoint_final.pt")
     train_balls(workspace, "0-1", epochs=1, iterations=1, pretrained=other)  # finished
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_refused_option_deletes_nothing(workspace):
+    train_balls(workspace, "0-1")
+    model = workspace.model("balls", "unet", "3d_fullres")
+    before = contents(model)
+    for option in ({"lr": -1.0}, {"epochs": 1, "learn_attention": True}):
+        with pytest.raises(UserError):
+            train_balls(workspace, "0-1", **option, overwrite=True)
+    assert contents(model) == before
+
+
+def test_a_fold_is_not_extended_without_what_it_goes_on_from(workspace):
+    train_balls(workspace, "0")
+    fold = workspace.model("balls", "unet", "3d_fullres") / "fold_0"
+    (fold / "checkpoint_latest.pt").write_bytes(b"not a checkpoint")
+    before = contents(fold)
+    with pytest.raises(UserError, match=r"checkpoint_latest\.pt cannot be read"):
+        train_balls(workspace, "0", epochs=3, continue_training=True)
+    assert contents(fold) == before
+
+
+def test_folds_that_are_trained_again_leave_no_scores_meanwhile(workspace, monkeypatch):
+    train_balls(workspace, "0-1")
+    model = workspace.model("balls", "unet", "3d_fullres")
+
+    def interrupted(trainer):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_balls(workspace, "1", overwrite=True)
+    assert [fold["fold"] for fold in json.loads((model / "crossval_summary.json").read_text())["folds"]] == [0]
+    with pytest.raises(KeyboardInterrupt):
+        train_balls(workspace, "0-1", overwrite=True)
+    assert not list(model.glob("crossval_summary.*"))
+    assert not list(model.rglob("checkpoint_*"))
+
+
+def test_a_fold_that_was_trained_on_other_files_is_named(workspace, caplog):
+    train_balls(workspace, "0-1", epochs=1, iterations=1)
+    held_out = read_json(workspace.preprocessed("balls") / "splits.json", Splits).folds[0].validation[0]
+    image, label = ball(np.random.default_rng(int(held_out[-1])))
+    train_balls(workspace, "0-1", epochs=1, iterations=1)
+    assert "warning" not in caplog.text
+    replace_ball(workspace, int(held_out[-1]), image, label | np.roll(label, 3, axis=2))
+    for _ in range(2):  # as long as it has not been trained again
+        caplog.clear()
+        train_balls(workspace, "0-1", epochs=1, iterations=1)
+        (warning,) = [message for message in caplog.messages if "warning" in message]
+        assert "fold 1 was trained on other files" in warning
+        assert f"1 of 3 cases than there are now ({held_out})" in warning
+        assert "unetrpp_train balls 3d_fullres 1 -p unet --overwrite" in warning
+    caplog.clear()
+    (workspace.model("balls", "unet", "3d_fullres") / "fold_1" / "checkpoint_final.pt").unlink()
+    train_balls(workspace, "1", epochs=1, iterations=1)
+    assert "fold 1 was started with other files" in caplog.text
+    caplog.clear()
+    train_balls(workspace, "1", epochs=1, iterations=1, overwrite=True)
+    assert "warning" not in caplog.text
+
+
+def edit_description(workspace, **changes):
+    path = workspace.preprocessed("balls") / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": {"background": 0, "cube": 1}}, "labels"),
+        ({"channel_names": {"0": "MRI", "1": "T2"}}, "channels"),
+        ({"file_ending": ".nrrd"}, "file ending"),
+    ],
+)
+def test_plans_of_another_dataset_json_are_not_trained(workspace, changes, words):
+    train_balls(workspace, "0", epochs=1, iterations=1)
+    model = workspace.model("balls", "unet", "3d_fullres")
+    before = contents(model)
+    edit_description(workspace, **changes)
+    for fold in ("0", "1"):
+        with pytest.raises(UserError, match=f"was made for other {words} than dataset.json beside it has now"):
+            train_balls(workspace, fold)
+    assert contents(model) == before
+
+
+def test_a_model_keeps_the_records_that_its_folds_were_trained_with(workspace):
+    train_balls(workspace, "0", epochs=1, iterations=1)
+    model = workspace.model("balls", "unet", "3d_fullres")
+    shared = ["dataset.json", "fingerprint.json", "plans.json"]
+    before = [(model / name).read_bytes() for name in shared]
+    edit_description(workspace, numTraining=5)
+    write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
+    train_balls(workspace, "1", epochs=1, iterations=1)
+    assert [(model / name).read_bytes() for name in shared] == before
+    (model / "fingerprint.json").unlink()
+    description = json.loads((model / "dataset.json").read_text())
+    (model / "dataset.json").write_text(json.dumps(description | {"labels": {"background": 0, "cube": 1}}))
+    train_balls(workspace, "1", epochs=1, iterations=1)  # what a release left that replaced dataset.json
+    assert json.loads((model / "dataset.json").read_text())["labels"] == {"background": 0, "ball": 1}
+    assert (model / "fingerprint.json").exists()
+    train_balls(workspace, "0-1", epochs=1, iterations=1, overwrite=True)
+    assert json.loads((model / "dataset.json").read_text())["numTraining"] == 5
+
+
+def test_folds_that_splits_no_longer_have_are_named(workspace, caplog):
+    train_balls(workspace, "0-1", epochs=1, iterations=1)
+    assert "which splits.json does not have" not in caplog.text
+    path = workspace.preprocessed("balls") / "splits.json"
+    splits = read_json(path, Splits)
+    write_json(path, msgspec.structs.replace(splits, folds=splits.folds[:1]))
+    train_balls(workspace, "0", epochs=1, iterations=1)
+    assert "has fold_1, which splits.json does not have" in caplog.text
+
+
+def test_cases_of_another_preprocessing_or_of_other_files_are_not_trained_on(workspace):
+    path = workspace.plans("balls", "unet")
+    plans = read_json(path, Plans)
+    write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
+    image, label = ball(np.random.default_rng(0))
+    replace_ball(workspace, 0, image, label)
+    with pytest.raises(UserError, match=r"1 of 4 cases were preprocessed from other files than .* \(ball_0\)"):
+        train_balls(workspace, "0")
+    configuration = plans.configurations["3d_fullres"]
+    other = msgspec.structs.replace(configuration.preprocessing, spacing_mm=(2.0, 2.0, 2.0))
+    changed = msgspec.structs.replace(configuration, preprocessing=other)
+    write_json(path, msgspec.structs.replace(plans, configurations={"3d_fullres": changed}))
+    with pytest.raises(UserError, match="4 of 4 cases were preprocessed otherwise than planned"):
+        train_balls(workspace, "0")

@@ -43,6 +43,7 @@ def build_parser() -> Parser:
         help="folds such as 0 1 2; all: every trained one (default)",
     )
     add("--checkpoint", choices=["final", "best", "latest"], default="final", help="which checkpoint (default: final)")
+    add("--overwrite", action="store_true", help="replace a zip of the same name, or a folder of an earlier export")
     return parser
 
 
@@ -51,17 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
+    options = {"checkpoint": arguments.checkpoint, "overwrite": arguments.overwrite}
     folds = arguments.folds[0] if len(arguments.folds) == 1 else arguments.folds
     if arguments.onnx is None:
         from unetrpp.export.model_zip import export_model
 
-        path = export_model(arguments.model, arguments.output, folds=folds, checkpoint=arguments.checkpoint)
+        path = export_model(arguments.model, arguments.output, folds=folds, **options)
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
         return 0
 
     from unetrpp.export.onnx import export_onnx
 
-    deployment = export_onnx(arguments.model, arguments.onnx, folds=folds, checkpoint=arguments.checkpoint)
+    deployment = export_onnx(arguments.model, arguments.onnx, folds=folds, **options)
     for network in deployment.networks:
         path = arguments.onnx / network.file
         difference = f"within {network.largest_difference:.1g} of PyTorch's logits"

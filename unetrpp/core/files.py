@@ -209,6 +209,16 @@ def write_json(path: Path, content: object) -> None:
     write_bytes(path, to_json(content))
 
 
+def update_json(path: Path, content: object) -> None:
+    """Write ``content`` as :func:`write_json` does, unless the file holds an equal record; then its bytes stay."""
+    try:
+        same = read_json(path, type(content)) == content
+    except UserError:
+        same = False
+    if not same:
+        write_json(path, content)
+
+
 def read_json(path: Path, kind: type[T], hint: str = "restore the file or make it again") -> T:
     """Read JSON into ``kind``, a record type or another type that msgspec knows.
 

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import msgspec
 
-from unetrpp.core.files import read_json, to_json
+from unetrpp.core.files import to_json
 from unetrpp.dataset.description import nnunet_json
 from unetrpp.evaluation.cross_validation import FILE as CROSS_VALIDATION
-from unetrpp.evaluation.cross_validation import CrossValidation
+from unetrpp.evaluation.cross_validation import CrossValidation, cross_validation_of
 from unetrpp.io.formats import ending_of
 from unetrpp.model.folder import ModelFolder
 from unetrpp.plans.plans import Decision, Plans
@@ -91,8 +91,7 @@ def _plans(model: ModelFolder, names: Pseudonyms) -> bytes:
 
 
 def _cross_validation(model: ModelFolder) -> CrossValidation | None:
-    path = model.path / CROSS_VALIDATION
-    return read_json(path, CrossValidation) if path.is_file() else None
+    return cross_validation_of(model.path, model.plans.labels)
 
 
 def _scores(scores: CrossValidation, names: Pseudonyms) -> bytes:

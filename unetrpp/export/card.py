@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from unetrpp.core.files import read_json
 from unetrpp.core.text import format_score, format_shape
-from unetrpp.evaluation.cross_validation import FILE as CROSS_VALIDATION
-from unetrpp.evaluation.cross_validation import CrossValidation
+from unetrpp.evaluation.cross_validation import cross_validation_of
 from unetrpp.model.folder import ARCHITECTURE, ModelFolder
 
 FILE = "MODEL_CARD.md"
@@ -66,10 +64,10 @@ def _learned_attention(model: ModelFolder, folds: Sequence[str]) -> dict[str, st
 
 def _scores(model: ModelFolder) -> list[ClassScore] | None:
     """One row per class; None if the model was not cross-validated."""
-    path = model.path / CROSS_VALIDATION
-    if not path.is_file():
+    found = cross_validation_of(model.path, model.plans.labels)
+    if found is None:
         return None
-    summary = read_json(path, CrossValidation).summary
+    summary = found.summary
     return [
         ClassScore(name, format_score(summary.mean[key]["Dice"]), summary.counts[key].cases, summary.counts[key].missed)
         for key, name in summary.classes.items()

@@ -59,6 +59,7 @@ def export_model(
     *,
     folds: Folds = "all",
     checkpoint: Checkpoint = "final",
+    overwrite: bool = False,
 ) -> Path:
     """Write plans, dataset.json, fingerprint, a model card and the networks' weights into one zip, as `unetrpp_export -o` does.
 
@@ -69,14 +70,18 @@ def export_model(
         output: the zip file.
         folds: "all" trained ones, one, or a list of them.
         checkpoint: final, best or latest; it becomes the final one of the copy.
+        overwrite: replace a file of the same name.
 
     Returns:
         The zip file's path.
 
     Raises:
-        UserError: no model folder, or a fold is not trained.
+        UserError: no model folder, a fold is not trained, or the file exists already.
     """
     opened, target = ModelFolder.open(Path(model)), Path(output)
+    if target.is_dir() or (target.exists() and not overwrite):
+        hint = "give the name of a file" if target.is_dir() else "give another name or --overwrite"
+        raise UserError(f"{target} exists already; {hint}")
     chosen = opened.choose_folds(folds, checkpoint)
     write_atomically(target, lambda temporary: _write_zip(temporary, opened, chosen, checkpoint))
     return target

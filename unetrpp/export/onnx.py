@@ -38,6 +38,7 @@ def export_onnx(
     *,
     folds: Folds = "all",
     checkpoint: Checkpoint = "final",
+    overwrite: bool = False,
 ) -> Deployment:
     """Write ``fold_k.onnx`` of every chosen fold, model.json and a model card into a new folder, as `unetrpp_export --onnx` does.
 
@@ -49,12 +50,15 @@ def export_onnx(
         output: the folder, which must be new or empty.
         folds: "all" trained ones, one, or a list of them.
         checkpoint: final, best or latest.
+        overwrite: replace a folder of an earlier export.
 
     Raises:
         UserError: no model folder, an untrained fold, a cascade's second stage, a missing package, a network that cannot
             be expressed in ONNX, or the folder exists.
     """
     _require_packages()
+    target = Path(output)
+    exported_before = (target / FILE).is_file()  # no other folder is ever deleted
     opened = ModelFolder.open(Path(model))
     chosen = opened.choose_folds(folds, checkpoint)
     if opened.configuration.first_stage is not None:
@@ -70,7 +74,10 @@ def export_onnx(
         write_bytes(folder / CARD, model_card(opened, chosen, checkpoint, USE).encode())
         return deployment
 
-    return write_folder_atomically(Path(output), fill)
+    hint = (
+        "remove it, give another folder, or replace it with --overwrite" if exported_before else "give another folder"
+    )
+    return write_folder_atomically(target, fill, replace=overwrite and exported_before, hint=hint)
 
 
 def _require_packages() -> None:

@@ -8,6 +8,7 @@ import msgspec
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_folder_atomically, write_json
 from unetrpp.core.workspace import Workspace, as_folder_name
+from unetrpp.dataset.description import read_description
 from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.presets import preset as published_network
@@ -50,6 +51,7 @@ def import_released(
     if not source.is_file():
         raise UserError(f"{source} does not exist; check the path")
     planned = read_plans(plans_path)
+    _require_records(planned, plans_path)
     name = configuration or _three_dimensional(planned, plans_path)
     changed = with_preset(planned, preset, name, source)
     state = convert_state(read_official(source), changed.configurations[name].architecture)
@@ -58,8 +60,6 @@ def import_released(
 
     def fill(folder: Path) -> None:
         for record in RECORDS:
-            if not (plans_path.parent / record).is_file():
-                raise UserError(f"{plans_path.parent} has no {record}; give the plans in their preprocessed dataset")
             shutil.copyfile(plans_path.parent / record, folder / record)
         write_json(folder / "plans.json", changed)
         checkpoint.save(folder / "fold_all" / "checkpoint_final.pt", {"network": state})
@@ -67,6 +67,20 @@ def import_released(
 
     write_folder_atomically(target, fill, replace=overwrite, hint="remove it or import with --overwrite")
     return target
+
+
+def _require_records(plans: Plans, path: Path) -> None:
+    """
+    Raises:
+        UserError: a record is missing beside the plans, or dataset.json is of other labels or channels than they are.
+    """
+    for record in RECORDS:
+        if not (path.parent / record).is_file():
+            raise UserError(f"{path.parent} has no {record}; give the plans in their preprocessed dataset")
+    if differing := plans.differences(read_description(path.parent / "dataset.json", plans.dataset)):
+        raise UserError(
+            f"{path} was made for other {' and '.join(differing)} than dataset.json beside it has now; plan again first"
+        )
 
 
 def with_preset(plans: Plans, preset_name: str, configuration: str, source: Path) -> Plans:

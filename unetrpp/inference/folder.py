@@ -1,7 +1,7 @@
 """A folder of cases: finished ones are kept, the others predicted; files that no earlier run wrote are not replaced."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,13 @@ from unetrpp.inference.record import (
     earlier_runs,
     file_name,
     forget,
+    our_files,
     recorded_cases,
     refuse_foreign,
     remove_maps,
 )
 from unetrpp.inference.stream import predict_cases
+from unetrpp.model.folder import Checkpoint, ModelFolder
 
 LOG = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ def run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> Progr
     outputs = {case: f"{case}{plans.file_ending}" for case in cases}
     maps = {case: output.maps(name, plans.labels.outputs) for case, name in outputs.items()}
     _refuse_inputs(output.folder, [*outputs.values(), *(name for names in maps.values() for name in names)], cases)
+    found = earlier_runs(output.folder)
     earlier = _find_earlier(output, settings, cases, set(outputs.values()))
     left = {case: files for case, files in cases.items() if not earlier.has(case, output.folder, maps[case])}
     if not output.overwrite:
@@ -59,11 +62,12 @@ def run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> Progr
         device=str(ensemble.first.device),
         cases=earlier.kept(own, cases),
         pending=earlier.pending(own, output.folder) | {outputs[case] for case in left},
+        outdated=_removable(output.folder, {case: (outputs[case], *maps[case]) for case in left}, our_files(found)),
     )
     progress.save()
     remove_maps(output.folder, earlier.changed.values())
     others = {name: run for name, run in earlier.runs.items() if name != own}
-    forget(output.folder, others, {record.output for record in earlier.changed.values()})
+    forget(output.folder, others, {record.output for record in earlier.changed.values()}, left)
     try:
         predict_cases(ensemble, left, output, progress)
     finally:
@@ -99,14 +103,37 @@ def _find_earlier(output: OutputOptions, settings: Settings, cases: Cases, outpu
     """The earlier runs; with ``overwrite``, ``outputs`` are first removed from their records, and settings may differ."""
     folder = output.folder
     if output.overwrite:
-        forget(folder, earlier_runs(folder), outputs)
+        forget(folder, earlier_runs(folder), outputs, cases)
     runs = earlier_runs(folder)
     if output.overwrite:  # one record holds the predictions of one kind of settings
         own = file_name(output.part)
+        _warn_of_others(folder, runs, settings)
         runs = {name: run for name, run in runs.items() if name == own and run.settings == settings}
     recorded = recorded_cases(folder, runs, settings)
     changed = _changed(recorded, cases)
     return _Earlier(runs, {case: record for case, record in recorded.items() if case not in changed}, changed)
+
+
+def _warn_of_others(folder: Path, runs: Mapping[str, Predictions], settings: Settings) -> None:
+    """Warn of segmentations that were made with other settings and that this run does not replace."""
+    others = [run for run in runs.values() if run.settings != settings]
+    names = sorted({r.output for run in others for r in run.cases.values() if (folder / r.output).is_file()})
+    if names:
+        LOG.warning(
+            "warning: %s keeps %d segmentations of other settings, such as %s, whose images are not among the inputs; "
+            "move them to another folder",
+            folder,
+            len(names),
+            names[0],
+        )
+
+
+def _removable(folder: Path, names: Mapping[str, Iterable[str]], ours: Collection[str]) -> dict[str, list[Path]]:
+    """By case, those of its files that do not exist yet or that an earlier run wrote; not the files of others."""
+    return {
+        case: [folder / name for name in files if name in ours or not (folder / name).exists()]
+        for case, files in names.items()
+    }
 
 
 def _changed(recorded: Mapping[str, CaseRecord], cases: Cases) -> dict[str, CaseRecord]:
@@ -119,17 +146,7 @@ def _changed(recorded: Mapping[str, CaseRecord], cases: Cases) -> dict[str, Case
 
 def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
     """What the prediction record says about the models and options."""
-    members = tuple(
-        Member(
-            model=member.model.path.resolve().name,
-            model_hash=member.model.digest(member.folds, member.options.checkpoint),
-            plans=member.model.plans.name,
-            configuration=member.model.configuration_name,
-            folds=tuple(member.folds),
-            checkpoint=member.options.checkpoint,
-        )
-        for member in ensemble.members
-    )
+    members = tuple(member_of(m.model, m.folds, m.options.checkpoint) for m in ensemble.members)
     first = ensemble.first
     return Settings(
         dataset=first.model.plans.dataset,
@@ -137,6 +154,18 @@ def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
         mirroring=first.options.mirroring,
         step=first.options.step,
         postprocessing=postprocessing,
+    )
+
+
+def member_of(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> Member:
+    """What the prediction record says about one model."""
+    return Member(
+        model=model.path.resolve().name,
+        model_hash=model.digest(folds, checkpoint),
+        plans=model.plans.name,
+        configuration=model.configuration_name,
+        folds=tuple(folds),
+        checkpoint=checkpoint,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from unetrpp import __version__
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_json
 from unetrpp.inference.postprocessing import PostProcessing
+from unetrpp.io.formats import files_of_image
 from unetrpp.io.geometry import Geometry
 
 FILE = "predictions.json"
@@ -120,16 +121,29 @@ def refuse_foreign(folder: Path, outputs: Collection[str], earlier: Mapping[str,
         )
 
 
-def forget(folder: Path, earlier: Mapping[str, Predictions], outputs: Collection[str]) -> None:
-    """Remove ``outputs``, which will be predicted again, from the records; a record that becomes empty is deleted."""
+def our_files(earlier: Mapping[str, Predictions]) -> set[str]:
+    """Names of all files that earlier runs wrote, or may have written before they were killed."""
+    records = [record for run in earlier.values() for record in run.cases.values()]
+    files = {name for record in records for name in (record.output, *record.maps)}
+    return files | {output for run in earlier.values() for output in run.pending}
+
+
+def forget(
+    folder: Path, earlier: Mapping[str, Predictions], outputs: Collection[str], tried: Collection[str] = ()
+) -> None:
+    """Remove ``outputs``, which will be predicted again, from the records; a record that becomes empty is deleted.
+
+    ``tried`` are the cases that are predicted again; earlier failures of them do not count any more.
+    """
     for name, run in earlier.items():
         remove_maps(folder, [record for record in run.cases.values() if record.output in outputs])
         cases = {case: record for case, record in run.cases.items() if record.output not in outputs}
         pending = tuple(output for output in run.pending if output not in outputs)
-        if (len(cases), len(pending)) == (len(run.cases), len(run.pending)):
+        failed = {case: message for case, message in run.failed.items() if case not in tried}
+        if (len(cases), len(pending), len(failed)) == (len(run.cases), len(run.pending), len(run.failed)):
             continue
-        if cases or pending:
-            write_json(folder / name, msgspec.structs.replace(run, cases=cases, pending=pending))
+        if cases or pending or failed:
+            write_json(folder / name, msgspec.structs.replace(run, cases=cases, pending=pending, failed=failed))
         else:
             (folder / name).unlink(missing_ok=True)
 
@@ -155,6 +169,8 @@ class Progress:
     pending: set[str]
     failed: dict[str, str] = field(default_factory=dict)  # case -> message
     refused: set[str] = field(default_factory=set)  # failed cases whose input cannot be read or used
+    # case -> files that must not stay if it fails: of another image, other settings, or half of the results
+    outdated: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     saved: float = -math.inf  # time.monotonic() of the last write
 
     def finish(self, case: str, record: CaseRecord) -> None:
@@ -164,14 +180,22 @@ class Progress:
         if time.monotonic() - self.saved > RECORD_SECONDS:
             self.save()
 
+    def fail(self, case: str, message: str) -> None:
+        """Record a case that failed, and remove what an earlier run left of it, unless that is still right."""
+        self.failed[case] = message
+        for path in () if case in self.cases else self.outdated.get(case, ()):
+            for file in files_of_image(path):
+                file.unlink(missing_ok=True)
+            self.pending.discard(path.name)
+
     def save(self) -> None:
-        """Write the record now."""
+        """Write the record now, its cases in the order of their names, whatever the order they finished in."""
         record = Predictions(
             version=__version__,
             device=self.device,
             settings=self.settings,
-            cases=self.cases,
-            failed=self.failed,
+            cases=dict(sorted(self.cases.items())),
+            failed=dict(sorted(self.failed.items())),
             pending=tuple(sorted(self.pending)),
         )
         write_json(self.path, record)

@@ -130,7 +130,6 @@ def _record(progress: Progress, case: str, written: Future[CaseRecord]) -> None:
 
 def _record_failure(progress: Progress, case: str, error: Exception) -> None:
     LOG.debug("%s failed", case, exc_info=error)
-    progress.failed[case] = in_words(error)
+    progress.fail(case, str(error.args[0]) if isinstance(error, UserError) else in_words(error))
     if isinstance(error, UserError):
-        progress.failed[case] = str(error.args[0])
         progress.refused.add(case)

@@ -13,6 +13,7 @@ from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_edited_json
 from unetrpp.core.workspace import NO_PLANS
+from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.io.geometry import Spacing
 from unetrpp.plans.architecture import Architecture, as_3d
@@ -163,6 +164,15 @@ class Plans(Record, frozen=True, kw_only=True):
                 f"plan it with unetrpp_plan_and_preprocess -c {name}"
             )
         return self.configurations[name]
+
+    def differences(self, description: DatasetDescription) -> list[str]:
+        """What a dataset.json says otherwise than these plans; networks and preprocessed cases do not fit it then."""
+        same = {
+            "labels": self.labels == description.labels,
+            "channels": self.channel_names == description.channel_names,
+            "file ending": self.file_ending == description.file_ending,
+        }
+        return [what for what, equal in same.items() if not equal]
 
 
 def read_plans(path: Path) -> Plans:

@@ -6,7 +6,7 @@ In the store of a cascade's second stage, previous/CASE.b2nd is the first stage'
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from typing import Literal
 import blosc2
 import numpy as np
 
+from unetrpp.core.digest import digest as make_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, link_or_copy, read_json, write_bytes, write_json, write_together
 from unetrpp.preprocessing.case import PreprocessedCase
@@ -30,9 +31,12 @@ HINT = "run unetrpp_plan_and_preprocess again"
 class StoredRecord(Record, frozen=True, kw_only=True):
     """The JSON of one case."""
 
+    later_fields = frozenset({"image_digest"})
+
     format: int = 1
     digest: str  # of the plans' preprocessing section
     inputs_digest: str  # of the image and label files
+    image_digest: str = ""  # of the stored image's voxels; release 0.1.0 did not write it
     channels: int
     offsets: dict[int, tuple[int, int]]  # class index -> its range in the foreground index
     properties: CaseProperties
@@ -84,8 +88,9 @@ class Store:
         self._path(name, "json").unlink(missing_ok=True)
         index, offsets = foreground_index(case.label, ignore_index, seed=zlib.crc32(name.encode()))
         chunks = tuple(min(c, n) for c, n in zip(chunk, case.label.shape, strict=True))
+        image = np.ascontiguousarray(case.image, dtype)
         arrays = {
-            "image.b2nd": _packed(case.image.astype(dtype, copy=False), (1, *chunks)),
+            "image.b2nd": _packed(image, (1, *chunks)),
             "label.b2nd": _packed(case.label, chunks),
             "foreground.b2nd": _packed(index, (min(max(len(index), 1), 1 << 16),)),
         }
@@ -93,6 +98,7 @@ class Store:
         record = StoredRecord(
             digest=digest,
             inputs_digest=inputs_digest,
+            image_digest=make_digest(image.data),
             channels=len(case.image),
             offsets=offsets,
             properties=case.properties,
@@ -117,6 +123,11 @@ class Store:
         """
         return StoredCase(self.folder, read_json(self._path(case, "json"), StoredRecord, hint=HINT))
 
+    def image_digest(self, case: str, *, with_first_stage: bool = False) -> str:
+        """Of a case as a network gets it: image, grid and, in a cascade, the first stage's segmentation."""
+        image = self.open(case).image_digest
+        return make_digest(image, self.first_stage_digest(case)) if with_first_stage else image
+
     def write_first_stage(self, case: str, indices: np.ndarray, digest: str, chunk: tuple[int, int, int]) -> None:
         """Write the first stage's segmentation: training indices (Z, Y, X) on the grid of the stored case."""
         chunks = tuple(min(c, n) for c, n in zip(chunk, indices.shape, strict=True))
@@ -124,17 +135,28 @@ class Store:
 
     def has_first_stage(self, case: str, digest: str) -> bool:
         """Whether the first stage's segmentation is stored under ``digest``."""
+        return self.first_stage_digest(case) == digest
+
+    def first_stage_digest(self, case: str) -> str | None:
+        """The digest that the first stage's segmentation is stored under; None where there is none."""
         try:
             array = blosc2.open(str(first_stage_path(self.folder, case)), mode="r")
         except (FileNotFoundError, RuntimeError, ValueError):
-            return False
-        return bool(array.schunk.vlmeta["digest"] == digest)
+            return None
+        return str(array.schunk.vlmeta["digest"])
 
     def sweep(self) -> None:
         """Remove temporary files of interrupted writers; call it only while no process writes."""
         for folder in (self.folder, first_stage_path(self.folder, "").parent):
             for leftover in folder.glob(".*.*"):
                 leftover.unlink()
+
+    def remove_others(self, cases: Collection[str]) -> list[str]:
+        """Delete the complete cases that are not among ``cases``; returns their ids."""
+        others = sorted(set(self.cases()) - set(cases))
+        for case in others:
+            self.remove(case)
+        return others
 
     def remove(self, case: str) -> None:
         """Delete a case with its first stage's segmentation; the JSON goes first, so it is never half complete."""
@@ -156,6 +178,26 @@ class StoredCase:
         self.case = record.properties.case
         self.shape = record.properties.shape
         self.channels = record.channels
+
+    @property
+    def digest(self) -> str:
+        """Of all that the stored case was made from: image, label and preprocessing."""
+        return make_digest(self._record.digest, self._record.inputs_digest)
+
+    @property
+    def image_digest(self) -> str:
+        """Of the image as networks get it, and of its grid. A corrected label does not change it."""
+        return make_digest(self._record.image_digest or self.digest, self.properties)
+
+    @property
+    def preprocessing_digest(self) -> str:
+        """Of the preprocessing section of the plans."""
+        return self._record.digest
+
+    @property
+    def inputs_digest(self) -> str:
+        """Of the image and label files."""
+        return self._record.inputs_digest
 
     @property
     def classes(self) -> tuple[int, ...]:

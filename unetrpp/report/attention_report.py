@@ -16,7 +16,7 @@ from unetrpp.networks.epa import EfficientPairedAttention
 from unetrpp.report.attention_case import find_case, label_on_grid, require_modules
 from unetrpp.report.attention_maps import AttentionFindings, inspect_case
 from unetrpp.report.attention_picture import draw_channels, draw_maps
-from unetrpp.report.page import Rows, render_page
+from unetrpp.report.page import Rows, render_page, require_page
 
 
 def write_attention_report(
@@ -46,8 +46,8 @@ def write_attention_report(
         The page's path and :func:`modules_table`.
 
     Raises:
-        UserError: no model folder, an untrained fold or one without focal modules, an unknown case, or an image or label
-            that cannot be read.
+        UserError: no model folder, an untrained fold or one without focal modules, an unknown case, an image or label
+            that cannot be read, or ``output`` is a file that is not a page.
     """
     opened = ModelFolder.open(Path(model))
     chosen = opened.choose_folds("all" if fold is None else [fold], checkpoint)[0]
@@ -55,10 +55,11 @@ def write_attention_report(
     home = None if workspace is None else Path(workspace)
     given = [str(case)] if isinstance(case, str | Path) else [str(part) for part in case]
     name, files, known = find_case(given, None if label is None else Path(label), opened, home)
+    path = opened.path / f"fold_{chosen}" / f"attention_{name}.html" if output is None else Path(output)
+    require_page(path)
     predictor = Predictor(opened.path, folds=[chosen], device=device, mirroring=False, checkpoint=checkpoint)
     image, labels = read_image(files), opened.plans.labels
     findings = inspect_case(predictor, image, label_on_grid(known, image, labels, name), name)
-    path = opened.path / f"fold_{chosen}" / f"attention_{name}.html" if output is None else Path(output)
     write_bytes(path, attention_page(predictor, findings, name).encode())
     return path, modules_table(findings, labels)
 

@@ -21,7 +21,7 @@ from unetrpp.io.images import read_image, read_label
 from unetrpp.model.folder import ModelFolder
 from unetrpp.plans.plans import Decision
 from unetrpp.report.overlays import color, draw_overlay
-from unetrpp.report.page import Rows, render_page
+from unetrpp.report.page import Rows, render_page, require_page
 
 LOG = logging.getLogger(__name__)
 LOWEST = 3  # cases that are shown beside the middle and the highest one
@@ -50,11 +50,12 @@ def write_report(model: Path | str, *, output: Path | str | None = None, workspa
         The page's path.
 
     Raises:
-        UserError: no model folder, or no fold is validated.
+        UserError: no model folder, no fold is validated, or ``output`` is a file that is not a page.
     """
     opened = ModelFolder.open(Path(model))
-    result = pool_folds(opened.path, opened.plans.labels)
     path = opened.path / "report.html" if output is None else Path(output)
+    require_page(path)
+    result = pool_folds(opened.path, opened.plans.labels)
     cases = raw_cases(opened.dataset, None if workspace is None else Path(workspace))
     write_bytes(path, model_page(opened, result, cases).encode())
     return path

@@ -4,10 +4,13 @@ import base64
 import io
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+
+from unetrpp.core.errors import UserError
 
 Rows: TypeAlias = list[list[str]]  # of a table, the header first
 Picture: TypeAlias = Figure | bytes  # to draw, or a PNG file's content
@@ -26,6 +29,16 @@ def render_page(template: str, **values: object) -> str:
     )
     pages.filters |= {"word_columns": word_columns, "png_base64": png_base64}
     return pages.get_template(template).render(values)
+
+
+def require_page(path: Path) -> None:
+    """Protect files of other kinds: a page may replace an earlier page only.
+
+    Raises:
+        UserError: ``path`` is a folder, or a file that is not an HTML page.
+    """
+    if path.is_dir() or (path.is_file() and not path.read_bytes()[:100].lstrip().lower().startswith(b"<!doctype html")):
+        raise UserError(f"{path} exists already and is not an HTML page; give the page another name")
 
 
 def word_columns(rows: Sequence[Sequence[str]]) -> list[bool]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.raw_dataset import make_case, write_case, write_dataset
+from unetrpp.core.files import write_json
 from unetrpp.dataset.cases import read_dataset
 from unetrpp.planners.measure import fingerprint
 from unetrpp.planners.measure.fingerprint import load_or_measure, survey
@@ -22,6 +23,8 @@ def test_a_fingerprint_is_measured_again_only_where_a_file_changed(tmp_path, mon
     monkeypatch.setattr(fingerprint, "survey", counted)
     with ThreadPoolExecutor(1) as pool:
         first, digests = load_or_measure(raw, tmp_path, pool)
+        assert not (tmp_path / "fingerprint.json").exists()
+        write_json(tmp_path / "fingerprint.json", first)
         assert load_or_measure(raw, tmp_path, pool) == (first, digests)
         assert len(calls) == 1
         write_case(tmp_path / "raw" / "Blocks", "case_1", *make_case(50))
