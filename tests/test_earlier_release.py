@@ -168,4 +168,6 @@ def test_scores_are_the_same(release):
     assert unetrpp(["evaluate", str(out), *references]) == 0
     assert unetrpp(["evaluate", "--model", str(model)]) == 0
     for path, text in zip(results, before, strict=True):
-        assert flat(json.loads(path.read_text())) == approximately(text)
+        now = flat(json.loads(path.read_text()))
+        added = {place for place in now if place.endswith("/made_from")}  # which 0.1.0 did not write
+        assert {place: value for place, value in now.items() if place not in added} == approximately(text)

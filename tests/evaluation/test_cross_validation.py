@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.model import make_model
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.cross_validation import evaluate_model, fold_table, pool_folds
+from unetrpp.evaluation.cross_validation import evaluate_model, fold_table, pool_folds, update_cross_validation
 from unetrpp.evaluation.metrics import score_case
 from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
 from unetrpp.io.geometry import Geometry
@@ -63,10 +63,35 @@ def test_the_files_and_the_table(tmp_path):
     ]
 
 
-def test_a_case_in_two_folds_and_a_model_without_validation_are_refused(tmp_path):
+def test_a_case_that_two_folds_hold_out_counts_once(tmp_path):
     model = make_model(tmp_path, folds=2)
+    validate(model, {0: [("c1", 10)], 1: [("c1", 5), ("c2", 0)]})
+    result = pool_folds(model, SCHEME)
+    assert [(case.case, case.fold) for case in result.summary.metric_per_case] == [("c1", 0), ("c2", 1)]
+    assert result.summary.mean["1"]["Dice"] == pytest.approx((1 + 0) / 2)
+    assert [fold.cases for fold in result.folds] == [1, 2]
+
+
+def test_a_model_without_validation_is_refused(tmp_path):
     with pytest.raises(UserError, match="no validated fold"):
-        evaluate_model(model)
-    validate(model, {0: [("c1", 10)], 1: [("c1", 5)]})
-    with pytest.raises(UserError, match="c1: two folds validated this case"):
-        pool_folds(model, SCHEME)
+        evaluate_model(make_model(tmp_path, folds=2))
+
+
+def test_the_cross_validation_follows_its_folds(tmp_path):
+    model = make_model(tmp_path, folds=2)
+    path = model / "crossval_summary.json"
+    validate(model, {0: [("c1", 10)], 1: [("c2", 5)]})
+    update_cross_validation(model, SCHEME)
+    first = json.loads(path.read_text())
+    stamp = path.stat().st_mtime_ns
+    update_cross_validation(model, SCHEME)
+    assert path.stat().st_mtime_ns == stamp
+    validate(model, {1: [("c2", 0)]})
+    update_cross_validation(model, SCHEME)
+    second = json.loads(path.read_text())
+    assert first["made_from"] != second["made_from"]
+    assert second["mean_over_folds"]["Dice"] == pytest.approx((1 + 0) / 2)
+    for fold in (0, 1):
+        (model / f"fold_{fold}" / "validation" / "summary.json").unlink()
+    update_cross_validation(model, SCHEME)
+    assert not list(model.glob("crossval_summary.*"))

@@ -1,17 +1,17 @@
 """The cross-validation of a model folder: the scores of every case by the fold that did not train on it."""
 
 import re
-from collections import Counter
 from pathlib import Path
 
 import msgspec
 
+from unetrpp.core.digest import Derived, digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_bytes, write_json
 from unetrpp.core.text import format_score, text_table
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import Scores
-from unetrpp.evaluation.summary import Summary, as_csv, as_table, mean_scores, summarize
+from unetrpp.evaluation.summary import CaseScores, Summary, as_csv, as_table, mean_scores, summarize
 from unetrpp.model.folder import ModelFolder
 
 FILE = "crossval_summary.json"
@@ -24,7 +24,7 @@ class FoldScores(Record, frozen=True, kw_only=True):
     foreground_mean: Scores
 
 
-class CrossValidation(Record, frozen=True, kw_only=True):
+class CrossValidation(Derived, frozen=True, kw_only=True):
     """``summary`` pools the cases of all folds; ``folds`` holds the means of each."""
 
     format: int = 1
@@ -50,8 +50,10 @@ def evaluate_model(model: Path | str) -> CrossValidation:
 def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
     """Gather ``fold_k/validation/summary.json`` of every validated fold.
 
+    A case that several folds hold out counts once, with the scores of the first of them.
+
     Raises:
-        UserError: no fold was validated yet, or two folds validated the same case.
+        UserError: no fold was validated yet.
     """
     summaries = {fold: read_json(path, Summary) for fold, path in _validated_folds(model_folder).items()}
     if not summaries:
@@ -60,12 +62,16 @@ def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
         FoldScores(fold=fold, cases=len(s.metric_per_case), mean=s.mean, foreground_mean=s.foreground_mean)
         for fold, s in summaries.items()
     )
-    cases = [msgspec.structs.replace(case, fold=fold) for fold, s in summaries.items() for case in s.metric_per_case]
-    case, times = Counter(case.case for case in cases).most_common(1)[0]
-    if times > 1:
-        raise UserError("two folds validated this case; train all folds with the same splits.json", case=case)
-    mean_over_folds = mean_scores([fold.foreground_mean for fold in folds])
-    return CrossValidation(folds=folds, mean_over_folds=mean_over_folds, summary=summarize(cases, scheme))
+    cases: dict[str, CaseScores] = {}
+    for fold, s in summaries.items():
+        for case in s.metric_per_case:
+            cases.setdefault(case.case, msgspec.structs.replace(case, fold=fold))
+    return CrossValidation(
+        made_from=digest([[fold, s.classes, s.metric_per_case] for fold, s in summaries.items()]),
+        folds=folds,
+        mean_over_folds=mean_scores([fold.foreground_mean for fold in folds]),
+        summary=summarize(cases.values(), scheme),
+    )
 
 
 def _validated_folds(model_folder: Path) -> dict[int, Path]:
@@ -83,6 +89,29 @@ def write_cross_validation(model_folder: Path, result: CrossValidation) -> None:
     """``crossval_summary.json`` and ``.csv`` (one line per case and class) in the model folder."""
     write_bytes((model_folder / FILE).with_suffix(".csv"), as_csv(result.summary).encode())
     write_json(model_folder / FILE, result)
+
+
+def update_cross_validation(model_folder: Path, scheme: LabelScheme) -> None:
+    """Make the cross-validation of a model folder that of its validated folds; remove it where there are none."""
+    path = model_folder / FILE
+    if not _validated_folds(model_folder):
+        for file in (path, path.with_suffix(".csv")):
+            file.unlink(missing_ok=True)
+        return
+    result = pool_folds(model_folder, scheme)
+    if not _is_recorded(path, result):
+        write_cross_validation(model_folder, result)
+
+
+def _is_recorded(path: Path, result: CrossValidation) -> bool:
+    """Whether the file holds ``result``. Release 0.1.0 did not record what it was made from, so there the scores are compared."""
+    try:
+        found = read_json(path, CrossValidation)
+    except UserError:
+        return False
+    if found.made_from:
+        return found.made_from == result.made_from
+    return found.summary.metric_per_case == result.summary.metric_per_case
 
 
 def fold_table(result: CrossValidation) -> str:

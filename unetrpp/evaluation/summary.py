@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from unetrpp.core.digest import Derived
 from unetrpp.core.files import Record, write_bytes, write_json
 from unetrpp.core.text import format_score, text_table
 from unetrpp.dataset.labels import LabelScheme
@@ -35,7 +36,7 @@ class Counts(Record, frozen=True, kw_only=True):
     invented: int  # in the prediction only
 
 
-class Summary(Record, frozen=True, kw_only=True):
+class Summary(Derived, frozen=True, kw_only=True):
     """Means are over the cases where a metric is defined; ``foreground_mean`` is over the classes' means."""
 
     format: int = 1

@@ -1,0 +1,73 @@
+"""The scores in a folder, made again where a prediction, a reference or the classes have changed since."""
+
+from pathlib import Path
+
+import msgspec
+
+from unetrpp.core.digest import digest, file_digest, read_current
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json
+from unetrpp.core.parallel import usable_cores
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.evaluation.evaluate import Pairs, evaluate_pairs
+from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, Scores
+from unetrpp.evaluation.summary import Summary, write_summary
+from unetrpp.io.formats import files_of_image
+
+FILE = "summary.json"
+CASES_A_PROCESS = 16  # scoring this many cases takes less time than starting another process
+
+
+def current_scores(folder: Path, pairs: Pairs, scheme: LabelScheme, options: MetricOptions = OVERLAP_ONLY) -> Summary:
+    """The scores of ``pairs``: those in ``folder`` where they were made from exactly these files, else new ones.
+
+    New ones are written as summary.json and summary.csv, unless they are the recorded ones: release 0.1.0 did not record
+    what its scores were made from.
+
+    Args:
+        pairs: by case, its prediction and its reference.
+
+    Raises:
+        UserError: a file is missing, or a case could not be scored.
+    """
+    made_from = scores_digest(pairs, scheme, options)
+    found = read_current(folder / FILE, Summary, made_from)
+    if found is not None:
+        return found
+    processes = min(usable_cores(), 1 + len(pairs) // CASES_A_PROCESS)
+    summary, errors = evaluate_pairs(pairs, scheme, options=options, processes=processes)
+    if errors:
+        raise UserError(f"it could not be scored: {errors[0].message}", case=errors[0].case)
+    summary = msgspec.structs.replace(summary, made_from=made_from)
+    earlier = _recorded(folder / FILE)
+    if earlier is not None and not earlier.made_from and _scores(earlier) == _scores(summary):
+        return earlier
+    write_summary(folder, summary)
+    return summary
+
+
+def scores_digest(pairs: Pairs, scheme: LabelScheme, options: MetricOptions = OVERLAP_ONLY) -> str:
+    """Digest of all that scores depend on: the bytes of predictions and references, the classes and the options.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    content: list[object] = [scheme, options]
+    for case, paths in sorted(pairs.items()):
+        content.append(case)
+        for path in paths:
+            if not path.exists():
+                raise UserError(f"{path} does not exist, so the case cannot be scored; restore it", case=case)
+            content += [file_digest(file) for file in files_of_image(path)]
+    return digest(*content)
+
+
+def _recorded(path: Path) -> Summary | None:
+    try:
+        return read_json(path, Summary)
+    except UserError:
+        return None
+
+
+def _scores(summary: Summary) -> tuple[dict[str, str], dict[str, dict[str, Scores]]]:
+    return summary.classes, {case.case: case.metrics for case in summary.metric_per_case}
