@@ -16,6 +16,7 @@ from unetrpp.core.text import format_shape
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import read_description
 from unetrpp.model.folder import ModelFolder
+from unetrpp.model.folds import Folds
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.trainers.attention_trainer import AttentionTrainer
 from unetrpp.trainers.config import TrainingConfig
@@ -34,7 +35,7 @@ PRECISION = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 def train(
     dataset: str | Path,
     configuration: str,
-    fold: int | str | None = None,
+    fold: Folds | None = None,
     *,
     workspace: str | Path | None = None,
     plans_name: str = "unetrpp",
@@ -66,7 +67,7 @@ def train(
     Args:
         dataset: its name in the workspace, ``DatasetNNN_Name``, or its number; a path is reduced to its last part.
         configuration: of the plans, such as ``3d_fullres``.
-        fold: a number, a range such as ``"0-4"``, or ``"all"`` for one model on all cases; None trains every fold.
+        fold: one, a range such as ``"0-4"``, or a list of them; ``"all"`` is one model on all cases. None trains every fold.
         workspace: None takes ``$UNETRPP_WORKSPACE``, else ./unetrpp_workspace.
         iterations: optimiser steps per epoch.
         lr: initial learning rate.
@@ -107,7 +108,7 @@ def train(
         workspace=Workspace.find(Path(workspace) if workspace is not None else None),
         dataset=Path(dataset).name,
         configuration=configuration,
-        fold=None if fold is None else str(fold),
+        fold=fold,
         plans_name=plans_name,
         overrides=overrides,
         pretrained=Path(pretrained) if pretrained is not None else None,

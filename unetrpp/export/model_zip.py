@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import re
 import zipfile
 from collections.abc import Sequence
@@ -16,8 +17,10 @@ from unetrpp.core.workspace import Workspace, as_folder_name, is_folder_name
 from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
-from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, Folds, ModelFolder
+from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, ModelFolder
+from unetrpp.model.folds import Folds, spell_folds
 
+LOG = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 EXPECTED = re.compile(
     rf"({FIRST_STAGE}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
@@ -54,7 +57,7 @@ def export_model(
     model: Path | str,
     output: Path | str,
     *,
-    folds: Folds = "all",
+    folds: Folds | None = None,
     checkpoint: Checkpoint = "final",
 ) -> Path:
     """Write plans, dataset.json, fingerprint, a model card and the networks' weights into one zip, as `unetrpp_export -o` does.
@@ -64,7 +67,7 @@ def export_model(
     Args:
         model: a model folder.
         output: the zip file.
-        folds: "all" trained ones, one, or a list of them.
+        folds: as :func:`unetrpp.predict` takes them.
         checkpoint: final, best or latest; it becomes the final one of the copy.
 
     Returns:
@@ -75,6 +78,7 @@ def export_model(
     """
     opened, target = ModelFolder.open(Path(model)), Path(output)
     chosen = opened.choose_folds(folds, checkpoint)
+    LOG.info("%s: folds exported: %s", opened.path.resolve().name, spell_folds(chosen))
     write_atomically(target, lambda temporary: _write_zip(temporary, opened, chosen, checkpoint))
     return target
 

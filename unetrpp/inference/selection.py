@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetrpp.core.files import Record, read_json
+from unetrpp.core.workspace import Workspace
 from unetrpp.inference.postprocessing import PostProcessing
 
 FILE = "inference.json"
@@ -39,6 +40,18 @@ class Selection(Record, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...]  # best first
     dice_before_postprocessing: dict[str, float | None]
     dice_after_postprocessing: dict[str, float | None]
+
+
+def find_selection(dataset: str, workspace: Path | str | None) -> tuple[Selection, list[Path]]:
+    """What unetrpp_find_best chose for a dataset of the workspace, and the chosen model folders.
+
+    Raises:
+        UserError: no such dataset, or as :func:`read_selection`.
+    """
+    home = Workspace.find(None if workspace is None else Path(workspace))
+    results = home.root / "results" / home.find_dataset(dataset)
+    selection = read_selection(results)
+    return selection, [results / member for member in selection.members]
 
 
 def read_selection(results: Path) -> Selection:
