@@ -11,7 +11,7 @@ from unetrpp.dataset.description import read_description
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
 from unetrpp.evaluation.protocol import Protocol, read_protocol, require_labels
-from unetrpp.evaluation.summary import CaseScores, Summary, summarize, write_summary
+from unetrpp.evaluation.summary import CaseScores, Summary, remove_summary, summarize, write_summary
 from unetrpp.inference.record import earlier_runs
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
 from unetrpp.io.images import most_voxels, read_label
@@ -33,6 +33,8 @@ def evaluate(
     processes: int | None = None,
 ) -> tuple[Summary, list[CaseError]]:
     """Score a folder of predictions and write summary.json and summary.csv into it, as `unetrpp_evaluate` does.
+
+    Where no case could be scored nothing is written, and earlier scores are removed.
 
     Args:
         predictions: folder of CASE.ending.
@@ -69,7 +71,10 @@ def evaluate(
         predicted_only=predicted_only,
         processes=processes,
     )
-    write_summary(predictions, summary)
+    if summary.metric_per_case:
+        write_summary(predictions, summary)
+    else:
+        remove_summary(predictions)
     return summary, errors
 
 

@@ -89,6 +89,12 @@ def write_summary(folder: Path, summary: Summary, stem: str = "summary") -> None
     write_json(folder / f"{stem}.json", summary)
 
 
+def remove_summary(folder: Path, stem: str = "summary") -> None:
+    """Remove what :func:`write_summary` wrote, where it is there."""
+    for ending in (".json", ".csv"):
+        (folder / f"{stem}{ending}").unlink(missing_ok=True)
+
+
 def as_csv(summary: Summary) -> str:
     """One line per case and class; undefined values are empty."""
     lines = io.StringIO()
