@@ -7,23 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.model import PLAN, make_model, write_images
+from tests.helpers.model import PLAN, make_model, other_grid, write_images
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
 from unetrpp.inference.ensemble import Ensemble, in_axis_order, in_step
 from unetrpp.inference.predictor import Predictor
 from unetrpp.plans.plans import Plans
 from unetrpp.preprocessing.grid import CaseGrid
-
-
-def other_grid(model, spacing, transpose=(0, 1, 2)):
-    """The same model planned for another spacing and axis order."""
-    plans = read_json(model / "plans.json", Plans)
-    configuration = plans.configurations["3d_fullres"]
-    preprocessing = msgspec.structs.replace(configuration.preprocessing, spacing_mm=spacing, transpose=transpose)
-    changed = msgspec.structs.replace(configuration, preprocessing=preprocessing)
-    write_json(model / "plans.json", msgspec.structs.replace(plans, configurations={"3d_fullres": changed}))
-    return model
 
 
 @pytest.fixture(scope="module")

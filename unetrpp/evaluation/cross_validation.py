@@ -59,7 +59,7 @@ def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
     Raises:
         UserError: no fold was validated yet, or a fold's summary.json cannot be read or scores other classes.
     """
-    recorded = {fold: _fold_summary(path, scheme) for fold, path in _validated_folds(model_folder).items()}
+    recorded = {fold: read_fold(path, scheme) for fold, path in _validated_folds(model_folder).items()}
     if not recorded:
         only = ": fold_all was trained on every case, so none is left to score" if _has_fold_all(model_folder) else ""
         raise UserError(f"{model_folder} has no validated fold{only}; train one with unetrpp_train")
@@ -90,7 +90,12 @@ def _has_fold_all(model_folder: Path) -> bool:
     return (model_folder / "fold_all").is_dir()
 
 
-def _fold_summary(path: Path, scheme: LabelScheme) -> Summary:
+def read_fold(path: Path, scheme: LabelScheme) -> Summary:
+    """The scores of one fold, of the classes of ``scheme``.
+
+    Raises:
+        UserError: the file cannot be read, or it has other classes.
+    """
     again = "delete it and run unetrpp_train again, which scores the fold anew"
     summary = read_json(path, Summary, hint=again)
     ours, theirs = {scored.key: scored.name for scored in scored_classes(scheme)}, summary.classes
