@@ -174,7 +174,7 @@ def choose_comparable(found: Sequence[Validated], labels: LabelScheme) -> tuple[
     """The largest set of models that are scored alike, on the same cases; and by name, why another one is not in it.
 
     A model that lacks folds which another one of the same splits has is left out. Of sets of equal size, the one with
-    ``labels`` (those of dataset.json) is taken, then the one with more cases.
+    ``labels`` (those of dataset.json) is taken, then the one with more cases, then the first by name.
     """
     left_out: dict[str, str] = {}
     groups: list[list[Validated]] = []
