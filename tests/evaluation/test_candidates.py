@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -151,6 +152,14 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "half a checkpoint": (
         lambda model: truncate(model / "fold_0/checkpoint_final.pt"),
         "checkpoint_final.pt cannot be read as a checkpoint",
+    ),
+    "a checkpoint without a network": (
+        lambda model: torch.save({"format": 1}, model / "fold_0/checkpoint_final.pt"),
+        "is a checkpoint without a network",
+    ),
+    "a checkpoint of a newer release": (
+        lambda model: torch.save({"format": 2}, model / "fold_0/checkpoint_final.pt"),
+        "has checkpoint format 2, this release reads 1; install the matching unetrpp",
     ),
     "a checkpoint of another network": (
         lambda model: shutil.copy(other_network(model) / "fold_0/checkpoint_final.pt", model / "fold_1"),

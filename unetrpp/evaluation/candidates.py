@@ -16,7 +16,7 @@ from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.evaluation.metrics import MetricOptions, scored_classes
 from unetrpp.evaluation.summary import Summary
 from unetrpp.inference.record import earlier_runs
-from unetrpp.inference.weights import load_networks
+from unetrpp.inference.weights import load_network
 from unetrpp.model.folder import ModelFolder
 from unetrpp.model.folds import spell_folds
 
@@ -82,9 +82,7 @@ def read_validated(path: Path, dataset: RawDataset) -> Validated:
     """
     model = ModelFolder.open(path)
     folds = _finished_folds(model)
-    load_networks(model, folds, "final", torch.device("cpu"))
-    if model.first_stage is not None:
-        load_networks(model.first_stage, model.first_stage.source_folds(folds), "final", torch.device("cpu"))
+    _require_networks(model, folds)
     mirroring = _mirroring(model, folds)
     for fold in folds:
         folder = validation_folder(path, fold)
@@ -141,6 +139,18 @@ def _finished_folds(model: ModelFolder) -> list[str]:
         if unfinished:
             raise UserError(f"fold {spell_folds(unfinished)} is {what}; run {train_command(model, unfinished)}")
     return folds
+
+
+def _require_networks(model: ModelFolder, folds: Sequence[str]) -> None:
+    """Load the network of every fold once, those of a cascade's first stage, too.
+
+    Raises:
+        UserError: a checkpoint is damaged or does not fit, or the first stage is missing.
+    """
+    for fold in folds:
+        load_network(model, fold, "final", torch.device("cpu"))
+    if model.first_stage is not None:
+        _require_networks(model.first_stage, model.first_stage.source_folds(folds))
 
 
 def train_command(model: ModelFolder, folds: Sequence[str] = ()) -> str:

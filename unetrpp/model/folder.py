@@ -188,7 +188,7 @@ def typed_folds(
         numbered = spell_folds([fold for fold in trained if fold != "all"])
         if "all" in trained and numbered:
             raise UserError(
-                f"--folds all has two meanings, as {path} has fold_all and the folds {numbered}; "
+                f"--folds all has two meanings, as {path} has fold_all and others ({numbered}); "
                 f"give --folds fold_all or --folds {numbered}"
             )
     return None
