@@ -99,6 +99,29 @@ def test_where_nothing_can_be_scored_nothing_is_written_and_nothing_older_stays(
     assert sorted(path.name for path in predictions.iterdir()) == ["a.nii.gz", "b.nii.gz"]
 
 
+def test_scores_do_not_outlive_the_predictions(dataset, capsys):
+    predictions, references = dataset / "predictions", dataset / "raw" / "labelsTs"
+    assert evaluate(predictions, references, "--processes", 1) == 0
+    (predictions / "b.nii.gz").unlink()
+    (predictions / "a.nii.gz").rename(predictions / "c.nii.gz")
+    (predictions / "notes.txt").touch()
+    assert evaluate(predictions, dataset / "predictions", "--dataset-json", dataset / "raw" / "dataset.json") == 0
+    (predictions / "c.nii.gz").rename(dataset / "c.nii.gz")
+    assert evaluate(predictions, references) == 2
+    assert "nothing to score" in capsys.readouterr().err
+    assert [path.name for path in predictions.iterdir()] == ["notes.txt"]
+
+
+def test_scores_stay_where_the_wrong_references_are_given(dataset, capsys):
+    predictions, references = dataset / "predictions", dataset / "raw" / "labelsTs"
+    assert evaluate(predictions, references, "--processes", 1) == 0
+    written = (predictions / "summary.json").read_bytes()
+    write(dataset / "other", "x", 2)
+    assert evaluate(predictions, dataset / "other", "--dataset-json", dataset / "raw" / "dataset.json") == 2
+    assert "has no reference" in capsys.readouterr().err
+    assert (predictions / "summary.json").read_bytes() == written
+
+
 def test_cases_with_the_same_error_share_a_line():
     errors = [CaseError(case, "evaluating", "is odd" if case == "c" else "has no prediction") for case in "abcdef"]
     assert error_lines(errors) == ["a, b, d and 2 more  has no prediction", "c  is odd"]

@@ -55,9 +55,11 @@ def find_validated(results: Path, dataset: RawDataset) -> tuple[list[Validated],
     """The models in ``results`` that are fit for a comparison; and by name, why another one is not."""
     found: list[Validated] = []
     unfit: dict[str, str] = {}
-    for path in _model_folders(results):
+    folders = (path for path in sorted(results.glob("[!.]*")) if path.is_dir() and path.name != ENSEMBLES)
+    for path in folders:
         try:
-            found.append(read_validated(path, dataset))
+            if (path / "plans.json").exists() or any(path.glob("fold_*")):
+                found.append(read_validated(path, dataset))
         except Exception as error:  # one broken model must not stop the comparison of the others
             unfit[path.name] = reason(error)
     return found, unfit
@@ -67,11 +69,6 @@ def reason(error: Exception) -> str:
     """The error as the reason for leaving something out."""
     LOG.debug("left out", exc_info=error)
     return str(error) if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {error}"
-
-
-def _model_folders(results: Path) -> list[Path]:
-    folders = [path for path in sorted(results.glob("[!.]*")) if path.is_dir() and path.name != ENSEMBLES]
-    return [path for path in folders if (path / "plans.json").exists() or any(path.glob("fold_*"))]
 
 
 def read_validated(path: Path, dataset: RawDataset) -> Validated:

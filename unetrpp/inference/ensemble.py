@@ -88,7 +88,7 @@ def _require_same_task(first: Predictor, other: Predictor) -> None:
     between = f"{other.model.path} and {first.model.path} differ in their"
     for about in ("labels", "channel_names", "file_ending"):
         if getattr(other.model.plans, about) != getattr(first.model.plans, about):
-            raise UserError(f"{between} {about}; ensemble models of one dataset")
+            raise UserError(f"{between} {about}; average models that were planned with the same dataset.json")
 
 
 def in_axis_order(slabs: Iterator[Tensor], own: CaseGrid, other: CaseGrid) -> Iterator[Tensor]:
