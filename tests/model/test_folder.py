@@ -26,7 +26,7 @@ def test_without_a_choice_the_trained_cross_validation_folds_are_taken(tmp_path)
     with pytest.raises(UserError, match="of fold 3"):
         model.choose_folds(["3"])
     (path / "fold_all" / "checkpoint_final.pt").unlink()
-    with pytest.raises(UserError, match=r"of fold_all \(trained: 0-2\)"):
+    with pytest.raises(UserError, match=r"of fold_all \(trained: 0, 1, 2\)"):
         model.choose_folds("all")
 
 

@@ -144,8 +144,9 @@ class ModelFolder:
         missing = [fold for fold in chosen if fold not in trained]
         if missing or not chosen:
             asked = "any fold" if not missing else "fold_all" if missing[0] == "all" else f"fold {missing[0]}"
+            known = ", ".join("fold_all" if fold == "all" else fold for fold in trained) or "none"
             raise UserError(
-                f"{self.path} has no checkpoint_{which}.pt of {asked} (trained: {spell_folds(trained) or 'none'}); "
+                f"{self.path} has no checkpoint_{which}.pt of {asked} (trained: {known}); "
                 "finish its training, or choose trained folds"
             )
         return chosen
