@@ -10,7 +10,7 @@ import torch
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import RawDataset
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.cross_validation import CrossValidation, pool_folds, read_fold, update_cross_validation
+from unetrpp.evaluation.cross_validation import CrossValidation, read_fold, update_cross_validation
 from unetrpp.evaluation.current_scores import current_scores
 from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.evaluation.metrics import MetricOptions, scored_classes
@@ -87,8 +87,9 @@ def read_validated(path: Path, dataset: RawDataset) -> Validated:
         pairs = validation_pairs(folder, recorded, dataset)
         options = MetricOptions(distances="HD95" in recorded.foreground_mean)
         current_scores(folder, pairs, model.plans.labels, options)
-    update_cross_validation(path, model.plans.labels)
-    return Validated(model, mirroring, pool_folds(path, model.plans.labels))
+    pooled = update_cross_validation(path, model.plans.labels)
+    assert pooled is not None  # as it has folds
+    return Validated(model, mirroring, pooled)
 
 
 def validation_folder(model: Path, fold: str | int | None) -> Path:

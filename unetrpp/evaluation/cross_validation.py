@@ -69,15 +69,15 @@ def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
         for fold, s in summaries.items()
     )
     cases: dict[str, CaseScores] = {}
+    repeated: list[str] = []
     for fold, s in summaries.items():
         for case in s.metric_per_case:
+            if case.case in cases:
+                repeated.append(case.case)
             cases.setdefault(case.case, msgspec.structs.replace(case, fold=fold))
-    if repeated := sum(fold.cases for fold in folds) - len(cases):
-        LOG.info(
-            "%s: %d scores are of cases that an earlier fold holds out, too, and do not count",
-            model_folder.name,
-            repeated,
-        )
+    if repeated:
+        named = ", ".join(repeated[:3]) + (" ..." if len(repeated) > 3 else "")
+        LOG.info("%s: several folds hold out %s; the scores of the first of them count", model_folder.name, named)
     return CrossValidation(
         made_from=digest([[fold, s.classes, s.metric_per_case] for fold, s in recorded.items()]),
         folds=folds,
@@ -150,16 +150,17 @@ def write_cross_validation(model_folder: Path, result: CrossValidation) -> None:
     write_json(model_folder / FILE, result)
 
 
-def update_cross_validation(model_folder: Path, scheme: LabelScheme) -> None:
-    """Make the cross-validation of a model folder that of its validated folds; remove it where there are none."""
+def update_cross_validation(model_folder: Path, scheme: LabelScheme) -> CrossValidation | None:
+    """Make the cross-validation of a model folder that of its validated folds, and return it; remove it where there are none."""
     path = model_folder / FILE
     if not _validated_folds(model_folder):
         for file in (path, path.with_suffix(".csv")):
             file.unlink(missing_ok=True)
-        return
+        return None
     result = pool_folds(model_folder, scheme)
     if not _is_recorded(path, result):
         write_cross_validation(model_folder, result)
+    return result
 
 
 def _is_recorded(path: Path, result: CrossValidation) -> bool:

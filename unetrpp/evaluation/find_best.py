@@ -19,7 +19,7 @@ from unetrpp.evaluation.candidates import (
     validation_folder,
     validation_pairs,
 )
-from unetrpp.evaluation.cross_validation import CrossValidation, pool_folds
+from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.evaluation.pair_validation import validate_pair
 from unetrpp.evaluation.postprocessing_choice import choose_components
@@ -75,13 +75,13 @@ def select_best(results: Path, dataset: RawDataset, *, pairs: bool = True, devic
     models, left_out = comparable_models(results, dataset)
     labels = models[0].labels
     folders: dict[Members, Path] = {(model.name,): model.model.path for model in models}
+    scores: dict[Members, CrossValidation] = {(model.name,): model.scores for model in models}
     for first, second in itertools.combinations(models, 2) if pairs else ():
         members = (first.name, second.name)
         try:
-            folders[members] = validate_pair(results, (first, second), dataset, device=device)
+            scores[members], folders[members] = validate_pair(results, (first, second), dataset, device=device)
         except Exception as error:  # one pair must not stop the comparison of the others
             left_out |= _named({" + ".join(members): reason(error)})
-    scores = {members: pool_folds(folder, labels) for members, folder in folders.items()}
     ranked = rank(scores)
     best = ranked[0]
     if best.cases < len(dataset.cases):

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.evaluation.candidates import ENSEMBLES, Validated, validation_folder
-from unetrpp.evaluation.cross_validation import update_cross_validation
+from unetrpp.evaluation.cross_validation import CrossValidation, update_cross_validation
 from unetrpp.evaluation.current_scores import current_scores
 from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.inference.ensemble import Ensemble
@@ -23,8 +23,8 @@ LOG = logging.getLogger(__name__)
 Pair: TypeAlias = tuple[Validated, Validated]
 
 
-def validate_pair(results: Path, pair: Pair, dataset: RawDataset, *, device: str) -> Path:
-    """Predict and score the validation cases of every fold; returns the folder, which looks like a model folder's.
+def validate_pair(results: Path, pair: Pair, dataset: RawDataset, *, device: str) -> tuple[CrossValidation, Path]:
+    """Predict and score the validation cases of every fold; returns the scores, and the folder, which looks like a model's.
 
     Resumes. A fold that other checkpoints or the other mirroring predicted is predicted again.
 
@@ -45,8 +45,9 @@ def validate_pair(results: Path, pair: Pair, dataset: RawDataset, *, device: str
         out = validation_folder(folder, fold)
         _predict_fold(pair, fold, cases, out, device)
         current_scores(out, reference_pairs(out, cases, ending), first.labels)
-    update_cross_validation(folder, first.labels)
-    return folder
+    pooled = update_cross_validation(folder, first.labels)
+    assert pooled is not None  # as it has folds
+    return pooled, folder
 
 
 def _require_same_splits(first: Validated, second: Validated) -> None:
