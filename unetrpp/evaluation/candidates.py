@@ -155,7 +155,7 @@ def train_command(model: ModelFolder, folds: Sequence[str] = ()) -> str:
     """The command that trains (and validates) these folds of a model, or all of them."""
     spelled = f" {spell_folds(folds)}" if folds else ""
     plans = model.path.name.rpartition("__")[0] or model.plans.name
-    return f"unetrpp_train {model.plans.dataset} {model.configuration_name}{spelled} -p {plans}"
+    return f"unetrpp_train {model.dataset} {model.configuration_name}{spelled} -p {plans}"
 
 
 def _mirroring(model: ModelFolder, folds: Sequence[str]) -> bool:
