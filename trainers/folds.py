@@ -18,6 +18,7 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.evaluation.cross_validation import update_cross_validation
 from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
+from unetrpp.model.folds import Folds
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.trainers.attention_trainer import AttentionTrainer
 from unetrpp.trainers.config import TrainingConfig
@@ -39,7 +40,7 @@ PRECISION = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 def train(
     dataset: str | Path,
     configuration: str,
-    fold: int | str | None = None,
+    fold: Folds | None = None,
     *,
     workspace: str | Path | None = None,
     plans_name: str = "unetrpp",
@@ -71,7 +72,7 @@ def train(
     Args:
         dataset: its name in the workspace, ``DatasetNNN_Name``, or its number; a path is reduced to its last part.
         configuration: of the plans, such as ``3d_fullres``.
-        fold: a number, a range such as ``"0-4"``, or ``"all"`` for one model on all cases; None trains every fold.
+        fold: one, a range such as ``"0-4"``, or a list of them; ``"all"`` is one model on all cases. None trains every fold.
         workspace: None takes ``$UNETRPP_WORKSPACE``, else ./unetrpp_workspace.
         iterations: optimiser steps per epoch.
         lr: initial learning rate.
@@ -112,7 +113,7 @@ def train(
         workspace=Workspace.find(Path(workspace) if workspace is not None else None),
         dataset=Path(dataset).name,
         configuration=configuration,
-        fold=None if fold is None else str(fold),
+        fold=fold,
         plans_name=plans_name,
         overrides=overrides,
         pretrained=Path(pretrained) if pretrained is not None else None,

@@ -18,6 +18,7 @@ from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.dataset.splits import Fold, Splits
 from unetrpp.dataset.splits_file import read_splits
 from unetrpp.evaluation.cross_validation import update_cross_validation
+from unetrpp.model.folds import Folds, fold_names
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans, read_plans
 from unetrpp.preprocessing.store import Store
@@ -40,7 +41,7 @@ class TrainingRequest:
     workspace: Workspace
     dataset: str
     configuration: str
-    fold: str | None
+    fold: Folds | None
     plans_name: str
     overrides: ConfigOverrides
     pretrained: Path | None  # a model folder, or a checkpoint in one
@@ -153,23 +154,22 @@ def starts_of(job: Job, pretrained: Path) -> dict[int | str, ConfigOverrides]:
     return fine_tuning_overrides(pretrained, folds, fingerprint, NetworkSpec.of(job.configuration), deleted=deleted)
 
 
-def folds_of(text: str | None, count: int) -> list[int | str]:
-    """The folds that FOLD names, of ``count``.
+def folds_of(given: Folds | None, count: int) -> list[int | str]:
+    """The folds that FOLD names, of ``count``; None names all of them.
 
     Raises:
         UserError: there is no such fold.
 
-    >>> folds_of(None, 3), folds_of("1", 3), folds_of("0-1", 3), folds_of("all", 3)
-    ([0, 1, 2], [1], [0, 1], ['all'])
+    >>> folds_of(None, 3), folds_of("1", 3), folds_of(["0-1", "all"], 3)
+    ([0, 1, 2], [1], [0, 1, 'all'])
     """
-    if text == "all":
-        return ["all"]
-    if count == 0:
+    names = [str(number) for number in range(count)] if given is None else fold_names(given)
+    if count == 0 and names != ["all"]:
         raise UserError("splits.json has no folds, because one case leaves nothing to validate on; train the fold all")
-    first, _, last = (text or f"0-{count - 1}").partition("-")
-    if not (first.isdigit() and (last or first).isdigit()) or not int(first) <= int(last or first) < count:
-        raise UserError(f"fold {text!r} does not exist; splits.json has folds 0 to {count - 1}, or take all")
-    return list(range(int(first), int(last or first) + 1))
+    missing = [name for name in names if name != "all" and int(name) >= count]
+    if missing:
+        raise UserError(f"fold {missing[0]} does not exist; splits.json has folds 0 to {count - 1}, or take all")
+    return ["all" if name == "all" else int(name) for name in names]
 
 
 def require_cases(store: Store, needed: set[str]) -> None:

@@ -74,8 +74,7 @@ def find_checkpoint(path: Path) -> Path:
     if not path.is_dir():
         return path
     model = ModelFolder.open(path)
-    trained = [fold for fold in model.folds() if model.checkpoint(fold).is_file()]
-    fold = "all" if "all" in trained else model.choose_folds()[0]
+    fold = "all" if "all" in model.trained() else model.choose_folds()[0]
     return model.checkpoint(fold)
 
 

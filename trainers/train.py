@@ -20,6 +20,19 @@ torchrun --nproc-per-node 2 -m unetrpp.trainers.train Liver 3d_fullres 0        
 """
 
 
+class _NoneIfEmpty(argparse.Action):
+    """Of an optional list of arguments: None where none is given, for which argparse has no default but []."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        _option: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values or None)
+
+
 def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_train",
@@ -31,7 +44,11 @@ def build_parser() -> Parser:
     )
     parser.add_argument("configuration", metavar="CONFIGURATION", help="a configuration of the plans, e.g. 3d_fullres")
     parser.add_argument(
-        "fold", metavar="FOLD", nargs="?", help="a number, a range such as 0-4, or all (default: every fold)"
+        "fold",
+        metavar="FOLD",
+        nargs="*",
+        action=_NoneIfEmpty,
+        help="numbers, ranges such as 0-4, or fold_all (default: every fold)",
     )
     parser.add_argument(
         "-p", "--plans-name", default="unetrpp", metavar="NAME", help="name of the plans (default: unetrpp)"

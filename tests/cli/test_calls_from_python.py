@@ -57,8 +57,7 @@ def test_defaults_are_those_of_the_options_and_only_arguments_are_positional(nam
     for function in functions:
         for parameter in parameters(function).values():
             if parameter.default is not inspect.Parameter.empty:
-                default = known[parameter.name]
-                assert parameter.default == ("all" if default == ["all"] else default)
+                assert parameter.default == known[parameter.name]
                 assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
             elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
                 assert parameter.name in positional | RENAMED | {"model", "output"}

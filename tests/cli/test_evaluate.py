@@ -70,6 +70,58 @@ def test_a_missing_prediction_is_named_and_exits_with_1(dataset, capsys):
     assert evaluate(dataset / "predictions", references, "--processes", 1, "--predicted-only") == 0
 
 
+def test_the_scores_are_over_the_cases_that_could_be_scored(dataset, capsys):
+    predictions, references = dataset / "predictions", dataset / "raw" / "labelsTs"
+    (predictions / "b.nii.gz").write_bytes(b"")
+    assert evaluate(predictions, references, "--processes", 1) == 1
+    out, err = capsys.readouterr()
+    assert "ball" in out
+    assert err.splitlines()[-1] == "1 of 2 cases are scored, the means are over these"
+    assert json.loads((predictions / "summary.json").read_text())["foreground_mean"]["Dice"] == 1
+
+
+def test_where_nothing_can_be_scored_nothing_is_written_and_nothing_older_stays(dataset, capsys):
+    predictions, references = dataset / "predictions", dataset / "raw" / "labelsTs"
+    assert evaluate(predictions, references, "--processes", 1) == 0
+    before = sorted(path.name for path in predictions.iterdir())
+    capsys.readouterr()
+    for case in "ab":
+        (predictions / f"{case}.nii.gz").write_bytes(b"")
+    assert (
+        evaluate(predictions, references, "--processes", 1, "--protocol", "brats") == 2
+    )  # refused, so nothing changes
+    assert sorted(path.name for path in predictions.iterdir()) == before
+    capsys.readouterr()
+    assert evaluate(predictions, references, "--processes", 1) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == "0 of 2 cases are scored, so no summary is written"
+    assert sorted(path.name for path in predictions.iterdir()) == ["a.nii.gz", "b.nii.gz"]
+
+
+def test_scores_do_not_outlive_the_predictions(dataset, capsys):
+    predictions, references = dataset / "predictions", dataset / "raw" / "labelsTs"
+    assert evaluate(predictions, references, "--processes", 1) == 0
+    (predictions / "b.nii.gz").unlink()
+    (predictions / "a.nii.gz").rename(predictions / "c.nii.gz")
+    (predictions / "notes.txt").touch()
+    assert evaluate(predictions, dataset / "predictions", "--dataset-json", dataset / "raw" / "dataset.json") == 0
+    (predictions / "c.nii.gz").rename(dataset / "c.nii.gz")
+    assert evaluate(predictions, references) == 2
+    assert "nothing to score" in capsys.readouterr().err
+    assert [path.name for path in predictions.iterdir()] == ["notes.txt"]
+
+
+def test_scores_stay_where_the_wrong_references_are_given(dataset, capsys):
+    predictions, references = dataset / "predictions", dataset / "raw" / "labelsTs"
+    assert evaluate(predictions, references, "--processes", 1) == 0
+    written = (predictions / "summary.json").read_bytes()
+    write(dataset / "other", "x", 2)
+    assert evaluate(predictions, dataset / "other", "--dataset-json", dataset / "raw" / "dataset.json") == 2
+    assert "has no reference" in capsys.readouterr().err
+    assert (predictions / "summary.json").read_bytes() == written
+
+
 def test_cases_with_the_same_error_share_a_line():
     errors = [CaseError(case, "evaluating", "is odd" if case == "c" else "has no prediction") for case in "abcdef"]
     assert error_lines(errors) == ["a, b, d and 2 more  has no prediction", "c  is odd"]

@@ -23,6 +23,20 @@ def test_a_zip_and_its_size(tmp_path, capsys):
     assert list(target.parent.iterdir()) == [target]  # nothing temporary is left
 
 
+def test_folds_are_chosen_by_name_and_range_and_printed(tmp_path, caplog, capsys):
+    model, target = make_model(tmp_path, folds=3), tmp_path / "model.zip"
+    (model / "fold_2").rename(model / "fold_all")
+    assert main(["-m", str(model), "-o", str(target), "--folds", "all"]) == 2
+    assert "give --folds fold_all or --folds 0-1" in capsys.readouterr().err
+    assert not target.exists()
+    for asked, named in ((["0-1"], "0-1"), (["fold_all"], "fold_all"), (["1", "fold_all"], "1 fold_all"), ([], "0-1")):
+        caplog.clear()
+        assert main(["-m", str(model), "-o", str(target), *(["--folds", *asked] if asked else [])]) == 0
+        assert f"folds exported: {named}" in caplog.text
+        weights = {name.split("/")[0] for name in members(target) if name.endswith(".pt")}
+        assert weights == {f"fold_{fold}" for fold in {"0-1": "01", "1 fold_all": ["1", "all"]}.get(named, ["all"])}
+
+
 def test_the_chosen_checkpoint_becomes_the_final_one(tmp_path, capsys):
     model, target = make_model(tmp_path, folds=1), tmp_path / "best.zip"
     assert main(["-m", str(model), "-o", str(target), "--checkpoint", "best"]) == 2

@@ -79,7 +79,7 @@ def test_a_library_that_does_not_say_why_gets_the_reason_of_the_system(tmp_path)
 def test_records_that_are_nested_without_end_are_refused(tmp_path):
     (tmp_path / "a.json").write_bytes(b"[" * 200_000)
     with pytest.raises(UserError, match=r"a\.json: .*; restore the file"):
-        read_json(tmp_path / "a.json", dict[str, object] | list[object])
+        read_json(tmp_path / "a.json", list[object])
 
 
 def test_the_temporary_name_keeps_the_suffix_and_is_hidden(tmp_path):

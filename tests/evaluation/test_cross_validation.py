@@ -15,18 +15,20 @@ from unetrpp.evaluation.cross_validation import (
     pool_folds,
     update_cross_validation,
 )
-from unetrpp.evaluation.metrics import score_case
+from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
 from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
 from unetrpp.io.geometry import Geometry
+from unetrpp.model.folder import ModelFolder
+from unetrpp.report.model_report import model_page
 
 SCHEME = LabelScheme(names=("background", "ball"), values=(0, 1))
 GEOMETRY = Geometry(shape_zyx=(1, 1, 10), spacing_zyx_mm=(1.0, 1.0, 1.0))
 
 
-def scores(case, hits):
+def scores(case, hits, options=OVERLAP_ONLY):
     """Scores of a row of ten voxels, of which the prediction has the first ``hits``; Dice is 2 hits / (10 + hits)."""
     predicted = (np.arange(10) < hits).astype(int).reshape(1, 1, 10)
-    metrics = score_case(predicted, np.ones((1, 1, 10), int), GEOMETRY, SCHEME)
+    metrics = score_case(predicted, np.ones((1, 1, 10), int), GEOMETRY, SCHEME, options=options)
     return CaseScores(case=case, prediction_file=f"{case}.nii.gz", reference_file=f"{case}.nii.gz", metrics=metrics)
 
 
@@ -69,18 +71,56 @@ def test_the_files_and_the_table(tmp_path):
     ]
 
 
-def test_a_case_that_two_folds_hold_out_counts_once(tmp_path):
+def test_a_case_that_two_folds_hold_out_counts_once(tmp_path, caplog):
+    caplog.set_level("INFO")
     model = make_model(tmp_path, folds=2)
     validate(model, {0: [("c1", 10)], 1: [("c1", 5), ("c2", 0)]})
     result = pool_folds(model, SCHEME)
     assert [(case.case, case.fold) for case in result.summary.metric_per_case] == [("c1", 0), ("c2", 1)]
     assert result.summary.mean["1"]["Dice"] == pytest.approx((1 + 0) / 2)
     assert [fold.cases for fold in result.folds] == [1, 2]
+    assert "several folds hold out c1; the scores of the first of them count" in caplog.text
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_metrics_that_one_fold_lacks_are_left_out_and_named(tmp_path, fold, caplog):
+    """As after `unetrpp_evaluate fold_0/validation REFERENCES --distances`."""
+    model = make_model(tmp_path, folds=2)
+    validate(model, {0: [("c1", 10)], 1: [("c2", 5)]})
+    expected = pool_folds(model, SCHEME)
+    case = ("c1", 10) if fold == 0 else ("c2", 5)
+    rewritten = summarize([scores(*case, MetricOptions(distances=True))], SCHEME)
+    write_summary(model / f"fold_{fold}" / "validation", rewritten)
+    result = evaluate_model(model)
+    assert "not every fold has HD95, " in caplog.text
+    assert (result.folds, result.summary, result.mean_over_folds) == (
+        expected.folds,
+        expected.summary,
+        expected.mean_over_folds,
+    )
+    assert "HD95" not in fold_table(result)
+    assert model_page(ModelFolder.open(model), result, [])
+
+
+def test_scores_of_other_classes_and_damaged_ones_are_named(tmp_path):
+    model = make_model(tmp_path, folds=2)
+    validate(model, {0: [("c1", 10)], 1: [("c2", 5)]})
+    with pytest.raises(
+        UserError, match="has the classes ball, but the model has liver; delete it and run unetrpp_train"
+    ):
+        pool_folds(model, LabelScheme(names=("background", "liver"), values=(0, 1)))
+    (model / "fold_1" / "validation" / "summary.json").write_bytes(b"{")
+    with pytest.raises(UserError, match="delete it and run unetrpp_train again, which scores the fold anew"):
+        pool_folds(model, SCHEME)
 
 
 def test_a_model_without_validation_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no validated fold"):
-        evaluate_model(make_model(tmp_path, folds=2))
+    model = make_model(tmp_path, folds=2)
+    with pytest.raises(UserError, match="no validated fold; train one"):
+        evaluate_model(model)
+    (model / "fold_0").rename(model / "fold_all")
+    with pytest.raises(UserError, match="no validated fold: fold_all was trained on every case"):
+        evaluate_model(model)
 
 
 def test_the_cross_validation_follows_its_folds(tmp_path):

@@ -3,22 +3,34 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
-from tests.helpers.model import GEOMETRY
+from tests.helpers.model import GEOMETRY, change_plans, other_grid
+from tests.helpers.tiny import LABELS
 from tests.helpers.validated import validated_workspace
 from unetrpp.cli.find_best import main
 from unetrpp.cli.predict import main as predict
-from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import image_ids, read_dataset
+from unetrpp.evaluation.cross_validation import evaluate_model
+from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.find_best import select_best
+from unetrpp.inference.selection import read_selection
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import read_label, write_segmentation
+from unetrpp.report.model_report import write_report
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     return validated_workspace(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture
+def copy(workspace, tmp_path):
+    """Results and raw dataset, to be changed."""
+    shutil.copytree(workspace, tmp_path / "copy")
+    return tmp_path / "copy" / "results" / "balls", read_dataset(tmp_path / "copy" / "raw" / "balls", "balls")
 
 
 def test_find_best_and_predict_with_it(workspace, tmp_path, capsys):
@@ -42,26 +54,6 @@ def test_find_best_and_predict_with_it(workspace, tmp_path, capsys):
     assert settings["mirroring"] is selection["mirroring"] is False  # as validated
     raw = read_dataset(workspace / "raw" / "balls", "balls")
     assert sorted(p.name for p in out.glob("*.nii.gz")) == [f"{c}.nii.gz" for c in image_ids(images, raw.description)]
-
-
-def test_models_validated_on_different_cases_are_refused(workspace, tmp_path):
-    results = tmp_path / "results"
-    shutil.copytree(workspace / "results" / "balls", results)
-    summary = results / "unet__3d_fullres" / "fold_1" / "validation" / "summary.json"
-    summary.write_text(summary.read_text().replace('"case": "case_1"', '"case": "case_7"'))
-    with pytest.raises(UserError, match="validated on different cases"):
-        select_best(results, read_dataset(workspace / "raw" / "balls", "balls"), pairs=False)
-
-
-def test_a_model_with_an_unvalidated_fold_is_left_out(workspace, tmp_path):
-    results = tmp_path / "results"
-    shutil.copytree(workspace / "results" / "balls", results)
-    raw = read_dataset(workspace / "raw" / "balls", "balls")
-    (results / "unet__3d_fullres" / "fold_1" / "validation" / "summary.json").unlink()
-    assert [c.members for c in select_best(results, raw).candidates] == [("unetrpp__3d_fullres",)]
-    (results / "unetrpp__3d_fullres" / "fold_0" / "validation" / "summary.json").unlink()
-    with pytest.raises(UserError, match="no model whose folds are all validated"):
-        select_best(results, raw)
 
 
 def test_a_comparison_on_some_folds_only_is_warned_of(workspace, tmp_path, caplog):
@@ -104,17 +96,112 @@ def test_a_pair_is_predicted_again_only_where_a_member_changed(workspace, tmp_pa
     assert [new.stat().st_mtime_ns > old for new, old in zip(files, before, strict=True)] == [False, True]
 
 
-def test_mirrored_and_plain_validations_are_not_compared(workspace, tmp_path):
-    results = tmp_path / "results"
-    shutil.copytree(workspace / "results" / "balls", results)
-    raw = read_dataset(workspace / "raw" / "balls", "balls")
-    record = results / "unet__3d_fullres" / "fold_1" / "validation" / "predictions.json"
-    record.write_text(record.read_text().replace('"mirroring": false', '"mirroring": true'))
-    with pytest.raises(UserError, match=r"with mirroring and .* without, so they cannot be compared"):
-        select_best(results, raw)
-    record.unlink()
-    with pytest.raises(UserError, match="run unetrpp_train again to repeat the validation"):
-        select_best(results, raw)
+def test_a_pair_of_different_splits_is_left_out_and_the_models_are_compared(copy):
+    results, raw = copy
+    first, second = (results / "unet__3d_fullres" / f"fold_{fold}" for fold in (0, 1))
+    first.rename(results / "moved")
+    second.rename(first)
+    (results / "moved").rename(second)
+    selection = select_best(results, raw)
+    assert {c.members for c in selection.candidates} == {("unet__3d_fullres",), ("unetrpp__3d_fullres",)}
+    (pair, why), *others = selection.left_out.items()
+    assert (pair, others) == ("unet__3d_fullres + unetrpp__3d_fullres", [])
+    assert "was trained on it; train both with the same splits.json" in why
+
+
+def test_a_pair_is_averaged_whatever_spacing_and_axis_order(copy):
+    results, raw = copy
+    other_grid(results / "unet__3d_fullres", (1.2, 0.8, 2.0), (2, 0, 1))
+    selection = select_best(results, raw)
+    assert len(selection.candidates) == 3
+    assert selection.left_out == {}
+
+
+def test_a_pair_of_other_channels_is_left_out(copy):
+    results, raw = copy
+    change_plans(results / "unet__3d_fullres", channel_names=("CT",))
+    selection = select_best(results, raw)
+    assert len(selection.candidates) == 2
+    assert "differ in their channel_names" in selection.left_out["unet__3d_fullres + unetrpp__3d_fullres"]
+
+
+def test_a_case_that_several_folds_hold_out_counts_once(copy):
+    results, raw = copy
+    for model in ("unet__3d_fullres", "unetrpp__3d_fullres"):
+        shutil.copytree(results / model / "fold_0", results / model / "fold_2")  # holds out case_0 as fold 0 does
+    selection = select_best(results, raw)
+    assert [c.cases for c in selection.candidates] == [2, 2, 2]
+    pair = results / "ensembles" / "unet__3d_fullres+unetrpp__3d_fullres"
+    assert sorted(path.name for path in pair.glob("fold_*")) == ["fold_0", "fold_1"]
+    assert evaluate_model(results / "unet__3d_fullres").summary.counts["1"].cases == 2
+    assert write_report(results / "unet__3d_fullres").is_file()
+
+
+def test_what_a_pair_predicted_for_earlier_splits_is_removed(copy):
+    results, raw = copy
+    select_best(results, raw)
+    (pair,) = (results / "ensembles").iterdir()
+    shutil.copytree(pair / "fold_0", pair / "fold_2")
+    (pair / "fold_1" / "validation" / "predictions.json").write_bytes(b"{")
+    selection = select_best(results, raw)
+    assert sorted(path.name for path in pair.glob("fold_*")) == ["fold_0", "fold_1"]
+    assert [c.cases for c in selection.candidates] == [2, 2, 2]
+    assert selection.left_out == {}
+
+
+def test_a_corrected_label_is_scored_again(copy):
+    results, raw = copy
+    before = select_best(results, raw)
+    label = raw.cases[0].label
+    assert label is not None
+    volume = read_label(label)
+    write_segmentation(label, np.roll(volume.array[0], 4, axis=2), volume.geometry)
+    after = select_best(results, raw)
+    assert after.made_from != before.made_from
+    for candidate in after.candidates:
+        folder = results / (
+            candidate.name if len(candidate.members) == 1 else "ensembles/" + "+".join(candidate.members)
+        )
+        pairs = {f"case_{k}": (folder / f"fold_{k}/validation/case_{k}.nii.gz", raw.cases[k].label) for k in (0, 1)}
+        expected, errors = evaluate_pairs(pairs, LABELS, processes=1)
+        assert not errors
+        assert candidate.mean["1"]["Dice"] == pytest.approx(expected.mean["1"]["Dice"])
+    assert evaluate_model(results / after.candidates[0].members[0])
+
+
+@pytest.mark.parametrize("changed", ["weights", "scores", "a member is gone", "folds", "an earlier release"])
+def test_a_selection_counts_only_while_its_models_and_scores_are_the_same(workspace, tmp_path, changed, capsys):
+    home = tmp_path / "workspace"
+    shutil.copytree(workspace, home)
+    results = home / "results" / "balls"
+    best, images = ["--best", "balls", "--workspace", str(home)], home / "raw" / "balls" / "imagesTr"
+    arguments = ["-i", str(images), "-o", str(tmp_path / "out"), *best, "--device", "cpu"]
+    find = ["balls", "--workspace", str(home), "--device", "cpu", "--no-pairs"]
+    assert main(find) == 0
+    selection = read_selection(results)
+    (member,) = selection.members
+    (loser,) = {"unet__3d_fullres", "unetrpp__3d_fullres"} - {member}
+    shutil.copytree(results / member / "fold_0", results / member / "fold_all")  # is no part of the comparison
+    shutil.rmtree(results / member / "fold_all" / "validation")
+    assert predict(arguments) == 0
+    if changed == "weights":
+        shutil.copy(results / loser / "fold_0/checkpoint_final.pt", results / member / "fold_0/checkpoint_final.pt")
+    elif changed == "scores":
+        summary = results / loser / "fold_0/validation/summary.json"
+        summary.write_text(summary.read_text().replace('"Dice": 0.', '"Dice": 0.9'))
+    elif changed == "a member is gone":
+        shutil.rmtree(results / member)
+    elif changed == "folds":
+        shutil.rmtree(results / member / "fold_1")
+    else:
+        content = json.loads((results / "inference.json").read_text())
+        del content["made_from"], content["left_out"]
+        (results / "inference.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    assert predict(arguments) == 2
+    assert "run unetrpp_find_best again, or give the models with -m" in capsys.readouterr().err
+    assert main(find) == 0
+    assert predict([*arguments, "--overwrite"]) == 0
 
 
 def test_best_without_a_selection(tmp_path, capsys):

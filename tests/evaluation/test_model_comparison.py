@@ -1,7 +1,10 @@
 """Two models' summaries compared: differences by class and over classes, files, and what cannot be compared."""
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unetrpp.cli.evaluate import main
 from unetrpp.core.errors import UserError
@@ -13,6 +16,21 @@ from unetrpp.evaluation.model_comparison import compare_models, compare_summarie
 from unetrpp.evaluation.summary import CaseScores, summarize, write_summary
 
 SCHEME = LabelScheme(names=("background", "ball"), values=(0, 1))
+
+
+TWO = {"liver": 1, "tumour": 2}
+
+
+def two_classes(hits, values):
+    """Case i has ``hits[name][i]`` of ten voxels right of the class that has the label ``values[name]``."""
+    names = sorted(values, key=lambda name: values[name])
+    scheme = LabelScheme(names=("background", *names), values=(0, *(values[name] for name in names)))
+    single = {name: summary(found).metric_per_case for name, found in hits.items()}
+    cases = [
+        msgspec.structs.replace(case, metrics={str(values[name]): single[name][i].metrics["1"] for name in names})
+        for i, case in enumerate(single[names[0]])
+    ]
+    return summarize(cases, scheme)
 
 
 def summary(hits):
@@ -43,6 +61,45 @@ def test_summaries_without_a_common_case_are_refused():
     first = summary([5])
     with pytest.raises(UserError, match="share 0 cases"):
         compare_summaries(first, summary([]))
+
+
+@given(st.lists(st.tuples(st.integers(1, 10), st.integers(1, 10)), min_size=1, max_size=8), st.permutations([1, 2]))
+@settings(max_examples=20, deadline=None)
+def test_classes_are_matched_by_name_whatever_their_label(hits, values):
+    found = {"liver": [a for a, _ in hits], "tumour": [b for _, b in hits]}
+    numbers = dict(zip(TWO, values, strict=True))
+    differences = compare_summaries(two_classes(found, TWO), two_classes(found, numbers))
+    assert list(differences) == ["liver", "tumour", "mean"]
+    for name, by_hand in (*found.items(), ("mean", [(a + b) / 2 for a, b in hits])):
+        difference = differences[name]
+        assert difference.difference == 0
+        assert name == "mean" or difference.first == pytest.approx(np.mean([2 * n / (n + 10) for n in by_hand]))
+
+
+def test_a_difference_is_of_the_class_of_that_name():
+    first = two_classes({"liver": [5, 6], "tumour": [9, 9]}, {"liver": 1, "tumour": 2})
+    second = two_classes({"liver": [7, 8], "tumour": [9, 9]}, {"liver": 5, "tumour": 1})
+    differences = compare_summaries(first, second)
+    assert differences["tumour"].difference == 0
+    assert differences["liver"].difference == pytest.approx((14 / 17 + 16 / 18 - 10 / 15 - 12 / 16) / 2)
+
+
+@pytest.mark.parametrize("other", [("organ",), ("ball", "tumour")])
+def test_other_class_names_are_refused(other):
+    first = summary([5])
+    case = first.metric_per_case[0]
+    metrics = {str(k): case.metrics["1"] for k in range(1, 1 + len(other))}
+    scheme = LabelScheme(names=("background", *other), values=tuple(range(1 + len(other))))
+    second = summarize([msgspec.structs.replace(case, metrics=metrics)], scheme)
+    with pytest.raises(UserError, match=f"{other[-1]}.*: only in one of them.*by name"):
+        compare_summaries(first, second)
+
+
+def test_one_name_of_two_classes_is_refused():
+    both = two_classes({"liver": [5], "tumour": [9]}, TWO)
+    same = msgspec.structs.replace(both, classes={"1": "liver", "2": "liver"})
+    with pytest.raises(UserError, match=r"two classes of one summary have the same name \(liver, liver\)"):
+        compare_summaries(same, same)
 
 
 def test_a_cross_validation_is_compared_by_its_cases(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from tests.helpers.tiny import LABELS, STATISTICS, ball, configuration
-from unetrpp.core.files import write_json
+from unetrpp.core.files import read_json, write_json
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume, write_image
@@ -73,6 +73,20 @@ def make_model(
         network = build_network(configuration.architecture)
         (model / f"fold_{fold}").mkdir()
         torch.save({"format": 1, "network": network.state_dict()}, model / f"fold_{fold}" / "checkpoint_final.pt")
+    return model
+
+
+def change_plans(model: Path, **changed: object) -> None:
+    """Replace fields of the plans in a model folder."""
+    write_json(model / "plans.json", msgspec.structs.replace(read_json(model / "plans.json", Plans), **changed))
+
+
+def other_grid(model: Path, spacing: tuple[float, ...], transpose: tuple[int, ...] = (0, 1, 2)) -> Path:
+    """The same model planned for another spacing and axis order."""
+    configurations = read_json(model / "plans.json", Plans).configurations
+    name, configuration = next(iter(configurations.items()))
+    preprocessing = msgspec.structs.replace(configuration.preprocessing, spacing_mm=spacing, transpose=transpose)
+    change_plans(model, configurations={name: msgspec.structs.replace(configuration, preprocessing=preprocessing)})
     return model
 
 

@@ -1,33 +1,26 @@
 """Several models: the mean of their probability maps on the original grid, with slabs of any thickness."""
 
+import itertools
+
 import msgspec
 import numpy as np
 import pytest
 import torch
 
-from tests.helpers.model import make_model, write_images
+from tests.helpers.model import PLAN, make_model, other_grid, write_images
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
-from unetrpp.inference.ensemble import Ensemble, in_step
+from unetrpp.inference.ensemble import Ensemble, in_axis_order, in_step
 from unetrpp.inference.predictor import Predictor
 from unetrpp.plans.plans import Plans
-
-
-def other_spacing(model, spacing):
-    """The same model planned for another spacing."""
-    plans = read_json(model / "plans.json", Plans)
-    configuration = plans.configurations["3d_fullres"]
-    preprocessing = msgspec.structs.replace(configuration.preprocessing, spacing_mm=spacing)
-    changed = msgspec.structs.replace(configuration, preprocessing=preprocessing)
-    write_json(model / "plans.json", msgspec.structs.replace(plans, configurations={"3d_fullres": changed}))
-    return model
+from unetrpp.preprocessing.grid import CaseGrid
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folders = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     first, second = make_model(folders[0], folds=1), make_model(folders[1], folds=2)
-    return [Predictor(m, device="cpu") for m in (first, other_spacing(second, (2.0, 1.2, 0.8)))]
+    return [Predictor(m, device="cpu") for m in (first, other_grid(second, (2.0, 1.2, 0.8)))]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +28,17 @@ def image(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("images"), 1)[0]
 
 
-def test_the_mean_of_the_models_maps(models, image):
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
+    """The second of ``models``, planned so that another axis is its first one."""
+    folder = make_model(tmp_path_factory.mktemp("turned"), folds=2)
+    return Predictor(other_grid(folder, (1.2, 0.8, 2.0), (2, 0, 1)), device="cpu")
+
+
+@pytest.mark.parametrize("order", ["equal", "turned last", "turned first"])
+def test_the_mean_of_the_models_maps(models, turned, image, order):
+    """Each member's own result is the reference: it is on the image's grid, whatever the member's axis order."""
+    models = {"equal": models, "turned last": [models[0], turned], "turned first": [turned, models[0]]}[order]
     result = Ensemble(models)(image, probabilities=True, uncertainty=True)
     maps = [model(image, probabilities=True).probabilities.astype(np.float32) for model in models]
     mean = sum(maps) / 2
@@ -52,6 +55,22 @@ def test_the_mean_of_the_models_maps(models, image):
 
 def test_one_member_gives_what_its_predictor_gives(models, image):
     np.testing.assert_array_equal(Ensemble(models[:1])(image).array, models[0](image).array)
+
+
+@pytest.mark.parametrize("transpose", list(itertools.permutations(range(3))))
+def test_slabs_in_another_axis_order_are_those_voxels(image, transpose):
+    """Voxel by voxel: the value of a voxel of the image is found again, whatever the order of the axes."""
+    grids = []
+    for order in (transpose, (1, 2, 0)):
+        plan = msgspec.structs.replace(PLAN.preprocessing, transpose=order)
+        grids.append(CaseGrid.of_image(image.array, image.geometry, plan, "case"))
+    own, other = grids
+    voxels = np.arange(2 * image.array[0].size, dtype=np.float32).reshape(2, *image.array.shape[1:])
+    slabs = torch.from_numpy(np.ascontiguousarray(own.crop(voxels))).split(
+        [1, 3, own.properties.cropped_shape[0] - 4], 1
+    )
+    (whole,) = in_axis_order(iter(slabs), own, other)
+    np.testing.assert_array_equal(whole.numpy(), other.crop(voxels))
 
 
 def test_slabs_of_different_thickness_are_cut_to_equal_thickness():

@@ -45,7 +45,7 @@ def test_the_command_has_the_options_of_the_function():
 
 def test_the_command_has_the_defaults_of_the_function():
     arguments = vars(build_parser().parse_args(["-i", "in", "-o", "out", "-m", "model"]))
-    arguments |= {"mirroring": not arguments["no_mirroring"], "folds": arguments["folds"][0]}
+    arguments |= {"mirroring": not arguments["no_mirroring"]}
     expected = {k: v for k, v in keywords(predict).items() if v is not inspect.Parameter.empty and k != "model"}
     assert {name: arguments[name] for name in expected} == expected
 

@@ -1,13 +1,19 @@
 """predict(): the work of unetrpp_predict as one call."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from tests.helpers.model import make_model, write_images
+from unetrpp.cli.predict import main
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json
 from unetrpp.inference.predict import PredictionResult, predict
 from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.record import Predictions
 from unetrpp.io.images import read_label
+from unetrpp.model.folds import spell_folds
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +70,27 @@ def test_a_part_of_the_cases_and_several_models(model, images, tmp_path):
 def test_either_a_model_or_the_best_one(given, tmp_path):
     with pytest.raises(UserError, match="give either a model folder"):
         predict(input=tmp_path, output=tmp_path / "out", **given)
+
+
+def test_the_folds_that_are_averaged_are_chosen_by_name_and_said(model, images, tmp_path, caplog, capsys):
+    copy = tmp_path / "unetrpp__3d_fullres"
+    shutil.copytree(model, copy)
+    shutil.copytree(copy / "fold_1", copy / "fold_all")
+    command = ["-i", images, "-m", copy, "--no-mirroring", "--part", "1/2", "--device", "cpu", "-o"]
+
+    def folds_of(name: str, *folds: str) -> str:
+        caplog.clear()
+        assert main([*map(str, command), str(tmp_path / name), "--folds", *folds]) == 0
+        (member,) = read_json(tmp_path / name / "predictions_1_of_2.json", Predictions).settings.members
+        assert f"unetrpp__3d_fullres: folds averaged: {spell_folds(member.folds)}\n" in caplog.text
+        return spell_folds(member.folds)
+
+    assert main([*map(str, command), str(tmp_path / "out"), "--folds", "all"]) == 2
+    assert "give --folds fold_all or --folds 0-1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert folds_of("a", "fold_all") == "fold_all"
+    assert folds_of("b", "0-1") == "0-1"
+    shutil.rmtree(copy / "fold_all")
+    assert folds_of("c", "all") == "0-1"
+    with pytest.raises(UserError, match="of fold_all"):
+        predict(input=images, output=tmp_path / "d", model=copy, folds="all", device="cpu")

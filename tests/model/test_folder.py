@@ -1,17 +1,19 @@
 """Which folds, which checkpoint, which configuration, and a hash that follows the weights."""
 
+import shutil
+
 import msgspec
 import pytest
 
 from tests.helpers.model import PLAN, give_own_attention, make_model
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_json
-from unetrpp.model.folder import ModelFolder
+from unetrpp.model.folder import ModelFolder, typed_folds
 
 
-def test_all_means_the_trained_cross_validation_folds(tmp_path):
+def test_without_a_choice_the_trained_cross_validation_folds_are_taken(tmp_path):
     path = make_model(tmp_path, folds=3)
-    for name in ("fold_all", "fold_3"):
+    for name in ("fold_all", "fold_3", "fold_0_backup"):  # the last is none of ours
         (path / name).mkdir()
     model = ModelFolder.open(path)
     assert model.folds() == ["0", "1", "2", "3", "all"]
@@ -19,9 +21,27 @@ def test_all_means_the_trained_cross_validation_folds(tmp_path):
     assert model.choose_folds([2, "0"]) == ["2", "0"]
     (path / "fold_all" / "checkpoint_final.pt").write_bytes(b"")
     assert model.choose_folds() == ["0", "1", "2"]
-    assert model.choose_folds(["all"]) == ["all"]
+    assert model.choose_folds(["all"]) == model.choose_folds("all") == model.choose_folds("fold_all") == ["all"]
+    assert model.choose_folds("0-1") == model.choose_folds(["1", "0-1"])[::-1] == ["0", "1"]
     with pytest.raises(UserError, match="of fold 3"):
         model.choose_folds(["3"])
+    (path / "fold_all" / "checkpoint_final.pt").unlink()
+    with pytest.raises(UserError, match=r"of fold_all \(trained: 0, 1, 2\)"):
+        model.choose_folds("all")
+
+
+def test_all_on_a_command_line_is_refused_where_it_has_two_meanings(tmp_path):
+    numbered, alone, both = (make_model(tmp_path / name, folds=2) for name in "nab")
+    for model in (alone, both):
+        shutil.copytree(model / "fold_0", model / "fold_all")
+    for fold in ("fold_0", "fold_1"):
+        shutil.rmtree(alone / fold)
+    assert typed_folds(["all"], [numbered, alone]) is typed_folds(None, [both]) is None
+    with pytest.raises(UserError, match=r"has fold_all and others \(0-1\); give --folds fold_all or --folds 0-1"):
+        typed_folds(["all"], [numbered, both])
+    assert typed_folds(["fold_all"], [both]) == ["fold_all"]
+    with pytest.raises(UserError, match="all stands alone"):
+        typed_folds(["0", "all"], [numbered])
 
 
 def test_fold_all_alone_is_taken(tmp_path):

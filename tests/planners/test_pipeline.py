@@ -287,13 +287,13 @@ def test_what_dataset_json_says_is_checked_again_although_no_file_changed(tmp_pa
 def test_groups_of_files_are_refused_before_folds_are_drawn(tmp_path, given):
     write_dataset(tmp_path / "raw" / "Blocks")
     groups = {f"case_{i}.nii.gz": f"patient_{i // 2}" for i in range(4)}
-    options = {}
+    group_by = None
     if given == "CSV":
         table = tmp_path / "patients.csv"
         table.write_text("".join(f"{case},{group}\n{case[:6]},{group}\n" for case, group in groups.items()))
-        options["group_by"] = str(table)
+        group_by = str(table)
     else:
         edit_description(tmp_path, groups=groups)
     with pytest.raises(UserError, match=r"4 names that are no case .*'case_0.nii.gz' \(did you mean case_0\?\)"):
-        plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, processes=1, **options)
+        plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, processes=1, group_by=group_by)
     assert not [*tmp_path.glob("preprocessed/*/splits.json")]

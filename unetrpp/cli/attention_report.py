@@ -26,7 +26,7 @@ def build_parser() -> Parser:
     what = "id of a training case of the dataset in the workspace, or the files of an image, one per channel"
     add("case", nargs="+", metavar="CASE", help=what)
     add("--label", type=Path, metavar="FILE", help="label of an image given by its files; without one there is no Dice")
-    add("--fold", metavar="FOLD", help="fold: a number or all (default: the first trained one)")
+    add("--fold", metavar="FOLD", help="a number, or fold_all (default: the first trained one)")
     add("--checkpoint", choices=["final", "best", "latest"], default="final", help="which checkpoint (default: final)")
     add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     add(

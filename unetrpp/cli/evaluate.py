@@ -104,11 +104,16 @@ def _folders(arguments: argparse.Namespace) -> int:
         predicted_only=arguments.predicted_only,
         processes=arguments.processes,
     )
-    print(as_table(summary))
-    if arguments.protocol:
+    scored = len(summary.metric_per_case)
+    if scored:
+        print(as_table(summary))
+    if scored and arguments.protocol:
         print(f"\n{protocol_table(read_protocol(arguments.protocol), summary)}")
     for line in error_lines(errors):
         print(line, file=sys.stderr)
+    if errors:
+        written = "the means are over these" if scored else "so no summary is written"
+        print(f"{scored} of {scored + len(errors)} cases are scored, {written}", file=sys.stderr)
     return 1 if errors else 0
 
 

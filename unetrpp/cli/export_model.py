@@ -38,9 +38,8 @@ def build_parser() -> Parser:
     add(
         "--folds",
         nargs="+",
-        default=["all"],
         metavar="FOLD",
-        help="folds such as 0 1 2; all: every trained one (default)",
+        help="such as 0 1 or 0-4, or fold_all (default: all trained ones but fold_all, unless it is the only one)",
     )
     add("--checkpoint", choices=["final", "best", "latest"], default="final", help="which checkpoint (default: final)")
     add("--overwrite", action="store_true", help="replace a zip of the same name, or a folder of an earlier export")
@@ -52,8 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.model.folder import typed_folds
+
     options = {"checkpoint": arguments.checkpoint, "overwrite": arguments.overwrite}
-    folds = arguments.folds[0] if len(arguments.folds) == 1 else arguments.folds
+    folds = typed_folds(arguments.folds, [arguments.model], arguments.checkpoint)
     if arguments.onnx is None:
         from unetrpp.export.model_zip import export_model
 

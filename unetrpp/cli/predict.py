@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,9 +54,8 @@ def build_parser() -> Parser:
     add(
         "--folds",
         nargs="+",
-        default=["all"],
         metavar="FOLD",
-        help="folds to average, such as 0 1 2, or all (default: all trained ones)",
+        help="folds to average, such as 0 1 or 0-4, or fold_all (default: all trained ones but fold_all, unless it is the only one)",
     )
     add(
         "--checkpoint",
@@ -109,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.inference.predict import predict
+    from unetrpp.model.folder import typed_folds
 
     result = predict(
         input=arguments.input,
@@ -116,7 +116,7 @@ def work(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         best=arguments.best,
         workspace=arguments.workspace,
-        folds=arguments.folds[0] if len(arguments.folds) == 1 else arguments.folds,
+        folds=typed_folds(arguments.folds, _models(arguments), arguments.checkpoint),
         checkpoint=arguments.checkpoint,
         mirroring=not arguments.no_mirroring,
         step=arguments.step,
@@ -131,6 +131,13 @@ def work(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     return report(result)
+
+
+def _models(arguments: argparse.Namespace) -> Iterator[Path]:
+    """The model folders; what --best chose is read when the first of them is asked for."""
+    from unetrpp.inference.selection import find_selection
+
+    yield from arguments.model or find_selection(arguments.best, arguments.workspace)[1]
 
 
 def report(result: "PredictionResult") -> int:

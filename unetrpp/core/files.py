@@ -39,7 +39,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def walk(top: Path) -> Iterator[Path]:
     """All files, folders and links below ``top`` by name, also below links to folders, which ``Path.rglob`` does not follow.
 
-    A link to a folder that it lies in is not followed, and a folder that may not be read counts as empty.
+    A link to a folder that it lies in is not followed. A folder that may not be read, and one that is not there, counts as empty.
     """
     return _walk(top, frozenset({top.resolve()}))
 
@@ -47,7 +47,7 @@ def walk(top: Path) -> Iterator[Path]:
 def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     try:
         paths = sorted(folder.iterdir())
-    except PermissionError:
+    except (PermissionError, FileNotFoundError, NotADirectoryError):
         return
     for path in paths:
         yield path

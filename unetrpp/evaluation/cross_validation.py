@@ -1,6 +1,8 @@
 """The cross-validation of a model folder: the scores of every case by the fold that did not train on it."""
 
+import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -10,10 +12,11 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_bytes, write_json
 from unetrpp.core.text import format_score, text_table
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.metrics import Scores
+from unetrpp.evaluation.metrics import Scores, scored_classes
 from unetrpp.evaluation.summary import CaseScores, Summary, as_csv, as_table, mean_scores, summarize
 from unetrpp.model.folder import ModelFolder
 
+LOG = logging.getLogger(__name__)
 FILE = "crossval_summary.json"
 
 
@@ -50,24 +53,33 @@ def evaluate_model(model: Path | str) -> CrossValidation:
 def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
     """Gather ``fold_k/validation/summary.json`` of every validated fold.
 
-    A case that several folds hold out counts once, with the scores of the first of them.
+    A case that several folds hold out counts once, with the scores of the first of them. Metrics that some folds lack are
+    left out. Both are said.
 
     Raises:
-        UserError: no fold was validated yet.
+        UserError: no fold was validated yet, or a fold's summary.json cannot be read or scores other classes.
     """
-    summaries = {fold: read_json(path, Summary) for fold, path in _validated_folds(model_folder).items()}
-    if not summaries:
-        raise UserError(f"{model_folder} has no validated fold; train one with unetrpp_train")
+    recorded = {fold: read_fold(path, scheme) for fold, path in _validated_folds(model_folder).items()}
+    if not recorded:
+        only = ": fold_all was trained on every case, so none is left to score" if _has_fold_all(model_folder) else ""
+        raise UserError(f"{model_folder} has no validated fold{only}; train one with unetrpp_train")
+    summaries = _with_common_metrics(recorded, model_folder.name)
     folds = tuple(
         FoldScores(fold=fold, cases=len(s.metric_per_case), mean=s.mean, foreground_mean=s.foreground_mean)
         for fold, s in summaries.items()
     )
     cases: dict[str, CaseScores] = {}
+    repeated: list[str] = []
     for fold, s in summaries.items():
         for case in s.metric_per_case:
+            if case.case in cases:
+                repeated.append(case.case)
             cases.setdefault(case.case, msgspec.structs.replace(case, fold=fold))
+    if repeated:
+        named = ", ".join(repeated[:3]) + (" ..." if len(repeated) > 3 else "")
+        LOG.info("%s: several folds hold out %s; the scores of the first of them count", model_folder.name, named)
     return CrossValidation(
-        made_from=digest([[fold, s.classes, s.metric_per_case] for fold, s in summaries.items()]),
+        made_from=digest([[fold, s.classes, s.metric_per_case] for fold, s in recorded.items()]),
         folds=folds,
         mean_over_folds=mean_scores([fold.foreground_mean for fold in folds]),
         summary=summarize(cases.values(), scheme),
@@ -81,6 +93,53 @@ def cross_validation_of(model_folder: Path, scheme: LabelScheme) -> CrossValidat
         return pool_folds(model_folder, scheme)
     path = model_folder / FILE
     return read_json(path, CrossValidation) if path.is_file() else None
+
+
+def _has_fold_all(model_folder: Path) -> bool:
+    return (model_folder / "fold_all").is_dir()
+
+
+def read_fold(path: Path, scheme: LabelScheme) -> Summary:
+    """The scores of one fold, of the classes of ``scheme``.
+
+    Raises:
+        UserError: the file cannot be read, or it has other classes.
+    """
+    again = "delete it and run unetrpp_train again, which scores the fold anew"
+    summary = read_json(path, Summary, hint=again)
+    ours, theirs = {scored.key: scored.name for scored in scored_classes(scheme)}, summary.classes
+    if ours != theirs:
+        named = ", ".join(theirs.values()) or "none"
+        raise UserError(f"{path} has the classes {named}, but the model has {', '.join(ours.values())}; {again}")
+    return summary
+
+
+def _with_common_metrics(summaries: Mapping[int, Summary], model: str) -> dict[int, Summary]:
+    """The summaries without the metrics that some of them lack, such as HD95 where only one fold was scored with --distances."""
+    metrics = [set(s.foreground_mean) for s in summaries.values() if s.metric_per_case]
+    common = set.intersection(*metrics) if metrics else set()
+    partial = sorted(set().union(*metrics) - common)
+    if not partial:
+        return dict(summaries)
+    LOG.warning("%s: not every fold has %s, so the pooled scores leave them out", model, ", ".join(partial))
+
+    def kept(scores: Scores) -> Scores:
+        return {metric: value for metric, value in scores.items() if metric in common}
+
+    def by_class(scores: Mapping[str, Scores]) -> dict[str, Scores]:
+        return {key: kept(values) for key, values in scores.items()}
+
+    return {
+        fold: msgspec.structs.replace(
+            s,
+            foreground_mean=kept(s.foreground_mean),
+            mean=by_class(s.mean),
+            metric_per_case=tuple(
+                msgspec.structs.replace(case, metrics=by_class(case.metrics)) for case in s.metric_per_case
+            ),
+        )
+        for fold, s in summaries.items()
+    }
 
 
 def _validated_folds(model_folder: Path) -> dict[int, Path]:
@@ -100,16 +159,17 @@ def write_cross_validation(model_folder: Path, result: CrossValidation) -> None:
     write_json(model_folder / FILE, result)
 
 
-def update_cross_validation(model_folder: Path, scheme: LabelScheme) -> None:
-    """Make the cross-validation of a model folder that of its validated folds; remove it where there are none."""
+def update_cross_validation(model_folder: Path, scheme: LabelScheme) -> CrossValidation | None:
+    """Make the cross-validation of a model folder that of its validated folds, and return it; remove it where there are none."""
     path = model_folder / FILE
     if not _validated_folds(model_folder):
         for file in (path, path.with_suffix(".csv")):
             file.unlink(missing_ok=True)
-        return
+        return None
     result = pool_folds(model_folder, scheme)
     if not _is_recorded(path, result):
         write_cross_validation(model_folder, result)
+    return result
 
 
 def _is_recorded(path: Path, result: CrossValidation) -> bool:

@@ -11,7 +11,7 @@ from unetrpp.dataset.description import read_description
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
 from unetrpp.evaluation.protocol import Protocol, read_protocol, require_labels
-from unetrpp.evaluation.summary import CaseScores, Summary, summarize, write_summary
+from unetrpp.evaluation.summary import CaseScores, Summary, remove_outlived, remove_summary, summarize, write_summary
 from unetrpp.inference.left_out import written_by_predictions
 from unetrpp.inference.record import earlier_runs
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
@@ -35,6 +35,9 @@ def evaluate(
     processes: int | None = None,
 ) -> tuple[Summary, list[CaseError]]:
     """Score a folder of predictions and write summary.json and summary.csv into it, as `unetrpp_evaluate` does.
+
+    Where no case could be scored nothing is written, and earlier scores are removed. So are earlier scores of predictions
+    that are all gone.
 
     Args:
         predictions: folder of CASE.ending.
@@ -61,17 +64,24 @@ def evaluate(
         tolerance_mm=tolerance,
         published=known is not None,
     )
-    summary, errors = evaluate_folder(
-        predictions,
-        references,
-        description.labels,
-        description.file_ending,
-        options=options,
-        protocol=known,
-        predicted_only=predicted_only,
-        processes=processes,
-    )
-    write_summary(predictions, summary)
+    try:
+        summary, errors = evaluate_folder(
+            predictions,
+            references,
+            description.labels,
+            description.file_ending,
+            options=options,
+            protocol=known,
+            predicted_only=predicted_only,
+            processes=processes,
+        )
+    except UserError:
+        remove_outlived(predictions)
+        raise
+    if summary.metric_per_case:
+        write_summary(predictions, summary)
+    else:
+        remove_summary(predictions)
     return summary, errors
 
 

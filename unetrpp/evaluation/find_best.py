@@ -2,21 +2,29 @@
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import Case, RawDataset, read_dataset
-from unetrpp.evaluation.cross_validation import CrossValidation, pool_folds
+from unetrpp.evaluation.candidates import (
+    Validated,
+    choose_comparable,
+    find_validated,
+    reason,
+    validation_folder,
+    validation_pairs,
+)
+from unetrpp.evaluation.cross_validation import CrossValidation
+from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.evaluation.pair_validation import validate_pair
 from unetrpp.evaluation.postprocessing_choice import choose_components
 from unetrpp.evaluation.ranking import Members, rank, reasons
-from unetrpp.inference.record import earlier_runs
-from unetrpp.inference.selection import FILE, Selection
-from unetrpp.model.folder import ModelFolder
+from unetrpp.inference.selection import FILE, Selection, selection_basis
 
 LOG = logging.getLogger(__name__)
 
@@ -59,18 +67,21 @@ def with_references(dataset: RawDataset, folder: Path) -> RawDataset:
 def select_best(results: Path, dataset: RawDataset, *, pairs: bool = True, device: str = "auto") -> Selection:
     """Compare the fully validated model folders of ``results`` and their pairs, choose, and write inference.json.
 
+    Models and pairs that cannot be compared are left out: a warning and inference.json give the reason.
+
     Raises:
-        UserError: no model is validated on all of its folds, or models were validated on different cases, or some with
-            mirroring and some without.
+        UserError: no model is left; the message has the reason for each.
     """
-    models = validated_models(results)
-    labels, mirroring = models[0].plans.labels, common_mirroring(models)
-    folders: dict[Members, Path] = {(model.path.name,): model.path for model in models}
-    for pair in itertools.combinations(models, 2) if pairs else ():
-        members = tuple(model.path.name for model in pair)
-        folders[members] = validate_pair(results, pair, dataset, device=device, mirroring=mirroring)
-    scores = {members: pool_folds(folder, labels) for members, folder in folders.items()}
-    _require_same_cases(scores)
+    models, left_out = comparable_models(results, dataset)
+    labels = models[0].labels
+    folders: dict[Members, Path] = {(model.name,): model.model.path for model in models}
+    scores: dict[Members, CrossValidation] = {(model.name,): model.scores for model in models}
+    for first, second in itertools.combinations(models, 2) if pairs else ():
+        members = (first.name, second.name)
+        try:
+            scores[members], folders[members] = validate_pair(results, (first, second), dataset, device=device)
+        except Exception as error:  # one pair must not stop the comparison of the others
+            left_out |= _named({" + ".join(members): reason(error)})
     ranked = rank(scores)
     best = ranked[0]
     if best.cases < len(dataset.cases):
@@ -79,15 +90,17 @@ def select_best(results: Path, dataset: RawDataset, *, pairs: bool = True, devic
             best.cases,
             len(dataset.cases),
         )
-    files = _validation_pairs(folders[best.members], scores[best.members], dataset.cases)
+    files = _all_pairs(folders[best.members], scores[best.members], dataset)
     postprocessing, before, after = choose_components(files, labels)
     selection = Selection(
-        dataset=models[0].dataset,
+        made_from=selection_basis(results, best.members, [model.name for model in models]),
+        dataset=models[0].model.dataset,
         members=best.members,
-        mirroring=mirroring,
+        mirroring=models[0].mirroring,
         postprocessing=postprocessing,
         why=reasons(ranked, postprocessing),
         candidates=tuple(ranked),
+        left_out=left_out,
         dice_before_postprocessing=before,
         dice_after_postprocessing=after,
     )
@@ -95,68 +108,35 @@ def select_best(results: Path, dataset: RawDataset, *, pairs: bool = True, devic
     return selection
 
 
-def validated_models(results: Path) -> list[ModelFolder]:
-    """Model folders whose cross-validation folds all have a summary; the others are named in a warning."""
-    models = [ModelFolder.open(path.parent) for path in sorted(results.glob("*/plans.json"))]
-    complete = [model for model in models if _is_validated(model)]
-    if not complete:
-        raise UserError(f"{results} has no model whose folds are all validated; train one with unetrpp_train")
-    for model in models:
-        if model not in complete:
-            LOG.warning("%s is left out: not all of its folds are validated", model.path.name)
-    return complete
-
-
-def _is_validated(model: ModelFolder) -> bool:
-    folds = [fold for fold in model.folds() if fold != "all"]
-    return bool(folds) and all((_validation(model.path, fold) / "summary.json").is_file() for fold in folds)
-
-
-def _validation(folder: Path, fold: str | int | None) -> Path:
-    return folder / f"fold_{fold}" / "validation"
-
-
-def common_mirroring(models: Sequence[ModelFolder]) -> bool:
-    """Whether all models were validated with mirroring, or all without: predictions.json of every fold records it.
+def comparable_models(results: Path, dataset: RawDataset) -> tuple[list[Validated], dict[str, str]]:
+    """The models to compare; and by name, why another one is left out, which a warning says, too.
 
     Raises:
-        UserError: some were and some were not, or a fold has no such record.
+        UserError: no model is left.
     """
-    found: dict[bool, Path] = {}
-    for model in models:
-        for fold in (fold for fold in model.folds() if fold != "all"):
-            folder = _validation(model.path, fold)
-            runs = earlier_runs(folder).values()
-            if not runs:
-                raise UserError(f"{folder} has no predictions.json; run unetrpp_train again to repeat the validation")
-            found |= {run.settings.mirroring: folder for run in runs}
-    if len(found) > 1:
+    found, left_out = find_validated(results, dataset)
+    models, unlike = choose_comparable(found, dataset.description.labels)
+    left_out |= unlike
+    if not models:
+        listed = "".join(f"\n  {name}: {why}" for name, why in left_out.items())
         raise UserError(
-            f"{found[True]} was predicted with mirroring and {found[False]} without, so they cannot be compared; "
-            "run unetrpp_train again for one of them, with or without --no-mirroring"
+            f"{results} has no model whose folds are all validated and can be loaded"
+            + (f":{listed}" if left_out else "; train one with unetrpp_train")
         )
-    return next(iter(found))
+    return models, _named(left_out)
 
 
-def _require_same_cases(scores: Mapping[Members, CrossValidation]) -> None:
-    cases = {members: {case.case for case in result.summary.metric_per_case} for members, result in scores.items()}
-    first, *others = cases
-    for other in others:
-        differing = sorted(cases[first] ^ cases[other])
-        if differing:
-            raise UserError(
-                f"{' + '.join(first)} and {' + '.join(other)} were validated on different cases ({differing[0]}); "
-                "train both with the same splits.json"
-            )
-
-
-def _validation_pairs(folder: Path, result: CrossValidation, cases: Iterable[Case]) -> dict[str, tuple[Path, Path]]:
-    """By case: its prediction in its fold's validation folder, and its reference."""
-    labels = {case.id: case.label for case in cases}
-    pairs = {}
-    for case in result.summary.metric_per_case:
-        label = labels.get(case.case)
-        if label is None:
-            raise UserError("is in the cross-validation, but not in the raw dataset; restore its label", case=case.case)
-        pairs[case.case] = (_validation(folder, case.fold) / Path(case.prediction_file).name, label)
+def _all_pairs(folder: Path, result: CrossValidation, dataset: RawDataset) -> Pairs:
+    """By case: its prediction by the fold that held it out, and its reference."""
+    pairs: dict[str, tuple[Path, Path]] = {}
+    for fold in result.folds:
+        cases = tuple(case for case in result.summary.metric_per_case if case.fold == fold.fold)
+        scores = msgspec.structs.replace(result.summary, metric_per_case=cases)
+        pairs |= validation_pairs(validation_folder(folder, fold.fold), scores, dataset)
     return pairs
+
+
+def _named(left_out: dict[str, str]) -> dict[str, str]:
+    for name, why in left_out.items():
+        LOG.warning("%s is left out: %s", name, why)
+    return left_out

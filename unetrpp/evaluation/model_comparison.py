@@ -37,29 +37,46 @@ def read_summary(path: Path) -> Summary:
 def compare_summaries(first: Summary, second: Summary, metric: str = "Dice") -> dict[str, Difference]:
     """Differences by class name, and under "mean" of the mean over the classes of every case.
 
+    Classes are matched by name: the same class may have another label value in each summary.
+
     Raises:
-        UserError: the summaries share no case or no class.
+        UserError: the summaries have other classes, two classes of one have the same name, or no case is in both.
     """
+    keys, their_keys = _key_by_name(first), _key_by_name(second)
+    if keys.keys() != their_keys.keys():
+        alone = ", ".join(sorted(keys.keys() ^ their_keys.keys()))
+        raise UserError(
+            f"the two summaries have different classes ({alone}: only in one of them), and classes are compared by name; "
+            "compare predictions of one dataset, or name the classes alike in dataset.json and score again"
+        )
     ours = {case.case: case.metrics for case in first.metric_per_case}
     theirs = {case.case: case.metrics for case in second.metric_per_case}
     cases = sorted(ours.keys() & theirs.keys())
-    keys = [key for key in first.classes if key in second.classes]
     if not cases or not keys:
         raise UserError(
             f"the two summaries share {len(cases)} cases and {len(keys)} classes; compare predictions of one dataset"
         )
 
-    result = {
-        first.classes[key]: paired_difference(
-            [ours[case][key].get(metric) for case in cases], [theirs[case][key].get(metric) for case in cases]
-        )
-        for key in keys
-    }
+    def values(name: str) -> tuple[list[float | None], list[float | None]]:
+        mine, other = keys[name], their_keys[name]
+        return [ours[case][mine].get(metric) for case in cases], [theirs[case][other].get(metric) for case in cases]
+
+    result = {name: paired_difference(*values(name)) for name in keys}
     over_classes = [
-        [mean_scores([{metric: scores[case][key].get(metric)} for key in keys])[metric] for case in cases]
-        for scores in (ours, theirs)
+        [mean_scores([{metric: scores[case][key].get(metric)} for key in by_name.values()])[metric] for case in cases]
+        for scores, by_name in ((ours, keys), (theirs, their_keys))
     ]
     return result | {"mean": paired_difference(*over_classes)}
+
+
+def _key_by_name(summary: Summary) -> dict[str, str]:
+    keys = {name: key for key, name in summary.classes.items()}
+    if len(keys) < len(summary.classes):
+        raise UserError(
+            f"two classes of one summary have the same name ({', '.join(summary.classes.values())}), and classes are "
+            "compared by name; name each differently in dataset.json and score again"
+        )
+    return keys
 
 
 def comparison_table(differences: dict[str, Difference], metric: str = "Dice") -> str:

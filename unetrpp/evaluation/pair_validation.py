@@ -1,76 +1,92 @@
 """The cross-validation of two models' average: the cases of each fold, predicted by both models of that fold."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import Case, RawDataset
-from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.cross_validation import pool_folds, write_cross_validation
-from unetrpp.evaluation.evaluate import evaluate_pairs
-from unetrpp.evaluation.summary import write_summary
+from unetrpp.evaluation.candidates import ENSEMBLES, Validated, validation_folder
+from unetrpp.evaluation.cross_validation import CrossValidation, update_cross_validation
+from unetrpp.evaluation.current_scores import current_scores
+from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.record import earlier_runs
-from unetrpp.model.folder import ModelFolder
+from unetrpp.inference.record import Predictions, earlier_runs
 
 LOG = logging.getLogger(__name__)
-FOLDER = "ensembles"  # of the pairs' validation predictions, beside the model folders
 
-Pair: TypeAlias = tuple[ModelFolder, ModelFolder]
+Pair: TypeAlias = tuple[Validated, Validated]
 
 
-def validate_pair(results: Path, pair: Pair, dataset: RawDataset, *, device: str, mirroring: bool) -> Path:
-    """Predict and score the validation cases of every fold; returns the folder, which looks like a model folder's.
+def validate_pair(results: Path, pair: Pair, dataset: RawDataset, *, device: str) -> tuple[CrossValidation, Path]:
+    """Predict and score the validation cases of every fold; returns the scores, and the folder, which looks like a model's.
 
     Resumes. A fold that other checkpoints or the other mirroring predicted is predicted again.
 
     Raises:
-        UserError: a case cannot be predicted or scored.
+        UserError: the models were trained on different splits or cannot be averaged, or a case cannot be predicted or scored.
     """
     first, second = pair
-    folder = results / FOLDER / f"{first.path.name}+{second.path.name}"
-    by_id = {case.id: case for case in dataset.cases}
-    validated = pool_folds(first.path, first.plans.labels).summary.metric_per_case
-    for fold in (fold for fold in first.folds() if fold != "all"):
-        out = folder / f"fold_{fold}" / "validation"
-        current = _is_current(out, [model.digest([fold]) for model in pair], mirroring)
-        if current and (out / "summary.json").is_file():
-            continue
-        (out / "summary.json").unlink(missing_ok=True)
-        cases = [by_id[case.case] for case in validated if str(case.fold) == fold]
-        LOG.info("%s + %s, fold %s: %d cases", first.path.name, second.path.name, fold, len(cases))
-        ensemble = Ensemble([Predictor(model.path, folds=[fold], device=device, mirroring=mirroring) for model in pair])
-        _predict(ensemble, cases, out, overwrite=not current)
-        _score(out, reference_pairs(out, cases, first.plans.file_ending), first.plans.labels)
-    write_cross_validation(folder, pool_folds(folder, first.plans.labels))
-    return folder
+    _require_same_splits(first, second)
+    folder = results / ENSEMBLES / f"{first.name}+{second.name}"
+    by_id, ending = {case.id: case for case in dataset.cases}, first.model.plans.file_ending
+    by_fold: dict[str, list[Case]] = {}
+    for case, held_out_by in first.fold_of.items():
+        by_fold.setdefault(str(held_out_by), []).append(by_id[case])
+    for path in folder.glob("fold_*"):
+        if path.name.removeprefix("fold_") not in by_fold:  # of earlier splits
+            shutil.rmtree(path)
+    for fold, cases in by_fold.items():
+        out = validation_folder(folder, fold)
+        _predict_fold(pair, fold, cases, out, device)
+        current_scores(out, reference_pairs(out, cases, ending), first.labels)
+    pooled = update_cross_validation(folder, first.labels)
+    assert pooled is not None  # as it has folds
+    return pooled, folder
 
 
-def _is_current(folder: Path, digests: Sequence[str], mirroring: bool) -> bool:
-    """Whether the predictions in ``folder``, if any, were made by these checkpoints with this mirroring."""
-    found = (run.settings for run in earlier_runs(folder).values())
-    return all(s.mirroring == mirroring and [m.model_hash for m in s.members] == digests for s in found)
+def _require_same_splits(first: Validated, second: Validated) -> None:
+    ours, theirs = first.fold_of, second.fold_of
+    case = next((case for case in ours if ours[case] != theirs[case]), None)
+    if case is not None:
+        raise UserError(
+            f"fold {ours[case]} of {first.name} and fold {theirs[case]} of {second.name} held it out, so their average has a "
+            "network that was trained on it; train both with the same splits.json",
+            case=case,
+        )
 
 
-def _predict(ensemble: Ensemble, cases: Sequence[Case], out: Path, *, overwrite: bool) -> None:
-    failed = predict_folder(ensemble, {case.id: case.images for case in cases}, OutputOptions(out, overwrite=overwrite))
+def _predict_fold(pair: Pair, fold: str, cases: Sequence[Case], out: Path, device: str) -> None:
+    """Predict what is not predicted yet, after removing what other checkpoints or the other mirroring predicted."""
+    mirroring = pair[0].mirroring
+    run = _current_run(out, [member.model.digest([fold]) for member in pair], mirroring)
+    if run is None:
+        shutil.rmtree(out, ignore_errors=True)
+    elif all(case.id in run.cases and (out / run.cases[case.id].output).is_file() for case in cases):
+        return
+    LOG.info("%s + %s, fold %s: %d cases", pair[0].name, pair[1].name, fold, len(cases))
+    ensemble = Ensemble([Predictor(m.model.path, folds=fold, device=device, mirroring=mirroring) for m in pair])
+    failed = predict_folder(ensemble, {case.id: case.images for case in cases}, OutputOptions(out))
     if failed:
         case, message = next(iter(failed.items()))
         raise UserError(message, case=case)
 
 
-def _score(out: Path, pairs: dict[str, tuple[Path, Path]], labels: LabelScheme) -> None:
-    summary, errors = evaluate_pairs(pairs, labels)
-    if errors:
-        raise UserError(errors[0].message, case=errors[0].case)
-    write_summary(out, summary)
+def _current_run(folder: Path, digests: Sequence[str], mirroring: bool) -> Predictions | None:
+    """The record of the predictions in ``folder`` if these checkpoints made them with this mirroring."""
+    try:
+        (run,) = earlier_runs(folder).values()
+    except (UserError, ValueError):  # unreadable, or not exactly one
+        return None
+    members = [member.model_hash for member in run.settings.members]
+    return run if (members, run.settings.mirroring) == (list(digests), mirroring) else None
 
 
-def reference_pairs(folder: Path, cases: Sequence[Case], ending: str) -> dict[str, tuple[Path, Path]]:
+def reference_pairs(folder: Path, cases: Sequence[Case], ending: str) -> Pairs:
     """By case: its prediction in ``folder`` and its reference."""
     return {case.id: (folder / f"{case.id}{ending}", case.label) for case in cases if case.label is not None}

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.digest import Derived
-from unetrpp.core.files import Record, write_bytes, write_json
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, read_json, write_bytes, write_json
 from unetrpp.core.text import format_score, text_table
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import ScoredClass, Scores, scored_classes
@@ -87,6 +88,22 @@ def write_summary(folder: Path, summary: Summary, stem: str = "summary") -> None
     """``summary.json`` and ``summary.csv`` (one line per case and class) in ``folder``."""
     write_bytes(folder / f"{stem}.csv", as_csv(summary).encode())
     write_json(folder / f"{stem}.json", summary)
+
+
+def remove_summary(folder: Path, stem: str = "summary") -> None:
+    """Remove what :func:`write_summary` wrote, where it is there."""
+    for ending in (".json", ".csv"):
+        (folder / f"{stem}{ending}").unlink(missing_ok=True)
+
+
+def remove_outlived(folder: Path) -> None:
+    """Remove the scores in ``folder`` if none of the predictions that they are of is there any more."""
+    try:
+        cases = read_json(folder / "summary.json", Summary).metric_per_case
+    except UserError:
+        return  # none, or another program's file of this name
+    if not any((folder / Path(case.prediction_file).name).exists() for case in cases):
+        remove_summary(folder)
 
 
 def as_csv(summary: Summary) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import re
 import shutil
 import zipfile
@@ -18,8 +19,10 @@ from unetrpp.core.zips import require_plain
 from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
-from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, Folds, ModelFolder
+from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, ModelFolder
+from unetrpp.model.folds import Folds, spell_folds
 
+LOG = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 EXPECTED = re.compile(
     rf"({FIRST_STAGE}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
@@ -57,7 +60,7 @@ def export_model(
     model: Path | str,
     output: Path | str,
     *,
-    folds: Folds = "all",
+    folds: Folds | None = None,
     checkpoint: Checkpoint = "final",
     overwrite: bool = False,
 ) -> Path:
@@ -68,7 +71,7 @@ def export_model(
     Args:
         model: a model folder.
         output: the zip file.
-        folds: "all" trained ones, one, or a list of them.
+        folds: as :func:`unetrpp.predict` takes them.
         checkpoint: final, best or latest; it becomes the final one of the copy.
         overwrite: replace a file of the same name.
 
@@ -83,6 +86,7 @@ def export_model(
         hint = "give the name of a file" if target.is_dir() else "give another name or --overwrite"
         raise UserError(f"{target} exists already; {hint}")
     chosen = opened.choose_folds(folds, checkpoint)
+    LOG.info("%s: folds exported: %s", opened.path.resolve().name, spell_folds(chosen))
     write_atomically(target, lambda temporary: _write_zip(temporary, opened, chosen, checkpoint))
     return target
 

@@ -20,12 +20,14 @@ from unetrpp.export.card import model_card
 from unetrpp.export.deployment import FILE, INPUT, OUTPUT, Deployment, ExportedNetwork, describe
 from unetrpp.inference.sliding_window import predicting
 from unetrpp.inference.weights import load_network
-from unetrpp.model.folder import Checkpoint, Folds, ModelFolder
+from unetrpp.model.folder import Checkpoint, ModelFolder
+from unetrpp.model.folds import Folds, spell_folds
 from unetrpp.networks.epa import use_reference_operators
 
 if TYPE_CHECKING:
     import onnx_ir
 
+LOG = logging.getLogger(__name__)
 BATCH = 2  # of the random patches that a network is traced and compared with
 TOLERANCE = 1e-3  # relative to the largest logit, or to 1; the rounding errors of deep networks are a tenth of it
 NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
@@ -36,7 +38,7 @@ def export_onnx(
     model: Path | str,
     output: Path | str,
     *,
-    folds: Folds = "all",
+    folds: Folds | None = None,
     checkpoint: Checkpoint = "final",
     overwrite: bool = False,
 ) -> Deployment:
@@ -48,7 +50,7 @@ def export_onnx(
     Args:
         model: a model folder.
         output: the folder, which must be new or empty.
-        folds: "all" trained ones, one, or a list of them.
+        folds: as :func:`unetrpp.predict` takes them.
         checkpoint: final, best or latest.
         overwrite: replace a folder of an earlier export.
 
@@ -66,6 +68,8 @@ def export_onnx(
             f"{model} is a cascade's second stage, which needs another network's segmentation; "
             "give a model of one stage, such as 3d_fullres"
         )
+
+    LOG.info("%s: folds exported: %s", opened.path.resolve().name, spell_folds(chosen))
 
     def fill(folder: Path) -> Deployment:
         networks = [_export_fold(opened, fold, checkpoint, folder) for fold in tqdm(chosen, "export", disable=None)]

@@ -1,7 +1,10 @@
 """Ensembles: the mean probabilities of several models, such as 3d_fullres with 2d or UNETR++ with a U-Net."""
 
+import itertools
+import tempfile
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +14,7 @@ from unetrpp.inference.predictor import Image, Predictor, as_volume
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.io.images import Volume
 from unetrpp.preprocessing.case import PreprocessedCase
-from unetrpp.preprocessing.grid import CaseProperties
+from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
 
 Prepared = tuple[PreprocessedCase, ...]  # one per member
 
@@ -26,7 +29,7 @@ class Ensemble:
         first: the first of them.
 
     Raises:
-        UserError: there are no members, or they differ in labels, channels, file ending or axis order.
+        UserError: there are no members, or they differ in labels, channels or file ending.
     """
 
     def __init__(self, members: Sequence[Predictor]):
@@ -60,18 +63,21 @@ class Ensemble:
         if len(self.members) == 1:
             return self.first.export(prepared[0], probabilities=probabilities, uncertainty=uncertainty)
         scheme = self.first.model.plans.labels
-        streams = [
-            averaged_slabs(member.logits(case), member.grid(case.properties))
-            for member, case in zip(self.members, prepared, strict=True)
-        ]
+        grid = self.first.grid(prepared[0].properties)
+        streams = [self._slabs(member, case, grid) for member, case in zip(self.members, prepared, strict=True)]
 
         def means() -> Iterator[Tensor]:
             for models in in_step(streams):
                 mean = models.mean(dim=0)
                 yield append_uncertainty(mean, models, scheme) if uncertainty else mean
 
-        grid = self.first.grid(prepared[0].properties)
         return collect(means(), grid, probabilities=probabilities, uncertainty=uncertainty)
+
+    def _slabs(self, member: Predictor, case: PreprocessedCase, grid: CaseGrid) -> Iterator[Tensor]:
+        """The member's mean probabilities on the cropped ``grid`` of the first member, in its axis order."""
+        own = member.grid(case.properties)
+        slabs = averaged_slabs(member.logits(case), own)
+        return slabs if own.plan.transpose == grid.plan.transpose else in_axis_order(slabs, own, grid)
 
     def to_input_grid(self, exported: Exported, properties: CaseProperties) -> Segmentation:
         """The result on the input's grid."""
@@ -82,10 +88,25 @@ def _require_same_task(first: Predictor, other: Predictor) -> None:
     between = f"{other.model.path} and {first.model.path} differ in their"
     for about in ("labels", "channel_names", "file_ending"):
         if getattr(other.model.plans, about) != getattr(first.model.plans, about):
-            raise UserError(f"{between} {about}; ensemble models of one dataset")
-    orders = [predictor.model.configuration.preprocessing.transpose for predictor in (first, other)]
-    if orders[0] != orders[1]:
-        raise UserError(f"{between} axis order; plan both from one fingerprint")
+            raise UserError(f"{between} {about}; average models that were planned with the same dataset.json")
+
+
+def in_axis_order(slabs: Iterator[Tensor], own: CaseGrid, other: CaseGrid) -> Iterator[Tensor]:
+    """Slabs (K, m, Y, X) on the cropped grid ``own`` as one slab on that of ``other``, which has the same voxels in another
+    axis order.
+
+    Its first slice needs a part of every slab, so all of them are kept meanwhile: in a temporary file, as the maps of many
+    classes may not fit into memory.
+    """
+    first = next(slabs)
+    with tempfile.TemporaryFile() as file:
+        whole = np.memmap(file, np.float32, "w+", shape=(len(first), *own.properties.cropped_shape))
+        done = 0
+        for slab in itertools.chain([first], slabs):
+            whole[:, done : done + slab.shape[1]] = slab.cpu().numpy()
+            done += slab.shape[1]
+        axes = [1 + own.plan.transpose.index(axis) for axis in other.plan.transpose]
+        yield torch.from_numpy(whole.transpose(0, *axes))
 
 
 def in_step(streams: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from unetrpp.core.errors import UserError
 from unetrpp.inference.postprocessing import NOTHING, PostProcessing
 from unetrpp.inference.segmentation import dicom_seg_name, map_names, map_path
-from unetrpp.model.folder import Checkpoint, Folds
+from unetrpp.model.folder import Checkpoint
+from unetrpp.model.folds import Folds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,8 @@ class InferenceOptions:
     """How a trained model predicts.
 
     Args:
-        folds: "all" trained ones, one fold, or a list of them; their probabilities are averaged.
+        folds: those whose probabilities are averaged: one, a range such as "0-4", or a list of them; "all" is fold_all. None
+            takes every trained one of the cross-validation, or fold_all where it alone is trained.
         device: auto, cpu, cuda, cuda:1 or mps.
         mirroring: average over passes that are mirrored along the planned axes.
         checkpoint: final, best or latest.
@@ -25,7 +27,7 @@ class InferenceOptions:
         UserError: ``step`` or ``tile_batch`` is out of range.
     """
 
-    folds: Folds = "all"
+    folds: Folds | None = None
     device: str = "auto"
     mirroring: bool = True
     checkpoint: Checkpoint = "final"

@@ -15,9 +15,10 @@ from unetrpp.inference.inputs import Cases, find_cases, named_in_utf8, require_s
 from unetrpp.inference.left_out import left_out
 from unetrpp.inference.options import InferenceOptions, OutputOptions
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.selection import read_selection
+from unetrpp.inference.selection import find_selection
 from unetrpp.io.dicom_seg import require_dicom_seg
-from unetrpp.model.folder import Checkpoint, Folds
+from unetrpp.model.folder import Checkpoint
+from unetrpp.model.folds import Folds, spell_folds
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 
 LOG = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def predict(
     model: Paths | None = None,
     best: str | None = None,
     workspace: Path | str | None = None,
-    folds: Folds = "all",
+    folds: Folds | None = None,
     checkpoint: Checkpoint = "final",
     mirroring: bool = True,
     step: float = 0.5,
@@ -74,7 +75,8 @@ def predict(
         model: a model folder, or several whose probabilities are averaged.
         best: instead of ``model``, a dataset: its models, post-processing and mirroring as unetrpp_find_best chose.
         workspace: where ``best`` looks (default: $UNETRPP_WORKSPACE, else ./unetrpp_workspace).
-        folds: "all" trained ones, one fold, or a list of them.
+        folds: one, a range such as "0-4", or a list of them; "all" is fold_all. None takes every trained one of the
+            cross-validation, or fold_all where it alone is trained.
         checkpoint: final, best (on the validation fold) or latest.
         mirroring: average over mirrored passes; False is up to 8 times faster.
         step: of the sliding window, in patches.
@@ -113,6 +115,8 @@ def predict(
     if best is not None:
         models, options, written = _follow_selection(best, workspace, options, written)
     ensemble = Ensemble([Predictor.with_options(path, options) for path in models])
+    for member in ensemble.members:
+        LOG.info("%s: folds averaged: %s", member.model.path.resolve().name, spell_folds(member.folds))
     if ensemble.first.device.type == "cpu":
         keep_freed_memory()
     inputs, description = _paths(input), ensemble.first.model.description
@@ -151,12 +155,10 @@ def _follow_selection(
     dataset: str, workspace: Path | str | None, options: InferenceOptions, output: OutputOptions
 ) -> tuple[list[Path], InferenceOptions, OutputOptions]:
     """The model folders that unetrpp_find_best chose, and the options with its mirroring and post-processing."""
-    found = Workspace.find(None if workspace is None else Path(workspace))
-    results = found.root / "results" / found.find_dataset(dataset)
-    selection = read_selection(results)
+    selection, models = find_selection(dataset, workspace)
     options = replace(options, mirroring=options.mirroring and selection.mirroring)
     output = replace(output, postprocessing=selection.postprocessing)
-    return [results / member for member in selection.members], options, output
+    return models, options, output
 
 
 def _paths(given: Paths) -> list[Path]:

@@ -19,7 +19,8 @@ from unetrpp.inference.segmentation import Segmentation
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.inference.weights import load_networks
 from unetrpp.io.images import Volume, from_sitk, read_image
-from unetrpp.model.folder import Checkpoint, Folds, ModelFolder
+from unetrpp.model.folder import Checkpoint, ModelFolder
+from unetrpp.model.folds import Folds
 from unetrpp.networks.cascade import append_first_stage
 from unetrpp.preprocessing.case import PreprocessedCase, preprocess
 from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
@@ -42,7 +43,8 @@ class Predictor:
 
     Args:
         model_folder: ``results/<dataset>/<plans>__<configuration>`` or a copy of it.
-        folds: "all" trained ones, one fold, or a list of them.
+        folds: one, a range such as "0-4", or a list of them; "all" is fold_all. None takes every trained one of the
+            cross-validation, or fold_all where it alone is trained.
         device: auto, cpu, cuda, cuda:1 or mps.
         mirroring: average over passes that are mirrored along the planned axes.
         checkpoint: final, best or latest; a cascade's first stage always takes its final one.
@@ -66,7 +68,7 @@ class Predictor:
         self,
         model_folder: Path | str,
         *,
-        folds: Folds = "all",
+        folds: Folds | None = None,
         device: str = "auto",
         mirroring: bool = True,
         checkpoint: Checkpoint = "final",

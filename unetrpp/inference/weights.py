@@ -26,6 +26,8 @@ def load_network(model: ModelFolder, fold: str, which: Checkpoint, device: torch
     path = model.checkpoint(fold, which)
     content = checkpoint.load(path, device)
     architecture = model.architecture(fold)
+    if "network" not in content:
+        raise UserError(f"{path} is a checkpoint without a network; copy the whole model folder again")
     network = build_network(architecture)
     try:
         network.load_state_dict(content["network"])

@@ -1,6 +1,7 @@
 """A trained model on disk: its plans, dataset.json, fingerprint and the checkpoints of its folds. Imports no torch."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription, read_description
+from unetrpp.model.folds import Folds, fold_names, spell_folds
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans, read_plans
@@ -19,7 +21,6 @@ FIRST_STAGE = "previous_stage"  # inside the model folder of a cascade's second 
 ARCHITECTURE = "architecture.json"  # in a fold that learned where to place attention: its own architecture
 
 Checkpoint: TypeAlias = Literal["final", "best", "latest"]
-Folds: TypeAlias = str | int | Sequence[str | int]  # "all" trained ones, one fold, or several
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,12 @@ class ModelFolder:
     def folds(self) -> list[str]:
         """Names of the folds, finished or not: "0", "1", ... and "all" (trained on all cases)."""
         names = [p.name.removeprefix("fold_") for p in self.path.glob("fold_*") if p.is_dir()]
-        return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0))
+        folds = [name for name in names if re.fullmatch(r"\d+|all", name)]
+        return sorted(folds, key=lambda name: (name == "all", int(name) if name != "all" else 0))
+
+    def trained(self, which: Checkpoint = "final") -> list[str]:
+        """Names of the folds that have this checkpoint."""
+        return [fold for fold in self.folds() if self.checkpoint(fold, which).is_file()]
 
     @cached_property
     def first_stage(self) -> "ModelFolder | None":
@@ -124,26 +130,24 @@ class ModelFolder:
             )
         return own
 
-    def choose_folds(self, folds: Folds = "all", which: Checkpoint = "final") -> list[str]:
-        """Names of the folds to predict with: those requested, or with "all" every trained one.
+    def choose_folds(self, folds: Folds | None = None, which: Checkpoint = "final") -> list[str]:
+        """Names of the folds to predict with: those requested, or with None every trained one of the cross-validation.
 
-        "all" takes the cross-validation folds. ``fold_all``, trained on all cases, is taken when it is the only trained
-        fold, or by its name in a list: ["all"].
+        ``fold_all``, trained on all cases, is taken by its name ("all"), and with None where no other fold is trained.
 
         Raises:
             UserError: a requested fold is not trained, or none is.
         """
-        trained = [fold for fold in self.folds() if self.checkpoint(fold, which).is_file()]
-        if folds == "all":
-            chosen = [fold for fold in trained if fold != "all"] or trained
-        else:
-            chosen = [str(fold) for fold in ([folds] if isinstance(folds, str | int) else folds)]
-        known = ", ".join(trained) or "none"
+        trained = self.trained(which)
+        default = [fold for fold in trained if fold != "all"] or trained
+        chosen = default if folds is None else fold_names(folds)
         missing = [fold for fold in chosen if fold not in trained]
         if missing or not chosen:
-            asked = f"fold {missing[0]}" if missing else "any fold"
+            asked = "any fold" if not missing else "fold_all" if missing[0] == "all" else f"fold {missing[0]}"
+            known = ", ".join("fold_all" if fold == "all" else fold for fold in trained) or "none"
             raise UserError(
-                f"{self.path} has no checkpoint_{which}.pt of {asked} (trained: {known}); finish its training"
+                f"{self.path} has no checkpoint_{which}.pt of {asked} (trained: {known}); "
+                "finish its training, or choose trained folds"
             )
         return chosen
 
@@ -152,7 +156,7 @@ class ModelFolder:
 
         So in cross-validation no case is segmented by a first stage that was trained on it.
         """
-        return self.choose_folds("all" if "all" in folds else folds)
+        return self.choose_folds(None if "all" in folds else folds)
 
     def digest(self, folds: Sequence[str], which: Checkpoint = "final") -> str:
         """Hash of everything that determines a prediction: plans, checkpoints and architectures of ``folds``, and a first stage."""
@@ -163,6 +167,32 @@ class ModelFolder:
         if self.first_stage is not None:
             parts.append(self.first_stage.digest(self.first_stage.source_folds(folds)).encode())
         return digest(*parts)
+
+
+def typed_folds(
+    typed: Sequence[str] | None, models: Iterable[Path | str], which: Checkpoint = "final"
+) -> list[str] | None:
+    """What ``--folds`` of a command means for ``models``, as :meth:`ModelFolder.choose_folds` takes it.
+
+    "all" is fold_all for some users (nnU-Net's ``-f all``) and every fold for others, so it is refused where a model has
+    both, and stands for whichever there is otherwise.
+
+    Raises:
+        UserError: "all" has two meanings, or stands beside other folds.
+    """
+    if typed is None or "all" not in typed:
+        return None if typed is None else list(typed)
+    if list(typed) != ["all"]:
+        raise UserError(f"--folds {' '.join(typed)}: all stands alone; give numbers, ranges such as 0-4, or fold_all")
+    for path in models:
+        trained = ModelFolder.open(path).trained(which)
+        numbered = spell_folds([fold for fold in trained if fold != "all"])
+        if "all" in trained and numbered:
+            raise UserError(
+                f"--folds all has two meanings, as {path} has fold_all and others ({numbered}); "
+                f"give --folds fold_all or --folds {numbered}"
+            )
+    return None
 
 
 def _configuration_name(path: Path, plans: Plans) -> str:

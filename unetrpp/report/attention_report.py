@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json_lines, write_bytes
 from unetrpp.core.text import format_shape
 from unetrpp.dataset.labels import LabelScheme
@@ -36,7 +37,7 @@ def write_attention_report(
         model: a model folder.
         case: the id of a training case of the dataset in the workspace, or the files of an image, one per channel.
         label: of an image given by its files; without one the page has no Dice.
-        fold: a number or "all"; by default the first that is trained.
+        fold: a number, or "all" for fold_all; by default the first that is trained.
         checkpoint: final, best or latest.
         device: auto, cpu, cuda, cuda:1 or mps.
         output: by default attention_CASE.html in the fold's folder.
@@ -50,7 +51,9 @@ def write_attention_report(
             that cannot be read, or ``output`` is a file that is not a page.
     """
     opened = ModelFolder.open(Path(model))
-    chosen = opened.choose_folds("all" if fold is None else [fold], checkpoint)[0]
+    chosen, *others = opened.choose_folds(fold, checkpoint)
+    if others and fold is not None:
+        raise UserError(f"fold is {fold}, but the report is about one fold; give a number, or fold_all")
     require_modules(opened, chosen)
     home = None if workspace is None else Path(workspace)
     given = [str(case)] if isinstance(case, str | Path) else [str(part) for part in case]
