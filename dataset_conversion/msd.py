@@ -3,12 +3,11 @@
 Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13, 4128 (2022).
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_edited_json
+from unetrpp.core.files import read_edited_json, remove_folder
 from unetrpp.core.text import recordable
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.label_definitions import read_labels
@@ -46,8 +45,8 @@ def convert_msd(
     found = read_msd(msd_folder(path, unpacked))
     conversion = Conversion(source=recordable(str(path.resolve())), options={"layout": "msd"})
     converted = write_raw_dataset(found, places.raw(dataset), conversion, overwrite=overwrite, processes=processes)
-    if not converted.errors and unpacked.exists():
-        shutil.rmtree(unpacked)
+    if not converted.errors:
+        remove_folder(unpacked)
     return converted
 
 

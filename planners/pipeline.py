@@ -4,7 +4,6 @@ Each step keeps what is on disk and current, so the same call again resumes.
 """
 
 import logging
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
@@ -14,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_json
+from unetrpp.core.files import remove_folder, write_json
 from unetrpp.core.parallel import CaseError, default_processes, new_pool
 from unetrpp.core.text import format_bytes, format_shape
 from unetrpp.core.workspace import Workspace
@@ -204,7 +203,7 @@ def load_or_make_plans(
             LOG.warning("warning: %s", warning)
         if overwrite:  # only now that the new plans are made
             for name in CONFIGURATIONS:
-                shutil.rmtree(path.with_name(f"{path.stem}_{name}"), ignore_errors=True)
+                remove_folder(path.with_name(f"{path.stem}_{name}"))
         write_json(path, plans)
         return plans
     plans = read_plans(path)

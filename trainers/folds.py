@@ -1,7 +1,6 @@
 """Training of the folds of a configuration: `unetrpp_train` as one call from Python."""
 
 import logging
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,7 @@ import torch
 
 from unetrpp.core.devices import half_precision, is_out_of_memory
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, write_json
+from unetrpp.core.files import read_json, remove_folder, write_json
 from unetrpp.core.registry import find
 from unetrpp.core.text import format_shape
 from unetrpp.core.workspace import Workspace
@@ -168,8 +167,8 @@ def start_fold(job: Job, number: int | str, machine: Machine) -> None:
     """
     request, folder = job.request, job.model / f"fold_{number}"
     record = folder / "training.json"
-    if request.overwrite and folder.exists():
-        shutil.rmtree(folder)
+    if request.overwrite:
+        remove_folder(folder)
     config = config_for(
         folder,
         number,
@@ -181,7 +180,7 @@ def start_fold(job: Job, number: int | str, machine: Machine) -> None:
     machine.processes.require(job.configuration.batch_size, config)
     if record.exists() and read_json(record, TrainingConfig) != config:  # extended, so it is no longer finished
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)
-        shutil.rmtree(folder / "validation", ignore_errors=True)
+        remove_folder(folder / "validation")
     write_json(record, config)
 
 

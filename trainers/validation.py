@@ -1,7 +1,6 @@
 """Validation of a fold on whole volumes, predicted by the sliding window and scored on their own grids."""
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from tqdm import tqdm
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_json
+from unetrpp.core.files import remove_folder, write_json
 from unetrpp.core.parallel import usable_cores
 from unetrpp.core.text import format_score
 from unetrpp.dataset.labels import LabelScheme
@@ -57,7 +56,7 @@ def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: tor
     same = [run.settings.mirroring for run in earlier_runs(folder).values()] == [mirroring]
     if folder.exists() and not same:
         LOG.info("fold %d is validated again, now with%s mirroring", fold, "" if mirroring else "out")
-        shutil.rmtree(folder)
+        remove_folder(folder)
     if (folder / "summary.json").exists():
         LOG.info("fold %d is finished: %s", fold, folder / "summary.json")
         return

@@ -130,12 +130,6 @@ class Store:
             return False
         return bool(array.schunk.vlmeta["digest"] == digest)
 
-    def sweep(self) -> None:
-        """Remove temporary files of interrupted writers; call it only while no process writes."""
-        for folder in (self.folder, first_stage_path(self.folder, "").parent):
-            for leftover in folder.glob(".*.*"):
-                leftover.unlink()
-
     def remove(self, case: str) -> None:
         """Delete a case with its first stage's segmentation; the JSON goes first, so it is never half complete."""
         for ending in reversed(ENDINGS):
