@@ -51,9 +51,7 @@ def _stripped(value: Any) -> Any:
         return {key: _stripped(item) for key, item in value.items() if key not in TIMES}
     if isinstance(value, list | tuple):
         return [_stripped(item) for item in value]
-    if hasattr(
-        value, "numpy"
-    ):  # tensors by value: PyTorch writes shared ones once, and after a resumption other ones are
+    if hasattr(value, "numpy"):  # tensors by value: which of them share memory, and so their bytes, may differ
         array = value.contiguous().numpy()
         return [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
     return value
