@@ -72,7 +72,7 @@ def _is_abandoned(path: Path) -> bool:
         return time.time() - changed > OLD_S
     try:
         process = psutil.Process(int(name[2]))
-        return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > changed + CLOCKS_S
+        return bool(process.status() == psutil.STATUS_ZOMBIE or process.create_time() > changed + CLOCKS_S)
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:
