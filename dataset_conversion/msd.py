@@ -3,13 +3,12 @@
 Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13, 4128 (2022).
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_edited_json
+from unetrpp.core.files import read_edited_json, remove_folder
 from unetrpp.core.text import escaped, recordable
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.label_definitions import read_labels
@@ -59,8 +58,8 @@ def convert_msd(
         overwrite=overwrite,
         processes=processes,
     )
-    if not converted.errors and unpacked.exists():
-        shutil.rmtree(unpacked)
+    if not converted.errors:
+        remove_folder(unpacked)
     return converted
 
 

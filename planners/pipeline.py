@@ -4,7 +4,6 @@ Each step keeps what is on disk and current, so the same call again resumes.
 """
 
 import logging
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
@@ -14,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, update_json
+from unetrpp.core.files import read_json, remove_folder, update_json
 from unetrpp.core.parallel import CaseError, default_processes, new_pool
 from unetrpp.core.text import format_bytes, format_shape
 from unetrpp.core.workspace import Workspace
@@ -246,7 +245,7 @@ def write_plans(path: Path, plans: Plans, *, overwrite: bool = False) -> None:
     """Write the plans; with ``overwrite`` also remove the stores of those that they replace."""
     update_json(path, plans)
     for name in CONFIGURATIONS if overwrite else ():
-        shutil.rmtree(path.with_name(f"{path.stem}_{name}"), ignore_errors=True)
+        remove_folder(path.with_name(f"{path.stem}_{name}"))
 
 
 def _require_same(plans: Plans, path: Path, planner: Planner, raw: RawDataset) -> None:

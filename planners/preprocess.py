@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
+from unetrpp.core.leftovers import remove_leftovers
 from unetrpp.core.parallel import CaseError, run_cases
 from unetrpp.core.workspace import NO_PLANS
 from unetrpp.dataset.cases import Case, RawDataset
@@ -14,7 +15,7 @@ from unetrpp.io.formats import copy_image, ending_of, files_of_image
 from unetrpp.io.images import read_image, read_label, write_segmentation
 from unetrpp.plans.plans import Preprocessing
 from unetrpp.preprocessing.case import preprocess
-from unetrpp.preprocessing.store import Store
+from unetrpp.preprocessing.store import Store, first_stage_path
 
 LOG = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ def preprocess_dataset(
         The cases that failed; all others are done.
     """
     store = Store(folder)
-    store.sweep()
+    for part in (folder, first_stage_path(folder, "").parent):
+        remove_leftovers(part)
     store.remove_others(digests)
     todo = [case for case in dataset.cases if not store.is_current(case.id, plan.digest(), digests[case.id])]
     todo = _share(todo, store, plan.digest(), digests)
@@ -69,7 +71,11 @@ def preprocess_dataset(
 
 def _share(cases: Sequence[Case], store: Store, digest: str, digests: Mapping[str, str]) -> list[Case]:
     """Link the cases that other stores of the dataset have; returns those that none has."""
-    others = [Store(path) for path in sorted(store.folder.parent.glob("*/")) if path != store.folder]
+    others = [
+        Store(path)
+        for path in sorted(store.folder.parent.glob("*/"))
+        if path != store.folder and not path.name.startswith(".")
+    ]
 
     def found(case: str) -> bool:
         return any(other.is_current(case, digest, digests[case]) and store.adopt(case, other) for other in others)

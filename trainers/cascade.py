@@ -7,7 +7,6 @@ segmentations are resampled to the second stage's grid once and kept in its stor
 import filecmp
 import logging
 import math
-import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from shlex import quote
 
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import link_or_copy, read_json
+from unetrpp.core.files import link_or_copy, read_json, remove_folder
 from unetrpp.core.parallel import default_processes, run_cases
 from unetrpp.core.text import listed
 from unetrpp.dataset.splits import Splits
@@ -142,7 +141,7 @@ def copy_first_stage(first: Path, model: Path, folds: int, *, started: bool) -> 
             f"the folds of {model.name} were trained with another first stage than {first} is now; "
             "train all of them again with --overwrite"
         )
-    shutil.rmtree(copy, ignore_errors=True)
+    remove_folder(copy)
     for name in names:
         link_or_copy(first / name, copy / name)
 

@@ -1,7 +1,6 @@
 """Training of the folds of a configuration: `unetrpp_train` as one call from Python."""
 
 import logging
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,7 @@ import torch
 
 from unetrpp.core.devices import half_precision, is_out_of_memory
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, update_json, write_json
+from unetrpp.core.files import read_json, remove_folder, update_json, write_json
 from unetrpp.core.registry import find
 from unetrpp.core.text import format_shape
 from unetrpp.core.workspace import Workspace
@@ -219,7 +218,7 @@ def start_fold(job: Job, config: TrainingConfig) -> None:
     started = read_json(record, TrainingConfig)
     if msgspec.structs.replace(started, cases=config.cases) != config:  # extended, so it is no longer finished
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)
-        shutil.rmtree(folder / "validation", ignore_errors=True)
+        remove_folder(folder / "validation")
         update_cross_validation(job.model, job.plans.labels)
     update_json(record, config)
     warn_of_changes(folder, inputs, job.request.command(config.fold))

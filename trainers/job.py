@@ -1,7 +1,6 @@
 """What one call of `train` has to do: the plans, the cases, the chosen folds, and the model folder that they go to."""
 
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, write_bytes, write_json
+from unetrpp.core.files import read_json, remove_folder, write_bytes, write_json
 from unetrpp.core.registry import find
 from unetrpp.core.text import listed
 from unetrpp.core.workspace import Workspace
@@ -203,7 +202,7 @@ def prepare_model_folder(job: Job) -> None:
         second = SecondStage(model, job.store, job.plans, request.configuration)
         prepare_second_stage(second, first, job.splits, needed, started=bool(kept))
     for name in sorted(job.replaced):
-        shutil.rmtree(model / name, ignore_errors=True)
+        remove_folder(model / name)
     if job.replaced and model.is_dir():
         update_cross_validation(model, job.plans.labels)
     _write_shared(job, keep=bool(kept))

@@ -24,6 +24,7 @@ class Command:
 
     row: str
     arguments: tuple[str, ...]
+    first: int | None = None  # only this many events, where the others are those of an earlier line
 
 
 COMMANDS = (
@@ -38,10 +39,11 @@ COMMANDS = (
     Command("convert", ("convert", "msd", "Task01_Small.tar", "--workspace=ws", "--processes=1")),
     Command("plan", (*PLAN, "--plan-only")),
     Command("preprocess", PLAN),
-    Command("plan", (*PLAN, "--plan-only", "--overwrite")),
+    Command("plan", (*PLAN, "--plan-only", "--overwrite"), first=20),
     Command("", PLAN),
-    Command("train", ("train", "tiny", "3d_fullres", *RECIPE)),
-    Command("train", ("train", "tiny", "3d_fullres", "1", *RECIPE, "--overwrite")),
+    Command("train", ("train", "tiny", "3d_fullres", "0", *RECIPE)),
+    Command("train", ("train", "tiny", "3d_fullres", *RECIPE), first=20),
+    Command("train", ("train", "tiny", "3d_fullres", "1", *RECIPE, "--overwrite"), first=20),
     Command("", (*PLAN, "--planner=unet")),
     Command("", ("train", "tiny", "3d_fullres", "--plans-name=unet", *RECIPE)),
     Command("predict", ("predict", "-i", "src/imagesTs", "-o", "out", "-m", MODEL, "--uncertainty", *CPU)),

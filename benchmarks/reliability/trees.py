@@ -8,8 +8,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 TIMES = ("seconds", "created")  # keys of JSON and checkpoints that hold durations and moments
 
 
@@ -39,9 +37,9 @@ def _without_times(name: str, raw: bytes) -> bytes:
         lines = raw.splitlines() if name.endswith(".jsonl") else [raw]
         return "\n".join(json.dumps(_stripped(json.loads(line))) for line in lines).encode()
     if name == "checkpoint_latest.pt":  # how long the fold was trained
-        buffer = io.BytesIO()
-        torch.save(_stripped(torch.load(io.BytesIO(raw), weights_only=True)), buffer)
-        return buffer.getvalue()
+        import torch
+
+        return json.dumps(_stripped(torch.load(io.BytesIO(raw), weights_only=True))).encode()
     if name.endswith(".zip"):  # its members have times
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             return json.dumps([(n, hashlib.sha256(archive.read(n)).hexdigest()) for n in archive.namelist()]).encode()
@@ -53,4 +51,7 @@ def _stripped(value: Any) -> Any:
         return {key: _stripped(item) for key, item in value.items() if key not in TIMES}
     if isinstance(value, list | tuple):
         return [_stripped(item) for item in value]
+    if hasattr(value, "numpy"):  # tensors by value: which of them share memory, and so their bytes, may differ
+        array = value.contiguous().numpy()
+        return [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
     return value

@@ -4,6 +4,7 @@ import argparse
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -141,3 +142,39 @@ def test_names_that_the_terminal_cannot_show_are_escaped():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
     assert done.stdout.split() == [rb"\u80dd", b"liver"]
+
+
+WAIT = """
+import sys, time
+from unetrpp.core.command_line import Parser, run
+def work(_):
+    print("working", flush=True)
+    time.sleep(60)
+    return 0
+sys.exit(run(Parser("unetrpp_test", "A test.", "unetrpp_test"), work, []))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_interrupted_says_so_without_a_traceback(number):
+    command = [sys.executable, "-c", WAIT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(number)
+        assert process.wait(30) == 130
+        assert process.stderr.read() == "unetrpp_test: interrupted; the same command resumes\n"
+
+
+def mine(number, frame): ...
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, mine])
+def test_the_handler_of_sigterm_is_that_of_before_again(handler):
+    before, seen = signal.signal(signal.SIGTERM, handler), []
+    try:
+        assert run(parser(), lambda _: seen.append(signal.getsignal(signal.SIGTERM)) or 0, []) == 0
+        assert signal.getsignal(signal.SIGTERM) == handler
+        assert (seen[0] == handler) == (handler is mine)  # a handler that the caller has set is kept
+    finally:
+        signal.signal(signal.SIGTERM, before)

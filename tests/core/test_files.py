@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from unetrpp.core.files import (
     read_edited_json,
     read_json,
     read_json_lines,
+    remove_folder,
     update_json,
     walk,
     write_atomically,
@@ -26,6 +28,7 @@ from unetrpp.core.files import (
     write_folder_atomically,
     write_json,
 )
+from unetrpp.core.leftovers import temporary_name
 
 
 class Small(Record, frozen=True, kw_only=True):
@@ -95,7 +98,7 @@ def test_the_temporary_name_keeps_the_suffix_and_is_hidden(tmp_path):
 
 
 def test_a_temporary_file_of_a_killed_process_with_the_same_id_is_not_reused(tmp_path):
-    first, second, left = tmp_path / "first", tmp_path / "second", tmp_path / f".{os.getpid()}.second"
+    first, second, left = tmp_path / "first", tmp_path / "second", tmp_path / temporary_name("second")
     first.write_bytes(b"shared")
     for write in (lambda: link_or_copy(first, second), lambda: write_bytes(second, b"new")):
         os.link(first, left)  # killed between the link and its new name
@@ -103,6 +106,29 @@ def test_a_temporary_file_of_a_killed_process_with_the_same_id_is_not_reused(tmp
         assert first.read_bytes() == b"shared"
         assert not left.exists()
     assert second.read_bytes() == b"new"
+
+
+def test_a_folder_is_removed_at_once_and_a_link_without_its_target(tmp_path, monkeypatch):
+    folder, link = tmp_path / "fold_0", tmp_path / "fold_1"
+    write_bytes(folder / "a", b"a")
+    write_bytes(folder / "b", b"b")
+    link.symlink_to(folder)
+    remove_folder(link)
+    assert names(tmp_path) == ["fold_0/a", "fold_0/b"]
+
+    def stop(path):
+        (path / "a").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            remove_folder(folder)
+    assert not folder.exists()
+    write_bytes(folder / "a", b"a")  # made again by the next command
+    remove_folder(folder)
+    remove_folder(folder)  # there is none
+    assert not list(tmp_path.iterdir())
 
 
 def names(folder):

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -134,3 +136,30 @@ def test_table_of_errors():
     found = outcomes(1)
     table = error_table([o.error for o in found.values() if o.error is not None])
     assert [line.split()[0] for line in table.splitlines()] == ["case", "case_3", "case_4"]
+
+
+def touch_and_wait(path, seconds):
+    path.touch()
+    time.sleep(seconds)
+
+
+def wait_in_workers(folder, seconds):
+    list(run_cases(touch_and_wait, {f"{i}": (folder / f"{i}", seconds) for i in range(40)}, "waiting", 2))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("alone", [False, True])
+def test_ctrl_c_ends_workers_without_a_word_and_starts_no_other_case(tmp_path, alone):
+    """A terminal sends it to all processes; ``alone``, only the parent gets it, and waits for the cases in progress."""
+    code = "import pathlib, tests.core.test_parallel as this; this.wait_in_workers(pathlib.Path({!r}), {})"
+    command = [sys.executable, "-c", code.format(str(tmp_path), 1 if alone else 60)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while len(list(tmp_path.iterdir())) < 2:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        send, target = (os.kill, process.pid) if alone else (os.killpg, process.pid)
+        send(target, signal.SIGINT)
+        said = process.stderr.read()
+        assert said.count("Traceback") == 1  # the parent's, which a command turns into a sentence
+        assert process.wait(30) == -signal.SIGINT
+    assert len(list(tmp_path.iterdir())) < 10

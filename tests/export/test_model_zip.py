@@ -79,9 +79,12 @@ def test_folds_of_different_architectures_are_averaged_and_exported(model, tmp_p
 
 
 def test_an_existing_model_is_kept(exported, tmp_path):
-    import_model(exported, workspace=tmp_path)
+    first = import_model(exported, workspace=tmp_path)
+    assert import_model(exported, workspace=tmp_path) == first  # the same one: an import that was killed at its end
+    (first / "plans.json").write_text("another")
     with pytest.raises(UserError, match="exists already"):
         import_model(exported, workspace=tmp_path)
+    assert (first / "plans.json").read_text() == "another"
     target = import_model(exported, workspace=tmp_path, overwrite=True)
     assert [p.name for p in target.parent.iterdir()] == ["unetrpp__3d_fullres"]  # nothing temporary is left
 

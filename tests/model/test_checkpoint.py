@@ -24,6 +24,15 @@ class Code:
         return run, ()
 
 
+def test_equal_content_gives_equal_bytes_under_any_name(tmp_path, monkeypatch):
+    network = torch.nn.Conv2d(2, 3, 3)
+    for folder, process in (("a", 11), ("b", 222)):
+        monkeypatch.setattr("os.getpid", lambda process=process: process)  # the temporary file has it in its name
+        checkpoint.save(tmp_path / folder / "checkpoint_final.pt", {"network": network.state_dict(), "step": 7})
+    first, second = (tmp_path / folder / "checkpoint_final.pt" for folder in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_what_is_saved_is_loaded(tmp_path):
     network = torch.nn.Conv2d(2, 3, 3)
     path = tmp_path / "checkpoint_final.pt"

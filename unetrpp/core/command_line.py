@@ -9,9 +9,13 @@ import argparse
 import io
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from unetrpp import __version__
@@ -96,6 +100,23 @@ def _whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
 
 
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, which batch systems send before they kill, ends the command as Ctrl-C does. Signals are the main thread's."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse ``argv`` (default: the command line), call ``work``, and turn its errors into one sentence and an exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the command
@@ -106,7 +127,8 @@ def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequenc
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)  # of other packages
     logging.getLogger("unetrpp").setLevel(logging.DEBUG if arguments.debug else logging.INFO)
     try:
-        return work(arguments)
+        with _terminable():
+            return work(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,13 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.leftovers import (
+    remove_leftover,
+    remove_leftovers,
+    remove_leftovers_once,
+    replaced_name,
+    temporary_name,
+)
 
 T = TypeVar("T")
 ROOM = 1 << 16  # bytes
@@ -64,7 +70,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a hidden temporary file beside ``path``, then rename it.
 
     The temporary name ends like ``path``, because writers choose the format by the ending, and starts with a dot, because
-    listings skip such files.
+    listings skip such files. What killed processes left in the folder is removed first.
     """
     temporary = _temporary(path)
     try:
@@ -110,11 +116,12 @@ def _discard(temporary: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """A hidden name beside ``path``. A file that a killed process of the same id left there is removed: it may be a hard link
-    to a file that must not be overwritten."""
+    """A hidden name beside ``path``. What a killed process of the same id left there is removed: it may be a hard link to a
+    file that must not be overwritten."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    temporary.unlink(missing_ok=True)
+    remove_leftovers_once(path.parent.absolute())
+    temporary = path.with_name(temporary_name(path.name))
+    remove_leftover(temporary)
     return temporary
 
 
@@ -166,25 +173,32 @@ def write_folder_atomically(
     Raises:
         UserError: ``target`` exists, before ``fill`` is called.
     """
+    remove_leftovers(target.parent)
     if target.is_file():
         raise UserError(f"{target} is a file, but a folder is to be written there; {hint}")
     if not replace and target.is_dir() and any(target.iterdir()):
         raise UserError(f"{target} exists already; {hint}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as hidden:
-        folder = Path(hidden) / target.name
-        folder.mkdir()
+    hidden = _temporary(target)
+    try:
+        folder = hidden / target.name
+        folder.mkdir(parents=True)
         result = fill(folder)
-        replaced = Path(hidden) / f"{target.name}.replaced"
         if target.exists():
-            _rename(target, replaced)
-        try:
-            _rename(folder, target)
-        except OSError:
-            if replaced.exists():
-                _rename(replaced, target)
-            raise
+            _rename(target, hidden / replaced_name(target.name))
+        _rename(folder, target)
+    finally:
+        remove_leftover(hidden)  # where the new folder is not at its place, the old one comes back
     return result
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder with all that it holds, if it exists. It disappears at once, not file by file, so that a process that is
+    killed meanwhile leaves no folder with a part of its files."""
+    remove_leftovers(path.parent)
+    if path.exists():
+        hidden = _temporary(path)
+        _rename(path, hidden)
+        remove_leftover(hidden)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

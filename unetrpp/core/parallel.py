@@ -6,6 +6,7 @@ Any ``concurrent.futures.Executor`` can be used, also that of a cluster (tested 
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -166,7 +167,11 @@ def prepare_workers(modules: Sequence[str]) -> str:
 
 
 def _die_with_parent() -> None:
-    """End this worker when its parent ends; otherwise workers of a killed parent would wait for work for ever."""
+    """End this worker when its parent ends; otherwise workers of a killed parent would wait for work for ever.
+
+    Ctrl-C reaches all processes of a terminal: the workers end without a word, and the parent says what there is to say.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
@@ -184,9 +189,13 @@ def _answers(pool: Executor, jobs: Sequence[_Job[T]]) -> Iterator[Outcome[T]]:
     with suppress(BrokenProcessPool):  # when it breaks during submission
         for job in jobs:
             futures.append(_submit(pool, job))
-    for future in as_completed(futures):
-        if not future.cancelled() and future.exception() is None:
-            yield future.result()
+    try:
+        for future in as_completed(futures):
+            if not future.cancelled() and future.exception() is None:
+                yield future.result()
+    finally:  # after Ctrl-C no other case is started
+        for future in futures:
+            future.cancel()
 
 
 def _alone(pool: Executor, job: _Job[T]) -> Outcome[T]:

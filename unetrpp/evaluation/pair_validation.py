@@ -1,12 +1,12 @@
 """The cross-validation of two models' average: the cases of each fold, predicted by both models of that fold."""
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import remove_folder
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.evaluation.candidates import ENSEMBLES, Validated, validation_folder
 from unetrpp.evaluation.cross_validation import CrossValidation, update_cross_validation
@@ -40,7 +40,7 @@ def validate_pair(results: Path, pair: Pair, dataset: RawDataset, *, device: str
         by_fold.setdefault(str(held_out_by), []).append(by_id[case])
     for path in folder.glob("fold_*"):
         if path.name.removeprefix("fold_") not in by_fold:  # of earlier splits
-            shutil.rmtree(path)
+            remove_folder(path)
     for fold, cases in by_fold.items():
         out = validation_folder(folder, fold)
         _predict_fold(pair, fold, cases, out, device)
@@ -66,7 +66,7 @@ def _predict_fold(pair: Pair, fold: str, cases: Sequence[Case], out: Path, devic
     mirroring = pair[0].mirroring
     run = _current_run(out, [member.model.digest([fold]) for member in pair], mirroring)
     if run is None:
-        shutil.rmtree(out, ignore_errors=True)
+        remove_folder(out)
     elif all(case.id in run.cases and (out / run.cases[case.id].output).is_file() for case in cases):
         return
     LOG.info("%s + %s, fold %s: %d cases", pair[0].name, pair[1].name, fold, len(cases))

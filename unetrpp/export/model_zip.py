@@ -12,8 +12,10 @@ from pathlib import Path
 import msgspec
 
 from unetrpp import __version__
+from unetrpp.core.digest import file_digest
 from unetrpp.core.errors import UserError, limit_of
 from unetrpp.core.files import Record, to_json, write_atomically, write_folder_atomically
+from unetrpp.core.leftovers import remove_leftovers
 from unetrpp.core.workspace import Workspace, as_folder_name, is_folder_name
 from unetrpp.core.zips import require_plain
 from unetrpp.export.anonymize import Pseudonyms, shared_records
@@ -156,7 +158,7 @@ def import_model(
     """Unpack a zip of :func:`export_model` into ``results/<dataset>/<name>`` of the workspace, as `unetrpp_import ZIP` does.
 
     Only members that the manifest lists and that a model folder can have are unpacked, each compared with its hash. The
-    model folder appears when it is complete.
+    model folder appears when it is complete. The same call again leaves it as it is.
 
     Args:
         file: the zip.
@@ -168,7 +170,7 @@ def import_model(
         The model folder.
 
     Raises:
-        UserError: no such zip, an unexpected member, a wrong hash, too large, or the model exists already.
+        UserError: no such zip, an unexpected member, a wrong hash, too large, or another model of this name exists already.
     """
     source = Path(file)
     results = Workspace.find(None if workspace is None else Path(workspace)).root / "results"
@@ -188,8 +190,9 @@ def import_model(
                         raise UserError(f"{source}: {name} does not match its hash; copy or export the model again")
                 _require_readable(folder)
 
-            hint = "remove it or import with --overwrite"
-            write_folder_atomically(target, unpack, replace=overwrite, hint=hint)
+            if overwrite or not _is_unpacked(manifest, target):
+                hint = "remove it or import with --overwrite"
+                write_folder_atomically(target, unpack, replace=overwrite, hint=hint)
     except UserError:
         raise
     except Exception as error:  # zipfile raises whatever its parsing met
@@ -223,6 +226,15 @@ def _require_space(source: Path, archive: zipfile.ZipFile, folder: Path) -> None
         raise UserError(
             f"{source} unpacks to {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free in {folder.parent.parent}; free space"
         )
+
+
+def _is_unpacked(manifest: Manifest, target: Path) -> bool:
+    """Whether ``target`` holds all files of the zip: an earlier import may have been killed after its last step."""
+    remove_leftovers(target.parent)
+    return all(
+        (target / name).is_file() and file_digest(target / name).hex() == expected
+        for name, expected in manifest.files.items()
+    )
 
 
 def _checked_manifest(source: Path, archive: zipfile.ZipFile, largest_gb: float) -> Manifest:

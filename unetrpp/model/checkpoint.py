@@ -14,7 +14,12 @@ FORMAT = 1
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` (state dicts, numbers, strings) together with the format number."""
-    write_atomically(path, lambda temporary: torch.save({"format": FORMAT, **content}, temporary))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # into a path PyTorch would also write the name of the temporary file
+            torch.save({"format": FORMAT, **content}, file)
+
+    write_atomically(path, write)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

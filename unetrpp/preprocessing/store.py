@@ -145,12 +145,6 @@ class Store:
             return None
         return str(array.schunk.vlmeta["digest"])
 
-    def sweep(self) -> None:
-        """Remove temporary files of interrupted writers; call it only while no process writes."""
-        for folder in (self.folder, first_stage_path(self.folder, "").parent):
-            for leftover in folder.glob(".*.*"):
-                leftover.unlink()
-
     def remove_others(self, cases: Collection[str]) -> list[str]:
         """Delete the complete cases that are not among ``cases``; returns their ids."""
         others = sorted(set(self.cases()) - set(cases))
