@@ -83,8 +83,8 @@ class Bench:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let their background jobs ignore it
         record.RECORD_SECONDS = trainer.SAVE_SECONDS = 0.0  # save after every case and step, not every few seconds
         if not workers:
-            pipeline.new_pool = lambda *_: SynchronousExecutor()
-            pipeline.start_method = lambda: "spawn"
+            setattr(pipeline, "new_pool", lambda *_: SynchronousExecutor())  # noqa: B010
+            setattr(pipeline, "start_method", lambda: "spawn")  # noqa: B010
         if watch:
             install(watch)
         os.write(pipe, STARTED)

@@ -119,7 +119,7 @@ def install(watch: Watch) -> None:
     for name in WITH_PATH:
         setattr(os, name, _with_path(watch, name, getattr(os, name)))
     os.fsync = _fsync(watch, os.fsync)
-    shutil.rmtree = _whole(watch, "rmtree", shutil.rmtree, 0, nested=True)  # type: ignore[assignment]
+    shutil.rmtree = _whole(watch, "rmtree", shutil.rmtree, 0, nested=True)
     io.open = builtins.open = _open(watch, io.open)
     import SimpleITK as sitk
     import torch

@@ -160,6 +160,7 @@ sys.exit(run(Parser("unetrpp_test", "A test.", "unetrpp_test"), work, []))
 def test_a_command_that_is_interrupted_says_so_without_a_traceback(number):
     command = [sys.executable, "-c", WAIT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline() == "working\n"
         process.send_signal(number)
         assert process.wait(30) == 130
@@ -172,8 +173,13 @@ def mine(number, frame): ...
 @pytest.mark.parametrize("handler", [signal.SIG_DFL, mine])
 def test_the_handler_of_sigterm_is_that_of_before_again(handler):
     before, seen = signal.signal(signal.SIGTERM, handler), []
+
+    def work(_):
+        seen.append(signal.getsignal(signal.SIGTERM))
+        return 0
+
     try:
-        assert run(parser(), lambda _: seen.append(signal.getsignal(signal.SIGTERM)) or 0, []) == 0
+        assert run(parser(), work, []) == 0
         assert signal.getsignal(signal.SIGTERM) == handler
         assert (seen[0] == handler) == (handler is mine)  # a handler that the caller has set is kept
     finally:

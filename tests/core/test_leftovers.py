@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from unetrpp.core import leftovers
 from unetrpp.core.files import write_bytes, write_folder_atomically
 from unetrpp.core.leftovers import OLD_S, remove_leftovers, temporary_name
 
@@ -30,6 +30,7 @@ def writer(tmp_path):
     """Another process in the middle of writing tmp_path/a.json."""
     command = [sys.executable, "-c", WRITE, str(tmp_path / "a.json")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
         assert process.stdout.readline() == b"written\n"
         yield process
         process.kill()
@@ -86,7 +87,7 @@ def test_a_folder_that_was_being_replaced_comes_back(tmp_path):
 
 
 def test_an_interrupted_replacement_keeps_the_old_folder(tmp_path, monkeypatch):
-    target, rename = tmp_path / "model", leftovers.Path.replace
+    target, rename = tmp_path / "model", Path.replace
     write_folder_atomically(target, lambda folder: (folder / "old").write_text("old"))
 
     def interrupt(self, to):
@@ -94,7 +95,7 @@ def test_an_interrupted_replacement_keeps_the_old_folder(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return rename(self, to)
 
-    monkeypatch.setattr(leftovers.Path, "replace", interrupt)
+    monkeypatch.setattr(Path, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_folder_atomically(target, lambda folder: (folder / "new").write_text("new"), replace=True)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -154,6 +154,7 @@ def test_ctrl_c_ends_workers_without_a_word_and_starts_no_other_case(tmp_path, a
     code = "import pathlib, tests.core.test_parallel as this; this.wait_in_workers(pathlib.Path({!r}), {})"
     command = [sys.executable, "-c", code.format(str(tmp_path), 1 if alone else 60)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
         while len(list(tmp_path.iterdir())) < 2:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
