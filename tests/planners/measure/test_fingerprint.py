@@ -63,9 +63,8 @@ def test_the_body_is_measured_within_the_crop(tmp_path):
     box = tuple(slice(s, s + 33) for s in start)
     image[box], label[box] = ball * np.random.default_rng(0).uniform(1, 2, ball.shape), ball
     geometry = Geometry(shape_zyx=shape, spacing_zyx_mm=(2.0, 1.0, 0.5))
-    folder = tmp_path / "raw" / "Blocks"
-    write_case(folder, "ball", image, label, geometry)
-    write_dataset(folder, cases=0)
+    folder = write_dataset(tmp_path / "raw" / "Blocks", cases=1)
+    write_case(folder, "case_0", image, label, geometry)
     with ThreadPoolExecutor(1) as pool:
         measured = survey(read_dataset(folder, "Blocks"), pool).fingerprint
     assert measured is not None
@@ -80,10 +79,9 @@ def test_the_body_is_measured_within_the_crop(tmp_path):
 def test_intensities_do_not_depend_on_the_names_of_cases(tmp_path):
     found = []
     for order in (range(3), (2, 0, 1)):
-        folder = tmp_path / f"first_{order[0]}" / "raw" / "Blocks"
-        for name, seed in zip("abc", order, strict=True):
-            write_case(folder, name, *make_case(seed))
-        write_dataset(folder, cases=0)
+        folder = write_dataset(tmp_path / f"first_{order[0]}" / "raw" / "Blocks", cases=3)
+        for number, seed in enumerate(order):
+            write_case(folder, f"case_{number}", *make_case(seed))
         with ThreadPoolExecutor(1) as pool:
             measured = survey(read_dataset(folder, "Blocks"), pool).fingerprint
         assert measured is not None
