@@ -8,13 +8,14 @@ from typing import Protocol
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import format_mm, format_shape
+from unetrpp.core.text import format_shape
 from unetrpp.planners.options import Options
 from unetrpp.planners.rules.augmentation import plan_augmentation
 from unetrpp.planners.rules.mirroring import Mirroring, of_patch
 from unetrpp.planners.rules.patch_and_batch import Fit, fit_by_proxy, patch_decision, plan_batch
 from unetrpp.planners.rules.spacing import TargetGrid, coarser
 from unetrpp.planners.rules.topology import Topology, downsampling_decision
+from unetrpp.planners.rules.wording import amount, counted, lengths, percent
 from unetrpp.plans.architecture import Architecture, as_3d
 from unetrpp.plans.plans import Configuration, Decision, LossPlan, Preprocessing
 
@@ -78,7 +79,13 @@ class ConfigurationPlanner:
         if self.hooks.options.patch is None:
             times = self._times_fewer(self._quarter_in_a_patch()[1])
         so = "so many miss a class or have little of it" if times >= WORTHWHILE else "enough to have most classes"
-        return _with_dice(full, times >= WORTHWHILE, f"a patch holds {share:.0%} of the median image, {so}")
+        why = f"a patch holds {percent(share)} of the median image, {so}"
+        if share < LOW_RESOLUTION_BELOW:
+            why += (
+                f" (3d_lowres, where it holds at least {LOW_RESOLUTION_BELOW:.0%}, has {amount(times)} times fewer voxels; "
+                f"over the batch from {WORTHWHILE} times on)"
+            )
+        return _with_dice(full, times >= WORTHWHILE, why)
 
     def three_dimensional(self, grid: TargetGrid, inputs: int | None = None) -> Configuration:
         return self._configuration(grid.spacing, grid.shape, images=grid.cases, inputs=inputs or self.channels)
@@ -95,14 +102,16 @@ class ConfigurationPlanner:
         low, grid = self._quarter_in_a_patch()
         times = self._times_fewer(grid)
         if times < WORTHWHILE:
-            share = math.prod(self.three_dimensional(self.grid).patch) / math.prod(self.grid.shape)
+            share = min(1.0, math.prod(self.three_dimensional(self.grid).patch) / math.prod(self.grid.shape))
             raise UserError(
                 f"3d_lowres is of no use here: a patch at full resolution holds {share:.0%} of the median image, "
                 f"and a coarser one would have only {times:.1f} times fewer voxels; train 3d_fullres"
             )
-        value = f"{format_mm(grid.spacing)}, {format_shape(grid.shape)}"
-        why = f"the first spacing at which a patch holds {LOW_RESOLUTION_BELOW:.0%} of the median image; {times:.1f} times fewer voxels"
-        low = _with_dice(low, False, "a patch holds enough of the median image to have most classes")
+        value = f"{lengths(grid.spacing)}, {format_shape(grid.shape)}"
+        share = min(1.0, math.prod(low.patch) / math.prod(grid.shape))
+        least = f"at least {LOW_RESOLUTION_BELOW:.0%}"
+        why = f"a patch holds {share:.0%} of the median image ({least}), which has {times:.1f} times fewer voxels"
+        low = _with_dice(low, False, f"a patch holds {share:.0%} of the median image, enough to have most classes")
         decision = Decision(about="low resolution", value=value, why=why)
         return msgspec.structs.replace(low, decisions=(decision, *low.decisions))
 
@@ -110,8 +119,10 @@ class ConfigurationPlanner:
         """``3d_cascade``: full resolution with the first stage's segmentation as one-hot channels."""
         classes = len(self.preprocessing.labels.foreground)
         stage = self.three_dimensional(self.grid, self.channels + classes)
-        why = f"a patch holds too little of the median image; the first stage's {classes} classes come as channels"
-        stage = _with_dice(stage, True, "a patch holds too little of the median image to have every class")
+        share = math.prod(stage.patch) / math.prod(self.grid.shape)
+        holds, more = f"a patch holds {percent(share)} of the median image", counted(classes, "further channel")
+        why = f"{holds}; the first stage's segmentation comes as {more}, one a class"
+        stage = _with_dice(stage, True, f"{holds}, too little to have every class")
         decision = Decision(about="cascade", value="after 3d_lowres", why=why)
         return msgspec.structs.replace(stage, decisions=(decision, *stage.decisions), first_stage="3d_lowres")
 
@@ -157,7 +168,9 @@ class ConfigurationPlanner:
         architecture = self.hooks.architecture(inputs, outputs, fit.topology)
         # Slices of a 2D configuration keep their own spacing.
         z, y, x = spacing if len(spacing) == 3 else (None, *spacing)
-        why = f"median of the cases at {format_mm(spacing)}"
+        one = self.grid.cases == 1
+        voxel = lengths(spacing, in_pixels=self.grid.in_pixels)
+        why = f"{'the only case' if one else 'median of the cases'}, cropped, at {voxel}"
         return Configuration(
             preprocessing=msgspec.structs.replace(self.preprocessing, spacing_mm=(z, y, x), chunk=as_3d(patch)),
             architecture=msgspec.structs.replace(architecture, initial_logits=self.initial_logits),
@@ -169,8 +182,8 @@ class ConfigurationPlanner:
             training_memory_bytes=fit.bytes_of(batch),
             decisions=(
                 Decision(about="median image", value=format_shape(shape), why=why),
-                patch_decision(options, topologies, fit),
-                downsampling_decision(fit.topology, spacing),
+                patch_decision(options, topologies, fit, shape),
+                downsampling_decision(fit.topology, voxel, options.preset),
                 batch_decision,
                 rotation,
             ),

@@ -21,6 +21,7 @@ from unetrpp.planners.rules.plan_warnings import dataset_warnings, patch_warning
 from unetrpp.planners.rules.spacing import plan_target_grid
 from unetrpp.planners.rules.storage import plan_storage
 from unetrpp.planners.rules.topology import Topology, candidates, pool
+from unetrpp.planners.rules.wording import axis_names
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans, Preprocessing
@@ -73,7 +74,8 @@ class Planner(ABC):
             UserError: a configuration does not suit this dataset, or a channel's name looks misspelt.
         """
         options, labels = self.options, description.labels
-        grid, grid_decisions, grid_warnings = plan_target_grid(fingerprint, options.spacing)
+        names_of_axes = axis_names(description.file_ending)
+        grid, grid_decisions, grid_warnings = plan_target_grid(fingerprint, options.spacing, names_of_axes)
         normalization, channel_decisions = plan_normalization(description.channel_names, fingerprint)
         storage = plan_storage(options.store, normalization)
         mirroring = plan_mirroring(fingerprint, labels, options.mirror)

@@ -1,7 +1,7 @@
 """Fingerprint extraction: one pass over the raw cases, in parallel, that verifies and measures them."""
 
 import logging
-import zlib
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -26,21 +26,23 @@ from unetrpp.dataset.verification import (
     inspect,
     problem_table,
 )
-from unetrpp.io.geometry import canonical_orientation, reorder, to_canonical
+from unetrpp.io.geometry import Spacing, canonical_orientation, reorder, to_canonical
+from unetrpp.planners.measure.occupancy import any_in_cells
 from unetrpp.planners.measure.structures import class_statistics
-from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics, LeftOut
-from unetrpp.preprocessing.crop import foreground_box, shape_of, slices
+from unetrpp.plans.fingerprint import CaseFingerprint, ClassStatistics, Fingerprint, IntensityStatistics, LeftOut
+from unetrpp.preprocessing.crop import Box, background_values, foreground_box, shape_of, slices
 
 LOG = logging.getLogger(__name__)
 
 VOXELS_A_CASE = 10_000  # foreground intensities kept of every case, so that all cases have equal weight
+CELLS = 32  # per axis of a crop, in which background is looked for: single voxels of noise in air may be 0 by chance
 
 
 class Measurement(msgspec.Struct, frozen=True):
     """Problems of one case and, unless one of them is fatal, its measurements.
 
-    ``intensities`` (C, VOXELS_A_CASE) float32 are drawn with replacement, seeded by the case's id; None without
-    foreground.
+    ``intensities`` (C, VOXELS_A_CASE) float32 are drawn with replacement, from one seed for all cases so that a case's name
+    does not matter; None without foreground.
     """
 
     problems: tuple[Problem, ...]
@@ -175,30 +177,54 @@ def measure(case: Case, description: DatasetDescription) -> Measurement:
     orientation = canonical_orientation(found.image.geometry)
     image = to_canonical(found.image.array, orientation)
     box = foreground_box(image)
-    label = description.labels.encode(to_canonical(found.label.array, orientation)[0])
+    inside = (slice(None), *slices(box))
+    label = description.labels.encode(to_canonical(found.label.array, orientation)[0])[slices(box)]
     spacing = reorder(found.image.geometry.spacing_zyx_mm, orientation.axes)
     z, y, x = image.shape[1:]
+    middle = _crop_center_lps_mm(box, (z, y, x), spacing)
+    # Within the crop, so that air around the body changes nothing.
+    classes = class_statistics(label, description.labels, spacing)
     fingerprint = CaseFingerprint(
         case=case.id,
         shape=(z, y, x),
         spacing_mm=spacing,
         cropped_shape=shape_of(box),
         coarse_axis_in_file=orientation.axes[int(np.argmax(spacing))],
-        classes=class_statistics(label, description.labels, spacing),
+        classes={name: _moved(statistics, middle) for name, statistics in classes.items()},
         inputs_digest=inputs_digest(case),
+        crop_center_lps_mm=middle,
+        body_share=_body_share(image[inside], background_values(image)),
     )
-    inside = (slice(None), *slices(box))
-    sample = _foreground_sample(image[inside], label[slices(box)], description.labels, case.id)
+    sample = _foreground_sample(image[inside], label, description.labels)
     return Measurement(found.problems, image_digest(found.image), fingerprint, sample)
 
 
-def _foreground_sample(image: np.ndarray, label: np.ndarray, scheme: LabelScheme, case: str) -> np.ndarray | None:
+def _crop_center_lps_mm(box: Box, shape: tuple[int, int, int], spacing: Spacing) -> tuple[float, float, float]:
+    """The crop's centre relative to the image's."""
+    z, y, x = ((sum(box[axis]) - shape[axis]) / 2 * spacing[axis] for axis in range(3))
+    return x, y, z
+
+
+def _moved(statistics: ClassStatistics, by_lps_mm: tuple[float, float, float]) -> ClassStatistics:
+    if statistics.center_lps_mm is None:
+        return statistics
+    x, y, z = (center + shift for center, shift in zip(statistics.center_lps_mm, by_lps_mm, strict=True))
+    return msgspec.structs.replace(statistics, center_lps_mm=(x, y, z))
+
+
+def _body_share(image: np.ndarray, background: tuple[float, ...]) -> float:
+    """The share of an image's (C, Z, Y, X) cells in which any channel has anything but its background value."""
+    body = np.any([channel != value for channel, value in zip(image, background, strict=True)], axis=0)
+    z, y, x = (math.ceil(n / CELLS) for n in image.shape[1:])
+    return float(any_in_cells(body, (z, y, x)).mean())
+
+
+def _foreground_sample(image: np.ndarray, label: np.ndarray, scheme: LabelScheme) -> np.ndarray | None:
     foreground = label > 0 if scheme.ignore_index is None else (label > 0) & (label != scheme.ignore_index)
     voxels = image[:, foreground]
     if not voxels.shape[1]:
         return None
-    random = np.random.default_rng(zlib.crc32(case.encode()))
-    return voxels[:, random.integers(voxels.shape[1], size=VOXELS_A_CASE)]
+    return voxels[:, np.random.default_rng(0).integers(voxels.shape[1], size=VOXELS_A_CASE)]
 
 
 def _whole_dataset(measured: Sequence[Measurement]) -> list[Problem]:
@@ -236,6 +262,7 @@ def _pool(
 
 def _statistics(values: np.ndarray) -> IntensityStatistics:
     """Intensity statistics of one channel's sampled foreground voxels."""
+    values = np.sort(values)  # sums of floats depend on their order, which is that of the cases' names
     low, median, high = np.percentile(values, [0.5, 50, 99.5])
     return IntensityStatistics(
         mean=float(values.mean(dtype=np.float64)),

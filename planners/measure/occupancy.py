@@ -1,6 +1,7 @@
 """How much of a training patch is foreground at every level of a network; the rules for attention use it."""
 
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -68,12 +69,24 @@ def any_in_cells(mask: np.ndarray, stride: tuple[int, int, int]) -> np.ndarray:
 def training_patches(
     cases: Sequence[StoredCase], patch: tuple[int, ...], foreground_fraction: float, ignore_index: int | None
 ) -> Iterator[np.ndarray]:
-    """Label patches drawn as training draws them, from at most 50 cases; the same ones on every call."""
+    """Label patches drawn as training draws them, from at most 50 cases; the same ones on every call.
+
+    Neither the cases' names nor the numbers of the classes matter, for both are drawn in an order of their voxels.
+    """
     rng = np.random.default_rng(0)
-    chosen = [cases[i] for i in np.sort(rng.permutation(len(cases))[:MOST_CASES])]
+    voxels = {case.case: {c: _place_in_order(case, c) for c in case.classes} for case in cases}
+    ordered = sorted(cases, key=lambda case: (case.shape, sorted(voxels[case.case].values())))
+    chosen = [ordered[i] for i in np.sort(rng.permutation(len(cases))[:MOST_CASES])]
     size = as_3d(patch)
     sampler = PatchSampler(chosen, size, foreground_fraction, ignore_index)
+    sampler.having = dict(sorted(sampler.having.items(), key=lambda item: [voxels[c.case][item[0]] for c in item[1]]))
     by_name = {case.case: case for case in chosen}
     for draw in sampler.draw(rng, PATCHES_A_CASE * len(chosen)):
         z, y, x = (center - n // 2 for center, n in zip(draw.center, size, strict=True))
         yield by_name[draw.case].read((z, y, x), size)[1]
+
+
+def _place_in_order(case: StoredCase, class_index: int) -> tuple[int, int]:
+    """By which a class of a case is ordered: the number of its indexed voxels, and a checksum of where they are."""
+    voxels = case.foreground(class_index)
+    return len(voxels), zlib.crc32(voxels.tobytes())

@@ -36,12 +36,12 @@ def place_attention(
     if mode == "auto":
         levels, decisions = _by_rule(architecture, fractions)
     elif mode == "paper":
-        levels, decisions = list(architecture.levels), [_decide("attention", "as published", "--attention paper")]
+        levels, decisions = list(architecture.levels), [_decide("attention", "as published", _published(architecture))]
     else:
         place = _all_of if mode == "all" else _none_of
         levels = [place(architecture, i) for i in range(len(architecture.levels))]
         value = "every module, gamma 1" if mode == "all" else "no module"
-        decisions = [_decide("attention", value, f"--attention {mode}")]
+        decisions = [_decide("attention", value, f"asked for with --attention {mode}")]
     for override in overrides:
         require_possible(architecture, override)
         levels[override.level] = overridden(levels[override.level], override)
@@ -54,7 +54,8 @@ def _by_rule(architecture: Architecture, fractions: Sequence[float]) -> tuple[li
     names = [" x ".join(map(str, stride)) for stride in cell_strides(architecture)]
     gammas, reasons = gate_gammas(foreground_bits(fractions), names)
     levels = []
-    decisions = [_decide("attention", "by the rule", "--attention auto: from the labels of training patches")]
+    why = "asked for with --attention auto: from the share of foreground in training patches, level by level"
+    decisions = [_decide("attention", "by the rule", why)]
     for i, (level, gamma, name) in enumerate(zip(architecture.levels, gammas, names, strict=True)):
         deepest = i == len(names) - 1
         if not deepest:
@@ -69,10 +70,18 @@ def _by_rule(architecture: Architecture, fractions: Sequence[float]) -> tuple[li
     return levels, decisions
 
 
+def _published(architecture: Architecture) -> str:
+    """Why a network keeps its modules."""
+    blocks = sum(level.attention == "epa" for level in architecture.levels)
+    has = f"EPA blocks at {blocks} of {len(architecture.levels)} levels" if blocks else "no attention modules"
+    return f"by default a network keeps what was published for it, here {has}; --attention auto decides by the labels"
+
+
 def _with_excitation(level: Level, gate: float | None, fraction: float, name: str) -> tuple[Level, Decision]:
     excited = gate is None and fraction >= LEAST_SHARE and level.channels >= LEAST_CHANNELS
     why = (
-        f"{'no' if gate is None else 'a'} gate, {fraction:.0%} of the cells hold foreground, {level.channels} channels"
+        f"{'no' if gate is None else 'a'} gate, {fraction:.0%} of the cells hold foreground (from {LEAST_SHARE:.0%}), "
+        f"{level.channels} channels (from {LEAST_CHANNELS}); a level with a gate gets none"
     )
     decision = _decide(f"squeeze-and-excitation at stride {name}", "gamma 1" if excited else "none", why)
     return msgspec.structs.replace(level, squeeze_excitation=1.0 if excited else None), decision

@@ -30,5 +30,6 @@ def gate_gammas(bits: Sequence[float], names: Sequence[str]) -> tuple[list[float
         )
         if gain >= LEAST_GAIN:
             gammas[i] = min(max(gain, GATE_GAMMAS[0]), GATE_GAMMAS[1])
+            reasons[i] += f"; {GATE_GAMMAS[1]:g} is the largest gamma" if gain > GATE_GAMMAS[1] else ""
             last, where = bits[i], f"stride {names[i]}"
     return gammas, reasons

@@ -1,12 +1,15 @@
 """Initial biases of the heads of a new network, from the frequency of each class (Lin et al., arXiv 1708.02002, section 4.1)."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.planners.rules.wording import counted
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Decision
 
+MOST_NAMED = 6  # outputs in the decision's value
 LEAST = 0.01  # rarer classes start at this share (the paper's pi), or their gradients would vanish
 
 
@@ -17,19 +20,37 @@ class InitialLogits(NamedTuple):
 
 def plan_initial_logits(fingerprint: Fingerprint, labels: LabelScheme) -> InitialLogits:
     """Logits whose softmax (sigmoid, with regions) is the mean share of each class in the cropped images."""
-    shares = {c: max(LEAST, _mean_share(fingerprint, labels.names[c])) for c in labels.foreground}
+    measured = {c: _mean_share(fingerprint, labels.names[c]) for c in labels.foreground}
+    shares = {c: max(LEAST, share) for c, share in measured.items()}
     if labels.regions:
         parts = [min(0.5, sum(shares[c] for c in region.members if c)) for region in labels.regions]
         logits = tuple(math.log(part / (1 - part)) for part in parts)
     else:
-        parts = [max(LEAST, 1 - sum(shares.values())), *shares.values()]
+        parts = [max(LEAST, 1 - math.fsum(shares.values())), *shares.values()]
         logits = tuple(math.log(part) for part in parts)
-    value = ", ".join(f"{part:.2g}" for part in parts)
+    raised = sum(share < LEAST for share in measured.values())
+    return InitialLogits(tuple(round(x, 4) for x in logits), _decision(labels, parts, raised))
+
+
+def _decision(labels: LabelScheme, parts: Sequence[float], raised: int) -> Decision:
+    """``parts``: the share of every output; ``raised``: how many classes are rarer than the floor."""
+    named = dict(zip([region.name for region in labels.regions] or labels.names, parts, strict=True))
     what = "region" if labels.regions else "class"
-    why = (
-        f"each {what}'s mean share of the images, at least {LEAST:g}, so that no step is spent on unlearning foreground"
-    )
-    return InitialLogits(tuple(round(x, 4) for x in logits), Decision(about="first output", value=value, why=why))
+    why = f"the mean share of each {what} in the cropped images, so that no step is spent on unlearning foreground"
+    if not labels.regions:
+        why += f"; background {parts[0]:.2g} is what the others leave"
+    if raised:
+        why += f"; the floor of {LEAST:g} is taken for {counted(raised, 'class', 'classes')}"
+    return Decision(about="initial prediction", value=_listed(named), why=why)
+
+
+def _listed(named: Mapping[str, float]) -> str:
+    """Names with their shares; of many, the largest."""
+    pairs = [f"{name} {part:.2g}" for name, part in named.items()]
+    if len(pairs) <= MOST_NAMED:
+        return ", ".join(pairs)
+    largest = [pair for _, pair in sorted(zip(named.values(), pairs, strict=True), reverse=True)[:MOST_NAMED]]
+    return f"{', '.join(largest)}; {len(pairs) - MOST_NAMED} more from {min(named.values()):.2g} on"
 
 
 def _mean_share(fingerprint: Fingerprint, name: str) -> float:
@@ -38,4 +59,4 @@ def _mean_share(fingerprint: Fingerprint, name: str) -> float:
         case.classes[name].voxels / math.prod(case.cropped_shape) if name in case.classes else 0.0
         for case in fingerprint.cases
     ]
-    return sum(shares) / len(shares)
+    return math.fsum(shares) / len(shares)  # exact, so the order of the cases does not matter

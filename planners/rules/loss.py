@@ -26,12 +26,15 @@ def plan_focal_loss(
         spacing_mm: of the training grid, one per axis of the patch.
     """
     gamma = min(max(GAMMA_A_BIT * voxel_bits, GAMMAS[0]), GAMMAS[1])
-    why = f"{voxel_bits:.2f} bits to find the foreground among the voxels, {GAMMA_A_BIT} a bit, within {GAMMAS[0]} to {GAMMAS[1]}"
+    why = f"{voxel_bits:.2f} bits to find the foreground among the voxels, at {GAMMA_A_BIT} of gamma a bit{_bound(voxel_bits)}"
     decisions = [Decision(about="loss", value=f"Unified Focal, gamma {gamma:.2f}, delta {DELTA}", why=why)]
     share = boundary_share(fingerprint, labels, spacing_mm)
     near = share >= MOSTLY_BOUNDARY
     scales = distance_scales(fingerprint, labels, min(spacing_mm)) if near else ()
     why = f"the median structure has {share:.0%} of its volume within a voxel of its surface (on from {MOSTLY_BOUNDARY:.0%})"
+    if near:
+        low, high = (f"{scale * min(spacing_mm):.3g}" for scale in SCALES)
+        why += f"; each distance is half the median radius of a class's components, within {low} to {high} mm"
     value = f"on, {', '.join(f'{s:.1f}' for s in scales)} mm" if near else "off"
     decisions.append(Decision(about="distance penalty", value=value, why=why))
     plan = LossPlan(
@@ -42,6 +45,14 @@ def plan_focal_loss(
         distance_scale_mm=scales,
     )
     return plan, decisions
+
+
+def _bound(voxel_bits: float) -> str:
+    """Which bound of gamma was taken, for the reason."""
+    gamma = GAMMA_A_BIT * voxel_bits
+    if gamma < GAMMAS[0]:
+        return f"; less than the floor of {GAMMAS[0]}"
+    return f"; {GAMMAS[1]} is the largest" if gamma > GAMMAS[1] else ""
 
 
 def boundary_share(fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float]) -> float:

@@ -65,7 +65,7 @@ def plan_mirroring(fingerprint: Fingerprint, labels: LabelScheme, asked: str = "
         )
     axes = tuple(axis for axis, letter in enumerate(AXES) if letter in letters)
     value = "all axes" if len(axes) == 3 else ", ".join(AXES[a] for a in axes) or "no axis"
-    return Mirroring(axes, (), Decision(about="mirroring", value=value, why=f"--mirror {asked}"))
+    return Mirroring(axes, (), Decision(about="mirroring", value=value, why=f"asked for with --mirror {asked}"))
 
 
 def _by_labels(fingerprint: Fingerprint, labels: LabelScheme, pairs: Sequence[tuple[int, int]]) -> Mirroring:
@@ -78,7 +78,8 @@ def _by_labels(fingerprint: Fingerprint, labels: LabelScheme, pairs: Sequence[tu
         left, right = (labels.names[i] for i in pairs[0])
         reason = f"labels {left!r} and {right!r} are a left/right pair (--mirror exchange would swap them)"
     if reason is None:
-        why = "no label's or region's name has a left or right twin and no class lies on one side of the body"
+        why = f"no label's or region's name has a left or right twin and no class lies on one side of the {_body(fingerprint)}"
+        why += _most_lateral(fingerprint, labels)
         return Mirroring((0, 1, 2), (), Decision(about="mirroring", value="all axes", why=why))
     return Mirroring((0, 1), (), Decision(about="mirroring", value="not left-right", why=reason))
 
@@ -104,21 +105,58 @@ def side_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 
 def _one_sided(fingerprint: Fingerprint, labels: LabelScheme) -> str | None:
-    for index in labels.foreground:
-        name = labels.names[index]
-        offsets = np.array([o for case in fingerprint.cases if (o := _offset(case, name)) is not None])
-        if len(offsets) < FEWEST_CASES or abs(np.median(offsets)) < OFF_CENTER:
-            continue
-        side = np.sign(np.median(offsets))
-        share = float((np.sign(offsets) == side).mean())
-        if share >= SAME_SIDE:
-            where = "left" if side > 0 else "right"
-            distance = abs(float(np.median(offsets)))
-            return f"label {name!r} lies on the {where} in {share:.0%} of {len(offsets)} cases, {distance:.0%} of the width off centre"
-    return None
+    """The reason not to mirror left and right that the most lateral class gives, whatever its place among the labels."""
+    measured = [(name, _offsets(fingerprint, name)) for name in (labels.names[index] for index in labels.foreground)]
+    lateral = [(name, offsets) for name, offsets in measured if _is_lateral(offsets)]
+    if not lateral:
+        return None
+    name, offsets = max(lateral, key=lambda found: abs(np.median(found[1])))
+    middle = float(np.median(offsets))
+    where, share = "left" if middle > 0 else "right", _share_on_side(offsets)
+    return (
+        f"label {name!r} lies on the {where} in {share:.0%} of {len(offsets)} cases, {abs(middle):.0%} of the {_body(fingerprint)}'s "
+        f"width off centre in the median (limits: {SAME_SIDE:.0%} of the cases, {OFF_CENTER:.0%} of the width)"
+    )
+
+
+def _most_lateral(fingerprint: Fingerprint, labels: LabelScheme) -> str:
+    """How far the dataset is from having a class on one side, in words; empty where no class is in enough cases."""
+    medians = [
+        (abs(float(np.median(offsets))), labels.names[index])
+        for index in labels.foreground
+        if len(offsets := _offsets(fingerprint, labels.names[index])) >= FEWEST_CASES
+    ]
+    if not medians:
+        return ""
+    middle, name = max(medians)
+    return f" (farthest off centre: {name!r}, {middle:.0%} of the {_body(fingerprint)}'s width; limit {OFF_CENTER:.0%})"
+
+
+def _body(fingerprint: Fingerprint) -> str:
+    return "image" if all(case.shape[0] == 1 for case in fingerprint.cases) else "body"
+
+
+def _is_lateral(offsets: np.ndarray) -> bool:
+    if len(offsets) < FEWEST_CASES or abs(np.median(offsets)) < OFF_CENTER:
+        return False
+    return _share_on_side(offsets) >= SAME_SIDE
+
+
+def _share_on_side(offsets: np.ndarray) -> float:
+    """The share of the cases in which the class is on the side of the median."""
+    return float((np.sign(offsets) == np.sign(np.median(offsets))).mean())
+
+
+def _offsets(fingerprint: Fingerprint, name: str) -> np.ndarray:
+    """By case that has the class: how far left (+) or right (-) of the body's centre it is, as a share of the body's width.
+
+    The body is the crop: air around it would make every class seem central.
+    """
+    return np.array([o for case in fingerprint.cases if (o := _offset(case, name)) is not None])
 
 
 def _offset(case: CaseFingerprint, name: str) -> float | None:
-    """How far left (+) or right (-) of the image's centre a class is, as a share of the width."""
     center = case.classes[name].center_lps_mm
-    return None if center is None else center[0] / (case.shape[LEFT_RIGHT] * case.spacing_mm[LEFT_RIGHT])
+    if center is None:
+        return None
+    return (center[0] - case.crop_center_lps_mm[0]) / (case.cropped_shape[LEFT_RIGHT] * case.spacing_mm[LEFT_RIGHT])

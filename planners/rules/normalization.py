@@ -1,5 +1,6 @@
 """How each channel is normalised, by its name: nnU-Net v2's rule 10, except that a misspelt name is an error."""
 
+import statistics
 from difflib import get_close_matches
 
 from unetrpp.core.errors import UserError
@@ -16,10 +17,11 @@ SCHEMES: dict[str, NormalizationScheme] = {
     "rgb_to_0_1": "rgb_to_0_1",
 }
 MASKED_BELOW = 0.75  # median share of the volume that cropping kept
+BODY_BELOW = 2 / 3  # median share of the crop that is no background; a ball fills 0.52 of its box
 WHY: dict[NormalizationScheme, str] = {
     "ct": "CT has absolute values: clipped to the foreground's 0.5-99.5 %, then the dataset's mean and std",
     "none": "the name asks for the values as they are",
-    "zscore": "a name without absolute values: mean and std of each image",
+    "zscore": "a channel of this name has no known absolute scale, so each image is brought to mean 0 and std 1",
     "rescale_0_1": "the name asks for each image's range to become 0-1",
     "rgb_to_0_1": "the name asks for bytes to become 0-1",
 }
@@ -33,21 +35,36 @@ def plan_normalization(
     Raises:
         UserError: a name looks like a misspelt known one.
     """
-    kept = fingerprint.median_relative_size_after_crop
+    mask = _background(fingerprint)
     plans, decisions = [], []
-    for name, statistics in zip(channels, fingerprint.intensities, strict=True):
+    for name, measured in zip(channels, fingerprint.intensities, strict=True):
         scheme = _scheme(name)
-        masked = scheme == "zscore" and kept < MASKED_BELOW
+        masked = scheme == "zscore" and mask is not None
         value, why = str(scheme), WHY[scheme]
         if scheme == "ct":
-            value += f", {statistics.percentile_00_5:.4g} to {statistics.percentile_99_5:.4g} HU"
-            why += f" ({statistics.mean:.4g} and {statistics.std:.4g})"
+            value += f", {measured.percentile_00_5:.4g} to {measured.percentile_99_5:.4g} HU"
+            why += f" ({measured.mean:.4g} and {measured.std:.4g} HU)"
         if masked:
             value += " inside the non-zero mask"
-            why += f"; cropping kept {kept:.0%} of the median case, less than {MASKED_BELOW:.0%}"
-        plans.append(Normalization(channel=name, scheme=scheme, statistics=statistics, masked=masked))
+            why += f"; {mask}"
+        plans.append(Normalization(channel=name, scheme=scheme, statistics=measured, masked=masked))
         decisions.append(Decision(about=f"normalisation of {name}", value=value, why=why))
     return tuple(plans), decisions
+
+
+def _background(fingerprint: Fingerprint) -> str | None:
+    """Why z-scores are taken inside the mask; None where they are not (nnU-Net's rule 10).
+
+    Ours: air around the body does not suffice, or the mask would hang on how much of it the images have. The crop has to hold
+    background, too, as that of a brain without its skull does.
+    """
+    kept = fingerprint.median_relative_size_after_crop
+    shares = [case.body_share for case in fingerprint.cases if case.body_share is not None]
+    body = statistics.median(shares) if shares else 0.0  # release 0.1.0 did not measure it
+    if kept >= MASKED_BELOW or body >= BODY_BELOW:
+        return None
+    why = f"cropping kept {kept:.0%} of the median case (limit {MASKED_BELOW:.0%})"
+    return f"{why}, of which {body:.0%} is body (limit {BODY_BELOW:.0%})" if shares else why
 
 
 def _scheme(channel: str) -> NormalizationScheme:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from unetrpp.core.text import GIGABYTE, format_bytes, format_shape
 from unetrpp.networks.training_memory import TrainingMemory, training_memory
 from unetrpp.planners.options import Options
-from unetrpp.planners.rules.topology import Topology
+from unetrpp.planners.rules.topology import INITIAL_EDGE, Topology
+from unetrpp.planners.rules.wording import amount, counted
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Decision
 
@@ -37,6 +38,7 @@ class Fit(NamedTuple):
     memory: TrainingMemory
     budget: str  # for a decision's reason
     measured_by: str  # for a decision's reason
+    fits: bool = True  # False: not even the smallest patch does
 
     def bytes_of(self, batch_size: int) -> int:
         """Estimated memory of a training step."""
@@ -79,8 +81,9 @@ def fit_by_proxy(
         batch_size=round(allowed / elements[chosen]),
         tried=chosen + 1,
         memory=TrainingMemory(0.0, elements[chosen] / reference * REFERENCE_GB * GIGABYTE),
-        budget=f"{memory:g} GB at batch {batch}",
+        budget=f"{memory:g} GB{_source(gpu_memory_gb, None)} at batch {batch}",
         measured_by="nnU-Net's count of feature-map elements",
+        fits=elements[chosen] * batch <= allowed,
     )
 
 
@@ -97,7 +100,8 @@ def fit_by_cost(
     An estimate may take seconds, so few are made: starting with the proxy's choice, the feature-map elements predict
     the largest patch that fits, until a prediction repeats one that was estimated.
     """
-    memory = gpu_memory_gb or free_gpu_memory_gb() or DEFAULT_GPU_GB
+    free = None if gpu_memory_gb else free_gpu_memory_gb()
+    memory = gpu_memory_gb or free or DEFAULT_GPU_GB
     allowed = memory * (1 - MARGIN) * GIGABYTE
     batch = max(batch_size or 0, SMALLEST_BATCH)
     elements = [feature_map_elements(topology, outputs) for topology in topologies]
@@ -119,31 +123,66 @@ def fit_by_cost(
         batch_size=max(1, int((allowed - step.fixed) / step.a_patch)),
         tried=probe + 1,
         memory=step,
-        budget=f"{memory:g} GB less {MARGIN:.0%} at batch {batch}",
+        budget=f"{memory:.3g} GB{_source(gpu_memory_gb, free)} less {MARGIN:.0%} at batch {batch}",
         measured_by="a training step of this network in bf16",
+        fits=step.of(batch) <= allowed,
     )
 
 
-def patch_decision(options: Options, topologies: Sequence[Topology], fit: Fit) -> Decision:
+def _source(asked: float | None, free: float | None) -> str:
+    """Where the size of the memory comes from, for a reason."""
+    if asked:
+        return ""
+    return " (free on the GPU at planning; --gpu-memory-gb fixes it)" if free else " (the default)"
+
+
+def patch_decision(
+    options: Options, topologies: Sequence[Topology], fit: Fit, median_shape: Sequence[float]
+) -> Decision:
+    """``median_shape``: voxels of the median image along the patch's axes."""
     patch = fit.topology.patch
     if options.patch is not None or options.preset is not None:
         why = f"published for {options.preset}" if options.preset else "asked for"
-        why = f"{why}; at batch 2 it needs {format_bytes(fit.bytes_of(2))}"
+        why = f"{why}; at batch {SMALLEST_BATCH} it needs {format_bytes(fit.bytes_of(SMALLEST_BATCH))}"
+    elif not fit.fits:
+        why = f"the smallest patch; not even it fits {fit.budget}"
+    elif fit.tried > 1:
+        steps, first = counted(fit.tried - 1, "step"), format_shape(topologies[0].patch)
+        why = f"the largest patch of the median image's proportions that fits {fit.budget}; shrunk from {first} in {steps}"
     else:
-        first, steps = topologies[0].patch, fit.tried - 1
-        shrunk = f"shrunk from {format_shape(first)} in {steps} steps" if steps else "no shrinking was needed"
-        why = f"the largest patch of the median image's proportions that fits {fit.budget}; {shrunk}"
+        why = f"no shrinking was needed: {_largest(fit.topology, median_shape)} fits {fit.budget}"
     return Decision(about="patch", value=format_shape(patch), why=why)
+
+
+def _largest(topology: Topology, median_shape: Sequence[float]) -> str:
+    """What the first patch is: the median image, or as much of it as the first patch may have."""
+    patch, image = topology.patch, format_shape(median_shape)
+    if any(n < int(m) for n, m in zip(patch, median_shape, strict=True)):
+        edge = INITIAL_EDGE[len(patch)]
+        return (
+            f"the largest patch considered ({edge}^{len(patch)} voxels, cubic in mm, within the median image's {image})"
+        )
+    larger = any(n > m for n, m in zip(patch, median_shape, strict=True))
+    reason = f", padded from {image} to multiples of {format_shape(topology.divisors)}," if larger else ""
+    return f"the whole median image{reason}"
 
 
 def plan_batch(options: Options, fit: Fit, voxels: float) -> tuple[int, Decision]:
     """What the user requested, else what memory allows, at most 5 % of the dataset's ``voxels``, at least 2."""
-    cap = max(SMALLEST_BATCH, round(voxels * LARGEST_SHARE / math.prod(fit.topology.patch)))
+    share = voxels * LARGEST_SHARE / math.prod(fit.topology.patch)
+    cap = max(SMALLEST_BATCH, round(share))
     batch = options.batch_size or max(SMALLEST_BATCH, min(fit.batch_size, cap))
+    data = f"{LARGEST_SHARE:.0%} of the dataset's voxels are {amount(share)} patches"
     if options.batch_size is not None:
-        why = f"asked for; memory allows {fit.batch_size}, 5 % of the dataset is {cap}"
+        why = f"asked for; memory allows {fit.batch_size}, {data}"
+    elif fit.batch_size < SMALLEST_BATCH:
+        why = f"memory allows {fit.batch_size}, so the floor of {SMALLEST_BATCH} is taken; {data}"
+    elif fit.batch_size <= cap and share >= fit.batch_size:
+        why = f"memory allows {fit.batch_size}; {data} and would allow as many"
+    elif share < SMALLEST_BATCH:
+        why = f"{data}, so the floor of {SMALLEST_BATCH} is taken; memory allows {fit.batch_size}"
     else:
-        why = f"memory allows {fit.batch_size}, 5 % of the dataset's voxels are {cap} patches, and at least {SMALLEST_BATCH}"
+        why = f"{data}; memory allows {fit.batch_size}"
     memory = format_bytes(fit.bytes_of(batch))
     return batch, Decision(about="batch size", value=str(batch), why=f"{why}; {memory} estimated ({fit.measured_by})")
 

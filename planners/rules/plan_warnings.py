@@ -1,11 +1,12 @@
 """Warnings about data and plans: structures that vanish or fit no patch, rare classes, mixed acquisition planes."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
-from unetrpp.planners.rules.spacing import TargetGrid
+from unetrpp.planners.rules.spacing import TIE, TargetGrid
+from unetrpp.planners.rules.wording import counted, listed
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration
 
@@ -22,7 +23,7 @@ def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str
         folds = (
             f"cross-validation leaves one out ({cases} folds)" if cases > 1 else "only the fold 'all' can be trained"
         )
-        yield f"{cases} {'case' if cases == 1 else 'cases'}: {folds}, and no score from so few says much"
+        yield f"{counted(cases, 'case')}: {folds}, and no score from so few says much"
     if not grid.flat:
         yield from _thin(fingerprint)
     yield from _rare(fingerprint)
@@ -31,24 +32,33 @@ def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str
 
 
 def patch_warnings(fingerprint: Fingerprint, grid: TargetGrid, configuration: Configuration) -> Iterator[str]:
-    """Warnings about structures that are larger than the patch."""
+    """Warnings about structures that are larger than the patch in the median."""
     spacing = configuration.preprocessing.target_spacing(grid.spacing)
     patch = [n * mm for n, mm in zip(configuration.patch_3d, spacing, strict=True)]
     first = 3 - len(configuration.patch)  # a 2D patch has no extent along the slices
-    remedy = "a coarser spacing" if first else "a coarser spacing or 3d_lowres"
-    for name, extent in _extents_mm(fingerprint, grid):
-        axes = [axis for axis in range(first, 3) if extent[axis] > patch[axis]]
+    full_resolution = first == 0 and configuration.preprocessing.spacing_mm == grid.spacing
+    remedy = "a coarser spacing or 3d_lowres" if full_resolution else "a coarser spacing"
+    unit = "pixels" if grid.in_pixels else "mm"
+    for name, extents in _extents_mm(fingerprint, grid):
+        median = np.median(extents, axis=0)
+        axes = [axis for axis in range(first, 3) if median[axis] > patch[axis]]
         if axes:
-            have = ", ".join(f"{extent[a]:.0f} mm along axis {a} against {patch[a]:.0f} mm" for a in axes)
-            yield f"{name!r} never lies whole inside a patch: {have}; {remedy} would hold it"
+            have = listed([f"{median[a]:.3g} {unit} along {grid.name(a)} against {patch[a]:.3g}" for a in axes])
+            whole = int((extents[:, first:] <= patch[first:]).all(axis=1).sum())
+            inside = (
+                f"lies whole inside a patch in only {whole} of {len(extents)} cases"
+                if whole
+                else "never lies whole inside a patch"
+            )
+            yield f"{name!r} {inside}: its components have {have} in the median; {remedy} would show more of it at once"
 
 
 def _thin(fingerprint: Fingerprint) -> Iterator[str]:
     """Warnings about scouts and single slices in a dataset of volumes."""
-    thin = [case for case in fingerprint.cases if min(case.shape) < THIN]
+    thin = [case for case in fingerprint.cases if min(case.cropped_shape) < THIN]
     if thin:
-        least = min(thin, key=lambda case: min(case.shape))
-        size = " x ".join(map(str, least.shape))
+        least = min(thin, key=lambda case: min(case.cropped_shape))
+        size = " x ".join(map(str, least.cropped_shape))
         yield (
             f"{len(thin)} of {len(fingerprint.cases)} cases have fewer than {THIN} voxels along an axis, such as "
             f"{least.case} ({size}): remove what is no volume, such as scouts; if they are meant, train 2d as well"
@@ -67,41 +77,42 @@ def _rare(fingerprint: Fingerprint) -> Iterator[str]:
 
 
 def _vanishing(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str]:
-    for name, extent in _extents_mm(fingerprint, grid):
-        thin = [axis for axis in range(3) if extent[axis] < grid.spacing[axis]]
+    """Warnings about structures that are thinner than a voxel of the grid in the median."""
+    for name, extents in _extents_mm(fingerprint, grid):
+        median = [float(mm) for mm in np.median(extents, axis=0)]
+        thin = [axis for axis in range(3) if median[axis] < grid.spacing[axis] * (1 - TIE)]
         if thin and not grid.flat:
-            keep = list(grid.spacing)
-            for axis in thin:
-                keep[axis] = extent[axis]
-            canonical = [keep[grid.order.index(axis)] for axis in range(3)]
-            asked = " ".join(f"{mm:.3g}" for mm in canonical)
-            yield f"{name!r} may vanish: its median component is thinner than a target voxel; --spacing {asked} would keep it"
+            keep = [min(pair) for pair in zip(median, grid.spacing, strict=True)]
+            asked = " ".join(f"{keep[grid.order.index(axis)]:.3g}" for axis in range(3))
+            have = listed([f"{median[a]:.3g} mm along {grid.name(a)} against {grid.spacing[a]:.3g}" for a in thin])
+            yield (
+                f"{name!r} may vanish: its median component is thinner than a target voxel ({have}); "
+                f"--spacing {asked} would keep it"
+            )
 
 
-def _extents_mm(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[tuple[str, Sequence[float]]]:
-    """Median size of each class's components, plan order."""
+def _extents_mm(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[tuple[str, np.ndarray]]:
+    """The median size of each class's components in every case that has it: (cases, 3) mm, in plan order."""
     names = fingerprint.cases[0].classes if fingerprint.cases else ()
     for name in names:
-        extents = [
-            np.array(c.classes[name].smallest_extent_voxels) * c.spacing_mm
-            for c in fingerprint.cases
-            if c.classes[name].smallest_extent_voxels is not None
-        ]
-        if extents:
-            median = np.median(extents, axis=0)
-            yield name, [float(median[axis]) for axis in grid.order]
+        found = [(c, voxels) for c in fingerprint.cases if (voxels := c.classes[name].smallest_extent_voxels)]
+        if found:
+            extents = np.array([np.multiply(voxels, case.spacing_mm) for case, voxels in found])
+            yield name, extents[:, list(grid.order)]
 
 
 def _mixed_planes(fingerprint: Fingerprint) -> Iterator[str]:
     coarse: Counter[int] = Counter()
     for case in fingerprint.cases:
         axis = int(np.argmax(case.spacing_mm))
-        if case.spacing_mm[axis] > ANISOTROPIC * sorted(case.spacing_mm)[1]:
+        if case.spacing_mm[axis] > ANISOTROPIC * (1 + TIE) * sorted(case.spacing_mm)[1]:
             coarse[axis] += 1
     if len(coarse) < 2:
         return
     if coarse.total() - max(coarse.values()) >= MIXED * coarse.total():
         planes = {0: "axial", 1: "coronal", 2: "sagittal"}
-        counts = ", ".join(f"{n} {planes[axis]}" for axis, n in coarse.most_common())
+        counts = ", ".join(
+            f"{n} {planes[axis]}" for axis, n in sorted(coarse.items(), key=lambda item: (-item[1], item[0]))
+        )
         consequence = "one network sees thick slices in every direction; consider one dataset a plane"
         yield f"acquisition planes are mixed ({counts}): {consequence}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from unetrpp.core.text import format_mm
 from unetrpp.io.geometry import Axes, Spacing, reorder, resampled_shape
+from unetrpp.planners.rules.wording import ANATOMICAL, OF_PICTURES, AxisNames, counted, listed, order_of, span
 from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint
 from unetrpp.plans.plans import Decision
 
@@ -16,8 +17,10 @@ ANISOTROPIC = 3  # a coarse axis exceeds the others by this factor, in spacing a
 COARSE_PERCENTILE = 10
 BIMODAL = 2  # two clusters of spacings further apart than this factor
 COARSER = 1.03  # step of the search for a low-resolution spacing (rule 8)
+NEARLY_ANISOTROPIC = 1.5  # from this factor on the reason compares the coarse axis with the limits
 SMALLEST_CLUSTER = 0.1  # share of the cases below which a cluster is an outlier
 FLAT = 2  # a median image with fewer voxels along an axis is two-dimensional
+TIE = 1e-3  # spacings that differ by less than this share are equal: headers round them, to 1e-7 and worse
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,20 @@ class TargetGrid:
     spacing: Spacing  # mm
     shape: tuple[float, float, float]  # voxels, median over the cases at that spacing
     cases: int
+    names: AxisNames = ANATOMICAL  # of the canonical axes
 
     @property
     def flat(self) -> bool:
         return self.shape[0] < FLAT
+
+    @property
+    def in_pixels(self) -> bool:
+        """Whether the images are pictures that hold no size in mm."""
+        return self.names == OF_PICTURES and set(self.spacing) == {1.0}
+
+    def name(self, plan_axis: int) -> str:
+        """The name of a plan axis: z (head-feet), y (front-back), x (left-right)."""
+        return self.names[self.order[plan_axis]]
 
 
 class GridPlan(NamedTuple):
@@ -40,9 +53,9 @@ class GridPlan(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def plan_target_grid(fingerprint: Fingerprint, asked: Spacing | None = None) -> GridPlan:
-    """``asked``: the user's spacing in mm, canonical (z, y, x)."""
-    spacing, decision, warnings = target_spacing(fingerprint.cases)
+def plan_target_grid(fingerprint: Fingerprint, asked: Spacing | None = None, names: AxisNames = ANATOMICAL) -> GridPlan:
+    """``asked``: the user's spacing in mm, canonical (z, y, x); ``names``: of the canonical axes, for the reasons."""
+    spacing, decision, warnings = target_spacing(fingerprint.cases, names)
     if asked is not None:
         why = f"asked for; the rule gives {format_mm(spacing)} ({decision.why})"
         spacing = asked
@@ -50,15 +63,29 @@ def plan_target_grid(fingerprint: Fingerprint, asked: Spacing | None = None) -> 
     shape = median_resampled_shape(fingerprint.cases, spacing)
     # A flat axis comes first whatever its nominal spacing: slices are taken along it.
     order = plan_order([math.inf if n < FLAT else mm for n, mm in zip(shape, spacing, strict=True)])
-    grid = TargetGrid(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases))
+    grid = TargetGrid(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases), names)
+    if grid.in_pixels and asked is None:
+        why = "the files hold no physical size, so every pixel counts as one"
+        decision = Decision(about=decision.about, value="one pixel", why=why)
     return GridPlan(grid, (decision, _order_decision(grid)), warnings)
 
 
 def _order_decision(grid: TargetGrid) -> Decision:
-    equal = len(set(grid.spacing)) == 1 and not grid.flat
-    reason = f"{'zyx'[grid.order[0]]} is {'flat' if grid.flat else 'the coarsest'}"
-    why = f"{'all axes are equally fine' if equal else reason}; slices are taken along the first axis"
-    return Decision(about="axis order", value=", ".join("zyx"[axis] for axis in grid.order), why=why)
+    why = f"{_coarsest(grid)}; slices are taken along the first axis"
+    return Decision(about="axis order", value=order_of(grid.order), why=why)
+
+
+def _coarsest(grid: TargetGrid) -> str:
+    """Why the first plan axis is the first."""
+    first, *others = grid.spacing
+    if grid.flat:
+        return f"{grid.name(0)} is flat ({counted(grid.shape[0], 'voxel')})"
+    tied = [grid.name(0), *(grid.name(axis) for axis in (1, 2) if _equal(grid.spacing[axis], first))]
+    if len(tied) == 3:
+        return f"a tie: all axes have {span(min(grid.spacing), max(grid.spacing))} mm (within {TIE:.1%}), so they keep their order"
+    if len(tied) == 2:
+        return f"a tie: {listed(tied)} are equally coarse ({first:.4g} mm, within {TIE:.1%}), so they keep their order"
+    return f"{tied[0]} is the coarsest, {first:.4g} mm against {' and '.join(dict.fromkeys(f'{mm:.4g}' for mm in others))} mm"
 
 
 class TargetSpacing(NamedTuple):
@@ -69,46 +96,74 @@ class TargetSpacing(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def target_spacing(cases: Sequence[CaseFingerprint]) -> TargetSpacing:
+def target_spacing(cases: Sequence[CaseFingerprint], names: AxisNames = ANATOMICAL) -> TargetSpacing:
     """The median spacing, except along an axis that is much coarser in the median: its 10th percentile (rule 1).
 
     Where the spacings of an axis fall into two clusters, the median of the larger one is used.
     """
     spacings = np.array([c.spacing_mm for c in cases])
     shapes = np.array([c.cropped_shape for c in cases])
-    used, warnings = _main_cluster(spacings)
-    target = np.median(spacings[used], axis=0)
-    why = f"median of {used.sum()} cases per axis; the cases span {_span(spacings)} mm"
-    coarse = _coarse_axis(target, np.median(shapes, axis=0))
-    if coarse is not None:
-        median = target[coarse]
-        finest_allowed = np.delete(target, coarse).max()
-        target[coarse] = max(np.percentile(spacings[used, coarse], COARSE_PERCENTILE), finest_allowed)
-        why += (
-            f"; axis {'zyx'[coarse]} is more than {ANISOTROPIC} times coarser and shorter than the others, "
-            f"so its {COARSE_PERCENTILE}th percentile is taken instead of {median:.4g}"
-        )
+    used, warnings = _main_cluster(spacings, names)
+    median, shape = np.median(spacings[used], axis=0), np.median(shapes, axis=0)
+    target, axis = median.copy(), int(np.argmax(median))
+    why = _median_of(spacings, used)
+    if _is_coarse(median, shape, axis):
+        target[axis], taken = _coarse_spacing(median, spacings[used, axis], axis)
+        why += f"; {names[axis]} is {_compared(median, shape, axis)}, so {taken}"
+    elif (median[axis] > NEARLY_ANISOTROPIC * np.delete(median, axis)).all():
+        why += f"; {names[axis]} is {_compared(median, shape, axis)}, so it keeps its median"
     z, y, x = (float(v) for v in target)
     decision = Decision(about="target spacing", value=f"{_list((z, y, x))} mm (z, y, x)", why=why)
     return TargetSpacing((z, y, x), decision, warnings)
 
 
-def _coarse_axis(spacing: np.ndarray, shape: np.ndarray) -> int | None:
-    axis = int(np.argmax(spacing))
-    others = np.delete(spacing, axis)
-    fewer = np.delete(shape, axis)
-    coarse = (spacing[axis] > ANISOTROPIC * others).all() and (shape[axis] * ANISOTROPIC < fewer).all()
-    return axis if coarse else None
+def _median_of(spacings: np.ndarray, used: np.ndarray) -> str:
+    every = " x ".join(span(low, high) for low, high in zip(spacings.min(axis=0), spacings.max(axis=0), strict=True))
+    if len(spacings) == 1:
+        return "the spacing of the only case"
+    some = f"{used.sum()} of {len(used)} cases" if not used.all() else f"{len(used)} cases"
+    return f"median of {some} per axis; " + (f"the cases span {every} mm" if "-" in every else f"all have {every} mm")
 
 
-def _main_cluster(spacings: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def _compared(spacing: np.ndarray, shape: np.ndarray, axis: int) -> str:
+    """A coarse axis against the other two, with the limits of rule 1."""
+    coarser, voxels = np.delete(spacing, axis).max(), np.delete(shape, axis).min()
+    fewer = voxels / shape[axis]
+    return (
+        f"{spacing[axis] / coarser:.3g} times coarser than the next axis and, with {shape[axis]:g} voxels against {voxels:g}, "
+        f"{fewer:.3g} times shorter (limit {ANISOTROPIC} for both)"
+    )
+
+
+def _coarse_spacing(target: np.ndarray, spacings: np.ndarray, axis: int) -> tuple[float, str]:
+    """The 10th percentile of the coarse axis's ``spacings``, not below the other axes, and that in words."""
+    percentile, finest = float(np.percentile(spacings, COARSE_PERCENTILE)), float(np.delete(target, axis).max())
+    tenth = f"its {COARSE_PERCENTILE}th percentile"
+    if percentile < finest:
+        return finest, f"the next axis's {finest:.4g} mm is the floor, because {tenth}, {percentile:.4g} mm, is finer"
+    if _equal(percentile, float(target[axis])):
+        return percentile, f"{tenth} is taken, which is the median ({percentile:.4g} mm)"
+    return percentile, f"{tenth}, {percentile:.4g} mm, is taken instead of {target[axis]:.4g}"
+
+
+def _equal(a: float, b: float) -> bool:
+    return abs(a - b) <= TIE * max(a, b)
+
+
+def _is_coarse(spacing: np.ndarray, shape: np.ndarray, axis: int) -> bool:
+    others, fewer = np.delete(spacing, axis), np.delete(shape, axis)
+    coarser = (spacing[axis] > ANISOTROPIC * (1 + TIE) * others).all()
+    return bool(coarser and (shape[axis] * ANISOTROPIC < fewer).all())
+
+
+def _main_cluster(spacings: np.ndarray, names: AxisNames) -> tuple[np.ndarray, tuple[str, ...]]:
     """Cases (bool) of the larger cluster where an axis has two, and a warning for every such axis."""
     used = np.ones(len(spacings), bool)
     warnings = []
     for axis, values in enumerate(spacings.T):
         ordered = np.sort(values)
         ratios = ordered[1:] / ordered[:-1]
-        if not len(ratios) or ratios.max() <= BIMODAL:
+        if not len(ratios) or ratios.max() <= BIMODAL * (1 + TIE):
             continue
         split = int(np.argmax(ratios)) + 1
         below, above = ordered[:split], ordered[split:]
@@ -117,19 +172,23 @@ def _main_cluster(spacings: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         larger = below if len(below) >= len(above) else above
         used &= (values >= larger[0]) & (values <= larger[-1])
         warnings.append(
-            f"the spacing along {'zyx'[axis]} has two clusters, {len(below)} cases at {below[0]:.3g}-{below[-1]:.3g} mm and "
-            f"{len(above)} at {above[0]:.3g}-{above[-1]:.3g} mm; the plans follow the larger one (--spacing overrides)"
+            f"the spacing along {names[axis]} has two clusters, {len(below)} cases at {span(below[0], below[-1])} mm and "
+            f"{len(above)} at {span(above[0], above[-1])} mm; the plans follow {_chosen(below, above)} (--spacing overrides)"
         )
     return (used, tuple(warnings)) if used.any() else (np.ones(len(spacings), bool), tuple(warnings))
 
 
-def plan_order(spacing: Sequence[float]) -> tuple[int, int, int]:
-    """Canonical axes in plan order: the coarsest first, the others as they were (rule 2).
+def _chosen(below: np.ndarray, above: np.ndarray) -> str:
+    return "the finer one, because they are equally large" if len(below) == len(above) else "the larger one"
 
-    >>> plan_order((1.0, 1.0, 3.0)), plan_order((1.0, 1.0, 1.0))
+
+def plan_order(spacing: Sequence[float]) -> tuple[int, int, int]:
+    """Canonical axes in plan order: the coarsest first, the earliest of equal ones, the others as they were (rule 2).
+
+    >>> plan_order((1.0, 1.0, 3.0)), plan_order((1.0, 1.0, 1.0000001))
     ((2, 0, 1), (0, 1, 2))
     """
-    coarsest = int(np.argmax(spacing))
+    coarsest = next(axis for axis, mm in enumerate(spacing) if mm >= max(spacing) * (1 - TIE))
     first, second = (axis for axis in range(3) if axis != coarsest)
     return coarsest, first, second
 
@@ -147,16 +206,10 @@ def coarser(spacing: Spacing) -> Spacing:
     >>> coarser((4.0, 1.0, 1.0))
     (4.0, 1.03, 1.03)
     """
-    fine = [max(spacing) / mm > 2 for mm in spacing]
+    fine = [max(spacing) / mm > 2 * (1 + TIE) for mm in spacing]
     grow = fine if any(fine) else [True] * 3
     z, y, x = (mm * COARSER if g else mm for mm, g in zip(spacing, grow, strict=True))
     return z, y, x
-
-
-def _span(spacings: np.ndarray) -> str:
-    return " x ".join(
-        f"{low:.4g}-{high:.4g}" for low, high in zip(spacings.min(axis=0), spacings.max(axis=0), strict=True)
-    )
 
 
 def _list(values: Sequence[float]) -> str:

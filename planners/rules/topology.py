@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from unetrpp.core.text import format_mm, format_shape
+from unetrpp.core.text import format_shape
 from unetrpp.plans.plans import Decision
 
 SMALLEST_MAP = 4  # voxels: the shortest edge that pooling may leave
 INITIAL_EDGE = {2: 2048, 3: 256}  # the first patch has this edge's area or volume, by dimensions
 CLOSE = 2  # axes whose spacing is less than this factor above the smallest are pooled together
+ROUNDING = 1e-3  # share by which a spacing must be below that, so that a header's rounding decides nothing
 
 
 class Topology(NamedTuple):
@@ -44,7 +45,7 @@ def pool(patch: Sequence[int], spacing: Sequence[float]) -> Topology:
     strides, kernels = [], []
     while axes := _axes_to_pool(sizes, spacings):
         for axis, mm in enumerate(spacings):
-            if mm < CLOSE * min(spacings):
+            if _is_close(mm, min(spacings)):
                 kernel[axis] = 3
         kernels.append(tuple(kernel))
         strides.append(tuple(2 if axis in axes else 1 for axis in range(len(sizes))))
@@ -56,14 +57,17 @@ def pool(patch: Sequence[int], spacing: Sequence[float]) -> Topology:
     return topology._replace(patch=padded(patch, topology.divisors))
 
 
-def downsampling_decision(topology: Topology, spacing: Sequence[float]) -> Decision:
+def downsampling_decision(topology: Topology, spacing: str, preset: str | None = None) -> Decision:
+    """``spacing``: of the patch's axes, in words; ``preset``: of which the strides are."""
     steps = ", ".join(format_shape(stride) for stride in topology.strides) or "none"
     smallest = tuple(n // d for n, d in zip(topology.patch, topology.divisors, strict=True))
-    why = (
-        f"axes within a factor 2 of the finest spacing ({format_mm(spacing)}) are halved while 8 voxels long; "
-        f"{format_shape(smallest)} remain"
-    )
-    return Decision(about="downsampling", value=steps, why=why)
+    why = f"published for {preset}"
+    if preset is None:
+        why = (
+            f"of the axes with at least {2 * SMALLEST_MAP} voxels, those within a factor {CLOSE} of the finest spacing (at "
+            f"first {spacing}) are halved, one alone from {3 * SMALLEST_MAP} voxels on"
+        )
+    return Decision(about="downsampling", value=steps, why=f"{why}; {format_shape(smallest)} remain")
 
 
 def _axes_to_pool(sizes: list[int], spacings: list[float]) -> list[int]:
@@ -71,9 +75,13 @@ def _axes_to_pool(sizes: list[int], spacings: list[float]) -> list[int]:
     if not long_enough:
         return []
     finest = min(spacings[axis] for axis in long_enough)
-    axes = [axis for axis in long_enough if spacings[axis] < CLOSE * finest]
+    axes = [axis for axis in long_enough if _is_close(spacings[axis], finest)]
     # A lone axis is pooled only where that leaves it clearly above the smallest map.
     return [] if len(axes) == 1 and sizes[axes[0]] < 3 * SMALLEST_MAP else axes
+
+
+def _is_close(mm: float, finest: float) -> bool:
+    return mm < CLOSE * (1 - ROUNDING) * finest
 
 
 def padded(shape: Sequence[int], divisors: Sequence[int]) -> tuple[int, ...]:

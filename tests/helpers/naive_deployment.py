@@ -23,7 +23,7 @@ def predict(folder: Path, array: np.ndarray, spacing: np.ndarray, direction: np.
     image = turned.transpose(0, *(1 + a for a in model["transpose"]))
     spacing = np.array(spacing)[axes][model["transpose"]]
 
-    background = [corner_value(channel) for channel in image]
+    background = [background_value(channel) for channel in image]
     box = foreground_box(image, background)
     cropped = image[:, *box].astype(np.float32)
     normalised = normalise(cropped, background, model)
@@ -46,9 +46,13 @@ def to_lps(direction: np.ndarray) -> tuple[list[int], tuple[int, ...]]:
     return list(axes), tuple(w for w, a in enumerate(axes) if cosines[w, a] < 0)
 
 
-def corner_value(channel: np.ndarray) -> float:
+def background_value(channel: np.ndarray) -> float:
     corners = {float(channel[corner]) for corner in itertools.product((0, -1), repeat=3)}
-    return corners.pop() if len(corners) == 1 else 0.0
+    if len(corners) == 1:
+        return corners.pop()
+    ends = [channel.take(end, axis) for axis in range(3) if channel.shape[axis] > 1 for end in (0, -1)]
+    filled = [float(plane.flat[0]) for plane in ends if plane.min() == plane.max()]
+    return 0.0 if 0.0 in filled else (filled or [0.0])[0]
 
 
 def foreground_box(image: np.ndarray, background: list[float]) -> tuple[slice, ...]:

@@ -22,6 +22,14 @@ def test_box_holds_exactly_what_is_not_background(shape, seed, constant):
         assert shape_of(box) == image.shape[1:]
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 3), st.sampled_from([0.0, -1024.0]))
+def test_padding_on_any_sides_is_cut_again(padding, constant):
+    noise = np.random.default_rng(0).normal(size=(1, 4, 5, 6))
+    box = foreground_box(np.pad(noise, [(0, 0), *padding], constant_values=constant))
+    assert box == tuple((before, before + n) for (before, _), n in zip(padding, (4, 5, 6), strict=True))
+
+
 def test_an_image_without_a_margin_is_kept_whole():
     image = np.random.default_rng(0).normal(size=(1, 4, 5, 6))
     assert foreground_box(image) == ((0, 4), (0, 5), (0, 6))

@@ -98,6 +98,8 @@ def test_labels_of_equal_shape_are_returned_as_they_are():
         ((5.0, 1.0, 1.0), (1.0, 1.0, 1.0), 0),
         ((1.0, 1.0, 1.0), (1.0, 1.0, 4.0), 2),
         ((3.0, 1.0, 1.0), (3.0, 1.0, 1.0), None),
+        ((3.0000002, 1.0, 1.0), (3.0, 1.0, 0.9999999), None),  # a header's rounding
+        ((5.0, 5.0000005, 1.0), (1.0, 1.0, 1.0), None),
         ((0.24, 1.25, 1.25), (1.0, 1.0, 1.0), None),  # two coarse axes: no single one to separate
     ],
 )

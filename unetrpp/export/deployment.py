@@ -22,7 +22,8 @@ STEPS = (
     "read the channels as one array (C, Z, Y, X) in the given order",
     "transpose and flip its axes so that z, y and x run to the patient's head, back and left (LPS)",
     "transpose by `transpose`; from here on axes are counted in that order",
-    "crop to the box outside which every channel holds its background: the value all eight corners share, else 0",
+    "crop to the box outside which every channel holds its background: the value all eight corners share, else one that fills an outer "
+    "plane (0 before others), else 0",
     "normalise every channel by its numbers, or by those of the cropped image",
     "resample to round(n * spacing / spacing_mm) voxels with cubic splines and clip to the range before",
     "pad with 0 on both sides to at least one patch, and cut tiles",

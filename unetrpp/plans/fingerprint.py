@@ -29,10 +29,15 @@ class CaseFingerprint(Record, frozen=True, kw_only=True):
     coarse_axis_in_file: int  # array axis of the file that became the coarsest canonical axis
     classes: dict[str, ClassStatistics]  # by the label's name
     inputs_digest: str  # of the files, so that a later run notices changed ones
+    # Release 0.1.0 recorded neither of these two; without them the crop is taken to lie in the middle of the image.
+    crop_center_lps_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)  # relative to the image's centre
+    body_share: float | None = None  # share of the crop's cells (a 32nd of each edge) that are not all background
+
+    later_fields = frozenset({"crop_center_lps_mm", "body_share"})
 
 
 class IntensityStatistics(Record, frozen=True, kw_only=True):
-    """Foreground intensities of one channel, over equally many voxels of every case."""
+    """Foreground intensities of one channel, over equally many voxels of every case; they do not depend on cases' names."""
 
     mean: float
     median: float

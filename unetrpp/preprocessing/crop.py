@@ -7,14 +7,23 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def background_values(image: np.ndarray) -> tuple[float, ...]:
-    """The background value of every channel of (C, Z, Y, X): the value that all eight corners share, else 0.
+    """The background value of every channel of (C, Z, Y, X): the value that all eight corners share, else 0 or another
+    value that fills one of the six outer planes.
 
-    So CT padded with -1000 or -1024 is cropped as well. A wrong guess does no harm: only planes that hold nothing but
-    this value are ever cut.
+    So CT padded with -1000 or -1024 is cropped as well, on whichever sides it was padded. A wrong guess does no harm: only
+    planes that hold nothing but this value are ever cut.
     """
-    corners = image[:, :: max(1, image.shape[1] - 1), :: max(1, image.shape[2] - 1), :: max(1, image.shape[3] - 1)]
-    flat = corners.reshape(len(image), -1)
-    return tuple(float(c[0]) if np.all(c == c[0]) else 0.0 for c in flat)
+    return tuple(_background_value(channel) for channel in image)
+
+
+def _background_value(channel: np.ndarray) -> float:
+    z, y, x = (max(1, n - 1) for n in channel.shape)
+    corners = channel[::z, ::y, ::x].reshape(-1)
+    if np.all(corners == corners[0]):
+        return float(corners[0])
+    planes = [np.take(channel, end, axis) for axis, n in enumerate(channel.shape) if n > 1 for end in (0, -1)]
+    filled = [float(plane.flat[0]) for plane in planes if np.all(plane == plane.flat[0])]
+    return 0.0 if 0.0 in filled or not filled else filled[0]
 
 
 def foreground_box(image: np.ndarray) -> Box:

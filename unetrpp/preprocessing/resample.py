@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 CUBIC, LINEAR, NEAREST = 3, 1, 0
+ROUNDING = 1e-5  # share by which a header may round a spacing; it decides nothing
 
 ROWS = 64  # output voxels of one product: a block of rows needs only a band of the input
 NEGLIGIBLE = 1e-7  # smaller weights are below float32's resolution (a cubic spline's fade by 0.27 a voxel)
@@ -36,13 +37,13 @@ def separate_axis(spacing: Sequence[float], target: Sequence[float], ratio: floa
 
     The case's own spacing decides, else the target's (nnU-Net's rule). Spacings in mm.
 
-    >>> separate_axis((5.0, 1.0, 1.0), (1.0, 1.0, 1.0), 3), separate_axis((5.0, 5.0, 1.0), (1.0, 1.0, 1.0), 3)
+    >>> separate_axis((5.0, 1.0, 1.0), (1.0, 1.0, 1.0), 3), separate_axis((5.0, 5.0000001, 1.0), (1.0, 1.0, 1.0), 3)
     (0, None)
     """
     for candidate in (spacing, target):
         coarsest = max(candidate)
-        if coarsest > ratio * min(candidate):
-            axes = [axis for axis, mm in enumerate(candidate) if mm == coarsest]
+        if coarsest > ratio * (1 + ROUNDING) * min(candidate):
+            axes = [axis for axis, mm in enumerate(candidate) if mm > coarsest * (1 - ROUNDING)]
             return axes[0] if len(axes) == 1 else None
     return None
 

@@ -5,7 +5,6 @@ written last. A case is complete when its JSON exists, and current when the JSON
 In the store of a cascade's second stage, previous/CASE.b2nd is the first stage's segmentation with its digest.
 """
 
-import zlib
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -86,7 +85,7 @@ class Store:
             raise ValueError(f"{case.properties.case} has no label; only training cases are stored")
         name = case.properties.case
         self._path(name, "json").unlink(missing_ok=True)
-        index, offsets = foreground_index(case.label, ignore_index, seed=zlib.crc32(name.encode()))
+        index, offsets = foreground_index(case.label, ignore_index)
         chunks = tuple(min(c, n) for c, n in zip(chunk, case.label.shape, strict=True))
         image = np.ascontiguousarray(case.image, dtype)
         arrays = {
@@ -278,15 +277,15 @@ def _overlap(
 
 
 def foreground_index(
-    label: np.ndarray, ignore_index: int | None, seed: int
+    label: np.ndarray, ignore_index: int | None, seed: int = 0
 ) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
     """Flat voxel indices of every foreground class of (Z, Y, X), one class after another, and each class's range.
 
-    With an ignore label the annotated voxels (background included) are indexed too, under ``ANNOTATED``.
+    With an ignore label the annotated voxels (background included) are indexed too, under ``ANNOTATED``. Which voxels of a
+    large class are kept depends on neither the case's name nor the other classes.
     """
     flat = label.reshape(-1)
     kind = np.int32 if flat.size <= np.iinfo(np.int32).max else np.int64
-    random = np.random.default_rng(seed)
     occupied = np.flatnonzero(flat).astype(kind)
     values = flat[occupied]
     parts, offsets, position = [np.empty(0, kind)], {}, 0
@@ -294,18 +293,18 @@ def foreground_index(
     if ignore_index is not None:
         groups[ANNOTATED] = np.flatnonzero(flat != ignore_index).astype(kind)
     for index, voxels in groups.items():
-        kept = _thinned(voxels, random)
+        kept = _thinned(voxels, seed)
         parts.append(kept)
         offsets[index] = (position, position + len(kept))
         position += len(kept)
     return np.concatenate(parts), offsets
 
 
-def _thinned(voxels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _thinned(voxels: np.ndarray, seed: int) -> np.ndarray:
     limit = INDEX_FLOOR + int(INDEX_SHARE * len(voxels))
     if len(voxels) <= limit:
         return voxels
-    return np.sort(random.choice(voxels, limit, replace=False, shuffle=False))
+    return np.sort(np.random.default_rng(seed).choice(voxels, limit, replace=False, shuffle=False))
 
 
 def _packed(array: np.ndarray, chunks: tuple[int, ...], digest: str | None = None) -> bytes:

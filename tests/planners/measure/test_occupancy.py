@@ -10,13 +10,14 @@ from unetrpp.preprocessing.grid import CaseProperties
 from unetrpp.preprocessing.store import Store
 
 
-def stored(folder, names, shape=(6, 20, 24)):
+def stored(folder, names, shape=(6, 20, 24), labels=None):
     rng = np.random.default_rng(0)
     store = Store(folder)
     z, y, x = shape
     for name in names:
         label = np.zeros(shape, np.uint8)
         label[2:4, 5:9, rng.integers(2, 20) :][..., :3] = 1
+        label = label if labels is None else labels[name].astype(np.uint8)
         properties = CaseProperties(
             case=name,
             geometry=Geometry(shape_zyx=shape, spacing_zyx_mm=(3, 1, 1)),
@@ -51,3 +52,18 @@ def test_cells_against_a_loop(stride):
     for cell in np.ndindex(got.shape):
         block = tuple(slice(i * s, (i + 1) * s) for i, s in zip(cell, stride, strict=True))
         assert got[cell] == mask[block].any()
+
+
+def test_names_of_cases_and_numbers_of_classes_do_not_matter(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = [
+        (rng.random((6, 20, 24)) < 0.02).astype(np.uint8) + 2 * (rng.random((6, 20, 24)) < 0.01) for _ in range(4)
+    ]
+    found = []
+    for names, order in (("abcd", (0, 1, 2, 3)), ("dbca", (0, 2, 3, 1))):
+        folder = tmp_path / names
+        cases = stored(
+            folder, sorted(names), labels={n: np.array(order)[x] for n, x in zip(names, labels, strict=True)}
+        )
+        found.append([patch > 0 for patch in training_patches(cases, (4, 8, 8), 1 / 3, None)])
+    np.testing.assert_array_equal(found[0], found[1])

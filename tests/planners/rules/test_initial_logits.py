@@ -25,7 +25,7 @@ def softmax(logits):
 def test_the_softmax_is_the_mean_share_of_each_class():
     first = plan_initial_logits(fingerprint([case(100, 60), case(300)]), LABELS)
     assert softmax(first.logits) == pytest.approx([0.77, 0.2, 0.03], abs=1e-4)
-    assert first.decision.value == "0.77, 0.2, 0.03"
+    assert first.decision.value == "background 0.77, organ 0.2, lesion 0.03"
 
 
 def test_a_very_rare_class_starts_at_the_least_share():

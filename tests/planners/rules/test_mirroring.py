@@ -1,5 +1,6 @@
 """Which axes are mirrored, by the names of labels and the positions of classes."""
 
+import msgspec
 import pytest
 
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
@@ -87,7 +88,7 @@ def test_the_axes_can_be_given(asked, axes):
     found = named("kidney_left", "kidney_right", asked=asked)
     assert found.axes == axes
     assert found.pairs == ()
-    assert found.decision.why == f"--mirror {asked}"
+    assert found.decision.why == f"asked for with --mirror {asked}"
 
 
 def test_unknown_axes_are_refused():
@@ -108,3 +109,33 @@ def test_axes_of_a_patch(order, dimensions, axes, swap_axis):
     decision = plan_mirroring(CENTRAL, description().labels, "all").decision
     found = of_patch(Mirroring((0, 1, 2), ((1, 2),), decision), order, dimensions)
     assert found == (axes, swap_axis, () if swap_axis is None else ((1, 2),))
+
+
+@pytest.mark.parametrize("air", [0, 10, 200])
+def test_sides_are_measured_within_the_body(air):
+    """The image is wider by ``air`` voxels, on the left of the body only."""
+    cases = []
+    for x in (-22.0, -25.0, -30.0, -24.0):
+        shape, shift = (50, 50, 100 + air), -air / 2
+        classes = {"organ": class_statistics((x + shift, 0.0, 0.0))}
+        case = case_fingerprint(shape=shape, classes=classes)
+        cases.append(msgspec.structs.replace(case, cropped_shape=(50, 50, 100), crop_center_lps_mm=(shift, 0.0, 0.0)))
+    axes, _, decision = plan_mirroring(fingerprint(cases), description().labels)
+    assert axes == (0, 1)
+    assert "on the right in 100% of 4 cases, 24% of the body's width off centre in the median" in decision.why
+
+
+def test_the_most_lateral_class_gives_the_reason_in_any_order():
+    sides = {"spleen": 35.0, "liver": -20.0}
+    for names in (("spleen", "liver"), ("liver", "spleen")):
+        classes = {name: class_statistics((sides[name], 0.0, 0.0)) for name in names}
+        cases = [case_fingerprint(shape=(50, 50, 100), classes=classes)] * 3
+        found = plan_mirroring(fingerprint(cases), description(("background", *names)).labels)
+        assert found.decision.why.startswith("label 'spleen' lies on the left in 100% of 3 cases, 35%")
+
+
+def test_without_a_lateral_class_the_reason_says_how_far_the_nearest_is():
+    why = with_centers([-9.0, -12.0, -10.0]).decision.why
+    assert why.endswith(
+        "no class lies on one side of the body (farthest off centre: 'organ', 10% of the body's width; limit 15%)"
+    )

@@ -1,8 +1,9 @@
 """Normalisation by the channel's name."""
 
+import msgspec
 import pytest
 
-from tests.helpers.fingerprints import fingerprint
+from tests.helpers.fingerprints import STATISTICS, case_fingerprint, fingerprint
 from unetrpp.core.errors import UserError
 from unetrpp.planners.rules.normalization import plan_normalization
 
@@ -35,3 +36,20 @@ def test_the_mask_depends_on_the_dataset_only():
     (wide,), _ = plan_normalization(("T1",), fingerprint([], kept=0.8))
     (ct,), _ = plan_normalization(("CT",), fingerprint([], kept=0.1))
     assert (narrow.masked, wide.masked, ct.masked) == (True, False, False)
+
+
+@pytest.mark.parametrize(("kept", "body", "masked"), [(0.4, 0.55, True), (0.4, 0.9, False), (0.8, 0.55, False)])
+def test_air_alone_makes_no_mask(kept, body, masked):
+    """However much air surrounds a body, the mask is for images whose crop holds background as well."""
+    cases = [msgspec.structs.replace(case_fingerprint(), body_share=body + shift) for shift in (-0.05, 0, 0.05)]
+    (plan,), (decision,) = plan_normalization(("T1",), fingerprint(cases, kept=kept))
+    assert plan.masked is masked
+    limits = f"cropping kept {kept:.0%} of the median case (limit 75%), of which {body:.0%} is body (limit 67%)"
+    assert decision.why.endswith(limits) is masked
+
+
+def test_the_reason_of_ct_has_the_foregrounds_statistics():
+    _, (decision,) = plan_normalization(("CT",), fingerprint([]))
+    s = STATISTICS
+    assert decision.value == f"ct, {s.percentile_00_5:g} to {s.percentile_99_5:g} HU"
+    assert decision.why.endswith(f"({s.mean:g} and {s.std:g} HU)")

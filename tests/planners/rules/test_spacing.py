@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.helpers.fingerprints import case_fingerprint, fingerprint
-from unetrpp.planners.rules.spacing import median_resampled_shape, plan_order, plan_target_grid, target_spacing
+from unetrpp.planners.rules.spacing import coarser, median_resampled_shape, plan_order, plan_target_grid, target_spacing
+from unetrpp.planners.rules.topology import candidates
 
 
 def test_isotropic_data_takes_the_median():
@@ -66,3 +69,23 @@ def test_a_flat_image_is_flat_whatever_its_spacing():
     grid = plan_target_grid(fingerprint([case_fingerprint(shape=(256, 300, 1), spacing=(2.0, 1.0, 1.0))])).grid
     assert grid.flat
     assert grid.order == (2, 0, 1)
+
+
+EDGES = st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0, 4.5, 6.0, 9.0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(EDGES, EDGES, EDGES), st.sampled_from([(40, 150, 200), (96, 96, 96)]), st.integers(0, 999))
+def test_the_rounding_of_headers_decides_nothing(spacing, shape, seed):
+    """Spacings with the ratios at which rules change their mind: 1, 2 and 3."""
+    random = np.random.default_rng(seed)
+    rounded = [tuple(mm * (1 + 1e-7 * random.uniform(-1, 1)) for mm in spacing) for _ in range(5)]
+    exact, other = (
+        plan_target_grid(fingerprint([case_fingerprint(shape=shape, spacing=mm) for mm in each])).grid
+        for each in ([spacing] * 5, rounded)
+    )
+    assert (other.order, other.shape) == (exact.order, exact.shape)
+    assert other.spacing == pytest.approx(exact.spacing)
+    first, second = (list(candidates(grid.spacing, grid.shape, True)) for grid in (exact, other))
+    assert [(t.patch, t.strides, t.kernels) for t in first] == [(t.patch, t.strides, t.kernels) for t in second]
+    assert coarser(other.spacing) == pytest.approx(coarser(exact.spacing))

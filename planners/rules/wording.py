@@ -1,0 +1,81 @@
+"""Words that the reasons of decisions share: names of axes, counts, ranges, lengths."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetrpp.core.text import format_mm
+from unetrpp.io.formats import reader_name
+from unetrpp.io.geometry import Axes
+
+AxisNames = tuple[str, str, str]  # of the canonical axes z, y and x
+
+ANATOMICAL: AxisNames = ("z (head-feet)", "y (front-back)", "x (left-right)")
+OF_PICTURES: AxisNames = ("z (slices)", "y (rows)", "x (columns)")
+
+
+def axis_names(file_ending: str) -> AxisNames:
+    """Names of the canonical axes: anatomical ones unless files of this ending hold no orientation.
+
+    >>> axis_names(".nii.gz")[2], axis_names(".png")[2]
+    ('x (left-right)', 'x (columns)')
+    """
+    return OF_PICTURES if reader_name(Path(f"image{file_ending}")) in ("pictures", "tiff") else ANATOMICAL
+
+
+def counted(n: float, singular: str, plural: str = "") -> str:
+    """
+    >>> counted(1, "case"), counted(2, "case"), counted(0, "axis", "axes")
+    ('1 case', '2 cases', '0 axes')
+    """
+    return f"{n:g} {singular if n == 1 else plural or singular + 's'}"
+
+
+def span(low: float, high: float) -> str:
+    """A range; one number where its ends are printed alike.
+
+    >>> span(27, 27.0000001), span(0.5, 2)
+    ('27', '0.5-2')
+    """
+    first, last = f"{low:.4g}", f"{high:.4g}"
+    return first if first == last else f"{first}-{last}"
+
+
+def lengths(spacing: Sequence[float], *, in_pixels: bool = False) -> str:
+    """
+    >>> lengths((3.0, 0.5, 0.5)), lengths((1.0, 1.0), in_pixels=True)
+    ('3 x 0.5 x 0.5 mm', 'one pixel')
+    """
+    return "one pixel" if in_pixels else format_mm(spacing)
+
+
+def amount(value: float) -> str:
+    """A number with two digits at least, never as a power of ten.
+
+    >>> amount(0.0412), amount(7.53), amount(3412.7)
+    ('0.041', '7.5', '3413')
+    """
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def percent(share: float) -> str:
+    """
+    >>> percent(0.357), percent(0.0004), percent(0)
+    ('36%', '0.04%', '0%')
+    """
+    return f"{share:.0%}" if share >= 0.01 or not share else f"{share * 100:.1g}%"
+
+
+def listed(names: Sequence[str]) -> str:
+    """
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def order_of(axes: Axes | Sequence[int]) -> str:
+    """
+    >>> order_of((1, 0, 2))
+    'y, z, x'
+    """
+    return ", ".join("zyx"[axis] for axis in axes)
