@@ -160,7 +160,8 @@ sys.exit(run(Parser("unetrpp_test", "A test.", "unetrpp_test"), work, []))
 def test_a_command_that_is_interrupted_says_so_without_a_traceback(number):
     command = [sys.executable, "-c", WAIT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == "working\n"
         process.send_signal(number)
         assert process.wait(30) == 130

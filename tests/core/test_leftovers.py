@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from unetrpp.core import leftovers
 from unetrpp.core.files import write_bytes, write_folder_atomically
 from unetrpp.core.leftovers import OLD_S, remove_leftovers, temporary_name
 
