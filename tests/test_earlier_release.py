@@ -101,10 +101,10 @@ def test_measured_and_preprocessed_anew_nothing_differs(release):
         added = {place.split("/")[3] for place in new.keys() - old.keys()}  # /cases/0/NAME
         assert added == (set(CaseFingerprint.later_fields) if file == "fingerprint.json" else set())
         assert {place: new[place] for place in old} == {place: within(place, value) for place, value in old.items()}
-    old, new = Store(kept / "unetrpp_3d_fullres"), Store(home / "unetrpp_3d_fullres")
-    assert old.cases() == new.cases()
-    for case in old.cases():
-        before, after = old.open(case), new.open(case)
+    old_store, new_store = Store(kept / "unetrpp_3d_fullres"), Store(home / "unetrpp_3d_fullres")
+    assert old_store.cases() == new_store.cases()
+    for case in old_store.cases():
+        before, after = old_store.open(case), new_store.open(case)
         assert before.shape == after.shape
         (image, label), (other_image, other_label) = (c.read((0, 0, 0), c.shape) for c in (before, after))
         np.testing.assert_allclose(other_image, image, atol=1e-5)

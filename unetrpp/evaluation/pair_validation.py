@@ -43,7 +43,7 @@ def validate_pair(results: Path, pair: Pair, dataset: RawDataset, *, device: str
             remove_folder(path)
     for fold, cases in by_fold.items():
         out = validation_folder(folder, fold)
-        _predict_fold(pair, fold, cases, out, device)
+        _predict_fold(pair, fold, cases, out, device=device)
         current_scores(out, reference_pairs(out, cases, ending), first.labels)
     pooled = update_cross_validation(folder, first.labels)
     assert pooled is not None  # as it has folds
@@ -61,7 +61,7 @@ def _require_same_splits(first: Validated, second: Validated) -> None:
         )
 
 
-def _predict_fold(pair: Pair, fold: str, cases: Sequence[Case], out: Path, device: str) -> None:
+def _predict_fold(pair: Pair, fold: str, cases: Sequence[Case], out: Path, *, device: str) -> None:
     """Predict what is not predicted yet, after removing what other checkpoints or the other mirroring predicted."""
     mirroring = pair[0].mirroring
     run = _current_run(out, [member.model.digest([fold]) for member in pair], mirroring)
