@@ -1,4 +1,4 @@
-"""`unetrpp_plan_report`: show what was measured, what was decided and why, as text and as a picture."""
+"""`unetrpp_plan_report`: show what was measured, what was decided and why, as text, as a picture and as a page."""
 
 import argparse
 import sys
@@ -9,7 +9,8 @@ from unetrpp.core.command_line import Parser, run
 
 EXAMPLES = """\
 unetrpp_plan_report Hippocampus
-unetrpp_plan_report Hippocampus --plans-name unet --picture hippocampus.png"""
+unetrpp_plan_report Hippocampus --plans-name unet --picture hippocampus.png
+unetrpp_plan_report Hippocampus --html hippocampus.html"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +27,8 @@ def parser() -> Parser:
     p.add_argument("-p", "--plans-name", metavar="NAME", default="unetrpp", help="name of the plans (default: unetrpp)")
     what = "where to draw (default: NAME_report.png next to the plans)"
     p.add_argument("--picture", type=Path, metavar="FILE", help=what)
+    what = "also write one self-contained HTML page: text, pictures, every class, and what would change the plan"
+    p.add_argument("--html", type=Path, metavar="FILE", help=what)
     return p
 
 
@@ -35,6 +38,8 @@ def work(arguments: argparse.Namespace) -> int:
     options = {name: value for name, value in vars(arguments).items() if name not in ("dataset", "debug")}
     report = write_plan_report(arguments.dataset, **options)
     print(f"{report.text}\n\npicture: {report.picture}")
+    if report.html is not None:
+        print(f"page: {report.html}")
     return 0
 
 

@@ -1,93 +1,166 @@
-"""The plan report as a picture: distributions of the data, and the patch against a median case."""
+"""The plan report's pictures: distributions of the data, and the patch against a median case."""
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from unetrpp.core.files import write_atomically
 from unetrpp.core.text import GIGABYTE, format_bytes
 from unetrpp.io.geometry import reorder
+from unetrpp.planners.report.measured import MOST_CLASSES, cropping_matters, found_classes, units_of
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Plans
+from unetrpp.report.charts import (
+    NAME_LENGTHS,
+    Distribution,
+    clean,
+    columns_of,
+    draw_distributions,
+    fill_columns,
+    fill_distributions,
+    height_of,
+    log_axis,
+)
+from unetrpp.report.colors import ACCENT
+from unetrpp.report.overlays import fitting_size
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+PANEL = (4.6, 3.9)  # inches
+PAGE = 13.8  # inches of the picture that has all panels
 
-AXES = ("z", "y", "x")
+
+@dataclass(frozen=True)
+class Panel:
+    """One of the pictures: what it shows in a sentence, and how it is drawn."""
+
+    title: str
+    caption: str
+    draw: Callable[[Axes], None]
 
 
 def draw_report(fingerprint: Fingerprint, plans: Plans, path: Path) -> None:
-    """Six panels: spacing, shape, label volumes, the patch in a median case from two sides, memory.
+    """All panels in one PNG; classes above fifteen get a wide panel of their own below the others.
 
     Uses matplotlib's object interface: pyplot keeps global state and needs a display.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 8), layout="constrained")
-    panels = figure.subplots(2, 3)
-    figure.suptitle(f"{plans.dataset}: plans {plans.name!r}, {len(fingerprint.cases)} cases")
-    _spread(panels[0, 0], [[c.spacing_mm[a] for c in fingerprint.cases] for a in range(3)], "spacing (mm)")
-    _spread(panels[0, 1], [[c.cropped_shape[a] for c in fingerprint.cases] for a in range(3)], "shape (voxels)")
-    _volumes(panels[0, 2], fingerprint)
-    _patch(panels[1, 0], fingerprint, plans, (1, 2))
-    _patch(panels[1, 1], fingerprint, plans, (0, 2))
-    _memory(panels[1, 2], plans)
+    figure = report_figure(fingerprint, plans)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=90))
 
 
-def _spread(panel: "Axes", values: list[list[float]], title: str) -> None:
-    """A box plot for each axis, with every case as a dot."""
-    panel.boxplot(values, widths=0.5, showfliers=False)
-    for position, axis in enumerate(values, 1):
-        shift = np.linspace(-0.2, 0.2, len(axis))
-        panel.plot(position + shift, axis, ".", markersize=3, alpha=0.5, color="tab:blue")
-    panel.set_xticks([1, 2, 3], AXES)
-    panel.set(title=title, ylim=(0, None))
+def report_figure(fingerprint: Fingerprint, plans: Plans) -> Figure:
+    panels, classes = list(plan_panels(fingerprint, plans)), class_distributions(fingerprint)
+    few = 0 < len(classes) <= MOST_CLASSES
+    if few:
+        panels.append(Panel(f"classes: {units_of(fingerprint).what}", "", lambda plot: _draw_classes(plot, classes)))
+    across = 4 if len(panels) in (4, 7, 8) else 3
+    rows, side = -(-len(panels) // across), PAGE / across
+    below = 0.0 if few or not classes else height_of(classes)
+    figure = Figure(figsize=(PAGE, side * rows + below + 0.5), layout="constrained")
+    cases = len(fingerprint.cases)
+    title = f"{plans.dataset}: plans {plans.name!r}, {cases} case{'s' if cases != 1 else ''}"
+    figure.suptitle(title, fontsize=fitting_size(title, PAGE))
+    grid = figure.add_gridspec(rows + bool(below), 1, height_ratios=[side] * rows + [below] * bool(below))
+    for row in range(rows):
+        part = panels[row * across : (row + 1) * across]
+        for plot, panel in zip(grid[row].subgridspec(1, len(part)).subplots(squeeze=False)[0], part, strict=True):
+            panel.draw(plot)
+            plot.set_title(panel.title, fontsize="medium")
+    if below:
+        plots = list(grid[rows].subgridspec(1, columns_of(classes)).subplots(squeeze=False)[0])
+        fill_columns(plots, classes, label=units_of(fingerprint).what, log=True)
+    return figure
 
 
-def _volumes(panel: "Axes", fingerprint: Fingerprint) -> None:
-    """Label volumes in ml; areas in pixels where all images have one slice, because photographs have no volume."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+def plan_panels(fingerprint: Fingerprint, plans: Plans) -> Iterator[Panel]:
+    """The panels that have something to show: no spacing of photographs, no slices of flat images, no memory of one plan."""
+    pixels, cases = fingerprint.in_pixels, fingerprint.cases
+    cropped = " after cropping" if cropping_matters(fingerprint) else ""
+    axes = (1, 2) if fingerprint.flat else (0, 1, 2)
+    if len({case.spacing_mm for case in cases}) > 1:  # the table says it where all are the same
+        sizes = [Distribution("zyx"[axis], [case.spacing_mm[axis] for case in cases]) for axis in axes]
+        caption = "The distance between neighbouring voxels along each axis; every dot is a case."
+        yield Panel("voxel size (mm)", caption, lambda plot: _draw_axes(plot, sizes, "mm"))
+    unit = "pixels" if fingerprint.flat else "voxels"
+    shapes = [Distribution("zyx"[axis], [case.cropped_shape[axis] for case in cases]) for axis in axes]
+    caption = f"The size of the images{cropped}, in {unit} along each axis; every dot is a case."
+    yield Panel(f"image size{cropped} ({unit})", caption, lambda plot: _draw_axes(plot, shapes, unit))
+    length = "pixels" if pixels else "mm"
+    caption = "What the network sees at once (coloured frames) inside a median case (grey)."
+    yield Panel(
+        f"patch and median case ({length})", caption, lambda plot: _draw_patch(plot, fingerprint, plans, (1, 2))
+    )
+    if any(len(c.patch) == 3 for c in plans.configurations.values()) and not fingerprint.flat:
+        caption = "The same, seen from the side of the slices."
+        title = f"patch and median case across the slices ({length})"
+        yield Panel(title, caption, lambda plot: _draw_patch(plot, fingerprint, plans, (0, 2)))
+    if len(plans.configurations) > 1:
+        caption = "Estimated GPU memory of a training step of each configuration."
+        yield Panel("memory of a training step (GB)", caption, lambda plot: _draw_memory(plot, plans))
 
-    cases = fingerprint.cases
-    flat = all(case.shape[0] == 1 for case in cases)
-    found = {n: [c.classes[n] for c in cases if c.classes[n].voxels] for n in cases[0].classes}
-    shown = [(n, [s.voxels if flat else s.volume_mm3 / 1000 for s in each]) for n, each in found.items() if each]
-    panel.boxplot([values for _, values in shown], orientation="horizontal", widths=0.6)
-    panel.set_yticks(range(1, len(shown) + 1), [name for name, _ in shown])
-    panel.set(title="label areas (pixels)" if flat else "label volumes (ml)", xscale="log")
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
-    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    panel.xaxis.set_minor_formatter(NullFormatter())
+
+def _draw_axes(plot: Axes, rows: Sequence[Distribution], unit: str) -> None:
+    fill_distributions(plot, rows)
+    plot.set_xlim(0, max(max(row.values) for row in rows) * 1.06)
+    plot.set_xlabel(unit)
 
 
-def _patch(panel: "Axes", fingerprint: Fingerprint, plans: Plans, axes: tuple[int, int]) -> None:
-    """The median case and each configuration's patch in mm, centred; ``axes`` are plan axes (down, right)."""
-    from matplotlib.patches import Rectangle
+def class_distributions(fingerprint: Fingerprint) -> list[Distribution]:
+    """Sizes of the classes that are in some case, in the order of dataset.json."""
+    return [Distribution(found.name, found.sizes) for found in found_classes(fingerprint) if found.sizes]
 
+
+def draw_classes(fingerprint: Fingerprint) -> Figure | None:
+    """The sizes of the classes, as high as there are classes; None where no case has any."""
+    classes = class_distributions(fingerprint)
+    return draw_distributions(classes, label=units_of(fingerprint).what, log=True) if classes else None
+
+
+def draw_panel(panel: Panel) -> Figure:
+    """One panel as a picture of its own."""
+    figure = Figure(figsize=PANEL, layout="constrained")
+    panel.draw(figure.subplots())
+    return figure
+
+
+def _draw_classes(plot: Axes, classes: Sequence[Distribution]) -> None:
+    fill_distributions(plot, classes, length=NAME_LENGTHS[2])
+    log_axis(plot, [value for row in classes for value in row.values])
+
+
+def _draw_patch(plot: Axes, fingerprint: Fingerprint, plans: Plans, axes: tuple[int, int]) -> None:
+    """The median case and each configuration's patch in mm (pixels), centred; ``axes`` are plan axes (down, right)."""
     cases = np.array([np.array(c.cropped_shape) * c.spacing_mm for c in fingerprint.cases])
-    first = next(iter(plans.configurations.values())).preprocessing
-    extent = np.median(cases, axis=0)[list(first.transpose)]
-    own = reorder(fingerprint.median_spacing_mm, first.transpose)
-    boxes = [("median case", extent, "0.8")]
+    transpose = next(iter(plans.configurations.values())).preprocessing.transpose
+    own = reorder(fingerprint.median_spacing_mm, transpose)
+    boxes = [("median case", np.median(cases, axis=0)[list(transpose)], "0.85")]
     for i, (name, configuration) in enumerate(plans.configurations.items()):
-        spacing = configuration.preprocessing.target_spacing(own)
-        boxes.append((name, np.multiply(configuration.patch_3d, spacing), f"C{i}"))
+        if len(configuration.patch) == 3 or axes == (1, 2):
+            spacing = configuration.preprocessing.target_spacing(own)
+            boxes.append((f"patch of {name}", np.multiply(configuration.patch_3d, spacing), f"C{i}" if i else ACCENT))
     for name, size, color in boxes:
-        height, width = size[axes[0]], size[axes[1]]
-        filled = name == "median case"
-        panel.add_patch(Rectangle((-width / 2, -height / 2), width, height, fill=filled, color=color, lw=2, label=name))
-    reach = max(float(size[list(axes)].max()) for _, size, _ in boxes) * 0.55
-    where = "in plane" if axes == (1, 2) else "across the slices"
-    panel.set(title=f"patch and median case, {where} (mm)", xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    panel.legend(fontsize="small", loc="upper right")
+        height, width = float(size[axes[0]]), float(size[axes[1]])
+        filled, corner = name == "median case", (-width / 2, -height / 2)
+        plot.add_patch(Rectangle(corner, width, height, fill=filled, color=color, lw=2, label=name))
+    down, right = (0.53 * max(float(size[axis]) for _, size, _ in boxes) for axis in axes)
+    plot.set(xlim=(-right, right), ylim=(-down, down), aspect="equal")
+    plot.set(xlabel="zyx"[transpose[axes[1]]], ylabel="zyx"[transpose[axes[0]]])
+    plot.locator_params(nbins=6)
+    clean(plot)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
+    plot.legend(fontsize="small", frameon=False, ncols=2, **below)
 
 
-def _memory(panel: "Axes", plans: Plans) -> None:
+def _draw_memory(plot: Axes, plans: Plans) -> None:
     names = list(plans.configurations)
     values = [plans.configurations[name].training_memory_bytes / GIGABYTE for name in names]
-    bars = panel.barh(names, values)
+    bars = plot.barh(names, values, color=ACCENT, height=0.5)
     labels = [f"batch {c.batch_size}: {format_bytes(c.training_memory_bytes)}" for c in plans.configurations.values()]
-    panel.bar_label(bars, labels, padding=3)
-    panel.set(title="estimated memory of a training step (GB)", xlim=(0, max(values) * 1.6))
+    plot.bar_label(bars, labels, padding=3, fontsize="small")
+    plot.set_xlim(0, max(*values, 1e-9) * 1.7)
+    plot.set_ylim(len(names) - 0.4, -0.6)
+    plot.set_xlabel("GB")
+    clean(plot, grid="x")

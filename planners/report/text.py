@@ -1,83 +1,86 @@
 """The plan report as text: what was measured, every decision with its reason, warnings."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
-
-import numpy as np
+from collections.abc import Sequence
+from pathlib import Path
 
 from unetrpp.core.text import text_table
-from unetrpp.plans.fingerprint import ClassStatistics, Fingerprint
+from unetrpp.io.formats import reader_name
+from unetrpp.planners.report.measured import (
+    MOST_CLASSES,
+    class_header,
+    class_rows,
+    class_summary,
+    found_classes,
+    intensity_rows,
+    size_rows,
+)
+from unetrpp.planners.report.resampling import resampling_rows
+from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Decision, Plans
 
 WIDTH = 118
 INDENT = "  "
+MOST_WARNINGS = 10  # that the text names; the page has all
+
+
+def axis_names(file_ending: str) -> tuple[str, str, str]:
+    """The names of the canonical axes z, y and x: anatomical ones unless files of this ending hold no orientation."""
+    if reader_name(Path(f"image{file_ending}")) in ("pictures", "tiff"):
+        return "z (slices)", "y (rows)", "x (columns)"
+    return "z (head-feet)", "y (front-back)", "x (left-right)"
 
 
 def report_text(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
     """The whole report; ``folds`` is the sentence in splits.json on how the cases were split."""
+    names, cases = axis_names(plans.file_ending), len(fingerprint.cases)
     lines = [f"{plans.dataset}: plans {plans.name!r} by the planner {plans.planner!r}"]
     if plans.options:
         lines.append("asked for: " + ", ".join(f"{key} {value}" for key, value in plans.options.items()))
     lines += [f"folds: {folds}"] if folds else []
-    lines += [
-        "",
-        f"Measured on {len(fingerprint.cases)} cases",
-        text_table(list(_measured(fingerprint)), indent=INDENT),
-    ]
-    lines += [
-        "",
-        "Labels (medians over the cases that have them)",
-        text_table(list(_labels(fingerprint)), indent=INDENT),
-    ]
+    lines += ["", f"Measured on {cases} case{'s' if cases != 1 else ''}"]
+    lines += [text_table(size_rows(fingerprint, names), indent=INDENT)]
+    lines += ["", "Intensities inside the labelled structures"]
+    lines += [text_table(intensity_rows(fingerprint, plans), indent=INDENT)]
+    lines += ["", *_classes(fingerprint)]
     lines += ["", "Decided for every configuration", *decisions(plans.decisions)]
     for name, configuration in plans.configurations.items():
         lines += ["", f"Decided for {name}", *decisions(configuration.decisions)]
-    if plans.warnings:
-        lines += ["", "Warnings", *(line for warning in plans.warnings for line in _wrapped(warning, "- "))]
+        resampling = resampling_rows(fingerprint, configuration, names)
+        lines += ["", f"Resampling for {name}", text_table(resampling, "l", indent=INDENT)]
+    lines += ["", *_warnings(plans.warnings)] if plans.warnings else []
     return "\n".join(lines)
 
 
-def _measured(fingerprint: Fingerprint) -> Iterator[tuple[str, ...]]:
-    yield "", "smallest", "median", "largest"
-    for axis, name in enumerate(("z", "y", "x")):
-        yield f"voxels along {name}", *_range([c.shape[axis] for c in fingerprint.cases])
-    for axis, name in enumerate(("z", "y", "x")):
-        yield f"mm per voxel along {name}", *_range([c.spacing_mm[axis] for c in fingerprint.cases])
-    kept = [np.prod(c.cropped_shape) / np.prod(c.shape) for c in fingerprint.cases]
-    yield "share kept by cropping", *(f"{value:.0%}" for value in (min(kept), float(np.median(kept)), max(kept)))
-    for i, channel in enumerate(fingerprint.intensities):
-        values = (channel.percentile_00_5, channel.median, channel.percentile_99_5)
-        yield f"intensity {i}, 0.5-99.5 %", *(f"{value:.4g}" for value in values)
+def _classes(fingerprint: Fingerprint) -> list[str]:
+    """A table of the classes; above fifteen, of the largest, the smallest and the rarest."""
+    found = found_classes(fingerprint)
+    if len(found) <= MOST_CLASSES:
+        title = "Classes (medians over the cases that have them)"
+        return [title, text_table(class_rows(fingerprint), indent=INDENT)]
+    everywhere = sum(each.share == 1 for each in found)
+    missing = sum(each.cases == 0 for each in found)
+    where = f"{everywhere} are in every case" + (f", {missing} in none" if missing else "")
+    title = f"{len(found)} classes, of which {where} (medians over the cases that have them; --html lists every class)"
+    rows = [["", *class_header(fingerprint)]]
+    rows += [
+        [kind if not i else "", *each.row] for kind, group in class_summary(fingerprint) for i, each in enumerate(group)
+    ]
+    return [title, text_table(rows, "llr", indent=INDENT)]
 
 
-def _range(values: Sequence[float]) -> tuple[str, str, str]:
-    return f"{min(values):.4g}", f"{float(np.median(values)):.4g}", f"{max(values):.4g}"
-
-
-def _labels(fingerprint: Fingerprint) -> Iterator[tuple[str, ...]]:
-    yield "", "in cases", "volume ml", "components", "radius mm", "surface/volume 1/mm"
-    for name in fingerprint.cases[0].classes:
-        present = [c.classes[name] for c in fingerprint.cases if c.classes[name].voxels]
-        share = f"{len(present) / len(fingerprint.cases):.0%}"
-        yield (name, share, *_medians(present)) if present else (name, share, "", "", "", "")
-
-
-def _medians(present: Sequence[ClassStatistics]) -> tuple[str, ...]:
-    columns = (
-        [s.volume_mm3 / 1000 for s in present],
-        [s.components for s in present],
-        [s.component_radii_mm[0] for s in present],
-        [s.surface_to_volume_per_mm or 0.0 for s in present],
-    )
-    return tuple(f"{float(np.median(values)):.3g}" for values in columns)
+def _warnings(warnings: Sequence[str]) -> list[str]:
+    lines = ["Warnings", *(line for warning in warnings[:MOST_WARNINGS] for line in _wrapped(warning, "- "))]
+    more = len(warnings) - MOST_WARNINGS
+    return [*lines, f"{INDENT}- and {more} more; --html lists every warning"] if more > 0 else lines
 
 
 def decisions(items: Sequence[Decision]) -> list[str]:
-    """Subject and value on one line, the reason below it."""
+    """Subject and value on one line, or on several if the value is long, and the reason below."""
     about = max((len(d.about) for d in items), default=0)
     lines = []
     for decision in items:
-        lines.append(f"{INDENT}{decision.about:{about}s}  {decision.value}")
+        lines += _wrapped(decision.value, f"{decision.about:{about}s}  ")
         lines += _wrapped(decision.why, " " * (about + 2))
     return lines
 

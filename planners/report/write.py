@@ -1,11 +1,12 @@
-"""`write_plan_report`: what was measured, what was decided and why, as a text and a picture."""
+"""`write_plan_report`: what was measured, what was decided and why, as a text, a picture and a page."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from unetrpp.core.files import read_json
+from unetrpp.core.files import read_json, write_bytes
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.splits import Splits
+from unetrpp.planners.report.page import plan_page
 from unetrpp.planners.report.picture import draw_report
 from unetrpp.planners.report.text import report_text
 from unetrpp.plans.fingerprint import Fingerprint
@@ -18,6 +19,7 @@ HINT = "run unetrpp_plan_and_preprocess"
 class PlanReport:
     text: str
     picture: Path  # as it was written
+    html: Path | None = None  # the page, where one was asked for
 
 
 def write_plan_report(
@@ -26,12 +28,14 @@ def write_plan_report(
     workspace: Path | str | None = None,
     plans_name: str = "unetrpp",
     picture: Path | str | None = None,
+    html: Path | str | None = None,
 ) -> PlanReport:
-    """The text and the picture of a plan report, as `unetrpp_plan_report` makes them.
+    """The text, the picture and the page of a plan report, as `unetrpp_plan_report` makes them.
 
     Args:
         dataset: name in the workspace, nnU-Net's ``DatasetNNN_Name`` or number.
         picture: where to draw; by default PLANS_report.png beside the plans.
+        html: where to write one self-contained page with everything; by default there is none.
 
     Raises:
         UserError: there is no such dataset, or no such plans of it.
@@ -43,4 +47,6 @@ def write_plan_report(
     splits = read_json(path.with_name("splits.json"), Splits, HINT)
     target = Path(picture) if picture else path.with_name(f"{plans_name}_report.png")
     draw_report(fingerprint, plans, target)
-    return PlanReport(report_text(fingerprint, plans, splits.why), target)
+    if html is not None:
+        write_bytes(Path(html), plan_page(fingerprint, plans, splits.why).encode())
+    return PlanReport(report_text(fingerprint, plans, splits.why), target, None if html is None else Path(html))

@@ -15,7 +15,8 @@ from unetrpp.evaluation.cross_validation import pool_folds
 from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.io.images import Volume, write_image, write_segmentation
-from unetrpp.report.model_report import typical_cases, write_report
+from unetrpp.report.model_report import write_report
+from unetrpp.report.shown_cases import typical_cases
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_the_page(workspace):
     assert rows == [[str(fold), "4", f"{mean:.3f}", f"{mean:.3f}"] for fold, mean in enumerate(means)]
     assert ["0", "2", "0.500", "1.000", "-", "0.50"] in [cells[i : i + 6] for i in range(len(cells))]  # training
     # The more slices are missed, the lower: three lowest, the middle, the highest, each with its picture.
-    headings = re.findall(r"<h2>(case_.*?)</h2>", page)
+    headings = re.findall(r"<h3>(case_.*?)</h3>", page)
     assert headings == [
         "case_7, among the lowest",
         "case_6, among the lowest",
@@ -78,7 +79,7 @@ def test_the_page(workspace):
         "case_3, in the middle",
         "case_0, the highest",
     ]
-    assert page.count("<img") == 6  # and the one of all cases
+    assert page.count("<img") == 7  # and those of all cases and of the learning curves
     assert f"Dice: ball {naive_dice(7):.3f}" in page
     assert "http" not in page  # nothing is fetched
 
@@ -101,7 +102,7 @@ def test_without_the_raw_data_the_pictures_are_missing(workspace, tmp_path, capl
     page = tmp_path / "page.html"
     assert main([str(model), "--workspace", str(workspace), "-o", str(page)]) == 0
     assert "the report has no pictures of cases" in caplog.text
-    assert page.read_text().count("<img") == 1
+    assert page.read_text().count("<img") == 2
     assert write_report(model, output=tmp_path / "again.html", workspace=workspace) == tmp_path / "again.html"
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
 

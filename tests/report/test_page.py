@@ -7,7 +7,7 @@ import jinja2
 import pytest
 
 from unetrpp.core.errors import UserError
-from unetrpp.report.page import png_base64, render_page, require_page, word_columns
+from unetrpp.report.page import data_url, render_page, require_page, word_columns
 
 PNG = b"\x89PNG and so on"
 ATTENTION = {
@@ -53,7 +53,7 @@ def test_columns_of_words_are_aligned_left():
 def test_a_figure_becomes_a_png():
     from matplotlib.figure import Figure
 
-    assert base64.b64decode(png_base64(Figure())).startswith(b"\x89PNG\r\n")
+    assert base64.b64decode(data_url(Figure()).removeprefix("data:image/png;base64,")).startswith(b"\x89PNG\r\n")
 
 
 def test_a_value_missing_from_a_template_is_an_error():

@@ -68,3 +68,13 @@ class Fingerprint(Record, frozen=True, kw_only=True):
     median_shape: tuple[int, int, int]
     warnings: tuple[str, ...] = ()
     left_out: dict[str, LeftOut] = msgspec.field(default_factory=dict[str, LeftOut])  # by case
+
+    @property
+    def flat(self) -> bool:
+        """Whether every image has one slice, so that there are areas instead of volumes."""
+        return all(case.shape[0] == 1 for case in self.cases)
+
+    @property
+    def in_pixels(self) -> bool:
+        """Whether the images are photographs, whose files give no size in mm: flat, and every pixel is "1 x 1 mm"."""
+        return self.flat and all(case.spacing_mm == (1, 1, 1) for case in self.cases)

@@ -1,15 +1,12 @@
 """Pictures of attention: a gate's map on the image beside the label, and the coefficients of channels as bars."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.lines import Line2D
 
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.report.attention_maps import AttentionFindings
-from unetrpp.report.overlays import COLUMNS, color, draw_contours, informative_slices, legend_growth
+from unetrpp.report.overlays import COLUMNS, draw_contours, informative_slices, legend_growth, legend_lines
 
 SLICES = 4
 OPACITY = 0.55  # of a map on the image
@@ -27,7 +24,8 @@ def draw_maps(findings: AttentionFindings, labels: LabelScheme) -> Figure:
     rows: list[tuple[str, np.ndarray | None]] = [("image", None)]
     rows += [(f"{m.place}\ngamma {m.gamma:.2f}", m.map) for m in findings.modules if m.map is not None]
     height, width = findings.image.shape[1] * findings.spacing_mm[1], findings.image.shape[2] * findings.spacing_mm[2]
-    legend = _legend(names, truth is not None)
+    drawn = [part[z] for part in (findings.predicted, truth) if part is not None for z in slices]
+    legend = legend_lines(names, drawn, truth is not None)
     side, below = 2.4, 0.6 + legend_growth(legend)
     figure = Figure(figsize=(side * len(slices) + 1.2, side * height / width * len(rows) + below), layout="constrained")
     grid = figure.subplots(len(rows), len(slices), squeeze=False)
@@ -48,18 +46,10 @@ def draw_maps(findings: AttentionFindings, labels: LabelScheme) -> Figure:
         plots[0].set_ylabel(name)
         if shown is not None:
             figure.colorbar(shown, ax=list(plots), pad=0.01, label="A^gamma")
-    for plot, z in zip(grid[0], slices, strict=True):
+    for plot, z in zip(grid[0], slices if len(findings.image) > 1 else (), strict=False):
         plot.set_title(f"slice {z}", fontsize="small")
-    figure.legend(handles=legend, loc="outside lower center", ncols=COLUMNS, fontsize="small")
+    figure.legend(handles=legend, loc="outside lower center", ncols=COLUMNS, fontsize="small", frameon=False)
     return figure
-
-
-def _legend(names: Mapping[int, str], with_label: bool) -> list[Line2D]:
-    handles = [Line2D([], [], color=color(i), label=name) for i, name in enumerate(names.values())]
-    handles.append(Line2D([], [], color="gray", label="prediction"))
-    if with_label:
-        handles.append(Line2D([], [], color="gray", linestyle="dashed", label="label"))
-    return handles
 
 
 def draw_channels(findings: AttentionFindings) -> Figure | None:

@@ -1,8 +1,6 @@
 """The report of a trained model: what it is, its scores, its worst and best cases, and the reasons for its plans."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +10,28 @@ from unetrpp import __version__
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json_lines, write_bytes
 from unetrpp.core.text import format_score
-from unetrpp.core.workspace import Workspace
-from unetrpp.dataset.cases import Case, read_dataset
-from unetrpp.evaluation.cross_validation import CrossValidation, fold_rows, pool_folds
+from unetrpp.dataset.cases import Case
+from unetrpp.evaluation.cross_validation import CrossValidation, pool_folds
 from unetrpp.evaluation.metrics import scored_classes
-from unetrpp.evaluation.summary import CaseScores, Summary, as_rows
-from unetrpp.io.images import read_image, read_label
+from unetrpp.evaluation.summary import Summary
 from unetrpp.model.folder import ModelFolder
-from unetrpp.plans.plans import Decision
-from unetrpp.report.overlays import color, draw_overlay
+from unetrpp.report.charts import Distribution, draw_distributions, draw_heat
+from unetrpp.report.curves import draw_folds
+from unetrpp.report.decisions import decision_cards
 from unetrpp.report.page import Rows, render_page, require_page
+from unetrpp.report.score_tables import case_rows, class_scores, fold_scores, ranked_cases, typical_rows
+from unetrpp.report.shown_cases import raw_cases, shown_cases
 
-LOG = logging.getLogger(__name__)
-LOWEST = 3  # cases that are shown beside the middle and the highest one
-MOST_CLASSES = 40  # in the picture of all cases
-
-
-@dataclass(frozen=True)
-class ShownCase:
-    """A case with its picture on the page."""
-
-    heading: str
-    fold: int | None
-    dice: str
-    picture: Figure
+ALL = "all"  # the fold that is trained on every case
+MOST_NAMED = 15  # classes that the table of facts names
+FEWEST_CASES = 5  # in the picture of every case and class
 
 
 def write_report(model: Path | str, *, output: Path | str | None = None, workspace: Path | str | None = None) -> Path:
     """Write the cross-validation and the plans of a model as one HTML page, as `unetrpp_report` does.
 
     Args:
-        model: a model folder with at least one validated fold.
+        model: a model folder with at least one validated fold, or with the trained fold "all", which has no scores.
         output: by default report.html in the model folder.
         workspace: where the raw images of the pictures are; by default $UNETRPP_WORKSPACE, else ./unetrpp_workspace.
 
@@ -50,147 +39,161 @@ def write_report(model: Path | str, *, output: Path | str | None = None, workspa
         The page's path.
 
     Raises:
-        UserError: no model folder, no fold is validated, or ``output`` is a file that is not a page.
+        UserError: no model folder, no fold is validated and the fold "all" is not trained, or ``output`` is a file that is
+            not a page.
     """
     opened = ModelFolder.open(Path(model))
     path = opened.path / "report.html" if output is None else Path(output)
     require_page(path)
-    result = pool_folds(opened.path, opened.plans.labels)
-    cases = raw_cases(opened.dataset, None if workspace is None else Path(workspace))
+    result = _cross_validation(opened)
+    cases = raw_cases(opened.dataset, None if workspace is None else Path(workspace)) if result else ()
     write_bytes(path, model_page(opened, result, cases).encode())
     return path
 
 
-def raw_cases(dataset: str, workspace: Path | None) -> Sequence[Case]:
-    """The cases of the raw dataset; none, with a warning, where the workspace does not hold it."""
+def _cross_validation(model: ModelFolder) -> CrossValidation | None:
+    """The scores of all validated folds; None where there is only the fold "all", which has no case to validate on."""
     try:
-        name, folder = Workspace.find(workspace).find_raw(dataset)
-        return read_dataset(folder, name).cases
-    except UserError as error:
-        LOG.warning("the report has no pictures of cases: %s", error)
-        return ()
+        return pool_folds(model.path, model.plans.labels)
+    except UserError:
+        if [fold for fold in model.folds() if model.checkpoint(fold).is_file()] == [ALL]:
+            return None
+        raise
 
 
-def model_page(model: ModelFolder, result: CrossValidation, cases: Sequence[Case]) -> str:
+def model_page(model: ModelFolder, result: CrossValidation | None, cases: Sequence[Case]) -> str:
     """The page. ``cases`` of the raw dataset hold the images of the pictures; a case without one gets no picture."""
-    plans = model.plans
+    plans, summary = model.plans, result.summary if result else None
+    epochs = {fold: read_json_lines(model.path / f"fold_{fold}" / "metrics.jsonl") for fold in model.folds()}
+    trained = {fold: lines for fold, lines in epochs.items() if lines}
     return render_page(
         "model.html",
         title=f"{model.dataset}: {model.path.resolve().name}",
+        tiles=_tiles(model, result),
+        coverage=_coverage(model, result),
         facts=_facts(model),
-        folds=fold_rows(result),
-        classes=as_rows(result.summary),
-        most_classes=MOST_CLASSES,
-        spread=draw_spread(result.summary),
-        cases=list(_shown_cases(model, result.summary, {case.id: case for case in cases})),
-        training=_training(model),
-        curves=_curves(model),
-        decisions=_decisions([*plans.decisions, *model.configuration.decisions]),
-        warnings=[["warning"], *([text] for text in plans.warnings)] if plans.warnings else [],
+        folds=fold_scores(result) if result else [],
+        classes=class_scores(summary, unit="pixels" if model.fingerprint.in_pixels else "mm") if summary else [],
+        spread=draw_spread(summary) if summary else None,
+        heat=draw_cases(summary) if summary else None,
+        some_cases=case_rows(summary, typical_rows(summary)) if summary else [],
+        every_case=_every_case(summary) if summary else [],
+        cases=list(shown_cases(model, summary, {case.id: case for case in cases})) if summary else [],
+        training=_training(trained),
+        curves=draw_folds(trained) if trained else None,
+        curves_by_fold=_curves(model),
+        decisions=decision_cards([*plans.decisions, *model.configuration.decisions]),
+        warnings=plans.warnings,
     )
+
+
+def _tiles(model: ModelFolder, result: CrossValidation | None) -> list[tuple[str, str]]:
+    """The key figures at the top of the page."""
+    classes = len(scored_classes(model.plans.labels))
+    tiles = [("classes", str(classes)), ("cases of the dataset", str(len(model.fingerprint.cases)))]
+    if result is not None:
+        summary = result.summary
+        interval = summary.intervals.get("foreground", {}).get("Dice")
+        tiles = [
+            ("mean Dice", format_score(summary.foreground_mean["Dice"])),
+            *([("95 % interval", f"{interval[0]:.3f}–{interval[1]:.3f}")] if interval else []),
+            ("validated cases", f"{len(summary.metric_per_case)} of {len(model.fingerprint.cases)}"),
+            *tiles[:1],
+        ]
+    return [*tiles, ("configuration", model.configuration_name), ("network", model.configuration.architecture.network)]
+
+
+def _coverage(model: ModelFolder, result: CrossValidation | None) -> str:
+    """Which cases the scores are of, and what could be done where there are none or few."""
+    known = len(model.fingerprint.cases)
+    if result is None:
+        other = (
+            "With one case there is no other way." if known == 1 else "Train the numbered folds for a cross-validation."
+        )
+        return (
+            f"The fold {ALL!r} was trained on every case, so no case is left to score it on. Score its predictions of other "
+            f"labelled images with unetrpp_evaluate. {other}"
+        )
+    validated = len(result.summary.metric_per_case)
+    how = "predicted once, with the final checkpoint of a fold that did not train on it"
+    if validated >= known:
+        return f"Every case was {how}."
+    folds = ", ".join(str(fold.fold) for fold in result.folds)
+    which = f"fold{'s' if len(result.folds) > 1 else ''} {folds}"
+    return f"{validated} of {known} cases so far ({which}): each was {how}. The other cases have not been scored."
 
 
 def _facts(model: ModelFolder) -> Rows:
     plans, configuration = model.plans, model.configuration
-    spacing = ["unchanged" if s is None else f"{s:.4g}" for s in configuration.preprocessing.spacing_mm]
+    unit = "pixels" if model.fingerprint.in_pixels else "mm"
+    spacing = [f"{mm:.4g}" for mm in configuration.preprocessing.spacing_mm if mm is not None]
+    axes = "y, x" if len(spacing) == 2 else "plan order"
     options = ", ".join(f"{key} {value}" for key, value in plans.options.items())
+    names = [scored.name for scored in scored_classes(plans.labels)]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    planner = f"{plans.name}, by the planner {plans.planner}" + (f"; options: {options}" if options else "")
+    grid = "as they are" if model.fingerprint.in_pixels else f"{' x '.join(spacing)} {unit} ({axes})"
     return [
         ["what", "value"],
         ["dataset", f"{model.dataset} ({model.description.title})" if model.description.title else model.dataset],
         ["channels", ", ".join(plans.channel_names)],
-        ["labels", ", ".join(scored.name for scored in scored_classes(plans.labels))],
-        ["plans", f"{plans.name}, by the planner {plans.planner}" + (f"; options: {options}" if options else "")],
-        ["configuration", model.configuration_name],
-        ["network", configuration.architecture.network],
-        ["patch, voxels", " x ".join(map(str, configuration.patch))],
-        ["spacing (z, y, x), mm", " x ".join(spacing)],
+        ["classes", ", ".join(names[:MOST_NAMED]) + more],
+        ["plans", planner],
+        [
+            "patch",
+            f"{' x '.join(map(str, configuration.patch))} {'pixels' if len(configuration.patch) == 2 else 'voxels'}",
+        ],
+        ["pixels" if model.fingerprint.in_pixels else "resampled to", grid],
         ["patches per batch", str(configuration.batch_size)],
         ["folds", ", ".join(model.folds())],
         ["report by", f"unetrpp {__version__}"],
     ]
 
 
-def mean_dice(case: CaseScores) -> float | None:
-    """Mean Dice of a case over the classes where it is defined."""
-    defined = [dice for scores in case.metrics.values() if (dice := scores["Dice"]) is not None]
-    return sum(defined) / len(defined) if defined else None
-
-
-def typical_cases(summary: Summary) -> list[tuple[str, CaseScores]]:
-    """The lowest three cases by mean Dice, the middle and the highest one, each with its place; without repetition."""
-    ranked = sorted(
-        (case for case in summary.metric_per_case if mean_dice(case) is not None),
-        key=lambda case: (mean_dice(case), case.case),
-    )
-    places = dict.fromkeys(range(min(LOWEST, len(ranked))), "among the lowest")
-    if ranked:
-        places.setdefault(len(ranked) // 2, "in the middle")
-        places.setdefault(len(ranked) - 1, "the highest")
-    return [(name, ranked[i]) for i, name in sorted(places.items())]
-
-
 def draw_spread(summary: Summary) -> Figure:
-    """One column per class with every case as a dot in the colour of its fold, and quartiles and median."""
-    classes = dict(list(summary.classes.items())[:MOST_CLASSES])
-    figure = Figure(figsize=(max(4.0, 1.5 + 1.1 * len(classes)), 4), layout="constrained")
-    plot = figure.subplots()
-    rng = np.random.default_rng(0)
-    for place, key in enumerate(classes):
+    """One row per class with every case as a dot in the colour of its fold, and quartiles and median."""
+    rows = []
+    for key, name in summary.classes.items():
         scored = [
-            (case.fold, dice) for case in summary.metric_per_case if (dice := case.metrics[key]["Dice"]) is not None
+            (dice, case.fold or 0)
+            for case in summary.metric_per_case
+            if (dice := case.metrics[key]["Dice"]) is not None
         ]
-        values = np.array([dice for _, dice in scored])
-        if not len(values):
-            continue
-        plot.boxplot(values, positions=[place], widths=0.6, showfliers=False, medianprops={"color": "black"})
-        colours = [color(fold or 0) for fold, _ in scored]
-        plot.scatter(place + rng.uniform(-0.2, 0.2, len(values)), values, s=9, c=colours, zorder=3)
-    plot.set_xticks(range(len(classes)), list(classes.values()), rotation=30 if len(classes) > 4 else 0, ha="center")
-    plot.set(ylabel="Dice", ylim=(0, 1))
-    plot.grid(axis="y", alpha=0.3)
-    return figure
+        rows.append(Distribution(name, [dice for dice, _ in scored], [fold for _, fold in scored]))
+    least = min((value for row in rows for value in row.values), default=0.0)
+    return draw_distributions(rows, label="Dice", limits=(0.5 if least > 0.5 else 0.0, 1.0))
 
 
-def _shown_cases(model: ModelFolder, summary: Summary, cases: dict[str, Case]) -> Iterator[ShownCase]:
-    """The typical cases whose image, label and prediction are available."""
-    for place, scores in typical_cases(summary):
-        case = cases.get(scores.case)
-        prediction = model.path / f"fold_{scores.fold}" / "validation" / f"{scores.case}{model.plans.file_ending}"
-        if case is None or case.label is None or not prediction.is_file():
-            LOG.info("%s: no picture, as its image or its prediction is missing", scores.case)
-            continue
-        try:
-            picture = _overlay(model, case, case.label, prediction)
-        except UserError as error:
-            LOG.warning("%s: no picture: %s", scores.case, error)
-            continue
-        dice = ", ".join(f"{summary.classes[key]} {format_score(s['Dice'])}" for key, s in scores.metrics.items())
-        yield ShownCase(f"{scores.case}, {place}", scores.fold, dice, picture)
+def draw_cases(summary: Summary) -> Figure | None:
+    """Dice of every class (rows) in every case (columns, from the lowest mean on); None for few cases or one class."""
+    if len(summary.classes) < 2 or len(summary.metric_per_case) < FEWEST_CASES:
+        return None
+    ranked = ranked_cases(summary)
+    values = [[_or_nan(case.metrics[key]["Dice"]) for case in ranked] for key in summary.classes]
+    below = f"{len(ranked)} cases, from the lowest mean Dice to the highest"
+    return draw_heat(np.array(values), list(summary.classes.values()), label="Dice (grey: undefined)", below=below)
 
 
-def _overlay(model: ModelFolder, case: Case, label: Path, prediction: Path) -> Figure:
-    labels = model.plans.labels
-    names = {labels.values[k]: labels.names[k] for k in labels.foreground}
-    image, reference = read_image(case.images), read_label(label).array[0]
-    return draw_overlay(image, read_label(prediction).array[0], reference, names=names, title=case.id)
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
-def _training(model: ModelFolder) -> Rows:
+def _every_case(summary: Summary) -> Rows:
+    """All cases, where the table of some leaves cases out."""
+    ranked = ranked_cases(summary)
+    return case_rows(summary, ranked) if len(typical_rows(summary)) < len(ranked) else []
+
+
+def _training(folds: Mapping[str, Sequence[Mapping[str, float | None]]]) -> Rows:
     rows = [["fold", "epochs", "loss", "loss on validation patches", "Dice on validation patches", "hours"]]
-    for fold in model.folds():
-        epochs = read_json_lines(model.path / f"fold_{fold}" / "metrics.jsonl")
-        if epochs:
-            last, hours = epochs[-1], sum(epoch["seconds"] for epoch in epochs) / 3600
-            losses = [f"{last['train_loss']:.3f}", f"{last['validation_loss']:.3f}"]
-            rows.append([fold, str(last["epoch"]), *losses, format_score(last["mean_dice"]), f"{hours:.2f}"])
+    for fold, epochs in folds.items():
+        last, hours = epochs[-1], sum(epoch["seconds"] or 0 for epoch in epochs) / 3600
+        losses = [format_score(last["train_loss"]), format_score(last.get("validation_loss"))]
+        rows.append([fold, f"{last['epoch']}", *losses, format_score(last.get("mean_dice")), f"{hours:.2f}"])
     return rows if len(rows) > 1 else []
 
 
 def _curves(model: ModelFolder) -> dict[str, bytes]:
-    """By fold: the picture of its learning curves, where there is one."""
+    """By fold: the picture of its learning curves with every class, where there is one."""
     pictures = {fold: model.path / f"fold_{fold}" / "progress.png" for fold in model.folds()}
     return {fold: path.read_bytes() for fold, path in pictures.items() if path.is_file()}
-
-
-def _decisions(decisions: Sequence[Decision]) -> Rows:
-    return [["about", "value", "why"], *([d.about, d.value, d.why] for d in decisions)]

@@ -4,18 +4,40 @@ import base64
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+from PIL import Image
 
 from unetrpp.core.errors import UserError
 
 Rows: TypeAlias = list[list[str]]  # of a table, the header first
 Picture: TypeAlias = Figure | bytes  # to draw, or a PNG file's content
 
-DOTS_PER_INCH = 80
+DOTS_PER_INCH = 140  # of a picture shown in its full size
+LARGEST_PNG = 250_000  # bytes
+SHOWN_PER_INCH = 105  # of a picture on the page, in CSS pixels
+
+
+@dataclass(frozen=True)
+class Shaded:
+    """A table whose cells have the colours of their values; ``shades`` (#rrggbb, or "" for none) has no header row."""
+
+    rows: Rows
+    shades: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One of several parts of equal weight: what it is about, its value, a note on it, and a reason or consequence."""
+
+    about: str
+    value: str
+    note: str
+    text: str
 
 
 def render_page(template: str, **values: object) -> str:
@@ -27,7 +49,7 @@ def render_page(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"word_columns": word_columns, "png_base64": png_base64}
+    pages.filters |= {"word_columns": word_columns, "data_url": data_url, "css_width": css_width}
     return pages.get_template(template).render(values)
 
 
@@ -50,10 +72,28 @@ def word_columns(rows: Sequence[Sequence[str]]) -> list[bool]:
     return [any(re.search("[A-Za-z]", text) for text in column[1:]) for column in zip(*rows, strict=True)]
 
 
-def png_base64(picture: Picture) -> str:
-    """The picture as the text of a data: address."""
-    if not isinstance(picture, bytes):
-        buffer = io.BytesIO()
-        picture.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
-        picture = buffer.getvalue()
-    return base64.b64encode(picture).decode()
+def data_url(picture: Picture) -> str:
+    """The picture as a data: address, so that the page needs no other file."""
+    kind, content = ("png", picture) if isinstance(picture, bytes) else _drawn(picture)
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def css_width(picture: Picture) -> int:
+    """The width in CSS pixels at which a picture is shown where the page has room for it."""
+    if isinstance(picture, bytes):
+        return int.from_bytes(picture[16:20], "big")  # PNG's header
+    return round(picture.get_figwidth() * SHOWN_PER_INCH)
+
+
+def _drawn(figure: Figure) -> tuple[str, bytes]:
+    """A PNG; a JPEG where that would be large, as it is for photographs."""
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=DOTS_PER_INCH)
+    with Image.open(png) as image:
+        colors = image.convert("RGB")
+    png = io.BytesIO()
+    colors.save(png, format="PNG", optimize=True)  # without the channel of transparency
+    if len(png.getvalue()) <= LARGEST_PNG:
+        return "png", png.getvalue()
+    colors.save(jpeg, format="JPEG", quality=88, subsampling=0)
+    return "jpeg", jpeg.getvalue()

@@ -1,0 +1,79 @@
+"""Tables of scores: heat maps above fifteen classes, means over few values, and which cases are listed."""
+
+import re
+
+import pytest
+
+from tests.helpers.scores import cross_validation
+from unetrpp.report.page import Shaded
+from unetrpp.report.score_tables import (
+    case_rows,
+    class_scores,
+    dice_rows,
+    dice_sentence,
+    fold_scores,
+    ranked_cases,
+    typical_rows,
+)
+
+
+@pytest.mark.parametrize("classes", [1, 4, 15, 16, 37, 120])
+def test_above_fifteen_classes_tables_are_heat_maps(classes):
+    result = cross_validation(classes, cases=10)
+    folds, scores = fold_scores(result), class_scores(result.summary)
+    assert isinstance(folds, Shaded) == isinstance(scores, Shaded) == (classes > 15)
+    rows = folds.rows if isinstance(folds, Shaded) else folds
+    assert (len(rows[0]), len(rows)) == ((classes + 3, 7) if classes <= 15 else (7, classes + 2))
+    if isinstance(folds, Shaded) and isinstance(scores, Shaded):
+        for table in (folds, scores):
+            assert [len(row) for row in table.shades] == [len(row) for row in table.rows[1:]]
+            assert all(re.fullmatch("(#[0-9a-f]{6})?", shade) for row in table.shades for shade in row)
+        first = result.folds[0].mean["1"]["Dice"]
+        assert folds.rows[2][:2] == ["class 1", f"{first:.3f}"]
+        assert folds.rows[1][0] == scores.rows[1][0] == "mean"
+
+
+def test_heads_have_units_and_a_mean_over_few_values_says_over_how_many():
+    summary = cross_validation(3, cases=6, distances=True).summary
+    table, photographs = class_scores(summary), class_scores(summary, unit="pixels")
+    assert not isinstance(table, Shaded)
+    assert not isinstance(photographs, Shaded)
+    header, *rows = table
+    assert "HD95 mm" in header
+    assert "HD95 pixels" in photographs[0]
+    column = header.index("HD95 mm")
+    # class 1 is in every case; class 2 has a distance in two of them, class 3 in none.
+    assert rows[0][column] == f"{summary.mean['1']['HD95']:.3f}"
+    assert rows[1][column] == f"{summary.mean['2']['HD95']:.3f} (2 of 6)"
+    assert rows[2][column] == "-"
+    assert rows[3][column] == f"{summary.foreground_mean['HD95']:.3f} (2 of 3 classes)"
+
+
+@pytest.mark.parametrize(("cases", "listed"), [(1, 1), (15, 15), (16, 13), (1000, 13)])
+def test_of_many_cases_the_lowest_the_middle_and_the_highest_are_listed(cases, listed):
+    summary = cross_validation(2, cases=cases).summary
+    ranked = ranked_cases(summary)
+    means = [sum(scores["Dice"] or 0 for scores in case.metrics.values()) / 2 for case in ranked]
+    assert means == sorted(means)
+    typical = typical_rows(summary)
+    assert len(typical) == listed
+    if cases > 15:
+        assert typical[:5] + typical[-5:] == ranked[:5] + ranked[-5:]
+        assert ranked.index(typical[6]) in (cases // 2 - 1, cases // 2)
+
+
+def test_a_case_of_many_classes_is_a_mean_and_its_lowest_class():
+    summary = cross_validation(37, cases=1).summary
+    (case,) = summary.metric_per_case
+    lowest = min(case.metrics, key=lambda key: case.metrics[key]["Dice"] or 0)
+    header, row = case_rows(summary, [case])
+    assert header == ["case", "fold", "mean Dice", "lowest class", "its Dice"]
+    assert row[3:] == [f"class {lowest}", f"{case.metrics[lowest]['Dice']:.3f}"]
+    sentence = dice_sentence(summary, case.metrics)
+    assert sentence.startswith("Mean Dice 0.")
+    assert "over 37 classes" in sentence
+    assert sentence.count("class ") == 3
+    assert len(dice_rows(summary, case.metrics)) == 38
+    few = cross_validation(3, cases=1).summary
+    assert len(case_rows(few, few.metric_per_case)[0]) == 6
+    assert dice_rows(few, few.metric_per_case[0].metrics) == []
