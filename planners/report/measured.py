@@ -123,9 +123,17 @@ def _found(fingerprint: Fingerprint) -> Iterator[FoundClass]:
         components = [float(found.components) for found, _ in having]
         surfaces = [found.surface_to_volume_per_mm or 0.0 for found, _ in having]
         columns = (list(sizes), components, radii, *([] if units.flat else [surfaces]))
-        medians = tuple(f"{float(np.median(values)):.3g}" if values else "" for values in columns)
+        medians = tuple(_number(float(np.median(values))) if values else "" for values in columns)
         row = (name, f"{len(having)} of {len(cases)}", *medians)
         yield FoundClass(name, len(having), len(having) / len(cases), sizes, row)
+
+
+def _number(value: float) -> str:
+    """
+    >>> _number(8571.3), _number(0.01234)
+    ('8,571', '0.0123')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def class_header(fingerprint: Fingerprint) -> list[str]:

@@ -51,7 +51,7 @@ def draw_distributions(
     Args:
         label: of the value axis, with its unit.
         limits: of the value axis; by default those of the values.
-        log: whether the value axis is logarithmic.
+        log: whether the value axis is logarithmic, as in :func:`log_axis`.
     """
     figure = Figure(figsize=(WIDTH, height_of(rows)), layout="constrained")
     panels = figure.subplots(1, columns_of(rows), sharex=True, squeeze=False)[0]
@@ -129,8 +129,14 @@ def clean(panel: Axes, grid: str = "both") -> None:
 
 
 def log_axis(panel: Axes, values: Sequence[float]) -> None:
-    """A logarithmic value axis with few plain numbers, beyond the smallest and the largest value, so that no box is cut."""
+    """A logarithmic value axis with few plain numbers, beyond the smallest and the largest value, so that no box is cut.
+
+    Values within a factor of ten get a linear one from 0 on.
+    """
     low, high = min(values) / 1.5, max(values) * 1.5
+    if high < 10 * low:
+        panel.set_xlim(0, max(values) * 1.06)
+        return
     panel.set_xscale("log")
     panel.set_xlim(low, high)
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 3) if high / low < 1000 else (1,), numticks=8))

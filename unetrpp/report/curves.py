@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # training draws now and then, and imports matplotlib only th
 
 Epochs = Sequence[Mapping[str, Any]]  # lines of metrics.jsonl
 
+NAME_LENGTH = 18  # characters of a class in the legend
 MOST_LINES = 12  # classes with a line of their own; more are shown as their range
 
 
@@ -22,6 +23,8 @@ def draw_curves(epochs: Epochs, class_names: Sequence[str], path: Path) -> None:
 
     Uses matplotlib's object interface, as pyplot keeps global state and needs a display.
     """
+    from unetrpp.report.charts import shortened
+
     figure, (left, right) = _panels()
     x = [e["epoch"] for e in epochs]
     left.plot(x, _values(epochs, "train_loss"), label="training", color="tab:blue")
@@ -29,7 +32,7 @@ def draw_curves(epochs: Epochs, class_names: Sequence[str], path: Path) -> None:
     dice = np.array([[_or_nan(v) for v in e.get("dice") or [None] * len(class_names)] for e in epochs], float)
     if len(class_names) <= MOST_LINES:
         for i, name in enumerate(class_names):
-            _plot_known(right, x, dice[:, i], label=name, linewidth=1)
+            _plot_known(right, x, dice[:, i], label=shortened(name, NAME_LENGTH), linewidth=1)
     else:
         _range(right, x, dice)
     _plot_known(right, x, _values(epochs, "mean_dice"), label="mean", color="black")
@@ -77,11 +80,16 @@ def _range(axis: "Axes", x: Sequence[int], dice: np.ndarray) -> None:
 
 def _finish(figure: "Figure", panels: "Sequence[Axes]") -> None:
     """A grid, and a legend below each panel, where it hides nothing."""
+    from matplotlib.ticker import MaxNLocator
+
     for axis in panels:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        names = axis.get_legend_handles_labels()[1]
+        if names:
+            columns = 5 if max(map(len, names)) < 10 else 3
+            axis.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns)
         else:
             axis.text(0.5, 0.5, "no validation cases", transform=axis.transAxes, ha="center", color="gray")
 

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from unetrpp import __version__
-from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json_lines, write_bytes
 from unetrpp.core.text import format_score
 from unetrpp.dataset.cases import Case
@@ -53,12 +52,9 @@ def write_report(model: Path | str, *, output: Path | str | None = None, workspa
 
 def _cross_validation(model: ModelFolder) -> CrossValidation | None:
     """The scores of all validated folds; None where there is only the fold "all", which has no case to validate on."""
-    try:
-        return pool_folds(model.path, model.plans.labels)
-    except UserError:
-        if [fold for fold in model.folds() if model.checkpoint(fold).is_file()] == [ALL]:
-            return None
-        raise
+    if model.folds() == [ALL] and model.checkpoint(ALL).is_file():
+        return None
+    return pool_folds(model.path, model.plans.labels)
 
 
 def model_page(model: ModelFolder, result: CrossValidation | None, cases: Sequence[Case]) -> str:
