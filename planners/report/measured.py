@@ -82,7 +82,7 @@ def size_rows(fingerprint: Fingerprint, names: Sequence[str]) -> Rows:
 
 
 def _range(values: Sequence[float]) -> list[str]:
-    return [f"{v:.4g}" for v in (min(values), float(np.median(values)), max(values))]
+    return [_number(v, 4) for v in (min(values), float(np.median(values)), max(values))]
 
 
 def intensity_rows(fingerprint: Fingerprint, plans: Plans) -> Rows:
@@ -90,7 +90,7 @@ def intensity_rows(fingerprint: Fingerprint, plans: Plans) -> Rows:
     rows = [["channel", "mean", "standard deviation", "0.5 % are below", "median", "0.5 % are above"]]
     for name, s in zip(plans.channel_names, fingerprint.intensities, strict=False):
         values = (s.mean, s.std, s.percentile_00_5, s.median, s.percentile_99_5)
-        rows.append([name, *(f"{value:.4g}" for value in values)])
+        rows.append([name, *(_number(value, 4) for value in values)])
     return rows
 
 
@@ -128,12 +128,12 @@ def _found(fingerprint: Fingerprint) -> Iterator[FoundClass]:
         yield FoundClass(name, len(having), len(having) / len(cases), sizes, row)
 
 
-def _number(value: float) -> str:
+def _number(value: float, digits: int = 3) -> str:
     """
-    >>> _number(8571.3), _number(0.01234)
-    ('8,571', '0.0123')
+    >>> _number(8571.3), _number(0.01234), _number(283000.2, 4)
+    ('8,571', '0.0123', '283,000')
     """
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
 def class_header(fingerprint: Fingerprint) -> list[str]:

@@ -95,7 +95,7 @@ def plan_panels(fingerprint: Fingerprint, plans: Plans) -> Iterator[Panel]:
     )
     if any(len(c.patch) == 3 for c in plans.configurations.values()) and not fingerprint.flat:
         caption = "The same, seen from the side of the slices."
-        title = f"patch and median case across the slices ({length})"
+        title = f"patch across the slices ({length})"
         yield Panel(title, caption, lambda plot: _draw_patch(plot, fingerprint, plans, (0, 2)))
     if len(plans.configurations) > 1:
         caption = "Estimated GPU memory of a training step of each configuration."

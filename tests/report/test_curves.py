@@ -25,7 +25,7 @@ def test_folds_have_a_colour_each_and_nothing_is_cut(folds):
     losses, dice = figure.axes
     assert len({line.get_color() for line in dice.lines}) == len(dice.lines) == folds
     assert len(losses.lines) == 2 * folds
-    np.testing.assert_allclose(dice.lines[0].get_ydata(), [0.1, 0.2, 0.3, 0.4])
+    np.testing.assert_allclose(np.asarray(dice.lines[0].get_ydata(), float), np.array([0.1, 0.2, 0.3, 0.4]))
 
 
 def test_the_fold_all_has_no_validation():
