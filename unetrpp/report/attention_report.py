@@ -10,6 +10,7 @@ from unetrpp.core.files import read_json_lines, write_bytes
 from unetrpp.core.text import format_shape
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import Scores, scored_classes
+from unetrpp.evaluation.summary import mean_scores
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.images import read_image
 from unetrpp.model.folder import Checkpoint, ModelFolder
@@ -18,6 +19,8 @@ from unetrpp.report.attention_case import find_case, label_on_grid, require_modu
 from unetrpp.report.attention_maps import AttentionFindings, inspect_case
 from unetrpp.report.attention_picture import draw_channels, draw_maps
 from unetrpp.report.page import Rows, render_page, require_page
+
+MOST_CLASSES = 5  # with columns of their own in the table of modules
 
 
 def write_attention_report(
@@ -85,22 +88,29 @@ def attention_page(predictor: Predictor, findings: AttentionFindings, case: str)
 
 
 def modules_table(findings: AttentionFindings, labels: LabelScheme) -> Rows:
-    """A header and one row per module: stride, gamma, mean, contrast, and Dice with the coefficients and with their mean."""
+    """A header and one row per module: stride, gamma, mean, contrast, and Dice with the coefficients and with their mean.
+
+    Dice is that of every class, or above five classes their mean.
+    """
     classes = scored_classes(labels) if findings.scores is not None else ()
+    shown = [(scored.name, [scored.key]) for scored in classes]
+    if len(classes) > MOST_CLASSES:
+        shown = [(f"mean of {len(classes)} classes", [scored.key for scored in classes])]
     header = ["module", "stride", "gamma", "mean", "contrast"]
-    for scored in classes:
-        header += [f"Dice {scored.name}", "with mean", "change"]
+    for name, _ in shown:
+        header += [f"Dice {name}", "with mean", "change"]
     rows = [header]
     for m in findings.modules:
         row = [m.place, format_shape(m.stride), f"{m.gamma:.3f}", f"{m.mean:.3f}", f"{m.contrast:.3f}"]
-        for scored in classes:
-            row += _change(_dice(findings.scores, scored.key), _dice(m.scores, scored.key))
+        for _, keys in shown:
+            row += _change(_dice(findings.scores, keys), _dice(m.scores, keys))
         rows.append(row)
     return rows
 
 
-def _dice(scores: dict[str, Scores] | None, key: str) -> float | None:
-    return None if scores is None else scores[key]["Dice"]
+def _dice(scores: dict[str, Scores] | None, keys: Sequence[str]) -> float | None:
+    """The mean Dice of the classes where it is defined."""
+    return None if scores is None else mean_scores([scores[key] for key in keys])["Dice"]
 
 
 def _change(before: float | None, after: float | None) -> list[str]:
