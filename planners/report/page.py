@@ -34,6 +34,9 @@ def plan_page(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
         lead=_lead(fingerprint, plans),
         tiles=_tiles(fingerprint, plans),
         warnings=plans.warnings,
+        left_out=[["case", "reason"], *([case, left.reason] for case, left in fingerprint.left_out.items())]
+        if fingerprint.left_out
+        else [],
         sizes=size_rows(fingerprint, names),
         cropped=cropped,
         panels=[(panel, draw_panel(panel)) for panel in plan_panels(fingerprint, plans)],

@@ -21,7 +21,7 @@ from unetrpp.plans.plans import Decision, Plans
 
 WIDTH = 118
 INDENT = "  "
-MOST_WARNINGS = 10  # that the text names; the page has all
+MOST_LISTED = 10  # warnings, or cases left out, in the text; the page has all
 
 
 def axis_names(file_ending: str) -> tuple[str, str, str]:
@@ -48,7 +48,9 @@ def report_text(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
         lines += ["", f"Decided for {name}", *decisions(configuration.decisions)]
         resampling = resampling_rows(fingerprint, configuration, names)
         lines += ["", f"Resampling for {name}", text_table(resampling, "l", indent=INDENT)]
-    lines += ["", *_warnings(plans.warnings)] if plans.warnings else []
+    left_out = [f"{case}: {left.reason}" for case, left in fingerprint.left_out.items()]
+    for title, items in (("Left out", left_out), ("Warnings", plans.warnings)):
+        lines += ["", *_listed(title, items)] if items else []
     return "\n".join(lines)
 
 
@@ -69,10 +71,11 @@ def _classes(fingerprint: Fingerprint) -> list[str]:
     return [title, text_table(rows, "llr", indent=INDENT)]
 
 
-def _warnings(warnings: Sequence[str]) -> list[str]:
-    lines = ["Warnings", *(line for warning in warnings[:MOST_WARNINGS] for line in _wrapped(warning, "- "))]
-    more = len(warnings) - MOST_WARNINGS
-    return [*lines, f"{INDENT}- and {more} more; --html lists every warning"] if more > 0 else lines
+def _listed(title: str, items: Sequence[str]) -> list[str]:
+    """The first ten, and how many more there are."""
+    lines = [title, *(line for item in items[:MOST_LISTED] for line in _wrapped(item, "- "))]
+    more = len(items) - MOST_LISTED
+    return [*lines, f"{INDENT}- and {more} more; --html lists them all"] if more > 0 else lines
 
 
 def decisions(items: Sequence[Decision]) -> list[str]:

@@ -11,6 +11,7 @@ from unetrpp.planners.report.picture import draw_report
 from unetrpp.planners.report.text import report_text
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import read_plans
+from unetrpp.report.page import require_page
 
 HINT = "run unetrpp_plan_and_preprocess"
 
@@ -38,13 +39,15 @@ def write_plan_report(
         html: where to write one self-contained page with everything; by default there is none.
 
     Raises:
-        UserError: there is no such dataset, or no such plans of it.
+        UserError: there is no such dataset, or no such plans of it, or ``html`` is a file that is not a page.
     """
     home = Workspace.find(workspace)
     path = home.plans(home.find_dataset(dataset), plans_name)
     plans = read_plans(path)
     fingerprint = read_json(path.with_name("fingerprint.json"), Fingerprint, HINT)
     splits = read_json(path.with_name("splits.json"), Splits, HINT)
+    if html is not None:
+        require_page(Path(html))
     target = Path(picture) if picture else path.with_name(f"{plans_name}_report.png")
     draw_report(fingerprint, plans, target)
     if html is not None:

@@ -1,6 +1,7 @@
 """The plan report: its text, its picture, and missing plans."""
 
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
+from tests.helpers.html import require_self_contained
 from unetrpp.core.files import write_json
 from unetrpp.dataset.splits import make_splits
 from unetrpp.io.images import read_file
@@ -31,6 +32,24 @@ def test_the_report_names_every_decision_and_draws_a_picture(tmp_path, capsys):
     assert " ".join(report.text.split()) in printed
     assert report.picture == tmp_path / "elsewhere.png"
     assert read_file(report.picture).array.shape[2] > 500
+    assert report.html is None
+
+
+def test_html_writes_one_page_and_replaces_nothing_else(tmp_path, capsys):
+    measured = fingerprint([case_fingerprint(f"case_{i}") for i in range(3)])
+    home, page = tmp_path / "preprocessed" / "Made", tmp_path / "plan.html"
+    write_json(home / "fingerprint.json", measured)
+    write_json(home / "unet.json", UNetPlanner().plan(measured, description(), "unet", ("3d_fullres",)))
+    write_json(home / "splits.json", make_splits(["a", "b", "c"]))
+    command = ["Made", "--workspace", str(tmp_path), "-p", "unet", "--html"]
+    assert main([*command, str(page)]) == 0
+    assert f"page: {page}" in capsys.readouterr().out
+    assert "3 cases shuffled" in require_self_contained(page.read_text()).text
+    assert write_plan_report("Made", workspace=tmp_path, plans_name="unet", html=page).html == page
+    other = tmp_path / "notes.txt"
+    other.write_text("mine")
+    assert main([*command, str(other)]) == 2
+    assert other.read_text() == "mine"
 
 
 def test_missing_plans(tmp_path, capsys):

@@ -12,6 +12,7 @@ from unetrpp.planners.report.changes import changes, patch_share
 from unetrpp.planners.report.page import plan_page
 from unetrpp.planners.report.picture import class_distributions, draw_classes, plan_panels, report_figure
 from unetrpp.planners.report.text import report_text
+from unetrpp.plans.fingerprint import LeftOut
 from unetrpp.report.decisions import meaning
 
 
@@ -88,6 +89,17 @@ def test_photographs_have_pixels_and_no_slices():
     assert "6 photographs (R, G, B) with 1 class." in page.text
 
 
+def test_cases_that_were_left_out_are_named():
+    measured, plans = planned()
+    left_out = {f"scan_{i}": LeftOut(reason=f"broken in place {i}", inputs_digest="") for i in range(12)}
+    measured = msgspec.structs.replace(measured, left_out=left_out)
+    page, text = require_self_contained(plan_page(measured, plans)), report_text(measured, plans)
+    assert all([f"scan_{i}", f"broken in place {i}"] in page.tables[0] for i in range(12))
+    assert "scan_9: broken in place 9" in text
+    assert "and 2 more" in text
+    assert "Left out" not in report_text(*planned())
+
+
 def test_shapes_say_whether_they_are_cropped():
     measured, plans = planned()
     cut = [msgspec.structs.replace(case, cropped_shape=(40, 100, 180)) for case in measured.cases]
@@ -104,7 +116,7 @@ def test_the_text_has_few_lines_for_many_classes(classes, lines):
     text = report_text(measured, plans)
     table = text.partition("(medians")[2].partition("Decided")[0]
     assert table.count("left part number") == lines
-    assert "and 62 more; --html lists every warning" in text
+    assert "and 62 more; --html lists them all" in text
     assert max(map(len, text.splitlines())) < 160
 
 
