@@ -8,6 +8,7 @@ import numpy as np
 from unetrpp.core.text import format_bytes, format_mm, format_shape
 from unetrpp.io.geometry import reorder, resampled_shape
 from unetrpp.planners.configurations import LOW_RESOLUTION_BELOW
+from unetrpp.planners.rules.wording import counted
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans
 from unetrpp.report.page import Card
@@ -92,10 +93,9 @@ def _others(fingerprint: Fingerprint, plans: Plans) -> Iterator[Card]:
         "--mirror",
         "Labels named left and right, or a class that always lies on one side, keep left and right apart.",
     )
-    cases = len(fingerprint.cases)
     yield Card(
         "cases",
-        f"{cases} case{'s' if cases != 1 else ''}",
+        counted(len(fingerprint.cases), "case"),
         "--group-by, splits.json, --overwrite",
         "Several images of one patient belong into one fold. New cases enter the plan when it is made again with "
         "--overwrite; an existing plan is kept.",

@@ -17,7 +17,7 @@ from unetrpp.planners.report.measured import (
 )
 from unetrpp.planners.report.picture import draw_classes, draw_panel, plan_panels
 from unetrpp.planners.report.resampling import resampling_rows
-from unetrpp.planners.report.text import axis_names
+from unetrpp.planners.rules.wording import axis_names, counted
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans
 from unetrpp.report.decisions import decision_cards
@@ -58,10 +58,10 @@ def plan_page(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
 
 def _lead(fingerprint: Fingerprint, plans: Plans) -> str:
     """The plan in a few sentences."""
-    cases, classes = len(fingerprint.cases), len(plans.labels.targets)
-    kind = "photographs" if fingerprint.in_pixels else "flat images" if fingerprint.flat else "volumes"
-    noun = kind if cases != 1 else kind.removesuffix("s")
-    what = f"{cases} {noun} ({', '.join(plans.channel_names)}) with {classes} class{'es' if classes != 1 else ''}."
+    classes = counted(len(plans.labels.targets), "class", "classes")
+    kind = "photograph" if fingerprint.in_pixels else "flat image" if fingerprint.flat else "volume"
+    images = counted(len(fingerprint.cases), kind)
+    what = f"{images} ({', '.join(plans.channel_names)}) with {classes}."
     return " ".join([what, *(_says(fingerprint, name, each) for name, each in plans.configurations.items())])
 
 

@@ -13,6 +13,7 @@ from unetrpp.core.files import write_atomically
 from unetrpp.core.text import GIGABYTE, format_bytes
 from unetrpp.io.geometry import reorder
 from unetrpp.planners.report.measured import MOST_CLASSES, cropping_matters, found_classes, units_of
+from unetrpp.planners.rules.wording import counted
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Plans
 from unetrpp.report.charts import (
@@ -60,8 +61,7 @@ def report_figure(fingerprint: Fingerprint, plans: Plans) -> Figure:
     rows, side = -(-len(panels) // across), PAGE / across
     below = 0.0 if few or not classes else height_of(classes)
     figure = Figure(figsize=(PAGE, side * rows + below + 0.5), layout="constrained")
-    cases = len(fingerprint.cases)
-    title = f"{plans.dataset}: plans {plans.name!r}, {cases} case{'s' if cases != 1 else ''}"
+    title = f"{plans.dataset}: plans {plans.name!r}, {counted(len(fingerprint.cases), 'case')}"
     figure.suptitle(title, fontsize=fitting_size(title, PAGE))
     grid = figure.add_gridspec(rows + bool(below), 1, height_ratios=[side] * rows + [below] * bool(below))
     for row in range(rows):

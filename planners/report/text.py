@@ -2,10 +2,8 @@
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 from unetrpp.core.text import text_table
-from unetrpp.io.formats import reader_name
 from unetrpp.planners.report.measured import (
     MOST_CLASSES,
     class_header,
@@ -16,6 +14,7 @@ from unetrpp.planners.report.measured import (
     size_rows,
 )
 from unetrpp.planners.report.resampling import resampling_rows
+from unetrpp.planners.rules.wording import axis_names, counted
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Decision, Plans
 
@@ -24,21 +23,14 @@ INDENT = "  "
 MOST_LISTED = 10  # warnings, or cases left out, in the text; the page has all
 
 
-def axis_names(file_ending: str) -> tuple[str, str, str]:
-    """The names of the canonical axes z, y and x: anatomical ones unless files of this ending hold no orientation."""
-    if reader_name(Path(f"image{file_ending}")) in ("pictures", "tiff"):
-        return "z (slices)", "y (rows)", "x (columns)"
-    return "z (head-feet)", "y (front-back)", "x (left-right)"
-
-
 def report_text(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
     """The whole report; ``folds`` is the sentence in splits.json on how the cases were split."""
-    names, cases = axis_names(plans.file_ending), len(fingerprint.cases)
+    names = axis_names(plans.file_ending)
     lines = [f"{plans.dataset}: plans {plans.name!r} by the planner {plans.planner!r}"]
     if plans.options:
         lines.append("asked for: " + ", ".join(f"{key} {value}" for key, value in plans.options.items()))
     lines += [f"folds: {folds}"] if folds else []
-    lines += ["", f"Measured on {cases} case{'s' if cases != 1 else ''}"]
+    lines += ["", f"Measured on {counted(len(fingerprint.cases), 'case')}"]
     lines += [text_table(size_rows(fingerprint, names), indent=INDENT)]
     lines += ["", "Intensities inside the labelled structures"]
     lines += [text_table(intensity_rows(fingerprint, plans), indent=INDENT)]
