@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 WIDTHS, HEIGHT, GAP = (1200, 400), 2000, 24
-SCALE, QUALITY = 0.6, 72  # of the picture that is written
+SCALE, QUALITY = 0.6, 70  # of the picture that is written
 TITLE = '<script>document.title = "width " + document.documentElement.scrollWidth</script></body>'
 
 
