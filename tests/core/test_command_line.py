@@ -145,8 +145,9 @@ def test_names_that_the_terminal_cannot_show_are_escaped():
 
 
 WAIT = """
-import sys, time
+import signal, sys, time
 from unetrpp.core.command_line import Parser, run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 def work(_):
     print("working", flush=True)
     time.sleep(60)

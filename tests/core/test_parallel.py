@@ -144,6 +144,7 @@ def touch_and_wait(path, seconds):
 
 
 def wait_in_workers(folder, seconds):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     list(run_cases(touch_and_wait, {f"{i}": (folder / f"{i}", seconds) for i in range(40)}, "waiting", 2))
 
 
