@@ -31,7 +31,7 @@ def test_folds_are_chosen_by_name_and_range_and_printed(tmp_path, caplog, capsys
     assert not target.exists()
     for asked, named in ((["0-1"], "0-1"), (["fold_all"], "fold_all"), (["1", "fold_all"], "1 fold_all"), ([], "0-1")):
         caplog.clear()
-        assert main(["-m", str(model), "-o", str(target), *(["--folds", *asked] if asked else [])]) == 0
+        assert main(["-m", str(model), "-o", str(target), "--overwrite", *(["--folds", *asked] if asked else [])]) == 0
         assert f"folds exported: {named}" in caplog.text
         weights = {name.split("/")[0] for name in members(target) if name.endswith(".pt")}
         assert weights == {f"fold_{fold}" for fold in {"0-1": "01", "1 fold_all": ["1", "all"]}.get(named, ["all"])}
