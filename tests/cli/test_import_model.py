@@ -24,6 +24,8 @@ def test_a_zip_becomes_a_model_folder_of_the_workspace(tmp_path, capsys):
     target = tmp_path / "workspace" / "results" / "balls" / "unetrpp__3d_fullres"
     assert capsys.readouterr().out == f"{target}\n"
     assert ModelFolder.open(target).folds() == ["0"]
+    assert command(tmp_path, archive) == 0  # the same one is there already
+    (target / "plans.json").write_text("another")
     assert command(tmp_path, archive) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert command(tmp_path, archive, "--overwrite") == 0

@@ -113,7 +113,7 @@ def read_description(path: Path, name: str) -> DatasetDescription:
     title = _text(content.get("name"))
     return DatasetDescription(
         name=name,
-        title=None if title == name else title,
+        title=None if title in ("", name) else title,
         channel_names=tuple(channels[str(i)] for i in range(len(channels))),
         labels=read_labels(path, content["labels"], content.get("regions_class_order")),
         file_ending=content["file_ending"],
