@@ -133,7 +133,7 @@ def test_a_model_of_a_free_text_name_is_imported(model, tmp_path):
     plans = json.loads((model / "plans.json").read_text())
     for text, folder in (("KiTS 2023 (kidney)", "KiTS 2023 (kidney)"), ("CT/MR", "CT_MR"), ("../x", "_x")):
         (model / "plans.json").write_text(json.dumps(plans | {"dataset": text}))
-        export_model(model, tmp_path / "model.zip")
+        export_model(model, tmp_path / "model.zip", overwrite=True)
         imported = import_model(tmp_path / "model.zip", workspace=tmp_path / "there", overwrite=True)
         assert imported == tmp_path / "there" / "results" / folder / "unetrpp__3d_fullres"
 
