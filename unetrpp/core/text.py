@@ -1,10 +1,11 @@
 """Formatting for messages and reports: tables with aligned columns, sizes, lengths, amounts of memory, scores."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from unicodedata import normalize
 
 GIGABYTE = 1024**3
+MOST_SCORES = 6  # of classes that a line names one by one
 
 
 def text_table(rows: Sequence[Sequence[str]], align: str = "lr", indent: str = "") -> str:
@@ -72,6 +73,29 @@ def format_score(value: float | None) -> str:
     ('0.913', '-')
     """
     return "-" if value is None else f"{value:.3f}"
+
+
+def scores_text(scores: Mapping[str, float | None], mean: float | None) -> str:
+    """The scores of classes by name, and their mean; of more than ``MOST_SCORES`` the mean, the lowest three, and how many
+    are undefined.
+
+    >>> scores_text({"organ": 0.91}, 0.91), scores_text({"liver": 0.93, "tumour": 0.49}, 0.71)
+    ('organ 0.910', 'mean 0.710 (liver 0.930, tumour 0.490)')
+    >>> scores_text({"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2, "e": None, "f": None, "g": None}, 0.25)
+    'mean 0.250 (lowest: a 0.100, d 0.200, c 0.300; 3 of 7 undefined)'
+    """
+    if len(scores) > MOST_SCORES:
+        return f"mean {format_score(mean)} ({_extremes(scores)})"
+    named = ", ".join(f"{name} {format_score(value)}" for name, value in scores.items())
+    return named if len(scores) == 1 else f"mean {format_score(mean)} ({named})"
+
+
+def _extremes(scores: Mapping[str, float | None]) -> str:
+    """The lowest three scores, and how many are undefined."""
+    defined = sorted((value, name) for name, value in scores.items() if value is not None)
+    lowest = ", ".join(f"{name} {value:.3f}" for value, name in defined[:3])
+    undefined = f"{len(scores) - len(defined)} of {len(scores)} undefined" if len(defined) < len(scores) else ""
+    return "; ".join(part for part in (lowest and f"lowest: {lowest}", undefined) if part)
 
 
 def escaped(text: str) -> str:

@@ -7,9 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from unetrpp.core.errors import UserError, in_words
+from unetrpp.core.progress import progress_bar
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.executors import SynchronousExecutor, io_executor, prefetch
 from unetrpp.inference.export import Exported
@@ -54,8 +53,7 @@ def predict_cases(ensemble: Ensemble, cases: Cases, output: OutputOptions, progr
     """
     device = ensemble.first.device
     writing: deque[tuple[str, Future[CaseRecord]]] = deque()
-    bar = tqdm(total=len(cases), desc="predicting", unit="case", disable=None)
-    with io_executor(device) as reader, io_executor(device) as writer, bar:
+    with io_executor(device) as reader, io_executor(device) as writer, progress_bar("predicting", len(cases)) as bar:
         count = 0 if isinstance(reader, SynchronousExecutor) else PREFETCHED
         loads = prefetch(reader, lambda item: _load(ensemble, output, *item), cases.items(), count)
         for (case, _), loading in loads:
