@@ -142,12 +142,12 @@ def _models(arguments: argparse.Namespace) -> Iterator[Path]:
 
 def report(result: "PredictionResult") -> int:
     """Print how many cases are segmented, and on stderr what failed or was left out; returns the exit code."""
-    from unetrpp.core.text import text_table
+    from unetrpp.core.parallel import CaseError, error_table
 
     count, others = len(result.segmented), result.failed | result.left_out
     print(f"{count} of {count + len(others)} cases are segmented in {result.output}")
     if others:
-        print(text_table(sorted(others.items()), align="l"), file=sys.stderr)
+        print(error_table([CaseError(case, "", reason) for case, reason in others.items()]), file=sys.stderr)
     return 1 if result.failed else 0
 
 

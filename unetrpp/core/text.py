@@ -1,7 +1,8 @@
 """Formatting for messages and reports: tables with aligned columns, sizes, lengths, amounts of memory, scores."""
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from unicodedata import normalize
 
 GIGABYTE = 1024**3
@@ -42,6 +43,29 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
+def without_repetition(sentences: Iterable[str]) -> list[str]:
+    """Of sentences that differ only in numbers and in names in quotes, the first, with the names of the others.
+
+    >>> without_repetition(["'a' may vanish at 2 mm", "planes are mixed", "'b' may vanish at 3 mm"])
+    ["'a' may vanish at 2 mm (likewise 'b')", 'planes are mixed']
+    """
+    alike: dict[str, list[str]] = {}
+    for sentence in sentences:
+        alike.setdefault(re.sub(r"'[^']*'|\d[\d.e+-]*", "", sentence), []).append(sentence)
+    return [_with_names(*group) for group in alike.values()]
+
+
+def _with_names(first: str, *others: str) -> str:
+    names = [found[0] for other in others if (found := re.search(r"'[^']*'", other))]
+    if not others:
+        return first
+    return (
+        f"{first} (likewise {listed(names)})"
+        if names
+        else f"{first} (and {len(others)} times more, with other numbers)"
+    )
+
+
 def format_shape(values: Sequence[float]) -> str:
     """
     >>> format_shape((40, 56, 40.5))
@@ -56,6 +80,15 @@ def format_mm(values: Sequence[float]) -> str:
     '2.5 x 0.8871 x 0.8871 mm'
     """
     return " x ".join(f"{v:.4g}" for v in values) + " mm"
+
+
+def format_range(low: float, high: float, unit: str) -> str:
+    """
+    >>> format_range(0.9, 1.1, "ml"), format_range(27, 27.0000001, "mm")
+    ('0.9 to 1.1 ml', '27 mm')
+    """
+    first, last = f"{low:.3g}", f"{high:.3g}"
+    return f"{first} {unit}" if first == last else f"{first} to {last} {unit}"
 
 
 def format_bytes(count: float) -> str:
@@ -92,7 +125,7 @@ def scores_text(scores: Mapping[str, float | None], mean: float | None) -> str:
 
 def _extremes(scores: Mapping[str, float | None]) -> str:
     """The lowest three scores, and how many are undefined."""
-    defined = sorted((value, name) for name, value in scores.items() if value is not None)
+    defined = sorted(((v, name) for name, v in scores.items() if v is not None), key=lambda pair: pair[0])
     lowest = ", ".join(f"{name} {value:.3f}" for value, name in defined[:3])
     undefined = f"{len(scores) - len(defined)} of {len(scores)} undefined" if len(defined) < len(scores) else ""
     return "; ".join(part for part in (lowest and f"lowest: {lowest}", undefined) if part)
