@@ -145,7 +145,8 @@ def report(result: "PredictionResult") -> int:
     from unetrpp.core.parallel import CaseError, error_table
 
     count, others = len(result.segmented), result.failed | result.left_out
-    print(f"{count} of {count + len(others)} cases are segmented in {result.output}")
+    total = count + len(others)
+    print(f"{count} of {total} {'case is' if total == 1 else 'cases are'} segmented in {result.output}")
     if others:
         print(error_table([CaseError(case, "", reason) for case, reason in others.items()]), file=sys.stderr)
     return 1 if result.failed else 0

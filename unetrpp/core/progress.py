@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:  # tqdm is imported with the first bar, as --help imports this module
     from tqdm import tqdm
 
-COLUMNS = 80  # where the terminal does not say how many it has
+COLUMNS = 79  # where the terminal does not say how many it has
 
 
 def progress_bar(title: str, total: int, *, unit: str = "case", done: int = 0) -> "tqdm[None]":

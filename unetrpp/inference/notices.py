@@ -42,7 +42,10 @@ def lines_of(notices: Sequence[Notice], classes: int) -> list[str]:
         return [notice.text for notice in notices]
     missing = [notice.class_name for notice in sized if notice.kind == "class not found"]
     unusual = [notice.class_name for notice in sized if notice.kind == "unusual size"]
-    told = {"not found that every training case had": missing, "far larger or smaller than in any training case": unusual}
+    told = {
+        "not found that every training case had": missing,
+        "far larger or smaller than in any training case": unusual,
+    }
     parts = [f"{_count(names, classes)} {what}: {listed(names)}" for what, names in told.items() if names]
     return [*(notice.text for notice in notices if not notice.class_name), "; ".join(parts)]
 
@@ -73,6 +76,7 @@ class CaseNotices:
     def summarise(self) -> None:
         """One line about all cases, unless each of them was logged."""
         if self.warned > MOST_CASES:
-            kinds = ", ".join(f"{kind} ({count})" for kind, count in self.kinds.most_common())
+            ordered = sorted(self.kinds.items(), key=lambda item: (-item[1], item[0]))
+            kinds = ", ".join(f"{kind} ({count})" for kind, count in ordered)
             told = "%d of %d cases have warnings: %s; the first %d are above, %s lists all"
             LOG.warning(told, self.warned, self.cases, kinds, MOST_CASES, self.record)
