@@ -100,7 +100,8 @@ def _what_to_do(model_folder: Path) -> str:
         return "; train one with unetrpp_train"
     return (
         ": fold_all was trained on every case, so none is left to score; predict other cases that have labels and score "
-        "them (unetrpp_evaluate PREDICTIONS REFERENCES), or train a fold of the cross-validation, for which it takes two cases"
+        "them (unetrpp_evaluate PREDICTIONS REFERENCES), or train a fold of the cross-validation, which takes a dataset "
+        "of two cases or more"
     )
 
 

@@ -59,7 +59,8 @@ def predict_cases(ensemble: Ensemble, cases: Cases, output: OutputOptions, progr
     """
     device = ensemble.first.device
     writing: deque[tuple[str, Future[Written]]] = deque()
-    notices = CaseNotices(progress.path, len(ensemble.first.model.plans.labels.foreground))
+    classes = len(ensemble.first.model.plans.labels.foreground)
+    notices = CaseNotices(progress.path, classes) if output.log_warnings else None
     with io_executor(device) as reader, io_executor(device) as writer, progress_bar("predicting", len(cases)) as bar:
         count = 0 if isinstance(reader, SynchronousExecutor) else PREFETCHED
         loads = prefetch(reader, lambda item: _load(ensemble, output, *item), cases.items(), count)
@@ -74,7 +75,8 @@ def predict_cases(ensemble: Ensemble, cases: Cases, output: OutputOptions, progr
             bar.update()
         for case, written in writing:
             _record(progress, notices, case, written)
-    notices.summarise()
+    if notices is not None:
+        notices.summarise()
 
 
 def _load(ensemble: Ensemble, output: OutputOptions, case: str, files: tuple[Path, ...]) -> LoadedCase:
@@ -126,13 +128,14 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
     return record, notices
 
 
-def _record(progress: Progress, notices: CaseNotices, case: str, written: Future[Written]) -> None:
+def _record(progress: Progress, notices: CaseNotices | None, case: str, written: Future[Written]) -> None:
     try:
         record, found = written.result()
     except Exception as error:
         _record_failure(progress, case, error)
         return
-    notices.add(case, found)
+    if notices is not None:
+        notices.add(case, found)
     progress.finish(case, record)
 
 
