@@ -15,7 +15,7 @@ import msgspec
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, remove_folder, update_json
 from unetrpp.core.parallel import CaseError, default_processes, new_pool
-from unetrpp.core.text import format_bytes, format_shape
+from unetrpp.core.text import format_bytes, format_shape, without_repetition
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset
 from unetrpp.dataset.description import nnunet_json
@@ -229,7 +229,7 @@ def load_or_make_plans(
     """
     if overwrite or not path.exists():
         plans = planner.plan(fingerprint, raw.description, path.stem, names)
-        for warning in plans.warnings:
+        for warning in without_repetition(plans.warnings):
             LOG.warning("warning: %s", warning)
         return plans
     plans = read_plans(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unetrpp.core.leftovers import remove_leftovers
 from unetrpp.core.parallel import CaseError, run_cases
+from unetrpp.core.text import listed
 from unetrpp.core.workspace import NO_PLANS
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.io.formats import copy_image, ending_of, files_of_image
@@ -131,4 +132,4 @@ def remove_old_cases(folder: Path, cases: Collection[str], file_ending: str) -> 
             path.unlink()
             removed.add(path.name.removesuffix(file_ending))
     if removed:
-        LOG.info("removed what was stored of cases that the dataset no longer has: %s", ", ".join(sorted(removed)))
+        LOG.info("removed what was stored of cases that the dataset no longer has: %s", listed(sorted(removed)))

@@ -29,6 +29,7 @@ from unetrpp.io.images import (
 
 LOG = logging.getLogger(__name__)
 
+MOST_NAMED = 10  # repaired cases, each with what was done
 VOLUME_TOLERANCE = 0.1  # share by which a class's volume may change when a label is resampled
 DEFAULT = Geometry(shape_zyx=(1, 1, 1), spacing_zyx_mm=(1.0, 1.0, 1.0))
 
@@ -41,9 +42,11 @@ def repair_dataset(raw: RawDataset, folder: Path, executor: Executor) -> RawData
         for o in run_cases(repair_case, jobs, "fix", len(jobs), executor=executor)
         if o.value is not None
     }
-    for case, (_, done) in sorted(repaired.items()):
-        for what in done:
-            LOG.info("%s: %s", case, what)
+    changed = [case for case, (_, done) in sorted(repaired.items()) if done]
+    for case in changed[:MOST_NAMED]:
+        LOG.info("%s: %s", case, "; ".join(repaired[case][1]))
+    if len(changed) > MOST_NAMED:
+        LOG.info("and %d more cases were repaired; the new files are in %s", len(changed) - MOST_NAMED, folder)
     return replace(raw, cases=tuple(repaired[case.id][0] if case.id in repaired else case for case in raw.cases))
 
 

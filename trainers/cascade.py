@@ -63,6 +63,10 @@ def prepare_second_stage(
     Raises:
         UserError: the first stage is unfinished, was trained on other folds, or differs from the one of ``started`` folds.
     """
+    if not splits.folds:  # a dataset of one case
+        raise UserError(
+            f"{second.name} is trained on segmentations of held-out cases, which one case has none of; train 3d_fullres"
+        )
     segmentations = held_out_segmentations(second, first, splits)
     missing = sorted(set(cases) - set(segmentations))
     if missing:

@@ -191,7 +191,7 @@ def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
     trainer = build_trainer(job, config, folder, machine)
     if job.request.tensorboard and machine.processes.first:
         trainer.tracker = TensorBoard(folder, class_names(trainer.labels))
-    validated = "no" if number == "all" else len(trainer.data.validation)
+    validated = len(trainer.data.validation) or "no"
     counts = f"{len(trainer.data.train)} training and {validated} validation cases"
     LOG.info("fold %s: %s, %s", number, counts, config.recipe)
     try:
@@ -231,7 +231,8 @@ def build_trainer(job: Job, config: TrainingConfig, folder: Path, machine: Machi
         UserError: training.json names a trainer by its import path, and it was not given again.
     """
     cases, request = job.cases_of(config.fold), job.request
-    train, validation = ([job.store.open(case) for case in names] for names in (cases.train, cases.validation))
+    held_out_cases = () if config.fold == "all" else cases.validation
+    train, validation = ([job.store.open(case) for case in names] for names in (cases.train, held_out_cases))
     data = FoldData(job.configuration, train, validation, job.description.groups or {})
     if config.learn_attention:
         return AttentionTrainer(data, config, folder, machine)

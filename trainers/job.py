@@ -164,7 +164,10 @@ def folds_of(given: Folds | None, count: int) -> list[int | str]:
     """
     names = [str(number) for number in range(count)] if given is None else fold_names(given)
     if count == 0 and names != ["all"]:
-        raise UserError("splits.json has no folds, because one case leaves nothing to validate on; train the fold all")
+        raise UserError(
+            "splits.json has no folds, because one case leaves nothing to validate on; train the fold all, on every case "
+            "(give all as FOLD)"
+        )
     missing = [name for name in names if name != "all" and int(name) >= count]
     if missing:
         raise UserError(f"fold {missing[0]} does not exist; splits.json has folds 0 to {count - 1}, or take all")

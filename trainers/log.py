@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import NotRequired, Protocol, TypedDict, cast
 
 import msgspec
-from tqdm import tqdm
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json_lines, write_bytes
+from unetrpp.core.progress import progress_bar
+from unetrpp.core.text import scores_text
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.report.curves import draw_curves
 from unetrpp.report.gammas import draw_gammas
@@ -23,11 +24,14 @@ REDRAW_SECONDS = 30.0  # a picture takes half a second; a short epoch should not
 
 
 class EpochEntry(TypedDict):
-    """A line of metrics.jsonl. The last two are those of a training that learns attention (docs/focal_attention.md)."""
+    """A line of metrics.jsonl. The last two are those of a training that learns attention (docs/focal_attention.md).
+
+    The fold "all" holds no case out, so its validation loss and every Dice are None.
+    """
 
     epoch: int
     train_loss: float
-    validation_loss: float
+    validation_loss: float | None
     dice: Sequence[float | None]  # one per class or region; null where it is undefined
     mean_dice: float | None
     learning_rate: float
@@ -93,9 +97,7 @@ class TrainingLog:
         recorded = [cast(EpochEntry, line) for line in read_json_lines(self.path)]
         self.epochs = [entry for entry in recorded if entry["epoch"] <= steps_done // config.iterations]
         write_bytes(self.path, b"".join(msgspec.json.encode(e) + b"\n" for e in self.epochs))
-        self.bar = tqdm(
-            total=config.steps, initial=steps_done, desc=self.name, unit="step", disable=None, dynamic_ncols=True
-        )
+        self.bar = progress_bar(self.name, config.steps, unit="step", done=steps_done)
         self.drawn = 0.0
 
     def __enter__(self) -> "TrainingLog":
@@ -119,9 +121,7 @@ class TrainingLog:
         if self.tracker is not None:
             self.tracker.epoch(entry)
         if self.bar.disable:
-            dice = " ".join("-" if d is None else f"{d:.3f}" for d in entry["dice"])
-            losses = f"loss {entry['train_loss']:.3f}, validation {entry['validation_loss']:.3f}"
-            LOG.info("%s epoch %d: %s, Dice %s, %.0f s", self.name, entry["epoch"], losses, dice, entry["seconds"])
+            LOG.info("%s %s", self.name, epoch_line(entry, self.class_names))
         if time.monotonic() - self.drawn > REDRAW_SECONDS:
             self.draw()
 
@@ -138,6 +138,20 @@ class TrainingLog:
             draw_curves(self.epochs, self.class_names, self.folder / "progress.png")
         if self.epochs and "gammas" in self.epochs[0]:
             draw_gammas(self.epochs, self.folder / "gammas.png")
+
+
+def epoch_line(entry: EpochEntry, class_names: Sequence[str]) -> str:
+    """The entry in one line, however many classes there are.
+
+    >>> losses = {"train_loss": 0.5, "validation_loss": 0.6, "learning_rate": 0.01}
+    >>> epoch_line({"epoch": 3, **losses, "dice": [0.93, 0.49], "mean_dice": 0.71, "seconds": 12.3}, ["liver", "tumour"])
+    'epoch 3: loss 0.500, validation 0.600, Dice mean 0.710 (liver 0.930, tumour 0.490), 12 s'
+    """
+    parts = [f"epoch {entry['epoch']}: loss {entry['train_loss']:.3f}"]
+    if entry["validation_loss"] is not None:
+        dice = dict(zip(class_names, entry["dice"], strict=True))
+        parts += [f"validation {entry['validation_loss']:.3f}", f"Dice {scores_text(dice, entry['mean_dice'])}"]
+    return ", ".join([*parts, f"{entry['seconds']:.0f} s"])
 
 
 class SilentLog:

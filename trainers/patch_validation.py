@@ -12,7 +12,7 @@ from unetrpp.trainers.overlap import ClassOverlap, mean_dice
 
 @dataclass(frozen=True)
 class PatchScores:
-    loss: float  # mean over the batches
+    loss: float | None  # mean over the batches; None without validation cases
     dice: Sequence[float | None]  # per foreground class or region; None where it was neither present nor predicted
 
     @property

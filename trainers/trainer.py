@@ -50,7 +50,9 @@ class Trainer(StepTrainer):
     def __init__(self, data: FoldData, config: TrainingConfig, folder: Path, machine: Machine | None = None):
         super().__init__(data, config, machine or Machine())
         self.folder = folder
-        self.validation_loader = self.build_loader(data.validation, Stream.VALIDATION_PATCHES)
+        self.validation_loader = (
+            self.build_loader(data.validation, Stream.VALIDATION_PATCHES) if data.validation else None
+        )
         self.tracker: Tracker | None = None  # also gets the metrics of every epoch
         self.uncollected: list[Tensor] = []  # losses of the last few steps, still on the device
         self.epoch_started = self.saved = self.started
@@ -84,7 +86,7 @@ class Trainer(StepTrainer):
                     )  # torchrun ends all processes once one leaves, so wait for the save
                     raise KeyboardInterrupt
         self.save("latest")
-        if self.state.best_dice < 0:  # no Dice told the epochs apart
+        if self.validation_loader is None or self.state.best_dice < 0:  # no Dice told the epochs apart
             self.save("best")
         self.save("final")
 
@@ -100,7 +102,14 @@ class Trainer(StepTrainer):
             start_from(Path(config.pretrained), self.network, NetworkSpec.of(self.configuration), self.folder)
 
     def warn_of_missing_classes(self) -> None:
-        """Say which classes no validation case has, and what that means for --patience and the best checkpoint."""
+        """Say which classes no validation case has, and what that means for --patience and the best checkpoint.
+
+        The fold "all" has no validation case by intention, so there only --patience is warned about.
+        """
+        if self.validation_loader is None:
+            if self.config.patience is not None and self.processes.first:
+                LOG.warning("fold %s: warning: no case is held out, so --patience does not end it", self.config.fold)
+            return
         missing = [name for name, present in self.data.validated.items() if not present]
         if not missing or not self.processes.first:
             return
@@ -163,12 +172,13 @@ class Trainer(StepTrainer):
         self.state.losses += values
 
     def progress_text(self) -> dict[str, str]:
-        """Loss, Dice and learning rate for the progress bar; empty between two reads of the losses."""
+        """Loss, mean Dice and learning rate for the progress bar; empty between two reads of the losses."""
         if self.uncollected or not self.state.losses:
             return {}
         rate, dice = self.optimizer.param_groups[0]["lr"], self.state.smoothed_dice
         shown = "-" if math.isnan(dice) else f"{dice:.3f}"
-        return {"loss": f"{self.state.losses[-1]:.3f}", "dice": shown, "lr": f"{rate:.2g}"}
+        validated = {} if self.validation_loader is None else {"dice": shown}
+        return {"loss": f"{self.state.losses[-1]:.3f}", **validated, "lr": f"{rate:.2g}"}
 
     def end_epoch(self) -> EpochEntry:
         """Score validation patches, keep the best checkpoint, and return the epoch's entry of metrics.jsonl."""
@@ -192,6 +202,8 @@ class Trainer(StepTrainer):
 
     def validate_patches(self, epoch: int) -> PatchScores:
         """Scores of the epoch's batches of validation patches; no Dice of a class that no validation case has."""
+        if self.validation_loader is None:
+            return PatchScores(None, [None] * len(self.labels.targets))
         n = self.config.validation_iterations
         predicted = self.predict_patches(self.validation_loader, range((epoch - 1) * n, epoch * n))
         scores = score_patches(predicted, self.loss, ClassOverlap(self.labels, self.device), self.processes)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import format_score
+from unetrpp.core.progress import progress_bar
+from unetrpp.core.text import scores_text
 from unetrpp.evaluation.cross_validation import update_cross_validation
 from unetrpp.evaluation.current_scores import FILE as SUMMARY
 from unetrpp.evaluation.current_scores import current_scores
@@ -24,7 +24,7 @@ from unetrpp.io.formats import files_of_image
 from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.cascade import append_first_stage
 from unetrpp.preprocessing.case import PreprocessedCase
-from unetrpp.preprocessing.store import Store
+from unetrpp.preprocessing.store import Store, StoredCase
 
 LOG = logging.getLogger(__name__)
 
@@ -83,8 +83,8 @@ def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: tor
     if summary.read_bytes() == before:
         LOG.info("fold %d is finished: %s", fold, summary)
     else:
-        means = (f"{scores.classes[key]} {format_score(mean['Dice'])}" for key, mean in scores.mean.items())
-        LOG.info("fold %d: Dice %s", fold, ", ".join(means))
+        dice = {scores.classes[key]: mean["Dice"] for key, mean in scores.mean.items()}
+        LOG.info("fold %d: Dice %s", fold, scores_text(dice, scores.foreground_mean["Dice"]))
     update_cross_validation(model, plans.labels)
 
 
@@ -129,28 +129,31 @@ def predict_cases(
         files: by case, its segmentation and the digest of its image.
         progress: records them.
     """
-    labels = predictor.model.plans.labels
     try:
-        for case, (path, inputs) in tqdm(files.items(), desc=title, unit="case", disable=None):
-            start, stored = time.monotonic(), store.open(case)
-            image, _ = stored.read((0, 0, 0), stored.shape)
-            if (
-                predictor.first_stage is not None
-            ):  # by the fold of the first stage that held the case out, as in training
-                image = append_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
-            exported = predictor.export(PreprocessedCase(image, None, stored.properties))
-            segmentation = predictor.to_input_grid(exported, stored.properties)
-            segmentation.save(path)
-            voxels, geometry = class_voxels(segmentation.array, labels), segmentation.geometry
-            record = CaseRecord(
-                output=path.name,
-                inputs=inputs,
-                geometry=geometry,
-                volumes_ml=volumes_ml(voxels, geometry),
-                areas_pixels=voxels if geometry.dimensions == 2 else {},
-                warnings=(),
-                seconds=round(time.monotonic() - start, 3),
-            )
-            progress.finish(case, record)
+        with progress_bar(title, len(files)) as bar:
+            for case, (path, inputs) in files.items():
+                progress.finish(case, _predict_case(predictor, store.open(case), path, inputs))
+                bar.update()
     finally:
         progress.save()
+
+
+def _predict_case(predictor: Predictor, stored: StoredCase, path: Path, inputs: str) -> CaseRecord:
+    """Write the segmentation of a stored case; returns its record. ``inputs`` is the digest of its image."""
+    start, labels = time.monotonic(), predictor.model.plans.labels
+    image, _ = stored.read((0, 0, 0), stored.shape)
+    if predictor.first_stage is not None:  # by the fold of the first stage that held the case out, as in training
+        image = append_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
+    exported = predictor.export(PreprocessedCase(image, None, stored.properties))
+    segmentation = predictor.to_input_grid(exported, stored.properties)
+    segmentation.save(path)
+    voxels, geometry = class_voxels(segmentation.array, labels), segmentation.geometry
+    return CaseRecord(
+        output=path.name,
+        inputs=inputs,
+        geometry=geometry,
+        volumes_ml=volumes_ml(voxels, geometry),
+        areas_pixels=voxels if geometry.dimensions == 2 else {},
+        warnings=(),
+        seconds=round(time.monotonic() - start, 3),
+    )

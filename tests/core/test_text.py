@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unetrpp.core.text import GIGABYTE, format_bytes, format_mm, format_score, format_shape, text_table
+from unetrpp.core.text import (
+    GIGABYTE,
+    format_bytes,
+    format_mm,
+    format_range,
+    format_score,
+    format_shape,
+    scores_text,
+    text_table,
+    without_repetition,
+)
 
 words = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=8)
 tables = st.integers(1, 4).flatmap(
@@ -58,3 +68,35 @@ def test_no_line_ends_with_spaces():
 )
 def test_numbers_with_their_units(function, value, expected):
     assert function(value) == expected
+
+
+@pytest.mark.parametrize("undefined", [0, 1])
+@pytest.mark.parametrize("classes", [1, 2, 6, 7, 37, 120])
+def test_scores_name_every_class_or_the_lowest_in_one_line(classes, undefined):
+    scores = {f"c{i}": (i + 1) / 1000 for i in range(classes)} | {f"u{i}": None for i in range(undefined)}
+    text = scores_text(scores, 0.5)
+    assert len(text) < 150
+    assert all(f"c{i} {(i + 1) / 1000:.3f}" in text for i in range(min(classes, 3)))
+    assert ("mean 0.500" in text) == (len(scores) > 1)
+    assert ("undefined" in text or "u0 -" in text) == bool(undefined)
+
+
+def test_a_range_without_width_is_one_number():
+    assert format_range(1, 1, "mm") == "1 mm"
+    assert format_range(0.5, 2, "mm") == "0.5 to 2 mm"
+
+
+def test_sentences_that_differ_in_names_and_numbers_are_one():
+    vanish = [
+        f"'region_{i}' may vanish: {i / 100} mm along z; --spacing {i / 200} 1 1 would keep it" for i in range(120)
+    ]
+    rare = ["'a' is in case_1 only", "'b' is in case_7 only"]
+    assert without_repetition([*vanish[:1], "planes are mixed", *vanish[1:], *rare]) == [
+        vanish[0] + " (likewise 'region_1', 'region_2', 'region_3' and 116 more)",
+        "planes are mixed",
+        "'a' is in case_1 only (likewise 'b')",
+    ]
+    assert without_repetition(["2 cases are thin", "3 cases are thin"]) == [
+        "2 cases are thin (and 1 times more, with other numbers)"
+    ]
+    assert without_repetition([]) == []

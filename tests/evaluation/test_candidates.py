@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,10 +19,11 @@ from tests.helpers.model import change_plans, make_model
 from tests.helpers.tiny import LABELS
 from tests.helpers.validated import validated_workspace
 from unetrpp.cli.find_best import main
+from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
 from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset.labels import LabelScheme, Region
-from unetrpp.evaluation.candidates import Validated, choose_comparable, find_validated
+from unetrpp.evaluation.candidates import Validated, choose_comparable, find_validated, read_validated
 from unetrpp.evaluation.cross_validation import CrossValidation, FoldScores
 from unetrpp.evaluation.evaluate import evaluate
 from unetrpp.evaluation.find_best import comparable_models
@@ -208,6 +210,23 @@ def test_one_unfit_model_is_left_out_with_its_reason(home, kind, caplog):
     assert re.search(why, left_out[UNFIT])
     assert caplog.messages == [f"{UNFIT} is left out: {left_out[UNFIT]}"]
     assert "\n" not in left_out[UNFIT]
+
+
+def test_a_model_of_a_single_case_is_only_to_be_predicted_with(home):
+    only_fold_all(home / "results" / "balls" / UNFIT)
+    raw = read_dataset(home / "raw" / "balls", "balls")
+    with pytest.raises(UserError, match=rf"only fold_all is trained.*unetrpp_predict -m .*{UNFIT}\)$"):
+        read_validated(home / "results" / "balls" / UNFIT, replace(raw, cases=raw.cases[:1]))
+
+
+def test_of_many_unfit_models_the_first_ten_are_logged_and_all_returned(home, caplog):
+    results = home / "results" / "balls"
+    for i in range(25):
+        (results / f"empty_{i:02}" / "fold_0").mkdir(parents=True)
+    _, left_out = comparable_models(results, read_dataset(home / "raw" / "balls", "balls"))
+    assert list(left_out) == [f"empty_{i:02}" for i in range(25)]
+    assert [message.split(" is left out: ")[0] for message in caplog.messages[:-1]] == list(left_out)[:10]
+    assert caplog.messages[-1] == "15 more are left out; inference.json gives the reasons"
 
 
 @pytest.mark.parametrize("with_it", [UNFIT, FIT])

@@ -119,7 +119,10 @@ def test_a_model_without_validation_is_refused(tmp_path):
     with pytest.raises(UserError, match="no validated fold; train one"):
         evaluate_model(model)
     (model / "fold_0").rename(model / "fold_all")
-    with pytest.raises(UserError, match="no validated fold: fold_all was trained on every case"):
+    repair = (
+        "predict other cases that have labels and score them .*, or train a fold .*, which takes a dataset of two cases"
+    )
+    with pytest.raises(UserError, match=f"no validated fold: fold_all was trained on every case, .*; {repair}"):
         evaluate_model(model)
 
 

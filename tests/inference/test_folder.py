@@ -201,7 +201,7 @@ def test_an_unusual_input_is_warned_about(model, images, tmp_path, caplog):
     sitk.WriteImage(image, str(tmp_path / "odd" / "odd_0000.nii.gz"))
     assert predict("-i", tmp_path / "odd", "-o", tmp_path / "out", "-m", model, "--folds", "0", "--no-mirroring") == 0
     warnings = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]["odd"]["warnings"]
-    assert any("spacing along y is 0.1 mm, training cases had 1 to 1 mm" in warning for warning in warnings)
+    assert any("spacing along y is 0.1 mm, training cases had 1 mm" in warning for warning in warnings)
 
 
 def test_photographs_and_their_maps(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, fingerprint
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
+from unetrpp.inference.notices import Notice
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume
 
@@ -30,21 +31,21 @@ def trained(*volumes_mm3):
 
 
 def sizes(voxels, fingerprint, labels=LABELS, geometry=VOLUME):
-    return check_sizes({"organ": voxels}, geometry, labels, fingerprint)
+    return [notice.text for notice in check_sizes({"organ": voxels}, geometry, labels, fingerprint)]
 
 
 def test_a_class_of_another_size_or_missing_is_warned_about():
     seen = trained(900, 1000, 1000, 1000, 1100)
     assert sizes(1000, seen) == sizes(2200, seen) == sizes(450, seen) == []
-    assert sizes(2300, seen) == ["organ has 2.3 ml, training cases had 0.9 to 1.1"]
-    assert sizes(440, seen) == ["organ has 0.44 ml, training cases had 0.9 to 1.1"]
+    assert sizes(2300, seen) == ["organ has 2.3 ml, training cases had 0.9 to 1.1 ml"]
+    assert sizes(440, seen) == ["organ has 0.44 ml, training cases had 0.9 to 1.1 ml"]
     assert sizes(0, seen) == ["organ was not found, every training case had it (0.9 to 1.1 ml)"]
 
 
 def test_a_class_that_some_training_cases_lack_may_be_small_or_missing():
     seen = trained(0, 900, 1000, 1000, 1000, 1100)
     assert sizes(0, seen) == sizes(1, seen) == []
-    assert sizes(2300, seen) == ["organ has 2.3 ml, training cases had 0 to 1.1"]
+    assert sizes(2300, seen) == ["organ has 2.3 ml, training cases had 0 to 1.1 ml"]
 
 
 def test_few_training_cases_with_a_class_say_nothing_about_its_size():
@@ -66,8 +67,8 @@ def test_an_extent_has_its_unit():
     slab = Geometry(shape_zyx=(1, 200, 60), spacing_zyx_mm=(1.0, 1.0, 1.0))
     noise = np.random.default_rng(0).normal(size=(1, 1, 200, 60))
     for geometry, unit in ((photograph, "pixels"), (slab, "mm")):
-        expected = f"extent along y is 200 {unit}, training cases had 50 to 50 {unit}"
-        assert check_input(Volume(noise, geometry), ("MR",), seen) == [expected]
+        expected = f"extent along y is 200 {unit}, training cases had 50 {unit}"
+        assert check_input(Volume(noise, geometry), ("MR",), seen) == [Notice("extent", expected)]
 
 
 def test_a_huge_label_value_costs_no_memory():

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from tests.helpers.model import make_model, write_images
+from unetrpp.core.files import read_json
 from unetrpp.inference import stream
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import predict_folder
 from unetrpp.inference.inputs import find_cases
+from unetrpp.inference.notices import Notice
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.record import Predictions
 from unetrpp.io.images import read_image
 
 
@@ -56,3 +59,22 @@ def test_without_threads_a_case_is_recorded_before_the_next_one_is_read(tmp_path
         Ensemble([predictor]), find_cases([images], predictor.model.description), OutputOptions(tmp_path / "out")
     )
     assert events == ["_load", "_record"] * 3
+
+
+@pytest.mark.parametrize("log_warnings", [True, False])
+def test_warnings_are_always_recorded_and_logged_where_asked(tmp_path, monkeypatch, caplog, log_warnings):
+    model, images = make_model(tmp_path), tmp_path / "images"
+    write_images(images, 12)
+    monkeypatch.setattr(stream, "check_input", lambda *given: [Notice("spacing", "odd")])
+    predictor = Predictor(model, folds=[0], device="cpu", mirroring=False)
+    output = OutputOptions(tmp_path / "out", log_warnings=log_warnings)
+    cases = find_cases([images], predictor.model.description)
+    with caplog.at_level("WARNING", "unetrpp"):
+        predict_folder(Ensemble([predictor]), cases, output)
+    recorded = read_json(tmp_path / "out" / "predictions.json", Predictions).cases
+    assert [(case, record.warnings[0]) for case, record in recorded.items()] == [
+        (case, "odd") for case in sorted(cases)
+    ]
+    first = [f"{case}: warning: odd" for case in list(cases)[:10]]
+    summary = "12 of 12 cases have warnings: spacing (12); the first 10 are above, {} lists all"
+    assert caplog.messages == ([*first, summary.format(tmp_path / "out" / "predictions.json")] if log_warnings else [])

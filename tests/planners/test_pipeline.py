@@ -144,6 +144,17 @@ def test_nothing_is_measured_for_plans_of_other_labels(tmp_path, monkeypatch):
             plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", executor=here)
 
 
+def test_a_warning_about_many_classes_is_logged_once_and_recorded_for_each(tmp_path, caplog, monkeypatch):
+    write_dataset(tmp_path / "raw" / "Blocks")
+    warnings = [f"'region_{i}' may vanish: 0.{i} mm" for i in range(1, 38)]
+    monkeypatch.setattr("unetrpp.planners.planner.dataset_warnings", lambda fingerprint, grid: iter(warnings))
+    with ThreadPoolExecutor(1) as here:
+        done = plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", plan_only=True, executor=here)
+    assert set(warnings) <= set(done.plans.warnings)
+    (line,) = [message for message in caplog.messages if "may vanish" in message]
+    assert line == "warning: 'region_1' may vanish: 0.1 mm (likewise 'region_2', 'region_3', 'region_4' and 33 more)"
+
+
 def test_plans_of_a_dataset_that_has_changed_are_kept_with_a_warning(tmp_path, caplog):
     raw, home = write_dataset(tmp_path / "raw" / "Blocks"), tmp_path / "preprocessed" / "Blocks"
     options = {"workspace": tmp_path, "planner": "unet", "batch_size": 2, "plan_only": True}

@@ -321,3 +321,10 @@ def test_an_interrupted_second_stage_ends_where_an_uninterrupted_one_does(
     expected = torch.load(whole / "fold_0" / "checkpoint_final.pt", weights_only=True)["network"]
     assert all(torch.equal(cut[name], expected[name]) for name in expected)
     assert read_json(model / "fold_0" / "training.json", TrainingConfig).steps == 8
+
+
+def test_one_case_has_no_cascade(first_stage):
+    low = first_stage.model("balls", "unet", LOW)
+    second = SecondStage(low, Store(first_stage.store("balls", "unet", HIGH)), PLANS, HIGH)
+    with pytest.raises(UserError, match="held-out cases, which one case has none of; train 3d_fullres"):
+        prepare_second_stage(second, low, Splits(folds=()), ["ball_0"], started=False)

@@ -14,7 +14,7 @@ import torch
 from tests.helpers.model import fingerprint
 from tests.helpers.tiny import ball, replace_ball, workspace_of_balls
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, write_json
+from unetrpp.core.files import read_json, read_json_lines, write_json
 from unetrpp.dataset.splits import Splits
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Plans
@@ -71,11 +71,17 @@ def test_too_little_memory_is_reported_in_one_sentence(workspace, monkeypatch):
         train_balls(workspace, "0")
 
 
-def test_all_cases_make_one_model_without_validation(workspace):
+def test_all_cases_make_one_model_without_validation(workspace, caplog):
+    caplog.set_level("INFO", "unetrpp")
     train_balls(workspace, "all")
     fold = workspace.model("balls", "unet", "3d_fullres") / "fold_all"
     assert (fold / "checkpoint_final.pt").exists()
     assert not (fold / "validation").exists()
+    for line in read_json_lines(fold / "metrics.jsonl"):
+        assert (line["validation_loss"], line["dice"], line["mean_dice"]) == (None, [None], None)
+        assert line["train_loss"] > 0
+    assert "training and no validation cases" in caplog.text
+    assert not [text for text in caplog.messages if "epoch" in text and ("Dice" in text or "validation" in text)]
 
 
 def test_what_is_not_preprocessed_or_planned_is_refused(workspace):

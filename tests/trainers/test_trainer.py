@@ -123,6 +123,19 @@ def test_a_fold_without_foreground_trains_to_its_end_and_says_so(tmp_path, caplo
     assert all(torch.equal(best[name], final[name]) for name in final)
 
 
+def test_without_validation_cases_there_is_no_dice_and_no_patience(tmp_path, cases, caplog):
+    config = TrainingConfig(fold="all", epochs=4, iterations=2, patience=1)
+    (tmp_path / "f").mkdir()
+    every = Trainer(FoldData(configuration(), cases, []), config, tmp_path / "f")
+    with caplog.at_level("WARNING", "unetrpp"):
+        every.run()
+    assert caplog.messages == ["fold all: warning: no case is held out, so --patience does not end it"]
+    assert every.state.step == 8
+    assert "dice" not in every.progress_text()
+    best, final = (checkpoint.load(tmp_path / "f" / f"checkpoint_{w}.pt", CPU)["network"] for w in ("best", "final"))
+    assert all(torch.equal(best[name], final[name]) for name in final)
+
+
 def test_hours_end_a_run_and_count_across_resumes(tmp_path, cases):
     short = trainer(tmp_path / "f", cases, epochs=5000, iterations=2, max_hours=0.5 / 3600)
     short.run()

@@ -145,7 +145,8 @@ def report(result: "PredictionResult") -> int:
     from unetrpp.core.text import text_table
 
     count, others = len(result.segmented), result.failed | result.left_out
-    print(f"{count} of {count + len(others)} cases are segmented in {result.output}")
+    total = count + len(others)
+    print(f"{count} of {total} {'case is' if total == 1 else 'cases are'} segmented in {result.output}")
     if others:
         print(text_table(sorted(others.items()), align="l"), file=sys.stderr)
     return 1 if result.failed else 0

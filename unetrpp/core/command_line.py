@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError, in_words
+from unetrpp.core.progress import BesideBars
 
 SKIP_UNREADABLE = "only name images and cases that cannot be read or used, and end with 0 if all others are done"
 
@@ -124,7 +125,7 @@ def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequenc
     given = list(sys.argv[1:] if argv is None else argv)
     parser.refuse_unknown_flags(given)
     arguments = parser.parse_args(given)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)  # of other packages
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[BesideBars()])  # of other packages
     logging.getLogger("unetrpp").setLevel(logging.DEBUG if arguments.debug else logging.INFO)
     try:
         with _terminable():

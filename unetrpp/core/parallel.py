@@ -22,9 +22,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 import psutil
-from tqdm import tqdm
 
 from unetrpp.core.errors import UserError, in_words, limit_of
+from unetrpp.core.progress import progress_bar
 from unetrpp.core.text import escaped, text_table
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ def run_cases(
         executor: used instead of a new pool; it is left open.
     """
     calls = [_Job(function, case, stage, arguments) for case, arguments in jobs.items()]
-    with tqdm(total=len(calls), desc=stage, unit="case", disable=None) as bar:
+    with progress_bar(stage, len(calls)) as bar:
         for outcome in _outcomes(calls, min(processes, len(calls)), executor):
             bar.update()
             yield outcome

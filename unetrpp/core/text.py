@@ -1,10 +1,12 @@
 """Formatting for messages and reports: tables with aligned columns, sizes, lengths, amounts of memory, scores."""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from unicodedata import normalize
 
 GIGABYTE = 1024**3
+MOST_SCORES = 6  # of classes that a line names one by one
 
 
 def text_table(rows: Sequence[Sequence[str]], align: str = "lr", indent: str = "") -> str:
@@ -41,6 +43,29 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
+def without_repetition(sentences: Iterable[str]) -> list[str]:
+    """Of sentences that differ only in numbers and in names in quotes, the first, with the names of the others.
+
+    >>> without_repetition(["'a' may vanish at 2 mm", "planes are mixed", "'b' may vanish at 3 mm"])
+    ["'a' may vanish at 2 mm (likewise 'b')", 'planes are mixed']
+    """
+    alike: dict[str, list[str]] = {}
+    for sentence in sentences:
+        alike.setdefault(re.sub(r"'[^']*'|\d[\d.e+-]*", "", sentence), []).append(sentence)
+    return [_with_names(*group) for group in alike.values()]
+
+
+def _with_names(first: str, *others: str) -> str:
+    names = [found[0] for other in others if (found := re.search(r"'[^']*'", other))]
+    if not others:
+        return first
+    return (
+        f"{first} (likewise {listed(names)})"
+        if names
+        else f"{first} (and {len(others)} times more, with other numbers)"
+    )
+
+
 def format_shape(values: Sequence[float]) -> str:
     """
     >>> format_shape((40, 56, 40.5))
@@ -55,6 +80,15 @@ def format_mm(values: Sequence[float]) -> str:
     '2.5 x 0.8871 x 0.8871 mm'
     """
     return " x ".join(f"{v:.4g}" for v in values) + " mm"
+
+
+def format_range(low: float, high: float, unit: str) -> str:
+    """
+    >>> format_range(0.9, 1.1, "ml"), format_range(27, 27.0000001, "mm")
+    ('0.9 to 1.1 ml', '27 mm')
+    """
+    first, last = f"{low:.3g}", f"{high:.3g}"
+    return f"{first} {unit}" if first == last else f"{first} to {last} {unit}"
 
 
 def format_bytes(count: float) -> str:
@@ -72,6 +106,29 @@ def format_score(value: float | None) -> str:
     ('0.913', '-')
     """
     return "-" if value is None else f"{value:.3f}"
+
+
+def scores_text(scores: Mapping[str, float | None], mean: float | None) -> str:
+    """The scores of classes by name, and their mean; of more than ``MOST_SCORES`` the mean, the lowest three, and how many
+    are undefined.
+
+    >>> scores_text({"organ": 0.91}, 0.91), scores_text({"liver": 0.93, "tumour": 0.49}, 0.71)
+    ('organ 0.910', 'mean 0.710 (liver 0.930, tumour 0.490)')
+    >>> scores_text({"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2, "e": None, "f": None, "g": None}, 0.25)
+    'mean 0.250 (lowest: a 0.100, d 0.200, c 0.300; 3 of 7 undefined)'
+    """
+    if len(scores) > MOST_SCORES:
+        return f"mean {format_score(mean)} ({_extremes(scores)})"
+    named = ", ".join(f"{name} {format_score(value)}" for name, value in scores.items())
+    return named if len(scores) == 1 else f"mean {format_score(mean)} ({named})"
+
+
+def _extremes(scores: Mapping[str, float | None]) -> str:
+    """The lowest three scores, and how many are undefined."""
+    defined = sorted(((v, name) for name, v in scores.items() if v is not None), key=lambda pair: pair[0])
+    lowest = ", ".join(f"{name} {value:.3f}" for value, name in defined[:3])
+    undefined = f"{len(scores) - len(defined)} of {len(scores)} undefined" if len(defined) < len(scores) else ""
+    return "; ".join(part for part in (lowest and f"lowest: {lowest}", undefined) if part)
 
 
 def escaped(text: str) -> str:

@@ -78,7 +78,7 @@ def read_validated(path: Path, dataset: RawDataset) -> Validated:
         UserError: a fold is not trained or not validated, or something in the folder is damaged or missing.
     """
     model = ModelFolder.open(path)
-    folds = _finished_folds(model)
+    folds = _finished_folds(model, comparable=len(dataset.cases) > 1)
     _require_networks(model, folds)
     mirroring = _mirroring(model, folds)
     for fold in folds:
@@ -116,13 +116,17 @@ def validation_pairs(folder: Path, scores: Summary, dataset: RawDataset) -> Pair
     return pairs
 
 
-def _finished_folds(model: ModelFolder) -> list[str]:
-    """The folds of the cross-validation, all of which are trained and validated."""
+def _finished_folds(model: ModelFolder, *, comparable: bool) -> list[str]:
+    """The folds of the cross-validation, all of which are trained and validated.
+
+    ``comparable``: the dataset has enough cases for a cross-validation.
+    """
     folds = [fold for fold in model.folds() if fold != "all"]
     if not folds and "all" in model.folds():
+        train = f", or train the folds of the cross-validation ({train_command(model)})" if comparable else ""
         raise UserError(
-            f"only fold_all is trained, and no case is left to compare it on; predict with it (unetrpp_predict -m {model.path}), "
-            f"or train the folds of the cross-validation ({train_command(model)})"
+            "only fold_all is trained, and no case is left to compare it on; "
+            f"predict with it (unetrpp_predict -m {model.path}){train}"
         )
     if not folds:
         raise UserError(f"no fold is trained; run {train_command(model)}")

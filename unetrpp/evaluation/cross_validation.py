@@ -61,8 +61,7 @@ def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
     """
     recorded = {fold: read_fold(path, scheme) for fold, path in _validated_folds(model_folder).items()}
     if not recorded:
-        only = ": fold_all was trained on every case, so none is left to score" if _has_fold_all(model_folder) else ""
-        raise UserError(f"{model_folder} has no validated fold{only}; train one with unetrpp_train")
+        raise UserError(f"{model_folder} has no validated fold{_what_to_do(model_folder)}")
     summaries = _with_common_metrics(recorded, model_folder.name)
     folds = tuple(
         FoldScores(fold=fold, cases=len(s.metric_per_case), mean=s.mean, foreground_mean=s.foreground_mean)
@@ -95,8 +94,15 @@ def cross_validation_of(model_folder: Path, scheme: LabelScheme) -> CrossValidat
     return read_json(path, CrossValidation) if path.is_file() else None
 
 
-def _has_fold_all(model_folder: Path) -> bool:
-    return (model_folder / "fold_all").is_dir()
+def _what_to_do(model_folder: Path) -> str:
+    """The repair of a model folder without scores. A single case cannot be split into folds."""
+    if not (model_folder / "fold_all").is_dir():
+        return "; train one with unetrpp_train"
+    return (
+        ": fold_all was trained on every case, so none is left to score; predict other cases that have labels and score "
+        "them (unetrpp_evaluate PREDICTIONS REFERENCES), or train a fold of the cross-validation, which takes a dataset "
+        "of two cases or more"
+    )
 
 
 def read_fold(path: Path, scheme: LabelScheme) -> Summary:

@@ -27,6 +27,7 @@ from unetrpp.evaluation.ranking import Members, rank, reasons
 from unetrpp.inference.selection import FILE, Selection, selection_basis
 
 LOG = logging.getLogger(__name__)
+MOST_NAMED = 10  # models that are left out, each with its reason
 
 
 def find_best(
@@ -121,9 +122,15 @@ def comparable_models(results: Path, dataset: RawDataset) -> tuple[list[Validate
         listed = "".join(f"\n  {name}: {why}" for name, why in left_out.items())
         raise UserError(
             f"{results} has no model whose folds are all validated and can be loaded"
-            + (f":{listed}" if left_out else "; train one with unetrpp_train")
+            + (f":{listed}" if left_out else f"; {_no_model(dataset)}")
         )
     return models, _named(left_out)
+
+
+def _no_model(dataset: RawDataset) -> str:
+    if len(dataset.cases) < 2:
+        return "models are compared on cases that they were not trained on, and this dataset has too few"
+    return "train one with unetrpp_train"
 
 
 def _all_pairs(folder: Path, result: CrossValidation, dataset: RawDataset) -> Pairs:
@@ -137,6 +144,8 @@ def _all_pairs(folder: Path, result: CrossValidation, dataset: RawDataset) -> Pa
 
 
 def _named(left_out: dict[str, str]) -> dict[str, str]:
-    for name, why in left_out.items():
+    for name, why in list(left_out.items())[:MOST_NAMED]:
         LOG.warning("%s is left out: %s", name, why)
+    if len(left_out) > MOST_NAMED:
+        LOG.warning("%d more are left out; %s gives the reasons", len(left_out) - MOST_NAMED, FILE)
     return left_out

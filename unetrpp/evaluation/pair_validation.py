@@ -71,7 +71,8 @@ def _predict_fold(pair: Pair, fold: str, cases: Sequence[Case], out: Path, *, de
         return
     LOG.info("%s + %s, fold %s: %d cases", pair[0].name, pair[1].name, fold, len(cases))
     ensemble = Ensemble([Predictor(m.model.path, folds=fold, device=device, mirroring=mirroring) for m in pair])
-    failed = predict_folder(ensemble, {case.id: case.images for case in cases}, OutputOptions(out))
+    images = {case.id: case.images for case in cases}  # of the training cases, which need no comparison with themselves
+    failed = predict_folder(ensemble, images, OutputOptions(out, log_warnings=False))
     if failed:
         case, message = next(iter(failed.items()))
         raise UserError(message, case=case)

@@ -6,9 +6,10 @@ from typing import TypeAlias
 from unetrpp.core.text import text_table
 from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.inference.postprocessing import PostProcessing
-from unetrpp.inference.selection import Candidate, Selection
+from unetrpp.inference.selection import FILE, Candidate, Selection
 
 Members: TypeAlias = tuple[str, ...]  # names of one or two model folders
+MOST = 10  # candidates in the table
 
 
 def rank(scores: Mapping[Members, CrossValidation]) -> list[Candidate]:
@@ -41,7 +42,10 @@ def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing) -> tupl
 
 
 def selection_table(selection: Selection) -> str:
-    """The candidates, best first, and the reasons."""
+    """The best candidates, how many more there are, and the reasons."""
     rows = [["candidate", "cases", "mean Dice"]]
-    rows += [[c.name, str(c.cases), f"{c.dice:.4f}"] for c in selection.candidates]
-    return text_table(rows) + "\n\n" + "\n".join(selection.why)
+    rows += [[c.name, str(c.cases), f"{c.dice:.4f}"] for c in selection.candidates[:MOST]]
+    lines = [text_table(rows)]
+    if others := selection.candidates[MOST:]:
+        lines.append(f"and {len(others)} more down to {others[-1].dice:.4f}, which {FILE} lists")
+    return "\n".join([*lines, "", *selection.why])

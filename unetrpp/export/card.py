@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from unetrpp.core.text import format_score, format_shape
+from unetrpp.core.text import format_mm, format_score, format_shape
 from unetrpp.evaluation.cross_validation import cross_validation_of
 from unetrpp.model.folder import ARCHITECTURE, ModelFolder
 
@@ -37,7 +37,9 @@ def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str, use: s
         lstrip_blocks=True,
     )
     plans, configuration = model.plans, model.configuration
-    spacing = configuration.preprocessing.spacing_mm
+    spacing = [
+        mm for mm in configuration.preprocessing.spacing_mm if mm is not None
+    ]  # None: slices, which are not resampled
     return cards.get_template(FILE).render(
         model=model,
         plans=plans,
@@ -45,8 +47,10 @@ def model_card(model: ModelFolder, folds: Sequence[str], checkpoint: str, use: s
         labels=[f"{value} {name}" for name, value in zip(plans.labels.names, plans.labels.values, strict=True)],
         regions=[region.name for region in plans.labels.regions],
         patch=format_shape(configuration.patch),
-        spacing=" x ".join("own" if s is None else f"{s:g}" for s in spacing),
-        median_spacing=" x ".join(f"{s:.3g}" for s in model.fingerprint.median_spacing_mm),
+        cells="pixels" if len(configuration.patch) == 2 else "voxels",
+        in_pixels=model.fingerprint.in_pixels,
+        spacing=format_mm(spacing),
+        median_spacing=format_mm(model.fingerprint.median_spacing_mm),
         folds=folds,
         checkpoint=checkpoint,
         learned_attention=_learned_attention(model, folds),

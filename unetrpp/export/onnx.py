@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_bytes, write_folder_atomically, write_json
+from unetrpp.core.progress import progress_bar
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
 from unetrpp.export.deployment import FILE, INPUT, OUTPUT, Deployment, ExportedNetwork, describe
@@ -72,7 +72,11 @@ def export_onnx(
     LOG.info("%s: folds exported: %s", opened.path.resolve().name, spell_folds(chosen))
 
     def fill(folder: Path) -> Deployment:
-        networks = [_export_fold(opened, fold, checkpoint, folder) for fold in tqdm(chosen, "export", disable=None)]
+        networks = []
+        with progress_bar("export", len(chosen), unit="fold") as bar:
+            for fold in chosen:
+                networks.append(_export_fold(opened, fold, checkpoint, folder))
+                bar.update()
         deployment = describe(opened, chosen, checkpoint, networks)
         write_json(folder / FILE, deployment)
         write_bytes(folder / CARD, model_card(opened, chosen, checkpoint, USE).encode())

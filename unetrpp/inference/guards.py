@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from unetrpp.core.text import format_range
 from unetrpp.dataset.labels import LabelScheme, value_counts
 from unetrpp.dataset.modality import check_modality
+from unetrpp.inference.notices import Kind, Notice
 from unetrpp.io.geometry import Geometry, canonical_orientation, reorder, voxel_volume_mm3
 from unetrpp.io.images import Volume
 from unetrpp.io.nifti import place_warnings
@@ -12,32 +14,34 @@ from unetrpp.plans.fingerprint import Fingerprint
 SPACING_FACTOR = 2.0  # outside the training range by more than this
 EXTENT_FACTOR = 1.5
 VOLUME_FACTOR = 2.0
+SMALLEST_ML = 0.01  # smaller volumes are given in mm3
 FEWEST_CASES = 5  # with a class, from which on their range says what is usual
 
 
-def check_input(volume: Volume, channel_names: tuple[str, ...], fingerprint: Fingerprint) -> list[str]:
-    """Compare modality, spacing and extent (mm, canonical axes) with the training cases; one sentence per warning.
+def check_input(volume: Volume, channel_names: tuple[str, ...], fingerprint: Fingerprint) -> list[Notice]:
+    """Compare modality, spacing and extent (mm, canonical axes) with the training cases.
 
     ``channel_names`` are those whose modality is to be checked: none where dataset.json has "check_modality": false. A
-    photograph has an extent in pixels. Transforms of a NIfTI header that disagree are warned about, too.
+    photograph has an extent in pixels and no spacing. Transforms of a NIfTI header that disagree are warned about, too.
     """
-    warnings = place_warnings("the image", volume.geometry)
+    notices = [Notice("header", text) for text in place_warnings("the image", volume.geometry)]
     named = zip(volume.array, channel_names, strict=False)
-    warnings += [message for channel, name in named for message, _ in check_modality(channel, name)]
+    notices += [Notice("intensities", text) for channel, name in named for text, _ in check_modality(channel, name)]
     axes = canonical_orientation(volume.geometry).axes
     spacing = np.array(reorder(volume.geometry.spacing_zyx_mm, axes))
     extent = spacing * reorder(volume.geometry.shape_zyx, axes)
     trained_spacing = np.array([case.spacing_mm for case in fingerprint.cases])
     trained_extent = trained_spacing * [case.shape for case in fingerprint.cases]
-    unit = "pixels" if volume.geometry.dimensions == 2 else "mm"
-    warnings += _outside("spacing", spacing, trained_spacing, SPACING_FACTOR, unit=unit)
-    return warnings + _outside("extent", extent, trained_extent, EXTENT_FACTOR, unit=unit)
+    if volume.geometry.dimensions == 2:
+        return notices + _outside("extent", extent, trained_extent, EXTENT_FACTOR, unit="pixels")
+    notices += _outside("spacing", spacing, trained_spacing, SPACING_FACTOR, unit="mm")
+    return notices + _outside("extent", extent, trained_extent, EXTENT_FACTOR, unit="mm")
 
 
-def _outside(what: str, values: np.ndarray, trained: np.ndarray, factor: float, *, unit: str) -> list[str]:
+def _outside(what: Kind, values: np.ndarray, trained: np.ndarray, factor: float, *, unit: str) -> list[Notice]:
     low, high = trained.min(axis=0), trained.max(axis=0)
     return [
-        f"{what} along {axis} is {value:.3g} {unit}, training cases had {a:.3g} to {b:.3g} {unit}"
+        Notice(what, f"{what} along {axis} is {value:.3g} {unit}, training cases had {format_range(a, b, unit)}")
         for axis, value, a, b in zip("zyx", values, low, high, strict=True)
         if value < a / factor or value > b * factor
     ]
@@ -55,7 +59,9 @@ def volumes_ml(voxels: dict[str, int], geometry: Geometry) -> dict[str, float]:
     return {} if geometry.dimensions == 2 else {name: float(f"{n * voxel_ml:.10g}") for name, n in voxels.items()}
 
 
-def check_sizes(voxels: dict[str, int], geometry: Geometry, labels: LabelScheme, fingerprint: Fingerprint) -> list[str]:
+def check_sizes(
+    voxels: dict[str, int], geometry: Geometry, labels: LabelScheme, fingerprint: Fingerprint
+) -> list[Notice]:
     """Warn of classes far larger or smaller than in any training case, or missing though every training case had them.
 
     Nothing is compared with fewer than ``FEWEST_CASES`` training cases that have the class, nor where the dataset has an ignore
@@ -63,15 +69,20 @@ def check_sizes(voxels: dict[str, int], geometry: Geometry, labels: LabelScheme,
     """
     if labels.ignore_value is not None:
         return []
-    warnings = []
+    notices = []
     for name, volume in volumes_ml(voxels, geometry).items():
         volumes = [case.classes[name].volume_mm3 / 1000 for case in fingerprint.cases if name in case.classes]
         having = [each for each in volumes if each]
         if len(having) < FEWEST_CASES:
             continue
         low, high = min(volumes), max(volumes)
+        scale, unit = (1, "ml") if high >= SMALLEST_ML else (1000, "mm3")
+        usual = format_range(low * scale, high * scale, unit)
         if volume == 0 < low:
-            warnings.append(f"{name} was not found, every training case had it ({low:.3g} to {high:.3g} ml)")
+            text = f"{name} was not found, every training case had it ({usual})"
+            notices.append(Notice("class not found", text, name))
         elif volume > high * VOLUME_FACTOR or volume < low / VOLUME_FACTOR:
-            warnings.append(f"{name} has {volume:.3g} ml, training cases had {low:.3g} to {high:.3g}")
-    return warnings
+            notices.append(
+                Notice("unusual size", f"{name} has {volume * scale:.3g} {unit}, training cases had {usual}", name)
+            )
+    return notices

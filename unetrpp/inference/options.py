@@ -54,6 +54,7 @@ class OutputOptions:
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
         fix: straighten images with slightly sheared axes, into ``folder``/fixed.
         postprocessing: of the segmentation.
+        log_warnings: about single cases; the record has them in any case.
     """
 
     folder: Path
@@ -65,6 +66,7 @@ class OutputOptions:
     dicom_seg: bool = False
     fix: bool = False
     postprocessing: PostProcessing = NOTHING
+    log_warnings: bool = True
 
     def maps(self, output: str, classes: int) -> tuple[str, ...]:
         """Names of the files that are written beside the segmentation ``output``: maps and the DICOM SEG."""

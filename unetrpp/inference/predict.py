@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import listed
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.inference.ensemble import Ensemble
@@ -123,7 +124,7 @@ def predict(
     own = [*models, Workspace.find(None if workspace is None else Path(workspace)).root]
     cases, others = _cases_and_others(inputs, description, part, own)
     if others:
-        LOG.warning("left out of %s, for the reasons given at the end: %s", inputs[0], ", ".join(others))
+        LOG.warning("left out of %s, for the reasons given at the end: %s", inputs[0], listed(list(others)))
     if dicom_seg:
         require_series(cases)
     progress = run_folder(ensemble, cases, written)

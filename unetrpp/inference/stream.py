@@ -3,18 +3,20 @@
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import TypeAlias
 
 from unetrpp.core.errors import UserError, in_words
+from unetrpp.core.progress import progress_bar
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.executors import SynchronousExecutor, io_executor, prefetch
 from unetrpp.inference.export import Exported
 from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
 from unetrpp.inference.inputs import Cases, files_digest
+from unetrpp.inference.notices import CaseNotices, Notice
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.record import CaseRecord, Progress
 from unetrpp.inference.segmentation import dicom_seg_name
@@ -33,7 +35,7 @@ class LoadedCase:
     case: str
     files: tuple[Path, ...]  # as given, not the straightened copies
     prepared: Prepared
-    warnings: tuple[str, ...]
+    notices: tuple[Notice, ...]
     digest: str  # of the files
 
 
@@ -46,6 +48,9 @@ class PredictedCase:
     seconds: float  # network and export
 
 
+Written: TypeAlias = tuple[CaseRecord, Sequence[Notice]]  # of one case
+
+
 def predict_cases(ensemble: Ensemble, cases: Cases, output: OutputOptions, progress: Progress) -> None:
     """Predict and write every case; ``progress`` records the finished and the failed ones.
 
@@ -53,9 +58,10 @@ def predict_cases(ensemble: Ensemble, cases: Cases, output: OutputOptions, progr
     last ones. On a CPU all is done in the main thread, and every case is recorded before the next one is read.
     """
     device = ensemble.first.device
-    writing: deque[tuple[str, Future[CaseRecord]]] = deque()
-    bar = tqdm(total=len(cases), desc="predicting", unit="case", disable=None)
-    with io_executor(device) as reader, io_executor(device) as writer, bar:
+    writing: deque[tuple[str, Future[Written]]] = deque()
+    classes = len(ensemble.first.model.plans.labels.foreground)
+    notices = CaseNotices(progress.path, classes) if output.log_warnings else None
+    with io_executor(device) as reader, io_executor(device) as writer, progress_bar("predicting", len(cases)) as bar:
         count = 0 if isinstance(reader, SynchronousExecutor) else PREFETCHED
         loads = prefetch(reader, lambda item: _load(ensemble, output, *item), cases.items(), count)
         for (case, _), loading in loads:
@@ -65,21 +71,24 @@ def predict_cases(ensemble: Ensemble, cases: Cases, output: OutputOptions, progr
             except Exception as error:
                 _record_failure(progress, case, error)
             while len(writing) > count:
-                _record(progress, *writing.popleft())
+                _record(progress, notices, *writing.popleft())
             bar.update()
         for case, written in writing:
-            _record(progress, case, written)
+            _record(progress, notices, case, written)
+    if notices is not None:
+        notices.summarise()
 
 
 def _load(ensemble: Ensemble, output: OutputOptions, case: str, files: tuple[Path, ...]) -> LoadedCase:
     digest = files_digest(case, files)
-    straight, warnings = _repair(files, output.folder / "fixed", case) if output.fix else (files, [])
+    straight, changes = _repair(files, output.folder / "fixed", case) if output.fix else (files, [])
     volume = read_image(straight)
     model = ensemble.first.model
     prepared = ensemble.prepare(volume, case)
     channels = model.plans.channel_names if model.description.check_modality else ()
-    warnings += check_input(volume, channels, model.fingerprint)
-    return LoadedCase(case, files, prepared, tuple(warnings), digest)
+    notices = [Notice("straightened", change) for change in changes]
+    notices += check_input(volume, channels, model.fingerprint)
+    return LoadedCase(case, files, prepared, tuple(notices), digest)
 
 
 def _repair(files: tuple[Path, ...], folder: Path, case: str) -> tuple[tuple[Path, ...], list[str]]:
@@ -94,7 +103,7 @@ def _predict(ensemble: Ensemble, output: OutputOptions, loaded: LoadedCase) -> P
     return PredictedCase(loaded, exported, time.monotonic() - start)
 
 
-def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) -> CaseRecord:
+def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) -> Written:
     loaded, model = predicted.loaded, ensemble.first.model
     labels = model.plans.labels
     name = f"{loaded.case}{model.plans.file_ending}"
@@ -105,26 +114,28 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
         path, note = output.folder / dicom_seg_name(name), f"unetrpp {model.plans.dataset}"
         write_dicom_seg(path, segmentation.array, labels.segments(), series=loaded.files[0], note=note)
     voxels, geometry = class_voxels(segmentation.array, labels), segmentation.geometry
-    return CaseRecord(
+    notices = (*loaded.notices, *check_sizes(voxels, geometry, labels, model.fingerprint))
+    record = CaseRecord(
         output=name,
         inputs=loaded.digest,
         geometry=geometry,
         volumes_ml=volumes_ml(voxels, geometry),
         areas_pixels=voxels if geometry.dimensions == 2 else {},
-        warnings=(*loaded.warnings, *check_sizes(voxels, geometry, labels, model.fingerprint)),
+        warnings=tuple(notice.text for notice in notices),
         seconds=round(predicted.seconds, 3),
         maps=output.maps(name, labels.outputs),
     )
+    return record, notices
 
 
-def _record(progress: Progress, case: str, written: Future[CaseRecord]) -> None:
+def _record(progress: Progress, notices: CaseNotices | None, case: str, written: Future[Written]) -> None:
     try:
-        record = written.result()
+        record, found = written.result()
     except Exception as error:
         _record_failure(progress, case, error)
         return
-    for warning in record.warnings:
-        LOG.warning("%s: warning: %s", case, warning)
+    if notices is not None:
+        notices.add(case, found)
     progress.finish(case, record)
 
 

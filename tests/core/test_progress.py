@@ -1,0 +1,88 @@
+"""Progress bars and log messages on terminals of several kinds; the bytes that reach them are read from a pseudo-terminal."""
+
+import os
+import re
+import struct
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import logging
+from unetrpp.core.progress import BesideBars, progress_bar
+logging.basicConfig(format="%(message)s", handlers=[BesideBars()])
+with progress_bar("fold 0", 3, unit="step") as bar:
+    for i in range(3):
+        bar.update()
+        bar.refresh()
+        if i == 1:
+            logging.warning("case_1: warning: of another size")
+logging.warning("the end")
+"""
+needs_terminals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+
+
+def shown(rows: int, columns: int, **environment: str) -> list[str]:
+    """What stands on the terminal's lines in the end, each as it was last written after a carriage return."""
+    return [line.rpartition("\r")[2] for line in written(rows, columns, **environment).rstrip("\n").split("\n")]
+
+
+def written(rows: int, columns: int, **environment: str) -> str:
+    """All that the program writes on a terminal of this size."""
+    import fcntl
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    variables = {**os.environ, "TERM": "xterm", **environment}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdin=theirs, stdout=theirs, stderr=theirs, env=variables
+    )
+    os.close(theirs)
+    text = b""
+    try:
+        while block := os.read(ours, 4096):
+            text += block
+    except OSError:  # Linux reports the end so
+        pass
+    assert process.wait() == 0
+    os.close(ours)
+    return text.decode().replace("\r\n", "\n")
+
+
+@needs_terminals
+@pytest.mark.parametrize("size", [(0, 0), (24, 0), (24, 20), (24, 80), (50, 300)])
+def test_a_bar_ends_complete_and_fits_into_the_terminal(size):
+    lines = shown(*size)
+    (bar,) = [line for line in lines if line.startswith("fold 0")]
+    assert "100%" in bar
+    assert "3/3" in bar
+    assert all(
+        len(line) <= (size[1] or 80) for line in written(*size).replace("\r", "\n").splitlines() if "fold" in line
+    )
+
+
+@needs_terminals
+@pytest.mark.parametrize("size", [(0, 0), (24, 80)])
+def test_a_message_has_a_line_of_its_own(size):
+    lines = shown(*size)
+    assert lines[0] == "case_1: warning: of another size"
+    assert lines[-1] == "the end"
+
+
+@needs_terminals
+def test_a_terminal_that_cannot_overwrite_gets_no_bar():
+    assert written(24, 80, TERM="dumb") == "case_1: warning: of another size\nthe end\n"
+
+
+@needs_terminals
+def test_nothing_is_coloured():
+    assert not re.search(r"\x1b\[[0-9;]*m", written(24, 80))
+    assert written(24, 80, NO_COLOR="1").count("\x1b") == written(24, 80).count("\x1b")
+
+
+def test_a_pipe_gets_the_messages_alone():
+    run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("", "case_1: warning: of another size\nthe end\n")
