@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from unetrpp.core.errors import UserError, in_words, limit_of, refuse
+from unetrpp.core.errors import UserError, in_words, limit_of, refuse, system_refusal
 
 
 def caused(error, cause):
@@ -50,6 +50,12 @@ def test_each_sentence_has_file_reason_and_repair():
     assert in_words(UserError("is empty", case="a")) == "a: is empty"
     assert in_words(ValueError("odd")) == "ValueError: odd (--debug shows where)"
     assert in_words(OSError(errno.ENOENT, "No such file", "a")) == "a: No such file (--debug shows where)"
+
+
+def test_only_what_the_system_refuses_is_its_refusal():
+    refusal = system_refusal(RuntimeError("ITK: Too many open files"), "a.mha")
+    assert in_words(refusal).startswith("a.mha: Too many open files; raise the limit (ulimit -n)")
+    assert system_refusal(ValueError("odd"), "a.mha") is None
 
 
 def test_all_problems_are_in_one_error():

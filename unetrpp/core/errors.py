@@ -87,6 +87,12 @@ def limit_of(error: BaseException) -> int | None:
     return named
 
 
+def system_refusal(error: BaseException, where: object) -> OSError | None:
+    """What to raise in place of "``where`` is damaged" where the system refused memory, files or a permission; else None."""
+    number = limit_of(error)
+    return None if number is None else OSError(number, os.strerror(number), str(where))
+
+
 def in_words(error: BaseException) -> str:
     """One sentence about any error: what it was, for which file, and what to do about it.
 
