@@ -25,6 +25,8 @@ def caused(error, cause):
         (RuntimeError("can't start new thread"), errno.EAGAIN),
         (ImportError("libx.so: failed to map segment from shared object"), errno.ENOMEM),
         (MemoryError(), errno.ENOMEM),
+        (RuntimeError("could not create a primitive"), errno.ENOMEM),
+        (RuntimeError("could not create a primitive descriptor for a convolution"), None),
         (caused(RuntimeError("write failed"), OSError(errno.EMFILE, "Too many open files")), errno.EMFILE),
         (ValueError("odd"), None),
         (UserError("No space left on device is what the label says"), None),

@@ -62,6 +62,7 @@ _MEMORY_WORDS = (
     "out of memory",
     "failed to map segment",
 )
+_ONEDNN_WITHOUT_MEMORY = "could not create a primitive"  # with more words where it has no such operation
 
 
 def limit_of(error: BaseException) -> int | None:
@@ -79,7 +80,7 @@ def limit_of(error: BaseException) -> int | None:
     text = str(error)
     if "can't start new thread" in text:
         return errno.EAGAIN
-    if any(words in text.lower() for words in _MEMORY_WORDS):
+    if any(words in text.lower() for words in _MEMORY_WORDS) or text == _ONEDNN_WITHOUT_MEMORY:
         return errno.ENOMEM
     named = next((number for number in _LIMITS if os.strerror(number) in text), None)
     if named is None and error.__cause__ is not None:
