@@ -53,7 +53,7 @@ _ADVICE = {
     errno.EIO: "check the disk or the network drive, and give the same command again",
 }
 _LIMITS = frozenset(_ADVICE) - {errno.EEXIST, errno.ENOTDIR}
-# How libraries say that memory ran out: the C++ library, PyTorch, numpy, blosc2, OpenMP.
+# How libraries say that memory ran out: the C++ library, PyTorch, numpy, blosc2, OpenMP; and Python where C code loses the error.
 _MEMORY_WORDS = (
     "bad_alloc",
     "bad allocation",
@@ -61,6 +61,8 @@ _MEMORY_WORDS = (
     "unable to allocate",
     "out of memory",
     "failed to map segment",
+    "error return without exception set",
+    "returned null without setting an exception",
 )
 _ONEDNN_WITHOUT_MEMORY = "could not create a primitive"  # with more words where it has no such operation
 
