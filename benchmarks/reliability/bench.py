@@ -30,6 +30,15 @@ def import_everything() -> None:
     torch.set_num_threads(1)
 
 
+def without_workers() -> None:
+    """Measure and preprocess cases in this process, for whose files and limits the campaigns look."""
+    from unetrpp.inference.executors import SynchronousExecutor
+    from unetrpp.planners import pipeline
+
+    setattr(pipeline, "new_pool", lambda *_: SynchronousExecutor())  # noqa: B010
+    setattr(pipeline, "start_method", lambda: "spawn")  # noqa: B010
+
+
 @dataclass
 class Bench:
     """Commands run in ``root / place``, because some files hold its path. ``problems`` are what went wrong."""
@@ -72,8 +81,6 @@ class Bench:
     def _in_child(self, arguments: Sequence[str], watch: Watch | None, pipe: int, workers: bool) -> int:
         from unetrpp.__main__ import main
         from unetrpp.inference import record
-        from unetrpp.inference.executors import SynchronousExecutor
-        from unetrpp.planners import pipeline
         from unetrpp.trainers import trainer
 
         log = os.open(self.root / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -83,8 +90,7 @@ class Bench:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let their background jobs ignore it
         record.RECORD_SECONDS = trainer.SAVE_SECONDS = 0.0  # save after every case and step, not every few seconds
         if not workers:
-            setattr(pipeline, "new_pool", lambda *_: SynchronousExecutor())  # noqa: B010
-            setattr(pipeline, "start_method", lambda: "spawn")  # noqa: B010
+            without_workers()
         if watch:
             install(watch)
         os.write(pipe, STARTED)

@@ -10,39 +10,34 @@ only root can mount; permissions need no other user, because the child gives up 
 """
 
 import argparse
-import ctypes
 import gzip
-import importlib
 import json
 import os
-import pkgutil
-import resource
 import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import blosc2
 import numpy as np
 import torch
 from PIL import Image
 
-import unetrpp
+from benchmarks.reliability.bench import import_everything, without_workers
 from benchmarks.reliability.commands import COMMANDS, MODEL, Command, write_sources
 from benchmarks.reliability.trees import content, restore
+from benchmarks.reliability.trials import COLUMNS, Trial, trials
 
 SECONDS = 120  # after which a run hangs
 DISK_BYTES = 64 << 20
-CAPABILITIES = (1, 2, 3)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER of linux/capability.h
 FAULTS = (
     "ended by a signal",
     "hangs",
@@ -55,33 +50,6 @@ FAULTS = (
 REPAIRS = ("ulimit -", "free some space", "ask for the permission", "free space", "check its permissions")
 REPORT = Command("report", ("report", MODEL, "-o", "report.html"))
 ROWS = (*dict.fromkeys(command.row for command in COMMANDS if command.row), REPORT.row)
-
-
-def import_everything() -> None:
-    for module in pkgutil.walk_packages(unetrpp.__path__, "unetrpp."):
-        try:
-            importlib.import_module(module.name)
-        except ImportError:  # of an extra that is not installed
-            continue
-    import torch
-
-    torch.set_num_threads(1)
-    np.linalg.inv(np.eye(300))  # OpenBLAS ends the process by itself where it gets no memory at its first use
-
-
-def obey_permissions() -> None:
-    """Give up root's right to read and write what permissions forbid."""
-    if os.geteuid():
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-    if libc.capget(header, data):
-        raise OSError(ctypes.get_errno(), "capget")
-    for capability in CAPABILITIES:
-        for word in range(3):
-            data[word] &= ~(1 << capability)
-    if libc.capset(header, data):
-        raise OSError(ctypes.get_errno(), "capset")
 
 
 @dataclass
@@ -102,6 +70,10 @@ class Bench:
     @property
     def place(self) -> Path:
         return self.root / "disk" / "place"
+
+    def report(self, problem: str) -> None:
+        self.problems.append(problem)
+        print(problem, file=sys.stderr, flush=True)
 
     def run(self, arguments: Sequence[str], limit: Callable[[], None] = lambda: None) -> Run:
         """Run a command in a child that calls ``limit`` first. A pipe takes what it prints, for which no limit holds."""
@@ -135,12 +107,9 @@ class Bench:
 
     def _in_child(self, arguments: Sequence[str], limit: Callable[[], None]) -> int:
         from unetrpp.__main__ import main
-        from unetrpp.inference.executors import SynchronousExecutor
-        from unetrpp.planners import pipeline
 
         os.chdir(self.place)
-        in_this_process = {"new_pool": lambda *_: SynchronousExecutor(), "start_method": lambda: "spawn"}
-        vars(pipeline).update(in_this_process)  # for which the limit holds
+        without_workers()
         limit()
         try:
             code = main(list(arguments))
@@ -155,145 +124,42 @@ def _answers(pipe: int) -> bool:
     return bool(select.select([pipe], [], [], SECONDS)[0])
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One limit at one level: what the child does first, and what is changed around it and undone afterwards."""
-
-    name: str
-    limit: Callable[[], None] = lambda: None
-    around: Callable[[], AbstractContextManager[None]] = nullcontext
-
-
-def trials(
-    kind: str, bench: Bench, command: Command, states: tuple[dict[str, str], dict[str, str]], levels: int
-) -> Iterator[Trial]:
-    """The trials of one column, for a command that makes the second of two ``states`` of the first."""
-    before, after = states
-    written = sorted(path for path, value in after.items() if before.get(path) != value and value != "folder")
-    sizes = sorted((bench.place / path).stat().st_size for path in written)
-    total = sum(-(-size // 4096) * 4096 for size in sizes)
-    if kind == "disk full":
-        for left in _spread([total * n // 8 for n in range(7)], levels):
-            yield Trial(f"{left} bytes left", around=partial(_filled, bench.place, left))
-    elif kind == "size of a file":
-        for most in _spread([0, *(size - 1 for size in sizes if size)], levels):
-            yield Trial(f"{most} bytes", partial(_limit, resource.RLIMIT_FSIZE, most))
-    elif kind == "memory":
-        for more in _spread([1 << n for n in range(20, 27)], levels):
-            yield Trial(f"{more} bytes more", partial(_limit_memory, more))
-    elif kind == "open files":
-        for more in _spread([1, 2, 3, 4, 6, 9, 12], levels):
-            yield Trial(f"{more} more", partial(_limit, resource.RLIMIT_NOFILE, 3 + more))
-    elif kind == "read-only folders":
-        folders = {_existing(before, Path(path).parent) for path in written}
-        for chosen in _spread([*({name} for name in sorted(folders)), set(_folders(before))], levels):
-            yield Trial(f"{sorted(chosen)[:3]}", obey_permissions, partial(_mode, bench.place, chosen, 0o555))
-    elif kind == "permission denied":
-        for chosen in _spread(_named(command, before), levels):
-            yield Trial(chosen, obey_permissions, partial(_mode, bench.place, {chosen}, 0))
-
-
-COLUMNS = ("disk full", "size of a file", "memory", "open files", "read-only folders", "permission denied")
-T = TypeVar("T")
-
-
-def _spread(values: Sequence[T], count: int) -> list[T]:
-    """At most ``count`` of ``values``, evenly spread, with the first and the last."""
-    last = len(values) - 1
-    chosen = sorted({round(i * last / max(count - 1, 1)) for i in range(count)}) if values else []
-    return [values[i] for i in chosen]
-
-
-def _named(command: Command, before: dict[str, str]) -> list[str]:
-    """Files and folders that the arguments name, and those in them."""
-    names = {argument.rpartition("=")[2] for argument in command.arguments}
-    return sorted(path for path in before if names & {path, *map(str, Path(path).parents)})
-
-
-def _existing(before: dict[str, str], folder: Path) -> str:
-    while str(folder) != "." and str(folder) not in before:
-        folder = folder.parent
-    return str(folder)
-
-
-def _folders(before: dict[str, str]) -> list[str]:
-    return [".", *(path for path, value in before.items() if value == "folder")]
-
-
-def _limit(kind: int, value: int) -> None:
-    resource.setrlimit(kind, (value, value))
-
-
-def _limit_memory(more: int) -> None:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + more)
-
-
-@contextmanager
-def _filled(place: Path, left: int) -> Iterator[None]:
-    filler = place.parent / "filler"
-    usage = os.statvfs(place)
-    filler.write_bytes(bytes(max(usage.f_bavail * usage.f_frsize - left, 0)))
-    try:
-        yield
-    finally:
-        filler.unlink()
-
-
-@contextmanager
-def _mode(place: Path, names: set[str], mode: int) -> Iterator[None]:
-    paths = [place / name for name in sorted(names, reverse=True)]
-    modes = {path: path.stat().st_mode for path in paths}
-    for path in paths:
-        path.chmod(mode)
-    try:
-        yield
-    finally:
-        for path in reversed(paths):
-            if path.exists():  # the command may have replaced it
-                path.chmod(modes[path])
-
-
 def judge(bench: Bench, command: Command, trial: Trial, before: dict[str, str], after: dict[str, str]) -> list[str]:
     """The faults of a command under a limit and of the same command afterwards."""
     with trial.around():
         run = bench.run(command.arguments, trial.limit)
     found = content(bench.place)
-    faults = []
-    if run.code is None:
-        faults.append("hangs")
-    elif run.code < 0:
-        faults.append("ended by a signal")
-    elif found != after and not run.code:
-        faults.append("exit code 0")
-    if "Traceback" in run.said:
-        faults.append("traceback")
-    if run.code and run.code > 0 and not any(words in run.said for words in REPAIRS):
-        faults.append("no sentence")
-    gone = [path for path in before if path not in found and path in after and "--overwrite" not in command.arguments]
-    halves = [
+    lost = [path for path in before if path not in found and path in after and "--overwrite" not in command.arguments]
+    lost += [
         path
         for path, value in found.items()
         if value not in (before.get(path), after.get(path)) and not whole(bench.place / path)
     ]
-    if gone or halves:
-        faults.append("lost or half a file")
     again = bench.run(command.arguments)
-    final = content(bench.place)
-    differing = sorted(path for path in {*final, *after} if final.get(path) != after.get(path))
-    if again.code or differing:
-        faults.append("differs afterwards")
+    differing = _differing(content(bench.place), after)
+    counts = {
+        "hangs": run.code is None,
+        "ended by a signal": run.code is not None and run.code < 0,
+        "exit code 0": run.code == 0 and found != after,
+        "traceback": "Traceback" in run.said,
+        "no sentence": (run.code or 0) > 0 and not any(words in run.said for words in REPAIRS),
+        "lost or half a file": bool(lost),
+        # What was done already may be refused the second time, such as an import.
+        "differs afterwards": bool(differing) or (again.code != 0 and found != after),
+    }
+    faults = [name for name in FAULTS if counts[name]]
     if faults:
         said = [line for line in run.said.splitlines() if line.strip()][-3:]
-        then = (
-            sorted(path for path in {*found, *after} if found.get(path) != after.get(path))[:3] if not run.code else []
+        bench.report(
+            f"{' '.join(command.arguments[:3])}, {trial.name}: {', '.join(faults)}; exit {run.code}, {said}; lost {lost[:3]}; "
+            f"differing then {_differing(found, after)[:3] if run.code == 0 else '-'}; exit {again.code} afterwards, "
+            f"differing {differing[:3]}"
         )
-        bench.problems.append(
-            f"{' '.join(command.arguments[:3])}, {trial.name}: {', '.join(faults)}; exit {run.code}, {said}; "
-            f"gone {gone[:3]}, half {halves[:3]}, differing then {then}, later {differing[:3]}; later exit {again.code}"
-        )
-        print(bench.problems[-1], file=sys.stderr, flush=True)
     return faults
+
+
+def _differing(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    return sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
 
 
 def whole(path: Path) -> bool:
@@ -304,7 +170,9 @@ def whole(path: Path) -> bool:
     try:
         if path.suffix == ".gz":
             gzip.decompress(raw)
-        elif path.suffix in (".json", ".csv", ".html", ".md", ".jsonl"):
+        elif path.suffix == ".jsonl":  # a line an epoch, so none at first
+            return all(json.loads(line) for line in raw.splitlines())
+        elif path.suffix in (".json", ".csv", ".html", ".md"):
             return bool(raw) and (path.suffix != ".json" or bool(json.loads(raw)))
         elif path.suffix == ".png":
             Image.open(path).load()
@@ -329,7 +197,7 @@ def try_limits(bench: Bench, command: Command, columns: Sequence[str], levels: i
         raise RuntimeError(f"{command.arguments} failed:\n{run.said}")
     after, counts = content(bench.place), Counter[tuple[str, str]]()
     everything = [
-        (column, trial) for column in columns for trial in trials(column, bench, command, (before, after), levels)
+        (column, trial) for column in columns for trial in trials(column, bench.place, command, (before, after), levels)
     ]
     for column, trial in everything:
         restore(state, bench.place)
@@ -391,12 +259,14 @@ def main() -> int:
         "--limits", nargs="+", choices=COLUMNS, default=COLUMNS, metavar="NAME", help=", ".join(COLUMNS)
     )
     parser.add_argument("--levels", type=int, default=5, help="of each limit, for each command line")
-    arguments = parser.parse_args()
+    arguments, start = parser.parse_args(), time.monotonic()
     if hasattr(os, "sched_setaffinity"):  # one core, so that commands start no worker processes by themselves
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import_everything()
+    np.linalg.inv(np.eye(300))  # OpenBLAS ends the process by itself where it gets no memory at its first use
     counts, problems = campaign(arguments.commands, arguments.limits, arguments.levels)
     print(table(counts, arguments.limits))
+    print(f"\n{time.monotonic() - start:.0f} s, {sum(os.times()[:4]):.0f} CPU seconds")
     return 1 if problems else 0
 
 

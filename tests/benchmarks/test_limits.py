@@ -8,7 +8,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("limits of Linux", allow_module_level=True)
 
-from benchmarks.reliability import limits
+from benchmarks.reliability import limits, trials
 from benchmarks.reliability.commands import Command
 from benchmarks.reliability.trees import content, restore
 
@@ -30,7 +30,7 @@ def test_no_limit_loses_anything(capfd):
     counts, problems = limits.campaign(["convert"], ["size of a file", "open files", "read-only folders"], 2)
     assert problems == [], capfd.readouterr().err
     assert counts["convert"]["size of a file", "trials"] == 4
-    assert len(limits.table(counts, limits.COLUMNS).splitlines()) == 4
+    assert len(limits.table(counts, trials.COLUMNS).splitlines()) == 4
 
 
 def test_without_its_rights_root_obeys_permissions(tmp_path):
@@ -38,7 +38,7 @@ def test_without_its_rights_root_obeys_permissions(tmp_path):
     (tmp_path / "locked").chmod(0o555)
 
     def write():
-        limits.obey_permissions()
+        trials.obey_permissions()
         with pytest.raises(PermissionError):
             (tmp_path / "locked" / "file").touch()
 
@@ -108,7 +108,7 @@ def test_each_fault_is_counted(tmp_path, monkeypatch, limited, later, faults):
     restore(tmp_path / "state", bench.place)
     runs = iter([limited, later])
     monkeypatch.setattr(limits.Bench, "run", lambda self, arguments, limit=None: next(runs)(self.place))
-    assert limits.judge(bench, Command("x", ("x",)), limits.Trial("t"), before, after) == faults
+    assert limits.judge(bench, Command("x", ("x",)), trials.Trial("t"), before, after) == faults
     assert len(bench.problems) == bool(faults)
 
 
@@ -121,7 +121,7 @@ def test_a_run_under_a_limit_says_what_it_said(tmp_path):
 
 
 def test_levels_are_spread_with_both_ends():
-    assert limits._spread([1, 2, 3, 4, 5], 3) == [1, 3, 5]
-    assert limits._spread([1, 2], 5) == [1, 2]
-    assert limits._spread([1, 2, 3], 1) == [1]
-    assert limits._spread([], 3) == []
+    assert trials._spread([1, 2, 3, 4, 5], 3) == [1, 3, 5]
+    assert trials._spread([1, 2], 5) == [1, 2]
+    assert trials._spread([1, 2, 3], 1) == [1]
+    assert trials._spread([], 3) == []

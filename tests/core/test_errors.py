@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from unetrpp.core.errors import UserError, in_words, limit_of, refuse
+from unetrpp.core.errors import UserError, in_words, limit_of, refuse, system_refusal
 
 
 def caused(error, cause):
@@ -25,6 +25,11 @@ def caused(error, cause):
         (RuntimeError("can't start new thread"), errno.EAGAIN),
         (ImportError("libx.so: failed to map segment from shared object"), errno.ENOMEM),
         (MemoryError(), errno.ENOMEM),
+        (SystemError("error return without exception set"), errno.ENOMEM),
+        (SystemError("<built-in function f> returned NULL without setting an exception"), errno.ENOMEM),
+        (OSError("out of memory error when writing image file"), errno.ENOMEM),
+        (RuntimeError("could not create a primitive"), errno.ENOMEM),
+        (RuntimeError("could not create a primitive descriptor for a convolution"), None),
         (caused(RuntimeError("write failed"), OSError(errno.EMFILE, "Too many open files")), errno.EMFILE),
         (ValueError("odd"), None),
         (UserError("No space left on device is what the label says"), None),
@@ -50,6 +55,12 @@ def test_each_sentence_has_file_reason_and_repair():
     assert in_words(UserError("is empty", case="a")) == "a: is empty"
     assert in_words(ValueError("odd")) == "ValueError: odd (--debug shows where)"
     assert in_words(OSError(errno.ENOENT, "No such file", "a")) == "a: No such file (--debug shows where)"
+
+
+def test_only_what_the_system_refuses_is_its_refusal():
+    refusal = system_refusal(RuntimeError("ITK: Too many open files"), "a.mha")
+    assert in_words(refusal).startswith("a.mha: Too many open files; raise the limit (ulimit -n)")
+    assert system_refusal(ValueError("odd"), "a.mha") is None
 
 
 def test_all_problems_are_in_one_error():

@@ -320,3 +320,11 @@ def test_an_equal_record_is_left_as_it_is(tmp_path):
         path.write_text(broken)
         update_json(path, {"a": 1})
         assert read_json(path, dict) == {"a": 1}
+
+
+def test_an_error_without_a_number_keeps_its_words(tmp_path):
+    def fail(_):
+        raise OSError("out of memory error when writing image file")
+
+    with pytest.raises(OSError, match=r"^out of memory error when writing image file$"):
+        write_atomically(tmp_path / "a.png", fail)

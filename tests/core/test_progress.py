@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from tqdm import tqdm
+
+from unetrpp.core.progress import progress_bar
 
 PROGRAM = """
 import logging
@@ -86,3 +89,9 @@ def test_nothing_is_coloured():
 def test_a_pipe_gets_the_messages_alone():
     run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert (run.stdout, run.stderr) == ("", "case_1: warning: of another size\nthe end\n")
+
+
+def test_a_bar_starts_no_thread(capsys, monkeypatch):
+    monkeypatch.setattr("tqdm.tqdm.monitor", None)
+    with progress_bar("cases", 3):
+        assert tqdm.monitor is None

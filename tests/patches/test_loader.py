@@ -1,5 +1,7 @@
 """Batch i is a function of (seed, fold, i); a failing case arrives as its own error."""
 
+import errno
+
 import msgspec
 import numpy as np
 import pytest
@@ -108,3 +110,12 @@ def test_shares_are_parts_of_the_same_batch(cases, stream):
     for i in range(4):
         first, second = (loader(cases, stream=stream, share=slice(k, k + 1)).batch(i) for k in range(2))
         assert same(first + second, loader(cases, stream=stream).batch(i))
+
+
+def test_what_the_system_refuses_is_named(cases, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(type(cases[0]), "read", refuse)
+    with pytest.raises(OSError, match="Too many open files: 'the preprocessed case ball_"):
+        loader(cases).batch(0)

@@ -53,7 +53,7 @@ _ADVICE = {
     errno.EIO: "check the disk or the network drive, and give the same command again",
 }
 _LIMITS = frozenset(_ADVICE) - {errno.EEXIST, errno.ENOTDIR}
-# How libraries say that memory ran out: the C++ library, PyTorch, numpy, blosc2, OpenMP.
+# How libraries say that memory ran out: the C++ library, PyTorch, numpy, blosc2, OpenMP; and Python where C code loses the error.
 _MEMORY_WORDS = (
     "bad_alloc",
     "bad allocation",
@@ -61,7 +61,10 @@ _MEMORY_WORDS = (
     "unable to allocate",
     "out of memory",
     "failed to map segment",
+    "error return without exception set",
+    "returned null without setting an exception",
 )
+_ONEDNN_WITHOUT_MEMORY = "could not create a primitive"  # with more words where it has no such operation
 
 
 def limit_of(error: BaseException) -> int | None:
@@ -79,12 +82,18 @@ def limit_of(error: BaseException) -> int | None:
     text = str(error)
     if "can't start new thread" in text:
         return errno.EAGAIN
-    if any(words in text.lower() for words in _MEMORY_WORDS):
+    if any(words in text.lower() for words in _MEMORY_WORDS) or text == _ONEDNN_WITHOUT_MEMORY:
         return errno.ENOMEM
     named = next((number for number in _LIMITS if os.strerror(number) in text), None)
     if named is None and error.__cause__ is not None:
         return limit_of(error.__cause__)
     return named
+
+
+def system_refusal(error: BaseException, where: object) -> OSError | None:
+    """What to raise in place of "``where`` is damaged" where the system refused memory, files or a permission; else None."""
+    number = limit_of(error)
+    return None if number is None else OSError(number, os.strerror(number), str(where))
 
 
 def in_words(error: BaseException) -> str:

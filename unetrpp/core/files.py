@@ -78,7 +78,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         _flush_to_disk(temporary)
         _rename(temporary, path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # a name that the user knows
+        # A name that the user knows; beside one, an error without a number would lose its words.
+        if error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
     except RuntimeError as error:

@@ -19,6 +19,7 @@ def progress_bar(title: str, total: int, *, unit: str = "case", done: int = 0) -
     """
     from tqdm import tqdm
 
+    tqdm.monitor_interval = 0  # no thread of its own: if memory ends while a thread starts, Python waits for it forever
     columns = None if reported_columns() else COLUMNS  # tqdm writes empty lines where the terminal reports 0
     return tqdm(
         total=total,

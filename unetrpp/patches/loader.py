@@ -12,7 +12,7 @@ from unetrpp.augmentation.corruption import CorruptionDraw, corrupt, draw_corrup
 from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.augmentation.pipeline import Sample, SampleDraw, draw_sample
 from unetrpp.augmentation.spatial import read_size
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, system_refusal
 from unetrpp.core.randomness import Stream, generator
 from unetrpp.patches.sampling import PatchDraw, PatchSampler
 from unetrpp.plans.plans import Configuration
@@ -107,7 +107,9 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
                 first_stage = corrupt(case.read_first_stage((z, y, x), size), mistakes)
         except (OSError, RuntimeError, ValueError) as error:
             message = f"the preprocessed case cannot be read ({error}); delete its files and preprocess again"
-            raise UserError(message, case=place.case) from error
+            raise system_refusal(error, f"the preprocessed case {place.case}") or UserError(
+                message, case=place.case
+            ) from error
         return Sample(place.case, image, label, draw, first_stage)
 
 

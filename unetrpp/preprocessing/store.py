@@ -14,7 +14,7 @@ import blosc2
 import numpy as np
 
 from unetrpp.core.digest import digest as make_digest
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, system_refusal
 from unetrpp.core.files import Record, link_or_copy, read_json, write_bytes, write_json, write_together
 from unetrpp.preprocessing.case import PreprocessedCase
 from unetrpp.preprocessing.grid import CaseProperties
@@ -262,7 +262,7 @@ def _opened(path: Path, hint: str) -> blosc2.NDArray:
         array: blosc2.NDArray = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
         return array
     except (FileNotFoundError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}); {hint}") from None
+        raise system_refusal(error, path) or UserError(f"{path} is missing or damaged ({error}); {hint}") from None
 
 
 def _overlap(

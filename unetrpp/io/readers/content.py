@@ -1,14 +1,16 @@
 """What a file really is, by its first bytes, so that a refusal gives the true reason and a repair that works."""
 
 import errno
+import os
 from codecs import BOM_UTF8
 from pathlib import Path
 
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, limit_of, system_refusal
 from unetrpp.core.files import is_dangling
 from unetrpp.core.text import escaped
 
 FIRST_BYTES = 512
+OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EIO)  # errors that other files need not have
 
 # First bytes -> what the file is and what to do about it.
 IMPOSTORS = (
@@ -57,8 +59,7 @@ def require_content(path: Path) -> bytes:
         with path.open("rb") as file:
             first = file.read(FIRST_BYTES)
     except OSError as error:
-        reason = "permission denied" if error.errno == errno.EACCES else error.strerror or str(error)
-        raise UserError(f"{shown(path)} cannot be opened ({reason}); check its permissions and the disk") from None
+        raise unreadable(path, error) from None
     if not first:
         raise UserError(f"{shown(path)} is empty (0 bytes); copy it again")
     for magic, what in IMPOSTORS:
@@ -87,6 +88,14 @@ def require_format(path: Path, first: bytes, *endings: str) -> None:
 def damaged(path: Path, found: str) -> UserError:
     """The refusal of a file that lost bytes or whose checksum is wrong, with what was found."""
     return UserError(f"{shown(path)} is damaged or truncated ({found}); copy it again")
+
+
+def unreadable(path: Path, error: Exception, found: str | None = None) -> UserError | OSError:
+    """What to raise for an error that reading met: a refusal of the file, unless the system refused memory or open files."""
+    number = error.errno if isinstance(error, OSError) else None  # None also where the data of a gzip are wrong
+    if number is not None and (number in OF_THE_FILE or limit_of(error) is None):
+        return UserError(f"{shown(path)} cannot be read ({os.strerror(number)}); check its permissions and the disk")
+    return system_refusal(error, shown(path)) or damaged(path, found or str(error) or type(error).__name__)
 
 
 def shown(path: Path, full: bool = False) -> str:

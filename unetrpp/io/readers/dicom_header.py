@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pydicom.valuerep import VR
 
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, system_refusal
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 DEFERRED = 1 << 16  # bytes; pydicom passes over longer values, so that headers are read without their pixels
@@ -90,7 +90,7 @@ def damage_named(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(
+        raise system_refusal(error, path.name) or UserError(
             f"{path.name} is damaged or truncated: as DICOM it cannot be parsed ({reason}); "
             "export or copy this file again"
         ) from error

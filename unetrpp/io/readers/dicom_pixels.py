@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import RLELossless
 
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, system_refusal
 from unetrpp.io.readers.dicom_codecs import decode
 from unetrpp.io.readers.dicom_frames import Frame
 from unetrpp.io.readers.dicom_header import Header
@@ -72,13 +72,14 @@ def _stored(header: Header) -> np.ndarray:
     shape = (header.frames, header.rows, header.columns, header.samples)
     if _is_plain(header):
         kind = np.dtype(f"<{'i' if header.signed else 'u'}{header.bits_allocated // 8}")
-        stored = np.fromfile(header.path, kind, int(np.prod(shape)), offset=header.offset)
+        with header.path.open("rb") as file:  # numpy leaves a file open where the system gives it no second descriptor
+            stored = np.fromfile(file, kind, int(np.prod(shape)), offset=header.offset)
         return _used_bits(header, stored.reshape(shape))
     try:
         stored = decode(header) if _needs_gdcm(header) else _by_pydicom(header)
     except Exception as error:  # decoders raise nearly anything
         reason = str(error).strip().rpartition("\n")[2].strip() or type(error).__name__  # pydicom's comes last
-        raise UserError(
+        raise system_refusal(error, header.path.name) or UserError(
             f"{header.path.name}: its pixels ({header.syntax.name}) cannot be decoded ({reason}); "
             "copy this file again, or export it uncompressed"
         ) from error

@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, system_refusal
 from unetrpp.core.files import require_room
 from unetrpp.core.text import is_utf8
 from unetrpp.io.geometry import Geometry
-from unetrpp.io.readers.content import shown
+from unetrpp.io.readers.content import shown, unreadable
 from unetrpp.io.readers.grid import make_geometry
 from unetrpp.io.readers.native_output import native_output
 
@@ -126,13 +126,19 @@ def _log(path: Path, printed: list[str]) -> None:
         LOG.debug("ITK on %s: %s", shown(path), line)
 
 
-def refused(path: Path, error: RuntimeError) -> UserError:
+def refused(path: Path, error: RuntimeError) -> UserError | OSError:
+    """What to raise where ITK failed, which loses the reason of a system that gives it no file."""
     LOG.debug("ITK on %s: %s", shown(path), error)
     if not is_utf8(str(path)):
         return UserError(
             f"{shown(path)} cannot be read under a name that is not UTF-8; rename the file and its folders"
         )
-    return UserError(
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as reason:
+        return unreadable(path, reason)
+    return system_refusal(error, shown(path)) or UserError(
         f"{shown(path)} cannot be read as an image (damaged, truncated or of another format); copy it again"
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Geometry
-from unetrpp.io.readers.content import damaged, require_content, require_format, shown
+from unetrpp.io.readers.content import damaged, require_content, require_format, shown, unreadable
 from unetrpp.io.readers.deflate import GZIP, inflate
 from unetrpp.io.readers.nifti_header import Header, checked_header, header_block
 from unetrpp.io.readers.values import exact
@@ -69,7 +69,7 @@ def whole_content(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes()) if _is_gzip(path) else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise damaged(path, str(error)) from None
+        raise unreadable(path, error) from None
 
 
 def _first_bytes(file: Path) -> bytes:
@@ -104,7 +104,8 @@ def _content(path: Path, file: Path, needed: int) -> bytes | np.ndarray:
             )
         if (size := file.stat().st_size) < needed:
             raise damaged(file, f"{size} of {needed} bytes are there")
-        return np.fromfile(file, np.uint8, needed)
+        with file.open("rb") as stream:  # numpy leaves a file open where the system gives it no second descriptor
+            return np.fromfile(stream, np.uint8, needed)
     content, rest = inflate(file, file.read_bytes(), needed)
     if rest.strip(b"\0"):  # tapes and some programs pad with zeros
         raise UserError(

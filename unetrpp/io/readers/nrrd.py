@@ -11,7 +11,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.text import escaped
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers import itk
-from unetrpp.io.readers.content import damaged, require_content, require_format, shown
+from unetrpp.io.readers.content import damaged, require_content, require_format, shown, unreadable
 from unetrpp.io.readers.deflate import inflate
 from unetrpp.io.readers.detached import files_named, gathered, numbered_names, numbers_of, read_from, require_files
 from unetrpp.io.readers.values import DECIMAL, exact
@@ -191,7 +191,7 @@ def _unpacked(path: Path, content: bytes, needed: int) -> bytes:
         while not decoder.eof and (decoder.decompress(b"", CHUNK) or not decoder.needs_input):
             pass
     except (OSError, EOFError) as error:
-        raise damaged(path, f"bzip2: {error}") from None
+        raise unreadable(path, error, f"bzip2: {error}") from None
     if not decoder.eof:
         raise damaged(path, "the compressed data ends too early")
     return unpacked

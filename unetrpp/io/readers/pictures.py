@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers import itk
-from unetrpp.io.readers.content import damaged, require_content, shown
+from unetrpp.io.readers.content import damaged, require_content, shown, unreadable
 from unetrpp.io.readers.detached import read_from
 from unetrpp.io.readers.values import exact, without_alpha
 
@@ -95,7 +95,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # Pillow raises whatever its parsing met
         LOG.debug("Pillow on %s", shown(path), exc_info=error)
-        raise damaged(path, str(error) or type(error).__name__) from None
+        raise unreadable(path, error) from None
 
 
 def _header(path: Path, image: Image.Image) -> tuple[Geometry, int]:

@@ -15,7 +15,7 @@ from tifffile import COMPRESSION, PHOTOMETRIC, PREDICTOR, TiffFile, TiffFrame, T
 from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers import itk
-from unetrpp.io.readers.content import damaged, require_content, require_format, shown
+from unetrpp.io.readers.content import damaged, require_content, require_format, shown, unreadable
 from unetrpp.io.readers.tiff_spacing import metric_spacing, sidecar, spacing_beside
 from unetrpp.io.readers.values import exact, without_alpha
 
@@ -139,7 +139,7 @@ def _opened(path: Path) -> Iterator[TiffFile]:
         raise
     except Exception as error:  # tifffile raises whatever its parsing met
         LOG.debug("tifffile on %s", shown(path), exc_info=error)
-        raise damaged(path, f"{type(error).__name__} while it was read") from None
+        raise unreadable(path, error, f"{type(error).__name__} while it was read") from None
     if messages.faults:
         LOG.debug("tifffile on %s: %s", shown(path), messages.faults[0])
         raise damaged(path, "its pages or its metadata are broken")
