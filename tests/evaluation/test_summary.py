@@ -91,7 +91,7 @@ def test_release_0_1_0_recorded_no_tolerance():
 def case(name, dice, hd95):
     """Scores of the classes 1, 2, ..."""
     metrics = {
-        str(i): {"Dice": d, "HD95": h, "n_pred": d is not None, "n_ref": d is not None}
+        str(i): {"Dice": d, "HD95": h, "n_pred": int(d is not None), "n_ref": int(d is not None)}
         for i, (d, h) in enumerate(zip(dice, hd95, strict=True), start=1)
     }
     return CaseScores(case=name, prediction_file=name, reference_file=name, metrics=metrics)
