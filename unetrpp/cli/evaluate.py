@@ -118,10 +118,9 @@ def _folders(arguments: argparse.Namespace) -> int:
     scored = len(summary.metric_per_case)
     if scored:
         print(as_table(summary))
+        print(_written(arguments.predictions / "summary.json"))
     if scored and arguments.protocol:
         print(f"\n{protocol_table(read_protocol(arguments.protocol), summary)}")
-    if scored:
-        print(_written(arguments.predictions / "summary.json"))
     for line in error_lines(errors):
         print(line, file=sys.stderr)
     if errors:
