@@ -104,6 +104,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--workspace": "planners/test_plan_report.py::test_the_report_names_every_decision_and_draws_a_picture",
         "--plans-name": "planners/test_plan_report.py::test_the_report_names_every_decision_and_draws_a_picture",
         "--picture": "planners/test_plan_report.py::test_the_report_names_every_decision_and_draws_a_picture",
+        "--html": "planners/test_plan_report.py::test_html_writes_one_page_and_replaces_nothing_else",
     },
     "train": {
         "--workspace": _RECORDED,
@@ -302,7 +303,12 @@ def test_the_demo_passes_its_options_on(monkeypatch, tmp_path):
     """--folder, --epochs, --iterations, --seed and --device."""
     called: list[list[str]] = []
     seeds: list[int] = []
-    monkeypatch.setattr(demo, "call", lambda command: called.append(command) or 3 * (command[0] == "predict"))
+
+    def call(command):
+        called.append(command)
+        return 3 if command[0] == "predict" else 0
+
+    monkeypatch.setattr(demo, "call", call)
     monkeypatch.setattr("unetrpp.dataset.synthetic.write_synthetic_dataset", lambda folder, seed: seeds.append(seed))
     given = ["--epochs=7", "--iterations=9", "--seed=11", "--device=cpu"]
     assert demo.main([f"--folder={tmp_path / 'here'}", *given]) == 3

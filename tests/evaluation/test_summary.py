@@ -18,7 +18,9 @@ GRID = Geometry(shape_zyx=(3, 8, 8), spacing_zyx_mm=(0.6, 0.15, 0.15))
 
 
 def scheme(classes):
-    return LabelScheme(names=("background", *(f"class {i}" for i in range(1, classes + 1))), values=range(classes + 1))
+    return LabelScheme(
+        names=("background", *(f"class {i}" for i in range(1, classes + 1))), values=tuple(range(classes + 1))
+    )
 
 
 def shifted(voxels):
@@ -108,8 +110,7 @@ def test_a_mean_over_few_says_over_how_many():
 
 
 def test_of_many_classes_a_table_shows_the_extremes():
-    dice = [i / 100 for i in range(37)]
-    dice[10] = None
+    dice = [None if i == 10 else i / 100 for i in range(37)]
     lines = as_table(summarize([case("a", dice, dice)], scheme(37))).splitlines()
     assert lines[0].endswith("of highest Dice; 26 between them and 1 that no case has are not shown")
     shown = [line.split()[1] for line in lines[2:-2]]

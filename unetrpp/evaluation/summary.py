@@ -220,10 +220,8 @@ def as_rows(summary: Summary) -> list[list[str]]:
 
 def _class_mean(summary: Summary, key: str, metric: str) -> str:
     cases, counts = summary.defined(key, metric), summary.counts[key]
-    mean = format_score(summary.mean[key].get(metric))
-    return (
-        mean if cases in (0, counts.cases, counts.cases - counts.undefined) else f"{mean} ({cases} of {counts.cases})"
-    )
+    present, mean = counts.cases - counts.undefined, format_score(summary.mean[key].get(metric))
+    return mean if cases in (0, counts.cases, present) else f"{mean} ({cases} of {present})"
 
 
 def _mean(summary: Summary, metric: str) -> str:
