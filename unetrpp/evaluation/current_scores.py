@@ -40,7 +40,7 @@ def current_scores(
         UserError: a file is missing, or a case could not be scored.
     """
     earlier = _recorded(folder / FILE)
-    options = options or (OVERLAP_ONLY if earlier is None else earlier.options)
+    options = options or recorded_options(folder)
     made_from = scores_digest(pairs, scheme, options)
     found = read_current(folder / FILE, Summary, made_from)
     if found is not None:
@@ -55,6 +55,12 @@ def current_scores(
         return earlier
     write_summary(folder, summary)
     return summary
+
+
+def recorded_options(folder: Path) -> MetricOptions:
+    """What the scores in ``folder`` were made with; the overlap alone where there are none."""
+    earlier = _recorded(folder / FILE)
+    return OVERLAP_ONLY if earlier is None else earlier.options
 
 
 def scores_digest(pairs: Pairs, scheme: LabelScheme, options: MetricOptions = OVERLAP_ONLY) -> str:
