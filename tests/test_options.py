@@ -257,7 +257,9 @@ def place(tmp_path, monkeypatch):
 
 PLAN = "plan-and-preprocess Blocks --workspace ."
 IMAGE = "images/case_0_0000.nii.gz"
+INSTANCES = "--channel MRI --label a=1 b=2 --foreground-from-instances --workspace ."
 REFUSED = {  # the command, and what its one sentence says; more of evaluate's are in cli/test_evaluate.py
+    f"convert folder images --images . --labels . {INSTANCES}": "--foreground-from-instances makes one class",
     f"{PLAN} --preset acdc --patch 16 160 160": "--preset takes patch and network as published, so --patch has no effect",
     f"{PLAN} --preset acdc --width 0.5": "so --width has no effect; leave one of the two out",
     f"{PLAN} --preset acdc --planner unet": "--preset is for UNETR++, not for --planner unet",
