@@ -33,7 +33,7 @@ def _place(candidate: Candidate) -> tuple[bool, float, int]:
 def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing) -> tuple[str, ...]:
     """Why the first of ``ranked`` and the post-processing were chosen, one sentence each."""
     best, *others = ranked
-    sentences = [f"{best.name}: mean Dice {_spelled(best.dice)} over {best.cases} cases"]
+    sentences = [f"{best.name}: mean Dice {_spelled(best.dice)} over {best.cases} case{'s' if best.cases != 1 else ''}"]
     if best.dice is None:
         sentences[0] += ", because neither references nor predictions have any foreground; the choice is arbitrary"
     if others:
