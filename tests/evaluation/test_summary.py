@@ -10,6 +10,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.metrics import MetricOptions, score_case
+from unetrpp.evaluation.model_comparison import compare_summaries, comparison_table
 from unetrpp.evaluation.summary import CaseScores, Distances, Summary, as_csv, as_rows, as_table, summarize
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import write_segmentation
@@ -118,3 +119,21 @@ def test_of_many_classes_a_table_shows_the_extremes():
     assert lines[-2].startswith("mean")
     few = as_table(summarize([case("a", dice[:20], dice[:20])], scheme(20))).splitlines()
     assert len(few) == 1 + 20 + 2
+
+
+def test_of_many_classes_with_few_scores_none_is_shown_twice():
+    dice = [i / 100 if i < 7 else None for i in range(37)]
+    lines = as_table(summarize([case("a", dice, dice)], scheme(37))).splitlines()
+    assert "0 between them and 30 that no case has" in lines[0]
+    assert [line.split()[1] for line in lines[2:-2]] == ["1", "2", "3", "4", "5", "6", "7"]
+
+
+def test_of_many_compared_classes_those_that_change_most_are_shown():
+    first = summarize([case(name, [0.5] * 37, [1.0] * 37) for name in "ab"], scheme(37))
+    second = summarize([case(name, [i / 37 for i in range(37)], [1.0] * 37) for name in "ab"], scheme(37))
+    lines = comparison_table(compare_summaries(first, second)).splitlines()
+    assert lines[0].endswith("27 others are not shown")
+    assert [line.split()[1] for line in lines[2:-1]] == ["1", "2", "3", "4", "5", "33", "34", "35", "36", "37"]
+    assert lines[-1].startswith("mean")
+    few = comparison_table(compare_summaries(*(summarize([case("a", [0.5], [1.0])], scheme(1)),) * 2)).splitlines()
+    assert len(few) == 3

@@ -178,7 +178,7 @@ def as_table(summary: Summary) -> str:
     lines: list[str] = []
     if len(classes) > MOST_ROWS:
         order = _by_dice(summary)
-        classes = [classes[i] for i in (*order[:EXTREMES], *order[-EXTREMES:])]
+        classes = [classes[i] for i in dict.fromkeys((*order[:EXTREMES], *order[-EXTREMES:]))]
         hidden = f"{len(order) - len(classes)} between them"
         if undefined := len(summary.classes) - len(order):
             hidden += f" and {undefined} that no case has"
