@@ -207,7 +207,9 @@ def run(text: str, seed: int, data: Data, arguments: argparse.Namespace) -> None
     validate_fold(model, arguments.fold, cases, device=device, mirroring=False)
     ending = plans.file_ending
     files = {c: (folder / "validation" / f"{c}{ending}", data.labels / f"{c}{ending}") for c in data.fold.validation}
-    write_summary(model, evaluate_pairs(files, plans.labels, options=MetricOptions(distances=True), processes=1)[0])
+    write_summary(
+        model, evaluate_pairs(files, plans.labels, options=MetricOptions(distances=True, tolerance=1.0), processes=1)[0]
+    )
     record = {
         "seconds": seconds,
         "parameters": sum(p.numel() for p in trainer.network.parameters() if p.requires_grad),

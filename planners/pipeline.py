@@ -117,6 +117,10 @@ def plan_and_preprocess(
         place=tuple(place),
     )
     _check(options, plan_only)
+    if executor is not None and processes is not None:
+        raise UserError(
+            "processes are those of this machine, which has none to start with an executor; leave one of them out"
+        )
     maker = make_planner(planner, options)
     name, raw, home = _find(dataset, workspace)
     raw = with_groups(raw, group_by)

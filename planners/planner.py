@@ -202,7 +202,8 @@ def make_planner(name: str, options: Options) -> Planner:
     """The planner of this name, built in, registered under ``unetrpp.planners`` or package.module:Class, or a preset's.
 
     Raises:
-        UserError: a preset is combined with another planner than UNETR++'s, or there is no planner of this name.
+        UserError: a preset is combined with another planner than UNETR++'s or with a size of its own, or there is no planner
+            of this name.
     """
     if options.preset is None:
         planner = find("planner", name, PLANNERS, allow_import_path=True)(options)
@@ -210,4 +211,9 @@ def make_planner(name: str, options: Options) -> Planner:
         return planner
     if name != UnetrppPlanner.name:
         raise UserError(f"--preset is for UNETR++, not for --planner {name}; leave one of the two out")
+    for option, given in (("--patch", options.patch is not None), ("--width", options.width != Options.width)):
+        if given:
+            raise UserError(
+                f"--preset takes patch and network as published, so {option} has no effect; leave one of the two out"
+            )
     return PresetPlanner(options, options.preset)

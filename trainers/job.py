@@ -125,6 +125,11 @@ def read_job(request: TrainingRequest) -> Job:
             f"{request.plans_path} was made for other {' and '.join(differing)} than dataset.json beside it has now; "
             f"plan again ({PLAN_FIRST}), with another --plans-name or --overwrite, or restore the raw dataset.json first"
         )
+    if "all" in job.folds and request.overrides.get("patience") is not None:
+        raise UserError(
+            "--patience looks at validation cases, and the fold all has none; end it with --epochs or --max-hours, or train it "
+            "in a command of its own"
+        )
     find("trainer", str(request.overrides.get("trainer") or STANDARD_TRAINER), TRAINERS, allow_import_path=True)
     needed = splits.cases() | (set(job.store.cases()) if "all" in job.folds else set())
     require_cases(job.store, needed)

@@ -12,6 +12,7 @@ from unetrpp.cli.evaluate import error_lines, main
 from unetrpp.cli.predict import main as predict
 from unetrpp.core.parallel import CaseError
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.evaluation.cross_validation import evaluate_model
 from unetrpp.evaluation.evaluate import evaluate as evaluate_folders
 from unetrpp.evaluation.evaluate import evaluate_folder
 from unetrpp.evaluation.summary import Summary, write_summary
@@ -49,6 +50,7 @@ def test_folders(dataset, capsys):
     assert "HD95" in out
     summary = json.loads((dataset / "predictions" / "summary.json").read_text())
     assert summary["foreground_mean"]["Dice"] == pytest.approx((1 + 0.5) / 2)
+    assert out.splitlines()[-1] == f"every case and class: {dataset / 'predictions' / 'summary.json'} and summary.csv"
     assert (dataset / "predictions" / "summary.csv").exists()
 
 
@@ -148,7 +150,9 @@ def test_wrong_usage_exits_with_2(dataset, capsys):
     assert "is not a model folder" in capsys.readouterr().err
 
 
-def test_cross_validation_of_a_model_folder(dataset, capsys):
+@pytest.fixture
+def model(dataset):
+    """Two folds, each validated on one case of the dataset."""
     model = make_model(dataset, folds=2)
     scheme = LabelScheme(names=("background", "ball"), values=(0, 1))
     for fold, case in enumerate("ab"):
@@ -158,8 +162,67 @@ def test_cross_validation_of_a_model_folder(dataset, capsys):
         references = dataset / "raw" / "labelsTs"
         summary, _ = evaluate_folder(validation, references, scheme, ".nii.gz", predicted_only=True, processes=1)
         write_summary(validation, summary)
+    return model
+
+
+def test_cross_validation_of_a_model_folder(model, capsys):
     assert evaluate("--model", model) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["0", "1", "1.000", "1.000"]
     assert lines[3].split() == ["mean", "0.750", "0.750"]
+    assert lines[-1] == f"every case and class: {model / 'crossval_summary.json'} and crossval_summary.csv"
     assert json.loads((model / "crossval_summary.json").read_text())["mean_over_folds"]["Dice"] == 0.75
+
+
+def test_distances_of_a_model_are_scored_and_kept(model, capsys):
+    assert evaluate("--model", model, "--distances", "--processes", 1) == 0
+    out = capsys.readouterr().out
+    assert "HD95 [mm]" in out
+    assert "NSD [1 voxel]" in out
+    summary = json.loads((model / "crossval_summary.json").read_text())["summary"]
+    assert summary["mean"]["1"]["HD95"] == (0 + 2) / 2  # of b, 1 of 3 columns is found
+    assert summary["distances"] == {"unit": "mm", "tolerance": None}
+    assert evaluate("--model", model, "--distances", "--tolerance", 2) == 0
+    assert "NSD [2 mm]" in capsys.readouterr().out
+    assert evaluate("--model", model) == 0
+    assert "NSD [2 mm]" in capsys.readouterr().out
+
+
+def test_a_model_whose_references_are_gone_is_refused_before_anything_is_scored(dataset, model, capsys):
+    labels = dataset / "raw" / "labelsTs"
+    before = (model / "fold_0" / "validation" / "summary.json").read_bytes()
+    (labels / "b.nii.gz").rename(dataset / "b.nii.gz")
+    assert evaluate("--model", model, "--distances") == 2
+    assert "b: its reference" in capsys.readouterr().err
+    assert (model / "fold_0" / "validation" / "summary.json").read_bytes() == before
+
+
+def test_references_are_found_in_the_workspace_after_it_was_moved(dataset, model):
+    home = dataset / "workspace"
+    (home / "results" / "balls").mkdir(parents=True)
+    moved = model.rename(home / "results" / "balls" / "unetrpp__3d_fullres")
+    (dataset / "raw" / "labelsTs").rename(home / "labels")
+    (home / "preprocessed" / "balls").mkdir(parents=True)
+    (home / "labels").rename(home / "preprocessed" / "balls" / "labels")
+    assert evaluate_model(moved, distances=True, tolerance=1.5).summary.mean["1"]["HD95"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ignored"),
+    [
+        (["--model", "m", "--predicted-only"], "--predicted-only has no effect with --model; leave it out"),
+        (["--model", "m", "--dataset-json", "d.json"], "--dataset-json has no effect with --model"),
+        (["--model", "m", "--protocol", "brats"], "--protocol has no effect with --model"),
+        (["--model", "m", "--processes", "2"], "--processes are for scoring the folds again"),
+        (["--model", "m", "--tolerance", "2"], "--tolerance is that of the normalised surface distance"),
+        (["--compare", "a", "b", "--distances", "--tolerance", "2"], "--distances and --tolerance have no effect"),
+        (["--compare", "a", "b", "--processes", "2"], "--processes has no effect with --compare"),
+        (["p", "r", "--tolerance", "2"], "add --distances, or leave --tolerance out"),
+    ],
+)
+def test_options_without_effect_are_refused(dataset, model, arguments, ignored, capsys):
+    named = {"m": model, "p": dataset / "predictions", "r": dataset / "raw" / "labelsTs"}
+    before = sorted(dataset.rglob("*"))
+    assert evaluate(*(named.get(argument, argument) for argument in arguments)) == 2
+    assert ignored in capsys.readouterr().err
+    assert sorted(dataset.rglob("*")) == before

@@ -84,3 +84,13 @@ def test_a_missing_or_unfit_file_is_named(tmp_path, pairs):
     with pytest.raises(UserError, match=r"b: it could not be scored: .*label 7"):
         current_scores(tmp_path, pairs, SCHEME)
     assert not (tmp_path / "summary.json").exists()
+
+
+def test_distances_that_somebody_asked_for_are_kept(tmp_path, pairs):
+    """Training and unetrpp_find_best ask for the overlap; a fold that was scored with distances keeps them, and their tolerance."""
+    asked = current_scores(tmp_path, pairs, SCHEME, MetricOptions(distances=True, tolerance=2.0))
+    assert current_scores(tmp_path, pairs, SCHEME) == asked
+    write_row(pairs["b"][1], 5)
+    again = current_scores(tmp_path, pairs, SCHEME)
+    assert again.options == MetricOptions(distances=True, tolerance=2.0)
+    assert again.made_from != asked.made_from

@@ -12,9 +12,12 @@ from tests.helpers.validated import validated_workspace
 from unetrpp.cli.find_best import main
 from unetrpp.cli.predict import main as predict
 from unetrpp.dataset.cases import image_ids, read_dataset
-from unetrpp.evaluation.cross_validation import evaluate_model
+from unetrpp.evaluation.cross_validation import CrossValidation, evaluate_model
 from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.find_best import select_best
+from unetrpp.evaluation.ranking import rank, reasons
+from unetrpp.evaluation.summary import CaseScores, summarize
+from unetrpp.inference.postprocessing import NOTHING
 from unetrpp.inference.selection import read_selection
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import read_label, write_segmentation
@@ -209,3 +212,21 @@ def test_best_without_a_selection(tmp_path, capsys):
     arguments = ["-i", tmp_path, "-o", tmp_path / "out", "--best", "balls", "--workspace", tmp_path]
     assert predict([str(a) for a in arguments]) == 2
     assert "run unetrpp_find_best" in capsys.readouterr().err
+
+
+def test_a_model_whose_dice_is_undefined_comes_last_and_is_named_so():
+    """Not with a Dice of 0, which a model may really have."""
+
+    def scored(dice):
+        metrics = {"1": {"Dice": dice, "n_pred": 0, "n_ref": int(dice is not None)}}
+        case = CaseScores(case="a", fold=0, prediction_file="a", reference_file="a", metrics=metrics)
+        return CrossValidation(folds=(), mean_over_folds={}, summary=summarize([case], LABELS))
+
+    ranked = rank({("undefined",): scored(None), ("zero",): scored(0.0), ("good",): scored(0.5)})
+    assert [(candidate.name, candidate.dice) for candidate in ranked] == [
+        ("good", 0.5),
+        ("zero", 0.0),
+        ("undefined", None),
+    ]
+    assert reasons(ranked[1:], NOTHING)[:2] == ("zero: mean Dice 0.0000 over 1 case", "next best undefined: undefined")
+    assert "neither references nor predictions have any foreground" in reasons(ranked[2:], NOTHING)[0]

@@ -99,7 +99,7 @@ def test_published_metrics_are_added_to_ours(folders, capsys):
     assert whole["Dice_published"] == whole["Dice"] == pytest.approx((1 + 2 / 3) / 2)
     # In b the reference goes on for two columns: two voxels, or 4 mm.
     assert (whole["HD95"], whole["HD95_published"]) == pytest.approx((2, 1))
-    assert lines[-3].split() == ["as", "published", "Dice", "HD95"]
+    assert lines[-3].split() == ["as", "published", "Dice", "[%]", "HD95", "[voxels]"]
     assert lines[-2].split() == ["these", "predictions", f"{100 * (5 / 6 + 0.5) / 2:.2f}", "0.50"]
     assert lines[-1].split() == ["theirs", "80.50", "-"]
 

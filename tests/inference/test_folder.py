@@ -204,7 +204,7 @@ def test_an_unusual_input_is_warned_about(model, images, tmp_path, caplog):
     assert any("spacing along y is 0.1 mm, training cases had 1 mm" in warning for warning in warnings)
 
 
-def test_photographs_and_their_maps(tmp_path):
+def test_photographs_and_their_maps(tmp_path, caplog):
     """A 2D network on RGB images of a size below and above the patch; maps become TIFF."""
     model = make_model_2d(tmp_path)
     shapes = {"small": (11, 40), "large": (37, 30)}
@@ -214,6 +214,7 @@ def test_photographs_and_their_maps(tmp_path):
         sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(tmp_path / "in" / f"{case}_0000.png"))
     out = tmp_path / "out"
     assert predict("-i", tmp_path / "in", "-o", out, "-m", model, "--uncertainty") == 0
+    assert "a single fold has no other to disagree with" in caplog.text
     for case, shape in shapes.items():
         result = sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"{case}.png")))
         assert result.shape == shape

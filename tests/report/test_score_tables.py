@@ -2,9 +2,11 @@
 
 import re
 
+import msgspec
 import pytest
 
 from tests.helpers.scores import cross_validation
+from unetrpp.evaluation.summary import Distances
 from unetrpp.report.page import Shaded
 from unetrpp.report.score_tables import (
     case_rows,
@@ -35,13 +37,14 @@ def test_above_fifteen_classes_tables_are_heat_maps(classes):
 
 def test_heads_have_units_and_a_mean_over_few_values_says_over_how_many():
     summary = cross_validation(3, cases=6, distances=True).summary
-    table, photographs = class_scores(summary), class_scores(summary, unit="pixels")
+    pixels = Distances(unit="pixels", tolerance=None)
+    table, photographs = class_scores(summary), class_scores(msgspec.structs.replace(summary, distances=pixels))
     assert not isinstance(table, Shaded)
     assert not isinstance(photographs, Shaded)
     header, *rows = table
-    assert "HD95 mm" in header
-    assert "HD95 pixels" in photographs[0]
-    column = header.index("HD95 mm")
+    assert "HD95 [mm]" in header
+    assert "HD95 [pixels]" in photographs[0]
+    column = header.index("HD95 [mm]")
     # class 1 is in every case; class 2 has a distance in two of them, class 3 in none.
     assert rows[0][column] == f"{summary.mean['1']['HD95']:.3f}"
     assert rows[1][column] == f"{summary.mean['2']['HD95']:.3f} (2 of 6)"

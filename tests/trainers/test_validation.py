@@ -12,6 +12,7 @@ import torch
 from tests.helpers.tiny import ball, replace_ball, workspace_of_balls
 from unetrpp.core.files import read_json, write_json
 from unetrpp.dataset.splits import Fold, Splits
+from unetrpp.evaluation.cross_validation import evaluate_model
 from unetrpp.trainers.folds import train
 
 FOLD = Fold(train=("ball_0", "ball_1"), validation=("ball_2", "ball_3"))
@@ -93,6 +94,14 @@ def test_a_corrected_label_is_scored_but_its_image_not_predicted_again(trained):
 def test_a_replaced_image_is_predicted_again(trained):
     image, label = ball(np.random.default_rng(2))
     assert trained.predicted_by(lambda: replace_ball(trained.workspace, 2, image + label * 50, label)) == {"ball_2"}
+
+
+def test_distances_that_a_fold_was_scored_with_are_scored_again(trained):
+    evaluate_model(trained.model, distances=True, tolerance=2.0, processes=1)
+    trained.predicted_by(lambda: replace_ball(trained.workspace, 3, *ball(np.random.default_rng(50))))
+    scores = json.loads((trained.model / "crossval_summary.json").read_text())["summary"]
+    assert all("HD95" in case["metrics"]["1"] for case in scores["metric_per_case"])
+    assert scores["distances"] == {"unit": "mm", "tolerance": 2.0}
 
 
 def test_other_weights_or_another_mirroring_predict_everything_again(trained):

@@ -85,6 +85,10 @@ def _networks(arguments: argparse.Namespace) -> "dict[str, tuple[Architecture, i
     from unetrpp.plans.plans import read_plans
 
     if arguments.plans in PRESETS and not Path(arguments.plans).exists():
+        if arguments.configurations:
+            raise UserError(
+                f"--configurations are those of a plans file; {arguments.plans} is one network, so leave them out"
+            )
         return {arguments.plans: (preset(arguments.plans), 2)}
     if not Path(arguments.plans).is_file():
         raise UserError(

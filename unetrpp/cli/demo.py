@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
+    from unetrpp.core.text import format_score
     from unetrpp.core.workspace import Workspace
     from unetrpp.dataset.synthetic import write_synthetic_dataset
 
@@ -74,7 +75,7 @@ def work(arguments: argparse.Namespace) -> int:
     draw_overlays(raw, predictions, overlays)
     print(f"model        {model}\nreport       {model / 'report.html'}")
     print(f"predictions  {predictions}\noverlays     {overlays}")
-    print(f"mean Dice {mean_dice(predictions / 'summary.json'):.3f}")
+    print(f"mean Dice {format_score(mean_dice(predictions / 'summary.json'))}")
     return 0
 
 
@@ -94,12 +95,12 @@ def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:
         write_overlay(overlays / f"{case}.png", image, prediction, reference, names=names, title=case)
 
 
-def mean_dice(summary: Path) -> float:
-    """The mean Dice of the foreground classes over all cases, from the summary that `unetrpp_evaluate` wrote."""
+def mean_dice(summary: Path) -> float | None:
+    """The mean Dice of the foreground classes over all cases, from the summary that `unetrpp_evaluate` wrote; None: undefined."""
     from unetrpp.core.files import read_json
     from unetrpp.evaluation.summary import Summary
 
-    return read_json(summary, Summary).foreground_mean["Dice"] or 0.0
+    return read_json(summary, Summary).foreground_mean["Dice"]
 
 
 if __name__ == "__main__":

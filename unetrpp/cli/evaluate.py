@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import Parser, above_zero, positive, run
+from unetrpp.core.command_line import Parser, above_zero, positive, refuse_ignored, run
 
 if TYPE_CHECKING:
     from unetrpp.core.parallel import CaseError
@@ -19,6 +19,7 @@ unetrpp_evaluate predictions/ references/ --dataset-json unetrpp_workspace/raw/H
 unetrpp_evaluate fold_predictions/ unetrpp_workspace/raw/Hippocampus/labelsTr --predicted-only
 unetrpp_evaluate predictions/ references/ --protocol synapse
 unetrpp_evaluate --model unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
+unetrpp_evaluate --model MODEL_FOLDER --distances
 unetrpp_evaluate --compare one/summary.json other/summary.json
 """
 
@@ -39,15 +40,15 @@ def build_parser() -> Parser:
     add("--dataset-json", type=Path, metavar="FILE", help=what)
     what = "also HD95, normalised surface distance, volumes and lesions (slower)"
     add("--distances", action="store_true", help=what)
-    what = "tolerance of the normalised surface distance (default: 1 mm)"
-    add("--tolerance", type=above_zero, default=1.0, metavar="MM", help=what)
+    what = "tolerance of the normalised surface distance, in mm, or in pixels of photographs (default: one voxel)"
+    add("--tolerance", type=above_zero, metavar="MM", help=what)
     what = (
         "score the test cases and classes of a published table, and add its metrics: synapse, acdc, brats, "
         "lung, or a JSON file of the same form"
     )
     add("--protocol", metavar="NAME_OR_FILE", help=what)
     add("--predicted-only", action="store_true", help="leave out references without a prediction")
-    what = "gather the validation of all folds into crossval_summary.json"
+    what = "gather the validation of all folds into crossval_summary.json; --distances scores the folds again with them"
     add("--model", type=Path, metavar="MODEL_FOLDER", help=what)
     what = "two summary.json or crossval_summary.json of the same cases"
     add("--compare", type=Path, nargs=2, metavar="SUMMARY", help=what)
@@ -65,8 +66,10 @@ def work(arguments: argparse.Namespace) -> int:
     folders = (arguments.predictions, arguments.references)
     asked = [folders != (None, None), arguments.model is not None, arguments.compare is not None]
     if asked == [False, True, False]:
-        return _model(arguments.model)
+        refuse_ignored(build_parser(), arguments, {"model", "distances", "tolerance", "processes"}, "--model")
+        return _model(arguments)
     if asked == [False, False, True]:
+        refuse_ignored(build_parser(), arguments, {"compare"}, "--compare")
         return _comparison(*arguments.compare)
     if asked != [True, False, False] or None in folders:
         raise UserError(
@@ -82,11 +85,19 @@ def _comparison(first: Path, second: Path) -> int:
     return 0
 
 
-def _model(path: Path) -> int:
-    from unetrpp.evaluation.cross_validation import evaluate_model, fold_table
+def _model(arguments: argparse.Namespace) -> int:
+    from unetrpp.evaluation.cross_validation import FILE, evaluate_model, fold_table
 
-    print(fold_table(evaluate_model(path)))
+    path, processes = arguments.model, arguments.processes
+    result = evaluate_model(path, distances=arguments.distances, tolerance=arguments.tolerance, processes=processes)
+    print(fold_table(result))
+    print(_written(path / FILE))
     return 0
+
+
+def _written(path: Path) -> str:
+    """Where the scores are, of every case and class."""
+    return f"\nevery case and class: {path} and {path.with_suffix('.csv').name}"
 
 
 def _folders(arguments: argparse.Namespace) -> int:
@@ -107,6 +118,7 @@ def _folders(arguments: argparse.Namespace) -> int:
     scored = len(summary.metric_per_case)
     if scored:
         print(as_table(summary))
+        print(_written(arguments.predictions / "summary.json"))
     if scored and arguments.protocol:
         print(f"\n{protocol_table(read_protocol(arguments.protocol), summary)}")
     for line in error_lines(errors):

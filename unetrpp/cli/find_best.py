@@ -28,7 +28,10 @@ def build_parser() -> Parser:
         "--no-pairs", action="store_true", help="compare single models only, for which nothing has to be predicted"
     )
     parser.add_argument(
-        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="where pairs are predicted: auto, cpu, cuda, cuda:1, mps (default: auto)",
     )
     return parser
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from unetrpp.cli.call import call
 from unetrpp.core.command_line import Parser, above_zero, run
 
+LARGEST_GB = 20.0
 EXAMPLES = """
 unetrpp_import hippocampus.zip
 unetrpp_import hippocampus.zip --workspace /data/unetrpp
@@ -35,9 +36,9 @@ def build_parser() -> Parser:
     add(
         "--largest-gb",
         type=above_zero,
-        default=20.0,
+        default=LARGEST_GB,
         metavar="GB",
-        help="refuse a zip that unpacks to more (default: 20)",
+        help=f"refuse a zip that unpacks to more (default: {LARGEST_GB:g})",
     )
     add("--overwrite", action="store_true", help="replace a model of the same name")
     return parser
@@ -58,6 +59,8 @@ def work(arguments: argparse.Namespace) -> int:
         options = {"largest_gb": arguments.largest_gb, "overwrite": arguments.overwrite}
         print(import_model(arguments.file, workspace=arguments.workspace, **options))
         return 0
+    if arguments.largest_gb != LARGEST_GB:
+        raise UserError("--largest-gb is for a zip, not for a released checkpoint; leave it out")
     if not (arguments.plans or arguments.dataset):
         raise UserError("a checkpoint holds no spacing, intensities or labels; add --plans FILE or --dataset DATASET")
     if not arguments.file.is_file():

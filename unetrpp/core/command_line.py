@@ -67,6 +67,28 @@ def _nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {match[0]}?" if match else ""
 
 
+def refuse_ignored(parser: argparse.ArgumentParser, arguments: argparse.Namespace, used: set[str], mode: str) -> None:
+    """Refuse the options that were given (they differ from their default) where ``mode`` only looks at ``used``.
+
+    Raises:
+        UserError: there is one.
+    """
+    ignored = [
+        action.option_strings[-1]
+        for action in parser._actions
+        if action.option_strings
+        and action.dest not in {"help", "version", "debug", *used}
+        and getattr(arguments, action.dest) != action.default
+    ]
+    if ignored:
+        what = "has" if len(ignored) == 1 else "have"
+        raise UserError(f"{' and '.join(ignored)} {what} no effect with {mode}; leave {_pronoun(ignored)} out")
+
+
+def _pronoun(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
 def positive(text: str) -> int:
     """The type of an option that takes a whole number of at least 1."""
     value = _whole(text)

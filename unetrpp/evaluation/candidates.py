@@ -13,7 +13,7 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.cross_validation import CrossValidation, read_fold, update_cross_validation
 from unetrpp.evaluation.current_scores import current_scores
 from unetrpp.evaluation.evaluate import Pairs
-from unetrpp.evaluation.metrics import MetricOptions, scored_classes
+from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.summary import Summary
 from unetrpp.inference.record import earlier_runs
 from unetrpp.inference.weights import load_network
@@ -85,8 +85,7 @@ def read_validated(path: Path, dataset: RawDataset) -> Validated:
         folder = validation_folder(path, fold)
         recorded = read_fold(folder / "summary.json", model.plans.labels)
         pairs = validation_pairs(folder, recorded, dataset)
-        options = MetricOptions(distances="HD95" in recorded.foreground_mean)
-        current_scores(folder, pairs, model.plans.labels, options)
+        current_scores(folder, pairs, model.plans.labels)
     pooled = update_cross_validation(path, model.plans.labels)
     assert pooled is not None  # as it has folds
     return Validated(model, mirroring, pooled)

@@ -2,22 +2,27 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 
 from unetrpp.core.digest import Derived, digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_bytes, write_json
 from unetrpp.core.text import format_score, text_table
+from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.metrics import Scores, scored_classes
-from unetrpp.evaluation.summary import CaseScores, Summary, as_csv, as_table, mean_scores, summarize
+from unetrpp.evaluation.current_scores import current_scores
+from unetrpp.evaluation.metrics import MetricOptions, Scores, scored_classes
+from unetrpp.evaluation.summary import CaseScores, Distances, Summary, as_csv, as_table, mean_scores, summarize
 from unetrpp.model.folder import ModelFolder
 
 LOG = logging.getLogger(__name__)
 FILE = "crossval_summary.json"
+SCORE_ALIKE = "score them alike with unetrpp_evaluate --model --distances"
+MOST_COLUMNS = 10  # classes that the table of folds has a column for
 
 
 class FoldScores(Record, frozen=True, kw_only=True):
@@ -36,18 +41,67 @@ class CrossValidation(Derived, frozen=True, kw_only=True):
     summary: Summary
 
 
-def evaluate_model(model: Path | str) -> CrossValidation:
+def evaluate_model(
+    model: Path | str, *, distances: bool = False, tolerance: float | None = None, processes: int | None = None
+) -> CrossValidation:
     """Gather the validation of all folds of a model folder, and write crossval_summary.json and .csv into it.
 
     This is what `unetrpp_evaluate --model` does.
 
+    Args:
+        distances: score the folds' predictions again where that was not done with HD95, normalised surface distance,
+            volumes and lesions; otherwise each fold keeps the metrics that it has.
+        tolerance: of the normalised surface distance, in mm (pixels of photographs); None: one voxel of each reference.
+        processes: that score again; by default few.
+
     Raises:
-        UserError: no model folder, or as :func:`pool_folds`.
+        UserError: no model folder, or as :func:`pool_folds`; with ``distances`` also where a prediction or its reference is
+            gone.
     """
     opened = ModelFolder.open(Path(model))
+    options = MetricOptions(distances=distances, tolerance=tolerance)
+    if distances:
+        score_folds_again(opened, options, processes)
+    elif processes is not None:
+        raise UserError(
+            "--processes are for scoring the folds again, which --model does with --distances only; leave it out"
+        )
     result = pool_folds(opened.path, opened.plans.labels)
     write_cross_validation(opened.path, result)
     return result
+
+
+def score_folds_again(model: ModelFolder, options: MetricOptions, processes: int | None = None) -> None:
+    """Bring the scores of every validated fold to ``options``, from the predictions and references that they name.
+
+    Raises:
+        UserError: a prediction or a reference is gone; nothing is written.
+    """
+    scheme, pairs = model.plans.labels, {}
+    for path in _validated_folds(model.path).values():
+        recorded = read_fold(path, scheme)
+        pairs[path.parent] = {case.case: _files_of(model, path.parent, case) for case in recorded.metric_per_case}
+    for folder, files in pairs.items():
+        current_scores(folder, files, scheme, options, processes=processes)
+
+
+def _files_of(model: ModelFolder, folder: Path, case: CaseScores) -> tuple[Path, Path]:
+    """The prediction of a case in ``folder`` and its reference, where it was scored or in the model's workspace."""
+    prediction, recorded = folder / Path(case.prediction_file).name, Path(case.reference_file)
+    home = Workspace(model.path.resolve().parents[2]).preprocessed(model.dataset) / "labels"
+    reference = next((path for path in (recorded, home / recorded.name) if path.exists()), None)
+    if reference is None:
+        raise UserError(
+            f"its reference {recorded} is neither there nor in {home}, so the fold cannot be scored with --distances; restore "
+            "it, or give the command in the folder where the fold was scored",
+            case=case.case,
+        )
+    if not prediction.exists():
+        raise UserError(
+            f"its prediction {prediction} is gone, so the fold cannot be scored with --distances; run unetrpp_train again",
+            case=case.case,
+        )
+    return prediction, reference
 
 
 def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
@@ -81,7 +135,7 @@ def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
         made_from=digest([[fold, s.classes, s.metric_per_case] for fold, s in recorded.items()]),
         folds=folds,
         mean_over_folds=mean_scores([fold.foreground_mean for fold in folds]),
-        summary=summarize(cases.values(), scheme),
+        summary=summarize(cases.values(), scheme, _common_distances(summaries.values())),
     )
 
 
@@ -122,12 +176,21 @@ def read_fold(path: Path, scheme: LabelScheme) -> Summary:
 
 def _with_common_metrics(summaries: Mapping[int, Summary], model: str) -> dict[int, Summary]:
     """The summaries without the metrics that some of them lack, such as HD95 where only one fold was scored with --distances."""
-    metrics = [set(s.foreground_mean) for s in summaries.values() if s.metric_per_case]
+    scored = [s for s in summaries.values() if s.metric_per_case]
+    metrics = [set(s.foreground_mean) for s in scored]
     common = set.intersection(*metrics) if metrics else set()
     partial = sorted(set().union(*metrics) - common)
-    if not partial:
+    if partial:
+        LOG.warning(
+            "%s: not every fold has %s, so the pooled scores leave them out; %s", model, ", ".join(partial), SCORE_ALIKE
+        )
+    headings = sorted({s.heading("NSD") for s in scored})
+    if "NSD" in common and len(headings) > 1:
+        differing = " and ".join(headings)
+        LOG.warning("%s: the folds have %s, so the pooled scores leave NSD out; %s", model, differing, SCORE_ALIKE)
+        common.remove("NSD")
+    elif not partial:
         return dict(summaries)
-    LOG.warning("%s: not every fold has %s, so the pooled scores leave them out", model, ", ".join(partial))
 
     def kept(scores: Scores) -> Scores:
         return {metric: value for metric, value in scores.items() if metric in common}
@@ -138,6 +201,7 @@ def _with_common_metrics(summaries: Mapping[int, Summary], model: str) -> dict[i
     return {
         fold: msgspec.structs.replace(
             s,
+            distances=s.distances if "HD95" in common else UNSET,
             foreground_mean=kept(s.foreground_mean),
             mean=by_class(s.mean),
             metric_per_case=tuple(
@@ -146,6 +210,12 @@ def _with_common_metrics(summaries: Mapping[int, Summary], model: str) -> dict[i
         )
         for fold, s in summaries.items()
     }
+
+
+def _common_distances(summaries: Iterable[Summary]) -> Distances | None:
+    """How the folds measured distances, in one unit (with several tolerances, NSD is left out); None where they did not."""
+    found = [s.distances for s in summaries if s.distances is not UNSET]
+    return found[0] if found else None
 
 
 def _validated_folds(model_folder: Path) -> dict[int, Path]:
@@ -190,8 +260,14 @@ def _is_recorded(path: Path, result: CrossValidation) -> bool:
 
 
 def fold_table(result: CrossValidation) -> str:
-    """One line per fold with the mean of every class, then the means over folds and over cases."""
-    return text_table(fold_rows(result)) + "\n\nall cases together:\n" + as_table(result.summary)
+    """One line per fold with the mean of every class, then the means over folds and over cases.
+
+    Of more than ``MOST_COLUMNS`` classes, a fold's line has their mean alone.
+    """
+    rows = fold_rows(result)
+    if len(result.summary.classes) > MOST_COLUMNS:
+        rows = [[*row[:2], row[-1]] for row in rows]
+    return text_table(rows) + "\n\nall cases together:\n" + as_table(result.summary)
 
 
 def fold_rows(result: CrossValidation, metric: str = "Dice") -> list[list[str]]:

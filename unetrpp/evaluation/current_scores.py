@@ -18,7 +18,14 @@ FILE = "summary.json"
 CASES_A_PROCESS = 16  # scoring this many cases takes less time than starting another process
 
 
-def current_scores(folder: Path, pairs: Pairs, scheme: LabelScheme, options: MetricOptions = OVERLAP_ONLY) -> Summary:
+def current_scores(
+    folder: Path,
+    pairs: Pairs,
+    scheme: LabelScheme,
+    options: MetricOptions | None = None,
+    *,
+    processes: int | None = None,
+) -> Summary:
     """The scores of ``pairs``: those in ``folder`` where they were made from exactly these files, else new ones.
 
     New ones are written as summary.json and summary.csv, unless they are the recorded ones: release 0.1.0 did not record
@@ -26,24 +33,34 @@ def current_scores(folder: Path, pairs: Pairs, scheme: LabelScheme, options: Met
 
     Args:
         pairs: by case, its prediction and its reference.
+        options: None takes those of the recorded scores, so that distances which somebody asked for are kept.
+        processes: that score; by default few.
 
     Raises:
         UserError: a file is missing, or a case could not be scored.
     """
+    earlier = _recorded(folder / FILE)
+    options = options or recorded_options(folder)
     made_from = scores_digest(pairs, scheme, options)
     found = read_current(folder / FILE, Summary, made_from)
     if found is not None:
         return found
-    processes = min(usable_cores(), 1 + len(pairs) // CASES_A_PROCESS)
+    processes = processes or min(usable_cores(), 1 + len(pairs) // CASES_A_PROCESS)
     summary, errors = evaluate_pairs(pairs, scheme, options=options, processes=processes)
     if errors:
         raise UserError(f"it could not be scored: {errors[0].message}", case=errors[0].case)
     summary = msgspec.structs.replace(summary, made_from=made_from)
-    earlier = _recorded(folder / FILE)
-    if earlier is not None and not earlier.made_from and _has_scores(summary, earlier):
+    alike = earlier is not None and not earlier.made_from and earlier.options == options
+    if earlier is not None and alike and _has_scores(summary, earlier):
         return earlier
     write_summary(folder, summary)
     return summary
+
+
+def recorded_options(folder: Path) -> MetricOptions:
+    """What the scores in ``folder`` were made with; the overlap alone where there are none."""
+    earlier = _recorded(folder / FILE)
+    return OVERLAP_ONLY if earlier is None else earlier.options
 
 
 def scores_digest(pairs: Pairs, scheme: LabelScheme, options: MetricOptions = OVERLAP_ONLY) -> str:

@@ -1,6 +1,6 @@
 """Scoring predictions against references in parallel processes: two folders, or any pairs of files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,13 +9,21 @@ from unetrpp.core.parallel import CaseError, default_processes, run_cases
 from unetrpp.core.text import composed, escaped, is_utf8, recordable
 from unetrpp.dataset.description import read_description
 from unetrpp.dataset.labels import LabelScheme, present_values
-from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
+from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case, unit_of
 from unetrpp.evaluation.protocol import Protocol, read_protocol, require_labels
-from unetrpp.evaluation.summary import CaseScores, Summary, remove_outlived, remove_summary, summarize, write_summary
+from unetrpp.evaluation.summary import (
+    CaseScores,
+    Distances,
+    Summary,
+    remove_outlived,
+    remove_summary,
+    summarize,
+    write_summary,
+)
 from unetrpp.inference.left_out import written_by_predictions
 from unetrpp.inference.record import earlier_runs
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
-from unetrpp.io.images import most_voxels, read_label
+from unetrpp.io.images import most_voxels, read_geometry, read_label
 from unetrpp.io.listing import is_image
 
 BYTES_A_VOXEL, BYTES_WITH_DISTANCES = 12, 100  # of a case's peak memory while it is scored
@@ -29,7 +37,7 @@ def evaluate(
     *,
     dataset_json: Path | str | None = None,
     distances: bool = False,
-    tolerance: float = 1.0,
+    tolerance: float | None = None,
     protocol: str | None = None,
     predicted_only: bool = False,
     processes: int | None = None,
@@ -44,7 +52,7 @@ def evaluate(
         references: folder of CASE.ending.
         dataset_json: names and values of the labels; by default dataset.json beside ``references``.
         distances: also HD95, normalised surface distance, volumes and lesions.
-        tolerance: of the normalised surface distance, in mm.
+        tolerance: of the normalised surface distance, in mm (pixels of photographs); None: one voxel of each reference.
         protocol: name or JSON file of a published protocol: score its test cases and classes, and add its metrics.
         predicted_only: leave out references without a prediction; otherwise each is an error of its case.
         processes: by default as many as cores and memory allow.
@@ -61,7 +69,7 @@ def evaluate(
     known = None if protocol is None else read_protocol(protocol)
     options = MetricOptions(
         distances=distances or (known is not None and "HD95" in known.metrics),
-        tolerance_mm=tolerance,
+        tolerance=tolerance,
         published=known is not None,
     )
     try:
@@ -200,7 +208,15 @@ def evaluate_pairs(
             scored.append(outcome.value)
         if outcome.error is not None:
             errors.append(outcome.error)
-    return summarize(scored, scheme), sorted(errors, key=lambda error: error.case)
+    measured = _distances_of([pairs[case.case][1] for case in scored], options)
+    return summarize(scored, scheme, measured), sorted(errors, key=lambda error: error.case)
+
+
+def _distances_of(references: Sequence[Path], options: MetricOptions) -> Distances | None:
+    """How distances were measured; None where none were."""
+    if not options.distances or not references:
+        return None
+    return Distances(unit=unit_of(read_geometry(references[0])), tolerance=options.tolerance)
 
 
 def score_files(

@@ -2,31 +2,63 @@
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 
 def lesion_scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, float | None]:
     """Sensitivity, precision and F1 over lesions, the 26-connected components (8-connected in 2D) of two masks.
 
-    A lesion of the reference is detected, and a predicted one is correct, when it shares a voxel with the other mask.
+    A lesion of the reference is detected when it shares a voxel with the prediction, and a predicted component is false
+    when it shares none with the reference. The correct detections of the precision are the most pairs of a predicted
+    component and a lesion that overlap, with each lesion and each component in one pair at most: further fragments of a
+    lesion count neither as correct nor as false, so that breaking a prediction into pieces gains nothing.
+
+    ``lesion_F1`` is the harmonic mean of the two, and 0 where either is 0 or undefined. No lesion in either mask: all
+    three are undefined.
     """
-    n_true, detected = _overlapping_components(true, predicted)
-    n_predicted, correct = _overlapping_components(predicted, true)
+    lesions, n_true = _components(true)
+    components, n_predicted = _components(predicted)
+    both = true & predicted
+    detected = len(np.unique(lesions[both]))
+    overlapping = len(np.unique(components[both]))
+    n_false, correct = n_predicted - overlapping, _pairs(components[both], lesions[both])
     sensitivity = detected / n_true if n_true else None
-    precision = correct / n_predicted if n_predicted else None
-    both = n_true + n_predicted
+    precision = correct / (correct + n_false) if n_predicted else None
     return {
         "lesions_ref": n_true,
         "lesions_detected": detected,
         "lesions_pred": n_predicted,
-        "lesions_false": n_predicted - correct,
+        "lesions_false": n_false,
         "lesion_sensitivity": sensitivity,
         "lesion_precision": precision,
-        "lesion_F1": (detected + correct) / both if both else None,
+        "lesion_F1": harmonic_mean(sensitivity, precision),
     }
 
 
-def _overlapping_components(mask: np.ndarray, other: np.ndarray) -> tuple[int, int]:
-    """Number of components of ``mask``, and how many of them overlap ``other``."""
+def harmonic_mean(sensitivity: float | None, precision: float | None) -> float | None:
+    """F1 of the two; 0 where either is 0 or undefined, undefined where both are.
+
+    >>> harmonic_mean(0.5, 1.0), harmonic_mean(0.0, None), harmonic_mean(None, None)
+    (0.6666666666666666, 0.0, None)
+    """
+    if sensitivity is None and precision is None:
+        return None
+    if not sensitivity or not precision:
+        return 0.0
+    return 2 * sensitivity * precision / (sensitivity + precision)
+
+
+def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     labels, count = ndimage.label(mask, np.ones((3,) * mask.ndim, bool))
-    overlapping = np.unique(labels[other & mask])
-    return count, len(overlapping)
+    return labels, int(count)
+
+
+def _pairs(components: np.ndarray, lesions: np.ndarray) -> int:
+    """Size of the largest one-to-one assignment of components to lesions that overlap; numbers of both, voxel by voxel."""
+    touching = np.unique(np.stack([components, lesions]), axis=1) - 1
+    if not touching.size:
+        return 0
+    shape = tuple(int(n) + 1 for n in touching.max(axis=1))
+    graph = coo_array((np.ones(touching.shape[1], np.int8), tuple(touching)), shape=shape).tocsr()
+    return int(np.count_nonzero(maximum_bipartite_matching(graph, perm_type="column") >= 0))

@@ -5,10 +5,11 @@ excluded from everything.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.lesions import lesion_scores
 from unetrpp.evaluation.protocol_metrics import published_scores
@@ -16,15 +17,32 @@ from unetrpp.evaluation.surface_distances import surface_scores
 from unetrpp.io.geometry import Geometry, voxel_volume_mm3
 
 Scores: TypeAlias = dict[str, float | None]  # metric -> value, None where undefined
+Unit: TypeAlias = Literal["mm", "pixels"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricOptions:
-    """What is measured besides the overlap."""
+    """What is measured besides the overlap.
+
+    Raises:
+        UserError: a tolerance is not above 0, or is given where no distance is measured.
+    """
 
     distances: bool = False  # HD95, normalised surface distance, volume difference and lesion detection
-    tolerance_mm: float = 1.0  # of the normalised surface distance
+    tolerance: float | None = None  # of the normalised surface distance, mm (pixels of a photograph); None: one voxel
     published: bool = False  # Dice and HD95 as published tables compute them
+
+    def __post_init__(self) -> None:
+        if self.tolerance is None:
+            return
+        if not self.distances:
+            raise UserError(
+                "--tolerance is that of the normalised surface distance, which is measured with --distances only; "
+                "add --distances, or leave --tolerance out"
+            )
+        if not 0 < self.tolerance < float("inf"):
+            raise UserError(f"tolerance must be above 0, not {self.tolerance}")
+        object.__setattr__(self, "tolerance", float(self.tolerance))  # 2 and 2.0 are recorded alike
 
 
 OVERLAP_ONLY = MetricOptions()
@@ -68,11 +86,16 @@ def score_case(
         if options.published:
             values |= published_scores(predicted, true, valid, options.distances)
         if options.distances:
-            values |= volume_scores(predicted, true, voxel_volume_mm3(spacing))
-            values |= surface_scores(predicted, true, spacing, tolerance_mm=options.tolerance_mm, valid=valid)
+            values |= volume_scores(predicted, true, voxel_volume_mm3(spacing) if unit_of(geometry) == "mm" else None)
+            values |= surface_scores(predicted, true, spacing, tolerance_mm=options.tolerance, valid=valid)
             values |= lesion_scores(predicted, true)
         scores[scored.key] = values
     return scores
+
+
+def unit_of(geometry: Geometry) -> Unit:
+    """The unit of distances: pixels of a photograph, which has no spacing in mm."""
+    return "pixels" if geometry.dimensions == 2 and set(geometry.spacing_zyx_mm) == {1.0} else "mm"
 
 
 def _mask(array: np.ndarray, scored: ScoredClass, valid: np.ndarray | None) -> np.ndarray:
@@ -98,12 +121,14 @@ def overlap_scores(predicted: np.ndarray, true: np.ndarray, valid: np.ndarray | 
     }
 
 
-def volume_scores(predicted: np.ndarray, true: np.ndarray, voxel_mm3: float) -> Scores:
-    """Volumes in ml; ``volume_difference`` is (predicted - true) / true, undefined without a true voxel."""
-    ml = voxel_mm3 / 1000
-    volume_pred, volume_ref = int(np.count_nonzero(predicted)) * ml, int(np.count_nonzero(true)) * ml
-    return {
-        "volume_pred_ml": volume_pred,
-        "volume_ref_ml": volume_ref,
-        "volume_difference": (volume_pred - volume_ref) / volume_ref if volume_ref else None,
-    }
+def volume_scores(predicted: np.ndarray, true: np.ndarray, voxel_mm3: float | None) -> Scores:
+    """Volumes in ml; ``volume_difference`` is (predicted - true) / true, undefined without a true voxel.
+
+    Args:
+        voxel_mm3: None for a photograph, which has no volume but a difference of areas.
+    """
+    n_pred, n_ref = int(np.count_nonzero(predicted)), int(np.count_nonzero(true))
+    volumes: Scores = {}
+    if voxel_mm3 is not None:
+        volumes = {"volume_pred_ml": n_pred * voxel_mm3 / 1000, "volume_ref_ml": n_ref * voxel_mm3 / 1000}
+    return volumes | {"volume_difference": (n_pred - n_ref) / n_ref if n_ref else None}

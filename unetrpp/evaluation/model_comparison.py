@@ -7,7 +7,7 @@ from unetrpp.core.files import read_json
 from unetrpp.core.text import format_score, text_table
 from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.evaluation.statistics import Difference, paired_difference
-from unetrpp.evaluation.summary import Summary, mean_scores
+from unetrpp.evaluation.summary import EXTREMES, MOST_ROWS, Summary, mean_scores
 
 
 def compare_models(first: Path | str, second: Path | str) -> dict[str, Difference]:
@@ -80,10 +80,25 @@ def _key_by_name(summary: Summary) -> dict[str, str]:
 
 
 def comparison_table(differences: dict[str, Difference], metric: str = "Dice") -> str:
-    rows = [["class", "cases", f"{metric} first", "second", "difference", "95 % interval", "p (Wilcoxon)"]]
-    for name, d in differences.items():
+    """One line per class, and their mean; of many classes those that lose and gain most."""
+    rows = [["class", "cases", f"{metric} first", f"{metric} second", "difference", "95 % interval", "p (Wilcoxon)"]]
+    shown, note = _shown(differences)
+    for name, d in shown.items():
         difference = "-" if d.difference is None else f"{d.difference:+.3f}"
         interval = "-" if d.interval is None else f"{d.interval[0]:+.3f} .. {d.interval[1]:+.3f}"
         p_value = "-" if d.p_value is None else f"{d.p_value:.2g}"
         rows.append([name, str(d.cases), format_score(d.first), format_score(d.second), difference, interval, p_value])
-    return text_table(rows)
+    return f"{note}{text_table(rows)}"
+
+
+def _shown(differences: dict[str, Difference]) -> tuple[dict[str, Difference], str]:
+    """The differences that a table shows, and the line above it that says which these are, where some are left out."""
+    classes = {name: d for name, d in differences.items() if name != "mean"}
+    if len(classes) <= MOST_ROWS:
+        return differences, ""
+    change = {name: d.difference for name, d in classes.items() if d.difference is not None}
+    order = sorted(change, key=lambda name: change[name])
+    chosen = dict.fromkeys((*order[:EXTREMES], *order[-EXTREMES:], "mean"))
+    left = len(differences) - len(chosen)
+    note = f"the {EXTREMES} classes that lose and the {EXTREMES} that gain most; {left} others are not shown\n"
+    return {name: differences[name] for name in chosen}, note

@@ -78,7 +78,8 @@ def protocol_table(protocol: Protocol, summary: Summary) -> str:
     means = summary.foreground_mean
     metrics = [m for m in protocol.metrics if f"{m}_published" in means]
     ours = {m: value * (100 if m == "Dice" else 1) for m in metrics if (value := means[f"{m}_published"]) is not None}
-    rows = [["as published", *metrics]]
+    units = {"Dice": "Dice [%]", "HD95": "HD95 [voxels]"}
+    rows = [["as published", *(units.get(m, m) for m in metrics)]]
     for name, figures in {"these predictions": ours, **protocol.published}.items():
         rows.append([name, *(f"{figures[m]:.2f}" if m in figures else "-" for m in metrics)])
     return text_table(rows)

@@ -13,7 +13,7 @@ MOST = 10  # candidates in the table
 
 
 def rank(scores: Mapping[Members, CrossValidation]) -> list[Candidate]:
-    """The candidates by mean Dice over all cases, best first; of equal ones the single model first."""
+    """The candidates by mean Dice over all cases, best first; of equal ones the single model first; undefined Dice last."""
     candidates = [
         Candidate(
             members=members,
@@ -23,15 +23,21 @@ def rank(scores: Mapping[Members, CrossValidation]) -> list[Candidate]:
         )
         for members, result in scores.items()
     ]
-    return sorted(candidates, key=lambda candidate: (-candidate.dice, len(candidate.members)))
+    return sorted(candidates, key=_place)
+
+
+def _place(candidate: Candidate) -> tuple[bool, float, int]:
+    return candidate.dice is None, -(candidate.dice or 0.0), len(candidate.members)
 
 
 def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing) -> tuple[str, ...]:
     """Why the first of ``ranked`` and the post-processing were chosen, one sentence each."""
     best, *others = ranked
-    sentences = [f"{best.name}: mean Dice {best.dice:.4f} over {best.cases} cases"]
+    sentences = [f"{best.name}: mean Dice {_spelled(best.dice)} over {best.cases} case{'s' if best.cases != 1 else ''}"]
+    if best.dice is None:
+        sentences[0] += ", because neither references nor predictions have any foreground; the choice is arbitrary"
     if others:
-        sentences.append(f"next best {others[0].name}: {others[0].dice:.4f}")
+        sentences.append(f"next best {others[0].name}: {_spelled(others[0].dice)}")
     groups = ", ".join("+".join(map(str, group)) for group in postprocessing.largest_component)
     sentences.append(
         f"largest component of labels {groups}: a class gains and none loses"
@@ -41,11 +47,15 @@ def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing) -> tupl
     return tuple(sentences)
 
 
+def _spelled(dice: float | None) -> str:
+    return "undefined" if dice is None else f"{dice:.4f}"
+
+
 def selection_table(selection: Selection) -> str:
     """The best candidates, how many more there are, and the reasons."""
     rows = [["candidate", "cases", "mean Dice"]]
-    rows += [[c.name, str(c.cases), f"{c.dice:.4f}"] for c in selection.candidates[:MOST]]
+    rows += [[c.name, str(c.cases), _spelled(c.dice)] for c in selection.candidates[:MOST]]
     lines = [text_table(rows)]
     if others := selection.candidates[MOST:]:
-        lines.append(f"and {len(others)} more down to {others[-1].dice:.4f}, which {FILE} lists")
+        lines.append(f"and {len(others)} more down to {_spelled(others[-1].dice)}, which {FILE} lists")
     return "\n".join([*lines, "", *selection.why])

@@ -4,17 +4,21 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from unetrpp.core.digest import Derived
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_bytes, write_json
 from unetrpp.core.text import format_score, text_table
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.metrics import ScoredClass, Scores, scored_classes
+from unetrpp.evaluation.metrics import MetricOptions, ScoredClass, Scores, Unit, scored_classes
 from unetrpp.evaluation.statistics import Interval, intervals
 
+MOST_ROWS = 20  # classes that a table for the terminal lists; of more, the lowest and highest EXTREMES
+EXTREMES = 5
 TABLE_METRICS = ("Dice", "Dice_published", "IoU", "HD95", "HD95_published", "NSD", "lesion_F1")
 
 
@@ -37,9 +41,27 @@ class Counts(Record, frozen=True, kw_only=True):
     invented: int  # in the prediction only
 
 
+class Distances(Record, frozen=True, kw_only=True):
+    """How surface distances were measured."""
+
+    unit: Unit
+    tolerance: float | None  # of NSD, in this unit; None: one voxel of each case's reference
+
+    @property
+    def spelled_tolerance(self) -> str:
+        """
+        >>> Distances(unit="mm", tolerance=2).spelled_tolerance, Distances(unit="pixels", tolerance=None).spelled_tolerance
+        ('2 mm', '1 pixel')
+        """
+        if self.tolerance is None:
+            return "1 voxel" if self.unit == "mm" else "1 pixel"
+        return f"{self.tolerance:g} {self.unit}"
+
+
 class Summary(Derived, frozen=True, kw_only=True):
     """Means are over the cases where a metric is defined; ``foreground_mean`` is over the classes' means."""
 
+    later_fields: ClassVar[frozenset[str]] = Derived.later_fields | {"distances"}
     format: int = 1
     classes: dict[str, str]  # key -> name
     foreground_mean: Scores
@@ -48,10 +70,35 @@ class Summary(Derived, frozen=True, kw_only=True):
     metric_per_case: tuple[CaseScores, ...]
     # 95 %, bootstrapped over cases; by class, and "foreground"
     intervals: dict[str, dict[str, Interval | None]] = msgspec.field(default_factory=dict)
+    distances: Distances | UnsetType = UNSET  # where there are any; release 0.1.0 did not record it
+
+    @property
+    def options(self) -> MetricOptions:
+        """Those that were scored with; of release 0.1.0, which recorded no tolerance, the default one."""
+        if self.distances is UNSET:
+            return MetricOptions(distances="HD95" in self.foreground_mean)
+        return MetricOptions(distances=True, tolerance=self.distances.tolerance)
+
+    def heading(self, metric: str) -> str:
+        """The metric with its unit or tolerance, for the head of a column, such as ``NSD [1 voxel]``."""
+        return f"{metric} [{unit}]" if (unit := self._unit(metric)) else metric
+
+    def _unit(self, metric: str) -> str | None:
+        if metric == "HD95_published":
+            return "voxels"
+        if metric.startswith("HD95"):
+            return "mm" if self.distances is UNSET else self.distances.unit
+        if metric == "NSD":
+            return "tolerance not recorded" if self.distances is UNSET else self.distances.spelled_tolerance
+        return None
+
+    def defined(self, key: str, metric: str) -> int:
+        """The number of cases in which a metric of a class is defined, which its mean is over."""
+        return sum(case.metrics[key].get(metric) is not None for case in self.metric_per_case)
 
 
-def summarize(cases: Iterable[CaseScores], scheme: LabelScheme) -> Summary:
-    """Means and counts over ``cases``, sorted by id."""
+def summarize(cases: Iterable[CaseScores], scheme: LabelScheme, distances: Distances | None = None) -> Summary:
+    """Means and counts over ``cases``, sorted by id; ``distances`` as they were measured."""
     cases = tuple(sorted(cases, key=lambda case: case.case))
     classes = scored_classes(scheme)
     means = {scored.key: mean_scores([case.metrics[scored.key] for case in cases]) for scored in classes}
@@ -62,6 +109,7 @@ def summarize(cases: Iterable[CaseScores], scheme: LabelScheme) -> Summary:
         counts={scored.key: _counts(scored, cases) for scored in classes},
         metric_per_case=cases,
         intervals=intervals([case.metrics for case in cases]),
+        distances=distances or UNSET,
     )
 
 
@@ -107,12 +155,12 @@ def remove_outlived(folder: Path) -> None:
 
 
 def as_csv(summary: Summary) -> str:
-    """One line per case and class; undefined values are empty."""
+    """One line per case and class; undefined values are empty. Units and tolerances stand in the head."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     metrics = list(next(iter(summary.mean.values()), {}))
     with_folds = any(case.fold is not None for case in summary.metric_per_case)
-    writer.writerow(["case", *(["fold"] if with_folds else []), "label", "class", *metrics])
+    writer.writerow(["case", *(["fold"] if with_folds else []), "label", "class", *map(summary.heading, metrics)])
     for case in summary.metric_per_case:
         for key, scores in case.metrics.items():
             fold = [case.fold] if with_folds else []
@@ -125,21 +173,61 @@ def _cell(value: float | None) -> str:
 
 
 def as_table(summary: Summary) -> str:
-    """A table for the terminal: scores by class, and their mean."""
-    return text_table(as_rows(summary))
+    """A table for the terminal: scores by class and their mean. Of many classes, those with the lowest and highest Dice."""
+    header, *classes, mean = as_rows(summary)
+    lines: list[str] = []
+    if len(classes) > MOST_ROWS:
+        order = _by_dice(summary)
+        classes = [classes[i] for i in dict.fromkeys((*order[:EXTREMES], *order[-EXTREMES:]))]
+        hidden = f"{len(order) - len(classes)} between them"
+        if undefined := len(summary.classes) - len(order):
+            hidden += f" and {undefined} that no case has"
+        lines.append(f"the {EXTREMES} classes of lowest and the {EXTREMES} of highest Dice; {hidden} are not shown")
+    lines.append(text_table([header, *classes, mean]))
+    lines.append("Each value is the mean over the cases where it is defined, the last line the mean over classes.")
+    return "\n".join(lines)
+
+
+def _by_dice(summary: Summary) -> list[int]:
+    """Places of the classes whose mean Dice is defined, lowest first."""
+    dice = [summary.mean[key]["Dice"] for key in summary.classes]
+    return sorted((i for i, value in enumerate(dice) if value is not None), key=lambda i: dice[i] or 0.0)
 
 
 def as_rows(summary: Summary) -> list[list[str]]:
-    """A header, one row per class, and their mean."""
+    """A header, one row per class, and their mean.
+
+    A mean over fewer cases than the row's Dice says over how many, and so does the last row where a class has none.
+    """
     metrics = [m for m in TABLE_METRICS if m in summary.foreground_mean]
-    rows = [["class", *metrics, "95 % of Dice", "cases", "undefined", "missed", "invented"]]
+    header = [
+        "class",
+        *map(summary.heading, metrics),
+        "Dice, 95 % interval",
+        "cases",
+        "undefined",
+        "missed",
+        "invented",
+    ]
+    rows = [header]
     for key, name in summary.classes.items():
         counts = summary.counts[key]
         numbers = [counts.cases, counts.undefined, counts.missed, counts.invented]
-        means = [format_score(summary.mean[key][m]) for m in metrics]
+        means = [_class_mean(summary, key, metric) for metric in metrics]
         rows.append([name, *means, _interval(summary, key), *map(str, numbers)])
-    means = [format_score(summary.foreground_mean[m]) for m in metrics]
-    return [*rows, ["mean", *means, _interval(summary, "foreground"), "", "", "", ""]]
+    return [*rows, ["mean", *(_mean(summary, m) for m in metrics), _interval(summary, "foreground"), "", "", "", ""]]
+
+
+def _class_mean(summary: Summary, key: str, metric: str) -> str:
+    cases, counts = summary.defined(key, metric), summary.counts[key]
+    present, mean = counts.cases - counts.undefined, format_score(summary.mean[key].get(metric))
+    return mean if cases in (0, counts.cases, present) else f"{mean} ({cases} of {present})"
+
+
+def _mean(summary: Summary, metric: str) -> str:
+    classes = sum(summary.mean[key].get(metric) is not None for key in summary.classes)
+    mean = format_score(summary.foreground_mean[metric])
+    return mean if classes in (0, len(summary.classes)) else f"{mean} ({classes} of {len(summary.classes)} classes)"
 
 
 def _interval(summary: Summary, key: str) -> str:

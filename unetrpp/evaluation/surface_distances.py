@@ -14,6 +14,7 @@ from scipy import ndimage
 Scores: TypeAlias = dict[str, float | None]
 Spacing: TypeAlias = tuple[float, ...]
 
+ROUNDING = 1e-6  # relative, of distances that are multiples of a spacing such as 0.15
 WIDEST = 2.5  # voxels: largest standard deviation of the Gaussian that averages surface normals
 
 
@@ -22,7 +23,7 @@ def surface_scores(
     true: np.ndarray,
     spacing: Spacing,
     *,
-    tolerance_mm: float = 1.0,
+    tolerance_mm: float | None = None,
     valid: np.ndarray | None = None,
 ) -> Scores:
     """HD95 in mm (the larger of the two directed 95th percentiles, and over both pooled) and NSD of two masks.
@@ -33,7 +34,7 @@ def surface_scores(
         predicted: mask (Z, Y, X).
         true: mask of the same shape.
         spacing: of the axes, in mm.
-        tolerance_mm: largest distance at which NSD counts a surface element as correct.
+        tolerance_mm: largest distance at which NSD counts a surface element as correct; None: :func:`one_voxel`.
         valid: False under the ignore label, whose border is no surface.
     """
     diagonal = math.dist((0,) * len(spacing), [n * s for n, s in zip(predicted.shape, spacing, strict=True)])
@@ -48,7 +49,19 @@ def surface_scores(
     pair = _cropped(predicted, true, spacing, valid)
     scores = _hausdorff95(pair)
     scores["HD95_or_diagonal"] = diagonal if scores["HD95"] is None else scores["HD95"]
-    return scores | {"NSD": _normalised_surface_distance(pair, tolerance_mm)}
+    tolerance = one_voxel(pair.spacing) if tolerance_mm is None else tolerance_mm
+    return scores | {"NSD": _normalised_surface_distance(pair, tolerance)}
+
+
+def one_voxel(spacing: Spacing) -> float:
+    """The edge of a voxel that stands for its size: the middle one of three, in the plane of a stack of slices; the longer of two.
+
+    A tolerance of the slice distance would count in the plane as correct whatever is several voxels off.
+
+    >>> one_voxel((7.5, 0.5, 0.5)), one_voxel((0.15, 0.15, 0.15)), one_voxel((2.0, 1.0))
+    (0.5, 0.15, 2.0)
+    """
+    return sorted(spacing)[len(spacing) // 2]
 
 
 def pooled_hausdorff95(
@@ -113,7 +126,8 @@ def _normalised_surface_distance(pair: _MaskPair, tolerance_mm: float) -> float 
         return 0.0 if area else None
     to_theirs = ndimage.distance_transform_edt(theirs == 0, sampling=pair.spacing)
     to_ours = ndimage.distance_transform_edt(ours == 0, sampling=pair.spacing)
-    beyond = sum(a[far > tolerance_mm].sum(dtype=np.float64) for a, far in ((ours, to_theirs), (theirs, to_ours)))
+    within = tolerance_mm + abs(tolerance_mm) * ROUNDING  # a border that is one voxel off is one voxel off
+    beyond = sum(a[far > within].sum(dtype=np.float64) for a, far in ((ours, to_theirs), (theirs, to_ours)))
     return float(1 - beyond / area)
 
 

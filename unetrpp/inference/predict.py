@@ -118,6 +118,8 @@ def predict(
     ensemble = Ensemble([Predictor.with_options(path, options) for path in models])
     for member in ensemble.members:
         LOG.info("%s: folds averaged: %s", member.model.path.resolve().name, spell_folds(member.folds))
+    if uncertainty and [len(member.folds) for member in ensemble.members] == [1]:
+        LOG.warning("the disagreement maps are 0 everywhere: a single fold has no other to disagree with")
     if ensemble.first.device.type == "cpu":
         keep_freed_memory()
     inputs, description = _paths(input), ensemble.first.model.description

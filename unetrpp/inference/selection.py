@@ -30,9 +30,9 @@ class Candidate(Record, frozen=True, kw_only=True):
         return " + ".join(self.members)
 
     @property
-    def dice(self) -> float:
-        """Mean Dice over cases and foreground classes; 0 if no case has any."""
-        return self.foreground_mean.get("Dice") or 0.0
+    def dice(self) -> float | None:
+        """Mean Dice over cases and foreground classes; None where it is undefined, because no case and no prediction has any."""
+        return self.foreground_mean.get("Dice")
 
 
 class Selection(Derived, frozen=True, kw_only=True):

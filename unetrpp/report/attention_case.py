@@ -38,6 +38,10 @@ def find_case(
     """
     paths = [Path(name) for name in given]
     if all(path.is_file() for path in paths):
+        if workspace is not None:
+            raise UserError(
+                "--workspace is where a case is looked up by its name, not one given by its files; leave it out"
+            )
         return case_id(paths[0]), paths, label
     if len(given) > 1:
         missing = next(path for path in paths if not path.is_file())

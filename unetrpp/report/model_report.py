@@ -69,7 +69,7 @@ def model_page(model: ModelFolder, result: CrossValidation | None, cases: Sequen
         coverage=_coverage(model, result),
         facts=_facts(model),
         folds=fold_scores(result) if result else [],
-        classes=class_scores(summary, unit="pixels" if model.fingerprint.in_pixels else "mm") if summary else [],
+        classes=class_scores(summary) if summary else [],
         spread=draw_spread(summary) if summary else None,
         heat=draw_cases(summary) if summary else None,
         some_cases=case_rows(summary, typical_rows(summary)) if summary else [],

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from unetrpp.core.text import format_score
 from unetrpp.evaluation.cross_validation import CrossValidation, fold_rows
 from unetrpp.evaluation.metrics import Scores
-from unetrpp.evaluation.summary import TABLE_METRICS, CaseScores, Summary
+from unetrpp.evaluation.summary import TABLE_METRICS, CaseScores, Summary, as_rows
 from unetrpp.report.colors import shade
 from unetrpp.report.page import Rows, Shaded
 
@@ -13,9 +13,6 @@ MOST_CLASSES = 15  # in a table without colours, and with one column per class
 MOST_COLUMNS = 5  # classes with a column of their own in the table of cases
 MOST_NAMED = 6  # classes named in a sentence
 ENDS, MIDDLE = 5, 3  # cases in the table of cases: the lowest and the highest, and those in the middle
-
-IN_MM = ("HD95", "HD95_pooled", "HD95_or_diagonal")  # lower is better, from 0 on
-VOXEL_METRICS = ("HD95_published",)
 
 
 def fold_scores(result: CrossValidation) -> Rows | Shaded:
@@ -31,58 +28,23 @@ def fold_scores(result: CrossValidation) -> Rows | Shaded:
     return Shaded(rows, [["", *(shade(value, 0, 1) for value in row)] for row in scores])
 
 
-def class_scores(summary: Summary, *, unit: str = "mm") -> Rows | Shaded:
-    """Every metric by class, with its unit, and their means; a mean over fewer values than there are says over how many.
-
-    Args:
-        unit: of distances: mm, or pixels for photographs.
-    """
-    metrics = [m for m in TABLE_METRICS if m in summary.foreground_mean]
-    header = ["class", *(_head(metric, unit) for metric in metrics), "95 % interval of Dice"]
-    rows = [[*header, "cases", "undefined", "missed", "invented"]]
-    for key, name in summary.classes.items():
-        counts = summary.counts[key]
-        cells = [_mean_cell(summary, key, metric) for metric in metrics]
-        numbers = [counts.cases, counts.undefined, counts.missed, counts.invented]
-        rows.append([name, *cells, _interval(summary, key), *map(str, numbers)])
-    means = [_class_mean_cell(summary, metric) for metric in metrics]
-    mean = ["mean", *means, _interval(summary, "foreground"), "", "", "", ""]
+def class_scores(summary: Summary) -> Rows | Shaded:
+    """Every metric by class, and the means; above 15 classes with colours, the means first."""
+    header, *rows, mean = as_rows(summary)
     if len(summary.classes) <= MOST_CLASSES:
-        return [*rows, mean]
+        return [header, *rows, mean]
     shades = [
-        _shades([summary.foreground_mean[m], *(scores[m] for scores in summary.mean.values())], m) for m in metrics
+        _shades([summary.foreground_mean[m], *(scores[m] for scores in summary.mean.values())], m)
+        for m in TABLE_METRICS
+        if m in summary.foreground_mean
     ]
-    return Shaded([rows[0], mean, *rows[1:]], [["", *row, *[""] * 5] for row in zip(*shades, strict=True)])
-
-
-def _head(metric: str, unit: str) -> str:
-    if metric in VOXEL_METRICS:
-        return f"{metric} voxels"
-    return f"{metric} {unit}" if metric in IN_MM else metric
-
-
-def _mean_cell(summary: Summary, key: str, metric: str) -> str:
-    defined = sum(case.metrics[key].get(metric) is not None for case in summary.metric_per_case)
-    expected = summary.counts[key].cases - summary.counts[key].undefined
-    text = format_score(summary.mean[key][metric])
-    return text if defined in (0, expected) else f"{text} ({defined} of {expected})"
-
-
-def _class_mean_cell(summary: Summary, metric: str) -> str:
-    defined = sum(scores[metric] is not None for scores in summary.mean.values())
-    text = format_score(summary.foreground_mean[metric])
-    return text if defined in (0, len(summary.mean)) else f"{text} ({defined} of {len(summary.mean)} classes)"
+    return Shaded([header, mean, *rows], [["", *row, *[""] * 5] for row in zip(*shades, strict=True)])
 
 
 def _shades(values: Sequence[float | None], metric: str) -> list[str]:
-    if metric in (*IN_MM, *VOXEL_METRICS):
+    if metric.startswith("HD95"):  # lower is better, from 0 on
         return [shade(value, max((v for v in values if v is not None), default=1), 0) for value in values]
     return [shade(value, 0, 1) for value in values]
-
-
-def _interval(summary: Summary, key: str) -> str:
-    interval = summary.intervals.get(key, {}).get("Dice")
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def mean_dice(case: CaseScores) -> float | None:

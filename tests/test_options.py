@@ -1,0 +1,343 @@
+"""Every option of every command changes an outcome, or is refused in one sentence where it has none.
+
+``SHOWN`` names, for every option, the test that shows what it changes; an option added later needs an entry here.
+``REFUSED`` holds the combinations in which an option would have no effect.
+"""
+
+import ast
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.model import give_own_attention, make_model, write_images
+from tests.helpers.raw_dataset import write_dataset
+from tests.helpers.tiny import workspace_of_balls
+from unetrpp.__main__ import commands, main
+from unetrpp.cli import attention_report, cost, demo, evaluate, export_model, find_best, import_model, predict, report
+from unetrpp.core.command_line import Parser
+from unetrpp.core.errors import UserError
+from unetrpp.dataset_conversion import convert
+from unetrpp.planners import plan_and_preprocess, plan_report
+from unetrpp.planners.pipeline import plan_and_preprocess as plan
+from unetrpp.trainers import train
+
+TESTS = Path(__file__).parent
+
+PARSERS: dict[str, Callable[[], Parser]] = {
+    **{f"convert {layout}": parser for layout, (parser, _) in convert.LAYOUTS.items()},
+    "plan-and-preprocess": plan_and_preprocess.parser,
+    "plan-report": plan_report.parser,
+    "train": train.build_parser,
+    "predict": predict.build_parser,
+    "evaluate": evaluate.build_parser,
+    "find-best": find_best.build_parser,
+    "report": report.build_parser,
+    "attention-report": attention_report.build_parser,
+    "cost": cost.build_parser,
+    "export": export_model.build_parser,
+    "import": import_model.build_parser,
+    "demo": demo.build_parser,
+}
+
+EVERY_COMMAND = {
+    "--version": "core/test_command_line.py::test_version",
+    "--debug": "core/test_command_line.py::test_exit_codes",
+}
+
+_CONVERSION, _SKIPPED = "dataset_conversion/test_convert.py::", "dataset_conversion/test_skip_unreadable.py::"
+CONVERT = {
+    "--workspace": _CONVERSION + "test_python_and_the_command_do_the_same",
+    "--name": _CONVERSION + "test_four_dimensions_become_one_file_per_channel",
+    "--skip-unreadable": _SKIPPED + "test_every_defect_is_refused_or_named_while_the_others_are_converted",
+    "--overwrite": _CONVERSION + "test_other_options_for_one_dataset_are_refused",
+    "--processes": _CONVERSION + "test_python_and_the_command_do_the_same",
+}
+_PLAN, _PIPELINE = "planners/test_plan_and_preprocess.py::", "planners/test_pipeline.py::"
+_FOLDS, _TRAINER = "trainers/test_folds.py::", "trainers/test_trainer.py::"
+_RECORDED = _FOLDS + "test_the_command_trains_and_records_the_given_options"
+_FOLDER, _PREDICT = "inference/test_folder.py::", "inference/test_predict.py::"
+_REACH = "inference/test_options.py::test_all_options_reach_the_predictor"
+_EVALUATE, _REPORT, _ATTENTION = (f"cli/test_{name}.py::" for name in ("evaluate", "report", "attention_report"))
+_BEST = "evaluation/test_find_best.py::test_find_best_and_predict_with_it"
+_EXPORT, _IMPORT = "cli/test_export_model.py::", "cli/test_import_model.py::"
+_HERE = "test_options.py::"
+_COST = "cli/test_cost.py::test_choices"
+_DEMO = _HERE + "test_the_demo_passes_its_options_on"
+
+SHOWN: dict[str, dict[str, str]] = {
+    "convert msd": CONVERT,
+    "convert folder": CONVERT
+    | {
+        "--images": _CONVERSION + "test_patterns_find_nested_layouts_and_mixed_formats_are_rewritten",
+        "--labels": _CONVERSION + "test_patterns_find_nested_layouts_and_mixed_formats_are_rewritten",
+        "--test-images": _CONVERSION + "test_python_and_the_command_do_the_same",
+        "--channel": _CONVERSION + "test_photographs_stay_in_colour_and_instances_become_one_class",
+        "--label": _CONVERSION + "test_undeclared_labels_are_named_with_their_file",
+        "--foreground-from-instances": _CONVERSION + "test_photographs_stay_in_colour_and_instances_become_one_class",
+    },
+    "plan-and-preprocess": {
+        "--workspace": _PIPELINE + "test_the_result_says_what_was_planned_and_where",
+        "--configurations": _PLAN + "test_configurations_are_added_and_edits_survive",
+        "--planner": "planners/test_planner.py::test_every_planner_plans_and_gives_reasons",
+        "--plans-name": _PLAN + "test_half_precision_is_read_as_float32_and_close",
+        "--batch-size": "planners/rules/test_patch_and_batch.py::test_a_requested_batch_shrinks_the_patch",
+        "--width": _PLAN + "test_everything_is_written_and_a_second_run_redoes_only_what_changed",
+        "--gpu-memory-gb": "planners/rules/test_patch_and_batch.py::test_a_requested_batch_shrinks_the_patch",
+        "--spacing": "planners/rules/test_spacing.py::test_the_grid_is_in_plan_order_and_has_the_requested_spacing",
+        "--patch": _PIPELINE + "test_the_result_says_what_was_planned_and_where",
+        "--preset": "planners/test_planner.py::test_a_preset_fixes_patch_and_network",
+        "--mirror": "planners/rules/test_mirroring.py::test_the_axes_can_be_given",
+        "--attention": _PLAN + "test_attention_is_placed_once_by_the_labels_or_as_requested",
+        "--place": _PLAN + "test_attention_is_placed_once_by_the_labels_or_as_requested",
+        "--group-by": _PLAN + "test_one_case_and_groups",
+        "--store": _PLAN + "test_half_precision_is_read_as_float32_and_close",
+        "--processes": _PLAN + "test_a_raw_folder_by_path",
+        "--fix": "planners/test_repair.py::test_the_command_refuses_without_fix_and_goes_on_with_it",
+        "--plan-only": _PLAN + "test_another_description_is_measured_and_verified_again",
+        "--skip-unreadable": "planners/test_skip_unreadable.py::test_every_defect_is_an_error_or_a_named_omission",
+        "--overwrite": _PLAN + "test_overwriting_leaves_other_plans_alone_and_a_refusal_leaves_everything",
+    },
+    "plan-report": {
+        "--workspace": "planners/test_plan_report.py::test_the_report_names_every_decision_and_draws_a_picture",
+        "--plans-name": "planners/test_plan_report.py::test_the_report_names_every_decision_and_draws_a_picture",
+        "--picture": "planners/test_plan_report.py::test_the_report_names_every_decision_and_draws_a_picture",
+        "--html": "planners/test_plan_report.py::test_html_writes_one_page_and_replaces_nothing_else",
+    },
+    "train": {
+        "--workspace": _RECORDED,
+        "--plans-name": _FOLDS + "test_what_is_not_preprocessed_or_planned_is_refused",
+        "--epochs": _FOLDS + "test_extending_and_overwriting",
+        "--iterations": _RECORDED,
+        "--lr": _RECORDED,
+        "--optimizer": "trainers/test_recipe.py::test_optimisers_by_option_and_by_length",
+        "--seed": _RECORDED,
+        "--precision": _RECORDED,
+        "--max-hours": _TRAINER + "test_hours_end_a_run_and_count_across_resumes",
+        "--patience": _TRAINER + "test_patience_ends_a_run_that_gets_no_better",
+        "--augmentation": _TRAINER + "test_an_interrupted_run_ends_bit_identical",
+        "--trainer": "test_documented_extension.py::test_the_page_runs",
+        "--learn-attention": _FOLDS + "test_each_fold_may_learn_attention_or_not",
+        "--pretrained": _FOLDS + "test_a_fold_starts_from_another_training_and_records_it",
+        "--device": _RECORDED,
+        "--threads": _TRAINER + "test_an_interrupted_run_ends_bit_identical",
+        "--compile": "trainers/test_compilation.py::test_the_trial_changes_nothing_and_a_failure_disables_compilation",
+        "--tensorboard": "trainers/test_log.py::test_a_missing_tensorboard_is_found_before_a_fold_is_deleted",
+        "--no-mirroring": _RECORDED,
+        "--continue": _FOLDS + "test_extending_and_overwriting",
+        "--overwrite": _FOLDS + "test_extending_and_overwriting",
+    },
+    "predict": {
+        "--workspace": _BEST,
+        "--input": _PREDICT + "test_a_folder_is_segmented_as_the_predictor_segments_its_images",
+        "--output": _PREDICT + "test_a_folder_is_segmented_as_the_predictor_segments_its_images",
+        "--model": _PREDICT + "test_a_part_of_the_cases_and_several_models",
+        "--best": _BEST,
+        "--folds": _REACH,
+        "--checkpoint": _REACH,
+        "--no-mirroring": _REACH,
+        "--step": _REACH,
+        "--device": _REACH,
+        "--tile-batch": _REACH,
+        "--uncertainty": _FOLDER + "test_photographs_and_their_maps",
+        "--probabilities": _FOLDER + "test_maps_requested_later_are_written_and_other_records_stay",
+        "--dicom-seg": _FOLDER + "test_dicom_series_in_and_dicom_seg_out",
+        "--fix": _FOLDER + "test_a_sheared_image_is_straightened_when_asked",
+        "--part": _FOLDER + "test_parts_share_a_folder",
+        "--skip-unreadable": "inference/test_skip_unreadable.py::test_every_defect_is_named_and_the_others_are_segmented",
+        "--overwrite": _FOLDER + "test_segmentations_of_other_settings_that_stay_are_named",
+    },
+    "evaluate": {
+        "--dataset-json": _EVALUATE + "test_maps_next_to_predictions_are_not_scored",
+        "--distances": _EVALUATE + "test_distances_of_a_model_are_scored_and_kept",
+        "--tolerance": _EVALUATE + "test_distances_of_a_model_are_scored_and_kept",
+        "--protocol": "evaluation/test_protocol.py::test_published_metrics_are_added_to_ours",
+        "--predicted-only": _EVALUATE + "test_a_missing_prediction_is_named_and_exits_with_1",
+        "--model": _EVALUATE + "test_cross_validation_of_a_model_folder",
+        "--compare": _HERE + "test_two_summaries_are_compared",
+        "--processes": _EVALUATE + "test_folders",
+    },
+    "find-best": {
+        "--workspace": _BEST,
+        "--no-pairs": "cli/test_find_best.py::test_single_models_are_compared_without_predicting",
+        "--device": _BEST,
+    },
+    "report": {
+        "--workspace": _REPORT + "test_without_the_raw_data_the_pictures_are_missing",
+        "--output": _REPORT + "test_another_file_is_not_replaced_by_the_page",
+    },
+    "attention-report": {
+        "--workspace": _ATTENTION + "test_a_training_case_is_shown_with_its_label",
+        "--label": _ATTENTION + "test_a_label_on_another_grid_is_refused",
+        "--fold": _ATTENTION + "test_a_model_without_modules_is_refused",
+        "--checkpoint": _HERE + "test_an_attention_report_of_another_checkpoint",
+        "--device": _ATTENTION + "test_a_training_case_is_shown_with_its_label",
+        "--output": _ATTENTION + "test_a_training_case_is_shown_with_its_label",
+    },
+    "cost": dict.fromkeys(("--configurations", "--batch-size", "--precision", "--optimizer"), _COST),
+    "export": {
+        "--model": _EXPORT + "test_a_zip_and_its_size",
+        "--output": _EXPORT + "test_a_zip_and_its_size",
+        "--onnx": _EXPORT + "test_onnx_files_of_every_fold_with_its_own_attention",
+        "--folds": _EXPORT + "test_folds_are_chosen_by_name_and_range_and_printed",
+        "--checkpoint": _EXPORT + "test_the_chosen_checkpoint_becomes_the_final_one",
+        "--overwrite": _EXPORT + "test_an_earlier_export_is_replaced_only_when_asked_to",
+    },
+    "import": {
+        "--workspace": _IMPORT + "test_a_zip_becomes_a_model_folder_of_the_workspace",
+        "--preset": _IMPORT + "test_the_options_reach_the_import_of_a_checkpoint",
+        "--plans": _IMPORT + "test_the_options_reach_the_import_of_a_checkpoint",
+        "--dataset": _IMPORT + "test_with_a_raw_dataset_it_is_planned",
+        "--configuration": _IMPORT + "test_the_options_reach_the_import_of_a_checkpoint",
+        "--largest-gb": _IMPORT + "test_a_zip_becomes_a_model_folder_of_the_workspace",
+        "--overwrite": _IMPORT + "test_a_zip_becomes_a_model_folder_of_the_workspace",
+    },
+    "demo": dict.fromkeys(("--folder", "--epochs", "--iterations", "--seed", "--device"), _DEMO),
+}
+
+
+def options(parser: Parser) -> dict[str, str]:
+    """By long flag: the name of its value in Python."""
+    return {a.option_strings[-1]: a.dest for a in parser._actions if a.option_strings and a.dest != "help"}
+
+
+def test_every_command_is_walked():
+    known = {name for name in PARSERS if not name.startswith("convert ")} | {"convert"}
+    assert known == set(commands())
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_every_option_has_an_entry(command):
+    assert options(PARSERS[command]()).keys() == EVERY_COMMAND.keys() | SHOWN[command].keys()
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_every_entry_names_a_test_that_uses_the_option(command):
+    wrong = []
+    for flag, name in options(PARSERS[command]()).items():
+        place = EVERY_COMMAND.get(flag) or SHOWN[command][flag]
+        file, _, function = place.partition("::")
+        source = functions(file).get(function, "")
+        spellings = (name, name.removeprefix("no_"), *short(PARSERS[command](), flag))
+        if not any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", source) for word in spellings):
+            wrong.append(f"{flag}: {place} " + ("does not use it" if source else "does not exist"))
+    assert wrong == []
+
+
+def short(parser: Parser, flag: str) -> list[str]:
+    return next(list(a.option_strings) for a in parser._actions if flag in a.option_strings)
+
+
+@functools.cache
+def functions(file: str) -> dict[str, str]:
+    """By name: the source of the test functions of a file, with their decorators."""
+    text = (TESTS / file).read_text()
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            found[node.name] = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+    return found
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder, entered, with a raw dataset, a planned one, two models, images and the like."""
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "raw" / "Blocks")
+    workspace_of_balls(tmp_path / "planned")
+    give_own_attention(make_model(tmp_path, folds=2), 0, {"gate@0": 1.0})
+    write_images(tmp_path / "images", 1)
+    (tmp_path / "released.model").touch()
+    (tmp_path / "dataset.zip").touch()
+    return tmp_path
+
+
+PLAN = "plan-and-preprocess Blocks --workspace ."
+IMAGE = "images/case_0_0000.nii.gz"
+INSTANCES = "--channel MRI --label a=1 b=2 --foreground-from-instances --workspace ."
+REFUSED = {  # the command, and what its one sentence says; more of evaluate's are in cli/test_evaluate.py
+    f"convert folder images --images . --labels . {INSTANCES}": "--foreground-from-instances makes one class",
+    f"{PLAN} --preset acdc --patch 16 160 160": "--preset takes patch and network as published, so --patch has no effect",
+    f"{PLAN} --preset acdc --width 0.5": "so --width has no effect; leave one of the two out",
+    f"{PLAN} --preset acdc --planner unet": "--preset is for UNETR++, not for --planner unet",
+    f"{PLAN} --attention auto --plan-only": "it cannot go with --plan-only",
+    f"{PLAN} -c 2d --patch 8 16 16": "--patch has 3 axes, but the configuration has 2",
+    f"{PLAN} -c 2d --preset acdc": "the presets are 3D networks",
+    f"{PLAN} --planner unet --place epa@1=on": "epa@1",
+    "train balls 3d_fullres all -p unet --workspace planned --patience 3": "--patience looks at validation cases",
+    "train balls 3d_fullres 0 all -p unet --workspace planned --patience 3": "the fold all has none",
+    "train balls 3d_fullres 0 -p unet --workspace planned --continue --epochs 3": "--continue has nothing to extend",
+    "train balls 3d_fullres 0 -p unet --workspace planned --learn-attention --epochs 1": "give --epochs 2 or more",
+    f"predict -i {IMAGE} -o out -m unetrpp__3d_fullres --dicom-seg": "DICOM",
+    f"attention-report unetrpp__3d_fullres {IMAGE} --workspace planned": "one given by its files; leave it out",
+    "cost synapse -c 3d_fullres": "--configurations are those of a plans file; synapse is one network",
+    "import released.model --preset acdc --dataset Blocks --largest-gb 3": "--largest-gb is for a zip",
+    "import dataset.zip --plans plans.json": "add --preset",
+    "import dataset.zip --configuration 2d": "add --preset",
+    "evaluate --model unetrpp__3d_fullres --tolerance 2": "add --distances, or leave --tolerance out",
+    "evaluate --model unetrpp__3d_fullres --predicted-only": "--predicted-only has no effect with --model; leave it out",
+    "evaluate --compare a b --distances --protocol acdc": "--distances and --protocol have no effect with --compare",
+}
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_an_option_without_effect_is_refused_in_one_sentence(command, place, capsys):
+    before = sorted(place.rglob("*"))
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert REFUSED[command] in error
+    assert len(error.splitlines()) == 1
+    assert "Traceback" not in error
+    assert [path for path in sorted(place.rglob("*")) if path not in before] == []
+
+
+def test_processes_beside_an_executor_are_refused(place):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as executor, pytest.raises(UserError, match="leave one of them out"):
+        plan("Blocks", workspace=place, executor=executor, processes=2)
+
+
+def test_the_demo_passes_its_options_on(monkeypatch, tmp_path):
+    """--folder, --epochs, --iterations, --seed and --device."""
+    called: list[list[str]] = []
+    seeds: list[int] = []
+
+    def call(command):
+        called.append(command)
+        return 3 if command[0] == "predict" else 0
+
+    monkeypatch.setattr(demo, "call", call)
+    monkeypatch.setattr("unetrpp.dataset.synthetic.write_synthetic_dataset", lambda folder, seed: seeds.append(seed))
+    given = ["--epochs=7", "--iterations=9", "--seed=11", "--device=cpu"]
+    assert demo.main([f"--folder={tmp_path / 'here'}", *given]) == 3
+    training, prediction = called[1:3]
+    assert [option for option in given if option in training] == given
+    assert "--device=cpu" in prediction
+    assert seeds == [11]
+    assert all(str(tmp_path / "here") in " ".join(command) for command in called)
+
+
+def test_an_attention_report_of_another_checkpoint(place, capsys):
+    fold = place / "unetrpp__3d_fullres" / "fold_0"
+    arguments = ["attention-report", str(fold.parent), IMAGE, "--device", "cpu", "--checkpoint"]
+    assert main([*arguments, "best"]) == 2
+    assert "best" in capsys.readouterr().err
+    (fold / "checkpoint_final.pt").rename(fold / "checkpoint_best.pt")
+    assert main([*arguments, "best"]) == 0
+
+
+def test_two_summaries_are_compared(tmp_path, capsys):
+    """--compare of a model with a better one."""
+    from tests.evaluation.test_summary import case, scheme
+    from unetrpp.evaluation.summary import summarize, write_summary
+
+    for name, dice in (("one", 0.5), ("other", 0.75)):
+        scores = [case(f"case_{i}", [dice], [1.0]) for i in range(3)]
+        write_summary(tmp_path / name, summarize(scores, scheme(1)))
+    assert main(["evaluate", "--compare", *(str(tmp_path / name / "summary.json") for name in ("one", "other"))]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("class 1"))
+    assert row.split()[2:6] == ["3", "0.500", "0.750", "+0.250"]
