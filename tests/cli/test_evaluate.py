@@ -123,8 +123,8 @@ def test_scores_stay_where_the_wrong_references_are_given(dataset, capsys):
 
 
 def test_cases_with_the_same_error_share_a_line():
-    errors = [CaseError(case, "evaluating", "is odd" if case == "c" else "has no prediction") for case in "abcdef"]
-    assert error_lines(errors) == ["a, b, d and 2 more  has no prediction", "c  is odd"]
+    errors = [CaseError(case, "evaluating", "is odd" if case == "c" else "has no prediction") for case in "abcdefgh"]
+    assert error_lines(errors) == ["a, b, d, e, f and 2 more  has no prediction", "c  is odd"]
 
 
 def test_maps_next_to_predictions_are_not_scored(tmp_path):

@@ -11,8 +11,6 @@ from unetrpp.core.command_line import Parser, above_zero, positive, run
 if TYPE_CHECKING:
     from unetrpp.core.parallel import CaseError
 
-NAMED = 3  # cases named in one line about the same error
-
 EXAMPLES = """
 unetrpp_evaluate predictions/ unetrpp_workspace/raw/Hippocampus/labelsTs
 unetrpp_evaluate predictions/ references/ --dataset-json unetrpp_workspace/raw/Hippocampus/dataset.json --distances
@@ -119,11 +117,9 @@ def _folders(arguments: argparse.Namespace) -> int:
 
 def error_lines(errors: "list[CaseError]") -> list[str]:
     """Cases with the same error share a line: often most references have no prediction."""
-    cases: dict[str, list[str]] = {}
-    for error in errors:
-        cases.setdefault(error.message, []).append(error.case)
-    more = {message: f" and {len(names) - NAMED} more" for message, names in cases.items() if len(names) > NAMED}
-    return [f"{', '.join(names[:NAMED])}{more.get(text, '')}  {text}" for text, names in cases.items()]
+    from unetrpp.core.problems import grouped
+
+    return [f"{cases}  {message}" for cases, message in grouped((error.case, error.message) for error in errors)]
 
 
 if __name__ == "__main__":
