@@ -108,7 +108,7 @@ def read_msd(folder: Path, workspace: Path) -> Source:
     if len(labels) < len(content["labels"]):
         raise UserError(f"{path}: two labels have one name; give every label a name of its own")
     cases = [SourceCase(_case_id(image), (_inside(folder, image),), _inside(folder, label)) for image, label in pairs]
-    cases += [SourceCase(_case_id(image), (_inside(folder, image),), None) for image in tests]
+    cases += [SourceCase(_case_id(image), (_inside(folder, image),), test=True) for image in tests]
     _require_distinct(path, cases)
     return Source(
         channel_names=tuple(channels[i] for i in sorted(channels)),

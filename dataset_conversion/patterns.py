@@ -12,6 +12,7 @@ from unetrpp.io.formats import ending_of, strip_ending
 from unetrpp.io.listing import beside_slices, holds_series, images_below, is_image, is_system, parts_of, unreadable
 
 CASE = "{case}"
+LABEL = "{label}"  # in a path of masks: the class
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,11 @@ class Pattern:
     def _fixed(self) -> int:
         return next(i for i, part in enumerate(self._parts) if CASE in part or "*" in part)
 
-    def expected(self, case: str) -> str:
+    def expected(self, case: str, label: str = LABEL) -> str:
         """Where a case's file should be, for messages."""
-        return f"{Path(self.text).as_posix()}/{case}.*" if self.is_folder else self.text.replace(CASE, case)
+        if self.is_folder:
+            return f"{Path(self.text).as_posix()}/{case}.*"
+        return self.text.replace(CASE, case).replace(LABEL, label)
 
     def files(self) -> dict[str, list[Path]]:
         """Case -> the images and the folders of DICOM series that match, in either Unicode form.
@@ -59,14 +62,27 @@ class Pattern:
         Raises:
             UserError: nothing matches, or the pattern has ``..`` behind its first ``{case}``.
         """
+        return self.files_by_label()[""]
+
+    def files_by_label(self) -> dict[str, dict[str, list[Path]]]:
+        """What stands for ``{label}`` in the pattern -> the files of every case, as :meth:`files` has them.
+
+        Raises:
+            UserError: as :meth:`files`.
+        """
         if ".." in Path(self.below).parts:
             raise UserError(f"{self.text!r} has '..' after {CASE} or '*'; write the path without it")
-        matches: dict[str, list[Path]] = {}
+        if self.is_folder and self.root.joinpath(self.text).is_file():
+            raise UserError(
+                f"{self.text!r} is one file; give the folder that holds a file of every case, or a path with {CASE} in it"
+            )
+        matches: dict[str, dict[str, list[Path]]] = {}
         expression = expression_of(self.below)
         for path in walk(self.base):
             match = expression.fullmatch(path.relative_to(self.base).as_posix())
             if match and (_is_case(path) or (self.below != CASE and is_image(path))):
-                matches.setdefault(composed(strip_ending(match["case"])), []).append(path)
+                label = composed(strip_ending(match.groupdict().get("label") or ""))
+                matches.setdefault(label, {}).setdefault(composed(strip_ending(match["case"])), []).append(path)
         if not matches:
             raise self._nothing()
         return matches
@@ -114,13 +130,18 @@ class Pattern:
 
 
 def expression_of(pattern: str, flags: int = 0) -> re.Pattern[str]:
-    """A regular expression for a pattern; every further ``{case}`` must be equal to the first.
+    """A regular expression for a pattern; every further ``{case}`` must be equal to the first, and so must ``{label}``.
 
     >>> bool(expression_of("{case}/{case}_t1.nii.gz").fullmatch("a1/a1_t1.nii.gz"))
     True
     """
-    first, *rest = (re.escape(part).replace(r"\*", "[^/]*") for part in pattern.split(CASE))
-    return re.compile(first + "(?P<case>[^/]+)" + "(?P=case)".join(rest), flags)
+    text = re.escape(pattern).replace(r"\*", "[^/]*")
+    for name in (CASE, LABEL):
+        group = name.strip("{}")
+        first, *rest = text.split(re.escape(name))
+        if rest:
+            text = first + f"(?P<{group}>[^/]+)" + f"(?P={group})".join(rest)
+    return re.compile(text, flags)
 
 
 def _is_case(path: Path) -> bool:

@@ -161,7 +161,7 @@ def test_photographs_stay_in_colour_and_instances_become_one_class(tmp_path):
 def test_python_and_the_command_do_the_same(decathlon, tmp_path):
     assert convert(tmp_path / "a", "msd", decathlon, "--name", "pair") == 0
     converted = convert_msd(str(decathlon), name="pair", workspace=str(tmp_path / "b"), processes=1)
-    assert converted == ConversionResult(tmp_path / "b/raw/pair", ("p_1", "p_2", "p_3", "p_9"), ())
+    assert converted == ConversionResult(tmp_path / "b/raw/pair", ("p_1", "p_2", "p_3", "p_9"), (), test_cases=("p_9",))
     source, images, labels = tmp_path / "b/raw/pair", "{case}_0000.nii.gz", "labelsTr"
     options = ("--images", f"imagesTr/{images}", "--test-images", f"imagesTs/{images}", "--labels", labels)
     more = ("--channel", "T2", "--label", "PZ=1", "TZ=2", "--name", "t2")

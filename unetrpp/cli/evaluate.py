@@ -33,8 +33,12 @@ def build_parser() -> Parser:
     what = "folder of CASE.ending; the summary is written into it"
     add("predictions", type=Path, nargs="?", metavar="PREDICTIONS", help=what)
     add("references", type=Path, nargs="?", metavar="REFERENCES", help="folder of CASE.ending")
-    what = "names and values of the labels (default: dataset.json next to REFERENCES)"
-    add("--dataset-json", type=Path, metavar="FILE", help=what)
+    what = (
+        "dataset.json with the labels, or a model folder (default: the one next to REFERENCES, else predictions.json)"
+    )
+    add("--dataset-json", type=Path, metavar="FILE_OR_MODEL", help=what)
+    what = "references number the objects 1, 2, ...: every value above 0 counts as the one class"
+    add("--foreground-from-instances", action="store_true", help=what)
     what = "also HD95, normalised surface distance, volumes and lesions (slower)"
     add("--distances", action="store_true", help=what)
     what = "tolerance of the normalised surface distance (default: 1 mm)"
@@ -100,6 +104,7 @@ def _folders(arguments: argparse.Namespace) -> int:
         tolerance=arguments.tolerance,
         protocol=arguments.protocol,
         predicted_only=arguments.predicted_only,
+        foreground_from_instances=arguments.foreground_from_instances,
         processes=arguments.processes,
     )
     scored = len(summary.metric_per_case)
@@ -107,6 +112,8 @@ def _folders(arguments: argparse.Namespace) -> int:
         print(as_table(summary))
     if scored and arguments.protocol:
         print(f"\n{protocol_table(read_protocol(arguments.protocol), summary)}")
+    if scored:
+        print(f"written: {arguments.predictions / 'summary.json'} and summary.csv")
     for line in error_lines(errors):
         print(line, file=sys.stderr)
     if errors:

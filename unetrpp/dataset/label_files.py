@@ -74,7 +74,9 @@ def _table_rows(path: Path, text: str) -> list[tuple[int, str]]:
     Raises:
         UserError: a line is neither.
     """
-    lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")]
+    lines = [
+        (i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")
+    ]
     for expression in (ITK_SNAP, COLOUR_TABLE):
         matches = [(i, line, expression.fullmatch(line)) for i, line in lines]
         if any(match for _, _, match in matches):

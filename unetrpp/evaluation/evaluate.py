@@ -1,14 +1,14 @@
 """Scoring predictions against references in parallel processes: two folders, or any pairs of files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, default_processes, run_cases
-from unetrpp.core.text import composed, escaped, is_utf8, recordable
+from unetrpp.core.text import composed, escaped, is_utf8, listed, recordable
 from unetrpp.dataset.description import read_description
-from unetrpp.dataset.labels import LabelScheme, present_values
+from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
 from unetrpp.evaluation.protocol import Protocol, read_protocol, require_labels
 from unetrpp.evaluation.summary import CaseScores, Summary, remove_outlived, remove_summary, summarize, write_summary
@@ -32,6 +32,7 @@ def evaluate(
     tolerance: float = 1.0,
     protocol: str | None = None,
     predicted_only: bool = False,
+    foreground_from_instances: bool = False,
     processes: int | None = None,
 ) -> tuple[Summary, list[CaseError]]:
     """Score a folder of predictions and write summary.json and summary.csv into it, as `unetrpp_evaluate` does.
@@ -42,11 +43,13 @@ def evaluate(
     Args:
         predictions: folder of CASE.ending.
         references: folder of CASE.ending.
-        dataset_json: names and values of the labels; by default dataset.json beside ``references``.
+        dataset_json: names and values of the labels, or a model folder that has them; by default dataset.json beside
+            ``references``, else what predictions.json says.
         distances: also HD95, normalised surface distance, volumes and lesions.
         tolerance: of the normalised surface distance, in mm.
         protocol: name or JSON file of a published protocol: score its test cases and classes, and add its metrics.
         predicted_only: leave out references without a prediction; otherwise each is an error of its case.
+        foreground_from_instances: references number the objects; every value above 0 counts as the one class.
         processes: by default as many as cores and memory allow.
 
     Returns:
@@ -56,8 +59,7 @@ def evaluate(
         UserError: a file of labels or a protocol cannot be read, and as :func:`evaluate_folder`.
     """
     predictions, references = Path(predictions), Path(references)
-    labels_file = Path(dataset_json or references.resolve().parent / "dataset.json")
-    description = read_description(labels_file, labels_file.parent.name)
+    scheme, file_ending = _labels(predictions, references, None if dataset_json is None else Path(dataset_json))
     known = None if protocol is None else read_protocol(protocol)
     options = MetricOptions(
         distances=distances or (known is not None and "HD95" in known.metrics),
@@ -68,11 +70,12 @@ def evaluate(
         summary, errors = evaluate_folder(
             predictions,
             references,
-            description.labels,
-            description.file_ending,
+            scheme,
+            file_ending,
             options=options,
             protocol=known,
             predicted_only=predicted_only,
+            foreground_from_instances=foreground_from_instances,
             processes=processes,
         )
     except UserError:
@@ -85,6 +88,27 @@ def evaluate(
     return summary, errors
 
 
+def _labels(predictions: Path, references: Path, given: Path | None) -> tuple[LabelScheme, str]:
+    """The labels and the ending of label files: of dataset.json, or as the model had them that made the predictions.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    beside = references.resolve().parent / "dataset.json"
+    if given is None and not beside.exists() and predictions.is_dir():
+        known = {(run.labels, run.file_ending) for run in earlier_runs(predictions).values()}
+        if len(known) == 1 and (labels := next(iter(known))[0]) is not None:
+            return labels, next(iter(known))[1]
+    path = beside if given is None else given / "dataset.json" if given.is_dir() else given
+    if given is None and not path.exists():
+        raise UserError(
+            f"the labels are unknown: there is no {path}, and no predictions.json in {predictions} names them; "
+            "give --dataset-json (a dataset.json, or the model folder)"
+        )
+    description = read_description(path, path.parent.name)
+    return description.labels, description.file_ending
+
+
 def evaluate_folder(
     predictions: Path,
     references: Path,
@@ -94,6 +118,7 @@ def evaluate_folder(
     options: MetricOptions = OVERLAP_ONLY,
     protocol: Protocol | None = None,
     predicted_only: bool = False,
+    foreground_from_instances: bool = False,
     processes: int | None = None,
 ) -> tuple[Summary, list[CaseError]]:
     """Score every ``CASE<ending>`` of ``references`` against the file of the same name in ``predictions``.
@@ -103,8 +128,13 @@ def evaluate_folder(
 
     Raises:
         UserError: there is nothing to compare, a prediction or a test case of the protocol has no reference, or the
-            protocol has other labels.
+            protocol has other labels, or instances are to become one of several classes.
     """
+    if foreground_from_instances and len(scheme.values) != 2:
+        raise UserError(
+            f"--foreground-from-instances is for one class, but there are {len(scheme.values) - 1} "
+            f"({listed(scheme.names[1:])}); leave it out"
+        )
     predicted_names = case_ids(predictions, file_ending) - recorded_maps(predictions, file_ending)
     file_of = _by_composed_name(predictions, predicted_names)
     true_of = _by_composed_name(references, case_ids(references, file_ending))
@@ -128,7 +158,13 @@ def evaluate_folder(
         for case in sorted(predicted)
         if is_utf8(case)
     }
-    summary, errors = evaluate_pairs(pairs, scheme, options=options, processes=processes)
+    summary, errors = evaluate_pairs(
+        pairs,
+        scheme,
+        options=options,
+        instances=foreground_from_instances,
+        processes=processes,
+    )
     unnamed = "the file name is not UTF-8; rename the prediction and the reference"
     errors += [CaseError(case, "evaluating", unnamed) for case in predicted if not is_utf8(case)]
     if not predicted_only:
@@ -187,10 +223,18 @@ def case_ids(folder: Path, file_ending: str) -> set[str]:
 
 
 def evaluate_pairs(
-    pairs: Pairs, scheme: LabelScheme, *, options: MetricOptions = OVERLAP_ONLY, processes: int | None = None
+    pairs: Pairs,
+    scheme: LabelScheme,
+    *,
+    options: MetricOptions = OVERLAP_ONLY,
+    instances: bool = False,
+    processes: int | None = None,
 ) -> tuple[Summary, list[CaseError]]:
-    """Score pairs of files; returns the scores, and the cases that could not be scored, sorted by id."""
-    jobs = {case: (case, files, scheme, options) for case, files in pairs.items()}
+    """Score pairs of files; returns the scores, and the cases that could not be scored, sorted by id.
+
+    ``instances``: references number the objects of the one class.
+    """
+    jobs = {case: (case, files, scheme, options, instances) for case, files in pairs.items()}
     voxels = most_voxels(reference for _, reference in pairs.values())
     processes = processes or default_processes(voxels * (BYTES_WITH_DISTANCES if options.distances else BYTES_A_VOXEL))
     scored: list[CaseScores] = []
@@ -204,7 +248,11 @@ def evaluate_pairs(
 
 
 def score_files(
-    case: str, files: tuple[Path, Path], scheme: LabelScheme, options: MetricOptions = OVERLAP_ONLY
+    case: str,
+    files: tuple[Path, Path],
+    scheme: LabelScheme,
+    options: MetricOptions = OVERLAP_ONLY,
+    instances: bool = False,
 ) -> CaseScores:
     """Read and score one case: ``files`` are its prediction and its reference.
 
@@ -218,10 +266,18 @@ def score_files(
             f"prediction and reference lie on different grids: {differences[0]}; predict on the reference's image",
             case=case,
         )
-    for file, volume in zip(files, (predicted, true), strict=True):
-        unknown = sorted(set(present_values(volume.array)) - set(scheme.known_values))
-        if unknown:
-            raise UserError(f"{file} holds label {unknown[0]}, which is not in dataset.json; remap the file", case=case)
-    metrics = score_case(predicted.array[0], true.array[0], true.geometry, scheme, options=options)
+    arrays = predicted.array[0], scheme.one_class(true.array[0]) if instances else true.array[0]
+    for file, array in zip(files, arrays, strict=True):
+        if unknown := sorted(set(present_values(array)) - set(scheme.known_values)):
+            raise UserError(_unknown(file, unknown, scheme, reference=file == files[1]), case=case)
+    metrics = score_case(*arrays, true.geometry, scheme, options=options)
     prediction, reference = (recordable(str(file)) for file in files)
     return CaseScores(case=case, prediction_file=prediction, reference_file=reference, metrics=metrics)
+
+
+def _unknown(file: Path, unknown: Sequence[int], scheme: LabelScheme, *, reference: bool) -> str:
+    what = f"label {unknown[0]}, which is" if len(unknown) == 1 else f"labels {listed_values(unknown)}, which are"
+    advice = "remap the file"
+    if reference and len(scheme.values) == 2 and unknown[0] > 0:
+        advice += ", or give --foreground-from-instances if the values number objects"
+    return f"{file} holds {what} not in dataset.json ({listed_values(scheme.known_values)}); {advice}"

@@ -62,6 +62,8 @@ def run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> Progr
         device=str(ensemble.first.device),
         cases=earlier.kept(own, cases),
         pending=earlier.pending(own, output.folder) | {outputs[case] for case in left},
+        labels=plans.labels,
+        file_ending=plans.file_ending,
         outdated=_removable(output.folder, {case: (outputs[case], *maps[case]) for case in left}, our_files(found)),
     )
     progress.save()

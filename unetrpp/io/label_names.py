@@ -26,7 +26,13 @@ def label_names(path: Path) -> dict[int, str]:
         if reader_name(path) == "nrrd":
             return _of_nrrd(path)
         return _of_nifti(path) if reader_name(path) == "nifti" else {}
-    except (UserError, OSError, ValueError, EOFError, ElementTree.ParseError):  # who reads the labels says what is wrong
+    except (
+        UserError,
+        OSError,
+        ValueError,
+        EOFError,
+        ElementTree.ParseError,
+    ):  # who reads the labels says what is wrong
         return {}
 
 
@@ -36,7 +42,11 @@ def _of_nrrd(path: Path) -> dict[int, str]:
     for line in Header(path).lines:
         if match := SEGMENT.fullmatch(line.strip()):
             fields.setdefault(match[1], {})[match[2]] = match[3].decode("utf-8", "replace").strip()
-    return {int(s[b"LabelValue"]): s[b"Name"] for s in fields.values() if s.get(b"LabelValue", "").isdecimal() and s.get(b"Name")}
+    return {
+        int(s[b"LabelValue"]): s[b"Name"]
+        for s in fields.values()
+        if s.get(b"LabelValue", "").isdecimal() and s.get(b"Name")
+    }
 
 
 def _of_nifti(path: Path) -> dict[int, str]:
