@@ -88,8 +88,9 @@ def _report(converted: "ConversionResult") -> int:
     if others:
         print(error_table(others), file=sys.stderr)
     tests, training = len(converted.test_cases), len(converted.cases) - len(converted.test_cases)
-    counts = f"{training} training and {tests} test cases" if tests else f"{training} training cases"
-    print(f"{converted.folder}: {counts} converted" + (f"; {len(others)} others were not" if others else ""))
+    counts = f"{training} training and {tests} test case" if tests else f"{training} training case"
+    plural = "" if (tests or training) == 1 else "s"
+    print(f"{converted.folder}: {counts}{plural} converted" + (f"; {len(others)} others were not" if others else ""))
     return 1 if converted.errors else 0
 
 

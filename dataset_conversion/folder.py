@@ -13,13 +13,8 @@ from unetrpp.dataset.label_files import LabelFile
 from unetrpp.dataset_conversion.classes import ClassOptions, choose_classes
 from unetrpp.dataset_conversion.hold_out import held_out
 from unetrpp.dataset_conversion.pairing import Found, Layout, find_cases
-from unetrpp.dataset_conversion.raw import (
-    Conversion,
-    ConversionResult,
-    earlier_conversion,
-    earlier_description,
-    write_raw_dataset,
-)
+from unetrpp.dataset_conversion.raw import ConversionResult, write_raw_dataset
+from unetrpp.dataset_conversion.record import Conversion, earlier_conversion, earlier_description
 from unetrpp.dataset_conversion.source import Source
 
 

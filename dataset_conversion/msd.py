@@ -14,7 +14,8 @@ from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
 from unetrpp.dataset_conversion.patterns import is_below
-from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
+from unetrpp.dataset_conversion.raw import ConversionResult, write_raw_dataset
+from unetrpp.dataset_conversion.record import Conversion
 from unetrpp.dataset_conversion.source import Source, SourceCase
 from unetrpp.io.formats import strip_ending
 from unetrpp.io.listing import images_below, parts_of, unreadable

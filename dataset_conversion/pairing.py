@@ -139,6 +139,7 @@ def _find_masks(root: Path, masks: Mapping[str, str] | str | None) -> dict[str, 
     """
     if masks is None:
         return {}
+    found: dict[str, tuple[Pattern, Files]]
     if isinstance(masks, str):
         whole = Pattern(root, masks)
         found = {label: (whole, files) for label, files in sorted(whole.files_by_label().items())}

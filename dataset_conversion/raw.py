@@ -6,16 +6,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, is_dangling, read_json, write_json
+from unetrpp.core.files import is_dangling, write_json
 from unetrpp.core.parallel import CaseError, default_processes, run_cases
 from unetrpp.core.text import escaped, is_utf8
-from unetrpp.dataset.description import DatasetDescription, nnunet_json, read_description
+from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset_conversion.case_files import write_images, write_label
 from unetrpp.dataset_conversion.masks import overlap_warning
+from unetrpp.dataset_conversion.record import PARTS, Conversion, earlier_description, require_same_conversion
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
 from unetrpp.io.formats import ending_of, files_of_image
 from unetrpp.io.images import most_voxels
@@ -24,15 +25,6 @@ LOG = logging.getLogger(__name__)
 
 BYTES_A_VALUE = 24  # peak memory per value of a case while it is rewritten
 CLOCK_TOLERANCE_S = 2  # FAT and some network disks keep modification times to two seconds
-_PARTS = (("imagesTr", "_0000"), ("labelsTr", ""), ("imagesTs", "_0000"), ("labelsTs", ""))  # folder, first channel
-
-
-class Conversion(Record, frozen=True, kw_only=True):
-    """conversion.json: the source and the options of a conversion; a later run must have the same ones."""
-
-    format: int = 1
-    source: str
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,6 +47,7 @@ class Target:
     channel_names: tuple[str, ...]
     labels: LabelScheme
     one_class: bool = False  # every label value above 0 becomes the one foreground value
+    repaint: bool = False  # labels are made on every run: no file tells that a mask is gone
     overwrite: bool = False
 
 
@@ -87,10 +80,18 @@ def write_raw_dataset(
         UserError: the folder holds another conversion or other cases, or no image can be read.
     """
     ending = common_ending(source.cases)
-    _require_same_conversion(folder, conversion, overwrite)
+    require_same_conversion(folder, conversion, overwrite)
     _require_no_others(source, folder, ending, overwrite)
     write_json(folder / "conversion.json", conversion)
-    target = Target(folder, ending, source.channel_names, source.labels, foreground_from_instances, overwrite)
+    target = Target(
+        folder,
+        ending,
+        source.channel_names,
+        source.labels,
+        one_class=foreground_from_instances,
+        repaint=bool(conversion.options.get("allow_missing_masks")),
+        overwrite=overwrite,
+    )
     jobs = {case.id: (case, target) for case in source.cases}
     processes = processes or default_processes(_case_bytes(source))
     outcomes = list(run_cases(convert_case, jobs, "converting", processes))
@@ -153,7 +154,7 @@ def _require_no_others(source: Source, folder: Path, ending: str, overwrite: boo
     With ``overwrite``, a case may change between training and test; its earlier files are removed once it is converted.
     """
     known = {case.id for case in source.cases}
-    for part, number in _PARTS:
+    for part, number in PARTS:
         test = part.endswith("Ts")
         here = {case.id for case in source.cases if case.test == test and (part.startswith("images") or case.labelled)}
         found = {p.name.removesuffix(number + ending) for p in (folder / part).glob(f"[!.]*{number}{ending}")}
@@ -164,41 +165,6 @@ def _require_no_others(source: Source, folder: Path, ending: str, overwrite: boo
                 f"{whose or 'that the source does not have'}; "
                 f"{'give --overwrite to move them' if whose else 'remove their files'}, or give another --name"
             )
-
-
-def earlier_conversion(folder: Path) -> Conversion | None:
-    """The conversion that a raw dataset is from; None where it is from none, or no case of it was converted.
-
-    Raises:
-        UserError: conversion.json cannot be read.
-    """
-    path = folder / "conversion.json"
-    holds_files = any(any((folder / part).glob("[!.]*")) for part, _ in _PARTS)
-    return read_json(path, Conversion) if path.exists() and holds_files else None
-
-
-def earlier_description(folder: Path) -> DatasetDescription | None:
-    """What dataset.json of an earlier conversion says; None where there is none that can be read."""
-    try:
-        return read_description(folder / "dataset.json", folder.name)
-    except UserError:
-        return None
-
-
-def _require_same_conversion(folder: Path, conversion: Conversion, overwrite: bool) -> None:
-    """
-    Raises:
-        UserError: the folder holds another conversion, or a dataset that was not converted.
-    """
-    if overwrite:
-        return
-    earlier = earlier_conversion(folder)
-    if earlier is not None and earlier != conversion:
-        raise UserError(f"{folder} was converted from {earlier.source} with other options; give --name or --overwrite")
-    if earlier is None and (folder / "dataset.json").exists():
-        raise UserError(
-            f"{folder} already holds a dataset that was not converted here; give another --name or --overwrite"
-        )
 
 
 def convert_case(case: SourceCase, target: Target) -> Converted:
@@ -215,17 +181,18 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
     label = target.folder / ("labelsTs" if case.test else "labelsTr") / f"{case.id}{target.ending}"
     done = [images / f"{case.id}_0000{target.ending}", *([label] if case.labelled else [])]
     stamp = _newest(case)
-    if not target.overwrite and all(_has_time(path, stamp) for path in done):
+    current = not target.overwrite and all(_has_time(path, stamp) for path in done)
+    if current and not target.repaint:
         return Converted()
     try:
-        written, alpha = write_images(case, images, target.ending, target.channel_names)
+        written, alpha = ([], False) if current else write_images(case, images, target.ending, target.channel_names)
         overlaps = write_label(case, label, target.labels, target.one_class) if case.labelled else ()
     except Exception:
         _remove(case, images, label)
         raise
     for path in reversed([*written, *done[1:]]):  # the first channel last, because a later run looks at this one only
         os.utime(path, (stamp, stamp))
-    before = [target.folder / part for part, _ in _PARTS if part.endswith("Ts") != case.test]
+    before = [target.folder / part for part, _ in PARTS if part.endswith("Ts") != case.test]
     _remove(case, before[0], before[1] / label.name)
     return Converted(overlaps, alpha)
 

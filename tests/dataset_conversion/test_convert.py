@@ -54,8 +54,9 @@ def convert(workspace, *arguments):
     return main([*map(str, arguments), "--workspace", str(workspace), "--processes", "1"])
 
 
-def test_four_dimensions_become_one_file_per_channel(decathlon, tmp_path):
+def test_four_dimensions_become_one_file_per_channel(decathlon, tmp_path, capsys):
     assert convert(tmp_path / "w", "msd", decathlon) == 0
+    assert "3 training and 1 test case converted\n" in capsys.readouterr().out
     folder = tmp_path / "w/raw/Pair"
     dataset = read_dataset(folder, "Pair")
     assert [c.id for c in dataset.cases] == ["p_1", "p_2", "p_3"]

@@ -83,6 +83,11 @@ def test_an_absent_mask_is_refused_unless_the_option_says_what_it_means(root, ca
     assert run(root, *masks, "--allow-missing-masks") == 0
     label = read(root.parent / "w/raw/Made/labelsTr/b.nii.gz")
     assert set(np.unique(label)) <= {0, 1, 2}
+    before = (root.parent / "w/raw/Made/imagesTr/b_0000.nii.gz").stat().st_ino
+    (root / "b/segmentations/aorta.nii.gz").unlink()  # the newest file of the case stays
+    assert run(root, *masks, "--allow-missing-masks") == 0
+    assert set(np.unique(read(root.parent / "w/raw/Made/labelsTr/b.nii.gz"))) == {0, 2}
+    assert (root.parent / "w/raw/Made/imagesTr/b_0000.nii.gz").stat().st_ino == before
     for path in (root / "b/segmentations").iterdir():
         path.unlink()
     assert run(root, *masks, "--allow-missing-masks") == 2

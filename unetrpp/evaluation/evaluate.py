@@ -7,8 +7,8 @@ from typing import TypeAlias
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, default_processes, run_cases
 from unetrpp.core.text import composed, escaped, is_utf8, listed, recordable
-from unetrpp.dataset.description import read_description
 from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
+from unetrpp.evaluation.known_labels import find_labels
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case
 from unetrpp.evaluation.protocol import Protocol, read_protocol, require_labels
 from unetrpp.evaluation.summary import CaseScores, Summary, remove_outlived, remove_summary, summarize, write_summary
@@ -59,7 +59,7 @@ def evaluate(
         UserError: a file of labels or a protocol cannot be read, and as :func:`evaluate_folder`.
     """
     predictions, references = Path(predictions), Path(references)
-    scheme, file_ending = _labels(predictions, references, None if dataset_json is None else Path(dataset_json))
+    scheme, file_ending = find_labels(predictions, references, None if dataset_json is None else Path(dataset_json))
     known = None if protocol is None else read_protocol(protocol)
     options = MetricOptions(
         distances=distances or (known is not None and "HD95" in known.metrics),
@@ -86,27 +86,6 @@ def evaluate(
     else:
         remove_summary(predictions)
     return summary, errors
-
-
-def _labels(predictions: Path, references: Path, given: Path | None) -> tuple[LabelScheme, str]:
-    """The labels and the ending of label files: of dataset.json, or as the model had them that made the predictions.
-
-    Raises:
-        UserError: there is none, or it cannot be read.
-    """
-    beside = references.resolve().parent / "dataset.json"
-    if given is None and not beside.exists() and predictions.is_dir():
-        known = {(run.labels, run.file_ending) for run in earlier_runs(predictions).values()}
-        if len(known) == 1 and (labels := next(iter(known))[0]) is not None:
-            return labels, next(iter(known))[1]
-    path = beside if given is None else given / "dataset.json" if given.is_dir() else given
-    if given is None and not path.exists():
-        raise UserError(
-            f"the labels are unknown: there is no {path}, and no predictions.json in {predictions} names them; "
-            "give --dataset-json (a dataset.json, or the model folder)"
-        )
-    description = read_description(path, path.parent.name)
-    return description.labels, description.file_ending
 
 
 def evaluate_folder(
