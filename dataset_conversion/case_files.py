@@ -7,7 +7,7 @@ import numpy as np
 
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
-from unetrpp.dataset_conversion.masks import painted
+from unetrpp.dataset_conversion.masks import Overlaps, painted
 from unetrpp.dataset_conversion.source import SourceCase
 from unetrpp.io.formats import copy_image, ending_of
 from unetrpp.io.images import (
@@ -78,11 +78,11 @@ def _split_channels(case: SourceCase, folder: Path, ending: str) -> list[Path]:
     return written
 
 
-def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bool) -> tuple[str, ...]:
+def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bool) -> Overlaps:
     """Copy or rewrite a label as ``path``, in the smallest integer type that holds its values.
 
     Returns:
-        The pairs of classes whose masks overlap.
+        Which masks overlap.
 
     Raises:
         UserError: a file cannot be read, or holds values that are not declared.
@@ -96,18 +96,19 @@ def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bo
     _require_declared(case.label, array, labels)
     if not one_class and path.name.endswith(ending_of(case.label)):
         copy_image(case.label, path)
-        return ()
+        return Overlaps()
     write_segmentation(path, array.astype(np.min_scalar_type(int(array.max()))), volume.geometry)
-    return ()
+    return Overlaps()
 
 
 def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme) -> None:
     unknown = sorted(set(present_values(array)) - set(labels.known_values))
     if unknown:
-        advice = "declare it, take all values with --labels-from-files, or remap the file"
+        several = len(unknown) > 1
+        advice = f"declare {'them' if several else 'it'}, take all values with --labels-from-files, or remap the file"
         if len(labels.values) == 2 and unknown[0] > 0:
             advice += ", or give --foreground-from-instances if the values number objects"
         raise UserError(
-            f"{file.name} holds the label {listed_values(unknown)}, but only {listed_values(labels.known_values)} are "
-            f"declared; {advice}"
+            f"{file.name} holds the label{'s' if several else ''} {listed_values(unknown)}, but only "
+            f"{listed_values(labels.known_values)} are declared; {advice}"
         )

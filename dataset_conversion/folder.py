@@ -73,7 +73,7 @@ def convert_folder(
     """
     root, places = Path(source), Workspace.find(workspace)
     layout = Layout(images, labels, masks, allow_missing_masks, test_images, test_labels)
-    file = None if label_file is None else Path(label_file)
+    file = None if label_file is None else _from_here_or(root, Path(label_file))
     wanted = ClassOptions(label, file, labels_from_files, foreground_from_instances)
     layout.require_sound(len(channel))
     wanted.require_sound(masks is not None)
@@ -86,7 +86,9 @@ def convert_folder(
     folder = places.raw(name or plain_name(root.resolve().name))
     found = find_cases(root, layout, skip_unreadable=skip_unreadable, workspace=places.root)
     if hold_out is not None:
-        found = _with_test_cases(found, hold_out, folder, overwrite)
+        is_number = isinstance(hold_out, int) or str(hold_out).isdecimal()
+        tests = int(str(hold_out)) if is_number else _from_here_or(root, Path(str(hold_out)))
+        found = _with_test_cases(found, tests, folder, overwrite)
     classes = choose_classes(wanted, found, processes)
     made_from = Source(
         channel_names=tuple(channel),
@@ -109,7 +111,12 @@ def convert_folder(
     )
 
 
-def _with_test_cases(found: Found, wanted: int | str | Path, folder: Path, overwrite: bool) -> Found:
+def _from_here_or(root: Path, file: Path) -> Path:
+    """A file of options, which often lies with the data: of the current folder or, where it has none, of the source."""
+    return root / file if not file.exists() and (root / file).exists() else file
+
+
+def _with_test_cases(found: Found, wanted: int | Path, folder: Path, overwrite: bool) -> Found:
     """The cases with those held out marked as test cases; an earlier conversion's stay so unless all are converted again."""
     earlier = None if overwrite else earlier_conversion(folder)
     described = earlier_description(folder)

@@ -32,7 +32,7 @@ def build_parser() -> Parser:
         "unetrpp_convert folder SOURCE --images DIR_OR_PATH ... --channel NAME[,NAME...]\n"
         "                              (--labels DIR_OR_PATH | --masks NAME=DIR_OR_PATH ...) [options]"
     )
-    what = "the folder of your data, which the other paths are relative to; the dataset gets its name, or --name"
+    what = "the folder of your data, which DIR_OR_PATH is relative to; the dataset gets its name, or --name"
     parser.add_argument("source", type=Path, metavar="SOURCE", help=what)
     _add_images(parser)
     _add_classes(parser)

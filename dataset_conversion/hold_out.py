@@ -14,7 +14,7 @@ SEED = "unetrpp"  # the same cases of one dataset are drawn everywhere
 
 
 def held_out(
-    wanted: int | str | Path,
+    wanted: int | Path,
     cases: Sequence[str],
     *,
     groups: Mapping[str, str] | None = None,
@@ -31,10 +31,10 @@ def held_out(
     Raises:
         UserError: an id that is no case (all are named), no case left for training, or groups that do not add up.
     """
-    if isinstance(wanted, int) or (isinstance(wanted, str) and wanted.isdecimal()):
-        chosen = _drawn(int(wanted), cases, groups or {}, earlier)
+    if isinstance(wanted, int):
+        chosen = _drawn(wanted, cases, groups or {}, earlier)
     else:
-        chosen = _listed(Path(wanted), cases)
+        chosen = _listed(wanted, cases)
         _require_whole_groups(chosen, cases, groups or {})
     if len(chosen) >= len(cases):
         raise UserError(f"--hold-out takes all {len(cases)} cases, so none is left for training; hold out fewer")

@@ -1,7 +1,9 @@
 """Several masks of a case as one label map."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +17,15 @@ from unetrpp.io.images import Volume, read_label
 MOST_NAMED = 3  # pairs of classes that a warning names
 
 
-def painted(masks: Sequence[Mask]) -> tuple[Volume, tuple[str, ...]]:
-    """The label map of one case, in the smallest integer type, and the pairs of classes that overlap: the later one counts.
+class Overlaps(NamedTuple):
+    """Where the masks of one case overlap."""
+
+    pairs: tuple[str, ...] = ()  # of classes, such as "liver and tumour"
+    hidden: tuple[str, ...] = ()  # classes of which later masks leave nothing
+
+
+def painted(masks: Sequence[Mask]) -> tuple[Volume, Overlaps]:
+    """The label map of one case, in the smallest integer type, and which masks overlap: the later one counts.
 
     Raises:
         UserError: a mask cannot be read, has more than one value above 0, or lies on another grid than the first one.
@@ -25,6 +34,7 @@ def painted(masks: Sequence[Mask]) -> tuple[Volume, tuple[str, ...]]:
     label = np.zeros((), np.min_scalar_type(max(mask.value for mask in masks)))
     names = {mask.value: mask.name for mask in masks}
     pairs: list[str] = []
+    drawn: set[int] = set()
     for mask in masks:
         volume = read_label(mask.file)
         _require_mask(mask.file, volume)
@@ -38,8 +48,10 @@ def painted(masks: Sequence[Mask]) -> tuple[Volume, tuple[str, ...]]:
         inside = volume.array > 0
         pairs += [f"{names[value]} and {mask.name}" for value in np.unique(label[inside]).tolist() if value]
         label[inside] = mask.value
+        drawn |= {mask.value} if inside.any() else set()
     assert first is not None  # a case has a mask
-    return Volume(label, first.geometry), tuple(pairs)
+    hidden = sorted(drawn - set(present_values(label)))
+    return Volume(label, first.geometry), Overlaps(tuple(pairs), tuple(names[value] for value in hidden))
 
 
 def _require_mask(file: Path, volume: Volume) -> None:
@@ -53,21 +65,24 @@ def _require_mask(file: Path, volume: Volume) -> None:
         raise UserError(f"{file.name} holds the value {values[0]}; a mask is 0 and one value above 0")
 
 
-def overlap_warning(cases: Iterable[Sequence[str]]) -> str | None:
-    """One sentence about the overlaps of all cases (:func:`painted`); None where there are none.
+def overlap_warnings(cases: Sequence[Overlaps]) -> list[str]:
+    """At most two sentences about the overlaps of all cases.
 
-    >>> overlap_warning([["liver and tumour"], [], ["liver and tumour"]])
-    'masks overlap in 2 cases, and the later one of --masks counts there: liver and tumour (2 cases)'
+    >>> cord = Overlaps(("lesion and cord",), ("lesion",))
+    >>> for warning in overlap_warnings([cord, Overlaps(), Overlaps(("lesion and cord",))]):
+    ...     print(warning)
+    masks overlap, and the later one of --masks counts there: lesion and cord (2 cases)
+    later masks leave nothing of lesion (1 case); name such a class after the one that it lies in
     """
-    found = [pairs for pairs in cases if pairs]
-    counts: dict[str, int] = {}
-    for pair in (pair for pairs in found for pair in pairs):
-        counts[pair] = counts.get(pair, 0) + 1
-    if not found:
-        return None
-    named = [f"{pair} ({_cases(n)})" for pair, n in sorted(counts.items(), key=lambda item: -item[1])]
-    what = listed(named, MOST_NAMED)
-    return f"masks overlap in {_cases(len(found))}, and the later one of --masks counts there: {what}"
+    pairs = Counter(pair for case in cases for pair in case.pairs)
+    hidden = Counter(name for case in cases for name in case.hidden)
+    shown = [
+        listed([f"{name} ({_cases(n)})" for name, n in found.most_common()], MOST_NAMED) for found in (pairs, hidden)
+    ]
+    warnings = [f"masks overlap, and the later one of --masks counts there: {shown[0]}"] if pairs else []
+    if hidden:
+        warnings.append(f"later masks leave nothing of {shown[1]}; name such a class after the one that it lies in")
+    return warnings
 
 
 def _cases(count: int) -> str:

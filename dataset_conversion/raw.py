@@ -15,7 +15,7 @@ from unetrpp.core.text import escaped, is_utf8
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset_conversion.case_files import write_images, write_label
-from unetrpp.dataset_conversion.masks import overlap_warning
+from unetrpp.dataset_conversion.masks import Overlaps, overlap_warnings
 from unetrpp.dataset_conversion.record import PARTS, Conversion, earlier_description, require_same_conversion
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
 from unetrpp.io.formats import ending_of, files_of_image
@@ -54,7 +54,7 @@ class Target:
 class Converted(NamedTuple):
     """What one case had that is said once for the dataset."""
 
-    overlaps: tuple[str, ...] = ()  # pairs of classes whose masks overlap
+    overlaps: Overlaps = Overlaps()  # of its masks
     alpha: bool = False  # an opaque alpha channel was left out
 
 
@@ -107,7 +107,7 @@ def write_raw_dataset(
 
 
 def _report_once(converted: Sequence[Converted]) -> None:
-    if warning := overlap_warning(case.overlaps for case in converted):
+    for warning in overlap_warnings([case.overlaps for case in converted]):
         LOG.warning("warning: %s", warning)
     if count := sum(case.alpha for case in converted):
         LOG.info("the alpha channel of %d case%s is opaque and was left out", count, "" if count == 1 else "s")
@@ -186,7 +186,7 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
         return Converted()
     try:
         written, alpha = ([], False) if current else write_images(case, images, target.ending, target.channel_names)
-        overlaps = write_label(case, label, target.labels, target.one_class) if case.labelled else ()
+        overlaps = write_label(case, label, target.labels, target.one_class) if case.labelled else Overlaps()
     except Exception:
         _remove(case, images, label)
         raise

@@ -84,7 +84,7 @@ def test_undeclared_values_are_counted_and_the_options_named(root, capsys):
     write(root / "labels/c0.nii.gz", np.arange(3 * 8 * 9, dtype=np.uint16).reshape(3, 8, 9))
     assert convert(root, "--label", "a=1", "b=2") == 1
     error = capsys.readouterr().err
-    assert "holds the label 3, 4, 5, 6, 7, ... (213 values), but only 0, 1, 2 are declared" in error
+    assert "holds the labels 3, 4, 5, 6, 7, ... (213 values), but only 0, 1, 2 are declared" in error
     assert "--labels-from-files" in error
 
 

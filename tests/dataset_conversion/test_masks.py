@@ -42,13 +42,23 @@ def test_named_masks_are_painted_in_their_order_and_overlaps_are_said_once(root,
         np.testing.assert_array_equal(read(raw / "labelsTr" / f"{case}.nii.gz"), expected(root, case, names))
     assert json.loads((raw / "dataset.json").read_text())["labels"] == {"background": 0, "liver": 1, "tumour": 2}
     assert [record.getMessage() for record in caplog.records if "overlap" in record.getMessage()] == [
-        "warning: masks overlap in 2 cases, and the later one of --masks counts there: liver and tumour (2 cases)"
+        "warning: masks overlap, and the later one of --masks counts there: liver and tumour (2 cases)"
     ]
     assert (
         run(root, "--masks", "tumour={case}/segmentations/tumour.nii.gz", "liver={case}/segmentations/liver.nii.gz")
         == 2
     )
     assert "with other options" in capsys.readouterr().err
+
+
+def test_a_class_that_is_painted_over_is_named(root, caplog):
+    write(root / "b/segmentations/liver.nii.gz", np.ones(SHAPE, np.uint8))
+    paths = (f"{name}={{case}}/segmentations/{name}.nii.gz" for name in ("tumour", "liver"))
+    assert run(root, "--masks", *paths) == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert (
+        "warning: later masks leave nothing of tumour (1 case); name such a class after the one that it lies in" in said
+    )
 
 
 def test_a_folder_of_one_mask_a_structure(root):
