@@ -29,7 +29,7 @@ def _overview() -> Parser:
         "unetrpp_convert msd Task04_Hippocampus.tar\nunetrpp_convert folder --help",
         workspace=False,
     )
-    parser.add_argument("layout", choices=list(LAYOUTS), help="the layout of SRC; each has its own --help")
+    parser.add_argument("layout", choices=list(LAYOUTS), help="the layout of the download; each has its own --help")
     return parser
 
 

@@ -138,7 +138,9 @@ def _recorded(layout: Layout) -> dict[str, Any]:
     """The patterns, for conversion.json; options that release 0.1.0 did not have only where they are given."""
     masks = layout.masks
     later = {
-        "masks": {n: recordable(text) for n, text in masks.items()} if isinstance(masks, Mapping) else masks,
+        "masks": {n: recordable(text) for n, text in masks.items()}
+        if isinstance(masks, Mapping)
+        else masks and recordable(masks),
         "allow_missing_masks": layout.allow_missing_masks,
         "test_labels": layout.test_labels and recordable(layout.test_labels),
     }

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from unetrpp.core.parallel import CaseError
 
 EXAMPLES = """
-unetrpp_evaluate predictions/ unetrpp_workspace/raw/Hippocampus/labelsTs
+unetrpp_evaluate predictions/ unetrpp_workspace/raw/glioma/labelsTs
 unetrpp_evaluate predictions/ references/ --dataset-json unetrpp_workspace/raw/Hippocampus/dataset.json --distances
+unetrpp_evaluate predictions/ numbered_nuclei/ --foreground-from-instances
 unetrpp_evaluate fold_predictions/ unetrpp_workspace/raw/Hippocampus/labelsTr --predicted-only
 unetrpp_evaluate predictions/ references/ --protocol synapse
 unetrpp_evaluate --model unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
