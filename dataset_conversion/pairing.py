@@ -8,7 +8,7 @@ from typing import TypeAlias
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, error_table
 from unetrpp.core.text import escaped, listed
-from unetrpp.dataset_conversion.patterns import LABEL, Pattern, not_used
+from unetrpp.dataset_conversion.patterns import LABEL, Pattern, Tree, not_used
 from unetrpp.dataset_conversion.source import Mask, SourceCase
 
 BACKGROUND = "background"
@@ -70,8 +70,9 @@ def find_cases(root: Path, layout: Layout, *, skip_unreadable: bool, workspace: 
     labels, test_labels = (
         [] if text is None else [Pattern(root, text)] for text in (layout.labels, layout.test_labels)
     )
-    files = {pattern: pattern.files() for pattern in (*images, *labels, *tests, *test_labels)}
-    masks = _find_masks(root, layout.masks)
+    tree = Tree()
+    files = {pattern: pattern.files(tree) for pattern in (*images, *labels, *tests, *test_labels)}
+    masks = _find_masks(root, layout.masks, tree)
     mask_cases = {case for _, of_class in masks.values() for case in of_class}
     found, unpaired = _paired({pattern: files[pattern] for pattern in (*images, *labels)}, mask_cases)
     painted, unpainted = _masks_of(masks, found, layout.allow_missing_masks)
@@ -93,7 +94,7 @@ def find_cases(root: Path, layout: Layout, *, skip_unreadable: bool, workspace: 
     matched = {path for of_pattern in files.values() for paths in of_pattern.values() for path in paths}
     matched |= {path for _, of_class in masks.values() for paths in of_class.values() for path in paths}
     patterns = list(dict.fromkeys([*files, *(pattern for pattern, _ in masks.values())]))
-    left_out = not_used(patterns, matched, workspace) | {escaped(error.case): error.message for error in unpaired}
+    left_out = not_used(patterns, matched, workspace, tree) | {escaped(error.case): error.message for error in unpaired}
     return Found(tuple(cases), left_out, tuple(masks))
 
 
@@ -131,7 +132,7 @@ def _several(paths: Sequence[Path], pattern: Pattern) -> str:
     return f"{names} both match {pattern.text!r}; narrow the pattern, or rename one"
 
 
-def _find_masks(root: Path, masks: Mapping[str, str] | str | None) -> dict[str, tuple[Pattern, Files]]:
+def _find_masks(root: Path, masks: Mapping[str, str] | str | None, tree: Tree) -> dict[str, tuple[Pattern, Files]]:
     """Class -> its pattern and files, in the order of the values: as given, or of ``{label}`` by name.
 
     Raises:
@@ -142,10 +143,10 @@ def _find_masks(root: Path, masks: Mapping[str, str] | str | None) -> dict[str, 
     found: dict[str, tuple[Pattern, Files]]
     if isinstance(masks, str):
         whole = Pattern(root, masks)
-        found = {label: (whole, files) for label, files in sorted(whole.files_by_label().items())}
+        found = {label: (whole, files) for label, files in sorted(whole.files_by_label(tree).items())}
     else:
         patterns = {name: Pattern(root, text) for name, text in masks.items()}
-        found = {name: (pattern, pattern.files()) for name, pattern in patterns.items()}
+        found = {name: (pattern, pattern.files(tree)) for name, pattern in patterns.items()}
     if BACKGROUND in found:
         raise UserError("--masks has a mask of the background, which is what no mask covers; leave it out")
     return found

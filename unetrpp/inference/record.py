@@ -11,7 +11,7 @@ import msgspec
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, read_json, write_json
+from unetrpp.core.files import Record, read_json, update_json, write_json
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.io.formats import files_of_image
@@ -206,5 +206,5 @@ class Progress:
             labels=self.labels,
             file_ending=self.file_ending,
         )
-        write_json(self.path, record)
+        update_json(self.path, record)  # the bytes of release 0.1.0 stay where nothing changed
         self.saved = time.monotonic()
