@@ -1,27 +1,38 @@
 """Folders of one's own: any layout in which images and labels of a case have the case's name in their paths."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.parallel import CaseError, error_table
-from unetrpp.core.text import escaped, recordable
+from unetrpp.core.text import recordable
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.label_definitions import read_labels
-from unetrpp.dataset_conversion.patterns import Pattern, not_used
-from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
-from unetrpp.dataset_conversion.source import Source, SourceCase
+from unetrpp.dataset.label_files import LabelFile
+from unetrpp.dataset_conversion.classes import ClassOptions, choose_classes
+from unetrpp.dataset_conversion.hold_out import held_out
+from unetrpp.dataset_conversion.pairing import Found, Layout, find_cases
+from unetrpp.dataset_conversion.raw import ConversionResult, write_raw_dataset
+from unetrpp.dataset_conversion.record import Conversion, earlier_conversion, earlier_description
+from unetrpp.dataset_conversion.source import Source
 
 
 def convert_folder(
     source: str | Path,
     *,
     images: Sequence[str],
-    labels: str,
     channel: Sequence[str],
-    label: Mapping[str, int],
-    test_images: Sequence[str] = (),
+    labels: str | None = None,
+    masks: Mapping[str, str] | str | None = None,
+    allow_missing_masks: bool = False,
+    label: Mapping[str, int] | None = None,
+    label_file: str | Path | None = None,
+    labels_from_files: bool = False,
     foreground_from_instances: bool = False,
+    test_images: Sequence[str] = (),
+    test_labels: str | None = None,
+    hold_out: int | str | Path | None = None,
     name: str | None = None,
     workspace: str | Path | None = None,
     skip_unreadable: bool = False,
@@ -36,11 +47,20 @@ def convert_folder(
         source: the folder that the others are relative to.
         images: folders whose file names are the cases, or paths with ``{case}`` in them; one, or one per channel. A folder
             with a DICOM series stands in place of a file.
-        labels: such a folder or path for the labels.
         channel: names of the channels in order.
+        labels: such a folder or path for the label maps.
+        masks: in place of ``labels``: class -> such a folder or path for its masks, or one path with ``{label}`` in it. The
+            classes get the values 1, 2, ... in this order; where masks overlap, the later class counts.
+        allow_missing_masks: a case does not have the classes whose masks it lacks; otherwise it is refused.
         label: class -> value; ``background`` 0 need not be given.
-        test_images: as ``images``, for cases without labels.
+        label_file: in place of ``label``: a file of ITK-SNAP, 3D Slicer, JSON or CSV that lists the classes.
+        labels_from_files: take the values that the label files hold, with the names of ``label_file``, else those in the
+            files (3D Slicer's segments), else ``label_1``, ...
         foreground_from_instances: label files number the objects; every value above 0 becomes the one class of ``label``.
+        test_images: as ``images``, for test cases.
+        test_labels: as ``labels``, for test cases.
+        hold_out: how many cases become test cases, whole groups together where dataset.json of an earlier conversion names
+            them, or a text file that lists them, one a line.
         name: of the dataset; None takes the source's name without TaskNN_ or DatasetNNN_.
         workspace: None takes ``$UNETRPP_WORKSPACE``, else ./unetrpp_workspace.
         skip_unreadable: cases that lack a file or cannot be read, and images that match no pattern, are ``left_out`` of the
@@ -51,34 +71,39 @@ def convert_folder(
     Raises:
         UserError: files without a partner, contradictory options, or the raw dataset holds other cases or another conversion.
     """
-    classes = label.keys() - {"background"}
-    if foreground_from_instances and len(classes) != 1:
-        raise UserError(f"--foreground-from-instances makes one class, but --label names {len(classes)}; name only one")
-    root = Path(source)
-    places = Workspace.find(workspace)
-    found = read_folder(
-        root,
-        images,
-        labels,
-        channel_names=channel,
-        label_values=label,
-        test_images=test_images,
-        skip_unreadable=skip_unreadable,
-        workspace=places.root,
+    root, places = Path(source), Workspace.find(workspace)
+    layout = Layout(images, labels, masks, allow_missing_masks, test_images, test_labels)
+    file = None if label_file is None else _from_here_or(root, Path(label_file))
+    wanted = ClassOptions(label, file, labels_from_files, foreground_from_instances)
+    layout.require_sound(len(channel))
+    wanted.require_sound(masks is not None)
+    if hold_out is not None and test_images:
+        raise UserError("--hold-out and --test-images both say what the test cases are; give one of them")
+    if not root.is_dir():
+        raise UserError(
+            f"{root} is not a folder; the first argument is the folder of your data (--name is the name of the dataset)"
+        )
+    folder = places.raw(name or plain_name(root.resolve().name))
+    found = find_cases(root, layout, skip_unreadable=skip_unreadable, workspace=places.root)
+    if hold_out is not None:
+        is_number = isinstance(hold_out, int) or str(hold_out).isdecimal()
+        tests = int(str(hold_out)) if is_number else _from_here_or(root, Path(str(hold_out)))
+        found = _with_test_cases(found, tests, folder, overwrite)
+    classes = choose_classes(wanted, found, processes)
+    made_from = Source(
+        channel_names=tuple(channel),
+        labels=read_labels(file or Path("--label"), {"background": 0, **classes.labels}, classes.order),
+        cases=found.cases,
+        left_out=found.left_out,
     )
-    options = {
-        "layout": "folder",
-        "label": dict(label),
-        "images": [recordable(pattern) for pattern in images],
-        "labels": recordable(labels),
-        "test_images": [recordable(pattern) for pattern in test_images],
-        "channel": ",".join(channel),
-        "foreground_from_instances": foreground_from_instances,
-    }
+    options = {"layout": "folder", "channel": ",".join(channel), "foreground_from_instances": foreground_from_instances}
     return write_raw_dataset(
-        found,
-        places.raw(name or plain_name(root.resolve().name)),
-        Conversion(source=recordable(str(root.resolve())), options=options),
+        made_from,
+        folder,
+        Conversion(
+            source=recordable(str(root.resolve())),
+            options=options | _recorded_classes(classes) | _recorded(layout) | _recorded_tests(found, hold_out),
+        ),
         foreground_from_instances=foreground_from_instances,
         skip_unreadable=skip_unreadable,
         overwrite=overwrite,
@@ -86,79 +111,45 @@ def convert_folder(
     )
 
 
-def read_folder(
-    root: Path,
-    images: Sequence[str],
-    labels: str,
-    *,
-    channel_names: Sequence[str],
-    label_values: Mapping[str, int],
-    test_images: Sequence[str] = (),
-    skip_unreadable: bool = False,
-    workspace: Path,
-) -> Source:
-    """Pair images and labels by case.
+def _from_here_or(root: Path, file: Path) -> Path:
+    """A file of options, which often lies with the data: of the current folder or, where it has none, of the source."""
+    return root / file if not file.exists() and (root / file).exists() else file
 
-    Every pattern is a folder (its entries are the cases) or a path with ``{case}`` in it, see :class:`Pattern`.
-    ``images`` has one pattern, or one per channel. What lies in the ``workspace`` is not named as left out.
 
-    Raises:
-        UserError: patterns and channels do not fit, or a case lacks a file or has several (a table names all of them).
-    """
-    if not root.is_dir():
-        raise UserError(f"{root} is not a folder; check the path")
-    for given in (images, test_images):
-        if given and len(given) not in (1, len(channel_names)):
-            raise UserError(
-                f"{len(given)} image folders for {len(channel_names)} channels; give one, or one per channel"
-            )
-    training = [Pattern(root, text) for text in (*images, labels)]
-    tests = [Pattern(root, text) for text in test_images]
-    files = {pattern: pattern.files() for pattern in (*training, *tests)}
-    found, unpaired = _paired({pattern: files[pattern] for pattern in training})
-    found_tests, unpaired_tests = _paired({pattern: files[pattern] for pattern in tests})
-    unpaired += unpaired_tests
-    if unpaired and not skip_unreadable:
-        raise _refusal(unpaired)
-    both = sorted(found.keys() & found_tests.keys())
-    if both:
-        raise UserError("is both a training and a test case; rename one of the two", case=both[0])
-    cases = [SourceCase(case, files[:-1], files[-1]) for case, files in sorted(found.items())]
-    cases += [SourceCase(case, files, None) for case, files in sorted(found_tests.items())]
-    if not found:
-        raise _refusal(unpaired)
-    matched = {path for of_pattern in files.values() for paths in of_pattern.values() for path in paths}
-    return Source(
-        channel_names=tuple(channel_names),
-        labels=read_labels(Path("--label"), {"background": 0, **label_values}, None),
-        cases=tuple(cases),
-        left_out=not_used(list(files), matched, workspace) | {escaped(error.case): error.message for error in unpaired},
+def _with_test_cases(found: Found, wanted: int | Path, folder: Path, overwrite: bool) -> Found:
+    """The cases with those held out marked as test cases; an earlier conversion's stay so unless all are converted again."""
+    earlier = None if overwrite else earlier_conversion(folder)
+    described = earlier_description(folder)
+    tests = held_out(
+        wanted,
+        [case.id for case in found.cases],
+        groups=described.groups if described else None,
+        earlier=earlier.options.get("hold_out", ()) if earlier else (),
     )
+    return replace(found, cases=tuple(replace(case, test=case.id in tests) for case in found.cases))
 
 
-def _paired(
-    found: Mapping[Pattern, Mapping[str, Sequence[Path]]],
-) -> tuple[dict[str, tuple[Path, ...]], list[CaseError]]:
-    """Case -> its file of every pattern, and what is wrong with the cases that lack one or have several of one."""
-    everything = sorted(set().union(*found.values()))
-    problems: list[CaseError] = []
-    for pattern, files in found.items():
-        for case in everything:
-            paths = files.get(case, [])
-            if not paths:
-                problems.append(CaseError(case, "pairing", f"{escaped(pattern.expected(case))} is missing"))
-            elif len(paths) > 1:
-                names = " and ".join(escaped(path.name) for path in paths[:2])
-                what = f"{names} both match {pattern.text!r}; narrow the pattern, or rename one"
-                problems.append(CaseError(case, "pairing", what))
-    wrong = {problem.case for problem in problems}
+def _recorded_classes(classes: LabelFile) -> dict[str, Any]:
+    order = {} if classes.order is None else {"regions_class_order": list(classes.order)}
+    return {"label": dict(classes.labels), **order}
+
+
+def _recorded(layout: Layout) -> dict[str, Any]:
+    """The patterns, for conversion.json; options that release 0.1.0 did not have only where they are given."""
+    masks = layout.masks
+    later = {
+        "masks": {n: recordable(text) for n, text in masks.items()}
+        if isinstance(masks, Mapping)
+        else masks and recordable(masks),
+        "allow_missing_masks": layout.allow_missing_masks,
+        "test_labels": layout.test_labels and recordable(layout.test_labels),
+    }
     return {
-        case: tuple(files[case][0] for files in found.values()) for case in everything if case not in wrong
-    }, problems
+        "images": [recordable(pattern) for pattern in layout.images],
+        "labels": layout.labels and recordable(layout.labels),
+        "test_images": [recordable(pattern) for pattern in layout.test_images],
+    } | {name: value for name, value in later.items() if value}
 
 
-def _refusal(problems: Sequence[CaseError]) -> UserError:
-    return UserError(
-        f"{len(problems)} files are missing or doubtful; add them, remove the files without a partner, or leave their cases "
-        f"out with --skip-unreadable\n{error_table(problems)}"
-    )
+def _recorded_tests(found: Found, hold_out: int | str | Path | None) -> dict[str, Any]:
+    return {} if hold_out is None else {"hold_out": [case.id for case in found.cases if case.test]}

@@ -14,7 +14,8 @@ from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
 from unetrpp.dataset_conversion.patterns import is_below
-from unetrpp.dataset_conversion.raw import Conversion, ConversionResult, write_raw_dataset
+from unetrpp.dataset_conversion.raw import ConversionResult, write_raw_dataset
+from unetrpp.dataset_conversion.record import Conversion
 from unetrpp.dataset_conversion.source import Source, SourceCase
 from unetrpp.io.formats import strip_ending
 from unetrpp.io.listing import images_below, parts_of, unreadable
@@ -108,7 +109,7 @@ def read_msd(folder: Path, workspace: Path) -> Source:
     if len(labels) < len(content["labels"]):
         raise UserError(f"{path}: two labels have one name; give every label a name of its own")
     cases = [SourceCase(_case_id(image), (_inside(folder, image),), _inside(folder, label)) for image, label in pairs]
-    cases += [SourceCase(_case_id(image), (_inside(folder, image),), None) for image in tests]
+    cases += [SourceCase(_case_id(image), (_inside(folder, image),), test=True) for image in tests]
     _require_distinct(path, cases)
     return Source(
         channel_names=tuple(channels[i] for i in sorted(channels)),

@@ -12,6 +12,27 @@ from unetrpp.io.formats import ending_of, strip_ending
 from unetrpp.io.listing import beside_slices, holds_series, images_below, is_image, is_system, parts_of, unreadable
 
 CASE = "{case}"
+LABEL = "{label}"  # in a path of masks: the class
+
+
+class Tree:
+    """What lies below folders: many patterns share one, and a folder is walked once."""
+
+    def __init__(self) -> None:
+        self._walked: dict[Path, list[Path]] = {}
+        self._images: dict[Path, list[tuple[Path, bool]]] = {}
+
+    def below(self, base: Path) -> list[Path]:
+        if base not in self._walked:
+            self._walked[base] = list(walk(base))
+        return self._walked[base]
+
+    def images(self, base: Path) -> list[tuple[Path, bool]]:
+        """Images, and folders that cannot be opened, and whether each is :func:`unreadable`."""
+        if base not in self._images:
+            closed = [path for path in self.below(base) if path.is_dir() and not is_system(path) and unreadable(path)]
+            self._images[base] = [(path, unreadable(path) is not None) for path in (*images_below(base), *closed)]
+        return self._images[base]
 
 
 @dataclass(frozen=True)
@@ -47,11 +68,13 @@ class Pattern:
     def _fixed(self) -> int:
         return next(i for i, part in enumerate(self._parts) if CASE in part or "*" in part)
 
-    def expected(self, case: str) -> str:
+    def expected(self, case: str, label: str = LABEL) -> str:
         """Where a case's file should be, for messages."""
-        return f"{Path(self.text).as_posix()}/{case}.*" if self.is_folder else self.text.replace(CASE, case)
+        if self.is_folder:
+            return f"{Path(self.text).as_posix()}/{case}.*"
+        return self.text.replace(CASE, case).replace(LABEL, label)
 
-    def files(self) -> dict[str, list[Path]]:
+    def files(self, tree: Tree | None = None) -> dict[str, list[Path]]:
         """Case -> the images and the folders of DICOM series that match, in either Unicode form.
 
         Links to folders are followed. A link to a file that is not there matches too, so that it is reported and not left out.
@@ -59,14 +82,28 @@ class Pattern:
         Raises:
             UserError: nothing matches, or the pattern has ``..`` behind its first ``{case}``.
         """
+        return self.files_by_label(tree)[""]
+
+    def files_by_label(self, tree: Tree | None = None) -> dict[str, dict[str, list[Path]]]:
+        """What stands for ``{label}`` in the pattern -> the files of every case, as :meth:`files` has them.
+
+        Raises:
+            UserError: as :meth:`files`.
+        """
         if ".." in Path(self.below).parts:
             raise UserError(f"{self.text!r} has '..' after {CASE} or '*'; write the path without it")
-        matches: dict[str, list[Path]] = {}
+        if self.is_folder and self.root.joinpath(self.text).is_file():
+            raise UserError(
+                f"{self.text!r} is one file; give the folder that holds a file of every case, or a path with {CASE} in it"
+            )
+        matches: dict[str, dict[str, list[Path]]] = {}
         expression = expression_of(self.below)
-        for path in walk(self.base):
-            match = expression.fullmatch(path.relative_to(self.base).as_posix())
+        base = self.base
+        for path in (tree or Tree()).below(base):
+            match = expression.fullmatch(path.relative_to(base).as_posix())
             if match and (_is_case(path) or (self.below != CASE and is_image(path))):
-                matches.setdefault(composed(strip_ending(match["case"])), []).append(path)
+                label = composed(strip_ending(match.groupdict().get("label") or ""))
+                matches.setdefault(label, {}).setdefault(composed(strip_ending(match["case"])), []).append(path)
         if not matches:
             raise self._nothing()
         return matches
@@ -86,41 +123,46 @@ class Pattern:
             "check the folder or the pattern"
         )
 
-    def passed_over(self, used: Collection[Path]) -> Iterator[Path]:
+    def passed_over(self, used: Collection[Path], tree: Tree) -> Iterator[Path]:
         """Images, and folders that cannot be opened, below ``base`` that this pattern should have taken, as far as can be told.
 
         Of a folder, all. Where ``{case}`` names folders, those in a folder that could be a case but has no file in ``used``;
         other files of a case were not asked for. Where it names files, those that match but for capitals or their ending.
         """
-        names = self.below.split("/")
+        names, base = self.below.split("/"), self.base
         level = next(i for i, name in enumerate(names) if CASE in name) + 1
         could_be = [expression_of("/".join(names[: i + 1])) for i in range(len(names))]
         near = expression_of(strip_ending(self.below), re.IGNORECASE)
-        areas = {path.relative_to(self.base).parts[:level] for path in used if path.is_relative_to(self.base)}
-        closed = (path for path in walk(self.base) if path.is_dir() and not is_system(path) and unreadable(path))
-        for path in (*images_below(self.base), *closed):
-            relative = path.relative_to(self.base)
-            parts = relative.parts
+        depth = len(base.parts)
+        areas = {path.parts[depth : depth + level] for path in used if path.parts[:depth] == base.parts}
+        for path, is_unreadable in tree.images(base):
+            parts = path.parts[depth:]
+            relative = "/".join(parts)
             if self.below == CASE:
                 yield path
-            elif unreadable(path) and len(parts) < len(names):  # what lies below it is unknown
-                if could_be[len(parts) - 1].fullmatch(relative.as_posix()):
+            elif is_unreadable and len(parts) < len(names):  # what lies below it is unknown
+                if could_be[len(parts) - 1].fullmatch(relative):
                     yield path
             elif level < len(names):
                 if parts[:level] not in areas and could_be[level - 1].fullmatch("/".join(parts[:level])):
                     yield path
-            elif near.fullmatch(strip_ending(relative.as_posix())):
+            elif near.fullmatch(strip_ending(relative)):
                 yield path
 
 
 def expression_of(pattern: str, flags: int = 0) -> re.Pattern[str]:
-    """A regular expression for a pattern; every further ``{case}`` must be equal to the first.
+    """A regular expression for a pattern; every further ``{case}`` must be equal to the first, and so must ``{label}``.
 
     >>> bool(expression_of("{case}/{case}_t1.nii.gz").fullmatch("a1/a1_t1.nii.gz"))
     True
     """
-    first, *rest = (re.escape(part).replace(r"\*", "[^/]*") for part in pattern.split(CASE))
-    return re.compile(first + "(?P<case>[^/]+)" + "(?P=case)".join(rest), flags)
+    text = re.escape(pattern).replace(r"\*", "[^/]*")
+    for name in (CASE, LABEL):
+        group = name.strip("{}")
+        first, *rest = text.split(re.escape(name))
+        if rest:
+            text = first + f"(?P<{group}>[^/]+)" + f"(?P={group})".join(rest)
+    return re.compile(text, flags)
 
 
 def _is_case(path: Path) -> bool:
@@ -132,20 +174,25 @@ def _is_case(path: Path) -> bool:
     return bool(ending_of(path)) and (path.is_file() or is_dangling(path))
 
 
-def not_used(patterns: Sequence[Pattern], used: Collection[Path], workspace: Path) -> dict[str, str]:
+def not_used(
+    patterns: Sequence[Pattern], used: Collection[Path], workspace: Path, tree: Tree | None = None
+) -> dict[str, str]:
     """Images that the patterns should have taken but none has: name (relative to the root, if possible) -> reason and repair.
 
     Those that lie deeper than the cases are named by their folder. What a conversion wrote to a ``workspace`` inside of the
     folder does not count.
     """
+    tree = tree or Tree()
     parts, series = parts_of(used), {path for path in used if path.is_dir()}
     found: dict[Path, str] = {}
     for folder in series:
         found |= beside_slices(folder)
     for pattern in patterns:
         texts = " nor ".join(repr(p.text) for p in patterns if p.base == pattern.base)
-        for path in (path for path in pattern.passed_over(used) if not is_below(path, workspace, pattern.base)):
-            if path not in parts and not any(above in series for above in path.parents):
+        for path in pattern.passed_over(used, tree):
+            if path in parts or any(above in series for above in path.parents):
+                continue
+            if not is_below(path, workspace, pattern.base):
                 whole = path.parent if path.parent != pattern.base else path
                 found.setdefault(whole, _reason(path, whole, texts))
     root = patterns[0].root

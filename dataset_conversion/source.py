@@ -15,16 +15,35 @@ PHOTOGRAPHS = (".png", ".bmp", ".jpeg", ".jpg")
 
 
 @dataclass(frozen=True)
+class Mask:
+    """A file that is 0 outside of one class and one other value inside."""
+
+    name: str
+    value: int  # of the class in the label map
+    file: Path
+
+
+@dataclass(frozen=True)
 class SourceCase:
-    """A case: its images in channel order, one file per channel or a single file with all; without label, a test case."""
+    """A case: its images in channel order, one file per channel or a single file with all, and its label, if it has one.
+
+    The label is one file, or masks, of which a later one counts where two overlap.
+    """
 
     id: str
     images: tuple[Path, ...]
-    label: Path | None
+    label: Path | None = None
+    masks: tuple[Mask, ...] = ()
+    test: bool = False  # goes to imagesTs and labelsTs
+
+    @property
+    def labelled(self) -> bool:
+        return self.label is not None or bool(self.masks)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return self.images if self.label is None else (*self.images, self.label)
+        label = () if self.label is None else (self.label,)
+        return (*self.images, *label, *(mask.file for mask in self.masks))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ import pytest
 
 from unetrpp.cli import attention_report, evaluate, export_model, find_best, import_model, report
 from unetrpp.core.command_line import Parser
+from unetrpp.dataset_conversion import convert
+from unetrpp.dataset_conversion.folder import convert_folder
+from unetrpp.dataset_conversion.msd import convert_msd
 from unetrpp.evaluation.cross_validation import evaluate_model
 from unetrpp.evaluation.evaluate import evaluate as evaluate_folders
 from unetrpp.evaluation.find_best import find_best as find_best_models
@@ -22,6 +25,8 @@ SHARED = {"help", "version", "debug"}
 Command = tuple[Callable[[], Parser], list[Callable[..., object]], set[str]]
 CALLS: dict[str, Command] = {  # parser, calls, and the options that are no parameter
     "evaluate": (evaluate.build_parser, [evaluate_folders, evaluate_model, compare_models], {"compare"}),
+    "convert msd": (convert.LAYOUTS["msd"][0], [convert_msd], set()),
+    "convert folder": (convert.LAYOUTS["folder"][0], [convert_folder], set()),
     "find_best": (find_best.build_parser, [find_best_models], set()),
     "report": (report.build_parser, [write_report], set()),
     "attention_report": (attention_report.build_parser, [write_attention_report], set()),

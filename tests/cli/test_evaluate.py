@@ -6,12 +6,14 @@ import shutil
 import msgspec
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from tests.helpers.model import make_model, write_images
 from unetrpp.cli.evaluate import error_lines, main
 from unetrpp.cli.predict import main as predict
 from unetrpp.core.parallel import CaseError
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.dataset_conversion.convert import main as convert
 from unetrpp.evaluation.cross_validation import evaluate_model
 from unetrpp.evaluation.evaluate import evaluate as evaluate_folders
 from unetrpp.evaluation.evaluate import evaluate_folder
@@ -125,8 +127,8 @@ def test_scores_stay_where_the_wrong_references_are_given(dataset, capsys):
 
 
 def test_cases_with_the_same_error_share_a_line():
-    errors = [CaseError(case, "evaluating", "is odd" if case == "c" else "has no prediction") for case in "abcdef"]
-    assert error_lines(errors) == ["a, b, d and 2 more  has no prediction", "c  is odd"]
+    errors = [CaseError(case, "evaluating", "is odd" if case == "c" else "has no prediction") for case in "abcdefgh"]
+    assert error_lines(errors) == ["a, b, d, e, f and 2 more  has no prediction", "c  is odd"]
 
 
 def test_maps_next_to_predictions_are_not_scored(tmp_path):
@@ -139,6 +141,42 @@ def test_maps_next_to_predictions_are_not_scored(tmp_path):
     shutil.copy(out / "case_0.nii.gz", references)
     assert len(list(out.glob("*.nii.gz"))) > 3
     assert evaluate(out, references, "--dataset-json", model / "dataset.json", "--processes", 1) == 0
+
+
+def test_predictions_are_scored_where_no_dataset_json_is_named(tmp_path, capsys):
+    """From conversion to scores: references that number objects, held out, and labels of predictions.json or the model."""
+    model, source = make_model(tmp_path / "model"), tmp_path / "source"
+    write_images(source / "images", 3)
+    for path in sorted((source / "images").iterdir()):
+        case = path.name.removesuffix("_0000.nii.gz")
+        image = sitk.ReadImage(str(path))
+        objects = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 40, sitk.GetArrayFromImage(image).shape))
+        objects.CopyInformation(image)
+        (source / "labels").mkdir(exist_ok=True)
+        sitk.WriteImage(sitk.Cast(objects, sitk.sitkUInt16), str(source / "labels" / f"{case}.nii.gz"))
+    where = ["--images", "images/{case}_0000.nii.gz", "--labels", "labels", "--workspace", str(tmp_path / "w")]
+    classes = ["--channel", "MRI", "--label", "ball=1", "--foreground-from-instances", "--hold-out", "2"]
+    assert convert(["folder", str(source), *where, *classes, "--processes", "1"]) == 0
+    raw, out, numbered = tmp_path / "w/raw/source", tmp_path / "out", tmp_path / "numbered"
+    files = ["-i", str(raw / "imagesTs"), "-o", str(out), "-m", str(model)]
+    assert predict([*files, "--device", "cpu", "--no-mirroring"]) == 0
+    assert evaluate(out, raw / "labelsTs", "--processes", 1) == 0
+    expected = json.loads((out / "summary.json").read_text())["foreground_mean"]["Dice"]
+    capsys.readouterr()
+    numbered.mkdir()
+    for path in (raw / "labelsTs").iterdir():
+        shutil.copy(source / "labels" / path.name, numbered)
+    assert evaluate(out, numbered, "--processes", 1) == 1  # labels of predictions.json
+    assert (
+        "holds labels 2, 3, 4, 5, 6, ... (38 values), which are not in dataset.json (0, 1)" in capsys.readouterr().err
+    )
+    for more in ((), ("--dataset-json", model)):
+        assert evaluate(out, numbered, "--foreground-from-instances", "--processes", 1, *more) == 0
+        assert "summary.json and summary.csv" in capsys.readouterr().out
+        assert json.loads((out / "summary.json").read_text())["foreground_mean"]["Dice"] == expected
+    (out / "predictions.json").unlink()
+    assert evaluate(out, numbered, "--processes", 1) == 2
+    assert "give --dataset-json (a dataset.json, or the model folder)" in capsys.readouterr().err
 
 
 def test_wrong_usage_exits_with_2(dataset, capsys):

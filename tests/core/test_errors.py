@@ -59,6 +59,7 @@ def test_each_sentence_has_file_reason_and_repair():
 
 def test_only_what_the_system_refuses_is_its_refusal():
     refusal = system_refusal(RuntimeError("ITK: Too many open files"), "a.mha")
+    assert refusal is not None
     assert in_words(refusal).startswith("a.mha: Too many open files; raise the limit (ulimit -n)")
     assert system_refusal(ValueError("odd"), "a.mha") is None
 

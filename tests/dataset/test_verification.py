@@ -167,3 +167,10 @@ def test_an_image_beside_the_slices_of_a_listed_series_is_an_error(tmp_path):
     case = Case("a", (tmp_path / "dicom" / "a",), tmp_path / "a.nii.gz")
     (problem,) = strays(RawDataset(tmp_path, listed, (case,)))
     assert problem == Problem(case="a", message="preview.png is no slice of the series a; move it elsewhere")
+
+
+def test_two_hundred_constant_channels_are_one_line():
+    constant = [Problem(case=f"im{i:03}", message="channel 'A' is constant (255)", fatal=False) for i in range(200)]
+    assert problem_table(constant).splitlines()[1:] == [
+        "warning  im000, im001, im002, im003, im004 and 195 more  channel 'A' is constant (255)"
+    ]

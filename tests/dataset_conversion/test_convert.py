@@ -54,8 +54,9 @@ def convert(workspace, *arguments):
     return main([*map(str, arguments), "--workspace", str(workspace), "--processes", "1"])
 
 
-def test_four_dimensions_become_one_file_per_channel(decathlon, tmp_path):
+def test_four_dimensions_become_one_file_per_channel(decathlon, tmp_path, capsys):
     assert convert(tmp_path / "w", "msd", decathlon) == 0
+    assert "3 training and 1 test case converted\n" in capsys.readouterr().out
     folder = tmp_path / "w/raw/Pair"
     dataset = read_dataset(folder, "Pair")
     assert [c.id for c in dataset.cases] == ["p_1", "p_2", "p_3"]
@@ -161,7 +162,7 @@ def test_photographs_stay_in_colour_and_instances_become_one_class(tmp_path):
 def test_python_and_the_command_do_the_same(decathlon, tmp_path):
     assert convert(tmp_path / "a", "msd", decathlon, "--name", "pair") == 0
     converted = convert_msd(str(decathlon), name="pair", workspace=str(tmp_path / "b"), processes=1)
-    assert converted == ConversionResult(tmp_path / "b/raw/pair", ("p_1", "p_2", "p_3", "p_9"), ())
+    assert converted == ConversionResult(tmp_path / "b/raw/pair", ("p_1", "p_2", "p_3", "p_9"), (), test_cases=("p_9",))
     source, images, labels = tmp_path / "b/raw/pair", "{case}_0000.nii.gz", "labelsTr"
     options = ("--images", f"imagesTr/{images}", "--test-images", f"imagesTs/{images}", "--labels", labels)
     more = ("--channel", "T2", "--label", "PZ=1", "TZ=2", "--name", "t2")

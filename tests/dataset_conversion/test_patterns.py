@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.helpers.dicom_files import write_enhanced, write_series
 from unetrpp.core.errors import UserError
-from unetrpp.dataset_conversion.folder import convert_folder, read_folder
+from unetrpp.dataset_conversion.folder import convert_folder
+from unetrpp.dataset_conversion.pairing import Layout, find_cases
 from unetrpp.dataset_conversion.patterns import Pattern, not_used
 from unetrpp.io.images import read_image, read_label
 
@@ -186,15 +187,8 @@ def test_every_file_is_used_named_or_does_not_count(files):
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         touch(root, "images/case.nii.gz", "labels/case.nii.gz", *(f"{folder}/{n}{e}" for folder, n, e in files))
-        source = read_folder(
-            root,
-            ["images"],
-            "labels",
-            channel_names=["MR"],
-            label_values={"a": 1},
-            skip_unreadable=True,
-            workspace=root / "w",
-        )
+        layout = Layout(["images"], "labels")
+        source = find_cases(root, layout, skip_unreadable=True, workspace=root / "w")
         used = {file for case in source.cases for file in case.files}
         for path in (path for path in root.rglob("*") if path.is_file()):
             relative = path.relative_to(root)

@@ -65,6 +65,28 @@ def test_every_defect_is_refused_or_named_while_the_others_are_converted(source,
     assert converted(source) == {"a_0000.nii.gz", "b_0000.nii.gz"}
 
 
+@pytest.mark.parametrize("part", ["test_images", "test_labels", "masks"])
+@pytest.mark.parametrize("kind", DEFECTS)
+def test_every_defect_of_test_cases_and_masks_is_refused_or_named(source, capsys, kind, part):
+    make, name = DEFECTS[kind]
+    for case in "ab":
+        for folder, number in (("test_images", np.int16), ("test_labels", np.uint8), ("masks", np.uint8)):
+            write(source / folder / (f"{case}.nii.gz" if folder == "masks" else f"t{case}.nii.gz"), number)
+    shutil.copyfile(source / part / ("b.nii.gz" if part == "masks" else "tb.nii.gz"), source / "spare.nii.gz")
+    make(source / part, source / "spare.nii.gz")
+    (source / "spare.nii.gz").unlink()
+    tests = ("--test-images", "test_images", "--test-labels", "test_labels")
+    layout = (
+        ("--masks", "organ=masks", "--channel", "MR") if part == "masks" else ("--labels", "labels", *OPTIONS, *tests)
+    )
+    home = ("--workspace", str(source.parent / "w"), "--name", "Made", "--processes", "1")
+    for more, codes in (((), (1, 2)), (("--skip-unreadable",), (0,))):
+        shutil.rmtree(source.parent / "w", ignore_errors=True)
+        assert main(["folder", str(source), "--images", "images", *layout, *home, *more]) in codes
+        rows = [line.removeprefix(f"{part}/") for line in capsys.readouterr().err.splitlines()]
+        assert any(row.startswith(name) for row in rows)
+
+
 def test_nothing_that_can_be_used_is_no_success(source):
     for case in "ab":
         (source / "images" / f"{case}.nii.gz").write_bytes(b"")

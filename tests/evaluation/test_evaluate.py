@@ -136,6 +136,28 @@ def test_an_unknown_label_is_an_error_of_its_case(folders):
     assert "label 2" in errors[0].message
 
 
+def test_instances_of_references_count_as_the_one_class(tmp_path):
+    predictions, references = tmp_path / "predictions", tmp_path / "references"
+    numbers = np.random.default_rng(0).integers(0, 12, GEOMETRY.shape_zyx).astype(np.uint16)
+    guess = np.random.default_rng(1).integers(0, 2, GEOMETRY.shape_zyx).astype(np.uint8)
+    write_segmentation(predictions / "c.nii.gz", guess, GEOMETRY)
+    write_segmentation(references / "c.nii.gz", numbers, GEOMETRY)
+    scheme = LabelScheme(names=("background", "cell"), values=(0, 1), ignore_value=9)
+    summary, errors = evaluate_folder(
+        predictions, references, scheme, ".nii.gz", options=MetricOptions(instances=True), processes=1
+    )
+    assert not errors
+    known, true = numbers != 9, (numbers > 0) & (numbers != 9)
+    both = (guess == 1) & true & known
+    dice = 2 * both.sum() / (((guess == 1) & known).sum() + true.sum())
+    assert summary.mean["1"]["Dice"] == pytest.approx(dice)
+    _, errors = evaluate_folder(predictions, references, scheme, ".nii.gz", processes=1)
+    assert "holds labels 2, 3, 4, 5, 6, ... (9 values)" in errors[0].message
+    assert "--foreground-from-instances" in errors[0].message
+    with pytest.raises(UserError, match=r"is for one class, but there are 2 \(a and b\)"):
+        evaluate_folder(predictions, references, SCHEME, ".nii.gz", options=MetricOptions(instances=True))
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0])
 def test_grids_several_voxels_apart_are_no_match_at_any_scale(tmp_path, scale):
     """Six voxels of a micrometre are less than a hundredth of a millimetre."""

@@ -21,8 +21,8 @@ def selection(count):
         why=("model_00 is the best",),
         candidates=candidates,
         left_out={},
-        dice_before_postprocessing=0.9,
-        dice_after_postprocessing=0.9,
+        dice_before_postprocessing={"1": 0.9},
+        dice_after_postprocessing={"1": 0.9},
     )
 
 

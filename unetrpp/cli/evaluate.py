@@ -11,11 +11,10 @@ from unetrpp.core.command_line import Parser, above_zero, positive, refuse_ignor
 if TYPE_CHECKING:
     from unetrpp.core.parallel import CaseError
 
-NAMED = 3  # cases named in one line about the same error
-
 EXAMPLES = """
-unetrpp_evaluate predictions/ unetrpp_workspace/raw/Hippocampus/labelsTs
+unetrpp_evaluate predictions/ unetrpp_workspace/raw/glioma/labelsTs
 unetrpp_evaluate predictions/ references/ --dataset-json unetrpp_workspace/raw/Hippocampus/dataset.json --distances
+unetrpp_evaluate predictions/ numbered_nuclei/ --foreground-from-instances
 unetrpp_evaluate fold_predictions/ unetrpp_workspace/raw/Hippocampus/labelsTr --predicted-only
 unetrpp_evaluate predictions/ references/ --protocol synapse
 unetrpp_evaluate --model unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
@@ -36,8 +35,12 @@ def build_parser() -> Parser:
     what = "folder of CASE.ending; the summary is written into it"
     add("predictions", type=Path, nargs="?", metavar="PREDICTIONS", help=what)
     add("references", type=Path, nargs="?", metavar="REFERENCES", help="folder of CASE.ending")
-    what = "names and values of the labels (default: dataset.json next to REFERENCES)"
-    add("--dataset-json", type=Path, metavar="FILE", help=what)
+    what = (
+        "dataset.json with the labels, or a model folder (default: the one next to REFERENCES, else predictions.json)"
+    )
+    add("--dataset-json", type=Path, metavar="FILE_OR_MODEL", help=what)
+    what = "references number the objects 1, 2, ...: every value above 0 counts as the one class"
+    add("--foreground-from-instances", action="store_true", help=what)
     what = "also HD95, normalised surface distance, volumes and lesions (slower)"
     add("--distances", action="store_true", help=what)
     what = "tolerance of the normalised surface distance, in mm, or in pixels of photographs (default: one voxel)"
@@ -113,6 +116,7 @@ def _folders(arguments: argparse.Namespace) -> int:
         tolerance=arguments.tolerance,
         protocol=arguments.protocol,
         predicted_only=arguments.predicted_only,
+        foreground_from_instances=arguments.foreground_from_instances,
         processes=arguments.processes,
     )
     scored = len(summary.metric_per_case)
@@ -131,11 +135,9 @@ def _folders(arguments: argparse.Namespace) -> int:
 
 def error_lines(errors: "list[CaseError]") -> list[str]:
     """Cases with the same error share a line: often most references have no prediction."""
-    cases: dict[str, list[str]] = {}
-    for error in errors:
-        cases.setdefault(error.message, []).append(error.case)
-    more = {message: f" and {len(names) - NAMED} more" for message, names in cases.items() if len(names) > NAMED}
-    return [f"{', '.join(names[:NAMED])}{more.get(text, '')}  {text}" for text, names in cases.items()]
+    from unetrpp.core.problems import grouped
+
+    return [f"{cases}  {message}" for cases, message in grouped((error.case, error.message) for error in errors)]
 
 
 if __name__ == "__main__":

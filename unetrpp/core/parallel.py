@@ -24,6 +24,7 @@ import msgspec
 import psutil
 
 from unetrpp.core.errors import UserError, in_words, limit_of
+from unetrpp.core.problems import grouped
 from unetrpp.core.progress import progress_bar
 from unetrpp.core.text import escaped, text_table
 
@@ -43,14 +44,15 @@ class CaseError(msgspec.Struct, frozen=True):
 
 
 def error_table(errors: Sequence[CaseError]) -> str:
-    """A table of the cases that failed, one per line, sorted by id.
+    """A table of the cases that failed, sorted by id; many with the same problem share a line (:func:`grouped`).
 
     >>> print(error_table([CaseError("b", "read", "is empty"), CaseError("case", "read", "is not an image")]))
     case  problem
     b     is empty
     case  is not an image
     """
-    return text_table([("case", "problem"), *sorted((escaped(e.case), e.message) for e in errors)], align="l")
+    rows = grouped(sorted((escaped(e.case), e.message) for e in errors))
+    return text_table([("case", "problem"), *rows], align="l")
 
 
 class Outcome(msgspec.Struct, Generic[T], frozen=True):

@@ -123,6 +123,18 @@ class LabelScheme(Record, frozen=True, kw_only=True):
         classes = range(len(self.values))
         return np.array([[i in channel.members for i in classes] for channel in self.output_channels])
 
+    def one_class(self, array: np.ndarray) -> np.ndarray:
+        """The label with every value above 0 as the one foreground class, for labels that number objects.
+
+        The ignore label and values below 0 stay.
+
+        >>> LabelScheme(names=("background", "cell"), values=(0, 5), ignore_value=9).one_class(np.array([0, 1, 700, 9]))
+        array([0, 5, 5, 9])
+        """
+        objects = array > 0 if self.ignore_value is None else (array > 0) & (array != self.ignore_value)
+        value = self.values[1]
+        return np.where(objects, np.asarray(value, np.result_type(array, np.min_scalar_type(value))), array)
+
     def encode(self, array: np.ndarray) -> np.ndarray:
         """User's values -> training indices (uint8, or int16 above 255 classes). All values must be in ``known_values``."""
         dtype = np.uint8 if len(self.known_values) <= 255 else np.int16
@@ -155,6 +167,16 @@ def value_counts(array: np.ndarray) -> dict[int, int]:
 def present_values(array: np.ndarray) -> list[int]:
     """Sorted values of an integer array."""
     return list(value_counts(array))
+
+
+def listed_values(values: Sequence[int], most: int = 5) -> str:
+    """Label values for a message: all of a few, otherwise the first ones and how many there are.
+
+    >>> listed_values([1]), listed_values(range(1, 38))
+    ('1', '1, 2, 3, 4, 5, ... (37 values)')
+    """
+    shown = ", ".join(map(str, values[:most]))
+    return shown if len(values) <= most else f"{shown}, ... ({len(values)} values)"
 
 
 def label_table(scheme: LabelScheme, pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:

@@ -11,10 +11,11 @@ import numpy as np
 from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
+from unetrpp.core.problems import grouped
 from unetrpp.core.text import escaped, is_utf8, text_table
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.dataset.description import DatasetDescription
-from unetrpp.dataset.labels import LabelScheme, present_values
+from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
 from unetrpp.dataset.left_out import left_out
 from unetrpp.dataset.modality import check_modality
 from unetrpp.io.formats import files_of_image
@@ -23,7 +24,6 @@ from unetrpp.io.images import Volume, read_file, read_label
 from unetrpp.io.listing import beside_slices
 from unetrpp.io.nifti import place_warnings
 
-SHOWN = 5  # at most, in a message that lists values or files
 DATASET = "(dataset)"  # in the case column, for problems that concern no single case
 
 
@@ -121,9 +121,8 @@ def _check_labels(label: Volume, scheme: LabelScheme, notes: _Notes) -> None:
     present = present_values(label.array)
     unknown = [v for v in present if v not in scheme.known_values]
     if unknown:
-        known = ", ".join(str(v) for v in scheme.known_values)
-        listed = ", ".join(str(v) for v in unknown[:SHOWN]) + (", ..." if len(unknown) > SHOWN else "")
-        what = f"labels {listed} are" if len(unknown) > 1 else f"label {listed} is"
+        what = f"labels {listed_values(unknown)} are" if len(unknown) > 1 else f"label {unknown[0]} is"
+        known = listed_values(scheme.known_values)
         notes.add(f'{what} not in dataset.json ({known}); add to "labels" or remap the file')
     elif not any(v in scheme.values[1:] for v in present):
         notes.add("the label has no foreground; check that this is intended", fatal=False)
@@ -203,13 +202,15 @@ def inputs_digest(case: Case) -> str:
 
 
 def problem_table(problems: Sequence[Problem]) -> str:
-    """One line per problem, errors first, then by case.
+    """Errors first, then by case; many cases with the same problem share a line (:func:`grouped`).
 
     >>> print(problem_table([Problem(case="b", message="odd", fatal=False), Problem(case="case_1", message="is empty")]))
     kind     case    problem
     error    case_1  is empty
     warning  b       odd
     """
-    ordered = sorted(problems, key=lambda p: (not p.fatal, p.case, p.message))
-    rows = [("kind", "case", "problem"), *(("error" if p.fatal else "warning", p.case, p.message) for p in ordered)]
+    rows = [("kind", "case", "problem")]
+    for kind, fatal in (("error", True), ("warning", False)):
+        of_kind = sorted((p.case, p.message) for p in problems if p.fatal == fatal)
+        rows += [(kind, case, message) for case, message in grouped(of_kind)]
     return text_table(rows, align="l")

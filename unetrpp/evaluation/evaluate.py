@@ -6,9 +6,9 @@ from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, default_processes, run_cases
-from unetrpp.core.text import composed, escaped, is_utf8, recordable
-from unetrpp.dataset.description import read_description
-from unetrpp.dataset.labels import LabelScheme, present_values
+from unetrpp.core.text import composed, escaped, is_utf8, listed, recordable
+from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
+from unetrpp.evaluation.known_labels import find_labels
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case, unit_of
 from unetrpp.evaluation.protocol import Protocol, read_protocol, require_labels
 from unetrpp.evaluation.summary import (
@@ -40,6 +40,7 @@ def evaluate(
     tolerance: float | None = None,
     protocol: str | None = None,
     predicted_only: bool = False,
+    foreground_from_instances: bool = False,
     processes: int | None = None,
 ) -> tuple[Summary, list[CaseError]]:
     """Score a folder of predictions and write summary.json and summary.csv into it, as `unetrpp_evaluate` does.
@@ -50,11 +51,13 @@ def evaluate(
     Args:
         predictions: folder of CASE.ending.
         references: folder of CASE.ending.
-        dataset_json: names and values of the labels; by default dataset.json beside ``references``.
+        dataset_json: names and values of the labels, or a model folder that has them; by default dataset.json beside
+            ``references``, else what predictions.json says.
         distances: also HD95, normalised surface distance, volumes and lesions.
         tolerance: of the normalised surface distance, in mm (pixels of photographs); None: one voxel of each reference.
         protocol: name or JSON file of a published protocol: score its test cases and classes, and add its metrics.
         predicted_only: leave out references without a prediction; otherwise each is an error of its case.
+        foreground_from_instances: references number the objects; every value above 0 counts as the one class.
         processes: by default as many as cores and memory allow.
 
     Returns:
@@ -64,20 +67,20 @@ def evaluate(
         UserError: a file of labels or a protocol cannot be read, and as :func:`evaluate_folder`.
     """
     predictions, references = Path(predictions), Path(references)
-    labels_file = Path(dataset_json or references.resolve().parent / "dataset.json")
-    description = read_description(labels_file, labels_file.parent.name)
+    scheme, file_ending = find_labels(predictions, references, None if dataset_json is None else Path(dataset_json))
     known = None if protocol is None else read_protocol(protocol)
     options = MetricOptions(
         distances=distances or (known is not None and "HD95" in known.metrics),
         tolerance=tolerance,
         published=known is not None,
+        instances=foreground_from_instances,
     )
     try:
         summary, errors = evaluate_folder(
             predictions,
             references,
-            description.labels,
-            description.file_ending,
+            scheme,
+            file_ending,
             options=options,
             protocol=known,
             predicted_only=predicted_only,
@@ -111,8 +114,13 @@ def evaluate_folder(
 
     Raises:
         UserError: there is nothing to compare, a prediction or a test case of the protocol has no reference, or the
-            protocol has other labels.
+            protocol has other labels, or instances are to become one of several classes.
     """
+    if options.instances and len(scheme.values) != 2:
+        raise UserError(
+            f"--foreground-from-instances is for one class, but there are {len(scheme.values) - 1} "
+            f"({listed(scheme.names[1:])}); leave it out"
+        )
     predicted_names = case_ids(predictions, file_ending) - recorded_maps(predictions, file_ending)
     file_of = _by_composed_name(predictions, predicted_names)
     true_of = _by_composed_name(references, case_ids(references, file_ending))
@@ -136,7 +144,12 @@ def evaluate_folder(
         for case in sorted(predicted)
         if is_utf8(case)
     }
-    summary, errors = evaluate_pairs(pairs, scheme, options=options, processes=processes)
+    summary, errors = evaluate_pairs(
+        pairs,
+        scheme,
+        options=options,
+        processes=processes,
+    )
     unnamed = "the file name is not UTF-8; rename the prediction and the reference"
     errors += [CaseError(case, "evaluating", unnamed) for case in predicted if not is_utf8(case)]
     if not predicted_only:
@@ -195,7 +208,11 @@ def case_ids(folder: Path, file_ending: str) -> set[str]:
 
 
 def evaluate_pairs(
-    pairs: Pairs, scheme: LabelScheme, *, options: MetricOptions = OVERLAP_ONLY, processes: int | None = None
+    pairs: Pairs,
+    scheme: LabelScheme,
+    *,
+    options: MetricOptions = OVERLAP_ONLY,
+    processes: int | None = None,
 ) -> tuple[Summary, list[CaseError]]:
     """Score pairs of files; returns the scores, and the cases that could not be scored, sorted by id."""
     jobs = {case: (case, files, scheme, options) for case, files in pairs.items()}
@@ -234,10 +251,18 @@ def score_files(
             f"prediction and reference lie on different grids: {differences[0]}; predict on the reference's image",
             case=case,
         )
-    for file, volume in zip(files, (predicted, true), strict=True):
-        unknown = sorted(set(present_values(volume.array)) - set(scheme.known_values))
-        if unknown:
-            raise UserError(f"{file} holds label {unknown[0]}, which is not in dataset.json; remap the file", case=case)
-    metrics = score_case(predicted.array[0], true.array[0], true.geometry, scheme, options=options)
+    arrays = predicted.array[0], scheme.one_class(true.array[0]) if options.instances else true.array[0]
+    for file, array in zip(files, arrays, strict=True):
+        if unknown := sorted(set(present_values(array)) - set(scheme.known_values)):
+            raise UserError(_unknown(file, unknown, scheme, reference=file == files[1]), case=case)
+    metrics = score_case(*arrays, true.geometry, scheme, options=options)
     prediction, reference = (recordable(str(file)) for file in files)
     return CaseScores(case=case, prediction_file=prediction, reference_file=reference, metrics=metrics)
+
+
+def _unknown(file: Path, unknown: Sequence[int], scheme: LabelScheme, *, reference: bool) -> str:
+    what = f"label {unknown[0]}, which is" if len(unknown) == 1 else f"labels {listed_values(unknown)}, which are"
+    advice = "remap the file"
+    if reference and len(scheme.values) == 2 and unknown[0] > 0:
+        advice += ", or give --foreground-from-instances if the values number objects"
+    return f"{file} holds {what} not in dataset.json ({listed_values(scheme.known_values)}); {advice}"

@@ -31,6 +31,7 @@ class MetricOptions:
     distances: bool = False  # HD95, normalised surface distance, volume difference and lesion detection
     tolerance: float | None = None  # of the normalised surface distance, mm (pixels of a photograph); None: one voxel
     published: bool = False  # Dice and HD95 as published tables compute them
+    instances: bool = False  # references number the objects of the one class
 
     def __post_init__(self) -> None:
         if self.tolerance is None:

@@ -56,12 +56,18 @@ def run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> Progr
     if len(left) < len(cases):
         LOG.info("%d of %d cases are finished already", len(cases) - len(left), len(cases))
     own = file_name(output.part)
+    before = earlier.runs.get(own)
+    described = (
+        plans if left or before is None else before
+    )  # a record that stays as it is, of release 0.1.0, has no labels
     progress = Progress(
         path=output.folder / own,
         settings=settings,
         device=str(ensemble.first.device),
         cases=earlier.kept(own, cases),
         pending=earlier.pending(own, output.folder) | {outputs[case] for case in left},
+        labels=described.labels,
+        file_ending=described.file_ending,
         outdated=_removable(output.folder, {case: (outputs[case], *maps[case]) for case in left}, our_files(found)),
     )
     progress.save()

@@ -5,13 +5,14 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record, read_json, write_json
+from unetrpp.core.files import Record, read_json, update_json, write_json
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.io.formats import files_of_image
 from unetrpp.io.geometry import Geometry
@@ -60,6 +61,7 @@ class Settings(Record, frozen=True, kw_only=True):
 class Predictions(Record, frozen=True, kw_only=True):
     """The content of predictions.json."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"labels", "file_ending"})
     format: int = 1
     version: str  # of unetrpp
     device: str
@@ -67,6 +69,8 @@ class Predictions(Record, frozen=True, kw_only=True):
     cases: dict[str, CaseRecord]
     failed: dict[str, str]  # case -> message
     pending: tuple[str, ...] = ()  # outputs not recorded yet; a killed run may have written some of them
+    labels: LabelScheme | None = None  # of the segmentations; release 0.1.0 did not write it
+    file_ending: str = ""  # of the segmentations
 
 
 def file_name(part: str | None) -> str:
@@ -167,6 +171,8 @@ class Progress:
     device: str
     cases: dict[str, CaseRecord]
     pending: set[str]
+    labels: LabelScheme | None = None
+    file_ending: str = ""
     failed: dict[str, str] = field(default_factory=dict)  # case -> message
     refused: set[str] = field(default_factory=set)  # failed cases whose input cannot be read or used
     # case -> files that must not stay if it fails: of another image, other settings, or half of the results
@@ -197,6 +203,8 @@ class Progress:
             cases=dict(sorted(self.cases.items())),
             failed=dict(sorted(self.failed.items())),
             pending=tuple(sorted(self.pending)),
+            labels=self.labels,
+            file_ending=self.file_ending,
         )
-        write_json(self.path, record)
+        update_json(self.path, record)  # the bytes of release 0.1.0 stay where nothing changed
         self.saved = time.monotonic()

@@ -89,6 +89,25 @@ def read_channels(path: Path) -> tuple[int, int]:
     return channels, geometry.dimensions
 
 
+def has_alpha(path: Path) -> bool:
+    """Whether a photograph has an alpha channel, which readers leave out where it is opaque and refuse otherwise.
+
+    Raises:
+        UserError: the header cannot be read.
+    """
+    if path.is_dir():
+        return False
+    if reader_name(path) == "tiff":
+        from unetrpp.io.readers import tiff
+
+        return tiff.has_alpha(path)
+    if reader_name(path) == "pictures":
+        from unetrpp.io.readers import pictures
+
+        return pictures.has_alpha(path)
+    return False
+
+
 def _read_header(path: Path) -> tuple[Geometry, int]:
     if _is_dicom(path):
         from unetrpp.io.readers import dicom  # here, for pydicom takes a tenth of a second
@@ -158,6 +177,14 @@ def write_segmentation(path: Path, array: np.ndarray, geometry: Geometry) -> Non
 def write_image(path: Path, volume: Volume) -> None:
     """Write one channel (1, Z, Y, X) on its grid, compressed and atomically."""
     _write(path, volume.array[0], volume.geometry)
+
+
+def write_colours(path: Path, volume: Volume) -> None:
+    """Write all channels (C, 1, Y, X) of a photograph into one file, compressed and atomically."""
+    if len(volume.array) == 1:
+        write_image(path, volume)
+    else:
+        write_sitk(path, sitk.GetImageFromArray(np.moveaxis(volume.array[:, 0], 0, -1).copy(), isVector=True))
 
 
 def _write(path: Path, array: np.ndarray, geometry: Geometry) -> None:

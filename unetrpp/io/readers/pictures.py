@@ -65,6 +65,16 @@ def read_header(path: Path) -> tuple[Geometry, int]:
         return _header(path, image)
 
 
+def has_alpha(path: Path) -> bool:
+    """Whether there is an alpha channel, or a transparent colour.
+
+    Raises:
+        UserError: as :func:`read_header`.
+    """
+    with _opened(path) as image:
+        return image.mode in ("LA", "La", "RGBA") or "transparency" in image.info
+
+
 def parts(path: Path) -> list[Path]:
     return [path]
 

@@ -63,7 +63,7 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
         if _has_palette(tif, series):
             array, layout = _coloured(array, series, layout)
         array = _arrange(array, layout)
-        if series.keyframe.extrasamples and series.keyframe.extrasamples[-1] in ALPHA:
+        if _has_alpha(series):
             array = without_alpha(path, array)
     return exact(path, array), geometry
 
@@ -80,9 +80,24 @@ def read_header(path: Path) -> tuple[Geometry, int]:
         channels = math.prod(layout.shape[axis] for axis in layout.channels)
         if _has_palette(tif, series):
             channels *= 1 if _is_gray(series.keyframe.colormap) else 3
-        if series.keyframe.extrasamples and series.keyframe.extrasamples[-1] in ALPHA:
+        if _has_alpha(series):
             channels -= 1
         return _geometry(path, tif, series, layout), channels
+
+
+def has_alpha(path: Path) -> bool:
+    """Whether the last channel is an alpha channel.
+
+    Raises:
+        UserError: as :func:`read_header`.
+    """
+    with _opened(path) as tif:
+        return _has_alpha(_only_series(path, tif))
+
+
+def _has_alpha(series: TiffPageSeries) -> bool:
+    extra = series.keyframe.extrasamples
+    return bool(extra) and extra[-1] in ALPHA
 
 
 def parts(path: Path) -> list[Path]:
