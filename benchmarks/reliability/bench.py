@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 import unetrpp
 from benchmarks.reliability.interruption import Watch, install
 
+LATE = ("torch._dynamo", "acvl_utils.morphology.morphology_helper")  # imported at their first use, which takes seconds
 STARTED = b"."
 FAILED = 70  # exit status of a child that could not run the command
 
@@ -25,8 +28,8 @@ def import_everything() -> None:
             importlib.import_module(module.name)
         except ImportError:  # of an extra that is not installed
             continue
-    import torch
-
+    for name in LATE:
+        importlib.import_module(name)
     torch.set_num_threads(1)
 
 
@@ -90,7 +93,7 @@ class Bench:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let their background jobs ignore it
         record.RECORD_SECONDS = trainer.SAVE_SECONDS = 0.0  # save after every case and step, not every few seconds
         if not workers:
-            without_workers()
+            vars(pipeline).update(new_pool=lambda *_: SynchronousExecutor(), start_method=lambda: "spawn")
         if watch:
             install(watch)
         os.write(pipe, STARTED)

@@ -16,7 +16,7 @@ from benchmarks.reliability.kill import ROWS, kills_of
 from benchmarks.reliability.trees import content, restore
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaign forks")
-SHORT = ["--events=2", "--moments=2", "--signals=2", "--workers=0"]
+SHORT = ["--events=1", "--moments=1", "--signals=1", "--workers=0"]
 
 
 @pytest.mark.slow
