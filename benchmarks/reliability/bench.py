@@ -33,13 +33,13 @@ def import_everything() -> None:
     torch.set_num_threads(1)
 
 
-def without_workers() -> None:
-    """Measure and preprocess cases in this process, for whose files and limits the campaigns look."""
+def work_here() -> None:
+    """From now on this process measures and preprocesses the cases of a dataset itself, and starts no other that would."""
     from unetrpp.inference.executors import SynchronousExecutor
-    from unetrpp.planners import pipeline
+    from unetrpp.planners import pipeline, workers
 
-    setattr(pipeline, "new_pool", lambda *_: SynchronousExecutor())  # noqa: B010
-    setattr(pipeline, "start_method", lambda: "spawn")  # noqa: B010
+    vars(workers).update(start_method=lambda: "spawn")
+    vars(pipeline).update(start_method=lambda: "spawn", new_pool=lambda *_: SynchronousExecutor())
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Bench:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let their background jobs ignore it
         record.RECORD_SECONDS = trainer.SAVE_SECONDS = 0.0  # save after every case and step, not every few seconds
         if not workers:
-            vars(pipeline).update(new_pool=lambda *_: SynchronousExecutor(), start_method=lambda: "spawn")
+            work_here()
         if watch:
             install(watch)
         os.write(pipe, STARTED)
