@@ -33,13 +33,14 @@ def import_everything() -> None:
     torch.set_num_threads(1)
 
 
-def work_here() -> None:
-    """From now on this process measures and preprocesses the cases of a dataset itself, and starts no other that would."""
+def without_workers() -> None:
+    """Measure and preprocess cases in this process, for whose files and limits the campaigns look."""
     from unetrpp.inference.executors import SynchronousExecutor
     from unetrpp.planners import pipeline, workers
 
-    vars(workers).update(start_method=lambda: "spawn")
-    vars(pipeline).update(start_method=lambda: "spawn", new_pool=lambda *_: SynchronousExecutor())
+    for module in (workers, pipeline):  # otherwise the command starts a process that imports all for its workers
+        setattr(module, "start_method", lambda: "spawn")  # noqa: B010
+    setattr(pipeline, "new_pool", lambda *_: SynchronousExecutor())  # noqa: B010
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Bench:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let their background jobs ignore it
         record.RECORD_SECONDS = trainer.SAVE_SECONDS = 0.0  # save after every case and step, not every few seconds
         if not workers:
-            work_here()
+            without_workers()
         if watch:
             install(watch)
         os.write(pipe, STARTED)

@@ -1,7 +1,6 @@
 """A tiny dataset, and the commands that the campaign interrupts on it, in the order in which a user gives them."""
 
 import json
-import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,15 +64,16 @@ def write_sources(root: Path) -> None:
     source, decathlon = root / "src", root / "Task01_Small"
     for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
         (source / part).mkdir(parents=True)
-        if part != "labelsTs":
-            (decathlon / part).mkdir(parents=True)
+        (decathlon / part).mkdir(parents=True)  # labelsTs stays empty: the decathlon publishes no labels of test cases
     for i in range(TRAINING + HELD_OUT):
         part = "Tr" if i < TRAINING else "Ts"
         for kind, array in zip(("images", "labels"), _case(i), strict=True):
-            path = source / f"{kind}{part}" / f"case_{i}{'_0000' * (kind == 'images')}.nii.gz"
-            sitk.WriteImage(sitk.GetImageFromArray(array), str(path), True)
-            if kind + part != "labelsTs":  # an archive of the decathlon has none
-                shutil.copyfile(path, decathlon / f"{kind}{part}" / f"case_{i}.nii.gz")
+            image = sitk.GetImageFromArray(array)
+            sitk.WriteImage(
+                image, str(source / f"{kind}{part}" / f"case_{i}{'_0000' * (kind == 'images')}.nii.gz"), True
+            )
+            if kind == "images" or part == "Tr":
+                sitk.WriteImage(image, str(decathlon / f"{kind}{part}" / f"case_{i}.nii.gz"), True)
     pairs = [{"image": f"./imagesTr/case_{i}.nii.gz", "label": f"./labelsTr/case_{i}.nii.gz"} for i in range(TRAINING)]
     tests = [f"./imagesTs/case_{i}.nii.gz" for i in range(TRAINING, TRAINING + HELD_OUT)]
     content = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "organ"}, "training": pairs, "test": tests}
