@@ -103,7 +103,8 @@ def campaign(options: argparse.Namespace) -> tuple[dict[str, Counter[str]], dict
         bench = Bench(Path(folder))
         bench.place.mkdir()
         write_sources(bench.place)
-        for command in COMMANDS:
+        last = max(number for number, command in enumerate(COMMANDS) if command.row in kills)
+        for command in COMMANDS[: last + 1]:
             if command.row in kills:
                 found = interrupt(bench, command, options)
                 kills[command.row] += found[0]
