@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 import unetrpp
 from benchmarks.reliability.interruption import Watch, install
 
+LATE = ("torch._dynamo", "acvl_utils.morphology.morphology_helper")  # imported at their first use, which takes seconds
 STARTED = b"."
 FAILED = 70  # exit status of a child that could not run the command
 
@@ -25,18 +28,19 @@ def import_everything() -> None:
             importlib.import_module(module.name)
         except ImportError:  # of an extra that is not installed
             continue
-    import torch
-
+    for name in LATE:
+        importlib.import_module(name)
     torch.set_num_threads(1)
 
 
 def without_workers() -> None:
     """Measure and preprocess cases in this process, for whose files and limits the campaigns look."""
     from unetrpp.inference.executors import SynchronousExecutor
-    from unetrpp.planners import pipeline
+    from unetrpp.planners import pipeline, workers
 
+    for module in (workers, pipeline):  # otherwise the command starts a process that imports all for its workers
+        setattr(module, "start_method", lambda: "spawn")  # noqa: B010
     setattr(pipeline, "new_pool", lambda *_: SynchronousExecutor())  # noqa: B010
-    setattr(pipeline, "start_method", lambda: "spawn")  # noqa: B010
 
 
 @dataclass

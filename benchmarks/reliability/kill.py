@@ -63,9 +63,14 @@ def kill_at_moments(judge: Judge, count: int, seconds: float, rng: random.Random
     return counts
 
 
+def share(count: int, command: Command) -> int:
+    """How many of the ``count`` random moments of a row fall to this command line of it."""
+    lines = [other for other in COMMANDS if other.row == command.row]
+    return len(range(lines.index(command), count, len(lines)))
+
+
 def interrupt(bench: Bench, command: Command, options: argparse.Namespace) -> tuple[Counter[str], Counter[str]]:
     """The counts of one command line for both tables; the folder is then as the command leaves it."""
-    lines = sum(other.row == command.row for other in COMMANDS)
     rng = random.Random(f"{options.seed} {command.arguments}")
     state = bench.root / "state"
     restore(bench.place, state)
@@ -75,8 +80,8 @@ def interrupt(bench: Bench, command: Command, options: argparse.Namespace) -> tu
     if options.events is not None:
         kills = sorted(rng.sample(kills, min(options.events, len(kills))))
     kills_counts = Counter(events=len(events[: command.first])) + kill_at_events(judge, events, kills)
-    kills_counts += kill_at_moments(judge, -(-options.moments // lines), seconds, rng)
-    stops_counts = stops.send_signals(judge, -(-options.signals // lines), seconds, rng)
+    kills_counts += kill_at_moments(judge, share(options.moments, command), seconds, rng)
+    stops_counts = stops.send_signals(judge, share(options.signals, command), seconds, rng)
     if SERIAL in command.arguments and command.first is None:
         parallel = tuple("--processes=2" if word == SERIAL else word for word in command.arguments)
         stops_counts += stops.kill_workers(Judge(bench, parallel, state, judge.wanted), options.workers, rng)
@@ -98,7 +103,8 @@ def campaign(options: argparse.Namespace) -> tuple[dict[str, Counter[str]], dict
         bench = Bench(Path(folder))
         bench.place.mkdir()
         write_sources(bench.place)
-        for command in COMMANDS:
+        last = max(number for number, command in enumerate(COMMANDS) if command.row in kills)
+        for command in COMMANDS[: last + 1]:
             if command.row in kills:
                 found = interrupt(bench, command, options)
                 kills[command.row] += found[0]

@@ -12,11 +12,11 @@ from benchmarks.reliability.bench import Bench
 from benchmarks.reliability.commands import COMMANDS
 from benchmarks.reliability.interruption import AFTER, BEFORE, HALF, Watch
 from benchmarks.reliability.judgement import Judge
-from benchmarks.reliability.kill import ROWS, kills_of
+from benchmarks.reliability.kill import ROWS, kills_of, share
 from benchmarks.reliability.trees import content, restore
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaign forks")
-SHORT = ["--events=2", "--moments=2", "--signals=2", "--workers=0"]
+SHORT = ["--events=1", "--moments=1", "--signals=1", "--workers=0"]
 
 
 @pytest.mark.slow
@@ -45,6 +45,14 @@ def test_kills_are_between_all_events_and_in_the_middle_of_writes():
     assert kills_of(["open", "write", "replace"]) == [
         *((1, BEFORE), (2, BEFORE), (2, HALF), (3, AFTER), (3, BEFORE)),
     ]
+
+
+def test_random_moments_are_shared_among_the_lines_of_a_row():
+    for row in ROWS:
+        for count in (1, 2, 20):
+            shares = [share(count, command) for command in COMMANDS if command.row == row]
+            assert sum(shares) == count
+            assert shares[0] - shares[-1] in (0, 1)
 
 
 WRITE = """

@@ -89,6 +89,33 @@ def test_an_existing_model_is_kept(exported, tmp_path):
     assert [p.name for p in target.parent.iterdir()] == ["unetrpp__3d_fullres"]  # nothing temporary is left
 
 
+def test_the_same_export_again_is_done_and_another_refused(model, exported):
+    written = exported.stat().st_mtime_ns, exported.read_bytes()
+    assert export_model(model, exported) == exported  # the export was killed at its end
+    assert (exported.stat().st_mtime_ns, exported.read_bytes()) == written
+    with pytest.raises(UserError, match="exists already; give another name or --overwrite"):
+        export_model(model, exported, folds=[0])
+    plans = (model / "plans.json").read_text()
+    (model / "plans.json").write_text(plans + "\n")
+    with pytest.raises(UserError, match="exists already"):
+        export_model(model, exported)
+    (model / "plans.json").write_text(plans)
+    for damaged in (written[1][:-100], flipped(exported)):
+        exported.write_bytes(damaged)
+        with pytest.raises(UserError, match="exists already"):
+            export_model(model, exported)
+        assert exported.read_bytes() == damaged
+
+
+def flipped(file):
+    """The bytes of a zip with a wrong bit in the middle of its largest member."""
+    with zipfile.ZipFile(file) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.compress_size)
+    content = bytearray(file.read_bytes())
+    content[largest.header_offset + largest.compress_size // 2] ^= 1
+    return bytes(content)
+
+
 def with_member(name):
     def change(contents):
         contents[name] = b"x"
@@ -209,10 +236,10 @@ def test_a_cascade_without_its_first_stage_is_refused(tmp_path):
 
 
 def test_too_many_members_and_too_large_records_are_refused(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr("unetrpp.export.model_zip.LARGEST_RECORD", 2000)
+    monkeypatch.setattr("unetrpp.export.manifest.LARGEST_RECORD", 2000)
     with pytest.raises(UserError, match="too large for a record"):
         import_model(exported, workspace=tmp_path)
-    monkeypatch.setattr("unetrpp.export.model_zip.MOST_FILES", 3)
+    monkeypatch.setattr("unetrpp.export.manifest.MOST_FILES", 3)
     with pytest.raises(UserError, match="more than 3; export fewer folds"):
         import_model(exported, workspace=tmp_path)
     assert not (tmp_path / "results").exists()

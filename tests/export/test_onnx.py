@@ -1,5 +1,6 @@
 """Exported networks of every kind against PyTorch's for any batch size, and what the files must not contain."""
 
+import os
 import sys
 
 import msgspec
@@ -11,6 +12,7 @@ import torch
 from tests.helpers.model import PLAN, make_model, make_model_2d
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
+from unetrpp.core.leftovers import temporary_name
 from unetrpp.export.deployment import Deployment
 from unetrpp.export.onnx import export_onnx, run_onnx, to_onnx
 from unetrpp.inference.sliding_window import predicting
@@ -72,6 +74,26 @@ def test_hashes_and_differences_are_recorded(tmp_path):
     (network,) = written.networks
     assert network.sha256 == hashlib.sha256((target / network.file).read_bytes()).hexdigest()
     assert 0 <= network.largest_difference < 1e-4
+
+
+def test_the_same_export_again_is_done_and_another_refused(tmp_path, monkeypatch):
+    model, target = make_model_2d(tmp_path), tmp_path / "onnx"
+    written = export_onnx(model, target)
+    (tmp_path / temporary_name("onnx").replace(str(os.getpid()), str(2**22 + 1))).mkdir()  # of a killed process
+    with monkeypatch.context() as patch:
+        patch.setattr("unetrpp.export.onnx.to_onnx", lambda *_: pytest.fail("exported again"))
+        assert export_onnx(model, target) == written
+    assert not list(tmp_path.glob(".unetrpp*"))
+    for name in ("fold_0.onnx", "MODEL_CARD.md", "model.json"):
+        content = (target / name).read_bytes()
+        (target / name).write_bytes(content[:-2] + b"??")
+        with pytest.raises(UserError, match="exists already"):
+            export_onnx(model, target)
+        (target / name).write_bytes(content)
+    plans = model / "plans.json"
+    plans.write_text(plans.read_text() + "\n")  # the networks were exported with other plans
+    with pytest.raises(UserError, match="replace it with --overwrite"):
+        export_onnx(model, target)
 
 
 def test_a_network_that_differs_is_not_written(tmp_path, monkeypatch):

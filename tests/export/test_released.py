@@ -1,6 +1,7 @@
 """A released checkpoint becomes a model folder that predicts; what does not fit is refused and leaves nothing."""
 
 import pytest
+import torch
 
 from tests.helpers.model import GEOMETRY, make_model, write_images
 from tests.helpers.released import write_released_checkpoint
@@ -56,6 +57,23 @@ def test_an_existing_model_is_kept_unless_it_is_to_be_overwritten(tmp_path, plan
     import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path, overwrite=True)
     assert ModelFolder.open(target).folds() == ["all"]
     assert [path.name for path in target.parent.iterdir()] == [target.name]  # nothing temporary is left
+
+
+def test_the_same_import_again_is_done_and_another_refused(tmp_path, plans, checkpoint):
+    target = import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path)
+    written = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
+    assert import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path) == target
+    assert {path: path.stat().st_mtime_ns for path in target.rglob("*")} == written
+    fingerprint = target / "fingerprint.json"
+    fingerprint.write_text(fingerprint.read_text() + "\n")
+    with pytest.raises(UserError, match="exists already; remove it or import with --overwrite"):
+        import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path)
+    fingerprint.write_text(fingerprint.read_text()[:-1])
+    content = torch.load(target / "fold_all" / "checkpoint_final.pt", weights_only=True)
+    next(iter(content["network"].values())).view(-1)[0] += 1
+    torch.save(content, target / "fold_all" / "checkpoint_final.pt")
+    with pytest.raises(UserError, match="exists already"):
+        import_released(checkpoint, preset="acdc", plans=plans, workspace=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_another_description_is_measured_and_verified_again(workspace, capsys, c
     assert "label 2 is not in dataset.json" in capsys.readouterr().err
     path.write_text(json.dumps(DESCRIPTION | {"channel_names": {"0": "CT"}}))
     assert command(workspace, "--planner", "unet", "--plan-only", "--plans-name", "ct") == 0
-    assert "channel 'CT'" in caplog.text
+    assert "channel 'CT' has no value below 0" in caplog.text
 
 
 def test_every_fold_learns_a_class_that_two_cases_have(tmp_path):

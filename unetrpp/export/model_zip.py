@@ -3,59 +3,26 @@
 import hashlib
 import io
 import logging
-import re
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import msgspec
 
 from unetrpp import __version__
 from unetrpp.core.digest import file_digest
 from unetrpp.core.errors import UserError, limit_of
-from unetrpp.core.files import Record, to_json, write_atomically, write_folder_atomically
+from unetrpp.core.files import to_json, write_atomically, write_folder_atomically
 from unetrpp.core.leftovers import remove_leftovers
-from unetrpp.core.workspace import Workspace, as_folder_name, is_folder_name
-from unetrpp.core.zips import require_plain
+from unetrpp.core.workspace import Workspace, as_folder_name
 from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
+from unetrpp.export.manifest import MANIFEST, Manifest, checked_manifest
 from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, ModelFolder
 from unetrpp.model.folds import Folds, spell_folds
 
 LOG = logging.getLogger(__name__)
-MANIFEST = "manifest.json"
-EXPECTED = re.compile(
-    rf"({FIRST_STAGE}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
-    r"fold_([0-9]+|all)/(checkpoint_final\.pt|architecture\.json))"
-)
-MOST_FILES = 100
-LARGEST_MANIFEST = 1 << 20  # bytes
-LARGEST_RECORD = 1 << 30  # bytes of plans, fingerprint, ...: only checkpoints may be larger
 CHUNK = 1 << 20
-
-
-class Manifest(Record, frozen=True, kw_only=True):
-    """What the zip holds; ``files`` maps each member to its SHA-256."""
-
-    format: int = 1
-    version: str  # of unetrpp
-    name: str  # of the model folder
-    dataset: str
-    files: dict[str, str]
-
-
-class HashingZip:
-    """A zip file that is being written; ``hashes`` holds the SHA-256 of every member by its name."""
-
-    def __init__(self, archive: zipfile.ZipFile):
-        self.archive = archive
-        self.hashes: dict[str, str] = {}
-
-    def add(self, name: str, content: bytes) -> None:
-        self.archive.writestr(name, content)
-        self.hashes[name] = hashlib.sha256(content).hexdigest()
 
 
 def export_model(
@@ -68,7 +35,7 @@ def export_model(
 ) -> Path:
     """Write plans, dataset.json, fingerprint, a model card and the networks' weights into one zip, as `unetrpp_export -o` does.
 
-    Optimiser states and the names of cases are left out.
+    Optimiser states and the names of cases are left out. The same call again leaves the zip as it is.
 
     Args:
         model: a model folder.
@@ -81,51 +48,71 @@ def export_model(
         The zip file's path.
 
     Raises:
-        UserError: no model folder, a fold is not trained, or the file exists already.
+        UserError: no model folder, a fold is not trained, or another file of this name exists already.
     """
     opened, target = ModelFolder.open(Path(model)), Path(output)
-    if target.is_dir() or (target.exists() and not overwrite):
-        hint = "give the name of a file" if target.is_dir() else "give another name or --overwrite"
-        raise UserError(f"{target} exists already; {hint}")
+    if target.is_dir():
+        raise UserError(f"{target} exists already; give the name of a file")
     chosen = opened.choose_folds(folds, checkpoint)
     LOG.info("%s: folds exported: %s", opened.path.resolve().name, spell_folds(chosen))
-    write_atomically(target, lambda temporary: _write_zip(temporary, opened, chosen, checkpoint))
+    if target.exists() and not overwrite:
+        if not _is_written(target, _members(opened, chosen, checkpoint), opened):
+            raise UserError(f"{target} exists already; give another name or --overwrite")
+        return target
+    write_atomically(target, lambda temporary: _write_zip(temporary, _members(opened, chosen, checkpoint), opened))
     return target
 
 
-def _write_zip(target: Path, model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> None:
+def _write_zip(target: Path, members: Iterator[tuple[str, bytes]], model: ModelFolder) -> None:
+    hashes = {}
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+            hashes[name] = _sha256(content)
+        archive.writestr(MANIFEST, to_json(_manifest(model, hashes)))
+
+
+def _is_written(file: Path, members: Iterator[tuple[str, bytes]], model: ModelFolder) -> bool:
+    """Whether ``file`` is a whole zip of just these members: an earlier export may have been killed after its last step."""
+    if not zipfile.is_zipfile(file):
+        return False
+    wanted = _manifest(model, {name: _sha256(content) for name, content in members})
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return checked_manifest(file, archive) == wanted and archive.testzip() is None
+    except Exception:  # zipfile raises whatever its parsing met
+        return False
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _manifest(model: ModelFolder, hashes: dict[str, str]) -> Manifest:
+    return Manifest(version=__version__, name=_name(model), dataset=as_folder_name(model.dataset), files=hashes)
+
+
+def _members(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> Iterator[tuple[str, bytes]]:
+    """Name and content of everything in the zip but its manifest; the same model gives the same bytes."""
     names = Pseudonyms.of(model)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
-        archive = HashingZip(file)
-        _add_model(archive, model, names, folds=folds, checkpoint=checkpoint)
-        archive.add(CARD, model_card(model, folds, checkpoint, _use(model)).encode())
-        first = model.first_stage
-        if first is not None:
-            folds = first.source_folds(folds)
-            _add_model(archive, first, names, folds=folds, checkpoint="final", prefix=f"{FIRST_STAGE}/")
-        name, dataset = _name(model), as_folder_name(model.dataset)
-        archive.add(
-            MANIFEST, to_json(Manifest(version=__version__, name=name, dataset=dataset, files=dict(archive.hashes)))
-        )
+    yield from _of_folder(model, names, folds, checkpoint)
+    yield CARD, model_card(model, folds, checkpoint, _use(model)).encode()
+    first = model.first_stage
+    if first is not None:
+        for name, content in _of_folder(first, names, first.source_folds(folds), "final"):
+            yield f"{FIRST_STAGE}/{name}", content
 
 
-def _add_model(
-    archive: HashingZip,
-    model: ModelFolder,
-    names: Pseudonyms,
-    *,
-    folds: Sequence[str],
-    checkpoint: Checkpoint,
-    prefix: str = "",
-) -> None:
-    """Records and weights of one model folder; ``prefix`` stands before the names of the members."""
-    for name, content in shared_records(model, names).items():
-        archive.add(f"{prefix}{name}", content)
+def _of_folder(
+    model: ModelFolder, names: Pseudonyms, folds: Sequence[str], checkpoint: Checkpoint
+) -> Iterator[tuple[str, bytes]]:
+    """Records and weights of one model folder."""
+    yield from shared_records(model, names).items()
     for fold in folds:
-        archive.add(f"{prefix}fold_{fold}/checkpoint_final.pt", _weights_only(model.checkpoint(fold, checkpoint)))
+        yield f"fold_{fold}/checkpoint_final.pt", _weights_only(model.checkpoint(fold, checkpoint))
         own = model.path / f"fold_{fold}" / ARCHITECTURE
         if own.is_file():
-            archive.add(f"{prefix}fold_{fold}/{ARCHITECTURE}", own.read_bytes())
+            yield f"fold_{fold}/{ARCHITECTURE}", own.read_bytes()
 
 
 def _name(model: ModelFolder) -> str:
@@ -180,7 +167,7 @@ def import_model(
         )
     try:
         with zipfile.ZipFile(source) as archive:
-            manifest = _checked_manifest(source, archive, largest_gb)
+            manifest = checked_manifest(source, archive, largest_gb)
             target = results / manifest.dataset / manifest.name
 
             def unpack(folder: Path) -> None:
@@ -235,38 +222,6 @@ def _is_unpacked(manifest: Manifest, target: Path) -> bool:
         (target / name).is_file() and file_digest(target / name).hex() == expected
         for name, expected in manifest.files.items()
     )
-
-
-def _checked_manifest(source: Path, archive: zipfile.ZipFile, largest_gb: float) -> Manifest:
-    require_plain(source, archive, MOST_FILES)
-    infos = {info.filename: info for info in archive.infolist()}
-    if MANIFEST not in infos or infos[MANIFEST].file_size > LARGEST_MANIFEST:
-        raise UserError(f"{source} is not an exported model (it has no {MANIFEST}); make it with unetrpp_export")
-    try:
-        manifest = msgspec.json.decode(archive.read(MANIFEST), type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{source}: {MANIFEST}: {error}; export the model again") from None
-    unlisted = sorted(set(infos) ^ {MANIFEST, *manifest.files})
-    unexpected = unlisted or [name for name in manifest.files if not EXPECTED.fullmatch(name)]
-    if unexpected:
-        raise UserError(f"{source} has the unexpected member {unexpected[0]!r}; export the model again")
-    for part in (manifest.name, manifest.dataset):
-        if not is_folder_name(part):
-            raise UserError(f"{source} has the name {part!r}, which cannot be a folder's name; export the model again")
-    _require_size(source, archive, largest_gb)
-    return manifest
-
-
-def _require_size(source: Path, archive: zipfile.ZipFile, largest_gb: float) -> None:
-    sizes = {info.filename: info.file_size for info in archive.infolist()}
-    total = sum(sizes.values()) / 1e9
-    if total > largest_gb:
-        raise UserError(
-            f"{source} unpacks to {total:.1f} GB, more than {largest_gb:g} GB; raise --largest-gb if you trust it"
-        )
-    for name, size in sizes.items():
-        if size > LARGEST_RECORD and not name.endswith(".pt"):
-            raise UserError(f"{source}: {name} is {size / 1e9:.1f} GB, too large for a record; export the model again")
 
 
 def _unpack(archive: zipfile.ZipFile, name: str, target: Path, expected: str) -> bool:

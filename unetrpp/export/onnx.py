@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unetrpp.core.digest import file_digest
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_bytes, write_folder_atomically, write_json
+from unetrpp.core.files import read_json, write_bytes, write_folder_atomically, write_json
+from unetrpp.core.leftovers import remove_leftovers
 from unetrpp.core.progress import progress_bar
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
@@ -45,7 +47,7 @@ def export_onnx(
     """Write ``fold_k.onnx`` of every chosen fold, model.json and a model card into a new folder, as `unetrpp_export --onnx` does.
 
     Networks take float32 (batch, C, *patch) with any batch size and give logits at full resolution. The folder appears
-    when it is complete.
+    when it is complete. The same call again leaves it as it is.
 
     Args:
         model: a model folder.
@@ -56,7 +58,7 @@ def export_onnx(
 
     Raises:
         UserError: no model folder, an untrained fold, a cascade's second stage, a missing package, a network that cannot
-            be expressed in ONNX, or the folder exists.
+            be expressed in ONNX, or the folder exists and is no such export.
     """
     _require_packages()
     target = Path(output)
@@ -70,6 +72,8 @@ def export_onnx(
         )
 
     LOG.info("%s: folds exported: %s", opened.path.resolve().name, spell_folds(chosen))
+    if not overwrite and (done := _find_written(target, opened, chosen, checkpoint)) is not None:
+        return done
 
     def fill(folder: Path) -> Deployment:
         networks = []
@@ -79,13 +83,32 @@ def export_onnx(
                 bar.update()
         deployment = describe(opened, chosen, checkpoint, networks)
         write_json(folder / FILE, deployment)
-        write_bytes(folder / CARD, model_card(opened, chosen, checkpoint, USE).encode())
+        write_bytes(folder / CARD, _card(opened, chosen, checkpoint))
         return deployment
 
     hint = (
         "remove it, give another folder, or replace it with --overwrite" if exported_before else "give another folder"
     )
     return write_folder_atomically(target, fill, replace=overwrite and exported_before, hint=hint)
+
+
+def _find_written(folder: Path, model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> Deployment | None:
+    """model.json, where ``folder`` is a whole export of just this: an earlier one may have been killed after its last step."""
+    remove_leftovers(folder.parent)
+    try:
+        found = read_json(folder / FILE, Deployment)
+    except UserError:
+        return None
+    networks = {network.file: network.sha256 for network in found.networks}
+    same = found == describe(model, folds, checkpoint, found.networks) and [n.fold for n in found.networks] == [*folds]
+    whole = {path.name for path in folder.iterdir()} == {FILE, CARD, *networks}
+    if not (same and whole and (folder / CARD).read_bytes() == _card(model, folds, checkpoint)):
+        return None
+    return found if all(file_digest(folder / name).hex() == expected for name, expected in networks.items()) else None
+
+
+def _card(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> bytes:
+    return model_card(model, folds, checkpoint, USE).encode()
 
 
 def _require_packages() -> None:

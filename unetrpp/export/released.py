@@ -4,9 +4,12 @@ import shutil
 from pathlib import Path
 
 import msgspec
+import torch
+from torch import Tensor
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_folder_atomically, write_json
+from unetrpp.core.leftovers import remove_leftovers
 from unetrpp.core.workspace import Workspace, as_folder_name
 from unetrpp.dataset.description import read_description
 from unetrpp.model import checkpoint
@@ -15,6 +18,7 @@ from unetrpp.networks.presets import preset as published_network
 from unetrpp.networks.released import convert_state, read_official
 from unetrpp.plans.plans import Decision, Plans, read_plans
 
+CHECKPOINT = Path("fold_all", "checkpoint_final.pt")
 RECORDS = ("dataset.json", "fingerprint.json")  # beside the plans, in the preprocessed dataset
 
 
@@ -30,7 +34,7 @@ def import_released(
     """Write ``results/<dataset>/released_<preset>__<configuration>``; as `unetrpp_import --preset` does.
 
     A checkpoint holds no spacing, intensities or labels: they come from ``plans``. The planned network is replaced by the
-    published one.
+    published one. The same call again leaves the model folder as it is.
 
     Args:
         file: the checkpoint.
@@ -44,8 +48,8 @@ def import_released(
         The model folder.
 
     Raises:
-        UserError: no such file, the checkpoint does not fit the preset or the dataset, a record is missing, or the model
-            exists already.
+        UserError: no such file, the checkpoint does not fit the preset or the dataset, a record is missing, or another
+            model of this name exists already.
     """
     source, plans_path = Path(file), Path(plans)
     if not source.is_file():
@@ -62,11 +66,24 @@ def import_released(
         for record in RECORDS:
             shutil.copyfile(plans_path.parent / record, folder / record)
         write_json(folder / "plans.json", changed)
-        checkpoint.save(folder / "fold_all" / "checkpoint_final.pt", {"network": state})
+        checkpoint.save(folder / CHECKPOINT, {"network": state})
         ModelFolder.open(folder)
 
-    write_folder_atomically(target, fill, replace=overwrite, hint="remove it or import with --overwrite")
+    if overwrite or not _is_imported(target, changed, state, plans_path.parent):
+        write_folder_atomically(target, fill, replace=overwrite, hint="remove it or import with --overwrite")
     return target
+
+
+def _is_imported(target: Path, plans: Plans, state: dict[str, Tensor], records: Path) -> bool:
+    """Whether ``target`` is just this model: an earlier import may have been killed after its last step."""
+    remove_leftovers(target.parent)
+    try:
+        same = read_plans(target / "plans.json") == plans
+        found = checkpoint.load(target / CHECKPOINT, torch.device("cpu"))["network"]
+        same &= all((target / record).read_bytes() == (records / record).read_bytes() for record in RECORDS)
+    except (UserError, OSError):
+        return False
+    return same and found.keys() == state.keys() and all(torch.equal(found[name], state[name]) for name in state)
 
 
 def _require_records(plans: Plans, path: Path) -> None:
