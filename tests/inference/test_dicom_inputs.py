@@ -88,5 +88,5 @@ def test_a_multi_frame_file_may_get_a_dicom_seg(tmp_path):
     write_series(tmp_path / "A", ARRAY)
     require_series({"A": (tmp_path / "A" / "IM0000.dcm",)})
     (tmp_path / "b.nii").write_bytes(bytes(200))
-    with pytest.raises(UserError, match="--dicom-seg is for DICOM series, but b came as files"):
+    with pytest.raises(UserError, match="--dicom-seg is for DICOM series, but b came as other files"):
         require_series({"b": (tmp_path / "b.nii",)})

@@ -298,7 +298,7 @@ def test_a_fold_that_was_trained_on_other_files_is_named(workspace, caplog):
         train_balls(workspace, "0-1", epochs=1, iterations=1)
         (warning,) = [message for message in caplog.messages if "warning" in message]
         assert "fold 1 was trained on other files" in warning
-        assert f"1 of 3 cases than there are now ({held_out})" in warning
+        assert f"1 of 3 cases have changed ({held_out})" in warning
         assert "unetrpp_train balls 3d_fullres 1 -p unet --overwrite" in warning
     caplog.clear()
     (workspace.model("balls", "unet", "3d_fullres") / "fold_1" / "checkpoint_final.pt").unlink()
@@ -368,11 +368,11 @@ def test_cases_of_another_preprocessing_or_of_other_files_are_not_trained_on(wor
     write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
     image, label = ball(np.random.default_rng(0))
     replace_ball(workspace, 0, image, label)
-    with pytest.raises(UserError, match=r"1 of 4 cases were preprocessed from other files than .* \(ball_0\)"):
+    with pytest.raises(UserError, match=r"1 of 4 cases were preprocessed from files that have changed .* \(ball_0\)"):
         train_balls(workspace, "0")
     configuration = plans.configurations["3d_fullres"]
     other = msgspec.structs.replace(configuration.preprocessing, spacing_mm=(2.0, 2.0, 2.0))
     changed = msgspec.structs.replace(configuration, preprocessing=other)
     write_json(path, msgspec.structs.replace(plans, configurations={"3d_fullres": changed}))
-    with pytest.raises(UserError, match="4 of 4 cases were preprocessed otherwise than planned"):
+    with pytest.raises(UserError, match="4 of 4 cases were preprocessed differently from these plans"):
         train_balls(workspace, "0")

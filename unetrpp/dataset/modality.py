@@ -37,7 +37,9 @@ def check_modality(channel: np.ndarray, name: str) -> Iterator[tuple[str, bool]]
             )
             yield f"{found}, {reason}; {OVERRIDE}", offset
         elif (values == 0).mean() > ZERO_SHARE and low > COLD_HU:
-            fault = f"has background 0 and no air (lowest value {low:g}); set the background to -1000 HU; {OVERRIDE}"
+            fault = (
+                f"has a background of 0 and no air (lowest value {low:g}); set the background to -1000 HU; {OVERRIDE}"
+            )
             yield f"channel 'CT' {fault}", True
     elif _looks_like_ct(values, low, high):
         yield f"channel {name!r} looks like Hounsfield units ({low:g} to {high:g}); if it is CT, call it CT", False
