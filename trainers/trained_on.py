@@ -73,7 +73,7 @@ def require_current(store: Store, cases: Collection[str], preprocessing: Preproc
         fingerprint: of the dataset as it was measured last.
 
     Raises:
-        UserError: cases were preprocessed otherwise than planned, or from other files than were measured.
+        UserError: cases were preprocessed differently from the plans, or from other files than were measured.
     """
     planned, measured = preprocessing.digest(), _measured_files(fingerprint)
     stored = {case: store.open(case) for case in cases}

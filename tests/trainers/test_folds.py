@@ -303,7 +303,7 @@ def test_a_fold_that_was_trained_on_other_files_is_named(workspace, caplog):
     caplog.clear()
     (workspace.model("balls", "unet", "3d_fullres") / "fold_1" / "checkpoint_final.pt").unlink()
     train_balls(workspace, "1", epochs=1, iterations=1)
-    assert "fold 1 was started with other files" in caplog.text
+    assert "since fold 1 was started, the files" in caplog.text
     caplog.clear()
     train_balls(workspace, "1", epochs=1, iterations=1, overwrite=True)
     assert "warning" not in caplog.text

@@ -26,7 +26,9 @@ def check_modality(channel: np.ndarray, name: str) -> Iterator[tuple[str, bool]]
     low, high = float(values.min()), float(values.max())
     if name.casefold() == "ct":
         if high - low < NARROWEST_CT:
-            fault = f"spans {low:g} to {high:g}, which are not Hounsfield units; convert it back; {OVERRIDE}"
+            fault = (
+                f"spans {low:g} to {high:g}, which are not Hounsfield units; convert it to Hounsfield units; {OVERRIDE}"
+            )
             yield f"channel 'CT' {fault}", True
         elif low >= 0:
             found, offset = f"channel 'CT' has no value below 0 (found {low:g} to {high:g})", _looks_offset(values)
