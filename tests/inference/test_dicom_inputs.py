@@ -72,7 +72,7 @@ def test_two_folders_of_one_case_name_are_not_one_case(tmp_path):
     cases = find_cases([tmp_path], DESCRIPTION)
     assert cases == {"A": (tmp_path / "A",)}
     reasons = left_out(tmp_path, cases, DESCRIPTION)
-    assert reasons == {"A_0000": "would be the case A as another folder is; rename one of them"}
+    assert reasons == {"A_0000": "would be the case A, as another folder already is; rename one of them"}
 
 
 def test_series_without_a_channel_number_are_named_where_there_are_several_channels(tmp_path):
