@@ -94,7 +94,7 @@ def _exchanged(labels: LabelScheme, pairs: tuple[tuple[int, int], ...]) -> Mirro
     output_table(labels, label_table(labels, pairs))  # refuses a region without counterpart
     swapped = ", ".join(f"{labels.names[a]} and {labels.names[b]}" for a, b in pairs)
     why = f"--mirror exchange: {swapped} are swapped when an image is mirrored left-right"
-    return Mirroring((0, 1, 2), pairs, Decision(about="mirroring", value="all axes, labels swapped", why=why))
+    return Mirroring((0, 1, 2), pairs, Decision(about="mirroring", value="all axes, labels exchanged", why=why))
 
 
 def side_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
