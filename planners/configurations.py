@@ -78,12 +78,16 @@ class ConfigurationPlanner:
         times = LOW_RESOLUTION_BELOW / share  # the user's own patch is used at every resolution
         if self.hooks.options.patch is None:
             times = self._times_fewer(self._quarter_in_a_patch()[1])
-        so = "so many miss a class or have little of it" if times >= WORTHWHILE else "enough to have most classes"
+        so = (
+            "so many patches miss a class or have little of it"
+            if times >= WORTHWHILE
+            else "enough to have most classes"
+        )
         why = f"a patch holds {percent(share)} of the median image, {so}"
         if share < LOW_RESOLUTION_BELOW:
             why += (
-                f" (3d_lowres, where it holds at least {LOW_RESOLUTION_BELOW:.0%}, has {amount(times)} times fewer voxels; "
-                f"over the batch from {WORTHWHILE} times on)"
+                f"; at a resolution where it holds {LOW_RESOLUTION_BELOW:.0%}, the image has {amount(times)} times fewer voxels "
+                f"(over the batch if at least {WORTHWHILE} times)"
             )
         return _with_dice(full, times >= WORTHWHILE, why)
 
@@ -95,7 +99,9 @@ class ConfigurationPlanner:
         _, *spacing = self.grid.spacing
         slices, *shape = self.grid.shape
         flat = self._configuration(spacing, shape, images=self.grid.cases * slices, inputs=self.channels)
-        return _with_dice(flat, True, "a 2D patch is one slice at most, and many miss a class or have little of it")
+        return _with_dice(
+            flat, True, "a 2D patch is at most one slice, and many slices miss a class or have little of it"
+        )
 
     def low_resolution(self) -> Configuration:
         """``3d_lowres``: coarser until a patch holds a quarter of the median image (rule 8)."""
@@ -105,7 +111,7 @@ class ConfigurationPlanner:
             share = min(1.0, math.prod(self.three_dimensional(self.grid).patch) / math.prod(self.grid.shape))
             raise UserError(
                 f"3d_lowres is of no use here: a patch at full resolution holds {share:.0%} of the median image, "
-                f"and a coarser one would have only {times:.1f} times fewer voxels; train 3d_fullres"
+                f"and the low-resolution image would have only {times:.1f} times fewer voxels; train 3d_fullres"
             )
         value = f"{lengths(grid.spacing)}, {format_shape(grid.shape)}"
         share = min(1.0, math.prod(low.patch) / math.prod(grid.shape))
@@ -121,7 +127,7 @@ class ConfigurationPlanner:
         stage = self.three_dimensional(self.grid, self.channels + classes)
         share = math.prod(stage.patch) / math.prod(self.grid.shape)
         holds, more = f"a patch holds {percent(share)} of the median image", counted(classes, "further channel")
-        why = f"{holds}; the first stage's segmentation comes as {more}, one a class"
+        why = f"{holds}; the first stage's segmentation is added as {more}, one per class"
         stage = _with_dice(stage, True, f"{holds}, too little to have every class")
         decision = Decision(about="cascade", value="after 3d_lowres", why=why)
         return msgspec.structs.replace(stage, decisions=(decision, *stage.decisions), first_stage="3d_lowres")

@@ -45,7 +45,7 @@ def parser() -> Parser:
         "--gpu-memory-gb",
         type=above_zero,
         metavar="GB",
-        help="GPU memory to plan for (default: what is free, or 8 without a GPU)",
+        help="GPU memory to plan for (default: the GPU's free memory, or 8 without a GPU)",
     )
     add(
         "--spacing",
@@ -57,23 +57,23 @@ def parser() -> Parser:
     what = "patch size, coarsest axis first (default: by the rules)"
     add("--patch", type=positive, nargs="+", metavar="VOXELS", help=what)
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="patch and network as published for UNETR++")
-    what = "axes to mirror in training and prediction: auto (by the labels, default); exchange (all, swapping left and "
+    what = "axes to mirror in training and prediction: auto (decided by the labels, default); exchange (all, swapping left and "
     what += "right labels); all; none; or some of z, y, x (left-right) such as zy"
     add("--mirror", default="auto", metavar="AXES", help=what)
-    what = "attention modules: paper (as published, default); auto (by the labels, experimental); none; all"
+    what = "attention modules: paper (as published, default); auto (planned from the labels, experimental); none; all"
     add("--attention", choices=("paper", "auto", "none", "all"), default="paper", help=what)
     what = "attention modules of single levels: gate@1=1.5, se@3=off, epa@2=on (level 0 is full resolution)"
     add("--place", nargs="+", default=[], metavar="MODULE@LEVEL=GAMMA", help=what)
-    what = "cases of one group stay in one fold: a pattern whose first group names it, or a CSV file of case,group"
+    what = "keep the cases of a patient in one fold: a pattern whose first group is the patient, or a CSV file of case,group"
     add("--group-by", metavar="REGEX|CSV", help=what)
-    what = "precision of preprocessed images on disk: float16 halves them (default: float32)"
+    what = "precision of preprocessed images on disk; float16 halves their size (default: float32)"
     add("--store", choices=("float32", "float16"), default="float32", help=what)
     add("--processes", type=positive, metavar="N", help="worker processes (default: by cores and memory)")
     what = "repair sheared axes, and labels on another grid than their image, where that is safe; writes new files"
     add("--fix", action="store_true", help=what)
     add("--plan-only", action="store_true", help="measure and plan without preprocessing")
     add("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
-    add("--overwrite", action="store_true", help="measure, plan and preprocess again, replacing what is there")
+    add("--overwrite", action="store_true", help="measure, plan and preprocess again, replacing existing files")
     return p
 
 

@@ -128,7 +128,7 @@ def _topology_of(patch: tuple[int, ...], spacing: Sequence[float]) -> Topology:
     if topology.patch != patch:
         larger, divisors = format_shape(topology.patch), format_shape(topology.divisors)
         raise UserError(
-            f"--patch {format_shape(patch)} is not a multiple of {divisors}, which downsampling needs; take {larger}"
+            f"--patch {format_shape(patch)} is not a multiple of {divisors}, which downsampling needs; use {larger}"
         )
     return topology
 

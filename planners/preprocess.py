@@ -132,4 +132,6 @@ def remove_old_cases(folder: Path, cases: Collection[str], file_ending: str) -> 
             path.unlink()
             removed.add(path.name.removesuffix(file_ending))
     if removed:
-        LOG.info("removed what was stored of cases that the dataset no longer has: %s", listed(sorted(removed)))
+        LOG.info(
+            "removed the preprocessed files of cases that are no longer in the dataset: %s", listed(sorted(removed))
+        )

@@ -91,12 +91,12 @@ def repair_label(case: Case, folder: Path) -> tuple[Path, str] | None:
         if geometry.shape_zyx != image.shape_zyx:
             return None  # ambiguous: its position is unknown
         write_segmentation(path, label.array[0], image)
-        return path, "the label had a default header and the image's shape; it got the image's header"
+        return path, "the label had the image's shape but only a default header; it was given the image's header"
     resampled = _onto(label, image)
     if not _keeps_volumes(label, resampled, image):
         return None
     write_segmentation(path, from_sitk(resampled).array[0], image)
-    return path, "the label was on another grid; it was resampled (nearest) onto the image's"
+    return path, "the label was on another grid; it was resampled (nearest neighbour) onto the image's grid"
 
 
 def _has_default_header(geometry: Geometry) -> bool:

@@ -133,7 +133,7 @@ class AttentionTrainer(Trainer):
 
     def log_verdicts(self, verdicts: tuple[Verdict, ...]) -> None:
         cases = ", ".join(self.judging_loader.cases)
-        LOG.info("fold %s: attention was judged on %s, which training had not seen so far", self.config.fold, cases)
+        LOG.info("fold %s: attention was judged on %s, which had not been trained on", self.config.fold, cases)
         rows = [("module", "gamma", "contrast", "Dice change", "")]
         for v in verdicts:
             change = "-" if v.dice_change is None else f"{v.dice_change:+.4f}"

@@ -71,8 +71,8 @@ def prepare_second_stage(
     missing = sorted(set(cases) - set(segmentations))
     if missing:
         raise UserError(
-            f"no fold of splits.json holds it out, so {first.name} has no segmentation by a model that never saw it; "
-            "put it into a fold's validation cases and train that fold, or train 3d_fullres",
+            f"no fold of splits.json holds this case out, so {first.name} has no segmentation by a model that never saw it; "
+            "add it to the validation cases of a fold and train that fold, or train 3d_fullres",
             case=missing[0],
         )
     copy_first_stage(first, second.model, len(splits.folds), started=started)

@@ -159,7 +159,7 @@ def _read_config(job: Job, number: int | str, machine: Machine) -> TrainingConfi
     )
     cases = fold.digest()
     if started is not None and started.cases != cases and same_training_cases(folder, fold):
-        LOG.info("fold %s has other validation cases now, and is validated on them", number)
+        LOG.info("the validation cases of fold %s have changed, so it is validated again", number)
         cases = started.cases
     config = config_for(
         folder,

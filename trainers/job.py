@@ -170,12 +170,11 @@ def folds_of(given: Folds | None, count: int) -> list[int | str]:
     names = [str(number) for number in range(count)] if given is None else fold_names(given)
     if count == 0 and names != ["all"]:
         raise UserError(
-            "splits.json has no folds, because one case leaves nothing to validate on; train the fold all, on every case "
-            "(give all as FOLD)"
+            "splits.json has no folds, because a single case cannot be split; train the fold all, on every case (give all as FOLD)"
         )
     missing = [name for name in names if name != "all" and int(name) >= count]
     if missing:
-        raise UserError(f"fold {missing[0]} does not exist; splits.json has folds 0 to {count - 1}, or take all")
+        raise UserError(f"fold {missing[0]} does not exist; choose one of the folds 0 to {count - 1}, or all")
     return ["all" if name == "all" else int(name) for name in names]
 
 
@@ -238,7 +237,7 @@ def _warn_of_surplus(job: Job, kept: list[str]) -> None:
     surplus = sorted(set(kept) - {"fold_all", *(f"fold_{number}" for number in range(len(job.splits.folds)))})
     if surplus:
         LOG.warning(
-            "warning: %s has %s, which splits.json does not have; predictions and scores count them until you delete them",
+            "warning: %s has %s, which splits.json no longer has; predictions and scores include such folds until you delete them",
             job.model,
             listed(surplus),
         )

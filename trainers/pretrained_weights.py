@@ -72,7 +72,7 @@ def start_from(path: Path, network: nn.Module, spec: NetworkSpec, folder: Path) 
         checkpoint=str(path), copied=len(fitted.keys() - adapted), share=round(share, 4), changes=tuple(changes)
     )
     write_json(folder / FILE, transfer)
-    LOG.info("%s: %d tensors are copied, %.1f %% of all values come from it", path, transfer.copied, 100 * share)
+    LOG.info("%s: %d tensors were copied, which gives %.1f%% of all weights", path, transfer.copied, 100 * share)
     for line in text_table([(change.tensor, change.what) for change in changes], "l", indent="  ").splitlines():
         LOG.info("%s", line)
     return transfer
@@ -105,7 +105,7 @@ def fit(
 def adapt(name: str, tensor: Tensor, target: Tensor, specs: Specs) -> tuple[Tensor | None, str]:
     """``tensor`` in the shape of ``target``, or None; and what was done, empty where it fits unchanged."""
     if name.startswith("heads.") and specs.old.outputs != specs.new.outputs:
-        return None, f"newly initialised: a head of other classes ({', '.join(specs.old.outputs)})"
+        return None, f"newly initialised: a head for other classes ({', '.join(specs.old.outputs)})"
     if name.endswith(FOCAL):
         return None, "" if torch.equal(tensor, target) else "newly initialised: as planned"
     tied = (".position" in name or ".project_" in name) and name.rsplit(".", 1)[-1] != "bias"

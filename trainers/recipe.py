@@ -41,7 +41,7 @@ def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp
         config = _config({"fold": fold, "precision": precision} | adamw | given)
     if config.learn_attention and config.epochs < 2:
         raise UserError(
-            "--learn-attention judges the gates after an epoch and trains on without the removed ones; "
+            "--learn-attention judges the gates after an epoch and then trains without those that it removed; "
             "give --epochs 2 or more, or fewer --iterations"
         )
     if config.learn_attention and config.trainer != STANDARD_TRAINER:
@@ -100,7 +100,7 @@ def _extended(config: TrainingConfig, overrides: ConfigOverrides) -> TrainingCon
     epochs = overrides.get("epochs")
     if not isinstance(epochs, int) or epochs < config.epochs:
         raise UserError(
-            f"fold {config.fold} was planned for {config.epochs} epochs; --continue needs --epochs with at least that"
+            f"fold {config.fold} was planned for {config.epochs} epochs; --continue needs --epochs of at least that"
         )
     limits = {name: overrides.get(name) for name in ("max_hours", "patience")}
     return msgspec.structs.replace(config, epochs=epochs, **limits)

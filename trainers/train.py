@@ -88,13 +88,13 @@ def add_recipe(parser: Parser) -> None:
     recipe.add_argument(
         "--precision",
         choices=["fp32", "bf16", "fp16"],
-        help="type of computation (default: bf16 or fp16 on a GPU, fp32 elsewhere)",
+        help="number format of the computation (default: bf16 or fp16 on a GPU, fp32 elsewhere)",
     )
     recipe.add_argument(
         "--max-hours",
         type=above_zero,
         metavar="H",
-        help="end a fold after H hours; the learning rate follows the clock",
+        help="end a fold after H hours; the learning rate then decays with the time",
     )
     recipe.add_argument(
         "--patience", type=positive, metavar="N", help="stop after N epochs without a better validation Dice"
@@ -102,7 +102,7 @@ def add_recipe(parser: Parser) -> None:
     recipe.add_argument(
         "--augmentation",
         choices=["device", "workers"],
-        help="on the training device (default), or with batchgenerators' transforms in --threads processes",
+        help="augment on the training device (default), or with batchgenerators' transforms in --threads processes",
     )
     recipe.add_argument(
         "--trainer", metavar="NAME", help="standard (default), or one that a package registers (docs/extending.md)"
@@ -115,8 +115,8 @@ def add_recipe(parser: Parser) -> None:
     recipe.add_argument(
         "--pretrained",
         metavar="MODEL",
-        help="start from the weights of a model folder, or of a checkpoint in one: each fold from the same fold of a model with "
-        "the same folds, else from fold_all or the first fold; weights for other input channels, classes or patch sizes are "
+        help="start from the weights of a model folder, or of a checkpoint in one: each fold from the same fold if the model has the "
+        "same folds, or else from fold_all or the first fold; weights for other input channels, classes or patch sizes are "
         "adapted, and a table lists the changes",
     )
 

@@ -56,10 +56,10 @@ def warn_of_changes(folder: Path, now: TrainedOn, command: str) -> None:
     if changed:
         finished = (folder / "checkpoint_final.pt").exists()
         LOG.warning(
-            "warning: fold %s was %s other files or another preprocessing of %d of %d cases than there are now (%s); "
+            "warning: since fold %s was %s, the files or the preprocessing of %d of %d cases have changed (%s); "
             "train it again with %s",
             folder.name.removeprefix("fold_"),
-            "trained on" if finished else "started with",
+            "trained" if finished else "started",
             len(changed),
             len(now.training),
             listed(changed),
@@ -73,13 +73,13 @@ def require_current(store: Store, cases: Collection[str], preprocessing: Preproc
         fingerprint: of the dataset as it was measured last.
 
     Raises:
-        UserError: cases were preprocessed otherwise than planned, or from other files than were measured.
+        UserError: cases were preprocessed differently from the plans, or from other files than were measured.
     """
     planned, measured = preprocessing.digest(), _measured_files(fingerprint)
     stored = {case: store.open(case) for case in cases}
     otherwise = sorted(c for c, s in stored.items() if s.preprocessing_digest != planned)
     changed = sorted(c for c, s in stored.items() if measured.get(c, s.inputs_digest) != s.inputs_digest)
-    for found, what in ((otherwise, "otherwise than planned"), (changed, "from other files than the dataset has now")):
+    for found, what in ((otherwise, "differently from these plans"), (changed, "from files that have changed since")):
         if found:
             raise UserError(
                 f"{len(found)} of {len(cases)} cases were preprocessed {what} ({listed(found)}); "

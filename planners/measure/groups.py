@@ -80,7 +80,9 @@ def from_csv(path: Path, cases: Sequence[str]) -> dict[str, str]:
         if len(row) < 2 or not all(row[:2]):
             problems.append(f"line {number} is {','.join(row)!r}, but must be case,group; correct it")
         elif groups.setdefault(row[0], row[1]) != row[1]:
-            problems.append(f"line {number} gives {row[0]} another group than a line before; remove one of them")
+            problems.append(
+                f"line {number} gives case {row[0]} a different group than an earlier line; remove one of the two"
+            )
     missing = [case for case in cases if case not in groups]
     if missing:
         problems.append(f"{len(missing)} of {len(cases)} cases have no group: {listed(missing)}; add a line for each")

@@ -53,8 +53,8 @@ def foreground_fractions(
     means = np.mean(shares, axis=0) if shares else np.zeros(len(strides))
     if not means.all():
         raise UserError(
-            f"{len(shares)} training patches hold no foreground, so no attention can be planned from it; "
-            "label some, or choose --attention paper"
+            f"{len(shares)} training patches hold no foreground, so --attention auto cannot measure its share; "
+            "label more cases, or choose --attention paper"
         )
     return tuple(float(f) for f in means)
 

@@ -43,7 +43,7 @@ def _spacing(fingerprint: Fingerprint, plans: Plans) -> Card:
         format_mm(target),
         "--spacing Z Y X",
         "Finer voxels keep thinner structures, but a patch then covers less of the body and everything takes longer; "
-        "coarser ones do the reverse. It follows the cases' median, so cases of another resolution can move it.",
+        "coarser voxels do the reverse. The rule follows the median of the cases, so cases of another resolution can change it.",
     )
 
 
@@ -52,14 +52,14 @@ def _patch(fingerprint: Fingerprint, name: str, configuration: Configuration, as
     image = "median slice" if len(configuration.patch) == 2 else "median image"
     holds = f"The patch holds {share:.0%} of the {image}"
     if asked:
-        effect = f"{holds}. It was asked for, so memory does not change it."
+        effect = f"{holds}. You asked for this patch, so memory does not change it."
     elif share >= WHOLE:
         effect = (
-            f"{holds}, so more memory makes no larger patch; it could go into a larger batch or a wider network. "
+            f"{holds}, so more memory would not enlarge it, but allows a larger batch or a wider network. "
             "With less memory the patch shrinks."
         )
     else:
-        effect = f"{holds}. With more memory it grows, with a larger batch it shrinks."
+        effect = f"{holds}. With more memory the patch grows; with a larger batch it shrinks."
     memory = format_bytes(configuration.training_memory_bytes)
     value = f"{now}, {configuration.batch_size} per batch, {memory}"
     return Card(f"patch and batch of {name}", value, "--gpu-memory-gb, --batch-size, --patch, --width", effect)
@@ -79,24 +79,24 @@ def _others(fingerprint: Fingerprint, plans: Plans) -> Iterator[Card]:
         "network",
         f"{plans.planner}, attention {plans.options.get('attention', 'paper')}",
         "--planner, --attention",
-        "unet and resunet are plain and residual U-Nets; a dataset can have plans of several planners.",
+        "unet and resunet are plain and residual U-Nets; a dataset can have plans from several planners.",
     )
     yield Card(
         "channels",
         ", ".join(plans.channel_names),
         "channel_names in dataset.json",
-        'A channel\'s name decides how it is normalised: "CT" keeps Hounsfield units, most others are scaled image by image.',
+        'A channel\'s name decides how it is normalised: "CT" keeps Hounsfield units, most others are normalised image by image.',
     )
     yield Card(
         "mirroring",
-        plans.options.get("mirror", "by the rules"),
+        plans.options.get("mirror", "auto"),
         "--mirror",
-        "Labels named left and right, or a class that always lies on one side, keep left and right apart.",
+        "Left and right are not mirrored if labels are named left and right, or if a class always lies on one side.",
     )
     yield Card(
         "cases",
         counted(len(fingerprint.cases), "case"),
         "--group-by, splits.json, --overwrite",
-        "Several images of one patient belong into one fold. New cases enter the plan when it is made again with "
-        "--overwrite; an existing plan is kept.",
+        "Several images of one patient belong in one fold. New cases change the plan only if you plan again with "
+        "--overwrite; otherwise the existing plan is kept.",
     )

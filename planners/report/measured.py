@@ -87,7 +87,7 @@ def _range(values: Sequence[float]) -> list[str]:
 
 def intensity_rows(fingerprint: Fingerprint, plans: Plans) -> Rows:
     """Intensities of every channel inside the foreground, over all cases."""
-    rows = [["channel", "mean", "standard deviation", "0.5 % are below", "median", "0.5 % are above"]]
+    rows = [["channel", "mean", "standard deviation", "0.5th percentile", "median", "99.5th percentile"]]
     for name, s in zip(plans.channel_names, fingerprint.intensities, strict=False):
         values = (s.mean, s.std, s.percentile_00_5, s.median, s.percentile_99_5)
         rows.append([name, *(_number(value, 4) for value in values)])
@@ -138,7 +138,7 @@ def _number(value: float, digits: int = 3) -> str:
 
 def class_header(fingerprint: Fingerprint) -> list[str]:
     units = units_of(fingerprint)
-    header = ["class", "in cases", units.what, "components", f"radius of the largest ({units.length})"]
+    header = ["class", "in cases", units.what, "components", f"radius of the largest component ({units.length})"]
     return header if units.flat else [*header, "surface / volume (1/mm)"]
 
 
@@ -148,7 +148,7 @@ def class_rows(fingerprint: Fingerprint) -> Rows:
 
 
 def class_summary(fingerprint: Fingerprint) -> list[tuple[str, list[FoundClass]]]:
-    """Of more than fifteen classes: the five largest, the five smallest, and the five rarest that are not in every case."""
+    """With more than fifteen classes: the five largest, the five smallest, and the five rarest that are not in every case."""
     found = found_classes(fingerprint)
     by_size = sorted((f for f in found if f.sizes), key=lambda f: -f.median_size)
     rare = sorted((f for f in found if f.share < 1), key=lambda f: f.cases)[:NAMED]

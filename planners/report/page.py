@@ -70,8 +70,8 @@ def _says(fingerprint: Fingerprint, name: str, configuration: Configuration) -> 
     unit, whole = ("pixels", "slice") if flat and not fingerprint.flat else ("pixels" if flat else "voxels", "image")
     share = patch_share(fingerprint, configuration)
     return (
-        f"In {name} the network sees {format_shape(configuration.patch)} {unit} at once, {share:.0%} of a median {whole}, and learns "
-        f"from {configuration.batch_size} such patches per step."
+        f"In {name} the network sees patches of {format_shape(configuration.patch)} {unit}, {share:.0%} of a median {whole}, and learns "
+        f"from {configuration.batch_size} of them per step."
     )
 
 
@@ -84,7 +84,7 @@ def _tiles(fingerprint: Fingerprint, plans: Plans) -> list[tuple[str, str]]:
         ("classes", str(len(plans.labels.targets))),
         *([] if pixels else [("resampled to (mm)", " x ".join(spacing))]),
         (f"patch of {first}", format_shape(configuration.patch)),
-        ("memory of a step", format_bytes(configuration.training_memory_bytes)),
+        ("memory per training step", format_bytes(configuration.training_memory_bytes)),
         ("network", configuration.architecture.network),
     ]
 
@@ -126,7 +126,7 @@ def _facts(plans: Plans, folds: str) -> Rows:
     return [
         ["what", "value"],
         ["plans", f"{plans.name}, by the planner {plans.planner}"],
-        ["asked for", options or "nothing: all by the rules"],
+        ["asked for", options or "no options, all by the rules"],
         *([["folds", folds]] if folds else []),
-        ["report by", f"unetrpp {__version__}"],
+        ["report written by", f"unetrpp {__version__}"],
     ]

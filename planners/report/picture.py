@@ -94,11 +94,11 @@ def plan_panels(fingerprint: Fingerprint, plans: Plans) -> Iterator[Panel]:
         f"patch and median case ({length})", caption, lambda plot: _draw_patch(plot, fingerprint, plans, (1, 2))
     )
     if any(len(c.patch) == 3 for c in plans.configurations.values()) and not fingerprint.flat:
-        caption = "The same, seen from the side of the slices."
+        caption = "The same patch and case across the slices."
         title = f"patch across the slices ({length})"
         yield Panel(title, caption, lambda plot: _draw_patch(plot, fingerprint, plans, (0, 2)))
     if len(plans.configurations) > 1:
-        caption = "Estimated GPU memory of a training step of each configuration."
+        caption = "Estimated GPU memory of one training step, for each configuration."
         yield Panel("memory of a training step (GB)", caption, lambda plot: _draw_memory(plot, plans))
 
 

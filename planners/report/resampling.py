@@ -12,7 +12,11 @@ from unetrpp.preprocessing.resample import separate_axis
 from unetrpp.report.page import Rows
 
 UNCHANGED, NEAREST, SMOOTH = "kept as it is", "nearest slice", "cubic spline"
-LABELS = {UNCHANGED: "kept as they are", NEAREST: "nearest slice", SMOOTH: "linear by class, the largest share wins"}
+LABELS = {
+    UNCHANGED: "kept as they are",
+    NEAREST: "nearest slice",
+    SMOOTH: "linear per class, then the class with the largest share",
+}
 
 
 def resampling_rows(fingerprint: Fingerprint, configuration: Configuration, names: Sequence[str]) -> Rows:

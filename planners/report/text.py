@@ -55,7 +55,7 @@ def _classes(fingerprint: Fingerprint) -> list[str]:
     everywhere = sum(each.share == 1 for each in found)
     missing = sum(each.cases == 0 for each in found)
     where = f"{everywhere} are in every case" + (f", {missing} in none" if missing else "")
-    title = f"{len(found)} classes, of which {where} (medians over the cases that have them; --html lists every class)"
+    title = f"{len(found)} classes, of which {where} (medians over the cases that have them; --html lists all)"
     rows = [["", *class_header(fingerprint)]]
     rows += [
         [kind if not i else "", *each.row] for kind, group in class_summary(fingerprint) for i, each in enumerate(group)

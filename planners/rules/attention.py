@@ -74,14 +74,14 @@ def _published(architecture: Architecture) -> str:
     """Why a network keeps its modules."""
     blocks = sum(level.attention == "epa" for level in architecture.levels)
     has = f"EPA blocks at {blocks} of {len(architecture.levels)} levels" if blocks else "no attention modules"
-    return f"by default a network keeps what was published for it, here {has}; --attention auto decides by the labels"
+    return f"by default a network keeps its published modules, here {has}; --attention auto plans them from the labels"
 
 
 def _with_excitation(level: Level, gate: float | None, fraction: float, name: str) -> tuple[Level, Decision]:
     excited = gate is None and fraction >= LEAST_SHARE and level.channels >= LEAST_CHANNELS
     why = (
-        f"{'no' if gate is None else 'a'} gate, {fraction:.0%} of the cells hold foreground (from {LEAST_SHARE:.0%}), "
-        f"{level.channels} channels (from {LEAST_CHANNELS}); a level with a gate gets none"
+        f"{'no' if gate is None else 'a'} gate (a level with a gate gets none), {fraction:.0%} of the cells hold foreground "
+        f"(at least {LEAST_SHARE:.0%}), {level.channels} channels (at least {LEAST_CHANNELS})"
     )
     decision = _decide(f"squeeze-and-excitation at stride {name}", "gamma 1" if excited else "none", why)
     return msgspec.structs.replace(level, squeeze_excitation=1.0 if excited else None), decision

@@ -26,7 +26,7 @@ def gate_gammas(bits: Sequence[float], names: Sequence[str]) -> tuple[list[float
     for i in range(len(bits) - 2, -1, -1):
         gain = bits[i] - last
         reasons[i] = (
-            f"{bits[i]:.2f} bits to find the foreground, {last:.2f} at {where}: gain {gain:.2f} (a gate from {LEAST_GAIN})"
+            f"{bits[i]:.2f} bits to find the foreground, {last:.2f} at {where}: {gain:.2f} more (a gate if at least {LEAST_GAIN})"
         )
         if gain >= LEAST_GAIN:
             gammas[i] = min(max(gain, GATE_GAMMAS[0]), GATE_GAMMAS[1])

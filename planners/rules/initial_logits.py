@@ -36,11 +36,11 @@ def _decision(labels: LabelScheme, parts: Sequence[float], raised: int) -> Decis
     """``parts``: the share of every output; ``raised``: how many classes are rarer than the floor."""
     named = dict(zip([region.name for region in labels.regions] or labels.names, parts, strict=True))
     what = "region" if labels.regions else "class"
-    why = f"the mean share of each {what} in the cropped images, so that no step is spent on unlearning foreground"
+    why = f"the mean share of each {what} in the cropped images, so that training need not first unlearn foreground"
     if not labels.regions:
-        why += f"; background {parts[0]:.2g} is what the others leave"
+        why += f"; the background has the remaining {parts[0]:.2g}"
     if raised:
-        why += f"; the floor of {LEAST:g} is taken for {counted(raised, 'class', 'classes')}"
+        why += f"; {counted(raised, 'rarer class', 'rarer classes')} had the floor of {LEAST:g}"
     return Decision(about="initial prediction", value=_listed(named), why=why)
 
 
@@ -50,7 +50,7 @@ def _listed(named: Mapping[str, float]) -> str:
     if len(pairs) <= MOST_NAMED:
         return ", ".join(pairs)
     largest = [pair for _, pair in sorted(zip(named.values(), pairs, strict=True), reverse=True)[:MOST_NAMED]]
-    return f"{', '.join(largest)}; {len(pairs) - MOST_NAMED} more from {min(named.values()):.2g} on"
+    return f"{', '.join(largest)}; {len(pairs) - MOST_NAMED} more of at least {min(named.values()):.2g}"
 
 
 def _mean_share(fingerprint: Fingerprint, name: str) -> float:

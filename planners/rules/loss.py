@@ -10,7 +10,7 @@ from unetrpp.plans.plans import Decision, LossPlan
 
 DELTA = 0.6
 GAMMAS = (0.1, 0.75)  # smallest and largest
-GAMMA_A_BIT = 0.1
+GAMMA_PER_BIT = 0.1
 FACES = 1.5  # the fingerprint's surface counts voxel faces, 1.5 times the area of a smooth surface
 MOSTLY_BOUNDARY = 0.5  # share of a structure within a voxel of its surface
 SCALES = (2.0, 10.0)  # smallest and largest tau, in voxels of the finest axis
@@ -25,13 +25,13 @@ def plan_focal_loss(
         voxel_bits: bits that it takes to find the foreground at full resolution (planners/measure/occupancy.py).
         spacing_mm: of the training grid, one per axis of the patch.
     """
-    gamma = min(max(GAMMA_A_BIT * voxel_bits, GAMMAS[0]), GAMMAS[1])
-    why = f"{voxel_bits:.2f} bits to find the foreground among the voxels, at {GAMMA_A_BIT} of gamma a bit{_bound(voxel_bits)}"
+    gamma = min(max(GAMMA_PER_BIT * voxel_bits, GAMMAS[0]), GAMMAS[1])
+    why = f"{GAMMA_PER_BIT} of gamma per bit, and {voxel_bits:.2f} bits to find the foreground among the voxels{_bound(voxel_bits)}"
     decisions = [Decision(about="loss", value=f"Unified Focal, gamma {gamma:.2f}, delta {DELTA}", why=why)]
     share = boundary_share(fingerprint, labels, spacing_mm)
     near = share >= MOSTLY_BOUNDARY
     scales = distance_scales(fingerprint, labels, min(spacing_mm)) if near else ()
-    why = f"the median structure has {share:.0%} of its volume within a voxel of its surface (on from {MOSTLY_BOUNDARY:.0%})"
+    why = f"the median structure has {share:.0%} of its volume within a voxel of its surface (on if at least {MOSTLY_BOUNDARY:.0%})"
     if near:
         low, high = (f"{scale * min(spacing_mm):.3g}" for scale in SCALES)
         why += f"; each distance is half the median radius of a class's components, within {low} to {high} mm"
@@ -49,10 +49,10 @@ def plan_focal_loss(
 
 def _bound(voxel_bits: float) -> str:
     """Which bound of gamma was taken, for the reason."""
-    gamma = GAMMA_A_BIT * voxel_bits
+    gamma = GAMMA_PER_BIT * voxel_bits
     if gamma < GAMMAS[0]:
-        return f"; less than the floor of {GAMMAS[0]}"
-    return f"; {GAMMAS[1]} is the largest" if gamma > GAMMAS[1] else ""
+        return f"; gamma is at least {GAMMAS[0]}"
+    return f"; gamma is at most {GAMMAS[1]}" if gamma > GAMMAS[1] else ""
 
 
 def boundary_share(fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float]) -> float:

@@ -78,7 +78,9 @@ def _by_labels(fingerprint: Fingerprint, labels: LabelScheme, pairs: Sequence[tu
         left, right = (labels.names[i] for i in pairs[0])
         reason = f"labels {left!r} and {right!r} are a left/right pair (--mirror exchange would swap them)"
     if reason is None:
-        why = f"no label's or region's name has a left or right twin and no class lies on one side of the {_body(fingerprint)}"
+        why = (
+            f"no two labels or regions are a left/right pair, and no class lies on one side of the {_body(fingerprint)}"
+        )
         why += _most_lateral(fingerprint, labels)
         return Mirroring((0, 1, 2), (), Decision(about="mirroring", value="all axes", why=why))
     return Mirroring((0, 1), (), Decision(about="mirroring", value="not left-right", why=reason))
@@ -86,10 +88,12 @@ def _by_labels(fingerprint: Fingerprint, labels: LabelScheme, pairs: Sequence[tu
 
 def _exchanged(labels: LabelScheme, pairs: tuple[tuple[int, int], ...]) -> Mirroring:
     if not pairs:
-        raise UserError(f"--mirror exchange needs labels of a left and a right, but they are {', '.join(labels.names)}")
+        raise UserError(
+            f"--mirror exchange needs a left and a right label, but the labels are {', '.join(labels.names)}"
+        )
     output_table(labels, label_table(labels, pairs))  # refuses a region without counterpart
     swapped = ", ".join(f"{labels.names[a]} and {labels.names[b]}" for a, b in pairs)
-    why = f"--mirror exchange: {swapped} change places when left and right do"
+    why = f"--mirror exchange: {swapped} are swapped when an image is mirrored left-right"
     return Mirroring((0, 1, 2), pairs, Decision(about="mirroring", value="all axes, labels exchanged", why=why))
 
 

@@ -19,11 +19,11 @@ SCHEMES: dict[str, NormalizationScheme] = {
 MASKED_BELOW = 0.75  # median share of the volume that cropping kept
 BODY_BELOW = 2 / 3  # median share of the crop that is no background; a ball fills 0.52 of its box
 WHY: dict[NormalizationScheme, str] = {
-    "ct": "CT has absolute values: clipped to the foreground's 0.5-99.5 %, then the dataset's mean and std",
-    "none": "the name asks for the values as they are",
+    "ct": "CT has absolute values: clipped to the foreground's 0.5th to 99.5th percentile, then the dataset's mean and std",
+    "none": "the channel's name asks for unchanged values",
     "zscore": "a channel of this name has no known absolute scale, so each image is brought to mean 0 and std 1",
-    "rescale_0_1": "the name asks for each image's range to become 0-1",
-    "rgb_to_0_1": "the name asks for bytes to become 0-1",
+    "rescale_0_1": "the channel's name asks for each image's range to be scaled to 0-1",
+    "rgb_to_0_1": "the channel's name asks for 0-255 to be scaled to 0-1",
 }
 
 
@@ -64,7 +64,7 @@ def _background(fingerprint: Fingerprint) -> str | None:
     if kept >= MASKED_BELOW or body >= BODY_BELOW:
         return None
     why = f"cropping kept {kept:.0%} of the median case (limit {MASKED_BELOW:.0%})"
-    return f"{why}, of which {body:.0%} is body (limit {BODY_BELOW:.0%})" if shares else why
+    return f"{why}, of which {body:.0%} is not background (limit {BODY_BELOW:.0%})" if shares else why
 
 
 def _scheme(channel: str) -> NormalizationScheme:
@@ -78,7 +78,9 @@ def _scheme(channel: str) -> NormalizationScheme:
     letters = {_letters(known): known for known in SCHEMES}
     near = get_close_matches(_letters(name), letters, n=1, cutoff=1.0 if len(_letters(name)) < 4 else 0.85)
     if near:
-        raise UserError(f"channel {channel!r} looks like {letters[near[0]]!r}; correct it, or rename the channel")
+        raise UserError(
+            f"channel {channel!r} looks like {letters[near[0]]!r}; write it so, or choose a name less like it"
+        )
     return "zscore"
 
 

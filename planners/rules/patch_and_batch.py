@@ -145,12 +145,12 @@ def patch_decision(
         why = f"published for {options.preset}" if options.preset else "asked for"
         why = f"{why}; at batch {SMALLEST_BATCH} it needs {format_bytes(fit.bytes_of(SMALLEST_BATCH))}"
     elif not fit.fits:
-        why = f"the smallest patch; not even it fits {fit.budget}"
+        why = f"the smallest patch, which still does not fit {fit.budget}"
     elif fit.tried > 1:
         steps, first = counted(fit.tried - 1, "step"), format_shape(topologies[0].patch)
-        why = f"the largest patch of the median image's proportions that fits {fit.budget}; shrunk from {first} in {steps}"
+        why = f"the largest patch of the median image's proportions that fits {fit.budget}; reduced from {first} in {steps}"
     else:
-        why = f"no shrinking was needed: {_largest(fit.topology, median_shape)} fits {fit.budget}"
+        why = f"not reduced: {_largest(fit.topology, median_shape)} fits {fit.budget}"
     return Decision(about="patch", value=format_shape(patch), why=why)
 
 
@@ -168,7 +168,7 @@ def _largest(topology: Topology, median_shape: Sequence[float]) -> str:
 
 
 def plan_batch(options: Options, fit: Fit, voxels: float) -> tuple[int, Decision]:
-    """What the user requested, else what memory allows, at most 5 % of the dataset's ``voxels``, at least 2."""
+    """What the user requested, else what memory allows, at most 5% of the dataset's ``voxels``, at least 2."""
     share = voxels * LARGEST_SHARE / math.prod(fit.topology.patch)
     cap = max(SMALLEST_BATCH, round(share))
     batch = options.batch_size or max(SMALLEST_BATCH, min(fit.batch_size, cap))

@@ -23,7 +23,7 @@ def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str
         folds = (
             f"cross-validation leaves one out ({cases} folds)" if cases > 1 else "only the fold 'all' can be trained"
         )
-        yield f"{counted(cases, 'case')}: {folds}, and no score from so few says much"
+        yield f"{counted(cases, 'case')}: {folds}, and a score on so few cases means little"
     if not grid.flat:
         yield from _thin(fingerprint)
     yield from _rare(fingerprint)
@@ -61,7 +61,7 @@ def _thin(fingerprint: Fingerprint) -> Iterator[str]:
         size = " x ".join(map(str, least.cropped_shape))
         yield (
             f"{len(thin)} of {len(fingerprint.cases)} cases have fewer than {THIN} voxels along an axis, such as "
-            f"{least.case} ({size}): remove what is no volume, such as scouts; if they are meant, train 2d as well"
+            f"{least.case} ({size}): remove images that are not volumes, such as scouts; if they are intended, train 2d as well"
         )
 
 
@@ -71,7 +71,7 @@ def _rare(fingerprint: Fingerprint) -> Iterator[str]:
     for name in cases[0].classes if len(cases) > 1 else ():
         having = [case.case for case in cases if case.classes[name].voxels]
         if not having:
-            yield f"{name!r} is in no case, so nothing can learn it: label it, or take it out of dataset.json"
+            yield f"{name!r} is in no case, so it cannot be learned: label it, or remove it from dataset.json"
         elif len(having) == 1:
             yield f"{name!r} is in {having[0]} only: the fold that holds this case out never learns it"
 
@@ -114,5 +114,5 @@ def _mixed_planes(fingerprint: Fingerprint) -> Iterator[str]:
         counts = ", ".join(
             f"{n} {planes[axis]}" for axis, n in sorted(coarse.items(), key=lambda item: (-item[1], item[0]))
         )
-        consequence = "one network sees thick slices in every direction; consider one dataset a plane"
+        consequence = "one network would see thick slices in every direction; consider one dataset per plane"
         yield f"acquisition planes are mixed ({counts}): {consequence}"

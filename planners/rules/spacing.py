@@ -65,7 +65,7 @@ def plan_target_grid(fingerprint: Fingerprint, asked: Spacing | None = None, nam
     order = plan_order([math.inf if n < FLAT else mm for n, mm in zip(shape, spacing, strict=True)])
     grid = TargetGrid(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases), names)
     if grid.in_pixels and asked is None:
-        why = "the files hold no physical size, so every pixel counts as one"
+        why = "the files hold no physical size, so the spacing of every axis is one pixel"
         decision = Decision(about=decision.about, value="one pixel", why=why)
     return GridPlan(grid, (decision, _order_decision(grid)), warnings)
 

@@ -21,8 +21,8 @@ def plan_storage(stored: StoredType, normalization: Sequence[Normalization]) -> 
     raw = next((n.channel for n in normalization if n.scheme == "none"), None)
     if raw is not None:
         raise UserError(
-            f"--store float16 is for normalised channels, but {raw!r} keeps its values, and float16 ends at 65504; "
+            f"--store float16 is for normalised channels, but {raw!r} is not normalised, and float16 cannot hold values above 65504; "
             "leave one of the two out"
         )
-    why = "asked for: 2 bytes a voxel on disk instead of 4; a stored value is off by at most 0.05 %"
+    why = "asked for: 2 bytes per voxel on disk instead of 4; a stored value differs by at most 0.05%"
     return [Decision(about="stored images", value=stored, why=why)]

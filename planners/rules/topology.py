@@ -64,10 +64,10 @@ def downsampling_decision(topology: Topology, spacing: str, preset: str | None =
     why = f"published for {preset}"
     if preset is None:
         why = (
-            f"of the axes with at least {2 * SMALLEST_MAP} voxels, those within a factor {CLOSE} of the finest spacing (at "
-            f"first {spacing}) are halved, one alone from {3 * SMALLEST_MAP} voxels on"
+            f"a step halves the axes with at least {2 * SMALLEST_MAP} voxels whose spacing is within a factor {CLOSE} of the finest "
+            f"(at first {spacing}); a single axis needs {3 * SMALLEST_MAP} voxels"
         )
-    return Decision(about="downsampling", value=steps, why=f"{why}; {format_shape(smallest)} remain")
+    return Decision(about="downsampling", value=steps, why=f"{why}; the deepest level has {format_shape(smallest)}")
 
 
 def _axes_to_pool(sizes: list[int], spacings: list[float]) -> list[int]:

@@ -48,7 +48,7 @@ def test_memory_that_libraries_do_not_get():
 
 def test_each_sentence_has_file_reason_and_repair():
     error = OSError(errno.EFBIG, "File too large", "out/a.nii.gz")
-    assert in_words(error).startswith("out/a.nii.gz: File too large; raise the limit of a file's size (ulimit -f)")
+    assert in_words(error).startswith("out/a.nii.gz: File too large; raise the limit on file sizes (ulimit -f)")
     assert in_words(OSError(errno.EMFILE, "Too many open files")).startswith(
         "Too many open files; raise the limit (ulimit -n)"
     )

@@ -31,10 +31,10 @@ def test_a_broken_package_is_reported(tmp_path, monkeypatch, target):
 def test_import_paths_are_accepted_from_the_command_line_only():
     assert find("trainer", "colorsys:rgb_to_hsv", {}, allow_import_path=True)(1.0, 1.0, 1.0) == (0.0, 0.0, 1.0)
     with pytest.raises(
-        UserError, match=r"trainer 'colorsys:rgb_to_hsv' is an import path in a file.*, or give --trainer"
+        UserError, match=r"trainer 'colorsys:rgb_to_hsv' is an import path from a file.*, or give --trainer"
     ):
         find("trainer", "colorsys:rgb_to_hsv", {})
-    with pytest.raises(UserError, match=r"is an import path in a file, .* register it under unetrpp.networks$"):
+    with pytest.raises(UserError, match=r"is an import path from a file, .* register it under unetrpp.networks$"):
         find("network", "colorsys:rgb_to_hsv", {})
     for name in ("no_such_module:X", "colorsys:no_such_name", "a b:c"):
         with pytest.raises(UserError, match=f"--planner {name} cannot be imported"):

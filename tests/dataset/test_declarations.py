@@ -36,9 +36,11 @@ def test_groups_that_name_no_case_are_errors(raw):
     files = {f"case_{i}.nii.gz": "p" for i in range(3)}
     (fatal, message), (fatal_too, alone) = found(raw, groups=files)
     assert fatal
-    assert "the groups have 3 names that are no case of the dataset: 'case_0.nii.gz' (did you mean case_0?)" in message
+    assert (
+        "the groups have 3 names that are not cases of the dataset: 'case_0.nii.gz' (did you mean case_0?)" in message
+    )
     assert not fatal_too
-    assert alone == "3 of 3 cases have no group, and count as patients of their own: case_0, case_1 and case_2"
+    assert alone == "3 of 3 cases have no group, so each counts as a patient of its own: case_0, case_1 and case_2"
 
 
 def test_groups_of_some_cases_are_a_warning(raw):
@@ -79,7 +81,7 @@ def test_regions_that_predictions_cannot_show_are_errors(raw):
     ((fatal, message),) = found(raw, labels=labels, regions_class_order=[3, 2])
     assert fatal
     assert message.startswith("regions 'left' [1, 3] and 'right' [1, 2] overlap")
-    assert "add a region of [1]" in message
+    assert "add a region of the shared [1]" in message
     assert found(raw, labels=labels | {"both": 1}, regions_class_order=[3, 2, 1]) == []
     ((fatal, message),) = found(raw, labels={"background": 0, "all": [0, 1], "one": 1}, regions_class_order=[0, 1])
     assert fatal
@@ -90,7 +92,7 @@ def test_filled_regions_are_explained(raw):
     labels = {"background": 0, "whole": [1, 2], "a": 1, "b": 2}
     ((fatal, message),) = found(raw, labels=labels, regions_class_order=[1, 1, 2])
     assert not fatal
-    assert "predictions have 1, which is part of 'a' too" in message
+    assert "the value is 1, which belongs to 'a' as well" in message
 
 
 def test_background_alone_is_an_error(raw):

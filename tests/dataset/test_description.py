@@ -83,7 +83,10 @@ def test_writing_and_reading_keep_labels_and_channels(tmp_path, content):
         ({"groups": {"a": ["p1"]}}, "'groups' must map every case to its patient"),
         ({"dataset": {"a": {"label": "a.nii.gz"}}}, "'dataset': .*images.* give every case"),
         ({"dataset": ["a"]}, "'dataset': .* give every case"),
-        ({"dataset": {"p1/a": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}}, "in its name, which files cannot have"),
+        (
+            {"dataset": {"p1/a": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}},
+            "in its name, which a file name cannot have",
+        ),
         (
             {"dataset": {"..": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}},
             "case '..' of 'dataset' .* starts with a dot",

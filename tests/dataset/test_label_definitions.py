@@ -88,7 +88,7 @@ def test_parts_may_fill_a_region():
     assert scheme.segments() == {"whole": (1, 2), "a": (1,), "b": (2,)}
     assert region_overlaps(scheme) == []
     (note,) = filled_regions(scheme)
-    assert note.startswith("other regions fill region 'whole'; where it wins without them, predictions have 1")
+    assert note.startswith("later regions fill region 'whole'; where only 'whole' is predicted, the value is 1")
 
 
 def test_lists_of_one_label_are_labels():
@@ -117,7 +117,7 @@ def test_lists_of_one_label_are_labels():
         (BRATS, [1, 2, 3, 3], "must be a list of whole numbers"),
         (BRATS, {"whole": 1}, "must be a list of whole numbers"),
         (BRATS, [], "must be a list of whole numbers"),
-        (BRATS, [1, 2, 9], r"writes 9 for region 'enhancing' \[3\], which is not one of its labels"),
+        (BRATS, [1, 2, 9], r"writes 9 for region 'enhancing' \[3\], which is not one of the region's labels"),
         (
             BRATS,
             [3, 2, 3],
@@ -126,7 +126,7 @@ def test_lists_of_one_label_are_labels():
         (
             {"background": 0, "core": 2, "whole": [1, 2]},
             [2, 1],
-            "which the later 'whole' .* overwrites; put 'core' behind",
+            "which the later 'whole' .* overwrites; put 'core' after it",
         ),
         ({"background": 0, "a": [1, 2], "b": [2, 1]}, [1, 2], "'a' and 'b' have the same labels"),
         ({"background": 0, "a": True}, None, "label 'a' is true, but must be a whole number"),

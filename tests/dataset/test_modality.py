@@ -32,7 +32,7 @@ def test_hounsfield_units_under_another_name_give_a_warning(ct):
     [
         (lambda ct: ct + 1024, "no value below 0"),
         (lambda ct: (ct + 1000) / 2000, "are not Hounsfield units"),
-        (lambda ct: np.where(ct < -500, 0, ct), "background 0 and no air"),
+        (lambda ct: np.where(ct < -500, 0, ct), "a background of 0 and no air"),
     ],
 )
 def test_a_ct_without_hounsfield_units_is_an_error(ct, change, words):

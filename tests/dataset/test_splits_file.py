@@ -125,5 +125,5 @@ def test_what_is_allowed_but_may_not_be_meant_gives_a_warning(tmp_path, caplog):
     classes = {"a": ["liver"], "b": ["liver"], "c": ["liver", "tumour"], "d": ["liver", "tumour", "cyst"]}
     assert len(read_or_make_splits(path, CASES, classes=classes).folds) == 3
     twice, unlearned = caplog.messages
-    assert "c is held out by more than one fold; the first of them scores such a case" in twice
+    assert "c is held out by more than one fold; only the score of the first of these folds counts" in twice
     assert "fold 0 has no training case of tumour, so it cannot learn" in unlearned  # cyst: no fold could do better

@@ -166,7 +166,7 @@ def test_an_image_beside_the_slices_of_a_listed_series_is_an_error(tmp_path):
     listed = msgspec.structs.replace(DESCRIPTION, files={"a": CaseFiles(images=("dicom/a",), label="a.nii.gz")})
     case = Case("a", (tmp_path / "dicom" / "a",), tmp_path / "a.nii.gz")
     (problem,) = strays(RawDataset(tmp_path, listed, (case,)))
-    assert problem == Problem(case="a", message="preview.png is no slice of the series a; move it elsewhere")
+    assert problem == Problem(case="a", message="preview.png is not a slice of the series a; move it elsewhere")
 
 
 def test_two_hundred_constant_channels_are_one_line():

@@ -157,7 +157,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a checkpoint without a network": (
         lambda model: torch.save({"format": 1}, model / "fold_0/checkpoint_final.pt"),
-        "is a checkpoint without a network",
+        "is a checkpoint without weights",
     ),
     "a checkpoint of a newer release": (
         lambda model: torch.save({"format": 2}, model / "fold_0/checkpoint_final.pt"),
@@ -367,4 +367,4 @@ def test_models_of_other_splits_are_counted():
     found = [model_of(name, "ball", False, more if name == "c" else folds("ab", "cd")) for name in "abc"]
     chosen, left_out = choose_comparable(found, LABELS)
     assert [model.name for model in chosen] == ["a__3d_fullres", "b__3d_fullres"]
-    assert "other cases than the compared models (5, not 4; g is in one of both only)" in left_out["c__3d_fullres"]
+    assert "other cases than the compared models (5, not 4; g is in only one of the two)" in left_out["c__3d_fullres"]

@@ -79,7 +79,7 @@ def test_a_case_that_two_folds_hold_out_counts_once(tmp_path, caplog):
     assert [(case.case, case.fold) for case in result.summary.metric_per_case] == [("c1", 0), ("c2", 1)]
     assert result.summary.mean["1"]["Dice"] == pytest.approx((1 + 0) / 2)
     assert [fold.cases for fold in result.folds] == [1, 2]
-    assert "several folds hold out c1; the scores of the first of them count" in caplog.text
+    assert "several folds hold out c1; only the score of the first of these folds counts" in caplog.text
 
 
 @pytest.mark.parametrize("fold", [0, 1])
@@ -110,7 +110,7 @@ def test_scores_of_other_classes_and_damaged_ones_are_named(tmp_path):
     ):
         pool_folds(model, LabelScheme(names=("background", "liver"), values=(0, 1)))
     (model / "fold_1" / "validation" / "summary.json").write_bytes(b"{")
-    with pytest.raises(UserError, match="delete it and run unetrpp_train again, which scores the fold anew"):
+    with pytest.raises(UserError, match="delete it and run unetrpp_train again, which scores the fold again"):
         pool_folds(model, SCHEME)
 
 

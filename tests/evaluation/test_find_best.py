@@ -68,7 +68,7 @@ def test_a_comparison_on_some_folds_only_is_warned_of(workspace, tmp_path, caplo
     for model in ("unet__3d_fullres", "unetrpp__3d_fullres"):
         shutil.rmtree(results / model / "fold_1")
     select_best(results, raw, pairs=False)
-    assert "the scores are of 1 of 2 training cases" in caplog.text
+    assert "the scores cover 1 of 2 training cases" in caplog.text
 
 
 def test_labels_repaired_for_training_are_the_references(workspace, tmp_path):

@@ -91,7 +91,7 @@ def test_other_class_names_are_refused(other):
     metrics = {str(k): case.metrics["1"] for k in range(1, 1 + len(other))}
     scheme = LabelScheme(names=("background", *other), values=tuple(range(1 + len(other))))
     second = summarize([msgspec.structs.replace(case, metrics=metrics)], scheme)
-    with pytest.raises(UserError, match=f"{other[-1]}.*: only in one of them.*by name"):
+    with pytest.raises(UserError, match=f"{other[-1]}.*: in only one of them.*by name"):
         compare_summaries(first, second)
 
 

@@ -123,7 +123,7 @@ class Naive:
 
     def initial_prediction(self):
         share = np.mean([c.classes["organ"].voxels / np.prod(c.cropped_shape) for c in self.cases])
-        return [f"{1 - max(share, 0.01):.2g}", *(["0.01", "1"] if share < 0.01 else [])]
+        return [f"{1 - max(share, 0.01):.2g}", *(["1", "0.01"] if share < 0.01 else [])]
 
     def normalisation(self):
         return ["0", "1"]
@@ -156,7 +156,7 @@ class Naive:
         gigabytes = [f"{self.options.gpu_memory_gb:g}", "10", str(self.options.batch_size or 2)]
         shape, patch = self.shape(), self.configuration.patch
         why = next(d.why for d in self.configuration.decisions if d.about == "patch")
-        if "shrunk" in why:
+        if "reduced from" in why:
             assert any(n < m for n, m in zip(patch, shape, strict=True))
             return None  # the steps: tests/planners/rules/test_topology.py
         padded = [str(d) for d in self.divisors()] if any(n > m for n, m in zip(patch, shape, strict=True)) else []
@@ -189,7 +189,7 @@ class Naive:
         patch = self.configuration.patch
         first = min(patch) if len(patch) == 2 else patch[0]
         limit = ["1.5", "15"] if len(patch) == 2 else ["3"]
-        return [*limit, str(max(patch)), str(first), f"{max(patch) / first:.1f}"]
+        return [f"{max(patch) / first:.1f}", str(max(patch)), str(first), *limit]
 
     def dice(self):
         if len(self.configuration.patch) == 2:

@@ -72,7 +72,7 @@ def test_two_folders_of_one_case_name_are_not_one_case(tmp_path):
     cases = find_cases([tmp_path], DESCRIPTION)
     assert cases == {"A": (tmp_path / "A",)}
     reasons = left_out(tmp_path, cases, DESCRIPTION)
-    assert reasons == {"A_0000": "would be the case A as another folder is; rename one of them"}
+    assert reasons == {"A_0000": "would be the case A, as another folder already is; rename one of them"}
 
 
 def test_series_without_a_channel_number_are_named_where_there_are_several_channels(tmp_path):
@@ -88,5 +88,5 @@ def test_a_multi_frame_file_may_get_a_dicom_seg(tmp_path):
     write_series(tmp_path / "A", ARRAY)
     require_series({"A": (tmp_path / "A" / "IM0000.dcm",)})
     (tmp_path / "b.nii").write_bytes(bytes(200))
-    with pytest.raises(UserError, match="--dicom-seg is for DICOM series, but b came as files"):
+    with pytest.raises(UserError, match="--dicom-seg is for DICOM series, but b came as other files"):
         require_series({"b": (tmp_path / "b.nii",)})

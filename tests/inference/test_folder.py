@@ -145,7 +145,7 @@ def test_segmentations_of_other_settings_that_stay_are_named(model, images, tmp_
     arguments = ["-o", out, "-m", model, "--no-mirroring", "--device", "cpu", "-i"]
     assert predict(*arguments, images, "--folds", "0") == 0
     assert predict(*arguments, images / "case_0_0000.nii.gz", "--folds", "1", "--overwrite") == 0
-    assert "keeps 2 segmentations of other settings, such as case_1.nii.gz" in caplog.text
+    assert "still holds 2 segmentations made with other settings, such as case_1.nii.gz" in caplog.text
 
 
 def test_parts_share_a_folder(model, images, tmp_path):
@@ -363,7 +363,7 @@ def test_a_folder_of_named_images_with_a_dicom_file_is_no_series(model, images, 
 
 def test_a_dicom_seg_needs_a_series(model, images, tmp_path, capsys):
     assert predict("-i", images, "-o", tmp_path / "out", "-m", model, "--dicom-seg") == 2
-    assert "--dicom-seg is for DICOM series, but case_0, case_1, case_2 came as files" in capsys.readouterr().err
+    assert "--dicom-seg is for DICOM series, but case_0, case_1, case_2 came as other files" in capsys.readouterr().err
 
 
 def test_series_of_several_channels_are_named_as_files_are(tmp_path):

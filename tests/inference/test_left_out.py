@@ -114,7 +114,10 @@ def test_names_that_differ_in_unicode_form_only(tmp_path):
     cases, reasons = found(tmp_path, TWO)
     assert len(cases) == 1
     ((_, reason),) = reasons.items()
-    assert reason == "is named as another file here but for the Unicode form of its letters; rename one of them"
+    assert (
+        reason
+        == "has the same name as another file here except for the Unicode form of the letters; rename one of them"
+    )
 
 
 def test_the_command_names_what_it_left_out_and_ends_with_1(tmp_path, capsys):

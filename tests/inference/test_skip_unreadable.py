@@ -91,7 +91,7 @@ def test_images_beside_the_slices_of_a_series_are_named_and_the_series_segmented
     (tmp_path / "images" / "A" / "report.txt").write_bytes(b"text")
     assert run(tmp_path / "images", tmp_path / "out", model) == 1
     error = capsys.readouterr().err
-    assert "A/preview.jpg  is no slice of the series A; move it elsewhere" in error
+    assert "A/preview.jpg  is not a slice of the series A; move it elsewhere" in error
     assert "A/scout        lies in the folder of the series A" in error
     assert (tmp_path / "out" / "A.nii.gz").exists()
     assert run(tmp_path / "images", tmp_path / "out", model, "--skip-unreadable") == 0

@@ -179,7 +179,7 @@ def test_a_series_with_a_wrong_grid_is_refused(tmp_path, positions, tilt, words)
 def test_mixed_series_and_no_series_are_refused(tmp_path):
     write_series(tmp_path / "s", [0.0, 1.0])
     write_series(tmp_path / "s", [0.0, 1.0], series="1.2.4")
-    with pytest.raises(UserError, match="2 DICOM series mixed"):
+    with pytest.raises(UserError, match="holds 2 DICOM series"):
         read_file(tmp_path / "s")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no DICOM series"):

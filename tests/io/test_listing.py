@@ -32,11 +32,11 @@ def test_an_image_is_known_by_its_name_or_its_first_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("a.mgz", "a format that is not read"),
-        ("a.img", "a format that is not read"),
-        ("a.nii.bz2", "is compressed in a form that is not read (.bz2)"),
+        ("a.mgz", "a format that is not supported"),
+        ("a.img", "a format that is not supported"),
+        ("a.nii.bz2", "is compressed in a way that is not supported (.bz2)"),
         ("a.nii.gz.part", "is an unfinished copy or download"),
-        ("a.dcm.gz", "a format that is not read"),
+        ("a.dcm.gz", "a format that is not supported"),
     ],
 )
 def test_what_is_known_against_a_name(tmp_path, name, words):
@@ -63,7 +63,7 @@ def test_what_may_not_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path) and access(path, mode))
     for name in ("closed", "closed.nii.gz"):
         reason = listing.unreadable(tmp_path / name)
-        assert reason == "may not be read (permission denied); ask for the permission, or remove it"
+        assert reason == "cannot be read (permission denied); ask for the permission, or remove it"
     assert listing.unreadable(tmp_path / "closed.txt") is None
     assert listing.unreadable(tmp_path / "IM1") is None
 
@@ -76,4 +76,4 @@ def test_what_lies_beside_slices(tmp_path):
         (tmp_path / "s" / name).touch()
     found = listing.beside_slices(tmp_path / "s")
     assert {path.name for path in found} == {"preview.JPG", "scan.nii.gz", "scout"}
-    assert found[tmp_path / "s" / "scan.nii.gz"] == "is no slice of the series s; move it elsewhere"
+    assert found[tmp_path / "s" / "scan.nii.gz"] == "is not a slice of the series s; move it elsewhere"

@@ -149,7 +149,7 @@ def test_a_sheared_sform_gives_way_to_a_qform_and_else_is_refused(oblique):
     np.testing.assert_allclose(geometry.direction, before.direction, atol=1e-6)
     assert "the qform is used" in place_warnings(oblique.name, geometry)[0]
     change(oblique, sform_of(oblique), (0, 1))
-    with pytest.raises(UserError, match=r"sheared by 6.4 degrees.*up to 1 degree only"):
+    with pytest.raises(UserError, match=r"sheared by 6.4 degrees.*at most 1 degree"):
         read_geometry(oblique)
     with pytest.raises(UserError, match=r"sheared by 6.4 degrees"):
         write_without_shear(oblique, oblique.with_name("repaired.nii.gz"))

@@ -40,7 +40,7 @@ def test_all_on_a_command_line_is_refused_where_it_has_two_meanings(tmp_path):
     with pytest.raises(UserError, match=r"has fold_all and others \(0-1\); give --folds fold_all or --folds 0-1"):
         typed_folds(["all"], [numbered, both])
     assert typed_folds(["fold_all"], [both]) == ["fold_all"]
-    with pytest.raises(UserError, match="all stands alone"):
+    with pytest.raises(UserError, match="all cannot be combined with others"):
         typed_folds(["0", "all"], [numbered])
 
 

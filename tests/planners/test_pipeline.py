@@ -305,6 +305,6 @@ def test_groups_of_files_are_refused_before_folds_are_drawn(tmp_path, given):
         group_by = str(table)
     else:
         edit_description(tmp_path, groups=groups)
-    with pytest.raises(UserError, match=r"4 names that are no case .*'case_0.nii.gz' \(did you mean case_0\?\)"):
+    with pytest.raises(UserError, match=r"4 names that are not cases .*'case_0.nii.gz' \(did you mean case_0\?\)"):
         plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, processes=1, group_by=group_by)
     assert not [*tmp_path.glob("preprocessed/*/splits.json")]

@@ -142,7 +142,7 @@ def test_half_precision_on_disk_is_recorded_and_refused_for_raw_values():
     assert plans.configuration("3d_fullres").preprocessing.dtype == "float16"
     assert [d.value for d in plans.decisions if d.about == "stored images"] == ["float16"]
     assert not any(d.about == "stored images" for d in unet(HIPPOCAMPUS).decisions)
-    with pytest.raises(UserError, match="'noNorm' keeps its values, and float16 ends at 65504"):
+    with pytest.raises(UserError, match="'noNorm' is not normalised, and float16 cannot hold values above 65504"):
         planner.plan(fingerprint(HIPPOCAMPUS), description(channels=("noNorm",)), "unet")
 
 

@@ -65,7 +65,7 @@ def why(plans, about):
         ("one case", "target spacing", "the spacing of the only case"),
         ("one case", "median image", "the only case, cropped, at 5 x 1 x 1 mm"),
         ("rounded", "batch size", "5% of the dataset's voxels are 0.21 patches, so the floor of 2 is taken"),
-        ("rounded", "initial prediction", "background 0.98"),
+        ("rounded", "initial prediction", "the background has the remaining 0.98"),
         ("isotropic", "patch", "the whole median image, padded from 36 x 50 x 35 to multiples of 8 x 8 x 8, fits 8 GB"),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_given_patch_says_what_it_needs_and_whose_it_is(options):
     whose = "published for acdc" if options.preset else "asked for"
     assert why(plans, "patch") == f"{whose}; at batch 2 it needs {format_bytes(memory.of(2))}"
     assert why(plans, "downsampling").startswith(
-        "published for acdc; " if options.preset else "of the axes with at least"
+        "published for acdc; " if options.preset else "a step halves the axes with at least"
     )
 
 
@@ -136,7 +136,7 @@ def test_a_patch_that_fits_nothing_is_called_so():
     plans = make_planner("unetrpp", Options(gpu_memory_gb=0.001)).plan(
         fingerprint(DATASETS["rounded"]), description(), "mine"
     )
-    assert why(plans, "patch") == "the smallest patch; not even it fits 0.001 GB less 10% at batch 2"
+    assert why(plans, "patch") == "the smallest patch, which still does not fit 0.001 GB less 10% at batch 2"
     assert why(plans, "batch size").startswith(
         "memory allows 1, so the floor of 2 is taken; 5% of the dataset's voxels are"
     )
@@ -199,7 +199,7 @@ def test_the_reasons_of_attention_hold_the_shares_of_cells():
 def test_the_reasons_of_the_loss_hold_bits_and_shares(bits, bound):
     found = fingerprint(DATASETS["isotropic"])
     _, (loss, penalty) = plan_focal_loss(bits, found, description().labels, (2.0, 1.0, 1.0), batch_dice=False)
-    assert numbers(loss.why) == [f"{bits:.2f}", "0.1", *bound]
+    assert numbers(loss.why) == ["0.1", f"{bits:.2f}", *bound]
     share = min(1.0, 0.5 / 1.5 * 2 ** (1 / 3))  # surface by faces, of a voxel's edge
     assert numbers(penalty.why) == [f"{share * 100:.0f}", "50"]
     _, (_, penalty) = plan_focal_loss(bits, found, description().labels, (4.0, 2.0, 2.0), batch_dice=False)

@@ -54,5 +54,5 @@ def test_rescaling(channel):
 def test_rgb_takes_bytes_only(channel):
     scaled = normalize(channel.clip(0, 255), plan("rgb_to_0_1"), None)
     np.testing.assert_allclose(scaled, channel.clip(0, 255) / 255, rtol=1e-6)
-    with pytest.raises(UserError, match="RGB means 0 to 255"):
+    with pytest.raises(UserError, match="RGB values are 0 to 255"):
         normalize(channel + 300, plan("rgb_to_0_1"), None)

@@ -70,7 +70,7 @@ def test_a_case_of_many_classes_is_a_mean_and_its_lowest_class():
     (case,) = summary.metric_per_case
     lowest = min(case.metrics, key=lambda key: case.metrics[key]["Dice"] or 0)
     header, row = case_rows(summary, [case])
-    assert header == ["case", "fold", "mean Dice", "lowest class", "its Dice"]
+    assert header == ["case", "fold", "mean Dice", "lowest class", "Dice of this class"]
     assert row[3:] == [f"class {lowest}", f"{case.metrics[lowest]['Dice']:.3f}"]
     sentence = dice_sentence(summary, case.metrics)
     assert sentence.startswith("Mean Dice 0.")

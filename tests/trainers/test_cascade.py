@@ -248,7 +248,7 @@ def test_a_case_that_no_fold_held_out_is_named(first_stage):
     assert {case: path.parent.parent.name for case, path in found.items()} == {
         case: f"fold_{k}" for k, fold in enumerate(splits.folds) for case in fold.validation
     }
-    with pytest.raises(UserError, match=r"stranger: no fold of splits\.json holds it out"):
+    with pytest.raises(UserError, match=r"stranger: no fold of splits\.json holds this case out"):
         prepare_second_stage(second, low, splits, [*CASES, "stranger"], started=False)
 
 

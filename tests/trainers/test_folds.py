@@ -297,13 +297,13 @@ def test_a_fold_that_was_trained_on_other_files_is_named(workspace, caplog):
         caplog.clear()
         train_balls(workspace, "0-1", epochs=1, iterations=1)
         (warning,) = [message for message in caplog.messages if "warning" in message]
-        assert "fold 1 was trained on other files" in warning
-        assert f"1 of 3 cases than there are now ({held_out})" in warning
+        assert "since fold 1 was trained, the files or the preprocessing of" in warning
+        assert f"1 of 3 cases have changed ({held_out})" in warning
         assert "unetrpp_train balls 3d_fullres 1 -p unet --overwrite" in warning
     caplog.clear()
     (workspace.model("balls", "unet", "3d_fullres") / "fold_1" / "checkpoint_final.pt").unlink()
     train_balls(workspace, "1", epochs=1, iterations=1)
-    assert "fold 1 was started with other files" in caplog.text
+    assert "since fold 1 was started, the files" in caplog.text
     caplog.clear()
     train_balls(workspace, "1", epochs=1, iterations=1, overwrite=True)
     assert "warning" not in caplog.text
@@ -354,12 +354,12 @@ def test_a_model_keeps_the_records_that_its_folds_were_trained_with(workspace):
 
 def test_folds_that_splits_no_longer_have_are_named(workspace, caplog):
     train_balls(workspace, "0-1", epochs=1, iterations=1)
-    assert "which splits.json does not have" not in caplog.text
+    assert "which splits.json no longer has" not in caplog.text
     path = workspace.preprocessed("balls") / "splits.json"
     splits = read_json(path, Splits)
     write_json(path, msgspec.structs.replace(splits, folds=splits.folds[:1]))
     train_balls(workspace, "0", epochs=1, iterations=1)
-    assert "has fold_1, which splits.json does not have" in caplog.text
+    assert "has fold_1, which splits.json no longer has" in caplog.text
 
 
 def test_cases_of_another_preprocessing_or_of_other_files_are_not_trained_on(workspace):
@@ -368,11 +368,11 @@ def test_cases_of_another_preprocessing_or_of_other_files_are_not_trained_on(wor
     write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
     image, label = ball(np.random.default_rng(0))
     replace_ball(workspace, 0, image, label)
-    with pytest.raises(UserError, match=r"1 of 4 cases were preprocessed from other files than .* \(ball_0\)"):
+    with pytest.raises(UserError, match=r"1 of 4 cases were preprocessed from files that have changed .* \(ball_0\)"):
         train_balls(workspace, "0")
     configuration = plans.configurations["3d_fullres"]
     other = msgspec.structs.replace(configuration.preprocessing, spacing_mm=(2.0, 2.0, 2.0))
     changed = msgspec.structs.replace(configuration, preprocessing=other)
     write_json(path, msgspec.structs.replace(plans, configurations={"3d_fullres": changed}))
-    with pytest.raises(UserError, match="4 of 4 cases were preprocessed otherwise than planned"):
+    with pytest.raises(UserError, match="4 of 4 cases were preprocessed differently from these plans"):
         train_balls(workspace, "0")

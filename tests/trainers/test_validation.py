@@ -144,7 +144,7 @@ def test_a_fold_with_other_validation_cases_is_validated_on_them(trained, caplog
     assert trained.predicted_by(lambda: None) == set()
     assert set(trained.times()) == set(trained.reference_voxels()) == {"ball_3"}
     assert set(trained.record()["cases"]) == {"ball_3"}
-    assert "fold 0 has other validation cases now" in caplog.text
+    assert "the validation cases of fold 0 have changed" in caplog.text
     assert trained.predicted_by(lambda: trained.split(Fold(train=FOLD.train, validation=("ball_2",)))) == {"ball_2"}
     assert set(trained.times()) == set(trained.reference_voxels()) == set(trained.record()["cases"]) == {"ball_2"}
     assert trained.predicted_by(lambda: trained.split(FOLD)) == {"ball_3"}

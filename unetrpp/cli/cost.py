@@ -35,9 +35,9 @@ HEADER = (
 def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_cost",
-        "Parameters, multiply-adds of one patch and memory of a training step, by configuration and precision. "
-        "Kept: activations of the batch until the backward pass. Step: weights, gradients, momentum and the peak "
-        "of the step, without a GPU's convolution workspaces and allocator.",
+        "Show parameters, multiply-adds of one patch and memory of a training step, by configuration and precision. "
+        "Column 'kept': activations that a batch keeps until the backward pass. Column 'step': the peak memory of a "
+        "step with weights, gradients and optimiser states, without a GPU's convolution workspaces and allocator.",
         EXAMPLES,
         workspace=False,
     )
@@ -50,7 +50,7 @@ def build_parser() -> Parser:
         nargs="+",
         choices=("fp32", "bf16"),
         default=["fp32", "bf16"],
-        help="types of computation (default: both)",
+        help="number formats of the computation (default: both)",
     )
     add(
         "--optimizer",

@@ -18,7 +18,7 @@ def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_export",
         "Write a model folder into one zip (weights only, plans, hashes and a model card), or its networks as ONNX files "
-        "with all steps of pre- and post-processing as JSON. Neither names a training case.",
+        "with all steps of pre- and post-processing as JSON. Neither contains the name of a training case.",
         EXAMPLES,
         workspace=False,
     )

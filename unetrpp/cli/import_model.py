@@ -21,7 +21,7 @@ def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_import",
         "Make a model folder in the workspace's results from an exported zip, whose names, sizes and hashes are checked, or "
-        "from a checkpoint of the released UNETR++ code (--preset), whose tensors are checked. No code in a file is run.",
+        "from a checkpoint of the released UNETR++ code (--preset), whose tensors are checked. No code from a file is run.",
         EXAMPLES,
     )
     add = parser.add_argument

@@ -24,7 +24,7 @@ def find_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"device {name!r} cannot be used here ({reason}); take --device auto or cpu") from None
+        raise UserError(f"device {name!r} cannot be used here ({reason}); use --device auto or cpu") from None
     return device
 
 

@@ -35,7 +35,7 @@ def refuse(problems: Sequence[str], where: object) -> None:
 _IN_THE_WAY = "there is a file where a folder is needed; remove it or give another path"
 _NO_PERMISSION = "you have no permission to write (or read) there; give another path or ask for the permission"
 _NO_SPACE = "free some space and give the same command again"
-_NO_MEMORY = "end other programs, raise the limit (ulimit -v), give fewer --processes or take a larger machine"
+_NO_MEMORY = "end other programs, raise the limit (ulimit -v), give fewer --processes or use a larger machine"
 _TOO_MANY_FILES = "raise the limit (ulimit -n) or give fewer --processes, and give the same command again"
 _ADVICE = {
     errno.EACCES: _NO_PERMISSION,
@@ -45,11 +45,11 @@ _ADVICE = {
     errno.ENOTDIR: _IN_THE_WAY,
     errno.ENOSPC: _NO_SPACE,
     errno.EDQUOT: _NO_SPACE,
-    errno.EFBIG: "raise the limit of a file's size (ulimit -f) or give a disk that holds larger files, and give the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) or write to a disk that holds larger files, and give the same command again",
     errno.EMFILE: _TOO_MANY_FILES,
     errno.ENFILE: _TOO_MANY_FILES,
     errno.ENOMEM: _NO_MEMORY,
-    errno.EAGAIN: "raise the limits of processes and memory (ulimit -u, -v) or give fewer --processes, and give the same command again",
+    errno.EAGAIN: "raise the limits on processes and memory (ulimit -u, -v) or give fewer --processes, and give the same command again",
     errno.EIO: "check the disk or the network drive, and give the same command again",
 }
 _LIMITS = frozenset(_ADVICE) - {errno.EEXIST, errno.ENOTDIR}

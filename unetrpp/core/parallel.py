@@ -212,7 +212,7 @@ def _alone(pool: Executor, job: _Job[T]) -> Outcome[T]:
         )
         return Outcome(job.case, None, CaseError(job.case, job.stage, message))
     except Exception as error:  # the executor's own: Dask's KilledWorker, or a package that its workers lack
-        message = f"the executor gave no answer during {job.stage} ({type(error).__name__}: {error})"
+        message = f"the executor failed during {job.stage} ({type(error).__name__}: {error})"
         return Outcome(job.case, None, CaseError(job.case, job.stage, message, traceback.format_exc()))
 
 

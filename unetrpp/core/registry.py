@@ -46,7 +46,8 @@ def _imported(kind: str, name: str, allow_import_path: bool) -> Any:
     if not allow_import_path:
         again = "" if kind == "network" else f", or give --{kind} {name} again"
         raise UserError(
-            f"{kind} {name!r} is an import path in a file, and code is not imported from there; register it under unetrpp.{kind}s{again}"
+            f"{kind} {name!r} is an import path from a file, and no code is imported from such paths; "
+            f"register it under unetrpp.{kind}s{again}"
         )
     try:
         return pkgutil.resolve_name(name)

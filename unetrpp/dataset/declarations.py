@@ -42,7 +42,7 @@ def _value_errors(dataset: RawDataset) -> Iterator[str]:
         yield "'labels' names nothing but the background; add what is to be segmented"
     for region in description.labels.regions:
         if 0 in region.members:
-            yield f"region {region.name!r} holds 0, the background, which is what lies in no region; take it out"
+            yield f"region {region.name!r} holds 0, the background, which no region can contain; remove it from the region"
 
 
 def _group_errors(dataset: RawDataset) -> Iterator[str]:
@@ -51,13 +51,13 @@ def _group_errors(dataset: RawDataset) -> Iterator[str]:
     groups = dataset.description.groups or {}
     unnamed = sorted(case for case, group in groups.items() if not group)
     if unnamed:
-        yield f"the groups of {listed(unnamed)} are empty; name the patient, or take the case out of the groups"
+        yield f"the groups of {listed(unnamed)} are empty; name the patient, or remove the case from the groups"
     cases = {case.id for case in dataset.cases}
     unknown = sorted(set(groups) - cases)
     if unknown:
         unknown = sorted(set(unknown) - set(image_ids(dataset.folder / "imagesTs", dataset.description)))
     if unknown:
-        count = "a name that is no case" if len(unknown) == 1 else f"{len(unknown)} names that are no case"
+        count = "a name that is not a case" if len(unknown) == 1 else f"{len(unknown)} names that are not cases"
         yield f"the groups have {count} of the dataset: {named_unknown(unknown, cases)}; name the cases as in labelsTr, without ending"
 
 
@@ -65,4 +65,4 @@ def _group_warnings(dataset: RawDataset) -> Iterator[str]:
     groups = dataset.description.groups
     alone = [case.id for case in dataset.cases if groups and case.id not in groups]
     if alone:
-        yield f"{len(alone)} of {len(dataset.cases)} cases have no group, and count as patients of their own: {listed(alone)}"
+        yield f"{len(alone)} of {len(dataset.cases)} cases have no group, so each counts as a patient of its own: {listed(alone)}"

@@ -158,7 +158,7 @@ def _channel_problems(channels: Mapping[str, Any]) -> Iterator[str]:
     if not channels:
         yield '\'channel_names\' names no channel; add one, such as "0": "CT"'
     if sorted(channels) != sorted(str(i) for i in range(len(channels))):
-        yield f'the keys of \'channel_names\' must be "0", "1", ... without gaps, not {sorted(channels)}'
+        yield f'the keys of \'channel_names\' must be "0", "1", ... without gaps, but are {sorted(channels)}'
     for number, name in channels.items():
         if not isinstance(name, str):
             yield f'channel {number!r} is {_shown(name)}, but must be a text such as "CT"; correct the file'
@@ -202,8 +202,8 @@ def _file_problems(files: Any) -> Iterator[str]:
     for case in read:
         if not case or case.startswith(".") or set(case) & set("/\\\0"):
             yield (
-                f"case {case!r} of 'dataset' is empty, starts with a dot, or has / or \\ in its name, which files cannot "
-                "have; rename it"
+                f"case {case!r} of 'dataset' is empty, starts with a dot, or has / or \\ in its name, which a file name "
+                "cannot have; rename it"
             )
 
 

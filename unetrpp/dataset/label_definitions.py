@@ -130,9 +130,11 @@ def _order_problems(regions: Mapping[str, list[int]], order: Sequence[int]) -> l
         if twin := next((other for other in later if sets[other] == members), None):
             problems.append(f"regions {name!r} and {twin!r} have the same labels {regions[name]}; remove one of them")
         elif value not in members:
-            problems.append(f"{what}, which is not one of its labels; write one that no later region has")
+            problems.append(
+                f"{what}, which is not one of the region's labels; write one of its labels that no later region has"
+            )
         elif overwriting and (own or changed):
-            repair = f"write {own[0]}" if own else f"put {name!r} behind, in 'labels' and in 'regions_class_order'"
+            repair = f"write {own[0]}" if own else f"put {name!r} after it, in 'labels' and in 'regions_class_order'"
             problems.append(f"{what}, which the later {overwriting} overwrites; {repair}")
     return problems
 
@@ -151,8 +153,8 @@ def region_overlaps(scheme: LabelScheme) -> list[str]:
             both, shared = (other, last), sorted(scheme.values[k] for k in set(other.members) & set(last.members))
             named = " and ".join(f"{r.name!r} {[scheme.values[k] for k in r.members]}" for r in both)
             problems[
-                f"regions {named} overlap and neither contains the other, so one value per voxel cannot show both; add a "
-                f"region of {shared}, which they share, at the end of 'labels', and order a value for each that no later has"
+                f"regions {named} overlap and neither contains the other, so one value per voxel cannot show both; at the end "
+                f"of 'labels', add a region of the shared {shared}, and give each region a value that no later one has"
             ] = None
     return list(problems)
 
@@ -168,7 +170,7 @@ def filled_regions(scheme: LabelScheme) -> list[str]:
         part = next((r for r in scheme.regions[i + 1 :] if scheme.values.index(region.value) in r.members), None)
         if part is not None:
             notes.append(
-                f"other regions fill region {region.name!r}; where it wins without them, predictions have {region.value}, "
-                f"which is part of {part.name!r} too"
+                f"later regions fill region {region.name!r}; where only {region.name!r} is predicted, the value is {region.value}, "
+                f"which belongs to {part.name!r} as well"
             )
     return notes

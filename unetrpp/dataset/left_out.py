@@ -102,7 +102,7 @@ def _file_reason(path: Path, folder: _Folder) -> str:
     if not ending_of(path):
         return "is a DICOM file next to the cases; move the files of its series into a folder of their own"
     if any(composed(path.name) == composed(other.name) for other in folder.used):
-        return "is named as another file here but for the Unicode form of its letters; rename one of them"
+        return "has the same name as another file here except for the Unicode form of the letters; rename one of them"
     number, channels = channel_number(strip_ending(path.name)), folder.description.channel_names
     ending = folder.description.file_ending
     if folder.labels:
@@ -124,7 +124,7 @@ def _folder_reason(path: Path, folder: _Folder) -> str | None:
             return "is a folder with a DICOM series next to other images; give this folder itself"
         same = path.name.removesuffix("_0000")
         if any(other.name.removesuffix("_0000") == same for other in folder.used):
-            return f"would be the case {escaped(same)} as another folder is; rename one of them"
+            return f"would be the case {escaped(same)}, as another folder already is; rename one of them"
         found = f"is a DICOM series without the number of one of {folder.whose} channels in its name"
         return f"{found}; rename it to CASE_0000, CASE_0001 and so on"
     inner = folder_with_images(path)
@@ -133,4 +133,4 @@ def _folder_reason(path: Path, folder: _Folder) -> str | None:
     if inner == path and folder.of_folders:
         return "holds no readable file of a DICOM series; copy it again, or give this folder itself"
     deeper = escaped(str(inner.relative_to(path.parent)))
-    return f"is not searched, because folders in the folder of images are cases; its images are in {deeper}: give that folder"
+    return f"is not searched, because every folder among the images is a case; its images are in {deeper}: give that folder"

@@ -26,7 +26,9 @@ def check_modality(channel: np.ndarray, name: str) -> Iterator[tuple[str, bool]]
     low, high = float(values.min()), float(values.max())
     if name.casefold() == "ct":
         if high - low < NARROWEST_CT:
-            fault = f"spans {low:g} to {high:g}, which are not Hounsfield units; convert it back; {OVERRIDE}"
+            fault = (
+                f"spans {low:g} to {high:g}, which are not Hounsfield units; convert it to Hounsfield units; {OVERRIDE}"
+            )
             yield f"channel 'CT' {fault}", True
         elif low >= 0:
             found, offset = f"channel 'CT' has no value below 0 (found {low:g} to {high:g})", _looks_offset(values)
@@ -37,7 +39,9 @@ def check_modality(channel: np.ndarray, name: str) -> Iterator[tuple[str, bool]]
             )
             yield f"{found}, {reason}; {OVERRIDE}", offset
         elif (values == 0).mean() > ZERO_SHARE and low > COLD_HU:
-            fault = f"has background 0 and no air (lowest value {low:g}); set the background to -1000 HU; {OVERRIDE}"
+            fault = (
+                f"has a background of 0 and no air (lowest value {low:g}); set the background to -1000 HU; {OVERRIDE}"
+            )
             yield f"channel 'CT' {fault}", True
     elif _looks_like_ct(values, low, high):
         yield f"channel {name!r} looks like Hounsfield units ({low:g} to {high:g}); if it is CT, call it CT", False

@@ -52,7 +52,7 @@ def make_splits(
     what = "groups" if groups else "cases"
     if len(units) < 2:
         return Splits(
-            folds=(), why=f"{len(units)} {what[:-1] if len(units) == 1 else what}, and cross-validation needs two"
+            folds=(), why=f"{len(units)} {what[:-1] if len(units) == 1 else what}, but cross-validation needs two"
         )
     having: dict[str, set[str]] = defaultdict(set)
     for case, names in (classes or {}).items():

@@ -98,7 +98,7 @@ def _problems(splits: Splits, cases: Collection[str] | None, groups: Mapping[str
     if split:
         yield (
             f"folds train and validate on cases of one group, such as {listed(sorted(split))}, so their scores would be too "
-            f"good; {HINT}, or take out the groups"
+            f"good; {HINT}, or remove the groups"
         )
 
 
@@ -122,7 +122,7 @@ def _warnings(splits: Splits, cases: Sequence[str], classes: Mapping[str, Collec
     several = sorted(case for case, folds in held_out.items() if folds > 1)
     if several:
         verb = "is" if len(several) == 1 else "are"
-        yield f"{listed(several)} {verb} held out by more than one fold; the first of them scores such a case"
+        yield f"{listed(several)} {verb} held out by more than one fold; only the score of the first of these folds counts"
     missing = sorted(set(cases) - splits.cases())
     if splits.folds and missing:
         yield f"{len(missing)} of {len(cases)} cases are in no fold, such as {missing[0]}; {HINT}"

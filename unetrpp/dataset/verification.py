@@ -93,7 +93,8 @@ def _stack(files: list[Volume], case: Case, description: DatasetDescription, not
             return None
         for difference in same_grid(files[0].geometry, volume.geometry, SAME_GRID_VOXELS):
             notes.add(
-                f"the grids of {path.name} and {first} differ slightly: {difference}; the latter's is used", fatal=False
+                f"the grids of {path.name} and {first} differ slightly: {difference}; the grid of {first} is used",
+                fatal=False,
             )
     found, names = sum(len(volume.array) for volume in files), description.channel_names
     if found != len(names):
@@ -136,9 +137,13 @@ def _check_grid(image: Volume, label: Volume, notes: _Notes) -> None:
         )
         return
     if differences := same_grid(image.geometry, label.geometry, GRID_LIMIT_VOXELS):
-        notes.add(f"label and image must be on the same grid, but their {differences[0]}; --fix repairs what is safe")
+        notes.add(
+            f"label and image must be on the same grid, but their {differences[0]}; --fix repairs it where that is safe"
+        )
     elif differences := same_grid(image.geometry, label.geometry, SAME_GRID_VOXELS):
-        notes.add(f"the grids of label and image differ slightly: {differences[0]}; the image's is used", fatal=False)
+        notes.add(
+            f"the grids of label and image differ slightly: {differences[0]}; the image's grid is used", fatal=False
+        )
 
 
 def duplicates(images: Mapping[str, str], groups: Mapping[str, str] | None) -> list[Problem]:

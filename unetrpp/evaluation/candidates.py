@@ -22,7 +22,7 @@ from unetrpp.model.folds import spell_folds
 
 LOG = logging.getLogger(__name__)
 ENSEMBLES = "ensembles"  # the pairs' validation predictions, beside the model folders
-AGAIN = "delete the folder and run unetrpp_train again, which validates the fold anew"
+AGAIN = "delete the folder and run unetrpp_train again, which validates the fold again"
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _mirroring(model: ModelFolder, folds: Sequence[str]) -> bool:
     if len(found) > 1:
         raise UserError(
             f"fold {found[True]} was validated with mirroring and fold {found[False]} without; run {train_command(model)}, "
-            "with or without --no-mirroring, which validates all folds alike"
+            "with or without --no-mirroring, which validates all folds the same way"
         )
     return next(iter(found))
 
@@ -235,7 +235,7 @@ def _difference(model: Validated, other: Validated) -> str | None:
     if differing:
         return (
             f"it was validated on other cases than the compared models ({len(model.fold_of)}, not {len(other.fold_of)}; "
-            f"{differing[0]} is in one of both only); train all of them with the same splits.json"
+            f"{differing[0]} is in only one of the two); train all of them with the same splits.json"
         )
     return None
 

@@ -130,7 +130,9 @@ def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
             cases.setdefault(case.case, msgspec.structs.replace(case, fold=fold))
     if repeated:
         named = ", ".join(repeated[:3]) + (" ..." if len(repeated) > 3 else "")
-        LOG.info("%s: several folds hold out %s; the scores of the first of them count", model_folder.name, named)
+        LOG.info(
+            "%s: several folds hold out %s; only the score of the first of these folds counts", model_folder.name, named
+        )
     return CrossValidation(
         made_from=digest([[fold, s.classes, s.metric_per_case] for fold, s in recorded.items()]),
         folds=folds,
@@ -165,7 +167,7 @@ def read_fold(path: Path, scheme: LabelScheme) -> Summary:
     Raises:
         UserError: the file cannot be read, or it has other classes.
     """
-    again = "delete it and run unetrpp_train again, which scores the fold anew"
+    again = "delete it and run unetrpp_train again, which scores the fold again"
     summary = read_json(path, Summary, hint=again)
     ours, theirs = {scored.key: scored.name for scored in scored_classes(scheme)}, summary.classes
     if ours != theirs:

@@ -46,8 +46,8 @@ def compare_summaries(first: Summary, second: Summary, metric: str = "Dice") -> 
     if keys.keys() != their_keys.keys():
         alone = ", ".join(sorted(keys.keys() ^ their_keys.keys()))
         raise UserError(
-            f"the two summaries have different classes ({alone}: only in one of them), and classes are compared by name; "
-            "compare predictions of one dataset, or name the classes alike in dataset.json and score again"
+            f"the two summaries have different classes ({alone}: in only one of them), but classes are compared by name; "
+            "compare predictions of one dataset, or give classes the same names in dataset.json and score again"
         )
     ours = {case.case: case.metrics for case in first.metric_per_case}
     theirs = {case.case: case.metrics for case in second.metric_per_case}
@@ -81,7 +81,7 @@ def _key_by_name(summary: Summary) -> dict[str, str]:
 
 def comparison_table(differences: dict[str, Difference], metric: str = "Dice") -> str:
     """One line per class, and their mean; of many classes those that lose and gain most."""
-    rows = [["class", "cases", f"{metric} first", f"{metric} second", "difference", "95 % interval", "p (Wilcoxon)"]]
+    rows = [["class", "cases", f"{metric} first", f"{metric} second", "difference", "95% CI", "p (Wilcoxon)"]]
     shown, note = _shown(differences)
     for name, d in shown.items():
         difference = "-" if d.difference is None else f"{d.difference:+.3f}"

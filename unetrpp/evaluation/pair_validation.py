@@ -55,8 +55,8 @@ def _require_same_splits(first: Validated, second: Validated) -> None:
     case = next((case for case in ours if ours[case] != theirs[case]), None)
     if case is not None:
         raise UserError(
-            f"fold {ours[case]} of {first.name} and fold {theirs[case]} of {second.name} held it out, so their average has a "
-            "network that was trained on it; train both with the same splits.json",
+            f"fold {ours[case]} of {first.name} and fold {theirs[case]} of {second.name} held this case out, so their average "
+            "includes a network that was trained on it; train both with the same splits.json",
             case=case,
         )
 

@@ -93,7 +93,7 @@ def _require_records(plans: Plans, path: Path) -> None:
     """
     for record in RECORDS:
         if not (path.parent / record).is_file():
-            raise UserError(f"{path.parent} has no {record}; give the plans in their preprocessed dataset")
+            raise UserError(f"{path.parent} has no {record}; give a plans file that lies in its preprocessed dataset")
     if differing := plans.differences(read_description(path.parent / "dataset.json", plans.dataset)):
         raise UserError(
             f"{path} was made for other {' and '.join(differing)} than dataset.json beside it has now; plan again first"
@@ -106,9 +106,7 @@ def with_preset(plans: Plans, preset_name: str, configuration: str, source: Path
     architecture = msgspec.structs.replace(
         published_network(preset_name), in_channels=len(plans.channel_names), out_channels=plans.labels.outputs
     )
-    why = (
-        f"weights of {source.name}, which were trained with it; spacing and intensities are of the plans {plans.name!r}"
-    )
+    why = f"weights of {source.name}, which were trained with that code; spacing and intensities are those of the plans {plans.name!r}"
     decision = Decision(about="network", value=f"released {preset_name}", why=why)
     changed = msgspec.structs.replace(
         planned, architecture=architecture, decisions=(decision, *planned.decisions), first_stage=None

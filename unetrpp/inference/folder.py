@@ -126,7 +126,7 @@ def _warn_of_others(folder: Path, runs: Mapping[str, Predictions], settings: Set
     names = sorted({r.output for run in others for r in run.cases.values() if (folder / r.output).is_file()})
     if names:
         LOG.warning(
-            "warning: %s keeps %d segmentations of other settings, such as %s, whose images are not among the inputs; "
+            "warning: %s still holds %d segmentations made with other settings, such as %s, whose images are not among the inputs; "
             "move them to another folder",
             folder,
             len(names),
@@ -146,7 +146,9 @@ def _changed(recorded: Mapping[str, CaseRecord], cases: Cases) -> dict[str, Case
     """Records of the cases whose image files have other bytes now."""
     found = {c: r for c, r in recorded.items() if c in cases and r.inputs != files_digest(c, cases[c])}
     if found:
-        LOG.info("%d of %d images have changed since their prediction and are predicted again", len(found), len(cases))
+        LOG.info(
+            "%d of %d images have changed since they were predicted and are predicted again", len(found), len(cases)
+        )
     return found
 
 

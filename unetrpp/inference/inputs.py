@@ -100,7 +100,9 @@ def require_series(cases: Cases) -> None:
     others = [case for case, paths in cases.items() if not (paths[0].is_dir() or is_dicom(paths[0]))]
     if others:
         names = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-        raise UserError(f"--dicom-seg is for DICOM series, but {names} came as files; leave it out or give the series")
+        raise UserError(
+            f"--dicom-seg is for DICOM series, but {names} came as other files; leave the option out or give the series"
+        )
 
 
 def share(cases: Cases, part: str) -> Cases:

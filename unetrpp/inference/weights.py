@@ -27,7 +27,7 @@ def load_network(model: ModelFolder, fold: str, which: Checkpoint, device: torch
     content = checkpoint.load(path, device)
     architecture = model.architecture(fold)
     if "network" not in content:
-        raise UserError(f"{path} is a checkpoint without a network; copy the whole model folder again")
+        raise UserError(f"{path} is a checkpoint without weights; copy the whole model folder again")
     network = build_network(architecture)
     try:
         network.load_state_dict(content["network"])

@@ -83,7 +83,7 @@ def write_dicom_seg(
         )
     except (AttributeError, KeyError, ValueError) as error:
         raise UserError(
-            f"no DICOM SEG can refer to {series.name} ({error}); export the series again with all its tags"
+            f"a DICOM SEG cannot refer to {series.name} ({error}); export the series again with all its tags"
         ) from error
     segmentation.SpecificCharacterSet = UTF_8  # for label names in any language
     write_atomically(path, lambda temporary: segmentation.save_as(temporary))

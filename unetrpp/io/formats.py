@@ -63,7 +63,7 @@ def reader_of(path: Path) -> Reader:
     """
     name = reader_name(path)
     if name is None:
-        raise UserError(f"{path.name} has none of the endings that are read ({', '.join(FILE_ENDINGS)}); convert it")
+        raise UserError(f"{path.name} has none of the supported endings ({', '.join(FILE_ENDINGS)}); convert it")
     return cast(Reader, importlib.import_module(f"unetrpp.io.readers.{name}"))
 
 
@@ -132,7 +132,7 @@ def copy_image(source: Path, target: Path) -> None:
         array, _ = reader_of(source).read(source)
         image = itk.read_voxels(source)
         if not np.array_equal(itk.array_of(image), array):
-            raise UserError(f"{source.name} is read differently by ITK; save it as one file")
+            raise UserError(f"{source.name} would be read differently by ITK; save it as one file")
         write_sitk(target, image)
         return
     for other in others:

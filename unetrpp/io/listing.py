@@ -58,14 +58,14 @@ def unreadable(path: Path) -> str | None:
     if is_dangling(path):
         return "is a link to something that is not there; fetch it (such as with git annex get)"
     if name.endswith(UNREAD) and not (path.is_dir() or _has_header(path)):
-        return "is in a format that is not read; convert it to NIfTI"
+        return "is in a format that is not supported; convert it to NIfTI"
     if name.endswith(PACKED) and not ending_of(path) and ending_of(path.with_suffix("")):
-        return f"is compressed in a form that is not read ({path.suffix}); unpack it"
+        return f"is compressed in a way that is not supported ({path.suffix}); unpack it"
     if name.endswith(UNFINISHED) and ending_of(path.with_suffix("")):
         return "is an unfinished copy or download; complete it or remove it"
     could_be_image = path.is_dir() or ending_of(path) or name.endswith(DICOM_ENDINGS) or not path.suffix
     if could_be_image and not _is_allowed(path):
-        return "may not be read (permission denied); ask for the permission, or remove it"
+        return "cannot be read (permission denied); ask for the permission, or remove it"
     return None
 
 
@@ -110,7 +110,7 @@ def beside_slices(folder: Path) -> dict[Path, str]:
                     f"lies in the folder of the series {escaped(folder.name)}, so it is not searched; move it elsewhere"
                 )
         elif path.name.lower().endswith((*FILE_ENDINGS, *UNREAD)):
-            found[path] = f"is no slice of the series {escaped(folder.name)}; move it elsewhere"
+            found[path] = f"is not a slice of the series {escaped(folder.name)}; move it elsewhere"
     return found
 
 

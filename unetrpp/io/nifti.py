@@ -80,7 +80,7 @@ def place_warnings(name: str, geometry: Geometry) -> list[str]:
         if not distance <= GRID_LIMIT_VOXELS * smallest_step_mm(geometry):
             found.append(f"sform and qform of {name} lie {distance:.3g} mm apart; the {taken} is used")
     if min(geometry.nifti.pixdim[1:]) < 0:
-        found.append(f"pixdim of {name} holds negative lengths, whose sign is not used")
+        found.append(f"pixdim of {name} holds negative lengths; their sign is ignored")
     return found
 
 

@@ -26,7 +26,7 @@ def write_without_shear(path: Path, target: Path) -> float:
         return _nifti(path, target)
     if reader_name(path) in ("metaimage", "nrrd"):
         return _by_itk(path, target)
-    raise UserError(f"{path.name} has no directions that could be sheared; look at the message without --fix")
+    raise UserError(f"{path.name} has no directions that --fix could repair; see the message without --fix")
 
 
 def _nifti(path: Path, target: Path) -> float:
@@ -36,7 +36,7 @@ def _nifti(path: Path, target: Path) -> float:
     content = nifti.whole_content(path)
     header = nifti_header.header_block(path, content)
     if int(header["sform_code"]) <= 0:
-        raise UserError(f"{path.name} has no sform that could be sheared; look at the message without --fix")
+        raise UserError(f"{path.name} has no sform that --fix could repair; see the message without --fix")
     sform = np.array([header[field] for field in ("srow_x", "srow_y", "srow_z")], float)
     shape = tuple(int(n) for n in header["dim"][1:4])
     straight = _straight(path, sform, shape)
@@ -55,7 +55,7 @@ def _by_itk(path: Path, target: Path) -> float:
     image = itk.read_voxels(path)
     n = image.GetDimension()
     if n != 3:
-        raise UserError(f"{path.name} has {n} axes; --fix straightens images of three")
+        raise UserError(f"{path.name} has {n} axes; --fix repairs only images with three axes")
     columns = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
     matrix = np.column_stack([columns, image.GetOrigin()])
     straight = _straight(path, matrix, image.GetSize())
@@ -72,7 +72,7 @@ def _straight(path: Path, matrix: np.ndarray, shape_xyz: tuple[int, ...]) -> np.
     degrees = shear_degrees(columns)
     if has_right_angles(columns) or degrees > MOST_SHEAR_DEGREES:
         raise UserError(
-            f"{path.name} is sheared by {degrees:.2g} degrees; --fix straightens up to {MOST_SHEAR_DEGREES:g}"
+            f"{path.name} is sheared by {degrees:.2g} degrees; --fix repairs at most {MOST_SHEAR_DEGREES:g} degree"
         )
     axes, offset = straightened(columns, matrix[:, 3], shape_xyz)
     return np.column_stack([axes, offset])

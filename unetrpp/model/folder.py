@@ -183,7 +183,9 @@ def typed_folds(
     if typed is None or "all" not in typed:
         return None if typed is None else list(typed)
     if list(typed) != ["all"]:
-        raise UserError(f"--folds {' '.join(typed)}: all stands alone; give numbers, ranges such as 0-4, or fold_all")
+        raise UserError(
+            f"--folds {' '.join(typed)}: all cannot be combined with others; give numbers, ranges such as 0-4, or fold_all"
+        )
     for path in models:
         trained = ModelFolder.open(path).trained(which)
         numbered = spell_folds([fold for fold in trained if fold != "all"])

@@ -158,7 +158,7 @@ def modules_by_place(network: nn.Module, architecture: Architecture) -> dict[str
     if ["gate@" in place for place in places] != [isinstance(module, AttentionGate) for module in modules]:
         raise UserError(
             f"network {architecture.network!r} does not hold the {len(places)} focal modules of its architecture; "
-            "their gammas can be learned in UNETR++ and in the U-Nets"
+            "gammas can be learned in UNETR++ and in the U-Nets"
         )
     return dict(zip(places, modules, strict=True))
 

@@ -53,7 +53,7 @@ class Footprint(NamedTuple):
 def closed_form(architecture: Architecture) -> Footprint | None:
     """None for networks without one: other networks or norms, gates, squeeze-and-excitation.
 
-    Within 1 % of the measured step for usual patches, within 2 % for very small ones.
+    Within 1% of the measured step for usual patches, within 2% for very small ones.
     """
     if any(level.gate is not None or level.squeeze_excitation is not None for level in architecture.levels):
         return None

@@ -32,7 +32,7 @@ def normalize(channel: np.ndarray, plan: Normalization, mask: np.ndarray | None)
     if plan.scheme == "rgb_to_0_1":
         if channel.min() < 0 or channel.max() > 255:
             found = f"{channel.min():g} to {channel.max():g}"
-            raise UserError(f"channel {plan.channel!r} holds {found}, but RGB means 0 to 255; rename the channel")
+            raise UserError(f"channel {plan.channel!r} holds {found}, but RGB values are 0 to 255; rename the channel")
         channel /= np.float32(255)
     return channel
 

@@ -22,7 +22,7 @@ from unetrpp.preprocessing.grid import CaseProperties
 OUTSIDE = -1  # label of voxels outside the case
 ANNOTATED = -1  # stands for "any annotated voxel" among the indexed classes, where the dataset has an ignore label
 BLOCK = (16, 32, 32)  # voxels that are decompressed together; small, so that a patch decompresses little beyond itself
-INDEX_FLOOR, INDEX_SHARE = 10_000, 0.01  # foreground voxels kept per class: at most 10,000 + 1 %
+INDEX_FLOOR, INDEX_SHARE = 10_000, 0.01  # foreground voxels kept per class: at most 10,000 + 1%
 ENDINGS = ("image.b2nd", "label.b2nd", "foreground.b2nd", "json")
 HINT = "run unetrpp_plan_and_preprocess again"
 
@@ -198,7 +198,7 @@ class StoredCase:
         return tuple(sorted(index for index in self._record.offsets if index > 0))
 
     def foreground(self, class_index: int) -> np.ndarray:
-        """Voxel indices (n, 3), int32, of one class in ascending order; at most 10,000 + 1 % of them."""
+        """Voxel indices (n, 3), int32, of one class in ascending order; at most 10,000 + 1% of them."""
         start, stop = self._record.offsets.get(class_index, (0, 0))
         return np.stack(np.unravel_index(self._index[start:stop], self.shape), axis=1).astype(np.int32)
 

@@ -64,7 +64,9 @@ def label_on_grid(path: Path | None, image: Volume, labels: LabelScheme, case: s
     label = read_label(path)
     differences = same_grid(label.geometry, image.geometry, GRID_LIMIT_VOXELS)
     if differences:
-        raise UserError(f"image and label lie on different grids: {differences[0]}", case=case)
+        raise UserError(
+            f"image and label lie on different grids: {differences[0]}; give the label of this image", case=case
+        )
     unknown = sorted(set(present_values(label.array)) - set(labels.known_values))
     if unknown:
         raise UserError(f"{path} holds label {unknown[0]}, which is not in dataset.json; remap the file", case=case)

@@ -92,7 +92,7 @@ def _tiles(model: ModelFolder, result: CrossValidation | None) -> list[tuple[str
         interval = summary.intervals.get("foreground", {}).get("Dice")
         tiles = [
             ("mean Dice", format_score(summary.foreground_mean["Dice"])),
-            *([("95 % interval", f"{interval[0]:.3f}–{interval[1]:.3f}")] if interval else []),
+            *([("95% CI", f"{interval[0]:.3f}–{interval[1]:.3f}")] if interval else []),
             ("validated cases", f"{len(summary.metric_per_case)} of {len(model.fingerprint.cases)}"),
             *tiles[:1],
         ]
@@ -104,11 +104,13 @@ def _coverage(model: ModelFolder, result: CrossValidation | None) -> str:
     known = len(model.fingerprint.cases)
     if result is None:
         other = (
-            "With one case there is no other way." if known == 1 else "Train the numbered folds for a cross-validation."
+            "A dataset of one case allows no cross-validation."
+            if known == 1
+            else "Train the numbered folds for a cross-validation."
         )
         return (
-            f"The fold {ALL!r} was trained on every case, so no case is left to score it on. Score its predictions of other "
-            f"labelled images with unetrpp_evaluate. {other}"
+            f"The fold {ALL!r} was trained on every case, so no case is left to score it on. Predict other labelled images "
+            f"and score them with unetrpp_evaluate. {other}"
         )
     validated = len(result.summary.metric_per_case)
     how = "predicted once, with the final checkpoint of a fold that did not train on it"
@@ -142,7 +144,7 @@ def _facts(model: ModelFolder) -> Rows:
         ["pixels" if model.fingerprint.in_pixels else "resampled to", grid],
         ["patches per batch", str(configuration.batch_size)],
         ["folds", ", ".join(model.folds())],
-        ["report by", f"unetrpp {__version__}"],
+        ["report written by", f"unetrpp {__version__}"],
     ]
 
 

@@ -69,7 +69,7 @@ def _rank(dice: float | None) -> tuple[bool, float]:
 def case_rows(summary: Summary, cases: Sequence[CaseScores]) -> Rows:
     """A header and one row per case: its Dice of every class, or above five classes its mean and its lowest class."""
     few = len(summary.classes) <= MOST_COLUMNS
-    names = [f"Dice {name}" for name in summary.classes.values()] if few else ["lowest class", "its Dice"]
+    names = [f"Dice {name}" for name in summary.classes.values()] if few else ["lowest class", "Dice of this class"]
     means = ["mean Dice"] if len(summary.classes) > 1 else []
     rows = [["case", "fold", *means, *names]]
     for case in cases:
@@ -106,7 +106,7 @@ def dice_sentence(summary: Summary, metrics: dict[str, Scores]) -> str:
         return "Dice: " + ", ".join(f"{summary.classes[key]} {format_score(value)}" for key, value in dice.items())
     ordered = _lowest(dice)
     if not ordered:
-        return "No class is in this case or its prediction."
+        return "Neither the reference nor the prediction of this case has any class."
     lowest = ", ".join(f"{summary.classes[key]} {format_score(dice[key])}" for key in ordered[:3])
     return f"Mean Dice {format_score(_mean(list(dice.values())))} over {len(ordered)} classes; the lowest: {lowest}."
 

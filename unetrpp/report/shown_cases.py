@@ -60,12 +60,12 @@ def shown_cases(model: ModelFolder, summary: Summary, cases: Mapping[str, Case])
         case = cases.get(scores.case)
         prediction = model.path / f"fold_{scores.fold}" / "validation" / f"{scores.case}{model.plans.file_ending}"
         if case is None or case.label is None or not prediction.is_file():
-            LOG.info("%s: no picture, as its image or its prediction is missing", scores.case)
+            LOG.info("%s has no picture, because its image or its prediction is missing", scores.case)
             continue
         try:
             picture = _overlay(model, case, case.label, prediction)
         except UserError as error:
-            LOG.warning("%s: no picture: %s", scores.case, error)
+            LOG.warning("%s has no picture: %s", scores.case, error)
             continue
         dice, classes = dice_sentence(summary, scores.metrics), dice_rows(summary, scores.metrics)
         yield ShownCase(f"{scores.case}, {place}", scores.fold, dice, classes, picture)

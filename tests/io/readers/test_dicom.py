@@ -176,7 +176,7 @@ def test_frames_that_are_no_stack_are_refused(tmp_path, array, keep, places, opt
 
 def test_frames_without_positions_and_several_multi_frame_files_are_refused(tmp_path, array):
     save(image(array, NumberOfFrames=6), tmp_path / "cine.dcm")
-    with pytest.raises(UserError, match=r"cine.dcm \(MR Image\) gives its frames no positions"):
+    with pytest.raises(UserError, match=r"cine.dcm \(MR Image\) gives no positions for its frames"):
         dicom.read(tmp_path / "cine.dcm")
     for name in ("a.dcm", "b.dcm"):
         write_enhanced(tmp_path / "several" / name, array, PLACES)

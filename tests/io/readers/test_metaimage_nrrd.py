@@ -166,7 +166,7 @@ def test_text(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "voxels", "reason"),
     [
-        ("encoding: zrl", b"", "a.nrrd has the encoding zrl, which is not read; save it with gzip"),
+        ("encoding: zrl", b"", "a.nrrd has the encoding zrl, which is not supported; save it with gzip"),
         ("encoding: raw\nkinds: complex domain domain", b"", "a.nrrd holds complex numbers; write the magnitude"),
         (
             "encoding: raw\ndata file: b.raw",

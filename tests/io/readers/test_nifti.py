@@ -177,7 +177,11 @@ def test_several_gzip_members_and_padding_with_zeros_are_read(tmp_path):
         ),
         ("a.nii.gz", lambda nii: nii, "a.nii.gz is not compressed, though its name ends in .gz; rename it to .nii"),
         ("a.nii.gz", lambda nii: gzip.compress(nii) + b"end", "a.nii.gz has 3 bytes after the end of its gzip stream"),
-        ("a.nii.gz", lambda nii: bz2.compress(nii), "a.nii.gz is compressed with bzip2, which is not read; unpack it"),
+        (
+            "a.nii.gz",
+            lambda nii: bz2.compress(nii),
+            "a.nii.gz is compressed with bzip2, which is not supported; unpack it",
+        ),
         ("a.nii.gz", lambda _: b"version https://git-lfs.github.com/spec/v1\noid", "a.nii.gz is a Git LFS pointer"),
         ("a.nii.gz", lambda _: b"\n<html>404</html>", "a.nii.gz is a web page"),
         ("a.nii.gz", lambda _: b"", "a.nii.gz is empty"),
@@ -189,7 +193,7 @@ def test_several_gzip_members_and_padding_with_zeros_are_read(tmp_path):
         (
             "a.nii",
             lambda nii: nii[:344] + b"ni1\0" + nii[348:],
-            "a.nii is only a header whose voxels are in another file",
+            "a.nii is only a header, and its voxels are in another file",
         ),
         (
             "a.hdr",

@@ -309,7 +309,7 @@ def test_a_page_that_is_described_otherwise_than_the_first_is_refused(tmp_path):
         page = tif.pages.get(1, aspage=True)
         assert isinstance(page, tifffile.TiffPage)
         page.tags[258].overwrite(8)  # BitsPerSample
-    with pytest.raises(UserError, match=r"a.tif is damaged.*page 2 is described otherwise"):
+    with pytest.raises(UserError, match=r"a.tif is damaged.*page 2 is described differently"):
         tiff.read(path)
 
 
@@ -363,5 +363,5 @@ def test_a_page_that_is_turned_otherwise_than_the_first_is_refused(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for orientation in (1, 6):
             file.write(np.zeros((8, 9), np.uint8), extratags=[(274, 3, 1, orientation, True)], metadata=None)
-    with pytest.raises(UserError, match=r"a.tif is damaged .*page 2 is described otherwise than the first one"):
+    with pytest.raises(UserError, match=r"a.tif is damaged .*page 2 is described differently from the first page"):
         tiff.read(tmp_path / "a.tif")

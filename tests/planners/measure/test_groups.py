@@ -52,7 +52,7 @@ def test_a_csv_file_of_a_spreadsheet(tmp_path):
     [
         ("a,1\nb", "line 2 is 'b', but must be case,group"),
         ("a,1\nb,", "line 2 is 'b,', but must be case,group"),
-        ("a,1\nb,2\na,2", "line 3 gives a another group than a line before"),
+        ("a,1\nb,2\na,2", "line 3 gives case a a different group than an earlier line"),
         ("a;1\nb;1", "2 of 2 cases have no group: a and b; add a line for each"),
         ("a.nii.gz,1\nb.nii.gz,1", "2 of 2 cases have no group"),
     ],

@@ -19,4 +19,4 @@ def test_anisotropic_patches_rotate_in_plane_only(patch, degrees, in_plane, why)
     assert plan.rotation_degrees == degrees
     assert plan.in_plane_only is in_plane
     assert decision.value.startswith(f"up to {max(degrees):g} degrees")
-    assert decision.why.endswith(why)
+    assert why in decision.why

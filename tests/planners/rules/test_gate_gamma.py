@@ -8,7 +8,7 @@ from unetrpp.planners.rules.gate_gamma import gate_gammas
 def test_one_gate_and_its_reason():
     gammas, reasons = gate_gammas([2.6, 0.9], ["4", "8"])
     assert gammas == [pytest.approx(1.7), None]
-    assert reasons[0] == "2.60 bits to find the foreground, 0.90 at the bottleneck: gain 1.70 (a gate from 0.5)"
+    assert reasons[0] == "2.60 bits to find the foreground, 0.90 at the bottleneck: 1.70 more (a gate if at least 0.5)"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_exchange_mirrors_all_axes_and_swaps_left_and_right():
     assert axes == (0, 1, 2)
     assert pairs == ((2, 3),)
     assert "kidney_left and kidney_right" in decision.why
-    with pytest.raises(UserError, match="needs labels of a left and a right"):
+    with pytest.raises(UserError, match="needs a left and a right label"):
         named("liver", asked="exchange")
 
 

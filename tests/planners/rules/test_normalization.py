@@ -44,7 +44,9 @@ def test_air_alone_makes_no_mask(kept, body, masked):
     cases = [msgspec.structs.replace(case_fingerprint(), body_share=body + shift) for shift in (-0.05, 0, 0.05)]
     (plan,), (decision,) = plan_normalization(("T1",), fingerprint(cases, kept=kept))
     assert plan.masked is masked
-    limits = f"cropping kept {kept:.0%} of the median case (limit 75%), of which {body:.0%} is body (limit 67%)"
+    limits = (
+        f"cropping kept {kept:.0%} of the median case (limit 75%), of which {body:.0%} is not background (limit 67%)"
+    )
     assert decision.why.endswith(limits) is masked
 
 

@@ -15,9 +15,12 @@ OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EIO)  # errors that other files 
 # First bytes -> what the file is and what to do about it.
 IMPOSTORS = (
     (b"version https://git-lfs", "is a Git LFS pointer instead of the image; fetch the image with: git lfs pull"),
-    (b"BZh", "is compressed with bzip2, which is not read; unpack it (bunzip2) and compress it with gzip"),
-    (b"\xfd7zXZ", "is compressed with xz, which is not read; unpack it (unxz) and compress it with gzip"),
-    (b"\x28\xb5\x2f\xfd", "is compressed with zstd, which is not read; unpack it (unzstd) and compress it with gzip"),
+    (b"BZh", "is compressed with bzip2, which is not supported; unpack it (bunzip2) and compress it with gzip"),
+    (b"\xfd7zXZ", "is compressed with xz, which is not supported; unpack it (unxz) and compress it with gzip"),
+    (
+        b"\x28\xb5\x2f\xfd",
+        "is compressed with zstd, which is not supported; unpack it (unzstd) and compress it with gzip",
+    ),
     (b"PK\x03\x04", "is a ZIP archive; unpack it"),
     (b"Rar!", "is a RAR archive; unpack it"),
     (b"7z\xbc\xaf", "is a 7-Zip archive; unpack it"),
@@ -33,11 +36,11 @@ FORMATS = (
     (b"II+\0", "a TIFF image", (".tif", ".tiff")),
     (b"MM\0+", "a TIFF image", (".tif", ".tiff")),
     (b"NRRD", "an NRRD image", (".nrrd", ".nhdr")),
-    (b"GIF8", "a GIF image, which is not read", ()),
-    (b"RIFF", "a WebP image, which is not read", ()),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image, which is not read", ()),
-    (b"\x89HDF\r\n", "an HDF5 file, which is not read", ()),
-    (b"MINC", "a MINC image, which is not read", ()),
+    (b"GIF8", "a GIF image, which is not supported", ()),
+    (b"RIFF", "a WebP image, which is not supported", ()),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image, which is not supported", ()),
+    (b"\x89HDF\r\n", "an HDF5 file, which is not supported", ()),
+    (b"MINC", "a MINC image, which is not supported", ()),
     (b"\x1f\x8b", "compressed with gzip", (".gz",)),
 )
 WEB_PAGE = (b"<!doctype html", b"<html", b"<?xml")

@@ -37,7 +37,7 @@ def inflate(file: Path, compressed: bytes, needed: int) -> tuple[bytes, bytes]:
             raise damaged(file, f"the compressed data or its checksum is wrong: {error}") from None
         rest = decoder.unused_data
     if missing:
-        raise damaged(file, f"{needed - missing} of {needed} bytes are there")
+        raise damaged(file, f"it holds {needed - missing} of {needed} bytes")
     return found[0] if len(found) == 1 else b"".join(found), rest
 
 

@@ -39,7 +39,7 @@ def numbers_of(path: Path, text: bytes, dtype: np.dtype, count: int) -> np.ndarr
     """
     words = text.split()
     if len(words) < count:
-        raise damaged(path, f"{len(words)} of {count} numbers are there")
+        raise damaged(path, f"it holds {len(words)} of {count} numbers")
     try:
         return np.array(words[:count]).astype(dtype)
     except ValueError:

@@ -52,7 +52,7 @@ def _visible_files(folder: Path) -> list[Path]:
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     broken = [path.name for path in entries if not path.exists()]
     if broken:
-        raise UserError(f"{folder.name}: {_names(broken)} links to a missing file; restore it or take the link out")
+        raise UserError(f"{folder.name}: {_names(broken)} links to a missing file; restore the file or remove the link")
     return [path for path in entries if path.is_file() and path.name.lower() not in SYSTEM_FILES]
 
 
@@ -69,12 +69,12 @@ def _account_for(folder: Path, others: Sequence[Path], endings: set[str]) -> Non
         elif not any(start):
             state = "starts with zeros only, so its content is lost"
         elif _ending(path) in endings:
-            state = "is no DICOM file, though its name is that of a slice"
+            state = "is not a DICOM file, though its name is that of a slice"
         else:
             continue
-        raise UserError(f"{folder.name}: {path.name} {state}; copy it again, or take it out if it is no slice")
+        raise UserError(f"{folder.name}: {path.name} {state}; copy it again, or remove it if it is not a slice")
     if others:
-        LOG.warning("%s: not DICOM and passed over: %s", folder.name, _names([path.name for path in others]))
+        LOG.warning("%s: skipped files that are not DICOM: %s", folder.name, _names([path.name for path in others]))
 
 
 def _ending(path: Path) -> str:
@@ -92,14 +92,14 @@ def _require_one_series(folder: Path, datasets: dict[Path, Dataset]) -> None:
         uid = text(dataset, "SeriesInstanceUID")
         if not (uid or text(dataset, "SOPClassUID")):
             raise UserError(
-                f"{folder.name}: {path.name} says neither what it is nor of which series, so it is truncated or damaged; "
-                "copy it again, or take it out if it is no slice"
+                f"{folder.name}: {path.name} names neither its kind nor its series, so it is truncated or damaged; "
+                "copy it again, or remove it if it is not a slice"
             )
         series.setdefault(uid, []).append(path)
     if len(series) > 1:
         found = [_described(datasets[paths[0]], paths) for paths in series.values()]
         raise UserError(
-            f"{folder.name} holds {len(series)} DICOM series mixed ({_names(found)}); give a folder with exactly one"
+            f"{folder.name} holds {len(series)} DICOM series ({_names(found)}); give a folder with exactly one"
         )
     kinds: dict[str, list[Path]] = {}
     for path, dataset in datasets.items():

@@ -45,10 +45,10 @@ def frames(header: Header) -> list[Frame]:
     root = header.dataset
     shared, each = _sequence(root, SHARED), _sequence(root, PER_FRAME)
     if header.frames > 1 and len(each) != header.frames:
-        found = f"describes {len(each)} of its {header.frames} frames" if each else "gives its frames no positions"
+        found = f"describes {len(each)} of its {header.frames} frames" if each else "gives no positions for its frames"
         raise UserError(
             f"{header.path.name} ({class_name(root)}) {found}, so where they lie is unknown; "
-            "export it as an enhanced multi-frame image or as one file a slice"
+            "export it as an enhanced multi-frame image or as one file per slice"
         )
     every = [_frame(header, index, (*each[index : index + 1], *shared[:1], root)) for index in range(header.frames)]
     if len({frame.is_rescaled for frame in every}) > 1:
@@ -94,7 +94,7 @@ def _require_usable(
     if (slope is None) != (intercept is None):
         raise UserError(f"{name} has only one of RescaleSlope and RescaleIntercept; export it with both")
     if slope == 0:
-        raise UserError(f"{name} has RescaleSlope 0, which leaves no image; export it again")
+        raise UserError(f"{name} has RescaleSlope 0, which makes every value the same; export it again")
 
 
 def _numbers(path: Path, dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:

@@ -140,7 +140,7 @@ def _layout(path: Path, dataset: Dataset) -> Header:
     pixels = next((keyword for keyword in PIXELS if keyword in dataset), None)
     if pixels is None:
         raise UserError(
-            f"{path.name} has no pixel data, so it is truncated or no image; export or copy this file again"
+            f"{path.name} has no pixel data, so it is truncated or not an image; export or copy this file again"
         )
     element = dataset.get_item(pixels, keep_deferred=True)
     allocated = _whole(path, dataset, "BitsAllocated")
@@ -207,12 +207,12 @@ def _require_image(path: Path, dataset: Dataset) -> None:
         )
     if "Rows" not in dataset and not any(keyword in dataset for keyword in PIXELS):
         raise UserError(
-            f"{path.name} is no image, or is truncated (DICOM {name}, no pixel data); take it out or copy it again"
+            f"{path.name} is not an image, or is truncated (DICOM {name}, no pixel data); remove it or copy it again"
         )
     scale = next((keyword for keyword in OTHER_SCALES if keyword in dataset), None)
     if scale is not None:
         raise UserError(
-            f"{path.name} (DICOM {name}) gives its values by {scale}, which is not supported; "
+            f"{path.name} (DICOM {name}) scales its values by {scale}, which is not supported; "
             "export it with RescaleSlope and RescaleIntercept, or convert it to NIfTI"
         )
 
@@ -240,11 +240,12 @@ def _require_layout(header: Header) -> None:
     if allocated not in (8, 16, 32) or not 1 <= stored <= header.high_bit + 1 <= allocated:
         raise UserError(
             f"{name} has BitsAllocated {allocated}, BitsStored {stored} and HighBit {header.high_bit}, "
-            "which do not fit each other; export it again"
+            "which contradict each other; export it again"
         )
     if header.samples not in (1, 3) or (header.samples == 1) != header.photometric.startswith("MONOCHROME"):
         raise UserError(
-            f"{name} has {header.samples} samples a pixel in {header.photometric or 'an unnamed way'}; export it in MONOCHROME2 or RGB"
+            f"{name} has {header.samples} samples per pixel in {header.photometric or 'an unnamed colour space'}; "
+            "export it in MONOCHROME2 or RGB"
         )
     if header.syntax.is_encapsulated or header.syntax.is_deflated:
         return
@@ -273,6 +274,6 @@ def _whole(
     if value is None and default is not None:
         return default
     if not isinstance(value, int) or not least <= value <= most:
-        span = f"from {least} on" if most == UNDEFINED else f"from {least} to {most}"
+        span = f"of at least {least}" if most == UNDEFINED else f"from {least} to {most}"
         raise UserError(f"{path.name} has {keyword} {value!r} instead of a whole number {span}; export it again")
     return int(value)

@@ -89,8 +89,8 @@ def _require_places(name: str, frames: Sequence[Frame]) -> None:
         if missing:
             others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise UserError(
-                f"{name}: {missing[0]}{others} has no {keyword}, so its place is unknown; "
-                "take it out or export the series again with all its tags"
+                f"{name}: {missing[0]}{others} has no {keyword}, so its position is unknown; "
+                "remove it or export the series again with all its tags"
             )
 
 
@@ -101,12 +101,12 @@ def _require_alike(name: str, frames: Sequence[Frame]) -> None:
     """
     headers = [frame.header for frame in frames]
     _require_same(name, frames, "matrix", [(header.rows, header.columns) for header in headers])
-    _require_same(name, frames, "samples a pixel", [(header.samples,) for header in headers])
+    _require_same(name, frames, "samples per pixel", [(header.samples,) for header in headers])
     other = next((frame for frame in frames if frame.header.photometric != headers[0].photometric), None)
     if other is not None:
         raise UserError(
             f"{name} mixes slices in {headers[0].photometric} ({frames[0].name}) and {other.header.photometric} "
-            f"({other.name}); export all of them alike"
+            f"({other.name}); export all of them in the same one"
         )
     longest = max(headers[0].rows, headers[0].columns)
     _require_same(name, frames, "orientation", [frame.orientation or () for frame in frames], tolerance=DRIFT / longest)

@@ -41,12 +41,12 @@ def require_one_volume(name: str, ordered: Sequence[Frame], along: np.ndarray, s
     names = " and ".join(frame.name for frame in members[:2])
     uids = [text(frame.header.dataset, "SOPInstanceUID") for frame in members[:2]]
     if uids[0] and uids[0] == uids[1] and members[0].header is not members[1].header:
-        raise UserError(f"{name} holds one slice twice ({names} have one SOPInstanceUID); take one of them out")
+        raise UserError(f"{name} holds one slice twice ({names} have one SOPInstanceUID); remove one of them")
     if len(set(counts)) > 1 or len(counts) == 1:
         position = along[group == np.argmax(counts > 1)][0]
         raise UserError(
             f"{name} is not one volume: {names} lie at the same place ({position:.4g} mm along the normal)"
-            f"{_difference(members)}; take out the slices that do not belong to it"
+            f"{_difference(members)}; remove the slices that do not belong to it"
         )
     raise UserError(
         f"{name} holds {counts[0]} volumes ({len(counts)} positions, {counts[0]} images at each, such as {names})"

@@ -54,7 +54,7 @@ def require_place(path: Path, columns: np.ndarray, origin: np.ndarray, spacing: 
     """
     if not (np.isfinite(columns).all() and np.isfinite(origin).all() and np.isfinite(spacing).all()):
         raise UserError(
-            f"{shown(path)} has a spacing, origin or direction that is not a number, so its place is unknown; "
+            f"{shown(path)} has a spacing, origin or direction that is not a number, so its position is unknown; "
             "write it again from its source"
         )
     if (spacing <= 0).any() or not np.linalg.norm(columns, axis=0).all():
@@ -72,6 +72,6 @@ def require_right_angles(path: Path, columns: np.ndarray) -> None:
         repair = (
             "--fix (of unetrpp_plan_and_preprocess and unetrpp_predict) repairs it"
             if degrees <= MOST_SHEAR_DEGREES
-            else f"--fix repairs up to {MOST_SHEAR_DEGREES:g} degree only; resample it onto a grid with right angles"
+            else f"--fix repairs at most {MOST_SHEAR_DEGREES:g} degree; resample it onto a grid with right angles"
         )
         raise UserError(f"{shown(path)} is sheared by {degrees:.2g} degrees; {repair}")

@@ -83,7 +83,9 @@ class Header:
         """
         name = self.fields.get("elementtype", b"").decode("latin-1").upper().removesuffix("_ARRAY")
         if name not in TYPES:
-            raise UserError(f"{shown(path)} has voxels of the type {name}, which is not read; save it as MET_FLOAT")
+            raise UserError(
+                f"{shown(path)} has voxels of the type {name}, which is not supported; save it as MET_FLOAT"
+            )
         big = self.flag("binarydatabyteordermsb") or self.flag("elementbyteordermsb")
         return np.dtype((">" if big else "<") + TYPES[name])
 
@@ -155,7 +157,7 @@ def parts(path: Path) -> list[Path]:
 
 def _require_files(path: Path, header: Header) -> None:
     if header.number(path, "elementtointensityfunctionslope", 1) != 1:
-        raise UserError(f"{shown(path)} scales its values, which ITK does not; write the true values")
+        raise UserError(f"{shown(path)} scales its values, which ITK ignores; write the scaled values")
     header.number(path, "headersize", 0)
     _require_numbers(path, header)
     require_files(path, header.others())
@@ -174,7 +176,9 @@ def _require_numbers(path: Path, header: Header) -> None:
         if name in header.fields:
             _require_numbers_in(path, header, name, int(axes) ** power)
     if not all(word.isdigit() and int(word) > 0 for word in header.fields.get("dimsize", b"").split()):
-        raise UserError(f"{shown(path)} has a DimSize that is not of whole numbers from 1 on; write a valid header")
+        raise UserError(
+            f"{shown(path)} has a DimSize that does not consist of whole numbers of at least 1; write a valid header"
+        )
 
 
 def _require_numbers_in(path: Path, header: Header, name: str, count: int) -> None:

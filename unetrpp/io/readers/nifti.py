@@ -100,10 +100,10 @@ def _content(path: Path, file: Path, needed: int) -> bytes | np.ndarray:
     if not _is_gzip(file):
         if not file.exists():
             raise UserError(
-                f"{shown(file)}, which holds the voxels of {shown(path)}, does not exist; copy it beside it"
+                f"{shown(file)}, which holds the voxels of {shown(path)}, does not exist; copy both together"
             )
         if (size := file.stat().st_size) < needed:
-            raise damaged(file, f"{size} of {needed} bytes are there")
+            raise damaged(file, f"it holds {size} of {needed} bytes")
         with file.open("rb") as stream:  # numpy leaves a file open where the system gives it no second descriptor
             return np.fromfile(stream, np.uint8, needed)
     content, rest = inflate(file, file.read_bytes(), needed)

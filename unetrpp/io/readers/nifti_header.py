@@ -94,7 +94,7 @@ def header_block(file: Path, raw: bytes) -> Nifti1Header:
 
 def _wrong_magic(file: Path, magic: bytes, pair: bool) -> str:
     if not pair and magic in (b"ni1", b"ni2"):
-        return f"{shown(file)} is only a header whose voxels are in another file; give the pair .hdr and .img"
+        return f"{shown(file)} is only a header, and its voxels are in another file; give the pair .hdr and .img"
     if pair and not magic.startswith(b"n"):
         return (
             f"{shown(file)} is an ANALYZE header, which does not tell left from right; convert it to NIfTI with the "
@@ -126,7 +126,7 @@ def _dtype(file: Path, header: Nifti1Header) -> np.dtype:
     if dtype.kind == "c":
         raise UserError(f"{shown(file)} holds complex numbers; write the magnitude")
     if (dtype.kind not in "iuf" and not dtype.names) or dtype.itemsize > 8:
-        raise UserError(f"{shown(file)} has voxels of the type {dtype}, which is not read; save it as float32")
+        raise UserError(f"{shown(file)} has voxels of the type {dtype}, which is not supported; save it as float32")
     return dtype
 
 

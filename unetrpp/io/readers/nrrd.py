@@ -93,7 +93,7 @@ class Header:
         name = b" ".join(self.fields.get("type", b"").lower().split()).decode("latin-1")
         code = next((code for code, names in TYPES.items() if name in names), None)
         if code is None:
-            raise UserError(f"{shown(path)} has voxels of the type {name}, which is not read; save it as float")
+            raise UserError(f"{shown(path)} has voxels of the type {name}, which is not supported; save it as float")
         return np.dtype((">" if self.fields.get("endian", b"little").lower() == b"big" else "<") + code)
 
 
@@ -138,7 +138,7 @@ def _checked_header(path: Path) -> Header:
     header = Header(path)
     if header.encoding not in (b"raw", *TEXT, *GZIP, *BZIP2):
         name = header.encoding.decode("latin-1")
-        raise UserError(f"{shown(path)} has the encoding {name}, which is not read; save it with gzip")
+        raise UserError(f"{shown(path)} has the encoding {name}, which is not supported; save it with gzip")
     if b"complex" in header.fields.get("kinds", b"").lower():
         raise UserError(f"{shown(path)} holds complex numbers; write the magnitude")
     for name in PLACING:
@@ -179,7 +179,7 @@ def _voxels(path: Path, header: Header, count: int) -> np.ndarray:
     elif header.encoding in BZIP2:
         content = _unpacked(path, content, needed + max(skipped, 0))
     if len(content) < needed + max(skipped, 0):
-        raise damaged(path, f"{len(content)} of {needed} bytes of its voxels are there")
+        raise damaged(path, f"it holds {len(content)} of {needed} bytes of its voxels")
     return np.frombuffer(content, dtype, count, max(skipped, 0))
 
 

@@ -194,11 +194,13 @@ def _other_files(path: Path, tif: TiffFile) -> list[str]:
 def _layout(path: Path, series: TiffPageSeries) -> Layout:
     shape, axes = series.get_shape(squeeze=True), series.get_axes(squeeze=True)
     if axes.count("Y") != 1 or axes.count("X") != 1:
-        raise UserError(f"{shown(path)} has the axes {axes}, which are no image; save it with the axes ZYX")
+        raise UserError(
+            f"{shown(path)} has the axes {axes}, which are not those of an image; save it with the axes ZYX"
+        )
     if "T" in axes:
         n = shape[axes.index("T")]
         raise UserError(
-            f"{shown(path)} holds {n} time points by its metadata (axes {axes}); save each as a file, or the planes as slices (Z)"
+            f"{shown(path)} holds {n} time points according to its metadata (axes {axes}); save each as a file, or the planes as slices (Z)"
         )
     stacked = [i for i, axis in enumerate(axes) if axis not in "CSYX"]
     if len(stacked) > 1:
@@ -225,14 +227,14 @@ def _require_pages(path: Path, tif: TiffFile, series: TiffPageSeries) -> None:
     """Whether all pages are as the first one says; tifffile takes that for granted. ImageJ may describe only the first."""
     count = len(tif.pages)
     if count > 1 and count != len(series.pages):
-        raise damaged(path, f"{count} of its {len(series.pages)} pages are there")
+        raise damaged(path, f"it holds {count} of its {len(series.pages)} pages")
     first = series.keyframe
     for number in range(1, count):
         page = tif.pages.get(number, aspage=True, cache=False)
         if page.hash != first.hash or _orientation(page) != _orientation(first):
-            raise damaged(path, f"page {number + 1} is described otherwise than the first one")
+            raise damaged(path, f"page {number + 1} is described differently from the first page")
         if series.dataoffset is not None and page.dataoffsets[0] != series.dataoffset + number * page.nbytes:
-            raise damaged(path, f"page {number + 1} does not follow the one before it")
+            raise damaged(path, f"page {number + 1} does not follow the page before it")
         expected = math.prod(first.chunked)
         _require_segments_of_page(path, page, number=number, expected=expected, size=tif.filehandle.size)
 
@@ -247,7 +249,7 @@ def _require_segments(path: Path, tif: TiffFile, series: TiffPageSeries) -> None
     size = tif.filehandle.size
     if series.dataoffset is not None and series.keyframe.compression == COMPRESSION.NONE:
         if series.dataoffset + series.nbytes > size:
-            raise damaged(path, f"{size} of {series.dataoffset + series.nbytes} bytes are there")
+            raise damaged(path, f"it holds {size} of {series.dataoffset + series.nbytes} bytes")
         return
     if series.nbytes > MOST_EXPANSION * size:
         raise damaged(path, f"it claims {series.nbytes} bytes of pixels, more than {size} compressed bytes can hold")
@@ -275,7 +277,9 @@ def _decode(path: Path, series: TiffPageSeries) -> np.ndarray:
     array = _by_pillow(path) if page.photometric == PHOTOMETRIC.PALETTE else itk.memory_of(itk.read_voxels(path))
     if not in_order or array.size != math.prod(series.shape):
         name = getattr(page.compression, "name", page.compression)
-        raise UserError(f"{shown(path)} is compressed with {name} in a layout that is not read; save it with deflate")
+        raise UserError(
+            f"{shown(path)} is compressed with {name} in a layout that is not supported; save it with deflate"
+        )
     return array.reshape(series.get_shape(squeeze=True))
 
 
