@@ -18,9 +18,12 @@ def plan_augmentation(patch: Sequence[int]) -> tuple[AugmentationPlan, Decision]
     ratio = max(patch) / (min(patch) if flat else patch[0])
     where = "in plane only" if plan.in_plane_only else "about all axes"
     value = f"up to {max(plan.rotation_degrees):g} degrees, {where}"
-    limit = f"beyond {ELONGATED:g} times only 15 degrees" if flat else f"beyond {ANISOTROPIC} times in plane only"
-    edges = f"{max(patch)} and {min(patch) if flat else patch[0]} voxels"
-    why = f"{limit}; of {edges}, the longest edge is {ratio:.1f} times the {'shortest' if flat else 'first'}"
+    unit, edge = ("pixels", "shortest") if flat else ("voxels", "first")
+    limit = f"{ELONGATED:g} times only 15 degrees" if flat else f"{ANISOTROPIC} times in plane only"
+    why = (
+        f"the patch's longest edge, {max(patch)} {unit}, is {ratio:.1f} times its {edge}, {min(patch) if flat else patch[0]} "
+        f"(from more than {limit})"
+    )
     return plan, Decision(about="rotation", value=value, why=why)
 
 
