@@ -21,7 +21,7 @@ def plan_augmentation(patch: Sequence[int]) -> tuple[AugmentationPlan, Decision]
     unit, edge = ("pixels", "shortest") if flat else ("voxels", "first")
     limit = f"{ELONGATED:g} times only 15 degrees" if flat else f"{ANISOTROPIC} times in plane only"
     why = (
-        f"the patch's longest edge, {max(patch)} {unit}, is {ratio:.1f} times its {edge}, {min(patch) if flat else patch[0]} "
+        f"the patch's longest edge, {max(patch)} {unit}, is {ratio:.3g} times its {edge}, {min(patch) if flat else patch[0]} "
         f"(from more than {limit})"
     )
     return plan, Decision(about="rotation", value=value, why=why)

@@ -13,7 +13,7 @@ from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.attention_and_loss import with_attention
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import make_planner
-from unetrpp.planners.report.text import report_text
+from unetrpp.planners.report.text import CELL, WIDTH, report_text
 from unetrpp.planners.rules import patch_and_batch
 from unetrpp.planners.rules.attention import place_attention
 from unetrpp.planners.rules.loss import plan_focal_loss
@@ -182,6 +182,18 @@ def test_stacks_without_a_size_have_voxels_and_no_mm(asked):
     assert ("2 x 2 x 2 voxels" if asked else "one voxel") in text
     assert "volume (voxels)" in text
     assert " mm" in report_text(msgspec.structs.replace(cases, file_ending=".nii.gz"), plans)
+
+
+def test_no_line_of_the_report_is_wider_than_the_page():
+    """Three spacings, so that the cells of the table of resampling are long."""
+    spacings = [(4.0, 0.5, 0.5), (4.0, 0.6, 0.6), (1.0, 0.5, 0.7)]
+    found = fingerprint([case_fingerprint(f"dog_{k}", (16, 80, 90), spacings[k % 3]) for k in range(9)])
+    plans = make_planner("unetrpp", Options(gpu_memory_gb=8)).plan(found, description(), "mine")
+    text = report_text(found, plans)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    cells = [line[-CELL:].split("  ")[-1] for line in text.splitlines()]
+    assert "linear by class," in " ".join(cells)
+    assert "largest share wins" in " ".join(cells)
 
 
 FRACTIONS = (0.001, 0.02, 0.2, 0.9)
