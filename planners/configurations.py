@@ -113,7 +113,7 @@ class ConfigurationPlanner:
                 f"3d_lowres is of no use here: a patch at full resolution holds {share:.0%} of the median image, "
                 f"and the low-resolution image would have only {times:.1f} times fewer voxels; train 3d_fullres"
             )
-        value = f"{lengths(grid.spacing)}, {format_shape(grid.shape)}"
+        value = f"{lengths(grid.spacing, grid.unit)}, {format_shape(grid.shape)}"
         share = min(1.0, math.prod(low.patch) / math.prod(grid.shape))
         least = f"at least {LOW_RESOLUTION_BELOW:.0%}"
         why = f"a patch holds {share:.0%} of the median image ({least}), which has {times:.1f} times fewer voxels"
@@ -175,7 +175,7 @@ class ConfigurationPlanner:
         # Slices of a 2D configuration keep their own spacing.
         z, y, x = spacing if len(spacing) == 3 else (None, *spacing)
         one = self.grid.cases == 1
-        voxel = lengths(spacing, in_pixels=self.grid.in_pixels)
+        voxel = lengths(spacing, self.grid.unit)
         why = f"{'the only case' if one else 'median of the cases'}, cropped, at {voxel}"
         return Configuration(
             preprocessing=msgspec.structs.replace(self.preprocessing, spacing_mm=(z, y, x), chunk=as_3d(patch)),

@@ -101,7 +101,8 @@ class Planner(ABC):
             configurations |= maker.plan(name)
         warnings = [*grid_warnings, *dataset_warnings(fingerprint, grid)]
         for name, configuration in configurations.items():
-            warnings += [f"{name}: {warning}" for warning in patch_warnings(fingerprint, grid, configuration)]
+            found = patch_warnings(fingerprint, grid, configuration, patch_asked=options.patch is not None)
+            warnings += [f"{name}: {warning}" for warning in found]
         decisions = [*grid_decisions, *channel_decisions, *storage, mirroring.decision]
         return Plans(
             dataset=description.name,

@@ -98,8 +98,10 @@ def test_measured_and_preprocessed_anew_nothing_differs(release):
     plan(release, "unetrpp", "--overwrite")
     for file in ("fingerprint.json", "splits.json", "unetrpp.json", "dataset.json"):
         old, new = (decided(json.loads((folder / file).read_text())) for folder in (kept, home))
-        added = {place.split("/")[3] for place in new.keys() - old.keys()}  # /cases/0/NAME
-        assert added == (set(CaseFingerprint.later_fields) if file == "fingerprint.json" else set())
+        places = [place.split("/") for place in new.keys() - old.keys()]  # /NAME, or /cases/0/NAME
+        added = {parts[3] if parts[1] == "cases" else parts[1] for parts in places}
+        later = {*CaseFingerprint.later_fields, "file_ending"}
+        assert added == (later if file == "fingerprint.json" else set())
         assert {place: new[place] for place in old} == {place: within(place, value) for place, value in old.items()}
     old_store, new_store = Store(kept / "unetrpp_3d_fullres"), Store(home / "unetrpp_3d_fullres")
     assert old_store.cases() == new_store.cases()

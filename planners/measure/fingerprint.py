@@ -257,6 +257,7 @@ def _pool(
         median_shape=(int(shape[0]), int(shape[1]), int(shape[2])),
         warnings=tuple(f"{p.case}: {p.message}" for p in problems),
         left_out=left_out,
+        file_ending=description.file_ending,
     )
 
 

@@ -18,12 +18,12 @@ CROPPED = 0.995  # share of the voxels kept, below which the report says how lar
 
 @dataclass(frozen=True)
 class Units:
-    """How the sizes of a dataset's classes are given: volumes in ml or mm3, or areas in mm2 or pixels of flat images."""
+    """How the sizes of a dataset's classes are given: volumes in ml, mm3 or voxels, or areas in mm2 or pixels."""
 
     flat: bool
     pixels: bool
-    size: str  # ml, mm3, mm2 or pixels
-    length: str  # mm or pixels
+    size: str  # ml, mm3 or voxels; mm2 or pixels
+    length: str  # mm, voxels or pixels
 
     @property
     def what(self) -> str:
@@ -42,9 +42,10 @@ class Units:
 
 
 def units_of(fingerprint: Fingerprint) -> Units:
+    if fingerprint.in_pixels:
+        return Units(fingerprint.flat, True, fingerprint.voxel_name, fingerprint.length_unit)
     if fingerprint.flat:
-        pixels = fingerprint.in_pixels
-        return Units(True, pixels, *(("pixels", "pixels") if pixels else ("mm2", "mm")))
+        return Units(True, False, "mm2", "mm")
     medians = [
         float(np.median(volumes))
         for name in fingerprint.cases[0].classes
@@ -66,7 +67,7 @@ def size_rows(fingerprint: Fingerprint, names: Sequence[str]) -> Rows:
     """
     units, cases = units_of(fingerprint), fingerprint.cases
     shown = [axis for axis in range(3) if axis or not units.flat]
-    what, matters = "pixels" if units.flat else "voxels", cropping_matters(fingerprint)
+    what, matters = fingerprint.voxel_name, cropping_matters(fingerprint)
     rows = [["", "smallest", "median", "largest"]]
     for axis in shown:
         before = f"{what} along {names[axis]}" + (", before cropping" if matters else "")
@@ -139,7 +140,7 @@ def _number(value: float, digits: int = 3) -> str:
 def class_header(fingerprint: Fingerprint) -> list[str]:
     units = units_of(fingerprint)
     header = ["class", "in cases", units.what, "components", f"radius of the largest component ({units.length})"]
-    return header if units.flat else [*header, "surface / volume (1/mm)"]
+    return header if units.flat else [*header, f"surface / volume (1/{units.length.removesuffix('s')})"]
 
 
 def class_rows(fingerprint: Fingerprint) -> Rows:

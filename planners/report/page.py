@@ -59,7 +59,7 @@ def plan_page(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
 def _lead(fingerprint: Fingerprint, plans: Plans) -> str:
     """The plan in a few sentences."""
     classes = counted(len(plans.labels.targets), "class", "classes")
-    kind = "photograph" if fingerprint.in_pixels else "flat image" if fingerprint.flat else "volume"
+    kind = ("photograph" if fingerprint.in_pixels else "flat image") if fingerprint.flat else "volume"
     images = counted(len(fingerprint.cases), kind)
     what = f"{images} ({', '.join(plans.channel_names)}) with {classes}."
     return " ".join([what, *(_says(fingerprint, name, each) for name, each in plans.configurations.items())])

@@ -77,18 +77,17 @@ def report_figure(fingerprint: Fingerprint, plans: Plans) -> Figure:
 
 def plan_panels(fingerprint: Fingerprint, plans: Plans) -> Iterator[Panel]:
     """The panels that have something to show: no spacing of photographs, no slices of flat images, no memory of one plan."""
-    pixels, cases = fingerprint.in_pixels, fingerprint.cases
+    cases, length = fingerprint.cases, fingerprint.length_unit
     cropped = " after cropping" if cropping_matters(fingerprint) else ""
     axes = (1, 2) if fingerprint.flat else (0, 1, 2)
     if len({case.spacing_mm for case in cases}) > 1:  # the table says it where all are the same
         sizes = [Distribution("zyx"[axis], [case.spacing_mm[axis] for case in cases]) for axis in axes]
         caption = "The distance between neighbouring voxels along each axis; every dot is a case."
         yield Panel("voxel size (mm)", caption, lambda plot: _draw_axes(plot, sizes, "mm"))
-    unit = "pixels" if fingerprint.flat else "voxels"
+    unit = fingerprint.voxel_name
     shapes = [Distribution("zyx"[axis], [case.cropped_shape[axis] for case in cases]) for axis in axes]
     caption = f"The size of the images{cropped}, in {unit} along each axis; every dot is a case."
     yield Panel(f"image size{cropped} ({unit})", caption, lambda plot: _draw_axes(plot, shapes, unit))
-    length = "pixels" if pixels else "mm"
     caption = "What the network sees at once (coloured frames) inside a median case (grey)."
     yield Panel(
         f"patch and median case ({length})", caption, lambda plot: _draw_patch(plot, fingerprint, plans, (1, 2))

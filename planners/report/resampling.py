@@ -34,7 +34,7 @@ def resampling_rows(fingerprint: Fingerprint, configuration: Configuration, name
         resampled_shape(shape, spacing, target) for shape, spacing, target in zip(shapes, own, targets, strict=True)
     ]
     how = [_interpolations(*case, plan.separate_axis_ratio) for case in zip(shapes, own, targets, strict=True)]
-    size_head = f"{'pixels' if fingerprint.flat else 'voxels'} of the median image"
+    size_head = f"{fingerprint.voxel_name} of the median image"
     rows = [["axis", *([] if pixels else ["from (mm)", "to (mm)"]), size_head, "images", "labels"]]
     for axis in range(1 if fingerprint.flat else 0, 3):
         planned = plan.spacing_mm[axis]

@@ -1,7 +1,8 @@
 """The plan report as text: what was measured, every decision with its reason, warnings."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from unetrpp.core.text import text_table
 from unetrpp.planners.report.measured import (
@@ -17,9 +18,11 @@ from unetrpp.planners.report.resampling import resampling_rows
 from unetrpp.planners.rules.wording import axis_names, counted
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Decision, Plans
+from unetrpp.report.page import Rows
 
 WIDTH = 118
 INDENT = "  "
+CELL = 22  # widest cell of the table of resampling; longer ones continue on the next line
 MOST_LISTED = 10  # warnings, or cases left out, in the text; the page has all
 
 
@@ -39,11 +42,18 @@ def report_text(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
     for name, configuration in plans.configurations.items():
         lines += ["", f"Decided for {name}", *decisions(configuration.decisions)]
         resampling = resampling_rows(fingerprint, configuration, names)
-        lines += ["", f"Resampling for {name}", text_table(resampling, "l", indent=INDENT)]
+        lines += ["", f"Resampling for {name}", text_table(list(_folded(resampling)), "l", indent=INDENT)]
     left_out = [f"{case}: {left.reason}" for case, left in fingerprint.left_out.items()]
     for title, items in (("Left out", left_out), ("Warnings", plans.warnings)):
         lines += ["", *_listed(title, items)] if items else []
     return "\n".join(lines)
+
+
+def _folded(rows: Rows) -> Iterator[list[str]]:
+    """The rows of a table with long cells continued on further rows."""
+    for row in rows:
+        cells = [textwrap.wrap(cell, CELL) or [""] for cell in row]
+        yield from (list(line) for line in zip_longest(*cells, fillvalue=""))
 
 
 def _classes(fingerprint: Fingerprint) -> list[str]:

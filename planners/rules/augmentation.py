@@ -18,9 +18,10 @@ def plan_augmentation(patch: Sequence[int]) -> tuple[AugmentationPlan, Decision]
     ratio = max(patch) / (min(patch) if flat else patch[0])
     where = "in plane only" if plan.in_plane_only else "about all axes"
     value = f"up to {max(plan.rotation_degrees):g} degrees, {where}"
+    unit, edge = ("pixels", "shortest") if flat else ("voxels", "first")
     limit = f"above {ELONGATED:g}, at most 15 degrees" if flat else f"above {ANISOTROPIC}, in plane only"
-    edges = f"{max(patch)} against {min(patch) if flat else patch[0]} voxels"
-    why = f"the patch's longest edge is {ratio:.1f} times the {'shortest' if flat else 'first'} ({edges}; {limit})"
+    edges = f"{max(patch)} against {min(patch) if flat else patch[0]} {unit}"
+    why = f"the patch's longest edge is {ratio:.3g} times the {edge} ({edges}; {limit})"
     return plan, Decision(about="rotation", value=value, why=why)
 
 

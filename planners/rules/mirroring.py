@@ -137,7 +137,7 @@ def _most_lateral(fingerprint: Fingerprint, labels: LabelScheme) -> str:
 
 
 def _body(fingerprint: Fingerprint) -> str:
-    return "image" if all(case.shape[0] == 1 for case in fingerprint.cases) else "body"
+    return "image" if fingerprint.flat or fingerprint.in_pixels else "body"
 
 
 def _is_lateral(offsets: np.ndarray) -> bool:

@@ -1,10 +1,15 @@
-"""Warnings about data and plans: structures that vanish or fit no patch, rare classes, mixed acquisition planes."""
+"""Warnings about data and plans: sizes, structures that vanish or fit no patch, rare classes, mixed planes.
+
+Each is one sentence, however many classes or cases it is about.
+"""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from unetrpp.core.text import format_mm
 from unetrpp.planners.rules.spacing import TIE, TargetGrid
 from unetrpp.planners.rules.wording import counted, listed
 from unetrpp.plans.fingerprint import Fingerprint
@@ -13,6 +18,8 @@ from unetrpp.plans.plans import Configuration
 FEW_CASES = 5
 THIN = 4  # voxels; an image with fewer along an axis is not treated as a volume
 ANISOTROPIC = 2  # a case with one axis this much coarser has an acquisition plane
+MOST_NAMED = 5  # classes in one warning
+COARSE_MM = 25  # voxels with a longer edge are hardly of a patient; the size may be in micrometres
 MIXED = 0.1  # share of the cases with another plane, from which on there is a warning
 
 
@@ -24,6 +31,7 @@ def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str
             f"cross-validation leaves one out ({cases} folds)" if cases > 1 else "only the fold 'all' can be trained"
         )
         yield f"{counted(cases, 'case')}: {folds}, and a score on so few cases means little"
+    yield from _implausible(fingerprint)
     if not grid.flat:
         yield from _thin(fingerprint)
     yield from _rare(fingerprint)
@@ -31,26 +39,78 @@ def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str
     yield from _vanishing(fingerprint, grid)
 
 
-def patch_warnings(fingerprint: Fingerprint, grid: TargetGrid, configuration: Configuration) -> Iterator[str]:
-    """Warnings about structures that are larger than the patch in the median."""
+def patch_warnings(
+    fingerprint: Fingerprint, grid: TargetGrid, configuration: Configuration, *, patch_asked: bool = False
+) -> Iterator[str]:
+    """Warns of the structures that are larger than the patch in the median: one sentence, however many there are.
+
+    Args:
+        patch_asked: whether the user, not memory, decided the size of the patch.
+    """
     spacing = configuration.preprocessing.target_spacing(grid.spacing)
     patch = [n * mm for n, mm in zip(configuration.patch_3d, spacing, strict=True)]
     first = 3 - len(configuration.patch)  # a 2D patch has no extent along the slices
     full_resolution = first == 0 and configuration.preprocessing.spacing_mm == grid.spacing
-    remedy = "a coarser spacing or 3d_lowres" if full_resolution else "a coarser spacing"
-    unit = "pixels" if grid.in_pixels else "mm"
+    remedies = [*(["a larger --patch"] if patch_asked else []), "a coarser spacing", *["3d_lowres"] * full_resolution]
+    larger = []
     for name, extents in _extents_mm(fingerprint, grid):
         median = np.median(extents, axis=0)
         axes = [axis for axis in range(first, 3) if median[axis] > patch[axis]]
         if axes:
-            have = listed([f"{median[a]:.3g} {unit} along {grid.name(a)} against {patch[a]:.3g}" for a in axes])
+            have = [f"{_length(median[a])} {grid.unit} along {grid.name(a)} against {_length(patch[a])}" for a in axes]
             whole = int((extents[:, first:] <= patch[first:]).all(axis=1).sum())
-            inside = (
-                f"lies whole inside a patch in only {whole} of {len(extents)} cases"
-                if whole
-                else "never lies whole inside a patch"
-            )
-            yield f"{name!r} {inside}: its components have {have} in the median; {remedy} would show more of it at once"
+            larger.append(_Larger(name, max(median[a] / patch[a] for a in axes), listed(have), whole, len(extents)))
+    if larger:
+        yield f"{_larger_than_a_patch(larger)}; {listed(remedies, 'or')} would show more of {_it(larger)} at once"
+
+
+class _Larger(NamedTuple):
+    """A class whose components are larger than a patch in the median."""
+
+    name: str
+    times: float  # along the axis where it exceeds the patch most
+    have: str  # its sizes along these axes, and the patch's
+    whole: int  # cases in which a component of median size lies whole inside a patch
+    cases: int  # that have it
+
+
+def _larger_than_a_patch(larger: Sequence[_Larger]) -> str:
+    if len(larger) == 1:
+        name, _, have, whole, cases = larger[0]
+        only = f"lies whole inside a patch in only {whole} of {cases} cases"
+        return (
+            f"{name!r} {only if whole else 'never lies whole inside a patch'}: its components have {have} in the median"
+        )
+    most = max(larger, key=lambda found: found.times)
+    named = _named([found.name for found in larger])
+    return (
+        f"{len(larger)} classes ({named}) are larger than a patch in the median case, most of all {most.name!r}, whose "
+        f"components have {most.have}"
+    )
+
+
+def _it(larger: Sequence[_Larger]) -> str:
+    return "it" if len(larger) == 1 else "them"
+
+
+def _length(value: float) -> str:
+    """
+    >>> _length(1234.5), _length(17.36), _length(0.1234)
+    ('1234', '17.4', '0.123')
+    """
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _implausible(fingerprint: Fingerprint) -> Iterator[str]:
+    """A warning about voxels whose size in mm is hardly right."""
+    coarse = [case for case in fingerprint.cases if max(case.spacing_mm) > COARSE_MM and not fingerprint.flat]
+    if coarse:
+        most = max(coarse, key=lambda case: max(case.spacing_mm))
+        yield (
+            f"{len(coarse)} of {counted(len(fingerprint.cases), 'case')} have voxels longer than {COARSE_MM} mm, such as "
+            f"{most.case} ({format_mm(most.spacing_mm)}): if the files give sizes in micrometres, divide them by 1000 "
+            "and convert again, because distances, volumes and radii are taken as mm"
+        )
 
 
 def _thin(fingerprint: Fingerprint) -> Iterator[str]:
@@ -68,27 +128,68 @@ def _thin(fingerprint: Fingerprint) -> Iterator[str]:
 def _rare(fingerprint: Fingerprint) -> Iterator[str]:
     """Warnings about classes that no fold, or not every fold, trains on."""
     cases = fingerprint.cases
-    for name in cases[0].classes if len(cases) > 1 else ():
-        having = [case.case for case in cases if case.classes[name].voxels]
-        if not having:
-            yield f"{name!r} is in no case, so it cannot be learned: label it, or remove it from dataset.json"
-        elif len(having) == 1:
-            yield f"{name!r} is in {having[0]} only: the fold that holds this case out never learns it"
+    having = {name: [c.case for c in cases if c.classes[name].voxels] for name in cases[0].classes}
+    nowhere = [name for name, found in having.items() if not found and len(cases) > 1]
+    once = {name: found[0] for name, found in having.items() if len(found) == 1 and len(cases) > 1}
+    if nowhere:
+        are, them = ("are", "them") if len(nowhere) > 1 else ("is", "it")
+        they = "they" if len(nowhere) > 1 else "it"
+        yield (
+            f"{_named(nowhere)} {are} in no case, so {they} cannot be learned: label {them}, or remove {them} from "
+            "dataset.json"
+        )
+    if len(once) == 1:
+        ((name, case),) = once.items()
+        yield f"{name!r} is in {case} only: the fold that holds this case out never learns it"
+    elif once:
+        where = [f"{name!r} in {case}" for name, case in once.items()]
+        yield f"{len(once)} classes are in one case only ({_first(where)}): the fold that holds this case out never learns the class"
 
 
 def _vanishing(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str]:
-    """Warnings about structures that are thinner than a voxel of the grid in the median."""
+    """A warning about structures that are thinner than a voxel of the grid in the median."""
+    if grid.flat:
+        return
+    thin: dict[str, np.ndarray] = {}
     for name, extents in _extents_mm(fingerprint, grid):
-        median = [float(mm) for mm in np.median(extents, axis=0)]
-        thin = [axis for axis in range(3) if median[axis] < grid.spacing[axis] * (1 - TIE)]
-        if thin and not grid.flat:
-            keep = [min(pair) for pair in zip(median, grid.spacing, strict=True)]
-            asked = " ".join(f"{keep[grid.order.index(axis)]:.3g}" for axis in range(3))
-            have = listed([f"{median[a]:.3g} mm along {grid.name(a)} against {grid.spacing[a]:.3g}" for a in thin])
-            yield (
-                f"{name!r} may vanish: its median component is thinner than a target voxel ({have}); "
-                f"--spacing {asked} would keep it"
+        median = np.median(extents, axis=0)
+        if (median < np.multiply(grid.spacing, 1 - TIE)).any():
+            thin[name] = median
+    if thin:
+        keep = np.minimum(np.min(list(thin.values()), axis=0), grid.spacing)
+        asked = " ".join(f"{keep[grid.order.index(axis)]:.3g}" for axis in range(3))
+        most = min(thin, key=lambda name: float(np.min(thin[name] / grid.spacing)))
+        have = _thinner(thin[most], grid)
+        if len(thin) == 1:
+            what = f"{most!r} may vanish: its median component is thinner than a target voxel ({have})"
+        else:
+            what = (
+                f"{len(thin)} classes ({_named(list(thin))}) may vanish: their median component is thinner than a target "
+                f"voxel, most of all that of {most!r} ({have})"
             )
+        yield f"{what}; --spacing {asked} would keep {'it' if len(thin) == 1 else 'them'}"
+
+
+def _thinner(median: np.ndarray, grid: TargetGrid) -> str:
+    """The sizes of a structure along the axes where it is thinner than a voxel."""
+    axes = [axis for axis in range(3) if median[axis] < grid.spacing[axis] * (1 - TIE)]
+    return listed(
+        [f"{_length(median[a])} {grid.unit} along {grid.name(a)} against {_length(grid.spacing[a])}" for a in axes]
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    return _first([repr(name) for name in names])
+
+
+def _first(items: Sequence[str]) -> str:
+    """The first few, and how many more there are.
+
+    >>> _first(["a", "b"]), _first(["a", "b", "c", "d", "e", "f", "g"])
+    ('a and b', 'a, b, c, d, e and 2 more')
+    """
+    more = len(items) - MOST_NAMED
+    return f"{', '.join(items[:MOST_NAMED])} and {more} more" if more > 0 else listed(items)
 
 
 def _extents_mm(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[tuple[str, np.ndarray]]:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unetrpp.core.text import format_mm
 from unetrpp.io.geometry import Axes, Spacing, reorder, resampled_shape
-from unetrpp.planners.rules.wording import ANATOMICAL, OF_PICTURES, AxisNames, counted, listed, order_of, span
+from unetrpp.planners.rules.wording import ANATOMICAL, AxisNames, counted, lengths, listed, order_of, span
 from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint
 from unetrpp.plans.plans import Decision
 
@@ -32,15 +31,11 @@ class TargetGrid:
     shape: tuple[float, float, float]  # voxels, median over the cases at that spacing
     cases: int
     names: AxisNames = ANATOMICAL  # of the canonical axes
+    unit: str = "mm"  # of lengths: mm, or pixels (voxels) where the files give no size
 
     @property
     def flat(self) -> bool:
         return self.shape[0] < FLAT
-
-    @property
-    def in_pixels(self) -> bool:
-        """Whether the images are pictures that hold no size in mm."""
-        return self.names == OF_PICTURES and set(self.spacing) == {1.0}
 
     def name(self, plan_axis: int) -> str:
         """The name of a plan axis: z (head-feet), y (front-back), x (left-right)."""
@@ -54,19 +49,25 @@ class GridPlan(NamedTuple):
 
 
 def plan_target_grid(fingerprint: Fingerprint, asked: Spacing | None = None, names: AxisNames = ANATOMICAL) -> GridPlan:
-    """``asked``: the user's spacing in mm, canonical (z, y, x); ``names``: of the canonical axes, for the reasons."""
+    """The grid and its reasons.
+
+    Args:
+        asked: the user's spacing, canonical (z, y, x); mm, or voxels where the files give no size.
+        names: of the canonical axes, for the reasons.
+    """
     spacing, decision, warnings = target_spacing(fingerprint.cases, names)
+    unit = fingerprint.length_unit
+    if fingerprint.in_pixels:
+        why = f"the files hold no physical size, so every {unit.removesuffix('s')} counts as one"
+        decision = Decision(about=decision.about, value=lengths(spacing, unit), why=why)
     if asked is not None:
-        why = f"asked for; the rule gives {format_mm(spacing)} ({decision.why})"
+        why = f"asked for; the rule gives {lengths(spacing, unit)} ({decision.why})"
         spacing = asked
-        decision = Decision(about=decision.about, value=f"{format_mm(spacing)} (z, y, x)", why=why)
+        decision = Decision(about=decision.about, value=f"{lengths(spacing, unit)} (z, y, x)", why=why)
     shape = median_resampled_shape(fingerprint.cases, spacing)
     # A flat axis comes first whatever its nominal spacing: slices are taken along it.
     order = plan_order([math.inf if n < FLAT else mm for n, mm in zip(shape, spacing, strict=True)])
-    grid = TargetGrid(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases), names)
-    if grid.in_pixels and asked is None:
-        why = "the files hold no physical size, so the spacing of every axis is one pixel"
-        decision = Decision(about=decision.about, value="one pixel", why=why)
+    grid = TargetGrid(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases), names, unit)
     return GridPlan(grid, (decision, _order_decision(grid)), warnings)
 
 
@@ -82,10 +83,11 @@ def _coarsest(grid: TargetGrid) -> str:
         return f"{grid.name(0)} is flat ({counted(grid.shape[0], 'voxel')})"
     tied = [grid.name(0), *(grid.name(axis) for axis in (1, 2) if _equal(grid.spacing[axis], first))]
     if len(tied) == 3:
-        return f"a tie: all axes have {span(min(grid.spacing), max(grid.spacing))} mm (within {TIE:.1%}), so they keep their order"
+        return f"a tie: all axes have {span(min(grid.spacing), max(grid.spacing))} {grid.unit} (within {TIE:.1%}), so they keep their order"
     if len(tied) == 2:
-        return f"a tie: {listed(tied)} are equally coarse ({first:.4g} mm, within {TIE:.1%}), so they keep their order"
-    return f"{tied[0]} is the coarsest, {first:.4g} mm against {' and '.join(dict.fromkeys(f'{mm:.4g}' for mm in others))} mm"
+        return f"a tie: {listed(tied)} are equally coarse ({first:.4g} {grid.unit}, within {TIE:.1%}), so they keep their order"
+    finer = " and ".join(dict.fromkeys(f"{mm:.4g}" for mm in others))
+    return f"{tied[0]} is the coarsest, {first:.4g} {grid.unit} against {finer} {grid.unit}"
 
 
 class TargetSpacing(NamedTuple):

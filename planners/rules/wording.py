@@ -1,10 +1,9 @@
 """Words that the reasons of decisions share: names of axes, counts, ranges, lengths."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from unetrpp.core.text import format_mm
-from unetrpp.io.formats import reader_name
+from unetrpp.io.formats import is_picture
 from unetrpp.io.geometry import Axes
 
 AxisNames = tuple[str, str, str]  # of the canonical axes z, y and x
@@ -19,7 +18,7 @@ def axis_names(file_ending: str) -> AxisNames:
     >>> axis_names(".nii.gz")[2], axis_names(".png")[2]
     ('x (left-right)', 'x (columns)')
     """
-    return OF_PICTURES if reader_name(Path(f"image{file_ending}")) in ("pictures", "tiff") else ANATOMICAL
+    return OF_PICTURES if is_picture(file_ending) else ANATOMICAL
 
 
 def counted(n: float, singular: str, plural: str = "") -> str:
@@ -40,12 +39,15 @@ def span(low: float, high: float) -> str:
     return first if first == last else f"{first}-{last}"
 
 
-def lengths(spacing: Sequence[float], *, in_pixels: bool = False) -> str:
+def lengths(spacing: Sequence[float], unit: str = "mm") -> str:
+    """A voxel size in the fingerprint's unit of lengths.
+
+    >>> lengths((3.0, 0.5, 0.5)), lengths((1.0, 1.0), "pixels"), lengths((1.0, 2.0, 2.0), "voxels")
+    ('3 x 0.5 x 0.5 mm', 'one pixel', '1 x 2 x 2 voxels')
     """
-    >>> lengths((3.0, 0.5, 0.5)), lengths((1.0, 1.0), in_pixels=True)
-    ('3 x 0.5 x 0.5 mm', 'one pixel')
-    """
-    return "one pixel" if in_pixels else format_mm(spacing)
+    if unit != "mm" and set(spacing) == {1.0}:
+        return f"one {unit.removesuffix('s')}"
+    return f"{format_mm(spacing).removesuffix(' mm')} {unit}"
 
 
 def amount(value: float) -> str:
@@ -65,12 +67,12 @@ def percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.01 or not share else f"{share * 100:.1g}%"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], last: str = "and") -> str:
     """
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
+    >>> listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b"], "or")
+    ('a', 'a, b and c', 'a or b')
     """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
 def order_of(axes: Axes | Sequence[int]) -> str:

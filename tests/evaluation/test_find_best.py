@@ -228,5 +228,8 @@ def test_a_model_whose_dice_is_undefined_comes_last_and_is_named_so():
         ("zero", 0.0),
         ("undefined", None),
     ]
-    assert reasons(ranked[1:], NOTHING)[:2] == ("zero: mean Dice 0.0000 over 1 case", "next best undefined: undefined")
-    assert "neither references nor predictions have any foreground" in reasons(ranked[2:], NOTHING)[0]
+    assert reasons(ranked[1:], NOTHING, LABELS)[:2] == (
+        "zero: mean Dice 0.0000 over 1 case",
+        "next best undefined: undefined",
+    )
+    assert "neither references nor predictions have any foreground" in reasons(ranked[2:], NOTHING, LABELS)[0]

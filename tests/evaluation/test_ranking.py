@@ -1,9 +1,10 @@
-"""The table of find-best with one and with many candidates."""
+"""The table of find-best with one and with many candidates, and its reasons, which name classes."""
 
 import pytest
 
-from unetrpp.evaluation.ranking import selection_table
-from unetrpp.inference.postprocessing import NOTHING
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.evaluation.ranking import reasons, selection_table
+from unetrpp.inference.postprocessing import NOTHING, PostProcessing
 from unetrpp.inference.selection import Candidate, Selection
 
 
@@ -44,3 +45,22 @@ def test_of_many_candidates_the_best_ten_are_shown(count, rest):
         "",
         "model_00 is the best",
     ]
+
+
+LABELS = LabelScheme(names=("background", "liver", "cyst", "tumour"), values=(0, 10, 20, 7))
+ONE = Candidate(members=("model",), cases=9, foreground_mean={"Dice": 0.5}, mean={})
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (((10,),), "only the largest component is kept of liver: "),
+        (((10, 20, 7), (7,)), "only the largest component is kept of all 3 classes together, then tumour: "),
+        (((20, 7),), "only the largest component is kept of cyst + tumour together: "),
+        ((), "no post-processing: "),
+    ],
+)
+def test_groups_have_the_names_of_their_classes(groups, said):
+    best, postprocessing = reasons([ONE], PostProcessing(largest_component=groups), LABELS)
+    assert best == "model: mean Dice 0.5000 over 9 cases"
+    assert postprocessing.startswith(said)

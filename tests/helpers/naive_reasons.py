@@ -189,7 +189,7 @@ class Naive:
         patch = self.configuration.patch
         first = min(patch) if len(patch) == 2 else patch[0]
         limit = ["1.5", "15"] if len(patch) == 2 else ["3"]
-        return [f"{max(patch) / first:.1f}", str(max(patch)), str(first), *limit]
+        return [f"{max(patch) / first:.3g}", str(max(patch)), str(first), *limit]
 
     def dice(self):
         if len(self.configuration.patch) == 2:

@@ -2,16 +2,18 @@
 
 import re
 
+import msgspec
 import numpy as np
 import pytest
 
-from tests.helpers.fingerprints import description, fingerprint
+from tests.helpers.fingerprints import case_fingerprint, description, fingerprint
 from tests.helpers.naive_reasons import DATASETS, OPTIONS, SIZES, Naive, cases, numbers
 from unetrpp.core.text import format_bytes
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.attention_and_loss import with_attention
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import make_planner
+from unetrpp.planners.report.text import CELL, WIDTH, report_text
 from unetrpp.planners.rules import patch_and_batch
 from unetrpp.planners.rules.attention import place_attention
 from unetrpp.planners.rules.loss import plan_focal_loss
@@ -26,7 +28,8 @@ def test_every_number_of_every_reason(dataset, options):
         options = "default"
     planner = make_planner("unetrpp", OPTIONS[options])
     names = ("2d",) if flat else ("3d_fullres", "2d")
-    plans = planner.plan(fingerprint(found), description(), "mine", names)
+    measured = msgspec.structs.replace(fingerprint(found), file_ending=".nii.gz")
+    plans = planner.plan(measured, description(), "mine", names)
     for configuration in plans.configurations.values():
         naive = Naive(found, plans, configuration, OPTIONS[options])
         for decision in (*plans.decisions, *configuration.decisions):
@@ -165,6 +168,32 @@ def test_pictures_have_rows_and_columns_and_no_mm():
     decisions = [*plans.decisions, *plans.configuration("2d").decisions]
     assert not any(re.search(r"\bmm\b|body|head-feet", f"{d.value} {d.why}") for d in decisions)
     assert why(plans, "median image") == "median of the cases, cropped, at one pixel"
+
+
+@pytest.mark.parametrize("asked", [None, (2.0, 2.0, 2.0)])
+def test_stacks_without_a_size_have_voxels_and_no_mm(asked):
+    """The reasons and the tables of the report follow one definition."""
+    cases = fingerprint([case_fingerprint(f"cell_{k}", shape=(40, 60, 70)) for k in range(6)])
+    stacks = msgspec.structs.replace(description(), file_ending=".tif")
+    found = msgspec.structs.replace(cases, file_ending=".tif")
+    plans = make_planner("unetrpp", Options(gpu_memory_gb=8, spacing=asked)).plan(found, stacks, "mine")
+    text = report_text(found, plans)
+    assert not re.search(r"\bmm3?\b|\bml\b|body|head-feet|pixel", text)
+    assert ("2 x 2 x 2 voxels" if asked else "one voxel") in text
+    assert "volume (voxels)" in text
+    assert " mm" in report_text(msgspec.structs.replace(cases, file_ending=".nii.gz"), plans)
+
+
+def test_no_line_of_the_report_is_wider_than_the_page():
+    """Three spacings, so that the cells of the table of resampling are long."""
+    spacings = [(4.0, 0.5, 0.5), (4.0, 0.6, 0.6), (1.0, 0.5, 0.7)]
+    found = fingerprint([case_fingerprint(f"dog_{k}", (16, 80, 90), spacings[k % 3]) for k in range(9)])
+    plans = make_planner("unetrpp", Options(gpu_memory_gb=8)).plan(found, description(), "mine")
+    text = report_text(found, plans)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    cells = [line[-CELL:].split("  ")[-1] for line in text.splitlines()]
+    assert "linear by class," in " ".join(cells)
+    assert "largest share wins" in " ".join(cells)
 
 
 FRACTIONS = (0.001, 0.02, 0.2, 0.9)

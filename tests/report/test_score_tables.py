@@ -4,8 +4,10 @@ import re
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.helpers.scores import cross_validation
+from unetrpp.evaluation.cross_validation import fold_mean_cells
 from unetrpp.evaluation.summary import Distances
 from unetrpp.report.page import Shaded
 from unetrpp.report.score_tables import (
@@ -80,3 +82,21 @@ def test_a_case_of_many_classes_is_a_mean_and_its_lowest_class():
     few = cross_validation(3, cases=1).summary
     assert len(case_rows(few, few.metric_per_case)[0]) == 6
     assert dice_rows(few, few.metric_per_case[0].metrics) == []
+
+
+@pytest.mark.parametrize("classes", [2, 20])
+def test_a_fold_without_a_class_says_so_beside_its_mean(classes):
+    """Class 2 is undefined in folds 3 and 4, whose means are therefore of other classes."""
+    result = cross_validation(classes, cases=10)
+    assert not any("classes" in cell for cell in fold_mean_cells(result))
+    lacking = [replace(fold, mean={**fold.mean, "2": {"Dice": None}}) for fold in result.folds[3:]]
+    result = replace(result, folds=(*result.folds[:3], *lacking))
+    cells = fold_mean_cells(result)
+    assert [cell.partition(" ")[2] for cell in cells] == [
+        *[""] * 3,
+        *[f"({classes - 1} of {classes} classes)"] * 2,
+        "(all classes in 3 of 5 folds)",
+    ]
+    table = fold_scores(result)
+    shown = table.rows[1][1:] if isinstance(table, Shaded) else [row[-1] for row in table[1:]]
+    assert shown == cells

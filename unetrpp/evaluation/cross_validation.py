@@ -275,9 +275,28 @@ def fold_table(result: CrossValidation) -> str:
 def fold_rows(result: CrossValidation, metric: str = "Dice") -> list[list[str]]:
     """A header, one row per fold, and the means over folds."""
     classes = result.summary.classes
-    rows = [["fold", "cases", *classes.values(), f"mean {metric}"]]
+    rows = [["fold", "cases", *classes.values()]]
     for fold in result.folds:
         values = [fold.mean[key].get(metric) for key in classes]
-        rows.append([str(fold.fold), str(fold.cases), *map(format_score, [*values, fold.foreground_mean.get(metric)])])
+        rows.append([str(fold.fold), str(fold.cases), *map(format_score, values)])
     over_folds = [mean_scores([fold.mean[key] for fold in result.folds]).get(metric) for key in classes]
-    return [*rows, ["mean", "", *map(format_score, [*over_folds, result.mean_over_folds.get(metric)])]]
+    rows.append(["mean", "", *map(format_score, over_folds)])
+    last = [f"mean {metric}", *fold_mean_cells(result, metric)]
+    return [[*row, cell] for row, cell in zip(rows, last, strict=True)]
+
+
+def fold_mean_cells(result: CrossValidation, metric: str = "Dice") -> list[str]:
+    """The mean over the classes of every fold, and their mean; said is where a fold has no score of some classes.
+
+    Means over different classes do not compare: a fold without the hard class has a higher one.
+    """
+    classes, folds = len(result.summary.classes), result.folds
+    defined = [sum(fold.mean[key].get(metric) is not None for key in result.summary.classes) for fold in folds]
+    cells = [
+        format_score(fold.foreground_mean.get(metric))
+        + (f" ({n} of {classes} classes)" if n not in (0, classes) else "")
+        for fold, n in zip(folds, defined, strict=True)
+    ]
+    complete, mean = defined.count(classes), format_score(result.mean_over_folds.get(metric))
+    fewer = complete < len(folds) and any(defined)
+    return [*cells, f"{mean} (all classes in {complete} of {len(folds)} folds)" if fewer else mean]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from unetrpp.core.text import text_table
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.inference.selection import FILE, Candidate, Selection
@@ -30,7 +31,7 @@ def _place(candidate: Candidate) -> tuple[bool, float, int]:
     return candidate.dice is None, -(candidate.dice or 0.0), len(candidate.members)
 
 
-def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing) -> tuple[str, ...]:
+def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing, labels: LabelScheme) -> tuple[str, ...]:
     """Why the first of ``ranked`` and the post-processing were chosen, one sentence each."""
     best, *others = ranked
     sentences = [f"{best.name}: mean Dice {_spelled(best.dice)} over {best.cases} case{'s' if best.cases != 1 else ''}"]
@@ -38,9 +39,9 @@ def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing) -> tupl
         sentences[0] += ", because neither references nor predictions have any foreground; the choice is arbitrary"
     if others:
         sentences.append(f"next best {others[0].name}: {_spelled(others[0].dice)}")
-    groups = ", ".join("+".join(map(str, group)) for group in postprocessing.largest_component)
+    groups = ", then ".join(_together(group, labels) for group in postprocessing.largest_component)
     sentences.append(
-        f"largest component of labels {groups}: a class gains and none loses"
+        f"only the largest component is kept of {groups}: a class gains and none loses"
         if groups
         else "no post-processing: keeping the largest component helps no class without harming another"
     )
@@ -49,6 +50,14 @@ def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing) -> tupl
 
 def _spelled(dice: float | None) -> str:
     return "undefined" if dice is None else f"{dice:.4f}"
+
+
+def _together(group: Sequence[int], labels: LabelScheme) -> str:
+    """The classes of these label values, by name."""
+    names = dict(zip(labels.values, labels.names, strict=True))
+    if len(group) > 1 and set(group) == {labels.values[index] for index in labels.foreground}:
+        return f"all {len(group)} classes together"
+    return names[group[0]] if len(group) == 1 else f"{' + '.join(names[value] for value in group)} together"
 
 
 def selection_table(selection: Selection) -> str:

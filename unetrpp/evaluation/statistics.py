@@ -28,7 +28,7 @@ class Difference(Record, frozen=True, kw_only=True):
 
 
 def bootstrap_interval(values: np.ndarray) -> Interval | None:
-    """Percentile bootstrap of the mean over cases: (low, high) at 95 %; None below two defined cases.
+    """Percentile bootstrap of the mean over cases: (low, high) at 95%; None below two defined cases.
 
     Args:
         values: (cases,) of one class, or (cases, classes), whose classes' means are averaged; NaN is undefined.

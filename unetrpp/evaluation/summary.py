@@ -68,7 +68,7 @@ class Summary(Derived, frozen=True, kw_only=True):
     mean: dict[str, Scores]
     counts: dict[str, Counts]
     metric_per_case: tuple[CaseScores, ...]
-    # 95 %, bootstrapped over cases; by class, and "foreground"
+    # 95%, bootstrapped over cases; by class, and "foreground"
     intervals: dict[str, dict[str, Interval | None]] = msgspec.field(default_factory=dict)
     distances: Distances | UnsetType = UNSET  # where there are any; release 0.1.0 did not record it
 
@@ -203,7 +203,7 @@ def as_rows(summary: Summary) -> list[list[str]]:
     header = [
         "class",
         *map(summary.heading, metrics),
-        "Dice, 95 % interval",
+        "95% CI of Dice",
         "cases",
         "undefined",
         "missed",

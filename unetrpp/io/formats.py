@@ -55,6 +55,15 @@ def reader_name(path: Path) -> str | None:
     return READERS.get(ending_of(path))
 
 
+def is_picture(file_ending: str) -> bool:
+    """Whether files of this ending hold rows and columns, and stacks of them, that are not oriented in a patient.
+
+    >>> is_picture(".png"), is_picture(".tif"), is_picture(".nii.gz")
+    (True, True, False)
+    """
+    return reader_name(Path(f"image{file_ending}")) in ("pictures", "tiff")
+
+
 def reader_of(path: Path) -> Reader:
     """The reader of a file, imported now: a command that reads no image need not load the libraries.
 

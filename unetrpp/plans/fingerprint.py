@@ -5,6 +5,7 @@ from typing import ClassVar
 import msgspec
 
 from unetrpp.core.files import Record
+from unetrpp.io.formats import is_picture
 
 
 class ClassStatistics(Record, frozen=True, kw_only=True):
@@ -56,7 +57,7 @@ class LeftOut(Record, frozen=True, kw_only=True):
 
 
 class Fingerprint(Record, frozen=True, kw_only=True):
-    later_fields: ClassVar[frozenset[str]] = frozenset({"left_out"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"left_out", "file_ending"})
 
     format: int = 1
     dataset: str
@@ -68,6 +69,7 @@ class Fingerprint(Record, frozen=True, kw_only=True):
     median_shape: tuple[int, int, int]
     warnings: tuple[str, ...] = ()
     left_out: dict[str, LeftOut] = msgspec.field(default_factory=dict[str, LeftOut])  # by case
+    file_ending: str = ""  # of the dataset's files; release 0.1.0 did not record it
 
     @property
     def flat(self) -> bool:
@@ -76,5 +78,19 @@ class Fingerprint(Record, frozen=True, kw_only=True):
 
     @property
     def in_pixels(self) -> bool:
-        """Whether the images are photographs, whose files give no size in mm: flat, and every pixel is "1 x 1 mm"."""
-        return self.flat and all(case.spacing_mm == (1, 1, 1) for case in self.cases)
+        """Whether the files give no size in mm: pictures, or stacks of them, whose every voxel counts as 1 x 1 x 1 mm.
+
+        Without the file ending, flat images of that voxel size are taken for pictures.
+        """
+        pictures = is_picture(self.file_ending) if self.file_ending else self.flat
+        return pictures and all(case.spacing_mm == (1, 1, 1) for case in self.cases)
+
+    @property
+    def voxel_name(self) -> str:
+        """What the images consist of, in the plural."""
+        return "pixels" if self.flat else "voxels"
+
+    @property
+    def length_unit(self) -> str:
+        """The unit of lengths: mm, or pixels (voxels) where the files give no size."""
+        return self.voxel_name if self.in_pixels else "mm"

@@ -123,14 +123,14 @@ def _coverage(model: ModelFolder, result: CrossValidation | None) -> str:
 
 def _facts(model: ModelFolder) -> Rows:
     plans, configuration = model.plans, model.configuration
-    unit = "pixels" if model.fingerprint.in_pixels else "mm"
     spacing = [f"{mm:.4g}" for mm in configuration.preprocessing.spacing_mm if mm is not None]
     axes = "y, x" if len(spacing) == 2 else "plan order"
     options = ", ".join(f"{key} {value}" for key, value in plans.options.items())
     names = [scored.name for scored in scored_classes(plans.labels)]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     planner = f"{plans.name}, by the planner {plans.planner}" + (f"; options: {options}" if options else "")
-    grid = "as they are" if model.fingerprint.in_pixels else f"{' x '.join(spacing)} {unit} ({axes})"
+    unchanged = model.fingerprint.in_pixels and set(spacing) == {"1"}
+    grid = "as they are" if unchanged else f"{' x '.join(spacing)} {model.fingerprint.length_unit} ({axes})"
     return [
         ["what", "value"],
         ["dataset", f"{model.dataset} ({model.description.title})" if model.description.title else model.dataset],
@@ -141,7 +141,7 @@ def _facts(model: ModelFolder) -> Rows:
             "patch",
             f"{' x '.join(map(str, configuration.patch))} {'pixels' if len(configuration.patch) == 2 else 'voxels'}",
         ],
-        ["pixels" if model.fingerprint.in_pixels else "resampled to", grid],
+        [model.fingerprint.voxel_name if unchanged else "resampled to", grid],
         ["patches per batch", str(configuration.batch_size)],
         ["folds", ", ".join(model.folds())],
         ["report written by", f"unetrpp {__version__}"],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from unetrpp.core.text import format_score
-from unetrpp.evaluation.cross_validation import CrossValidation, fold_rows
+from unetrpp.evaluation.cross_validation import CrossValidation, fold_mean_cells, fold_rows
 from unetrpp.evaluation.metrics import Scores
 from unetrpp.evaluation.summary import TABLE_METRICS, CaseScores, Summary, as_rows
 from unetrpp.report.colors import shade
@@ -24,7 +24,8 @@ def fold_scores(result: CrossValidation) -> Rows | Shaded:
     mean = [*(fold.foreground_mean.get("Dice") for fold in result.folds), result.mean_over_folds.get("Dice")]
     scores = [mean, *([*row, _mean(row)] for row in values)]
     rows = [["class", *(f"fold {fold.fold}\n{_cases(fold.cases)}" for fold in result.folds), "mean"]]
-    rows += [[name, *map(format_score, row)] for name, row in zip(["mean", *classes.values()], scores, strict=True)]
+    rows += [["mean", *fold_mean_cells(result)]]
+    rows += [[name, *map(format_score, row)] for name, row in zip(classes.values(), scores[1:], strict=True)]
     return Shaded(rows, [["", *(shade(value, 0, 1) for value in row)] for row in scores])
 
 

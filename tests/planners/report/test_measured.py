@@ -44,6 +44,15 @@ def test_volumes_are_in_ml_or_mm3_and_areas_in_pixels_or_mm2():
     assert not any("mm" in text or "ml" in text or "volume" in text for text in class_header(photograph))
 
 
+def test_only_files_without_a_size_are_in_pixels():
+    """A slice of 1 x 1 mm in a NIfTI has mm, a TIFF stack without a size has voxels, and one with a size has mm."""
+    flat, volume = fingerprint([case_fingerprint(shape=(1, 50, 60))]), fingerprint([case_fingerprint()])
+    sized = fingerprint([case_fingerprint(spacing=(1.0, 0.5, 0.5))])
+    given = [(flat, ".nii.gz"), (flat, ".png"), (volume, ".tif"), (volume, ".mha"), (volume, ""), (sized, ".tif")]
+    units = [msgspec.structs.replace(found, file_ending=ending).length_unit for found, ending in given]
+    assert units == ["mm", "pixels", "voxels", "mm", "mm", "mm"]
+
+
 def test_a_disc_has_its_own_radius():
     """A disc of 400 mm2 in slices of 5 mm: the record has the radius of the sphere of 2000 mm3."""
     sphere = (2000 * 3 / (4 * math.pi)) ** (1 / 3)
