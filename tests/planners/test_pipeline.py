@@ -186,7 +186,7 @@ def test_nothing_stays_of_a_case_that_is_no_longer_in_the_dataset(tmp_path, capl
         caplog.set_level("INFO")
         plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", plans_name="first", executor=here)
     assert {path for path in home.rglob("case_*") if path.is_file()} == others
-    assert "cases that the dataset no longer has: case_1" in caplog.text
+    assert "cases that are no longer in the dataset: case_1" in caplog.text
 
 
 def test_plans_on_disk_are_taken_as_they_are_and_missing_configurations_added(tmp_path):

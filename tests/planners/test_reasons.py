@@ -192,8 +192,8 @@ def test_no_line_of_the_report_is_wider_than_the_page():
     text = report_text(found, plans)
     assert max(map(len, text.splitlines())) <= WIDTH
     cells = [line[-CELL:].split("  ")[-1] for line in text.splitlines()]
-    assert "linear by class," in " ".join(cells)
-    assert "largest share wins" in " ".join(cells)
+    assert "linear per class," in " ".join(cells)
+    assert "class with the" in " ".join(cells)
 
 
 FRACTIONS = (0.001, 0.02, 0.2, 0.9)

@@ -207,3 +207,19 @@ def test_run_lengths_of_more_pixels_than_the_image_has_are_refused(tmp_path):
     dataset.save_as(tmp_path / "a.dcm")
     with pytest.raises(UserError, match=r"a.dcm: its pixels .* more pixels than the image"):
         dicom.read(tmp_path / "a.dcm")
+
+
+def test_run_lengths_of_fewer_pixels_than_the_header_says_take_no_memory(tmp_path):
+    dataset = image(np.arange(64, dtype=np.uint16).reshape(8, 8))
+    dataset.compress(RLELossless)
+    dataset.Rows = dataset.Columns = 65_535
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(UserError, match=r"a.dcm: its 65535 x 65535 pixels need more run lengths than the file holds"):
+        dicom.read(tmp_path / "a.dcm")
+
+
+def test_an_image_of_one_value_is_the_shortest_of_run_lengths(tmp_path):
+    dataset = image(np.zeros((512, 512), dtype=np.uint8))
+    dataset.compress(RLELossless)
+    dataset.save_as(tmp_path / "a.dcm")
+    assert not dicom.read(tmp_path / "a.dcm")[0].any()

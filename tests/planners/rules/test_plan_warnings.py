@@ -63,8 +63,8 @@ def test_absent_and_rare_classes_share_one_warning_each():
     nowhere, once = LAYERS[:7], LAYERS[7:10]
     data = labelled(LAYERS, absent=lambda name, case: name in nowhere or (name in once and case != 2))
     assert warnings(data) == (
-        "'layer1', 'layer2', 'layer3', 'layer4', 'layer5' and 2 more are in no case, so nothing can learn them: label "
-        "them, or take them out of dataset.json",
+        "'layer1', 'layer2', 'layer3', 'layer4', 'layer5' and 2 more are in no case, so they cannot be learned: label "
+        "them, or remove them from dataset.json",
         "3 classes are in one case only ('layer8' in case_2, 'layer9' in case_2 and 'layer10' in case_2): the fold that "
         "holds this case out never learns the class",
     )

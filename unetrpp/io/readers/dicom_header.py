@@ -90,7 +90,9 @@ def damage_named(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise system_refusal(error, path.name) or UserError(
+        # A header is small: one that asks for much memory states a wrong length.
+        refusal = None if isinstance(error, MemoryError) else system_refusal(error, path.name)
+        raise refusal or UserError(
             f"{path.name} is damaged or truncated: as DICOM it cannot be parsed ({reason}); "
             "export or copy this file again"
         ) from error

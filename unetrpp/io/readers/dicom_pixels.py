@@ -13,6 +13,7 @@ from unetrpp.io.readers.dicom_frames import Frame
 from unetrpp.io.readers.dicom_header import Header
 
 SURPLUS = "contains non-conformant padding"  # pydicom's warning of run lengths
+LONGEST_RUN = 64  # bytes that one byte of run lengths stands for at most: a pair of bytes stands for 128
 WHOLE = (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64)
 
 
@@ -27,6 +28,8 @@ def read_pixels(ordered: Sequence[Frame]) -> np.ndarray:
         UserError: the pixels of a file cannot be decoded.
     """
     first = ordered[0].header
+    for header in {frame.header: None for frame in ordered}:
+        _require_enough(header)
     out = np.empty((first.samples, len(ordered), first.rows, first.columns), _value_type(ordered))
     places: dict[Header, list[int]] = {}
     for z, frame in enumerate(ordered):
@@ -36,6 +39,20 @@ def read_pixels(ordered: Sequence[Frame]) -> np.ndarray:
         for z in slices:
             _rescale(ordered[z], stored[ordered[z].index], out[:, z])
     return out
+
+
+def _require_enough(header: Header) -> None:
+    """Refuse run lengths that are too short for the pixels of the header, by which decoders take their memory.
+
+    Raises:
+        UserError: they are.
+    """
+    size = header.frames * header.rows * header.columns * header.samples * header.bits_allocated // 8
+    if header.syntax == RLELossless and size > LONGEST_RUN * header.path.stat().st_size:
+        raise UserError(
+            f"{header.path.name}: its {header.rows} x {header.columns} pixels need more run lengths than the file holds; "
+            "copy this file again, or export it uncompressed"
+        )
 
 
 def _value_type(ordered: Sequence[Frame]) -> np.dtype:
