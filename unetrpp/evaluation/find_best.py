@@ -87,7 +87,7 @@ def select_best(results: Path, dataset: RawDataset, *, pairs: bool = True, devic
     best = ranked[0]
     if best.cases < len(dataset.cases):
         LOG.warning(
-            "warning: the scores cover %d of %d training cases; train the other folds to compare on all cases",
+            "warning: the scores cover %d of %d training cases, those that a validated fold held out",
             best.cases,
             len(dataset.cases),
         )

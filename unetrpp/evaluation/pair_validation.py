@@ -69,7 +69,8 @@ def _predict_fold(pair: Pair, fold: str, cases: Sequence[Case], out: Path, *, de
         remove_folder(out)
     elif all(case.id in run.cases and (out / run.cases[case.id].output).is_file() for case in cases):
         return
-    LOG.info("%s + %s, fold %s: %d cases", pair[0].name, pair[1].name, fold, len(cases))
+    count = f"{len(cases)} case{'s' if len(cases) > 1 else ''}"
+    LOG.info("%s + %s, fold %s: %s", pair[0].name, pair[1].name, fold, count)
     ensemble = Ensemble([Predictor(m.model.path, folds=fold, device=device, mirroring=mirroring) for m in pair])
     images = {case.id: case.images for case in cases}  # of the training cases, which need no comparison with themselves
     failed = predict_folder(ensemble, images, OutputOptions(out, log_warnings=False))
