@@ -2,12 +2,13 @@
 
 import errno
 import os
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from unetrpp.core.errors import UserError, in_words, limit_of, refuse, system_refusal
+from unetrpp.core.errors import UserError, in_words, limit_of, no_more_files, refuse, system_refusal
 
 
 def caused(error, cause):
@@ -70,3 +71,19 @@ def test_all_problems_are_in_one_error():
         refuse(["is red; paint it"], "plans.json")
     with pytest.raises(UserError, match=r"^plans\.json has 2 errors:\n- is red\n- is wet$"):
         refuse(["is red", "is wet"], "plans.json")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of processes")
+def test_files_run_out_a_few_before_the_last():
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert not no_more_files()
+    free = os.open(os.devnull, os.O_RDONLY)  # the lowest free descriptor
+    os.close(free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 3, before[1]))
+        assert no_more_files()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert not no_more_files()

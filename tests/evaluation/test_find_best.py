@@ -1,5 +1,6 @@
 """Choosing between two tiny models: scores, the pair, inference.json, and predict --best."""
 
+import errno
 import json
 import shutil
 
@@ -138,6 +139,18 @@ def test_a_case_that_several_folds_hold_out_counts_once(copy):
     assert sorted(path.name for path in pair.glob("fold_*")) == ["fold_0", "fold_1"]
     assert evaluate_model(results / "unet__3d_fullres").summary.counts["1"].cases == 2
     assert write_report(results / "unet__3d_fullres").is_file()
+
+
+def test_a_full_disk_ends_the_comparison_and_leaves_no_pair_out(copy, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shutil.rmtree(copy[0] / "ensembles", ignore_errors=True)
+    (copy[0] / "inference.json").unlink(missing_ok=True)
+    monkeypatch.setattr("unetrpp.inference.stream.class_voxels", full)
+    with pytest.raises(OSError, match=r"No space left on device: 'unet__3d_fullres \+ unetrpp__3d_fullres, case_\d'"):
+        select_best(*copy)
+    assert not (copy[0] / "inference.json").exists()
 
 
 def test_what_a_pair_predicted_for_earlier_splits_is_removed(copy):

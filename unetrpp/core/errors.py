@@ -52,6 +52,7 @@ _ADVICE = {
     errno.EAGAIN: "raise the limits on processes and memory (ulimit -u, -v) or give fewer --processes, and give the same command again",
     errno.EIO: "check the disk or the network drive, and give the same command again",
 }
+SPARE_FILES = 8  # that other threads may have closed since a library failed
 _LIMITS = frozenset(_ADVICE) - {errno.EEXIST, errno.ENOTDIR}
 # How libraries say that memory ran out: the C++ library, PyTorch, numpy, blosc2, OpenMP; and Python where C code loses the error.
 _MEMORY_WORDS = (
@@ -88,6 +89,19 @@ def limit_of(error: BaseException) -> int | None:
     if named is None and error.__cause__ is not None:
         return limit_of(error.__cause__)
     return named
+
+
+def no_more_files() -> bool:
+    """Whether the process may open only a few more files or none, for libraries that do not say why they failed."""
+    opened: list[int] = []
+    try:
+        opened += (os.open(os.devnull, os.O_RDONLY) for _ in range(SPARE_FILES))
+    except OSError:
+        return True
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return False
 
 
 def system_refusal(error: BaseException, where: object) -> OSError | None:

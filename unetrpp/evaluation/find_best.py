@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from unetrpp.core.errors import UserError
+from unetrpp.core.errors import UserError, limit_of
 from unetrpp.core.files import write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import Case, RawDataset, read_dataset
@@ -82,6 +82,8 @@ def select_best(results: Path, dataset: RawDataset, *, pairs: bool = True, devic
         try:
             scores[members], folders[members] = validate_pair(results, (first, second), dataset, device=device)
         except Exception as error:  # one pair must not stop the comparison of the others
+            if limit_of(error) is not None:  # the system lacks or refuses something; the pair is not at fault
+                raise
             left_out |= _named({" + ".join(members): reason(error)})
     ranked = rank(scores)
     best = ranked[0]

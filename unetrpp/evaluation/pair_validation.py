@@ -1,6 +1,7 @@
 """The cross-validation of two models' average: the cases of each fold, predicted by both models of that fold."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -13,7 +14,7 @@ from unetrpp.evaluation.cross_validation import CrossValidation, update_cross_va
 from unetrpp.evaluation.current_scores import current_scores
 from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import predict_folder
+from unetrpp.inference.folder import run_folder
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import Predictions, earlier_runs
@@ -73,9 +74,10 @@ def _predict_fold(pair: Pair, fold: str, cases: Sequence[Case], out: Path, *, de
     LOG.info("%s + %s, fold %s: %s", pair[0].name, pair[1].name, fold, count)
     ensemble = Ensemble([Predictor(m.model.path, folds=fold, device=device, mirroring=mirroring) for m in pair])
     images = {case.id: case.images for case in cases}  # of the training cases, which need no comparison with themselves
-    failed = predict_folder(ensemble, images, OutputOptions(out, log_warnings=False))
-    if failed:
-        case, message = next(iter(failed.items()))
+    progress = run_folder(ensemble, images, OutputOptions(out, log_warnings=False))
+    for case, number in progress.limits.items():
+        raise OSError(number, os.strerror(number), f"{pair[0].name} + {pair[1].name}, {case}")
+    for case, message in progress.failed.items():
         raise UserError(message, case=case)
 
 

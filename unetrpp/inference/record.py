@@ -175,6 +175,7 @@ class Progress:
     file_ending: str = ""
     failed: dict[str, str] = field(default_factory=dict)  # case -> message
     refused: set[str] = field(default_factory=set)  # failed cases whose input cannot be read or used
+    limits: dict[str, int] = field(default_factory=dict)  # failed case -> errno of what the system lacked or refused
     # case -> files that must not stay if it fails: of another image, other settings, or half of the results
     outdated: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     saved: float = -math.inf  # time.monotonic() of the last write

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from unetrpp.core.errors import UserError, in_words
+from unetrpp.core.errors import UserError, in_words, limit_of
 from unetrpp.core.progress import progress_bar
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.executors import SynchronousExecutor, io_executor, prefetch
@@ -144,3 +144,5 @@ def _record_failure(progress: Progress, case: str, error: Exception) -> None:
     progress.fail(case, str(error.args[0]) if isinstance(error, UserError) else in_words(error))
     if isinstance(error, UserError):
         progress.refused.add(case)
+    elif (number := limit_of(error)) is not None:
+        progress.limits[case] = number

@@ -1,5 +1,7 @@
 """The loader of training patches: batch i is a function of (seed, fold, i), whatever the number of threads."""
 
+import errno
+import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +14,7 @@ from unetrpp.augmentation.corruption import CorruptionDraw, corrupt, draw_corrup
 from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.augmentation.pipeline import Sample, SampleDraw, draw_sample
 from unetrpp.augmentation.spatial import read_size
-from unetrpp.core.errors import UserError, system_refusal
+from unetrpp.core.errors import UserError, no_more_files, system_refusal
 from unetrpp.core.randomness import Stream, generator
 from unetrpp.patches.sampling import PatchDraw, PatchSampler
 from unetrpp.plans.plans import Configuration
@@ -106,11 +108,16 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
             if self.configuration.first_stage is not None:
                 first_stage = corrupt(case.read_first_stage((z, y, x), size), mistakes)
         except (OSError, RuntimeError, ValueError) as error:
-            message = f"the preprocessed case cannot be read ({error}); delete its files and preprocess again"
-            raise system_refusal(error, f"the preprocessed case {place.case}") or UserError(
-                message, case=place.case
-            ) from error
+            raise _reason(error, place.case) from error
         return Sample(place.case, image, label, draw, first_stage)
+
+
+def _reason(error: Exception, case: str) -> Exception:
+    """What to raise where a stored case cannot be read: what the system refused, or that its files are damaged."""
+    if isinstance(error, RuntimeError) and no_more_files():  # blosc2 does not say so
+        return OSError(errno.EMFILE, os.strerror(errno.EMFILE), f"the preprocessed case {case}")
+    message = f"the preprocessed case cannot be read ({error}); delete its files and preprocess again"
+    return system_refusal(error, f"the preprocessed case {case}") or UserError(message, case=case)
 
 
 def prefetch(loader: PatchLoader, iterations: range, threads: int) -> Generator[list[Sample], None, None]:
