@@ -90,7 +90,8 @@ def _report(converted: "ConversionResult") -> int:
     tests, training = len(converted.test_cases), len(converted.cases) - len(converted.test_cases)
     counts = f"{training} training and {tests} test case" if tests else f"{training} training case"
     plural = "" if (tests or training) == 1 else "s"
-    print(f"{converted.folder}: {counts}{plural} converted" + (f"; {len(others)} others were not" if others else ""))
+    rest = f"; {len(others)} {'other was' if len(others) == 1 else 'others were'} not" if others else ""
+    print(f"{converted.folder}: {counts}{plural} converted{rest}")
     return 1 if converted.errors else 0
 
 
