@@ -8,14 +8,14 @@ from typing import Protocol
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import format_shape
+from unetrpp.core.text import counted, format_shape
 from unetrpp.planners.options import Options
 from unetrpp.planners.rules.augmentation import plan_augmentation
 from unetrpp.planners.rules.mirroring import Mirroring, of_patch
 from unetrpp.planners.rules.patch_and_batch import Fit, fit_by_proxy, patch_decision, plan_batch
 from unetrpp.planners.rules.spacing import TargetGrid, coarser
 from unetrpp.planners.rules.topology import Topology, downsampling_decision
-from unetrpp.planners.rules.wording import amount, counted, lengths, percent
+from unetrpp.planners.rules.wording import amount, lengths, percent
 from unetrpp.plans.architecture import Architecture, as_3d
 from unetrpp.plans.plans import Configuration, Decision, LossPlan, Preprocessing
 

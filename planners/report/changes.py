@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from unetrpp.core.text import format_bytes, format_mm, format_shape
+from unetrpp.core.text import counted, format_bytes, format_mm, format_shape
 from unetrpp.io.geometry import reorder, resampled_shape
 from unetrpp.planners.configurations import LOW_RESOLUTION_BELOW
-from unetrpp.planners.rules.wording import counted
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans
 from unetrpp.report.page import Card

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from unetrpp import __version__
-from unetrpp.core.text import format_bytes, format_shape
+from unetrpp.core.text import counted, format_bytes, format_shape
 from unetrpp.planners.report.changes import changes, patch_share
 from unetrpp.planners.report.measured import (
     MOST_CLASSES,
@@ -17,7 +17,7 @@ from unetrpp.planners.report.measured import (
 )
 from unetrpp.planners.report.picture import draw_classes, draw_panel, plan_panels
 from unetrpp.planners.report.resampling import resampling_rows
-from unetrpp.planners.rules.wording import axis_names, counted
+from unetrpp.planners.rules.wording import axis_names
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans
 from unetrpp.report.decisions import decision_cards

@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from unetrpp.core.files import write_atomically
-from unetrpp.core.text import GIGABYTE, format_bytes
+from unetrpp.core.text import GIGABYTE, counted, format_bytes
 from unetrpp.io.geometry import reorder
 from unetrpp.planners.report.measured import MOST_CLASSES, cropping_matters, found_classes, units_of
-from unetrpp.planners.rules.wording import counted
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Plans
 from unetrpp.report.charts import (

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
-from unetrpp.core.text import text_table
+from unetrpp.core.text import counted, text_table
 from unetrpp.planners.report.measured import (
     MOST_CLASSES,
     class_header,
@@ -15,7 +15,7 @@ from unetrpp.planners.report.measured import (
     size_rows,
 )
 from unetrpp.planners.report.resampling import resampling_rows
-from unetrpp.planners.rules.wording import axis_names, counted
+from unetrpp.planners.rules.wording import axis_names
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Decision, Plans
 from unetrpp.report.page import Rows

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from unetrpp.core.text import counted
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.planners.rules.wording import counted
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Decision
 

@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from unetrpp.core.text import GIGABYTE, format_bytes, format_shape
+from unetrpp.core.text import GIGABYTE, counted, format_bytes, format_shape
 from unetrpp.networks.training_memory import TrainingMemory, training_memory
 from unetrpp.planners.options import Options
 from unetrpp.planners.rules.topology import INITIAL_EDGE, Topology
-from unetrpp.planners.rules.wording import amount, counted
+from unetrpp.planners.rules.wording import amount
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Decision
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unetrpp.core.text import format_mm
+from unetrpp.core.text import counted, format_mm
 from unetrpp.planners.rules.spacing import TIE, TargetGrid
-from unetrpp.planners.rules.wording import counted, listed
+from unetrpp.planners.rules.wording import listed
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unetrpp.core.text import counted
 from unetrpp.io.geometry import Axes, Spacing, reorder, resampled_shape
-from unetrpp.planners.rules.wording import ANATOMICAL, AxisNames, counted, lengths, listed, order_of, span
+from unetrpp.planners.rules.wording import ANATOMICAL, AxisNames, lengths, listed, order_of, span
 from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint
 from unetrpp.plans.plans import Decision
 

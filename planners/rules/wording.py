@@ -21,14 +21,6 @@ def axis_names(file_ending: str) -> AxisNames:
     return OF_PICTURES if is_picture(file_ending) else ANATOMICAL
 
 
-def counted(n: float, singular: str, plural: str = "") -> str:
-    """
-    >>> counted(1, "case"), counted(2, "case"), counted(0, "axis", "axes")
-    ('1 case', '2 cases', '0 axes')
-    """
-    return f"{n:g} {singular if n == 1 else plural or singular + 's'}"
-
-
 def span(low: float, high: float) -> str:
     """A range; one number where its ends are printed alike.
 

@@ -33,6 +33,15 @@ def text_table(rows: Sequence[Sequence[str]], align: str = "lr", indent: str = "
     return "\n".join(line.rstrip() for line in lines)
 
 
+def counted(n: float, singular: str, plural: str = "") -> str:
+    """A number with its noun.
+
+    >>> counted(1, "case"), counted(2, "case"), counted(0, "axis", "axes")
+    ('1 case', '2 cases', '0 axes')
+    """
+    return f"{n:g} {singular if n == 1 else plural or singular + 's'}"
+
+
 def listed(names: Sequence[str], most: int = 3) -> str:
     """The first names of a list, and how many more there are.
 

@@ -12,7 +12,7 @@ from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
 from unetrpp.core.problems import grouped
-from unetrpp.core.text import escaped, is_utf8, text_table
+from unetrpp.core.text import counted, escaped, is_utf8, text_table
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
@@ -98,7 +98,7 @@ def _stack(files: list[Volume], case: Case, description: DatasetDescription, not
             )
     found, names = sum(len(volume.array) for volume in files), description.channel_names
     if found != len(names):
-        channels = f"{found} channel{'s' if found > 1 else ''}"
+        channels = counted(found, "channel")
         advice = "correct dataset.json" + (", or add the missing files CASE_0001, ..." if found < len(names) else "")
         notes.add(f"the image has {channels}, dataset.json names {len(names)} ({', '.join(names)}); {advice}")
         return None

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import remove_folder
+from unetrpp.core.text import counted
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.evaluation.candidates import ENSEMBLES, Validated, validation_folder
 from unetrpp.evaluation.cross_validation import CrossValidation, update_cross_validation
@@ -70,8 +71,7 @@ def _predict_fold(pair: Pair, fold: str, cases: Sequence[Case], out: Path, *, de
         remove_folder(out)
     elif all(case.id in run.cases and (out / run.cases[case.id].output).is_file() for case in cases):
         return
-    count = f"{len(cases)} case{'s' if len(cases) > 1 else ''}"
-    LOG.info("%s + %s, fold %s: %s", pair[0].name, pair[1].name, fold, count)
+    LOG.info("%s + %s, fold %s: %s", pair[0].name, pair[1].name, fold, counted(len(cases), "case"))
     ensemble = Ensemble([Predictor(m.model.path, folds=fold, device=device, mirroring=mirroring) for m in pair])
     images = {case.id: case.images for case in cases}  # of the training cases, which need no comparison with themselves
     progress = run_folder(ensemble, images, OutputOptions(out, log_warnings=False))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from unetrpp.core.text import text_table
+from unetrpp.core.text import counted, text_table
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.inference.postprocessing import PostProcessing
@@ -34,7 +34,7 @@ def _place(candidate: Candidate) -> tuple[bool, float, int]:
 def reasons(ranked: Sequence[Candidate], postprocessing: PostProcessing, labels: LabelScheme) -> tuple[str, ...]:
     """Why the first of ``ranked`` and the post-processing were chosen, one sentence each."""
     best, *others = ranked
-    sentences = [f"{best.name}: mean Dice {_spelled(best.dice)} over {best.cases} case{'s' if best.cases != 1 else ''}"]
+    sentences = [f"{best.name}: mean Dice {_spelled(best.dice)} over {counted(best.cases, 'case')}"]
     if best.dice is None:
         sentences[0] += ", because neither references nor predictions have any foreground; the choice is arbitrary"
     if others:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unetrpp.core.text import format_score
+from unetrpp.core.text import counted, format_score
 from unetrpp.evaluation.cross_validation import CrossValidation, fold_mean_cells, fold_rows
 from unetrpp.evaluation.metrics import Scores
 from unetrpp.evaluation.summary import TABLE_METRICS, CaseScores, Summary, as_rows
@@ -23,7 +23,7 @@ def fold_scores(result: CrossValidation) -> Rows | Shaded:
     values = [[fold.mean[key].get("Dice") for fold in result.folds] for key in classes]
     mean = [*(fold.foreground_mean.get("Dice") for fold in result.folds), result.mean_over_folds.get("Dice")]
     scores = [mean, *([*row, _mean(row)] for row in values)]
-    rows = [["class", *(f"fold {fold.fold}\n{_cases(fold.cases)}" for fold in result.folds), "mean"]]
+    rows = [["class", *(f"fold {fold.fold}\n{counted(fold.cases, 'case')}" for fold in result.folds), "mean"]]
     rows += [["mean", *fold_mean_cells(result)]]
     rows += [[name, *map(format_score, row)] for name, row in zip(classes.values(), scores[1:], strict=True)]
     return Shaded(rows, [["", *(shade(value, 0, 1) for value in row)] for row in scores])
@@ -119,7 +119,3 @@ def dice_rows(summary: Summary, metrics: dict[str, Scores]) -> Rows:
     dice = {key: metrics[key]["Dice"] for key in summary.classes}
     absent = [key for key in dice if dice[key] is None]
     return [["class", "Dice"], *([summary.classes[key], format_score(dice[key])] for key in [*_lowest(dice), *absent])]
-
-
-def _cases(count: int) -> str:
-    return f"{count} case{'s' if count != 1 else ''}"
