@@ -5,7 +5,9 @@ Each process has the same weights and a share of every batch (data parallelism, 
 
 import logging
 import os
+import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,9 +165,17 @@ class Processes:
         return self._reduced(values, "SUM")
 
     def _reduced(self, values: torch.Tensor, operation: str) -> torch.Tensor:
-        if not self.alone and len(values):
-            torch.distributed.all_reduce(values, getattr(torch.distributed.ReduceOp, operation))
-        return values
+        if self.alone or not len(values):
+            return values
+        sent = values.clone()
+        torch.distributed.all_reduce(sent, getattr(torch.distributed.ReduceOp, operation))
+        result, held = sent.clone(), weakref.ref(sent)
+        del sent
+        # Gloo's thread keeps the tensor for a moment longer. If it released it while Python exits, this would abort the
+        # process: torch then wants the interpreter's lock, and gets none (github.com/pytorch/pytorch/pull/179291).
+        while held() is not None:
+            time.sleep(1e-4)
+        return result
 
 
 ALONE = Processes()

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import msgspec
 import pytest
@@ -90,6 +92,27 @@ def test_one_gpu_by_number_is_not_shared(monkeypatch):
     assert Processes(rank=1, count=2).device("cpu") == CPU
     with pytest.raises(UserError, match="2 processes cannot share device cuda:1; give --device cuda or cpu"):
         Processes(rank=1, count=2).device("cuda:1")
+
+
+def test_a_sum_returns_when_the_thread_that_computed_it_let_go(monkeypatch):
+    """A thread that releases a tensor while Python exits aborts the process."""
+    events: list[str] = []
+
+    def all_reduce(tensor, operation):
+        def work(held):
+            time.sleep(0.1)
+            held.clear()
+            events.append("released")
+
+        tensor.mul_(2)
+        threading.Thread(target=work, args=([tensor],)).start()
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    values = torch.tensor([1, 2])
+    total = Processes(rank=0, count=2).all_reduce_sum(values)
+    events.append("returned")
+    assert (total.tolist(), values.tolist()) == ([2, 4], [1, 2])
+    assert events == ["released", "returned"]
 
 
 @pytest.mark.slow
