@@ -118,6 +118,7 @@ setup(
             *DICOM,
             *ONNX,
             "pytest>=8",
+            "batchgeneratorsv2>=0.3.6",
             "surface-distance>=0.1",
             "scikit-learn>=1.3",
             "hypothesis>=6.100",
