@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.parallel import default_processes, run_cases
+from unetrpp.core.machine import default_processes
+from unetrpp.core.parallel import run_cases
 from unetrpp.dataset.label_files import LabelFile, Labels, read_label_file
 from unetrpp.dataset.labels import listed_values, present_values
 from unetrpp.dataset_conversion.pairing import Found

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, write_json
-from unetrpp.core.parallel import CaseError, default_processes, run_cases
+from unetrpp.core.machine import default_processes
+from unetrpp.core.parallel import CaseError, run_cases
 from unetrpp.core.text import escaped, is_utf8
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme

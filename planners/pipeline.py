@@ -14,7 +14,8 @@ import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, remove_folder, update_json
-from unetrpp.core.parallel import CaseError, default_processes, new_pool
+from unetrpp.core.machine import default_processes
+from unetrpp.core.parallel import CaseError, new_pool
 from unetrpp.core.text import format_bytes, format_shape, without_repetition
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset

@@ -15,7 +15,8 @@ from shlex import quote
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import link_or_copy, read_json, remove_folder
-from unetrpp.core.parallel import default_processes, run_cases
+from unetrpp.core.machine import default_processes
+from unetrpp.core.parallel import run_cases
 from unetrpp.core.text import listed
 from unetrpp.dataset.splits import Splits
 from unetrpp.inference.record import earlier_runs

@@ -7,15 +7,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from types import SimpleNamespace
 
 import pytest
 import SimpleITK as sitk
 
 from tests.helpers.cluster import dask_executor
-from unetrpp.core import parallel
 from unetrpp.core.errors import UserError
-from unetrpp.core.parallel import available_memory, default_processes, error_table, new_pool, run_cases, usable_cores
+from unetrpp.core.parallel import error_table, new_pool, run_cases
 
 
 class Unpicklable(Exception):
@@ -110,26 +108,6 @@ def test_a_cluster_that_loses_a_worker_names_the_case_and_finishes_the_others(tm
                 o.error for o in run_cases(add_line, {"a": (tmp_path / "lines",)}, "lines", 1, executor=executor)
             ] == [None]
     assert (tmp_path / "lines").read_text() == "done\ndone\n"
-
-
-def test_default_processes_fit_cores_and_memory():
-    assert default_processes(1) == usable_cores()
-    assert default_processes(1 << 60) == 1
-
-
-@pytest.mark.parametrize(
-    ("limit", "used", "expected"),
-    [("3000", "1000", 2000), ("9000", "1000", 5000), ("max", "1000", 5000), (None, "", 5000)],
-)
-def test_memory_is_what_the_system_and_the_container_leave(tmp_path, monkeypatch, limit, used, expected):
-    if limit is not None:
-        (tmp_path / "memory.max").write_text(f"{limit}\n")
-        (tmp_path / "memory.current").write_text(f"{used}\n")
-    monkeypatch.setattr(parallel, "CGROUP", tmp_path)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=5000))
-    monkeypatch.setattr(parallel, "usable_cores", lambda: 8)
-    assert available_memory() == expected
-    assert default_processes(1000) == expected // 1000
 
 
 def test_table_of_errors():

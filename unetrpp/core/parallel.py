@@ -17,11 +17,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import psutil
 
 from unetrpp.core.errors import UserError, in_words, limit_of
 from unetrpp.core.problems import grouped
@@ -30,7 +28,6 @@ from unetrpp.core.text import escaped, text_table
 
 T = TypeVar("T")
 MOST_ON_WINDOWS = 61  # worker processes; Python refuses more there
-CGROUP = Path("/sys/fs/cgroup")
 
 
 class CaseError(msgspec.Struct, frozen=True):
@@ -61,34 +58,6 @@ class Outcome(msgspec.Struct, Generic[T], frozen=True):
     case: str
     value: T | None
     error: CaseError | None
-
-
-def usable_cores() -> int:
-    """Cores that this process may use; less than the machine has where a batch system limits them."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def default_processes(bytes_a_case: int) -> int:
-    """As many processes as there are cores, or fewer where the memory does not hold that many cases at once."""
-    return max(1, min(usable_cores(), available_memory() // max(bytes_a_case, 1)))
-
-
-def available_memory() -> int:
-    """Bytes that new processes may take: what the system has available, or less where a container's limit leaves less."""
-    available = int(psutil.virtual_memory().available)
-    left = _container_memory()
-    return available if left is None else min(available, left)
-
-
-def _container_memory() -> int | None:
-    """Bytes that the memory limit of a Linux container (cgroup v2) leaves, which psutil does not know; None without one."""
-    try:
-        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no cgroup v2, or the limit is "max"
-        return None
-    return limit - used
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import msgspec
 from unetrpp.core.digest import digest, file_digest, read_current
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
-from unetrpp.core.parallel import usable_cores
+from unetrpp.core.machine import usable_cores
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.evaluate import Pairs, evaluate_pairs
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions

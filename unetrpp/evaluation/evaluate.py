@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.parallel import CaseError, default_processes, run_cases
+from unetrpp.core.machine import default_processes
+from unetrpp.core.parallel import CaseError, run_cases
 from unetrpp.core.text import composed, escaped, is_utf8, listed, recordable
 from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
 from unetrpp.evaluation.known_labels import find_labels

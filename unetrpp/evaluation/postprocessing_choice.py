@@ -7,7 +7,8 @@ from typing import TypeAlias
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.parallel import default_processes, run_cases
+from unetrpp.core.machine import default_processes
+from unetrpp.core.parallel import run_cases
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.evaluation.metrics import Scores, score_case, scored_classes

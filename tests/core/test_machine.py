@@ -1,0 +1,64 @@
+"""Cores and memory by affinity, and by the limits of control groups of both versions."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from unetrpp.core import machine
+from unetrpp.core.machine import available_memory, default_processes, usable_cores
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """A Linux machine with 8 cores and 5000 available bytes; returns a function that writes its control groups."""
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=5000))
+
+    def write(own: str, files: dict[str, str]) -> None:
+        (tmp_path / "own").write_text(own)
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(f"{text}\n")
+
+    return write
+
+
+def test_without_control_groups_the_machine_counts(system):
+    assert (usable_cores(), available_memory()) == (8, 5000)
+    assert (default_processes(1), default_processes(1000), default_processes(1 << 60)) == (8, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1)]
+)
+def test_quota_of_a_container(system, quota, cores):
+    system("0::/\n", {"cpu.max": quota})
+    assert usable_cores() == cores
+
+
+@pytest.mark.parametrize(("limit", "left"), [("3000", 2000), ("9000", 5000), ("max", 5000)])
+def test_memory_of_a_container(system, limit, left):
+    system("0::/\n", {"memory.max": limit, "memory.current": "1000"})
+    assert available_memory() == left
+    assert default_processes(1000) == left // 1000
+
+
+def test_a_group_above_may_have_the_limit(system):
+    limits = {"jobs/cpu.max": "300000 100000", "jobs/memory.max": "3000", "jobs/memory.current": "1000"}
+    system("0::/jobs/step\n", {**limits, "jobs/step/cpu.max": "max 100000"})
+    assert (usable_cores(), available_memory()) == (3, 2000)
+
+
+def test_the_path_of_the_host_does_not_exist_in_a_container(system):
+    system("0::/docker/1234\n", {"cpu.max": "200000 100000"})
+    assert usable_cores() == 2
+
+
+def test_version_1(system):
+    own = "5:memory:/job\n3:cpu,cpuacct:/job\n2:cpuset:/other\n0::/\n"
+    cpu = {"cpu,cpuacct/job/cpu.cfs_quota_us": "400000", "cpu,cpuacct/job/cpu.cfs_period_us": "100000"}
+    memory = {"memory/job/memory.limit_in_bytes": "4000", "memory/job/memory.usage_in_bytes": "500"}
+    system(own, {**cpu, **memory, "cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"})
+    assert (usable_cores(), available_memory()) == (4, 3500)
