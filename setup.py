@@ -56,6 +56,7 @@ COMMANDS = [
     "unetrpp_import = unetrpp.cli.import_model:main",
     "unetrpp_cost = unetrpp.cli.cost:main",
     "unetrpp_demo = unetrpp.cli.demo:main",
+    "unetrpp_doctor = unetrpp.cli.doctor:main",
 ]
 
 DICOM = ["highdicom>=0.25"]
@@ -107,6 +108,7 @@ setup(
         "Jinja2>=3.1",
         "pydicom>=3.0",
         "psutil>=5.9",
+        "packaging>=23",
         "blosc2>=3.0",
         "tqdm>=4.66",
     ],

@@ -16,7 +16,18 @@ from tests.helpers.model import give_own_attention, make_model, write_images
 from tests.helpers.raw_dataset import write_dataset
 from tests.helpers.tiny import workspace_of_balls
 from unetrpp.__main__ import commands, main
-from unetrpp.cli import attention_report, cost, demo, evaluate, export_model, find_best, import_model, predict, report
+from unetrpp.cli import (
+    attention_report,
+    cost,
+    demo,
+    doctor,
+    evaluate,
+    export_model,
+    find_best,
+    import_model,
+    predict,
+    report,
+)
 from unetrpp.core.command_line import Parser
 from unetrpp.core.errors import UserError
 from unetrpp.dataset_conversion import convert
@@ -40,6 +51,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "export": export_model.build_parser,
     "import": import_model.build_parser,
     "demo": demo.build_parser,
+    "doctor": doctor.build_parser,
 }
 
 EVERY_COMMAND = {
@@ -202,6 +214,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--overwrite": _IMPORT + "test_a_zip_becomes_a_model_folder_of_the_workspace",
     },
     "demo": dict.fromkeys(("--folder", "--epochs", "--iterations", "--seed", "--device"), _DEMO),
+    "doctor": {"--workspace": "cli/test_doctor.py::test_a_workspace_that_cannot_be_written"},
 }
 
 
