@@ -12,7 +12,7 @@ from unetrpp.core.text import counted, format_shape
 from unetrpp.planners.options import Options
 from unetrpp.planners.rules.augmentation import plan_augmentation
 from unetrpp.planners.rules.mirroring import Mirroring, of_patch
-from unetrpp.planners.rules.patch_and_batch import Fit, fit_by_proxy, patch_decision, plan_batch
+from unetrpp.planners.rules.patch_and_batch import Fit, patch_decision, plan_batch
 from unetrpp.planners.rules.spacing import TargetGrid, coarser
 from unetrpp.planners.rules.topology import Topology, downsampling_decision
 from unetrpp.planners.rules.wording import amount, lengths, percent
@@ -36,6 +36,8 @@ class PlannerHooks(Protocol):
     def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture: ...
 
     def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit: ...
+
+    def proxy(self, topologies: Sequence[Topology], outputs: int) -> Fit: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,22 +138,24 @@ class ConfigurationPlanner:
         """The finest configuration of which a patch holds a quarter of the median image, and its grid."""
         grid = self.grid
         low = self.three_dimensional(grid)
-        while math.prod(low.patch) < LOW_RESOLUTION_BELOW * math.prod(grid.shape):
+        while math.prod(low.patch) < LOW_RESOLUTION_BELOW * self._voxels(grid):
             grid = self._coarser_by_proxy(self._coarser(grid))
             low = self.three_dimensional(grid)
         return low, grid
 
     def _times_fewer(self, grid: TargetGrid) -> float:
         """How many times fewer voxels than at full resolution."""
-        return math.prod(self.grid.shape) / math.prod(grid.shape)
+        return math.prod(grid.spacing) / math.prod(self.grid.spacing)
+
+    def _voxels(self, grid: TargetGrid) -> float:
+        """Of the median image at this resolution, before its edges are rounded."""
+        return math.prod(self.grid.shape) / self._times_fewer(grid)
 
     def _coarser_by_proxy(self, grid: TargetGrid) -> TargetGrid:
         """The first grid from here on at which the proxy's patch is large enough (a network's estimate may be slow)."""
-        options, outputs = self.hooks.options, self.preprocessing.labels.outputs
         while True:
-            topologies = self.hooks.topologies(grid.spacing, grid.shape)
-            fit = fit_by_proxy(topologies, outputs, gpu_memory_gb=options.gpu_memory_gb, batch_size=options.batch_size)
-            if math.prod(fit.topology.patch) >= LOW_RESOLUTION_BELOW * math.prod(grid.shape):
+            fit = self.hooks.proxy(self.hooks.topologies(grid.spacing, grid.shape), self.preprocessing.labels.outputs)
+            if math.prod(fit.topology.patch) >= LOW_RESOLUTION_BELOW * self._voxels(grid):
                 return grid
             grid = self._coarser(grid)
 
@@ -168,7 +172,7 @@ class ConfigurationPlanner:
         topologies = self.hooks.topologies(spacing, shape)
         fit = self.hooks.fit(topologies, inputs, outputs)
         patch = fit.topology.patch
-        batch, batch_decision = plan_batch(options, fit, images * math.prod(shape))
+        batch, batch_decision = plan_batch(options, fit, images * math.prod(shape), unit=self.grid.samples)
         augmentation, rotation = plan_augmentation(patch)
         mirroring = of_patch(self.mirroring, self.grid.order, len(patch))
         architecture = self.hooks.architecture(inputs, outputs, fit.topology)
@@ -188,8 +192,8 @@ class ConfigurationPlanner:
             training_memory_bytes=fit.bytes_of(batch),
             decisions=(
                 Decision(about="median image", value=format_shape(shape), why=why),
-                patch_decision(options, topologies, fit, shape),
-                downsampling_decision(fit.topology, voxel, options.preset),
+                patch_decision(options, topologies, fit, shape, unit=self.grid.samples),
+                downsampling_decision(fit.topology, voxel, published=options.published, unit=self.grid.samples),
                 batch_decision,
                 rotation,
             ),

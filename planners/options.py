@@ -5,9 +5,11 @@ from typing import Literal, get_args
 
 from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Spacing
+from unetrpp.networks.presets import PRESETS
 
 AttentionMode = Literal["paper", "auto", "none", "all"]
 StoredType = Literal["float32", "float16"]
+PresetName = Literal["synapse", "acdc", "tumor", "lung", "resenc-m", "resenc-l", "resenc-xl"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,8 @@ class Options:
     gpu_memory_gb: float | None = None
     spacing: Spacing | None = None  # mm, canonical (z, y, x)
     patch: tuple[int, ...] | None = None  # voxels, in plan order
-    preset: str | None = None  # patch and network as published (unetrpp/networks/presets.py)
+    # Patch and network as published for UNETR++ (unetrpp/networks/presets.py), or by nnU-Net's rule (rules/element_budget.py).
+    preset: str | None = None
     mirror: str = "auto"  # or exchange, all, none, axes (planners/rules/mirroring.py)
     attention: AttentionMode = "paper"  # docs/focal_attention.md
     store: StoredType = "float32"  # of preprocessed images on disk
@@ -38,6 +41,11 @@ class Options:
         for name, kind in (("attention", AttentionMode), ("store", StoredType)):
             if getattr(self, name) not in get_args(kind):
                 raise UserError(f"{name} is {getattr(self, name)!r}; choose among {', '.join(get_args(kind))}")
+
+    @property
+    def published(self) -> str | None:
+        """The preset, if patch and network are as published."""
+        return self.preset if self.preset in PRESETS else None
 
     def as_text(self) -> dict[str, str]:
         """The options that differ from their defaults, as the plans record them.

@@ -24,14 +24,14 @@ from unetrpp.dataset.splits_file import read_or_make_splits, read_splits
 from unetrpp.dataset.verification import strays
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
-from unetrpp.networks.presets import PresetName
 from unetrpp.planners.attention_and_loss import plan_attention, require_possible_attention
 from unetrpp.planners.configurations import CONFIGURATIONS
 from unetrpp.planners.measure.fingerprint import load_or_measure
 from unetrpp.planners.measure.groups import with_groups
-from unetrpp.planners.options import AttentionMode, Options, StoredType
-from unetrpp.planners.planner import Planner, make_planner
+from unetrpp.planners.options import AttentionMode, Options, PresetName, StoredType
+from unetrpp.planners.planner import Planner
 from unetrpp.planners.preprocess import preprocess_dataset, remove_old_cases
+from unetrpp.planners.presets import make_planner
 from unetrpp.planners.repair import repair_dataset
 from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.planners.workers import start_method
@@ -125,7 +125,7 @@ def plan_and_preprocess(
     maker = make_planner(planner, options)
     name, raw, home = _find(dataset, workspace)
     raw = with_groups(raw, group_by)
-    path = home.plans(name, plans_name or planner.rpartition(":")[2])
+    path = home.plans(name, plans_name or maker.plans_name)
     folder = home.preprocessed(name)
     if (folder / "splits.json").exists():  # an edited one is refused before the cases are measured
         read_splits(folder / "splits.json", raw.description.groups, [case.id for case in raw.cases])

@@ -11,6 +11,7 @@ unetrpp_plan_and_preprocess Hippocampus
 unetrpp_plan_and_preprocess Hippocampus --batch-size 2 --width 0.5 --processes 2
 unetrpp_plan_and_preprocess Liver -c 3d_fullres 2d --gpu-memory-gb 24
 unetrpp_plan_and_preprocess Liver --planner unet --plans-name nnunet_like
+unetrpp_plan_and_preprocess Liver --preset resenc-l
 unetrpp_plan_and_preprocess path/to/Dataset007_Pancreas --workspace /data/unetrpp"""
 
 
@@ -33,7 +34,12 @@ def parser() -> Parser:
     add("-c", "--configurations", nargs="+", default=[], metavar="NAME", help=what)
     what = "the network: unetrpp (default), unet, resunet, or one that a package registers (docs/extending.md)"
     add("--planner", default="unetrpp", metavar="NAME", help=what)
-    add("-p", "--plans-name", metavar="NAME", help="name of the plans (default: the planner's)")
+    add(
+        "-p",
+        "--plans-name",
+        metavar="NAME",
+        help="name of the plans (default: the planner's, or the preset's if resenc)",
+    )
     add(
         "--batch-size",
         type=positive,
@@ -56,7 +62,10 @@ def parser() -> Parser:
     )
     what = "patch size, coarsest axis first (default: by the rules)"
     add("--patch", type=positive, nargs="+", metavar="VOXELS", help=what)
-    add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="patch and network as published for UNETR++")
+    presets = ("synapse", "acdc", "tumor", "lung", "resenc-m", "resenc-l", "resenc-xl")
+    what = "patch and network as published for UNETR++ (synapse to lung), or as nnU-Net 2.8.1 plans its residual-encoder U-Nets "
+    what += "for 8, 24 and 40 GB (resenc-m to resenc-xl)"
+    add("--preset", choices=presets, help=what)
     what = "axes to mirror in training and prediction: auto (decided by the labels, default); exchange (all, swapping left and "
     what += "right labels); all; none; or some of z, y, x (left-right) such as zy"
     add("--mirror", default="auto", metavar="AXES", help=what)

@@ -1,18 +1,17 @@
-"""From a fingerprint to plans (experiment planning): what all planners share, and the three built-in ones."""
+"""From a fingerprint to plans (experiment planning): what all planners share, and the three built-in ones.
+
+planners/presets.py has those of ``--preset``.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import msgspec
-
-from unetrpp.core.errors import UserError
-from unetrpp.core.registry import find
-from unetrpp.core.text import format_shape
 from unetrpp.dataset.description import DatasetDescription
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
-from unetrpp.networks.presets import preset
 from unetrpp.planners.configurations import ConfigurationPlanner
 from unetrpp.planners.options import Options
+from unetrpp.planners.rules.element_budget import PLAIN, ElementBudget
 from unetrpp.planners.rules.initial_logits import plan_initial_logits
 from unetrpp.planners.rules.mirroring import plan_mirroring
 from unetrpp.planners.rules.normalization import plan_normalization
@@ -20,7 +19,7 @@ from unetrpp.planners.rules.patch_and_batch import Fit, fit_by_cost, fit_by_prox
 from unetrpp.planners.rules.plan_warnings import dataset_warnings, patch_warnings
 from unetrpp.planners.rules.spacing import plan_target_grid
 from unetrpp.planners.rules.storage import plan_storage
-from unetrpp.planners.rules.topology import Topology, candidates, pool
+from unetrpp.planners.rules.topology import Topology, candidates, topology_of
 from unetrpp.planners.rules.wording import axis_names
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import Fingerprint
@@ -38,6 +37,11 @@ class Planner(ABC):
     def __init__(self, options: Options | None = None):
         self.options = options or Options()
 
+    @property
+    def plans_name(self) -> str:
+        """The name of its plans where the user gives none."""
+        return self.name.rpartition(":")[2]
+
     @abstractmethod
     def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
         """The network of ``inputs`` channels and ``outputs`` classes or regions for this patch and these strides."""
@@ -54,7 +58,7 @@ class Planner(ABC):
         """
         if self.options.patch is None:
             return list(candidates(spacing, shape, clip=True))
-        return [_topology_of(self.options.patch, spacing)]
+        return [topology_of(self.options.patch, spacing)]
 
     def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
         """The largest of ``topologies`` whose training step fits the GPU."""
@@ -64,6 +68,11 @@ class Planner(ABC):
 
         budget, batch = self.options.gpu_memory_gb, self.options.batch_size
         return fit_by_cost(topologies, network, outputs, gpu_memory_gb=budget, batch_size=batch)
+
+    def proxy(self, topologies: Sequence[Topology], outputs: int) -> Fit:
+        """A quick guess of :meth:`fit`, with which the search for a low resolution starts."""
+        budget, batch = self.options.gpu_memory_gb, self.options.batch_size
+        return fit_by_proxy(topologies, outputs, gpu_memory_gb=budget, batch_size=batch)
 
     def plan(
         self, fingerprint: Fingerprint, description: DatasetDescription, plans_name: str, names: Sequence[str] = ()
@@ -79,7 +88,7 @@ class Planner(ABC):
         normalization, channel_decisions = plan_normalization(description.channel_names, fingerprint)
         storage = plan_storage(options.store, normalization)
         mirroring = plan_mirroring(fingerprint, labels, options.mirror)
-        # Published networks start with random heads.
+        # The networks of presets start with random heads, as theirs do.
         initial = None if options.preset else plan_initial_logits(fingerprint, labels)
         preprocessing = Preprocessing(
             transpose=grid.order,
@@ -118,22 +127,6 @@ class Planner(ABC):
         )
 
 
-def _topology_of(patch: tuple[int, ...], spacing: Sequence[float]) -> Topology:
-    """
-    Raises:
-        UserError: the patch has another number of axes, or is not a multiple of what its pooling needs.
-    """
-    if len(patch) != len(spacing):
-        raise UserError(f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one per axis")
-    topology = pool(patch, spacing)
-    if topology.patch != patch:
-        larger, divisors = format_shape(topology.patch), format_shape(topology.divisors)
-        raise UserError(
-            f"--patch {format_shape(patch)} is not a multiple of {divisors}, which downsampling needs; use {larger}"
-        )
-    return topology
-
-
 class UnetrppPlanner(Planner):
     """UNETR++, the default."""
 
@@ -143,20 +136,45 @@ class UnetrppPlanner(Planner):
         return unetrpp_architecture(inputs, outputs, topology.patch, topology.strides, width=self.options.width)
 
 
-class UNetPlanner(Planner):
-    """nnU-Net's plain U-Net with nnU-Net's own patches and memory budget, so that results compare."""
+class ElementPlanner(Planner):
+    """Patch and batch as nnU-Net's planners choose them: a budget of feature-map elements stands for the GPU's memory, and a
+    patch may exceed the median image."""
 
-    name = "unet"
+    budget: ElementBudget
+    labels: LabelScheme | None = None  # of the dataset that is planned
+
+    def plan(
+        self, fingerprint: Fingerprint, description: DatasetDescription, plans_name: str, names: Sequence[str] = ()
+    ) -> Plans:
+        self.labels = description.labels
+        return super().plan(fingerprint, description, plans_name, names)
 
     def topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]:
-        """Like the base class, except that a patch may exceed the median image."""
         if self.options.patch is None:
             return list(candidates(spacing, shape, clip=False))
         return super().topologies(spacing, shape)
 
+    def proxy(self, topologies: Sequence[Topology], outputs: int) -> Fit:
+        memory, batch = self.options.gpu_memory_gb, self.options.batch_size
+        counted = self.counted_outputs(outputs)
+        return fit_by_proxy(topologies, counted, of=self.budget, gpu_memory_gb=memory, batch_size=batch)
+
     def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
-        budget, batch = self.options.gpu_memory_gb, self.options.batch_size
-        return fit_by_proxy(topologies, outputs, gpu_memory_gb=budget, batch_size=batch)
+        return self.proxy(topologies, outputs)
+
+    def counted_outputs(self, outputs: int) -> int:
+        """Output channels in nnU-Net's count: one for every label of dataset.json, also for ignore and beside regions."""
+        if self.labels is None:
+            return outputs
+        named = len(self.labels.regions) + 1 if self.labels.regions else len(self.labels.values)
+        return named + (self.labels.ignore_value is not None)
+
+
+class UNetPlanner(ElementPlanner):
+    """nnU-Net's plain U-Net with nnU-Net's own patches and memory budget, so that results compare."""
+
+    name = "unet"
+    budget = PLAIN
 
     def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
         patch, strides, kernels = topology
@@ -175,46 +193,5 @@ class ResidualUNetPlanner(Planner):
         )
 
 
-class PresetPlanner(Planner):
-    """UNETR++ with patch and network as published for one of its datasets; new trainings use the corrected layout."""
-
-    name = UnetrppPlanner.name
-
-    def __init__(self, options: Options, name: str):
-        super().__init__(options)
-        self.preset = preset(name)
-
-    def topologies(self, spacing: Sequence[float], shape: Sequence[float]) -> list[Topology]:
-        levels = self.preset.levels
-        if len(spacing) != len(self.preset.patch):
-            raise UserError("the presets are 3D networks; plan 3d_fullres, or 2d without --preset")
-        strides, kernels = (tuple(level.stride for level in levels[1:]), tuple(level.kernel for level in levels))
-        return [Topology(self.preset.patch, strides, kernels)]
-
-    def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
-        return msgspec.structs.replace(self.preset, in_channels=inputs, out_channels=outputs, spatial_layout="correct")
-
-
 BUILT_IN: tuple[type[Planner], ...] = (UnetrppPlanner, UNetPlanner, ResidualUNetPlanner)
 PLANNERS = {planner.name: planner for planner in BUILT_IN}
-
-
-def make_planner(name: str, options: Options) -> Planner:
-    """The planner of this name, built in, registered under ``unetrpp.planners`` or package.module:Class, or a preset's.
-
-    Raises:
-        UserError: a preset is combined with another planner than UNETR++'s or with a size of its own, or there is no planner
-            of this name.
-    """
-    if options.preset is None:
-        planner = find("planner", name, PLANNERS, allow_import_path=True)(options)
-        planner.name = name  # which the plans record
-        return planner
-    if name != UnetrppPlanner.name:
-        raise UserError(f"--preset is for UNETR++, not for --planner {name}; leave one of the two out")
-    for option, given in (("--patch", options.patch is not None), ("--width", options.width != Options.width)):
-        if given:
-            raise UserError(
-                f"--preset takes patch and network as published, so {option} has no effect; leave one of the two out"
-            )
-    return PresetPlanner(options, options.preset)

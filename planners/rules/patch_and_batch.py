@@ -10,23 +10,20 @@ from typing import NamedTuple
 from unetrpp.core.text import GIGABYTE, counted, format_bytes, format_shape
 from unetrpp.networks.training_memory import TrainingMemory, training_memory
 from unetrpp.planners.options import Options
+from unetrpp.planners.rules.element_budget import (
+    LARGEST_SHARE,
+    PLAIN,
+    SMALLEST_BATCH,
+    ElementBudget,
+    feature_map_elements,
+)
 from unetrpp.planners.rules.topology import INITIAL_EDGE, Topology
 from unetrpp.planners.rules.wording import amount
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Decision
 
-SMALLEST_BATCH = 2
-LARGEST_SHARE = 0.05  # of the dataset's voxels that one batch may hold
 DEFAULT_GPU_GB = 8.0  # without a GPU
 MARGIN = 0.1  # of the memory, for convolution workspaces and the allocator
-
-# nnU-Net v2's proxy (rule 7): feature-map elements that fit a reference batch on a card of REFERENCE_GB.
-REFERENCE_GB = 8.0
-REFERENCE_ELEMENTS = {2: 85e6, 3: 560e6}
-REFERENCE_BATCH = {2: 12, 3: 2}
-FIRST_FEATURES = 32
-MOST_FEATURES = {2: 512, 3: 320}
-CONVS_A_STAGE = 2
 
 
 class Fit(NamedTuple):
@@ -39,51 +36,43 @@ class Fit(NamedTuple):
     budget: str  # for a decision's reason
     measured_by: str  # for a decision's reason
     fits: bool = True  # False: not even the smallest patch does
+    limit: str = "memory"  # what allows the batch, for a decision's reason
+    largest_share: float = LARGEST_SHARE  # of the dataset's voxels that one batch may hold
 
     def bytes_of(self, batch_size: int) -> int:
         """Estimated memory of a training step."""
         return round(self.memory.of(batch_size))
 
 
-def feature_map_elements(topology: Topology, outputs: int) -> float:
-    """Elements of all feature maps of nnU-Net's plain U-Net for one patch, the measure of its budget.
-
-    Two convolutions a stage in encoder and decoder, one transposed convolution a decoder stage, and the output.
-    """
-    dimensions = len(topology.patch)
-    voxels = [math.prod(topology.patch)]
-    for stride in topology.strides:
-        voxels.append(voxels[-1] // math.prod(stride))
-    features = [min(FIRST_FEATURES * 2**i, MOST_FEATURES[dimensions]) for i in range(len(voxels))]
-    maps = [n * f for n, f in zip(voxels, features, strict=True)]
-    encoder = CONVS_A_STAGE * sum(maps)
-    decoder = (CONVS_A_STAGE + 1) * sum(maps[:-1])
-    return float(encoder + decoder + outputs * voxels[0])
-
-
 def fit_by_proxy(
     topologies: Sequence[Topology],
     outputs: int,
     *,
+    of: ElementBudget = PLAIN,
     gpu_memory_gb: float | None = None,
     batch_size: int | None = None,
 ) -> Fit:
-    """The first (largest) topology that fits nnU-Net's proxy at the requested batch, at least 2; if none does, the last."""
+    """The first (largest) topology whose feature maps are within a budget at the requested batch; if none is, the last.
+
+    Args:
+        of: the budget, which also has the smallest batch.
+        gpu_memory_gb: of another card than the budget's.
+    """
     dimensions = len(topologies[0].patch)
-    memory = gpu_memory_gb or DEFAULT_GPU_GB
-    reference = REFERENCE_ELEMENTS[dimensions] * REFERENCE_BATCH[dimensions]  # of all patches of a batch, on 8 GB
-    allowed = reference * memory / REFERENCE_GB
-    batch = max(batch_size or 0, SMALLEST_BATCH)
-    elements = [feature_map_elements(topology, outputs) for topology in topologies]
+    memory = gpu_memory_gb or of.gigabytes
+    allowed = of.allowed(dimensions, memory)
+    batch = max(batch_size or 0, of.least_batch[dimensions])
+    elements = [feature_map_elements(topology, outputs, of.residual) for topology in topologies]
     chosen = next((i for i, n in enumerate(elements) if n * batch <= allowed), len(topologies) - 1)
     return Fit(
         topology=topologies[chosen],
         batch_size=round(allowed / elements[chosen]),
         tried=chosen + 1,
-        memory=TrainingMemory(0.0, elements[chosen] / reference * REFERENCE_GB * GIGABYTE),
+        memory=TrainingMemory(0.0, elements[chosen] / allowed * memory * GIGABYTE),
         budget=f"{memory:g} GB{_source(gpu_memory_gb, None)} at batch {batch}",
         measured_by="nnU-Net's count of feature-map elements",
         fits=elements[chosen] * batch <= allowed,
+        largest_share=of.largest_share,
     )
 
 
@@ -137,12 +126,16 @@ def _source(asked: float | None, free: float | None) -> str:
 
 
 def patch_decision(
-    options: Options, topologies: Sequence[Topology], fit: Fit, median_shape: Sequence[float]
+    options: Options, topologies: Sequence[Topology], fit: Fit, median_shape: Sequence[float], *, unit: str = "voxels"
 ) -> Decision:
-    """``median_shape``: voxels of the median image along the patch's axes."""
+    """
+    Args:
+        median_shape: of the median image along the patch's axes.
+        unit: what it consists of: voxels, or pixels.
+    """
     patch = fit.topology.patch
-    if options.patch is not None or options.preset is not None:
-        why = f"published for {options.preset}" if options.preset else "asked for"
+    if options.patch is not None or options.published is not None:
+        why = f"published for {options.published}" if options.published else "asked for"
         why = f"{why}; at batch {SMALLEST_BATCH} it needs {format_bytes(fit.bytes_of(SMALLEST_BATCH))}"
     elif not fit.fits:
         why = f"the smallest patch, which still does not fit {fit.budget}"
@@ -150,39 +143,43 @@ def patch_decision(
         steps, first = counted(fit.tried - 1, "step"), format_shape(topologies[0].patch)
         why = f"the largest patch of the median image's proportions that fits {fit.budget}; reduced from {first} in {steps}"
     else:
-        why = f"not reduced: {_largest(fit.topology, median_shape)} fits {fit.budget}"
+        why = f"not reduced: {_largest(fit.topology, median_shape, unit)} fits {fit.budget}"
     return Decision(about="patch", value=format_shape(patch), why=why)
 
 
-def _largest(topology: Topology, median_shape: Sequence[float]) -> str:
+def _largest(topology: Topology, median_shape: Sequence[float], unit: str) -> str:
     """What the first patch is: the median image, or as much of it as the first patch may have."""
     patch, image = topology.patch, format_shape(median_shape)
     if any(n < int(m) for n, m in zip(patch, median_shape, strict=True)):
         edge = INITIAL_EDGE[len(patch)]
-        return (
-            f"the largest patch considered ({edge}^{len(patch)} voxels, cubic in mm, within the median image's {image})"
-        )
+        form = "square" if unit == "pixels" else f"{'square' if len(patch) == 2 else 'cubic'} in mm"
+        return f"the largest patch considered ({edge}^{len(patch)} {unit}, {form}, within the median image's {image})"
     larger = any(n > m for n, m in zip(patch, median_shape, strict=True))
     reason = f", padded from {image} to multiples of {format_shape(topology.divisors)}," if larger else ""
     return f"the whole median image{reason}"
 
 
-def plan_batch(options: Options, fit: Fit, voxels: float) -> tuple[int, Decision]:
-    """What the user requested, else what memory allows, at most 5% of the dataset's ``voxels``, at least 2."""
-    share = voxels * LARGEST_SHARE / math.prod(fit.topology.patch)
+def plan_batch(options: Options, fit: Fit, voxels: float, *, unit: str = "voxels") -> tuple[int, Decision]:
+    """What the user requested, else what memory allows, at most 5% of the dataset's ``voxels``, at least 2.
+
+    Args:
+        unit: what the dataset consists of: voxels, or pixels.
+    """
+    share = voxels * fit.largest_share / math.prod(fit.topology.patch)
     cap = max(SMALLEST_BATCH, round(share))
     batch = options.batch_size or max(SMALLEST_BATCH, min(fit.batch_size, cap))
-    data = f"{LARGEST_SHARE:.0%} of the dataset's voxels are {amount(share)} patches"
+    part = "all" if fit.largest_share == 1 else f"{fit.largest_share:.0%}"
+    data, allows = f"{part} of the dataset's {unit} are {amount(share)} patches", f"{fit.limit} allows {fit.batch_size}"
     if options.batch_size is not None:
-        why = f"asked for; memory allows {fit.batch_size}, {data}"
+        why = f"asked for; {allows}, {data}"
     elif fit.batch_size < SMALLEST_BATCH:
-        why = f"memory allows {fit.batch_size}, so the floor of {SMALLEST_BATCH} is taken; {data}"
+        why = f"{allows}, so the floor of {SMALLEST_BATCH} is taken; {data}"
     elif fit.batch_size <= cap and share >= fit.batch_size:
-        why = f"memory allows {fit.batch_size}; {data} and would allow as many"
+        why = f"{allows}; {data} and would allow as many"
     elif share < SMALLEST_BATCH:
-        why = f"{data}, so the floor of {SMALLEST_BATCH} is taken; memory allows {fit.batch_size}"
+        why = f"{data}, so the floor of {SMALLEST_BATCH} is taken; {allows}"
     else:
-        why = f"{data}; memory allows {fit.batch_size}"
+        why = f"{data}; {allows}"
     memory = format_bytes(fit.bytes_of(batch))
     return batch, Decision(about="batch size", value=str(batch), why=f"{why}; {memory} estimated ({fit.measured_by})")
 

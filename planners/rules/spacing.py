@@ -38,6 +38,11 @@ class TargetGrid:
     def flat(self) -> bool:
         return self.shape[0] < FLAT
 
+    @property
+    def samples(self) -> str:
+        """What an image consists of, in words: pixels in photographs, else voxels."""
+        return "pixels" if self.unit == "pixels" else "voxels"
+
     def name(self, plan_axis: int) -> str:
         """The name of a plan axis: z (head-feet), y (front-back), x (left-right)."""
         return self.names[self.order[plan_axis]]

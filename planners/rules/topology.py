@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from unetrpp.core.errors import UserError
 from unetrpp.core.text import format_shape
 from unetrpp.plans.plans import Decision
 
@@ -33,11 +34,11 @@ class Topology(NamedTuple):
         return tuple(math.prod(axis) for axis in zip((1,) * len(self.patch), *self.strides, strict=True))
 
 
-def pool(patch: Sequence[int], spacing: Sequence[float]) -> Topology:
+def pool(patch: Sequence[float], spacing: Sequence[float]) -> Topology:
     """Halve the axes that are long enough and of nearly the finest spacing, until none is left (rule 5).
 
     Args:
-        patch: voxels per axis; the result's is padded up to a multiple of its divisors.
+        patch: voxels per axis (a median may have half a voxel); the result's is padded up to a multiple of its divisors.
         spacing: mm per axis.
     """
     sizes, spacings = list(patch), list(spacing)
@@ -53,24 +54,48 @@ def pool(patch: Sequence[int], spacing: Sequence[float]) -> Topology:
             spacings[axis] *= 2
             sizes[axis] = math.ceil(sizes[axis] / 2)
     kernels.append((3,) * len(sizes))
-    topology = Topology(tuple(patch), tuple(strides), tuple(kernels))
-    return topology._replace(patch=padded(patch, topology.divisors))
+    topology = Topology(tuple(math.ceil(n) for n in patch), tuple(strides), tuple(kernels))
+    return topology._replace(patch=padded(topology.patch, topology.divisors))
 
 
-def downsampling_decision(topology: Topology, spacing: str, preset: str | None = None) -> Decision:
-    """``spacing``: of the patch's axes, in words; ``preset``: of which the strides are."""
+def topology_of(patch: tuple[int, ...], spacing: Sequence[float]) -> Topology:
+    """The strides of the patch that the user asked for.
+
+    Raises:
+        UserError: the patch has another number of axes, or is not a multiple of what its pooling needs.
+    """
+    if len(patch) != len(spacing):
+        raise UserError(f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one per axis")
+    topology = pool(patch, spacing)
+    if topology.patch != patch:
+        larger, divisors = format_shape(topology.patch), format_shape(topology.divisors)
+        raise UserError(
+            f"--patch {format_shape(patch)} is not a multiple of {divisors}, which downsampling needs; use {larger}"
+        )
+    return topology
+
+
+def downsampling_decision(
+    topology: Topology, spacing: str, *, published: str | None = None, unit: str = "voxels"
+) -> Decision:
+    """
+    Args:
+        spacing: of the patch's axes, in words.
+        published: the preset with which the strides were published.
+        unit: what a patch consists of: voxels, or pixels.
+    """
     steps = ", ".join(format_shape(stride) for stride in topology.strides) or "none"
     smallest = tuple(n // d for n, d in zip(topology.patch, topology.divisors, strict=True))
-    why = f"published for {preset}"
-    if preset is None:
+    why = f"published for {published}"
+    if published is None:
         why = (
-            f"a step halves the axes with at least {2 * SMALLEST_MAP} voxels whose spacing is within a factor {CLOSE} of the finest "
-            f"(at first {spacing}); a single axis needs {3 * SMALLEST_MAP} voxels"
+            f"a step halves the axes with at least {2 * SMALLEST_MAP} {unit} whose spacing is within a factor {CLOSE} of the finest "
+            f"(at first {spacing}); a single axis needs {3 * SMALLEST_MAP} {unit}"
         )
     return Decision(about="downsampling", value=steps, why=f"{why}; the deepest level has {format_shape(smallest)}")
 
 
-def _axes_to_pool(sizes: list[int], spacings: list[float]) -> list[int]:
+def _axes_to_pool(sizes: list[float], spacings: list[float]) -> list[int]:
     long_enough = [axis for axis, n in enumerate(sizes) if n >= 2 * SMALLEST_MAP]
     if not long_enough:
         return []
@@ -92,14 +117,16 @@ def padded(shape: Sequence[int], divisors: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.ceil(n / d) * d for n, d in zip(shape, divisors, strict=True))
 
 
-def initial_patch(spacing: Sequence[float], median_shape: Sequence[float]) -> tuple[int, ...]:
+def initial_patch(spacing: Sequence[float], median_shape: Sequence[float]) -> tuple[float, ...]:
     """A patch that is cubic in mm and has 256^3 voxels (2D: 2048^2), clipped to the median image (rule 4).
+
+    Half a voxel of the median stays, as in nnU-Net: it may decide whether an axis is long enough to be halved.
 
     >>> initial_patch((1.0, 1.0, 1.0), (138, 300, 138))
     (138, 256, 138)
     """
     edge = INITIAL_EDGE[len(spacing)] * math.prod(spacing) ** (1 / len(spacing))
-    return tuple(max(1, min(round(edge / mm), int(n))) for mm, n in zip(spacing, median_shape, strict=True))
+    return tuple(max(1, min(round(edge / mm), n)) for mm, n in zip(spacing, median_shape, strict=True))
 
 
 def candidates(spacing: Sequence[float], median_shape: Sequence[float], clip: bool) -> Iterator[Topology]:
@@ -109,9 +136,11 @@ def candidates(spacing: Sequence[float], median_shape: Sequence[float], clip: bo
     trial subtraction, because valid sizes would be skipped otherwise.
 
     Args:
-        clip: keep every axis within the median image padded to its divisor (ours); nnU-Net's patch may exceed it.
+        clip: keep every axis within the median image padded to its divisor, and start with its whole voxels (ours);
+            nnU-Net's patch may exceed the image, and starts with half a voxel of the median.
     """
-    topology = _bounded(pool(initial_patch(spacing, median_shape), spacing), spacing, median_shape, clip)
+    first = initial_patch(spacing, median_shape)
+    topology = _bounded(pool([int(n) for n in first] if clip else first, spacing), spacing, median_shape, clip)
     while True:
         yield topology
         cover = [n / m for n, m in zip(topology.patch, median_shape, strict=True)]

@@ -3,11 +3,15 @@
 import msgspec
 import pytest
 
+from tests.helpers.fingerprints import case_fingerprint, description, fingerprint
 from tests.helpers.tiny import LABELS, configuration
-from unetrpp.cli.cost import PRESETS, main
+from unetrpp.cli.cost import PLANNED_PRESETS, PRESETS, main
 from unetrpp.core.files import write_json
 from unetrpp.networks.cost import estimate
 from unetrpp.networks.presets import PRESETS as PUBLISHED
+from unetrpp.planners.options import Options
+from unetrpp.planners.presets import ResEncPlanner
+from unetrpp.planners.rules.element_budget import RESENC
 from unetrpp.plans.plans import Plans
 
 
@@ -55,3 +59,17 @@ def test_mistakes(plans, capsys):
 
 def test_the_published_networks_by_name():
     assert set(PRESETS) == set(PUBLISHED)
+
+
+def test_a_preset_that_is_planned_for_a_dataset_is_shown_by_its_plans(plans, capsys):
+    assert set(PLANNED_PRESETS) == set(RESENC)
+    assert main(["resenc-l"]) == 2
+    assert "unetrpp_plan_and_preprocess DATASET --preset resenc-l writes" in capsys.readouterr().err
+    organ = [case_fingerprint(shape=(30, 40, 20))] * 30
+    made = ResEncPlanner(Options(batch_size=5), "resenc-l").plan(fingerprint(organ), description(), "resenc-l")
+    write_json(plans.with_name("resenc-l.json"), made)
+    assert main([str(plans.with_name("resenc-l.json")), "--precision", "bf16"]) == 0
+    (row,) = capsys.readouterr().out.splitlines()[1:]
+    assert row.split()[:5] == ["3d_fullres", "resunet", "32x40x20", "5", "bf16"]
+    shown, planned = float(row.split()[-2]), made.configuration("3d_fullres").training_memory_bytes / 2**30
+    assert shown == pytest.approx(planned, rel=0.03)

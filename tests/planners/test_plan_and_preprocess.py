@@ -21,6 +21,7 @@ from unetrpp.io.images import read_label, write_segmentation
 from unetrpp.planners.plan_and_preprocess import main
 from unetrpp.plans.plans import read_plans
 from unetrpp.preprocessing.store import Store
+from unetrpp.trainers.folds import train
 
 
 @pytest.fixture
@@ -51,6 +52,19 @@ def test_everything_is_written_and_a_second_run_redoes_only_what_changed(workspa
     assert command(workspace, "--batch-size", "2", "--width", "0.5") == 0
     again = {p.name: p.stat().st_mtime_ns for p in store.folder.glob("*.json")}
     assert {name for name in again if again[name] != stamps[name]} == {"case_2.json", "case_3.json"}
+
+
+def test_a_network_that_is_planned_by_nnunets_rule_is_trained(workspace, capsys):
+    assert command(workspace, "--preset", "resenc-l") == 0
+    assert "plans 'resenc-l' for Blocks" in capsys.readouterr().out
+    plans = read_plans(workspace / "preprocessed" / "Blocks" / "resenc-l.json")
+    assert (plans.name, plans.planner, plans.options) == ("resenc-l", "resunet", {"preset": "resenc-l"})
+    steps = {"plans_name": "resenc-l", "epochs": 1, "iterations": 2, "device": "cpu"}
+    trained = train("Blocks", "3d_fullres", "0", workspace=workspace, **steps)
+    assert trained.path.name == "resenc-l__3d_fullres"
+    assert (trained.path / "fold_0" / "validation" / "summary.json").exists()
+    assert command(workspace, "--preset", "resenc-m", "-p", "resenc-l") == 2
+    assert "was made with planner resunet, preset resenc-l" in capsys.readouterr().err
 
 
 def test_another_description_is_measured_and_verified_again(workspace, capsys, caplog):

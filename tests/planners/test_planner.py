@@ -6,7 +6,8 @@ import pytest
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
 from unetrpp.core.errors import UserError
 from unetrpp.planners.options import Options
-from unetrpp.planners.planner import PLANNERS, UNetPlanner, make_planner
+from unetrpp.planners.planner import PLANNERS, UNetPlanner
+from unetrpp.planners.presets import make_planner
 
 
 def unet(cases, configurations=(), options=None, labels=("background", "organ")):

@@ -12,7 +12,7 @@ from unetrpp.core.text import format_bytes
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.attention_and_loss import with_attention
 from unetrpp.planners.options import Options
-from unetrpp.planners.planner import make_planner
+from unetrpp.planners.presets import make_planner
 from unetrpp.planners.report.text import CELL, WIDTH, report_text
 from unetrpp.planners.rules import patch_and_batch
 from unetrpp.planners.rules.attention import place_attention

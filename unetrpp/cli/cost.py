@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from unetrpp.plans.architecture import Architecture
 
 PRESETS = ("synapse", "acdc", "tumor", "lung")
+PLANNED_PRESETS = ("resenc-m", "resenc-l", "resenc-xl")  # whose networks depend on the dataset
 EXAMPLES = """
 unetrpp_cost unetrpp_workspace/preprocessed/Hippocampus/unetrpp.json
 unetrpp_cost unetrpp_workspace/preprocessed/Hippocampus/unet.json -c 3d_fullres --batch-size 4 --precision fp32
+unetrpp_cost unetrpp_workspace/preprocessed/Hippocampus/resenc-l.json
 unetrpp_cost synapse --batch-size 2
 """
 HEADER = (
@@ -91,6 +93,11 @@ def _networks(arguments: argparse.Namespace) -> "dict[str, tuple[Architecture, i
             )
         return {arguments.plans: (preset(arguments.plans), 2)}
     if not Path(arguments.plans).is_file():
+        if arguments.plans in PLANNED_PRESETS:
+            raise UserError(
+                f"{arguments.plans} has no network until it is planned for a dataset; give the plans file that "
+                f"unetrpp_plan_and_preprocess DATASET --preset {arguments.plans} writes"
+            )
         raise UserError(
             f"{arguments.plans} is neither a plans file nor a published network; give the JSON that "
             f"unetrpp_plan_and_preprocess writes, or one of {', '.join(PRESETS)}"

@@ -123,7 +123,7 @@ def unet_architecture(
                 stride=stride,
                 kernel=tuple(kernel),
                 channels=_scaled(min(FIRST_WIDTH * 2**i, WIDEST[dimensions]), width),
-                encoder_blocks=RESIDUAL_DEPTHS[min(i, len(RESIDUAL_DEPTHS) - 1)] if residual else 2,
+                encoder_blocks=residual_depth(i) if residual else 2,
                 decoder_blocks=0 if deepest else (1 if residual else 2),
             )
         )
@@ -136,6 +136,15 @@ def unet_architecture(
         supervised_levels=max(1, len(levels) - 2),
         norm="instance",
     )
+
+
+def residual_depth(stage: int) -> int:
+    """Blocks of one encoder stage of the residual-encoder U-Net.
+
+    >>> [residual_depth(stage) for stage in range(6)]
+    [1, 3, 4, 6, 6, 6]
+    """
+    return RESIDUAL_DEPTHS[min(stage, len(RESIDUAL_DEPTHS) - 1)]
 
 
 def _scaled(channels: int, width: float) -> int:

@@ -5,7 +5,6 @@ from typing import Literal
 from unetrpp.core.errors import UserError
 from unetrpp.plans.architecture import Architecture, Level
 
-PresetName = Literal["synapse", "acdc", "tumor", "lung"]
 DIMS = (32, 64, 128, 256)
 
 

@@ -9,9 +9,9 @@ from unetrpp.networks.cost import estimate
 from unetrpp.networks.design import unet_architecture
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.rules import patch_and_batch
+from unetrpp.planners.rules.element_budget import feature_map_elements
 from unetrpp.planners.rules.patch_and_batch import (
     MARGIN,
-    feature_map_elements,
     fit_by_cost,
     fit_by_proxy,
     free_gpu_memory_gb,

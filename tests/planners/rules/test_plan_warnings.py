@@ -5,7 +5,7 @@ import pytest
 
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
 from unetrpp.planners.options import Options
-from unetrpp.planners.planner import make_planner
+from unetrpp.planners.presets import make_planner
 
 
 def labelled(names, cases=6, **changes):
