@@ -59,8 +59,9 @@ def test_a_network_that_is_planned_by_nnunets_rule_is_trained(workspace, capsys)
     assert "plans 'resenc-l' for Blocks" in capsys.readouterr().out
     plans = read_plans(workspace / "preprocessed" / "Blocks" / "resenc-l.json")
     assert (plans.name, plans.planner, plans.options) == ("resenc-l", "resunet", {"preset": "resenc-l"})
-    steps = {"plans_name": "resenc-l", "epochs": 1, "iterations": 2, "device": "cpu"}
-    trained = train("Blocks", "3d_fullres", "0", workspace=workspace, **steps)
+    trained = train(
+        "Blocks", "3d_fullres", "0", workspace=workspace, plans_name="resenc-l", epochs=1, iterations=2, device="cpu"
+    )
     assert trained.path.name == "resenc-l__3d_fullres"
     assert (trained.path / "fold_0" / "validation" / "summary.json").exists()
     assert command(workspace, "--preset", "resenc-m", "-p", "resenc-l") == 2
