@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import ScaledTranslation
 
 from unetrpp.core.files import write_atomically
 from unetrpp.core.text import GIGABYTE, counted, format_bytes
@@ -29,6 +30,8 @@ from unetrpp.report.charts import (
 from unetrpp.report.colors import ACCENT
 from unetrpp.report.overlays import fitting_size
 
+NARROWEST = 0.6  # of the axes' width to their height, or the reverse, so that tick labels have room
+LEGEND_BELOW = 0.45  # inches from the axes to their legend: below tick labels and the name of the axis
 PANEL = (4.6, 3.9)  # inches
 PAGE = 13.8  # inches of the picture that has all panels
 
@@ -144,12 +147,14 @@ def _draw_patch(plot: Axes, fingerprint: Fingerprint, plans: Plans, axes: tuple[
         filled, corner = name == "median case", (-width / 2, -height / 2)
         plot.add_patch(Rectangle(corner, width, height, fill=filled, color=color, lw=2, label=name))
     down, right = (0.53 * max(float(size[axis]) for _, size, _ in boxes) for axis in axes)
+    down, right = max(down, NARROWEST * right), max(right, NARROWEST * down)
     plot.set(xlim=(-right, right), ylim=(-down, down), aspect="equal")
     plot.set(xlabel="zyx"[transpose[axes[1]]], ylabel="zyx"[transpose[axes[0]]])
     plot.locator_params(nbins=6)
     clean(plot)
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
-    plot.legend(fontsize="small", frameon=False, ncols=2, **below)
+    legend = plot.legend(fontsize="small", frameon=False, ncols=2, loc="upper center")
+    lower = ScaledTranslation(0, -LEGEND_BELOW, plot.figure.dpi_scale_trans)  # by a length, whatever the axes' height
+    legend.set_bbox_to_anchor((0.5, 0), plot.transAxes + lower)
 
 
 def _draw_memory(plot: Axes, plans: Plans) -> None:

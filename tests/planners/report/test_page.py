@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tests.helpers.figures import require_no_cut_text
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
@@ -75,6 +76,19 @@ def test_the_pictures_fit(classes):
             assert x.max() <= inside.x1
             assert min(inside.y0, inside.y1) <= y.min()
             assert y.max() <= max(inside.y0, inside.y1)
+
+
+@pytest.mark.parametrize("shape", [(1, 60, 640), (1, 256, 320), (1, 640, 60)])
+def test_the_legend_of_the_patch_is_below_the_name_of_the_axis(shape):
+    measured, plans = planned(shape=shape, spacing=(1.0, 1.0, 1.0), names=("2d",))
+    figure = report_figure(measured, plans)
+    FigureCanvasAgg(figure).draw()
+    (plot,) = (axes for axes in figure.axes if axes.get_legend())
+    legend = plot.get_legend()
+    assert legend is not None
+    gap = plot.xaxis.label.get_window_extent().y0 - legend.get_window_extent().y1
+    assert 0 <= gap < 0.3 * figure.dpi
+    require_no_cut_text(figure)
 
 
 def test_photographs_have_pixels_and_no_slices():
