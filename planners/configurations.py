@@ -172,7 +172,7 @@ class ConfigurationPlanner:
         topologies = self.hooks.topologies(spacing, shape)
         fit = self.hooks.fit(topologies, inputs, outputs)
         patch = fit.topology.patch
-        batch, batch_decision = plan_batch(options, fit, images * math.prod(shape), unit=self.grid.samples)
+        batch, batch_decision = plan_batch(options, fit, images * math.prod(shape), unit=self.grid.voxel_name)
         augmentation, rotation = plan_augmentation(patch)
         mirroring = of_patch(self.mirroring, self.grid.order, len(patch))
         architecture = self.hooks.architecture(inputs, outputs, fit.topology)
@@ -192,8 +192,8 @@ class ConfigurationPlanner:
             training_memory_bytes=fit.bytes_of(batch),
             decisions=(
                 Decision(about="median image", value=format_shape(shape), why=why),
-                patch_decision(options, topologies, fit, shape, unit=self.grid.samples),
-                downsampling_decision(fit.topology, voxel, published=options.published, unit=self.grid.samples),
+                patch_decision(options, topologies, fit, shape, grid=self.grid),
+                downsampling_decision(fit.topology, voxel, published=options.published, unit=self.grid.voxel_name),
                 batch_decision,
                 rotation,
             ),

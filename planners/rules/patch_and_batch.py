@@ -17,6 +17,7 @@ from unetrpp.planners.rules.element_budget import (
     ElementBudget,
     feature_map_elements,
 )
+from unetrpp.planners.rules.spacing import TargetGrid
 from unetrpp.planners.rules.topology import INITIAL_EDGE, Topology
 from unetrpp.planners.rules.wording import amount
 from unetrpp.plans.architecture import Architecture
@@ -126,12 +127,12 @@ def _source(asked: float | None, free: float | None) -> str:
 
 
 def patch_decision(
-    options: Options, topologies: Sequence[Topology], fit: Fit, median_shape: Sequence[float], *, unit: str = "voxels"
+    options: Options, topologies: Sequence[Topology], fit: Fit, median_shape: Sequence[float], *, grid: TargetGrid
 ) -> Decision:
     """
     Args:
-        median_shape: of the median image along the patch's axes.
-        unit: what it consists of: voxels, or pixels.
+        median_shape: voxels of the median image along the patch's axes.
+        grid: names its unit of lengths and its voxels.
     """
     patch = fit.topology.patch
     if options.patch is not None or options.published is not None:
@@ -143,17 +144,18 @@ def patch_decision(
         steps, first = counted(fit.tried - 1, "step"), format_shape(topologies[0].patch)
         why = f"the largest patch of the median image's proportions that fits {fit.budget}; reduced from {first} in {steps}"
     else:
-        why = f"not reduced: {_largest(fit.topology, median_shape, unit)} fits {fit.budget}"
+        why = f"not reduced: {_largest(fit.topology, median_shape, grid)} fits {fit.budget}"
     return Decision(about="patch", value=format_shape(patch), why=why)
 
 
-def _largest(topology: Topology, median_shape: Sequence[float], unit: str) -> str:
+def _largest(topology: Topology, median_shape: Sequence[float], grid: TargetGrid) -> str:
     """What the first patch is: the median image, or as much of it as the first patch may have."""
     patch, image = topology.patch, format_shape(median_shape)
     if any(n < int(m) for n, m in zip(patch, median_shape, strict=True)):
         edge = INITIAL_EDGE[len(patch)]
-        form = "square" if unit == "pixels" else f"{'square' if len(patch) == 2 else 'cubic'} in mm"
-        return f"the largest patch considered ({edge}^{len(patch)} {unit}, {form}, within the median image's {image})"
+        form = ("square" if len(patch) == 2 else "cubic") + (" in mm" if grid.unit == "mm" else "")
+        size = f"{edge}^{len(patch)} {grid.voxel_name}"
+        return f"the largest patch considered ({size}, {form}, within the median image's {image})"
     larger = any(n > m for n, m in zip(patch, median_shape, strict=True))
     reason = f", padded from {image} to multiples of {format_shape(topology.divisors)}," if larger else ""
     return f"the whole median image{reason}"

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unetrpp.core.text import counted, format_mm
+from unetrpp.core.text import counted, format_mm, listed
 from unetrpp.planners.rules.spacing import TIE, TargetGrid
-from unetrpp.planners.rules.wording import listed
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration
 
@@ -61,7 +60,7 @@ def patch_warnings(
             whole = int((extents[:, first:] <= patch[first:]).all(axis=1).sum())
             larger.append(_Larger(name, max(median[a] / patch[a] for a in axes), listed(have), whole, len(extents)))
     if larger:
-        yield f"{_larger_than_a_patch(larger)}; {listed(remedies, 'or')} would show more of {_it(larger)} at once"
+        yield f"{_larger_than_a_patch(larger)}; {listed(remedies, last='or')} would show more of {_it(larger)} at once"
 
 
 class _Larger(NamedTuple):
@@ -142,8 +141,8 @@ def _rare(fingerprint: Fingerprint) -> Iterator[str]:
         ((name, case),) = once.items()
         yield f"{name!r} is in {case} only: the fold that holds this case out never learns it"
     elif once:
-        where = [f"{name!r} in {case}" for name, case in once.items()]
-        yield f"{len(once)} classes are in one case only ({_first(where)}): the fold that holds this case out never learns the class"
+        where = listed([f"{name!r} in {case}" for name, case in once.items()], MOST_NAMED)
+        yield f"{len(once)} classes are in one case only ({where}): the fold that holds this case out never learns the class"
 
 
 def _vanishing(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str]:
@@ -179,17 +178,7 @@ def _thinner(median: np.ndarray, grid: TargetGrid) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    return _first([repr(name) for name in names])
-
-
-def _first(items: Sequence[str]) -> str:
-    """The first few, and how many more there are.
-
-    >>> _first(["a", "b"]), _first(["a", "b", "c", "d", "e", "f", "g"])
-    ('a and b', 'a, b, c, d, e and 2 more')
-    """
-    more = len(items) - MOST_NAMED
-    return f"{', '.join(items[:MOST_NAMED])} and {more} more" if more > 0 else listed(items)
+    return listed([repr(name) for name in names], MOST_NAMED)
 
 
 def _extents_mm(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[tuple[str, np.ndarray]]:

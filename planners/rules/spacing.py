@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unetrpp.core.text import counted
+from unetrpp.core.text import counted, listed
 from unetrpp.io.geometry import Axes, Spacing, reorder, resampled_shape
-from unetrpp.planners.rules.wording import ANATOMICAL, AxisNames, lengths, listed, order_of, span
+from unetrpp.planners.rules.wording import ANATOMICAL, AxisNames, lengths, order_of, span
 from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint
 from unetrpp.plans.plans import Decision
 
@@ -33,15 +33,11 @@ class TargetGrid:
     cases: int
     names: AxisNames = ANATOMICAL  # of the canonical axes
     unit: str = "mm"  # of lengths: mm, or pixels (voxels) where the files give no size
+    voxel_name: str = "voxels"  # what the images consist of: voxels, or pixels where all have one slice
 
     @property
     def flat(self) -> bool:
         return self.shape[0] < FLAT
-
-    @property
-    def samples(self) -> str:
-        """What an image consists of, in words: pixels in photographs, else voxels."""
-        return "pixels" if self.unit == "pixels" else "voxels"
 
     def name(self, plan_axis: int) -> str:
         """The name of a plan axis: z (head-feet), y (front-back), x (left-right)."""
@@ -58,7 +54,8 @@ def plan_target_grid(fingerprint: Fingerprint, asked: Spacing | None = None, nam
     """The grid and its reasons.
 
     Args:
-        asked: the user's spacing, canonical (z, y, x); mm, or voxels where the files give no size.
+        asked: the user's spacing, canonical (z, y, x); mm, or voxels where the files give no size. Along the axis of flat
+            images it has no effect, and a warning says so.
         names: of the canonical axes, for the reasons.
     """
     spacing, decision, warnings = target_spacing(fingerprint.cases, names)
@@ -68,13 +65,37 @@ def plan_target_grid(fingerprint: Fingerprint, asked: Spacing | None = None, nam
         decision = Decision(about=decision.about, value=lengths(spacing, unit), why=why)
     if asked is not None:
         why = f"asked for; the rule gives {lengths(spacing, unit)} ({decision.why})"
-        spacing = asked
+        spacing, ignored = _along_slices(asked, spacing, fingerprint, names)
+        warnings += ignored
         decision = Decision(about=decision.about, value=f"{lengths(spacing, unit)} (z, y, x)", why=why)
     shape = median_resampled_shape(fingerprint.cases, spacing)
     # A flat axis comes first whatever its nominal spacing: slices are taken along it.
     order = plan_order([math.inf if n < FLAT else mm for n, mm in zip(shape, spacing, strict=True)])
-    grid = TargetGrid(order, reorder(spacing, order), reorder(shape, order), len(fingerprint.cases), names, unit)
+    grid = TargetGrid(
+        order=order,
+        spacing=reorder(spacing, order),
+        shape=reorder(shape, order),
+        cases=len(fingerprint.cases),
+        names=names,
+        unit=unit,
+        voxel_name=fingerprint.voxel_name,
+    )
     return GridPlan(grid, (decision, _order_decision(grid)), warnings)
+
+
+def _along_slices(
+    asked: Spacing, measured: Spacing, fingerprint: Fingerprint, names: AxisNames
+) -> tuple[Spacing, tuple[str, ...]]:
+    """The asked spacing, except along an axis where the images are flat: a single slice is not resampled."""
+    flat = np.median([case.cropped_shape for case in fingerprint.cases], axis=0) < FLAT
+    z, y, x = (old if one else new for old, new, one in zip(measured, asked, flat, strict=True))
+    unit = fingerprint.length_unit
+    ignored = [
+        f"--spacing {new:g} along {names[axis]} has no effect: the images have one slice, which keeps its {old:.4g} {unit}"
+        for axis, (old, new) in enumerate(zip(measured, asked, strict=True))
+        if flat[axis] and not _equal(old, new)
+    ]
+    return (z, y, x), tuple(ignored)
 
 
 def _order_decision(grid: TargetGrid) -> Decision:
@@ -86,7 +107,7 @@ def _coarsest(grid: TargetGrid) -> str:
     """Why the first plan axis is the first."""
     first, *others = grid.spacing
     if grid.flat:
-        return f"{grid.name(0)} is flat ({counted(grid.shape[0], 'voxel')})"
+        return f"{grid.name(0)} is flat ({counted(grid.shape[0], grid.voxel_name.removesuffix('s'))})"
     tied = [grid.name(0), *(grid.name(axis) for axis in (1, 2) if _equal(grid.spacing[axis], first))]
     if len(tied) == 3:
         return f"a tie: all axes have {span(min(grid.spacing), max(grid.spacing))} {grid.unit} (within {TIE:.1%}), so they keep their order"

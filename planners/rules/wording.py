@@ -59,14 +59,6 @@ def percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.01 or not share else f"{share * 100:.1g}%"
 
 
-def listed(names: Sequence[str], last: str = "and") -> str:
-    """
-    >>> listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b"], "or")
-    ('a', 'a, b and c', 'a or b')
-    """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
-
-
 def order_of(axes: Axes | Sequence[int]) -> str:
     """
     >>> order_of((1, 0, 2))

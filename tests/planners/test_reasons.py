@@ -166,7 +166,7 @@ def test_pictures_have_rows_and_columns_and_no_mm():
     pictures = type(pictures)(name="P", channel_names=("grey",), labels=pictures.labels, file_ending=".png")
     plans = make_planner("unetrpp", Options(gpu_memory_gb=8)).plan(fingerprint(DATASETS["flat"]), pictures, "mine")
     decisions = [*plans.decisions, *plans.configuration("2d").decisions]
-    assert not any(re.search(r"\bmm\b|body|head-feet", f"{d.value} {d.why}") for d in decisions)
+    assert not any(re.search(r"\bmm\b|body|head-feet|voxel", f"{d.value} {d.why}") for d in decisions)
     assert why(plans, "median image") == "median of the cases, cropped, at one pixel"
 
 

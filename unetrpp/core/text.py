@@ -42,14 +42,16 @@ def counted(n: float, singular: str, plural: str = "") -> str:
     return f"{n:g} {singular if n == 1 else plural or singular + 's'}"
 
 
-def listed(names: Sequence[str], most: int = 3) -> str:
+def listed(names: Sequence[str], most: int = 3, last: str = "and") -> str:
     """The first names of a list, and how many more there are.
 
     >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c", "d", "e"])
     ('a', 'a and b', 'a, b, c and 2 more')
+    >>> listed(["a", "b", "c"], last="or")
+    'a, b or c'
     """
     shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+    return f" {last} ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def without_repetition(sentences: Iterable[str]) -> list[str]:

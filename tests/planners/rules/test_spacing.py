@@ -65,6 +65,21 @@ def test_the_grid_is_in_plan_order_and_has_the_requested_spacing():
     assert asked.decisions[0].why.startswith("asked for; the rule gives 1 x 5 x 1 mm")
 
 
+@pytest.mark.parametrize("shape", [(1, 256, 300), (256, 1, 300)])
+def test_a_spacing_along_single_slices_has_no_effect_and_that_is_said(shape):
+    flat = shape.index(1)
+    measured = fingerprint([case_fingerprint(shape=shape, spacing=(4.0, 4.0, 4.0))] * 3)
+    asked = (0.5, 0.5, 0.5)
+    grid, (spacing, _), warnings = plan_target_grid(measured, asked)
+    assert (grid.order[0], grid.spacing, grid.shape[0]) == (flat, (4.0, 0.5, 0.5), 1)
+    assert spacing.value.count("0.5") == 2
+    (warning,) = warnings
+    name = ("z (head-feet)", "y (front-back)")[flat]
+    assert warning == f"--spacing 0.5 along {name} has no effect: the images have one slice, which keeps its 4 mm"
+    kept = (4.0, 0.5, 0.5) if flat == 0 else (0.5, 4.0, 0.5)
+    assert plan_target_grid(measured, kept).warnings == ()
+
+
 def test_a_flat_image_is_flat_whatever_its_spacing():
     grid = plan_target_grid(fingerprint([case_fingerprint(shape=(256, 300, 1), spacing=(2.0, 1.0, 1.0))])).grid
     assert grid.flat
