@@ -129,6 +129,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--plans-name": _FOLDS + "test_what_is_not_preprocessed_or_planned_is_refused",
         "--epochs": _FOLDS + "test_extending_and_overwriting",
         "--iterations": _RECORDED,
+        "--recipe": "trainers/test_recipe.py::test_nnunets_recipe_by_name",
         "--lr": _RECORDED,
         "--optimizer": "trainers/test_recipe.py::test_optimisers_by_option_and_by_length",
         "--seed": _RECORDED,

@@ -1,10 +1,11 @@
 """How a fold is trained: one frozen record, written beside the checkpoints as training.json."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from unetrpp.core.files import Record
+from unetrpp.patches.sampling import Sampling
 
 STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # nnU-Net's
 STANDARD_TRAINER = "standard"
@@ -18,11 +19,13 @@ Positive = Annotated[float, Meta(gt=0)]
 
 
 class TrainingConfig(Record, frozen=True, kw_only=True):
-    """The recipe of one fold. Its defaults are nnU-Net's, for a run of 250,000 steps.
+    """The recipe of one fold. Its defaults are for a run of 250,000 steps; docs/training.md compares them with nnU-Net's.
 
     Fields without an option of unetrpp_train are marked "no option": the recipe or a benchmark sets them, and
     training.json records them.
     """
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"rate_changes", "heads", "sampling", "padding"})
 
     format: int = 1
     fold: int | Literal["all"]
@@ -35,10 +38,15 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     momentum: float = 0.99  # of SGD; no option: nnU-Net's value, smaller in short runs of the tests
     warmup: int = 0  # steps of linearly rising learning rate; no option: recipe.py sets it for AdamW
     weight_decay: float = 3e-5  # no option: recipe.py for AdamW, and the arm no_decay of benchmarks/ablation.py
-    # No option: the arm decay_all of benchmarks/ablation.py. True as in the released UNETR++; False exempts norms, biases,
-    # layer scales, temperatures and position embeddings.
+    # No option: `--recipe nnunet` and the arm decay_all of benchmarks/ablation.py. True as in nnU-Net and the released
+    # UNETR++; False exempts norms, biases, layer scales, temperatures and position embeddings.
     decay_everything: bool = False
     gradient_clip: float = 12.0  # largest norm; no option: nnU-Net's value
+    # No options: `--recipe nnunet` sets each of these to its second value, which is nnU-Net's (recipe.py).
+    rate_changes: Literal["every_step", "every_epoch"] = "every_step"
+    heads: Literal["planned", "random"] = "planned"  # at first: by the plans' initial logits, or at random
+    sampling: Sampling = "class_first"  # of forced patches: patches/sampling.py
+    padding: Literal["ignored", "background"] = "ignored"  # how the loss counts voxels outside the case
     seed: Annotated[int, Meta(ge=0)] = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     augmentation: Literal["device", "workers"] = "device"  # workers: batchgenerators' transforms in processes
@@ -52,7 +60,7 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     gamma_rate: float = 10.0  # learning rate of the gammas, as a multiple of the others'
     least_gamma: float = 0.05  # a module with a smaller gamma is removed
     least_contrast: float = 0.05  # so is one whose coefficients have a smaller std / mean
-    recipe: str = "standard: nnU-Net's SGD for long runs"
+    recipe: str = "standard: SGD for long runs"
 
     @property
     def steps(self) -> int:

@@ -14,20 +14,35 @@ LOG = logging.getLogger(__name__)
 
 LONGEST_WARMUP = 500  # steps
 
+# Named recipes (--recipe): fields of TrainingConfig. `nnunet` is nnU-Net 2.8.1's training for runs of any length, so that
+# results compare; docs/training.md says what each field does.
+RECIPES: dict[str, dict[str, object]] = {
+    "nnunet": {
+        "optimizer": "sgd",
+        "decay_everything": True,
+        "rate_changes": "every_epoch",
+        "heads": "random",
+        "sampling": "case_first",
+        "padding": "background",
+        "recipe": "nnunet: nnU-Net 2.8.1's training",
+    }
+}
+
 # Fields of TrainingConfig and the values given for them. None, or no entry, leaves a field to the recipe.
 ConfigOverrides = Mapping[str, object]
 
 
 def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp32") -> TrainingConfig:
-    """The recipe for a run of the given length: nnU-Net's SGD for long runs, AdamW for short ones.
+    """The recipe for a run of the given length: SGD for long runs, AdamW for short ones; or the one of RECIPES that is named.
 
     Args:
         precision: unless ``overrides`` give another one.
 
     Raises:
-        UserError: a value is out of range, or attention is to be learned in a single epoch or by another trainer.
+        UserError: a value is out of range or contradicts the named recipe, or attention is to be learned in a single epoch
+            or by another trainer.
     """
-    given = {key: value for key, value in overrides.items() if value is not None}
+    given = _with_named_recipe({key: value for key, value in overrides.items() if value is not None})
     config = _config({"fold": fold, "precision": precision} | given)
     short = config.steps < SHORT_RUN_STEPS
     if config.optimizer == "adamw" or ("optimizer" not in given and short):
@@ -47,6 +62,23 @@ def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp
     if config.learn_attention and config.trainer != STANDARD_TRAINER:
         raise UserError(f"--learn-attention has its own trainer; give it without --trainer {config.trainer}")
     return config
+
+
+def _with_named_recipe(given: dict[str, object]) -> dict[str, object]:
+    """``given`` with the fields of the recipe that its ``recipe`` names.
+
+    Raises:
+        UserError: there is none of this name, or another optimizer is given than its own.
+    """
+    if "recipe" not in given:
+        return given
+    name = str(given["recipe"])
+    if name not in RECIPES:
+        raise UserError(f"there is no recipe {name!r}; choose from {', '.join(RECIPES)}, or leave it out")
+    fields = RECIPES[name]
+    if given.get("optimizer") not in (None, fields["optimizer"]):
+        raise UserError(f"the recipe {name} trains with {fields['optimizer']}; leave out --optimizer")
+    return given | fields
 
 
 def _config(fields: dict[str, object]) -> TrainingConfig:
@@ -113,6 +145,8 @@ def _require_recorded(config: TrainingConfig, overrides: ConfigOverrides) -> Non
     """
     for key, value in overrides.items():
         recorded = getattr(config, key)
+        if key == "recipe":
+            recorded = config.recipe.partition(":")[0]
         if value is not None and value != recorded:
             raise UserError(
                 f"fold {config.fold} was started with {key} {recorded}, not {value}; repeat the command without it to "

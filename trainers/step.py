@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +56,10 @@ class StepTrainer:
 
     def build_network(self) -> nn.Module:
         """The network of the plans, freshly initialised; it is moved to the device afterwards."""
-        return build_network(self.configuration.architecture)
+        architecture = self.configuration.architecture
+        if self.config.heads == "random":
+            architecture = msgspec.structs.replace(architecture, initial_logits=())
+        return build_network(architecture)
 
     def build_optimizer(self) -> torch.optim.Optimizer:
         """The optimiser of ``self.network``; the schedule of the recipe sets its learning rate before every step."""
@@ -69,8 +73,8 @@ class StepTrainer:
     def build_loader(self, cases: Sequence[StoredCase], stream: Stream = Stream.PATCHES) -> PatchLoader:
         """A loader of this process's share of every batch."""
         share, config = self.processes.share(self.configuration.batch_size), self.config
-        seed, fold = config.seed, config.fold_number
-        return PatchLoader(cases, self.configuration, seed=seed, fold=fold, stream=stream, share=share)
+        draws = {"seed": config.seed, "fold": config.fold_number}
+        return PatchLoader(cases, self.configuration, **draws, stream=stream, share=share, sampling=config.sampling)
 
     def hours(self) -> float:
         """Spent on this fold, including earlier runs. All processes must call it, and get the same value."""
@@ -129,6 +133,8 @@ class StepTrainer:
         """Images (B, C, *patch) and training indices (B, *patch), augmented on the device."""
         plan = self.configuration
         images, target = make_batch(samples, plan.patch, plan.augmentation.in_plane_only, self.device)
+        if self.config.padding == "background":
+            target = target.clamp(min=0)
         images = unfold_first_stage(images, plan.first_stage_classes)
         return images.to(memory_format=self.layout), target
 

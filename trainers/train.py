@@ -75,6 +75,11 @@ def add_recipe(parser: Parser) -> None:
     recipe.add_argument("--epochs", type=positive, metavar="N", help="epochs of a fold (default: 1000)")
     recipe.add_argument("--iterations", type=positive, metavar="N", help="optimiser steps per epoch (default: 250)")
     recipe.add_argument(
+        "--recipe",
+        choices=["nnunet"],
+        help="train exactly as nnU-Net 2.8.1 does, to compare with it (default: ours; docs/training.md has the differences)",
+    )
+    recipe.add_argument(
         "--lr", type=above_zero, metavar="RATE", help="initial learning rate (default: 0.01 with sgd, 0.003 with adamw)"
     )
     recipe.add_argument(

@@ -14,6 +14,13 @@ def test_poly_decay_and_warm_up():
     assert rates == sorted(rates, reverse=True)
 
 
+def test_the_rate_may_change_once_an_epoch():
+    """nnU-Net's PolyLRScheduler is stepped with the number of the epoch."""
+    config = TrainingConfig(fold=0, epochs=4, iterations=5, learning_rate=0.01, rate_changes="every_epoch")
+    expected = [0.01 * (1 - epoch / 4) ** 0.9 for epoch in range(4) for _ in range(5)]
+    assert [learning_rate(config, step) for step in range(20)] == pytest.approx(expected)
+
+
 def test_progress_is_by_steps_or_by_hours_whichever_is_larger():
     config = TrainingConfig(fold=0, epochs=2, iterations=50, max_hours=2.0)
     assert (progress(config, 25, hours=0.1), progress(config, 25, hours=1.0)) == (0.25, 0.5)

@@ -16,7 +16,7 @@ from unetrpp.augmentation.pipeline import Sample, SampleDraw, draw_sample
 from unetrpp.augmentation.spatial import read_size
 from unetrpp.core.errors import UserError, no_more_files, system_refusal
 from unetrpp.core.randomness import Stream, generator
-from unetrpp.patches.sampling import PatchDraw, PatchSampler
+from unetrpp.patches.sampling import PatchDraw, PatchSampler, Sampling
 from unetrpp.plans.plans import Configuration
 from unetrpp.preprocessing.store import StoredCase
 
@@ -32,6 +32,7 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
             cascade the first stage's segmentation is read, too; training patches get random mistakes in it.
         stream: of random numbers; only patches of ``Stream.PATCHES`` are augmented.
         share: the samples of every batch that this process reads; what is drawn for them does not depend on it.
+        sampling: how forced patches are drawn (:class:`unetrpp.patches.sampling.PatchSampler`).
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
         fold: int,
         stream: Stream = Stream.PATCHES,
         share: slice = slice(None),
+        sampling: Sampling = "class_first",
     ):
         super().__init__(None, configuration.batch_size)
         self.cases = {case.case: case for case in cases}
@@ -55,7 +57,7 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
         swap = label_swap_of(configuration)
         self.swap = swap and replace(swap, axis=swap.axis + skipped)
         ignore = configuration.preprocessing.labels.ignore_index
-        self.sampler = PatchSampler(cases, self.patch, configuration.foreground_fraction, ignore)
+        self.sampler = PatchSampler(cases, self.patch, configuration.foreground_fraction, ignore, sampling=sampling)
         self.next_iteration = 0
 
     def batch(self, iteration: int) -> list[Sample]:
