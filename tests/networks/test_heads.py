@@ -26,8 +26,8 @@ def test_the_first_output_is_the_share_of_each_class():
             assert torch.allclose(shares, SHARES, rtol=0.35), shares
 
 
-def test_without_initial_logits_heads_are_torchs_own():
-    for plain, given in zip(architectures(), architectures(initial_logits=(0.0, 0.0, 0.0)), strict=True):
+def test_initial_logits_change_the_heads_alone():
+    for plain, given in zip(architectures(), architectures(initial_logits=(0.3, 0.2, 0.1)), strict=True):
         torch.manual_seed(1)
         released = build_network(plain).state_dict()
         torch.manual_seed(1)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,6 +32,9 @@ class Convolution3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         return convolve(self, x)
+
+
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class Operators(NamedTuple):
@@ -175,13 +179,42 @@ class Skip(nn.Module):
         return normalize(self.norm, self.conv(x))
 
 
+class TokenParameter(nn.Linear):
+    """A linear map of tokens to P tokens without bias, uniform within 1 / sqrt(P): the released code's parameter ``EF``."""
+
+    def __init__(self, tokens: int, projected: int):
+        super().__init__(tokens, projected, bias=False)
+
+    def reset_parameters(self) -> None:
+        bound = 1 / math.sqrt(self.out_features)
+        nn.init.uniform_(self.weight, -bound, bound)
+
+
 def initialise_linears(module: nn.Module) -> None:
     """Normal weights (std 0.02) and zero biases for every Linear, as in the released encoder.
 
-    The released code truncates the normal distribution at 2, which is a hundred standard deviations away.
+    The released code truncates the normal distribution at 2, which is a hundred standard deviations away. A
+    :class:`TokenParameter` keeps its own start, since there it is no Linear.
     """
     for part in module.modules():
-        if isinstance(part, nn.Linear):
+        if isinstance(part, nn.Linear) and not isinstance(part, TokenParameter):
             nn.init.normal_(part.weight, std=0.02)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+
+
+@torch.no_grad()
+def initialise_as_nnunet(module: nn.Module) -> None:
+    """The start of nnU-Net 2.8.1's U-Nets: He et al.'s normal weights (arXiv 1502.01852), zero biases.
+
+    A weight's std is sqrt(2 / ((1 + SLOPE ** 2) * fan-in)), in transposed convolutions with the fan-in of PyTorch: output
+    channels times kernel. The last norm of a residual block starts at 0, so that the block is its skip at first.
+    """
+    for part in module.modules():
+        if isinstance(part, CONVOLUTIONS):
+            nn.init.kaiming_normal_(part.weight, a=SLOPE)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, ResidualBlock):
+            for parameter in part.norm2.parameters():
+                parameter.zero_()

@@ -1,12 +1,10 @@
 """Efficient paired attention (EPA): channel and spatial attention with shared queries and keys (UNETR++, 3.2)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unetrpp.networks.blocks import OPERATORS, NormMaker, ResidualBlock, pointwise
+from unetrpp.networks.blocks import OPERATORS, NormMaker, ResidualBlock, TokenParameter, pointwise
 from unetrpp.networks.cpu_kernels.spatial_attention import spatial_attention
 from unetrpp.plans.architecture import Architecture
 
@@ -27,9 +25,8 @@ class EfficientPairedAttention(nn.Module):
         self.spatial_layout = architecture.spatial_layout
         self.dropout = architecture.attention_dropout
         self.qkvv = nn.Linear(channels, 4 * channels, bias=False)
-        self.project_keys = nn.Linear(tokens, projected, bias=architecture.projection != "parameter")
-        if architecture.projection == "parameter":
-            nn.init.uniform_(self.project_keys.weight, -1 / math.sqrt(projected), 1 / math.sqrt(projected))
+        projection = TokenParameter if architecture.projection == "parameter" else nn.Linear
+        self.project_keys = projection(tokens, projected)
         self.project_values = nn.Linear(tokens, projected) if architecture.projection == "separate" else None
         self.channel_temperature = nn.Parameter(torch.ones(self.heads, 1, 1))
         self.spatial_temperature = nn.Parameter(torch.ones(self.heads, 1, 1))

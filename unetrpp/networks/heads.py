@@ -12,21 +12,24 @@ HEAD_WEIGHT_SCALE = 0.1  # of the weights where biases are given, so that the fi
 
 
 def segmentation_heads(architecture: Architecture) -> nn.ModuleList:
-    """One head for every supervised level, full resolution first.
-
-    With ``architecture.initial_logits`` the first output is close to these logits, those of each class's share of the
-    voxels (arXiv 1708.02002, 4.1). A head with random biases calls most voxels foreground, and unlearning that in the first
-    steps can silence features for good (docs/training.md).
-    """
+    """One head for every supervised level, full resolution first."""
     levels, outputs = architecture.levels[: architecture.supervised_levels], architecture.out_channels
-    heads = [pointwise(level.channels, outputs, architecture.dimensions, bias=True) for level in levels]
-    if architecture.initial_logits:
-        with torch.no_grad():
-            for head in heads:
-                head.weight.mul_(HEAD_WEIGHT_SCALE)
-                if head.bias is not None:
-                    head.bias.copy_(torch.tensor(architecture.initial_logits))
-    return nn.ModuleList(heads)
+    return nn.ModuleList(pointwise(level.channels, outputs, architecture.dimensions, bias=True) for level in levels)
+
+
+@torch.no_grad()
+def initialise_heads(heads: nn.ModuleList, initial_logits: Sequence[float]) -> None:
+    """Let the first output be close to these logits, those of each class's share of the voxels (arXiv 1708.02002, 4.1).
+
+    Without any, the heads stay random. A head with random biases calls most voxels foreground, and unlearning that in the
+    first steps can silence features for good (docs/experiments.md).
+    """
+    if not initial_logits:
+        return
+    for head in heads:
+        weight, bias = head.parameters()
+        weight.mul_(HEAD_WEIGHT_SCALE)
+        bias.copy_(torch.tensor(initial_logits))
 
 
 def apply_heads(heads: nn.ModuleList, features: Sequence[Tensor], deep_supervision: bool) -> list[Tensor] | Tensor:

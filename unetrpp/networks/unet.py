@@ -3,9 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from unetrpp.networks.blocks import ConvolutionBlock, NormMaker, ResidualBlock, norm_maker, transposed
+from unetrpp.networks.blocks import (
+    ConvolutionBlock,
+    NormMaker,
+    ResidualBlock,
+    initialise_as_nnunet,
+    norm_maker,
+    transposed,
+)
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
-from unetrpp.networks.heads import apply_heads, segmentation_heads
+from unetrpp.networks.heads import apply_heads, initialise_heads, segmentation_heads
 from unetrpp.networks.layout import to_channels_last
 from unetrpp.plans.architecture import Architecture
 
@@ -29,6 +36,8 @@ class UNet(nn.Module):
         self.encoder = nn.ModuleList(EncoderStage(architecture, i, widths[i]) for i in range(len(levels)))
         self.decoder = nn.ModuleList(DecoderStage(architecture, i) for i in range(len(levels) - 1))
         self.heads = segmentation_heads(architecture)
+        initialise_as_nnunet(self)
+        initialise_heads(self.heads, architecture.initial_logits)
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
         x = self.stem(to_channels_last(x))

@@ -12,7 +12,7 @@ from unetrpp.networks.blocks import (
 )
 from unetrpp.networks.epa import EPABlock
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
-from unetrpp.networks.heads import apply_heads, segmentation_heads
+from unetrpp.networks.heads import apply_heads, initialise_heads, segmentation_heads
 from unetrpp.networks.layout import to_channels_last
 from unetrpp.plans.architecture import Architecture, Level
 
@@ -33,6 +33,7 @@ class UNETRPP(nn.Module):
         self.decoder = nn.ModuleList(DecoderStage(architecture, i) for i in range(len(levels) - 1))
         self.heads = segmentation_heads(architecture)
         initialise_linears(self.encoder)
+        initialise_heads(self.heads, architecture.initial_logits)
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
         x = to_channels_last(x)
