@@ -5,7 +5,7 @@
 
 An arm joins names of PARTS with +. The first one is the reference of the paired differences. Every run is resumed where
 it was interrupted and skipped where it is finished, so a later call with more arms or seeds adds to the table, and two
-calls with different seeds share the work.
+calls with different seeds share the work. OUT/scores.jsonl has a line for every finished run.
 """
 
 import argparse
@@ -32,12 +32,13 @@ from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.networks.gates import focal_modules
+from unetrpp.patches.sampling import PatchDraw, PatchSampler
 from unetrpp.planners.attention_and_loss import focal_loss_of, training_foreground, with_attention
 from unetrpp.planners.plan_and_preprocess import main as plan_and_preprocess
 from unetrpp.planners.rules.loss import distance_scales
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, LossPlan, read_plans
-from unetrpp.preprocessing.store import Store
+from unetrpp.preprocessing.store import Store, StoredCase
 from unetrpp.trainers.attention_trainer import AttentionTrainer
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.recipe import new_config
@@ -57,12 +58,23 @@ class Arm:
     loss: str = "dice_ce"
     architecture: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    sampler: type[PatchSampler] = PatchSampler
 
     def with_network(self, **changes: Any) -> "Arm":
         return replace(self, architecture=self.architecture | changes)
 
     def with_recipe(self, **changes: Any) -> "Arm":
         return replace(self, recipe=self.recipe | changes)
+
+
+class CentredSampler(PatchSampler):
+    """Draws the centre of a random patch over the voxels, then moves the patch into the case: the rule of release 0.1.0."""
+
+    def anywhere(self, rng: np.random.Generator, case: StoredCase) -> PatchDraw:
+        center, room = rng.random(3) * case.shape, np.array(case.shape) - self.patch
+        start = np.clip(np.floor(center).astype(int) - np.array(self.patch) // 2, 0, np.maximum(room, 0))
+        z, y, x = np.where(room < 0, np.array(case.shape) // 2, start + np.array(self.patch) // 2).tolist()
+        return PatchDraw(case.case, (z, y, x), None)
 
 
 PARTS: dict[str, Callable[[Arm], Arm]] = {
@@ -80,6 +92,7 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     "learned": lambda arm: arm.with_recipe(learn_attention=True),
     "unpruned": lambda arm: arm.with_recipe(least_gamma=0.0, least_contrast=0.0),
     # one change of the network or the recipe
+    "two_heads": lambda arm: arm.with_network(supervised_levels=2),
     "random_heads": lambda arm: arm.with_network(initial_logits=()),
     "scale_1e-2": lambda arm: arm.with_network(layer_scale=1e-2),
     "scale_1e-1": lambda arm: arm.with_network(layer_scale=1e-1),
@@ -89,6 +102,10 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     "no_dropout": lambda arm: arm.with_network(dropout=0.0, attention_dropout=0.0),
     "decay_all": lambda arm: arm.with_recipe(decay_everything=True),
     "no_decay": lambda arm: arm.with_recipe(weight_decay=0.0),
+    # where patches are drawn
+    "centred": lambda arm: replace(arm, sampler=CentredSampler),
+    "case_first": lambda arm: arm.with_recipe(sampling="case_first"),
+    "padding": lambda arm: arm.with_recipe(padding="background"),
     "sgd": lambda arm: arm.with_recipe(optimizer="sgd"),
     "lr_1e-3": lambda arm: arm.with_recipe(learning_rate=1e-3),
     "lr_2e-3": lambda arm: arm.with_recipe(learning_rate=2e-3),
@@ -118,6 +135,7 @@ class Data:
         call = [str(raw), "--workspace", str(workspace.root), "--planner", planner, "--width", str(arguments.width)]
         call += ["--batch-size", str(arguments.batch_size)]
         call += ["--configurations", arguments.configuration] if arguments.configuration else []
+        call += ["--patch", *map(str, arguments.patch)] if arguments.patch else []
         if plan_and_preprocess(call):
             raise SystemExit(f"planning {name} failed")
         self.folder = workspace.preprocessed(name)
@@ -199,6 +217,13 @@ def run(text: str, seed: int, data: Data, arguments: argparse.Namespace) -> None
     train, validation = ([data.store.open(c) for c in cases] for cases in (data.fold.train, data.fold.validation))
     kind = AttentionTrainer if config.learn_attention else Trainer
     trainer = kind(FoldData(configuration, train, validation), config, folder, Machine(device))
+    trainer.loader.sampler = arm.sampler(
+        train,
+        configuration.patch_3d,
+        configuration.foreground_fraction,
+        configuration.preprocessing.labels.ignore_index,
+        sampling=config.sampling,
+    )
     look = Look(trainer, data, arguments.look, folder / "curve.json")
     trainer.tracker = look
     trainer.run()
@@ -274,6 +299,18 @@ def table(arguments: argparse.Namespace) -> str:
     return text_table(rows)
 
 
+def write_scores(arguments: argparse.Namespace) -> None:
+    """A line of OUT/scores.jsonl for every finished run: seconds, and each validation case's mean over the classes."""
+    out, lines = Path(arguments.out), []
+    for record in sorted(out.glob("*/seed_*/run.json")):
+        by_metric = {metric: per_case(record.parent, metric) for metric in METRICS}
+        seed = int(record.parent.name.removeprefix("seed_"))
+        run = {"dataset": Path(arguments.raw).resolve().name, "arm": record.parent.parent.name, "seed": seed}
+        run["seconds"] = round(json.loads(record.read_text())["seconds"], 1)
+        lines.append(json.dumps(run | {m: {c: round(v, 4) for c, v in by_metric[m].items()} for m in METRICS}))
+    write_bytes(out / "scores.jsonl", "".join(line + "\n" for line in lines).encode())
+
+
 def curves(arguments: argparse.Namespace) -> str:
     rows = [["arm", "seed", "steps", "train s", "Dice by class", "mean"]]
     for text, seed in itertools.product(arguments.arms, arguments.seeds):
@@ -296,6 +333,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--iterations", type=int, default=25)
     parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--patch", type=int, nargs="+", help="voxels; default: the planner's")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument(
         "--look", nargs="+", type=int, default=[], help="also score the validation cases after these steps"
@@ -314,6 +352,7 @@ def main() -> None:
         data = {planner: Data(arguments, planner) for planner in planners}
         for seed, text in itertools.product(arguments.seeds, arguments.arms):
             run(text, seed, data[arm_of(text).planner], arguments)
+            write_scores(arguments)
             print(f"{text} seed {seed} done", file=sys.stderr, flush=True)
     print(
         f"{arguments.epochs * arguments.iterations} steps of batch {arguments.batch_size}, width {arguments.width}, ",
