@@ -7,7 +7,7 @@ from msgspec import Meta
 from unetrpp.core.files import Record
 from unetrpp.patches.sampling import Sampling
 
-STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # nnU-Net's
+STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # as in nnU-Net 2.8.1
 STANDARD_TRAINER = "standard"
 
 # In fewer steps than these, SGD with momentum 0.99 (which averages the last hundred gradients) learns far less than
@@ -35,13 +35,13 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     iterations: Count = STANDARD_ITERATIONS  # steps per epoch
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 1e-2  # --lr; recipe.py for AdamW
-    momentum: float = 0.99  # of SGD; no option: nnU-Net's value, smaller in short runs of the tests
+    momentum: float = 0.99  # of SGD; no option: as in nnU-Net 2.8.1, smaller in short runs of the tests
     warmup: int = 0  # steps of linearly rising learning rate; no option: recipe.py sets it for AdamW
     weight_decay: float = 3e-5  # no option: recipe.py for AdamW, and the arm no_decay of benchmarks/ablation.py
     # No option: `--recipe nnunet` and the arm decay_all of benchmarks/ablation.py. True as in nnU-Net and the released
     # UNETR++; False exempts norms, biases, layer scales, temperatures and position embeddings.
     decay_everything: bool = False
-    gradient_clip: float = 12.0  # largest norm; no option: nnU-Net's value
+    gradient_clip: float = 12.0  # largest norm; no option: as in nnU-Net 2.8.1
     # No options: `--recipe nnunet` sets each of these to its second value, which is nnU-Net's (recipe.py).
     rate_changes: Literal["every_step", "every_epoch"] = "every_step"
     heads: Literal["planned", "random"] = "planned"  # at first: by the plans' initial logits, or at random

@@ -10,6 +10,7 @@ from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.losses.build import build_loss
 from unetrpp.losses.deep_supervision import downsample_labels, head_weights
 from unetrpp.losses.dice import SMOOTH, soft_dice
+from unetrpp.networks.design import unet_architecture
 from unetrpp.plans.plans import LossPlan
 
 CLASSES = LabelScheme(names=("background", "a", "b"), values=(0, 1, 2))
@@ -100,6 +101,23 @@ def test_heads_are_halved_and_sum_to_one(heads):
     weights = head_weights(heads)
     assert sum(weights) == pytest.approx(1)
     assert all(b == pytest.approx(a / 2) for a, b in itertools.pairwise(weights))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("stages", [3, 4, 6, 8])
+def test_unets_are_supervised_as_nnunets(stages, residual, dimensions):
+    """nnU-Net has a head for every decoder stage, weighs them 1, 1/2, 1/4, ... and the coarsest 0, and makes the sum 1.
+
+    Our U-Nets lack the head of weight 0, which gets no gradient.
+    """
+    theirs = np.array([2.0**-i for i in range(stages - 1)])
+    theirs[-1] = 0
+    theirs /= theirs.sum()
+    strides = [(2,) * dimensions] * (stages - 1)
+    architecture = unet_architecture(1, 2, (2 ** (stages - 1),) * dimensions, strides, residual=residual)
+    loss = build_loss(LossPlan(), CLASSES, architecture.head_strides(), (1.0,) * dimensions)
+    assert loss.weights == pytest.approx(theirs[:-1].tolist())
 
 
 def test_lower_heads_see_the_nearest_labels():

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from unetrpp.patches.sampling import PatchSampler
 from unetrpp.preprocessing.store import ANNOTATED
@@ -80,6 +81,65 @@ def test_annotated_voxels_are_the_centres_where_there_is_an_ignore_label():
     case: Any = FakeCase("a", (20, 40, 40), {3: voxels((1, 1, 1))}, annotated=voxels((10, 20, 20)))
     sampler = PatchSampler([case], (8, 16, 16), 1 / 3, ignore=3)
     assert {place.center for place in sampler.draw(np.random.default_rng(0), 6)} == {(10, 20, 20)}
+
+
+@pytest.mark.parametrize("sampling", ["class_first", "case_first"])
+def test_random_starts_are_uniform_over_where_the_patch_fits(sampling):
+    """By nnU-Net's dataloader: 0 to shape - patch; where the patch is larger by an odd number, both ways of halving it."""
+    case: Any = FakeCase("a", (12, 21, 13), {})
+    sampler = PatchSampler([case], (8, 16, 16), 1 / 3, None, sampling=sampling)
+    rng = np.random.default_rng(0)
+    centers = np.array([sampler.draw(rng, 1)[0].center for _ in range(4000)])
+    for axis, lowest, highest in [(0, 0, 4), (1, 0, 5), (2, -2, -1)]:
+        starts = centers[:, axis] - sampler.patch[axis] // 2
+        counts = np.bincount(starts - lowest, minlength=highest - lowest + 1)
+        assert (starts.min(), starts.max()) == (lowest, highest)
+        assert chisquare(counts).pvalue > 1e-3
+    assert abs(np.corrcoef(centers.T) - np.eye(3)).max() < 0.06
+
+
+def nnunet_forced(rng, cases, patch, ignore):
+    """nnU-Net 2.8.1's forced patch step by step: case and start, none for a case without foreground."""
+    case = cases[rng.integers(len(cases))]
+    classes = [c for c in case.classes if c != ignore]
+    if not classes:
+        return case.case, None
+    c = classes[rng.integers(len(classes))]
+    voxel = case.draw_voxel(rng, c)
+    pad = [max(0, p - n) for n, p in zip(case.shape, patch, strict=True)]
+    lowest = [-n // 2 for n in pad]
+    return case.case, tuple(max(low, v - p // 2) for low, v, p in zip(lowest, voxel.tolist(), patch, strict=True))
+
+
+def test_case_first_is_nnunets_forced_patch(cases):
+    """It goes beyond the end of an axis but not beyond its start, and a rare class is as rare as its cases."""
+    healthy: Any = FakeCase("healthy", (20, 40, 40), {})
+    small: Any = FakeCase("small", (5, 40, 11), {2: voxels((4, 39, 10)), 3: voxels((0, 0, 0))})
+    every = [*cases, healthy, small]
+    sampler = PatchSampler(every, (8, 16, 16), 1.0, ignore=3, sampling="case_first")
+    for seed in range(200):
+        (place,) = sampler.draw(_NoFirstNumber(seed), 1)
+        case, start = nnunet_forced(np.random.default_rng(seed), every, (8, 16, 16), 3)
+        assert place.case == case
+        assert (place.foreground is None) == (start is None) == (case == "healthy")
+        if start is not None:
+            assert tuple(c - p // 2 for c, p in zip(place.center, (8, 16, 16), strict=True)) == start
+    rng = np.random.default_rng(0)
+    drawn = [place.foreground for _ in range(400) for place in sampler.draw(rng, 2)]
+    assert np.mean(np.array(drawn) == 2) < 0.15
+
+
+class _NoFirstNumber:
+    """A generator whose ``random`` is 0: in a batch of one it decides only whether the patch is forced."""
+
+    def __init__(self, seed: int):
+        self._rng = np.random.default_rng(seed)
+
+    def random(self) -> float:
+        return 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rng, name)
 
 
 def test_a_slice_patch_lies_on_the_drawn_voxels_slice():

@@ -3,6 +3,7 @@
 import json
 import signal
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -76,6 +77,30 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
         for name in ("whole", "parts")
     ]
     assert losses[0] == losses[1]
+
+
+def test_padding_counts_as_background_where_the_recipe_says_so(tmp_path, cases):
+    ours, theirs = (
+        trainer(tmp_path / padding, cases, sampling="case_first", padding=padding)
+        for padding in ("ignored", "background")
+    )
+    targets = [[t.batch(t.loader.batch(i))[1] for i in range(8)] for t in (ours, theirs)]
+    for one, other in zip(*targets, strict=True):
+        assert torch.equal(one.clamp(min=0), other)
+    assert any((target < 0).any() for target in targets[0])
+
+
+def test_heads_start_at_random_where_the_recipe_says_so(tmp_path, cases):
+    plan = configuration()
+    network = msgspec.structs.replace(plan.architecture, initial_logits=(2.0, -2.0))
+    data = FoldData(msgspec.structs.replace(plan, architecture=network), cases[:3], cases[3:])
+    planned, random = (
+        Trainer(data, TrainingConfig(fold=0, heads=heads), tmp_path, Machine()).network.heads[0]
+        for heads in ("planned", "random")
+    )
+    assert planned.bias.tolist() == [2.0, -2.0]
+    assert random.bias.tolist() == [0.0, 0.0]
+    torch.testing.assert_close(planned.weight, 0.1 * random.weight)
 
 
 def test_a_loss_that_is_not_finite_stops_with_one_sentence(tmp_path, cases, monkeypatch):

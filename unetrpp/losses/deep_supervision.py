@@ -1,6 +1,7 @@
 """Deep supervision: one loss over the outputs of several decoder levels, each against labels of its resolution.
 
-Lee et al., "Deeply-Supervised Nets" (2015); the weights are nnU-Net's.
+Lee et al., "Deeply-Supervised Nets" (2015). The weights are those of nnU-Net 2.8.1, except that it also has a head at the
+coarsest decoder level, with weight 0: our U-Nets have no head there (networks/design.py), which trains the same.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from unetrpp.losses.truth import TruthEncoder
 
 
 def head_weights(heads: int) -> tuple[float, ...]:
-    """Weights that halve from level to level and add up to 1. (nnU-Net gives its lowest head weight 0; here every head counts.)
+    """Weights that halve from head to head and add up to 1.
 
     >>> head_weights(2)
     (0.6666666666666666, 0.3333333333333333)

@@ -1,4 +1,4 @@
-"""Soft Dice plus cross entropy, nnU-Net's loss, over the valid voxels.
+"""Soft Dice plus cross entropy over the valid voxels: nnU-Net's loss, except that padding is not valid (truth.py).
 
 Isensee et al., "nnU-Net", Nature Methods 18, 203-211 (2021); the soft Dice is Drozdzal et al.'s (arXiv 1608.04117).
 """
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from unetrpp.losses.batch import whole_batch
 from unetrpp.losses.truth import Truth
 
-SMOOTH = 1e-5  # nnU-Net's
+SMOOTH = 1e-5  # as in nnU-Net 2.8.1
 
 
 class DiceAndCrossEntropy(nn.Module):
@@ -57,7 +57,9 @@ def cross_entropy(logits: Tensor, truth: Truth) -> Tensor:
 
 
 def binary_cross_entropy(logits: Tensor, truth: Truth) -> Tensor:
-    """Mean binary cross-entropy over valid voxels and regions."""
+    """Mean binary cross-entropy over valid voxels and regions. (Where there is an ignore label, nnU-Net 2.8.1 takes the sum
+    over the regions instead of their mean.)
+    """
     each = F.binary_cross_entropy_with_logits(logits, truth.onehot.to(logits.dtype), reduction="none")
     total, count = whole_batch(torch.where(truth.valid, each, 0).sum(), truth.valid.sum() * logits.shape[1])
     return total / count.clamp(min=1)

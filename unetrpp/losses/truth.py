@@ -32,8 +32,8 @@ class TruthEncoder:
     def __call__(self, target: Tensor) -> Truth:
         """``target`` (B, *patch) holds training indices, the ignore index, or -1 outside the case.
 
-        nnU-Net counts the padding around a case as background. Here it does not count: no one annotated it, and the
-        network sees a constant there.
+        nnU-Net counts the padding around a case as background. Here it does not count, for no one annotated it, and the
+        network sees a constant there; with ``padding="background"`` the trainer has replaced it (trainers/config.py).
         """
         target = target.long()
         valid = self.labels.known(target)

@@ -133,6 +133,7 @@ def unet_architecture(
         out_channels=out_channels,
         patch=tuple(patch),
         levels=tuple(levels),
+        # nnU-Net also has a head at the coarsest decoder level, whose loss has weight 0.
         supervised_levels=max(1, len(levels) - 2),
         norm="instance",
     )
