@@ -18,8 +18,9 @@ import torch
 
 from unetrpp.__main__ import main as unetrpp
 from unetrpp.model import checkpoint
+from unetrpp.patches.sampling import PatchDraw, PatchSampler
 from unetrpp.plans.fingerprint import CaseFingerprint
-from unetrpp.preprocessing.store import Store
+from unetrpp.preprocessing.store import Store, StoredCase
 
 ARCHIVE = Path(__file__).parent / "data" / "release_0_1_0.tar.xz"
 SIZE = ["--batch-size", "2", "--width", "0.125", "--patch", "8", "8", "8"]
@@ -153,7 +154,18 @@ def test_finished_folds_are_left_alone(release):
     assert contents(model_folder(release)) == before
 
 
-def test_an_interrupted_fold_resumes_and_ends_as_it_did(release):
+class EarlierSampler(PatchSampler):
+    """Random patches as release 0.1.0 drew them: a centre over the voxels, then moved into the case."""
+
+    def anywhere(self, rng: np.random.Generator, case: StoredCase) -> PatchDraw:
+        centers = zip(rng.random(3) * case.shape, case.shape, self.patch, strict=True)
+        z, y, x = (int(np.clip(int(c), p // 2, n - p + p // 2)) if n > p else n // 2 for c, n, p in centers)
+        return PatchDraw(case.case, (z, y, x), None)
+
+
+def test_an_interrupted_fold_resumes_and_ends_as_it_did(release, monkeypatch):
+    """With the patches of that release, so that the weights after 20 more steps tell whether everything was resumed."""
+    monkeypatch.setattr("unetrpp.patches.loader.PatchSampler", EarlierSampler)
     fold = model_folder(release) / "fold_4"
     finished = fold.rename(release / "finished")
     shutil.copytree(release / "interrupted", fold)
