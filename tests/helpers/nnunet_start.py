@@ -43,7 +43,7 @@ def pooled(network: nn.Module, last_norms: set[int]) -> dict[str, list[float]]:
 
 def theirs(name: str) -> nn.Module:
     """nnU-Net's network as its trainer builds it, one image channel and three classes, without its coarsest head."""
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans  # type: ignore[import-not-found]
 
     kind, dimensions = name.split()[0], int(name.split()[1][0])
     widths = WIDTHS[dimensions]

@@ -118,7 +118,7 @@ def test_case_first_is_nnunets_forced_patch(cases):
     every = [*cases, healthy, small]
     sampler = PatchSampler(every, (8, 16, 16), 1.0, ignore=3, sampling="case_first")
     for seed in range(200):
-        (place,) = sampler.draw(_NoFirstNumber(seed), 1)
+        place = sampler.forced(np.random.default_rng(seed))
         case, start = nnunet_forced(np.random.default_rng(seed), every, (8, 16, 16), 3)
         assert place.case == case
         assert (place.foreground is None) == (start is None) == (case == "healthy")
@@ -127,19 +127,6 @@ def test_case_first_is_nnunets_forced_patch(cases):
     rng = np.random.default_rng(0)
     drawn = [place.foreground for _ in range(400) for place in sampler.draw(rng, 2)]
     assert np.mean(np.array(drawn) == 2) < 0.15
-
-
-class _NoFirstNumber:
-    """A generator whose ``random`` is 0: in a batch of one it decides only whether the patch is forced."""
-
-    def __init__(self, seed: int):
-        self._rng = np.random.default_rng(seed)
-
-    def random(self) -> float:
-        return 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._rng, name)
 
 
 def test_a_slice_patch_lies_on_the_drawn_voxels_slice():
