@@ -75,7 +75,7 @@ def train(
         fold: one, a range such as ``"0-4"``, or a list of them; ``"all"`` is one model on all cases. None trains every fold.
         workspace: None takes ``$UNETRPP_WORKSPACE``, else ./unetrpp_workspace.
         iterations: optimiser steps per epoch.
-        recipe: "nnunet" trains exactly as nnU-Net 2.8.1 does, to compare with it.
+        recipe: "nnunet" trains as nnU-Net 2.8.1 does, to compare with it.
         lr: initial learning rate.
         max_hours: the learning-rate schedule follows the clock, and a fold ends after so many hours.
         patience: stop after so many epochs without a better Dice on validation patches.

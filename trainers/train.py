@@ -77,7 +77,7 @@ def add_recipe(parser: Parser) -> None:
     recipe.add_argument(
         "--recipe",
         choices=["nnunet"],
-        help="train exactly as nnU-Net 2.8.1 does, to compare with it (default: ours; docs/training.md has the differences)",
+        help="train as nnU-Net 2.8.1 does, to compare with it (docs/training.md lists what differs by default)",
     )
     recipe.add_argument(
         "--lr", type=above_zero, metavar="RATE", help="initial learning rate (default: 0.01 with sgd, 0.003 with adamw)"
