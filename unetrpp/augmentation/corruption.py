@@ -2,7 +2,8 @@
 
 The two kinds, their probabilities and ranges are those of nnU-Net 2.8.1: a class is dilated, eroded, closed or opened by a
 ball, or one of its components is removed. Without them the second stage would learn to copy, and on new images the
-first stage makes more mistakes. Here they are made before rotation and zoom, in nnU-Net afterwards.
+first stage makes more mistakes. Two details differ: here mistakes are made before rotation and zoom, in nnU-Net afterwards;
+and here a ball is centred on a voxel, while half of nnU-Net's are centred between voxels.
 """
 
 import math
