@@ -96,12 +96,12 @@ def test_mistakes_are_the_references():
         "morphology": (0.4, ApplyRandomBinaryOperatorTransform([0, 1], strel_size=(1, 8), p_per_label=0.5)),
         "removed": (0.2, RemoveRandomConnectedComponentFromOneHotEncodingTransform([0, 1], 0, 0.15, 0.5)),
     }
-    drawn = [draw_corruption(np.random.default_rng(i), 2) for i in range(1000)]
+    drawn = [draw_corruption(np.random.default_rng(i), 2) for i in range(600)]
     for kind, (probability, transform) in kinds.items():
         mistakes = [CorruptionDraw(**{kind: getattr(draw, kind)}) for draw in drawn if getattr(draw, kind)]
-        assert abs(len(mistakes) / len(drawn) - probability * 0.75) < 0.03  # 0.75: of two classes at least one
+        assert abs(len(mistakes) / len(drawn) - probability * 0.75) < 0.04  # 0.75: of two classes at least one
         ours = [share for share in ((corrupt(indices, one) != indices).mean() for one in mistakes) if share]
-        theirs = [share for share in (changed(one_hot, transform) for _ in range(200)) if share]
+        theirs = [share for share in (changed(one_hot, transform) for _ in range(120)) if share]
         assert np.isclose(np.mean(ours), np.mean(theirs), rtol=0.3), kind  # half of their balls are centred elsewhere
 
 

@@ -71,18 +71,20 @@ def test_low_resolution_changes_voxels_as_in_the_reference(volume, in_plane_only
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_transform_has_the_references_distribution(name):
-    """Of its effect on the same two channels, over the draws that have it."""
+    """Of its effect on the same two channels, over the draws that have it, and of how often it changes the first."""
     image = torch.from_numpy(np.random.default_rng(1).gamma(2, 1, (2, 8, 12, 10)).astype(np.float32))
     rng, ours, theirs = np.random.default_rng(2), [], []
-    while len(ours) < 400:
+    while len(ours) < 600:
         drawn = getattr(draw_intensity(rng, 2), name)
         if drawn is not None:
             draw = replace(STILL, noise_seed=len(ours), **{name: drawn})
             ours.append(effect(image, apply_intensity(image.clone(), draw, in_plane_only=False)))
     reference.seed(3)
     transform = reference.intensity()[name].transform
-    theirs = [effect(image, transform(image=image.clone())["image"]) for _ in range(400)]
-    reference.assert_same_distributions(ours, theirs)
+    theirs = [effect(image, transform(image=image.clone())["image"]) for _ in range(600)]
+    changed = [[draw for draw in draws if draw["change"]] for draws in (ours, theirs)]
+    assert abs(len(changed[0]) - len(changed[1])) < 0.1 * len(ours)
+    reference.assert_same_distributions(*changed)
 
 
 def effect(before: torch.Tensor, after: torch.Tensor) -> dict[str, float]:
