@@ -141,10 +141,7 @@ def test_low_resolution_keeps_a_linear_ramp_inside_and_can_leave_out_the_first_a
 def test_probabilities_of_the_draws():
     rng = np.random.default_rng(0)
     draws = [draw_intensity(rng, 2) for _ in range(4000)]
-    share = {
-        name: np.mean([getattr(d, name) is not None for d in draws])
-        for name in NAMES
-    }
+    share = {name: np.mean([getattr(d, name) is not None for d in draws]) for name in NAMES}
     expected = [transform.apply_probability for transform in reference.intensity().values()]
     assert np.allclose(list(share.values()), expected, atol=0.03)
 

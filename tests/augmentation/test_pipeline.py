@@ -105,7 +105,9 @@ def features(image: torch.Tensor, label: torch.Tensor, still: torch.Tensor) -> d
     for c, channel in enumerate(image):
         found |= {f"mean {c}": channel.mean().item(), f"std {c}": channel.std().item()}
         found |= {f"roughness {c}.{axis}": channel.diff(dim=axis).abs().mean().item() for axis in range(3)}
-        found |= dict(zip((f"{q}% quantile {c}" for q in (5, 50, 95)), np.quantile(channel, (0.05, 0.5, 0.95)), strict=True))
+        found |= dict(
+            zip((f"{q}% quantile {c}" for q in (5, 50, 95)), np.quantile(channel, (0.05, 0.5, 0.95)), strict=True)
+        )
     return found
 
 

@@ -42,7 +42,9 @@ def test_equals_scipy(patch, turns):
 
 def blobs(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> np.ndarray:
     """Smooth regions of the labels from -1, which border on each other anywhere."""
-    return np.stack([gaussian_filter(rng.normal(size=shape), 1.5) for _ in range(classes)]).argmax(0).astype(np.int16) - 1
+    return (
+        np.stack([gaussian_filter(rng.normal(size=shape), 1.5) for _ in range(classes)]).argmax(0).astype(np.int16) - 1
+    )
 
 
 AFFINES = [

@@ -31,9 +31,7 @@ def mark_boundaries(labels: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
     return marked
 
 
-def vote(
-    labels: torch.Tensor, marked: torch.Tensor, index: torch.Tensor, axes: Sequence[Axis]
-) -> torch.Tensor:
+def vote(labels: torch.Tensor, marked: torch.Tensor, index: torch.Tensor, axes: Sequence[Axis]) -> torch.Tensor:
     """The labels (n,) of n positions.
 
     Args:
