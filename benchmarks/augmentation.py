@@ -2,9 +2,9 @@
 
     python benchmarks/augmentation.py [--classes 2 117] [--batches 20] [--rounds 3]
 
-Batches are 2 x 64 x 128 x 128. Ours are read from a store and augmented as in training. batchgeneratorsv2's transforms get
-the same cases as arrays in memory, at the size that nnU-Net's loader would crop. The two run in turn, each in a process with
-one thread that keeps freed memory, as training does. Seconds are CPU seconds, on which other processes have little effect.
+Batches are 2 x 64 x 128 x 128. Ours are augmented as in training: read before, or from a store of white noise, which is slow
+to decompress. batchgeneratorsv2's transforms get the same cases as arrays in memory, at the size that nnU-Net's loader
+would crop. They run in turn, each in a process with one thread that keeps freed memory, as training does. Seconds are CPU seconds, on which other processes have little effect.
 """
 
 import argparse
@@ -66,8 +66,8 @@ def plan_of(classes: int) -> Configuration:
     return replace(tiny, architecture=architecture, preprocessing=replace(tiny.preprocessing, labels=labels))
 
 
-def ours(classes: int, batches: int) -> float:
-    """CPU seconds for ``batches`` batches, reading included."""
+def ours(classes: int, batches: int, *, read_before: bool = False) -> float:
+    """CPU seconds for ``batches`` batches, with or without reading them."""
     plan, geometry = plan_of(classes), Geometry(shape_zyx=CASE, spacing_zyx_mm=(1.0, 1.0, 1.0))
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
@@ -76,7 +76,14 @@ def ours(classes: int, batches: int) -> float:
             volumes = Volume(image, geometry), Volume(label[None], geometry)
             store.write(preprocess(*volumes, plan.preprocessing, f"case_{case}"), "digest", "inputs", PATCH)
         loader = PatchLoader([store.open(case) for case in store.cases()], plan, seed=0, fold=0)
-        return seconds(lambda i: make_batch(loader.batch(i), PATCH, False, torch.device("cpu")), batches)
+        held = [loader.batch(i) for i in range(batches + 1)] if read_before else []
+        read = held.__getitem__ if read_before else loader.batch
+        return seconds(lambda i: make_batch(read(i), PATCH, False, torch.device("cpu")), batches)
+
+
+def ours_read_before(classes: int, batches: int) -> float:
+    """The same for transforms alone."""
+    return ours(classes, batches, read_before=True)
 
 
 def reference(classes: int, batches: int) -> float:
@@ -110,31 +117,28 @@ def run(who: str, classes: int, batches: int) -> float:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
+WORKERS = {"ours": ours_read_before, "ours with reading": ours, "batchgeneratorsv2": reference}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 117])
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--worker", choices=["ours", "reference"], help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        print(
-            json.dumps(
-                {"ours": ours, "reference": reference}[arguments.worker](arguments.classes[0], arguments.batches)
-            )
-        )
+        print(json.dumps(WORKERS[arguments.worker](arguments.classes[0], arguments.batches)))
         return
     print(f"batches per CPU second, one core; median of {arguments.rounds} rounds of {arguments.batches} batches")
     for classes in arguments.classes:
-        rounds = [
-            [run(who, classes, arguments.batches) for who in ("ours", "reference")] for _ in range(arguments.rounds)
-        ]
-        mine, theirs = arguments.batches / np.median(rounds, axis=0)
-        ratios = ", ".join(f"{b / a:.1f}" for a, b in rounds)
-        print(
-            f"{classes:4d} classes: ours {mine:.1f}, batchgeneratorsv2 {theirs:.2f}, ratio {mine / theirs:.1f} (rounds: {ratios})",
-            flush=True,
-        )
+        rounds = np.array([[run(who, classes, arguments.batches) for who in WORKERS] for _ in range(arguments.rounds)])
+        speeds = arguments.batches / np.median(rounds, axis=0)
+        print(f"{classes} classes: " + ", ".join(f"{who} {v:.2f}" for who, v in zip(WORKERS, speeds, strict=True)))
+        for column, who in enumerate(list(WORKERS)[:-1]):
+            ratios = rounds[:, -1] / rounds[:, column]
+            each = ", ".join(f"{ratio:.1f}" for ratio in ratios)
+            print(f"    {who}: {np.median(ratios):.1f} times as many (rounds: {each})", flush=True)
 
 
 if __name__ == "__main__":

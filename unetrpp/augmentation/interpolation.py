@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from unetrpp.augmentation.label_votes import mark_boundaries, vote
+from unetrpp.augmentation.label_votes import Vote
 from unetrpp.core.devices import to_device
 
 SLAB = 1 << 16  # voxels sampled at a time on a CPU, so that intermediate results stay in its cache
@@ -60,16 +60,20 @@ def sample(
     moves = [n > 1 and not np.array_equal(row, unit) for n, row, unit in zip(size, affine, np.eye(3), strict=True)]
     moved = image.new_empty(len(image), *patch)
     chosen = maps.new_empty(len(maps), *patch)
-    flat = [labels.reshape(-1) for labels in maps]
-    marked = [mark_boundaries(labels, [steps[i] for i in range(3) if moves[i]]) for labels in flat]
+    votes = [
+        Vote(labels, [steps[i] for i in range(3) if moves[i]], result.view(-1))
+        for labels, result in zip(maps, chosen, strict=True)
+    ]
     for rows, positions in _slabs(affine, patch, size, image.device):
         low = [positions[i].floor().clamp_(max=size[i] - 2) if moves[i] else positions[i].round() for i in range(3)]
         index = _index(low, size)
         axes = [(steps[i], positions[i].sub_(low[i]).view(-1)) for i in range(3) if moves[i]]
         for source, target in zip(image, moved[:, rows], strict=True):
             target.copy_(_corners(source.reshape(-1), index, axes).view(target.shape))
-        for labels, marks, target in zip(flat, marked, chosen[:, rows], strict=True):
-            target.copy_(vote(labels, marks, index, axes).view(target.shape))
+        for vote in votes:
+            vote.add(rows.start * patch[1] * patch[2], index, [weights for _, weights in axes])
+    for vote in votes:
+        vote.settle()
     return moved, chosen
 
 
@@ -82,14 +86,14 @@ def sample_axes(
     size, patch = tuple(maps.shape[1:]), tuple(len(along) for along in positions)
     below = [_below(along, n) for along, n in zip(positions, size, strict=True)]
     index = _index([_on_grid(low, axis, maps.device) for axis, (low, _) in enumerate(below)], size)
-    axes = [
-        (math.prod(size[axis + 1 :]), _on_grid(part, axis, maps.device).expand(patch).reshape(-1))
-        for axis, (_, part) in enumerate(below)
-        if part is not None
-    ]
-    flat = [labels.reshape(-1) for labels in maps]
-    chosen = [vote(labels, mark_boundaries(labels, [step for step, _ in axes]), index, axes) for labels in flat]
-    return image, torch.stack(chosen).view(-1, *patch)
+    between = [(axis, part) for axis, (_, part) in enumerate(below) if part is not None]
+    weights = [_on_grid(part, axis, maps.device).expand(patch).reshape(-1) for axis, part in between]
+    chosen = maps.new_empty(len(maps), *patch)
+    for labels, result in zip(maps, chosen, strict=True):
+        vote = Vote(labels, [math.prod(size[axis + 1 :]) for axis, _ in between], result.view(-1))
+        vote.add(0, index, weights)
+        vote.settle()
+    return image, chosen
 
 
 def _on_grid(values: np.ndarray, axis: int, device: torch.device) -> torch.Tensor:

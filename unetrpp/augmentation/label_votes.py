@@ -10,10 +10,44 @@ import torch
 
 BOUNDARY = -(1 << 14)  # added to the label of a voxel whose next voxels have other labels; makes it negative
 TIE = 2.5e-4  # smallest lead in the sum of weights that counts; else the nearest voxel's label wins. nnU-Net sums in float16
+PART = 1 << 15  # positions that vote at a time on a CPU
 
-PART = 1 << 14  # positions that vote at a time on a CPU
 
-Axis = tuple[int, torch.Tensor]
+class Vote:
+    """The labels of n positions in one map of labels, which are added in parts and voted on together.
+
+    Args:
+        labels: (Z, Y, X) int16.
+        steps: from a voxel to the next one in the flat map, for every axis along which positions lie between voxels.
+        result: (n,) int16, filled by :meth:`add` and :meth:`settle`.
+    """
+
+    def __init__(self, labels: torch.Tensor, steps: Sequence[int], result: torch.Tensor):
+        self.labels, self.steps, self.result = labels.reshape(-1), steps, result
+        self.marked = mark_boundaries(self.labels, steps)
+        self.open: list[
+            list[torch.Tensor]
+        ] = []  # at boundaries: place in the result, lowest corner, weights of the axes
+
+    def add(self, start: int, index: torch.Tensor, weights: Sequence[torch.Tensor]) -> None:
+        """The next positions (m,), from ``start``: their lowest corners, and the weights of the next voxel of every axis."""
+        chosen = self.marked.index_select(0, index)
+        self.result[start : start + len(index)] = chosen
+        at = _where(chosen < BOUNDARY // 2)
+        self.open.append([at + start, *(values.index_select(0, at) for values in (index, *weights))])
+
+    def settle(self) -> None:
+        """Vote at the boundaries."""
+        place, index, *weights = (torch.cat(parts) for parts in zip(*self.open, strict=True))
+        size = PART if place.device.type == "cpu" else max(1, len(place))
+        for part in zip(*(values.split(size) for values in (place, index, *weights)), strict=True):
+            self.result[part[0]] = _elect(self.labels, part[1], list(zip(self.steps, part[2:], strict=True)))
+
+
+def _where(condition: torch.Tensor) -> torch.Tensor:
+    """Where (n,) is true, as indices; everywhere on a GPU, or the host would have to wait for the count."""
+    on_cpu = condition.device.type == "cpu"
+    return condition.nonzero().view(-1) if on_cpu else torch.arange(len(condition), device=condition.device)
 
 
 def mark_boundaries(labels: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
@@ -31,26 +65,8 @@ def mark_boundaries(labels: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
     return marked
 
 
-def vote(labels: torch.Tensor, marked: torch.Tensor, index: torch.Tensor, axes: Sequence[Axis]) -> torch.Tensor:
-    """The labels (n,) of n positions.
-
-    Args:
-        labels, marked: flat, from :func:`mark_boundaries`.
-        index: (n,) of each position's lowest corner.
-        axes: step to the next voxel and its weights (n,), for every axis that moves.
-    """
-    chosen = marked.index_select(0, index)
-    for part in _where(chosen < BOUNDARY // 2):
-        chosen[part] = _elect(labels, index[part], [(step, weights[part]) for step, weights in axes])
-    return chosen
-
-
-def _where(condition: torch.Tensor) -> Sequence[torch.Tensor | slice]:
-    """Where (n,) is true, in parts that stay in a CPU's cache; everywhere on a GPU, or the host would wait for the count."""
-    return condition.nonzero().view(-1).split(PART) if condition.device.type == "cpu" else [slice(None)]
-
-
-def _elect(labels: torch.Tensor, index: torch.Tensor, axes: Sequence[Axis]) -> torch.Tensor:
+def _elect(labels: torch.Tensor, index: torch.Tensor, axes: Sequence[tuple[int, torch.Tensor]]) -> torch.Tensor:
+    """The labels (n,) with the largest sums of weights at the lowest corners ``index``."""
     corners, nearest_corner = [index], index
     for step, weights in axes:
         corners = [corner + offset for corner in corners for offset in (0, step)]
@@ -58,12 +74,12 @@ def _elect(labels: torch.Tensor, index: torch.Tensor, axes: Sequence[Axis]) -> t
     candidates = [labels.index_select(0, corner) for corner in corners]
     nearest = labels.index_select(0, nearest_corner)
     share = _share(nearest, candidates, [weights for _, weights in axes])
-    for part in _where(share < 0.5 - TIE):
-        weights_here = [weights[part] for _, weights in axes]
-        others = [candidate[part] for candidate in candidates]
-        most, first = torch.stack([_share(other, others, weights_here) for other in others]).max(0)
-        winner = torch.stack(others).gather(0, first[None])[0]
-        nearest[part] = torch.where(share[part] < most - TIE, winner, nearest[part])
+    lost = _where(share < 0.5 - TIE)  # here another label may have more
+    weights_here = [weights.index_select(0, lost) for _, weights in axes]
+    others = [candidate.index_select(0, lost) for candidate in candidates]
+    most, first = torch.stack([_share(other, others, weights_here) for other in others]).max(0)
+    winner = torch.stack(others).gather(0, first[None])[0]
+    nearest[lost] = torch.where(share[lost] < most - TIE, winner, nearest[lost])
     return nearest
 
 
