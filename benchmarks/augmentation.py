@@ -4,7 +4,8 @@
 
 Batches are 2 x 64 x 128 x 128. Ours are augmented as in training: read before, or from a store of white noise, which is slow
 to decompress. batchgeneratorsv2's transforms get the same cases as arrays in memory, at the size that nnU-Net's loader
-would crop. They run in turn, each in a process with one thread that keeps freed memory, as training does. Seconds are CPU seconds, on which other processes have little effect.
+would crop. They run in turn, each in a process with one thread that keeps freed memory, as training does. Seconds
+are CPU seconds, on which other processes have little effect.
 """
 
 import argparse
