@@ -1,9 +1,10 @@
-"""batchgenerators' transforms: mirroring with swapped labels, and how much must be read."""
+"""batchgenerators' transforms: mirroring with swapped labels, the mask, and how much must be read."""
 
 import numpy as np
 
-from unetrpp.augmentation.batchgenerators_chain import intensity_and_mirror_transforms, largest_read
+from unetrpp.augmentation.batchgenerators_chain import TransformChain, intensity_and_mirror_transforms, largest_read
 from unetrpp.augmentation.label_swap import LabelSwap
+from unetrpp.augmentation.pipeline import Sample
 from unetrpp.plans.plans import AugmentationPlan
 
 SWAP = LabelSwap(axis=2, labels=(0, 3, 2, 1, 4), outputs=(0, 3, 2, 1))
@@ -32,3 +33,21 @@ def test_the_largest_read_covers_known_cases():
     z, y, x = largest_read(quarter, (8, 16, 32), True)
     assert z == 8
     assert min(y, x) >= 32
+
+
+def test_background_of_masked_channels_stays_zero():
+    plan = AugmentationPlan(rotation_degrees=(30.0, 30.0, 30.0))
+    chain = TransformChain(plan, (8, 10, 12), (2,), in_plane_only=False, swap=SWAP, masked=(0,))
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(2, *chain.read_size)).astype(np.float32)
+    image[0, :, :, chain.read_size[2] // 2 :] = 0
+    label = rng.integers(0, 5, chain.read_size).astype(np.int16) * (image[0] != 0)
+    zeros, other = [], []
+    for seed in range(20):
+        np.random.seed(seed)
+        made = chain(Sample("a", image.copy(), label, None))
+        assert made.label.min() >= 0
+        zeros.append((made.image[0] == 0).mean())
+        other.append((made.image[1] == 0).mean())
+    assert np.mean(zeros) > 0.3
+    assert np.mean(other) < 0.05

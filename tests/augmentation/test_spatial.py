@@ -1,13 +1,14 @@
-"""The affine against scipy, and that image and label stay aligned."""
+"""Rotation and zoom against scipy and batchgeneratorsv2."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, gaussian_filter
 
-from unetrpp.augmentation import interpolation
+from tests.helpers import nnunet_transforms as reference
+from unetrpp.augmentation import interpolation, label_votes
 from unetrpp.augmentation.spatial import apply_affine, draw_affine, read_size, rotation
 from unetrpp.plans.plans import AugmentationPlan
 
@@ -28,11 +29,89 @@ def test_equals_scipy(patch, turns):
             affine = rotation(axis, angle) @ affine
     read = read_size(affine, patch)
     image = rng.random(read).astype(np.float32)
-    label = rng.integers(0, 3, read).astype(np.int16)
+    label = rng.integers(-2, 4, read).astype(np.int16)
     moved, moved_label = apply_affine(torch.from_numpy(image)[None], torch.from_numpy(label), affine, patch)
     np.testing.assert_allclose(moved[0].numpy(), naive(image, affine, patch, 1), atol=2e-4)
-    # Nearest voxel: positions half-way between two voxels may go either way.
-    assert (moved_label.numpy() == naive(label + 1, affine, patch, 0) - 1).mean() > 0.98
+    classes = np.arange(-2, 4)
+    scores = np.stack([naive((label == c).astype(np.float32), affine, patch, 1) for c in classes])
+    lowest, highest = np.sort(scores, axis=0)[-2:]
+    clear = highest - lowest > 1e-3
+    assert clear.mean() > 0.98
+    np.testing.assert_array_equal(moved_label.numpy()[clear], classes[scores.argmax(0)][clear])
+
+
+def blobs(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> np.ndarray:
+    """Smooth regions of the labels from -1, which border on each other anywhere."""
+    return (
+        np.stack([gaussian_filter(rng.normal(size=shape), 1.5) for _ in range(classes)]).argmax(0).astype(np.int16) - 1
+    )
+
+
+AFFINES = [
+    np.diag([0.83] * 3),
+    np.diag([1.31] * 3),
+    np.diag([1.0, 1.17, 1.17]),
+    rotation(0, 0.4),
+    rotation(2, 0.2) @ rotation(1, -0.3) @ rotation(0, 0.5) @ np.diag([1.1] * 3),
+]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 12])
+@pytest.mark.parametrize("affine", AFFINES)
+def test_equals_the_reference(monkeypatch, affine, classes):
+    """Voxel by voxel; the nearest voxel's label would differ in some percent of the voxels."""
+    rng, patch = np.random.default_rng(classes), (16, 18, 20)
+    read = read_size(affine, patch)
+    image, label = rng.random((2, *read)).astype(np.float32), blobs(rng, read, classes)
+    moved, labels = apply_affine(torch.from_numpy(image), torch.from_numpy(label), affine, patch)
+    monkeypatch.setattr("batchgeneratorsv2.transforms.spatial.spatial.create_affine_matrix_3d", lambda *_: affine)
+    transform = reference.spatial(patch, 30)
+    transform.p_rotation = 1
+    theirs = transform(image=torch.from_numpy(image), segmentation=torch.from_numpy(label)[None])
+    np.testing.assert_allclose(moved, theirs["image"], atol=2e-4)
+    assert (labels == theirs["segmentation"][0]).float().mean() > 0.999
+    nearest = naive(label, affine, patch, 0)
+    assert (labels.numpy() != nearest).mean() > 0.005
+
+
+@pytest.mark.parametrize("in_plane_only", [False, True])
+def test_maps_have_the_references_distribution(in_plane_only):
+    degrees, axes = (180.0, 2) if in_plane_only else (30.0, 3)
+    plan = AugmentationPlan(
+        rotation_degrees=(degrees, 0.0, 0.0) if in_plane_only else (degrees,) * 3, in_plane_only=in_plane_only
+    )
+    rng, count = np.random.default_rng(0), 6000
+    maps = [draw_affine(rng, plan) for _ in range(count)]
+    reference.seed(1)
+    transform, image = reference.spatial((4,) * axes, degrees), torch.zeros(1, *(4,) * axes)
+    theirs = [transform.get_parameters(image=image)["affine"] for _ in range(count)]
+    both = [
+        [map_features(affine[-axes:, -axes:]) for affine in drawn if affine is not None] for drawn in (maps, theirs)
+    ]
+    for moved in both:
+        zooms = np.array([draw["zoom"] for draw in moved])
+        zooms = zooms[np.abs(zooms - 1) > 1e-6]
+        assert len(moved) / count == pytest.approx(1 - 0.8 * 0.8, abs=0.025)
+        assert len(zooms) / count == pytest.approx(0.2, abs=0.025)
+        assert (zooms > 1).mean() == pytest.approx(4 / 7, abs=0.04)  # uniform from 0.7 to 1.4
+    reference.assert_same_distributions(*both)
+
+
+def map_features(affine: np.ndarray) -> dict[str, float]:
+    """The zoom factor, and how far every axis points along every other."""
+    zoom = np.linalg.det(affine) ** (1 / len(affine))
+    return {"zoom": zoom} | {f"axes {i} and {j}": affine[i, j] / zoom for i, j in np.ndindex(affine.shape)}
+
+
+@pytest.mark.parametrize("affine", AFFINES)
+def test_a_gpu_votes_everywhere_with_the_same_result(monkeypatch, affine):
+    rng, patch = np.random.default_rng(5), (7, 8, 9)
+    label = torch.from_numpy(blobs(rng, read_size(affine, patch), 6))
+    image = torch.zeros(1, *label.shape)
+    _, expected = apply_affine(image, label, affine, patch)
+    monkeypatch.setattr(label_votes, "_where", lambda condition: torch.arange(len(condition)))
+    _, found = apply_affine(image, label, affine, patch)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.3])
@@ -61,9 +140,11 @@ def test_several_channels_and_maps_move_alike():
 def test_the_result_does_not_depend_on_slabs(monkeypatch):
     affine = rotation(0, 0.3) @ rotation(2, -0.2)
     image = torch.from_numpy(np.random.default_rng(4).random((1, *read_size(affine, (8, 9, 10)))).astype(np.float32))
-    label = (image[0] * 9).short()
+    label = (image[0] * 9).short()  # every position is at a boundary
+    monkeypatch.setattr(label_votes, "PART", 1 << 20)
     whole = apply_affine(image, label, affine, (8, 9, 10))
     monkeypatch.setattr(interpolation, "SLAB", 3 * 9 * 10)
+    monkeypatch.setattr(label_votes, "PART", 50)
     parts = apply_affine(image, label, affine, (8, 9, 10))
     assert torch.equal(whole[0], parts[0])
     assert torch.equal(whole[1], parts[1])
@@ -92,10 +173,3 @@ def test_in_plane_only_leaves_the_first_axis_alone():
         if affine is not None:
             np.testing.assert_allclose(affine[0], [1, 0, 0], atol=1e-12)
             np.testing.assert_allclose(affine[1:, 0], 0, atol=1e-12)
-
-
-def test_share_of_samples_that_move_is_36_percent():
-    plan = AugmentationPlan(rotation_degrees=(30.0, 30.0, 30.0))
-    rng = np.random.default_rng(2)
-    moved = np.mean([draw_affine(rng, plan) is not None for _ in range(4000)])
-    assert abs(moved - (1 - 0.8 * 0.8)) < 0.03

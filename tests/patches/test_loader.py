@@ -119,3 +119,14 @@ def test_what_the_system_refuses_is_named(cases, monkeypatch):
     monkeypatch.setattr(type(cases[0]), "read", refuse)
     with pytest.raises(OSError, match="Too many open files: 'the preprocessed case ball_"):
         loader(cases).batch(0)
+
+
+def test_draws_name_the_channels_that_were_normalised_inside_a_mask(cases):
+    plain = configuration()
+    channel = msgspec.structs.replace(plain.preprocessing.normalization[0], masked=True)
+    preprocessing = msgspec.structs.replace(plain.preprocessing, normalization=(channel,))
+    masked = msgspec.structs.replace(plain, preprocessing=preprocessing)
+    drawn = [
+        [sample.draw.masked for sample in PatchLoader(cases, plan, seed=0, fold=0).batch(0)] for plan in (plain, masked)
+    ]
+    assert drawn == [[(), ()], [(0,), (0,)]]

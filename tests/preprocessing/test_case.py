@@ -1,5 +1,6 @@
 """A whole case: orientation, order, crop, and that the caller's arrays are left alone."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -87,3 +88,26 @@ def test_wrong_number_of_channels(case):
     two = Volume(np.concatenate([volume.array] * 2), volume.geometry)
     with pytest.raises(UserError, match=r"case_9: the image has 2 channels, the plans expect 1"):
         preprocess(two, None, plan(), "case_9")
+
+
+def test_a_masked_channel_is_zero_outside_the_mask_after_resampling():
+    """The mask is a ball, so where the resampled voxels lie says which of them are outside."""
+    edge, rng = 21, np.random.default_rng(0)
+    distance = np.linalg.norm(np.indices((edge,) * 3) - (edge - 1) / 2, axis=0)
+    image = rng.uniform(100, 200, (2, edge, edge, edge)).astype(np.float32) * (distance < 7)
+    image[:, [0, -1], 0, 0] = 0.1  # so that nothing is cropped
+    image[:, [0, -1], -1, -1] = 0.1
+    both = (channel_plan("zscore", masked=True), channel_plan("none", masked=False))
+    masked = msgspec.structs.replace(plan((0.7, 0.7, 0.7)), normalization=both)
+    geometry = Geometry(shape_zyx=(edge,) * 3, spacing_zyx_mm=(1.0, 1.0, 1.0))
+    made = preprocess(Volume(image, geometry), None, masked, "a").image
+    n = made.shape[1]
+    radius = np.linalg.norm(np.indices((n,) * 3) - (n - 1) / 2, axis=0) * edge / n
+    beside = (radius > 8) & (radius < 10)
+    assert (made[0][beside] == 0).all()
+    assert (made[0][radius < 6] != 0).all()
+    assert (made[1][beside] != 0).mean() > 0.3  # the other channel keeps what interpolation made
+
+
+def channel_plan(scheme, *, masked):
+    return Normalization(channel=scheme, scheme=scheme, statistics=ZERO, masked=masked)

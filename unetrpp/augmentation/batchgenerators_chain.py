@@ -1,7 +1,8 @@
-"""Augmentation by a chain of batchgenerators' transforms, as in nnU-Net v1, for worker processes.
+"""Augmentation by a chain of transforms of batchgenerators 1.x (0.25), for worker processes.
 
-Probabilities and ranges are those of the pipeline on the training device (spatial.py, intensity.py);
-tests/patches/test_worker_loader.py compares the statistics of both.
+Probabilities and ranges are those of the pipeline on the training device (spatial.py, intensity.py), but not everything
+is the same, nor what nnU-Net v2 does: the library draws half of the zoom factors below 1 and half above, and labels are
+taken from the nearest voxel. tests/patches/test_worker_loader.py compares the statistics of both.
 """
 
 import itertools
@@ -20,6 +21,7 @@ from batchgenerators.transforms.spatial_transforms import MirrorTransform, Spati
 
 from unetrpp.augmentation import intensity, spatial
 from unetrpp.augmentation.label_swap import LabelSwap
+from unetrpp.augmentation.mask import clear_outside, mark_outside
 from unetrpp.augmentation.pipeline import Sample
 from unetrpp.plans.plans import AugmentationPlan
 
@@ -31,6 +33,7 @@ class TransformChain:
 
     Args:
         mirror_axes: and the swap's axis: among the axes (z, y, x).
+        masked: channels that are 0 outside a mask, and stay so.
         in_plane_only: every z slice of a sample gets the same rotation and zoom within the slice.
     """
 
@@ -42,8 +45,10 @@ class TransformChain:
         *,
         in_plane_only: bool,
         swap: LabelSwap | None = None,
+        masked: tuple[int, ...] = (),
     ):
         self.patch = patch
+        self.masked = masked
         self.in_plane_only = in_plane_only
         self.read_size = largest_read(plan, patch, in_plane_only)
         self.move = spatial_transform(plan, patch, in_plane_only)
@@ -51,12 +56,15 @@ class TransformChain:
 
     def __call__(self, sample: Sample) -> Sample:
         """A sample (C, *read_size) as one of (C, *patch); the first stage's segmentation is moved like the label."""
-        maps = [sample.label] if sample.first_stage is None else [sample.label, sample.first_stage]
-        image, label = self._moved(sample.image, np.stack(maps).astype(np.float32))
+        maps = torch.from_numpy(np.stack([m for m in (sample.label, sample.first_stage) if m is not None]))
+        maps = mark_outside(torch.from_numpy(sample.image), maps, self.masked)
+        image, label = self._moved(sample.image, maps.numpy().astype(np.float32))
         changed = self.change(data=np.ascontiguousarray(image[None]), seg=np.ascontiguousarray(label[None]))
-        image, label = changed["data"][0].astype(np.float32), changed["seg"][0].astype(np.int16)
+        image = np.ascontiguousarray(changed["data"][0], np.float32)
+        label = np.ascontiguousarray(changed["seg"][0], np.int16)
+        label = clear_outside(torch.from_numpy(image), torch.from_numpy(label), self.masked).numpy()
         first_stage = None if sample.first_stage is None else np.ascontiguousarray(label[1])
-        return Sample(sample.case, np.ascontiguousarray(image), np.ascontiguousarray(label[0]), None, first_stage)
+        return Sample(sample.case, image, np.ascontiguousarray(label[0]), None, first_stage)
 
     def _moved(self, image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rotated, zoomed and cropped to the patch: image (C, Z, Y, X) and maps of labels (L, Z, Y, X)."""
@@ -96,7 +104,7 @@ def spatial_transform(plan: AugmentationPlan, patch: Patch, in_plane_only: bool)
 def intensity_and_mirror_transforms(
     mirror_axes: tuple[int, ...], in_plane_only: bool, swap: LabelSwap | None = None
 ) -> Compose:
-    """Intensity changes in nnU-Net's order, then mirroring."""
+    """Intensity changes in the order of intensity.py, then mirroring."""
     transforms = [
         GaussianNoiseTransform(intensity.NOISE_STD, p_per_sample=intensity.NOISE_PROBABILITY),
         GaussianBlurTransform(

@@ -1,10 +1,9 @@
 """Intensity changes of one sample (C, Z, Y, X), in place where possible.
 
-Transforms, their order, probabilities and ranges are nnU-Net v2's. ``draw_intensity`` draws the parameters;
+Transforms, their order, probabilities and ranges are those of nnU-Net 2.8.1. ``draw_intensity`` draws the parameters;
 ``apply_intensity`` and the functions of the single transforms draw nothing.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,19 +91,20 @@ def add_noise(image: torch.Tensor, std: float, seed: int) -> torch.Tensor:
 
 
 def blur(channel: torch.Tensor, sigma: np.ndarray) -> torch.Tensor:
-    """Gaussian blur of (Z, Y, X) with one sigma (voxels) for each axis, cut at 3 sigma; edges are replicated.
+    """Gaussian blur of (Z, Y, X) with one sigma (voxels) for each axis, cut at about 3 sigma; edges are mirrored.
 
     The kernels are short, so adding shifted copies is several times as fast as a convolution of one channel.
     """
     blurred = channel
     for axis, (s, n) in enumerate(zip(sigma.tolist(), channel.shape, strict=True)):
-        radius = math.ceil(3 * s)
+        radius = int(3 * s + 0.25)  # of the odd length that is nearest to 6 sigma + 0.5
         if n == 1:
             continue
         kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / s) ** 2)
         widths = [0] * 6
         widths[2 * (2 - axis)] = widths[2 * (2 - axis) + 1] = radius
-        padded = pad(blurred[None, None], widths, mode="replicate")[0, 0]
+        mode = "reflect" if radius < n else "replicate"  # an axis too short to be mirrored
+        padded = pad(blurred[None, None], widths, mode=mode)[0, 0]
         first, *others = (kernel / kernel.sum()).tolist()
         blurred = padded.narrow(axis, 0, n) * first
         for i, weight in enumerate(others, start=1):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unetrpp.augmentation.mask import OUTSIDE_MASK
 from unetrpp.core.devices import to_device
 from unetrpp.dataset.labels import label_table, output_table
 from unetrpp.plans.plans import Configuration
@@ -42,8 +43,8 @@ class LabelSwap:
 
 
 def relabelled(label: Tensor, table: Sequence[int]) -> Tensor:
-    """``table[label]``; -1 (outside the case) stays."""
-    return to_device(torch.tensor([*table, -1], dtype=label.dtype), label.device)[label.long()]
+    """``table[label]``; -1 (outside the case) and -2 (outside the mask, while augmenting) stay."""
+    return to_device(torch.tensor([*table, OUTSIDE_MASK, -1], dtype=label.dtype), label.device)[label.long()]
 
 
 def label_swap_of(configuration: Configuration) -> LabelSwap | None:

@@ -7,6 +7,7 @@ import torch
 
 from unetrpp.augmentation.intensity import IntensityDraw, apply_intensity, draw_intensity
 from unetrpp.augmentation.label_swap import LabelSwap
+from unetrpp.augmentation.mask import clear_outside, mark_outside
 from unetrpp.augmentation.spatial import apply_affine, draw_affine
 from unetrpp.core.devices import to_device
 from unetrpp.plans.architecture import as_3d
@@ -23,6 +24,7 @@ class SampleDraw:
     intensity: IntensityDraw
     mirror: tuple[int, ...]  # plan axes to flip
     swap: LabelSwap | None = None  # labels that change places when its axis is flipped
+    masked: tuple[int, ...] = ()  # channels that are 0 outside a mask, and stay so
 
 
 def draw_sample(
@@ -32,6 +34,7 @@ def draw_sample(
     mirror_axes: tuple[int, ...],
     *,
     swap: LabelSwap | None = None,
+    masked: tuple[int, ...] = (),
 ) -> SampleDraw:
     """Draw the augmentation of one sample. ``mirror_axes`` and the swap's axis are among the axes (z, y, x)."""
     return SampleDraw(
@@ -39,6 +42,7 @@ def draw_sample(
         intensity=draw_intensity(rng, channels),
         mirror=tuple(axis for axis in mirror_axes if rng.random() < MIRROR_PROBABILITY),
         swap=swap,
+        masked=masked,
     )
 
 
@@ -49,12 +53,15 @@ def apply_sample(
 
     In a cascade, ``label`` is (2, Z, Y, X): the second map is the first stage's segmentation, which moves with the label.
     """
+    label = mark_outside(image, label, draw.masked)
     if draw.affine is not None:
         image, label = apply_affine(image, label, draw.affine, patch)
     image = apply_intensity(image, draw.intensity, in_plane_only)
     if draw.mirror:
         image, label = image.flip([a + 1 for a in draw.mirror]), label.flip([a - 3 for a in draw.mirror])
-        label = label if draw.swap is None else draw.swap.swap_labels(label, draw.mirror)
+    label = clear_outside(image, label, draw.masked)
+    if draw.mirror and draw.swap is not None:
+        label = draw.swap.swap_labels(label, draw.mirror)
     return image, label
 
 

@@ -1,7 +1,8 @@
 """Rotation and zoom as one affine map for each sample, drawn first and applied later.
 
-Probabilities and ranges are nnU-Net v2's. A sample without a map is read at its final size and not interpolated; for
-others just the box that the map needs is read.
+Probabilities, ranges and interpolation are those of nnU-Net 2.8.1. A sample without a map is read at its final size and not
+interpolated; for others the whole box that the map needs is read. (nnU-Net reads boxes of one size; where a draw reaches
+beyond this box it sees zeros, and background labels.)
 """
 
 import math
@@ -9,7 +10,7 @@ import math
 import numpy as np
 import torch
 
-from unetrpp.augmentation.interpolation import linear_along, nearest_along, sample
+from unetrpp.augmentation.interpolation import sample, sample_axes
 from unetrpp.plans.plans import AugmentationPlan
 
 ROTATION_PROBABILITY = 0.2
@@ -19,7 +20,7 @@ SCALE_PROBABILITY = 0.2
 def draw_affine(rng: np.random.Generator, plan: AugmentationPlan) -> np.ndarray | None:
     """Draw a (3, 3) map from output to input offsets (z, y, x) about the patch centre; None is the identity.
 
-    Angles are uniform; zoom factors below 1 are as likely as factors above.
+    Angles are uniform, and so is the zoom factor, one for all axes; above 1 the patch shows more.
     """
     rotate, scale = rng.random() < ROTATION_PROBABILITY, rng.random() < SCALE_PROBABILITY
     if not (rotate or scale):
@@ -27,10 +28,9 @@ def draw_affine(rng: np.random.Generator, plan: AugmentationPlan) -> np.ndarray 
     matrix = np.eye(3)
     if rotate:
         for axis, largest in enumerate(plan.rotation_degrees):
-            matrix = matrix @ rotation(axis, math.radians(rng.uniform(-largest, largest)))
+            matrix = rotation(axis, math.radians(rng.uniform(-largest, largest))) @ matrix
     if scale:
-        low, high = plan.scale
-        factor = rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high)
+        factor = rng.uniform(*plan.scale)
         matrix = matrix @ np.diag([1.0 if plan.in_plane_only else factor, factor, factor])
     return matrix
 
@@ -59,16 +59,16 @@ def read_size(affine: np.ndarray | None, patch: tuple[int, int, int]) -> tuple[i
 def apply_affine(
     image: torch.Tensor, label: torch.Tensor, affine: np.ndarray, patch: tuple[int, int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sample image (C, Z, Y, X) linearly and label (Z, Y, X), or several maps (L, Z, Y, X), by nearest voxel.
+    """Sample image (C, Z, Y, X) linearly, and label (Z, Y, X) or several maps (L, Z, Y, X) by their linear votes.
 
     Both results have the size of the patch. The image should cover the map (:func:`read_size`); beyond it the edge is
     replicated.
     """
+    maps = label.reshape(-1, *label.shape[-3:])
     if np.any(affine != np.diag(np.diagonal(affine))):
-        size = image.shape[1:]
-        moved, maps = sample(image, label.reshape(-1, *size), affine, patch)
-        return moved, maps.view(*label.shape[:-3], *patch)
-    for axis, (factor, n_in, n_out) in enumerate(zip(np.diagonal(affine), image.shape[1:], patch, strict=True)):
-        positions = (np.arange(n_out) - (n_out - 1) / 2) * factor + (n_in - 1) / 2
-        image, label = linear_along(image, axis - 3, positions), nearest_along(label, axis - 3, positions)
-    return image, label
+        moved, chosen = sample(image, maps, affine, patch)
+    else:
+        sizes = zip(np.diagonal(affine), image.shape[1:], patch, strict=True)
+        positions = [(np.arange(n) - (n - 1) / 2) * factor + (n_in - 1) / 2 for factor, n_in, n in sizes]
+        moved, chosen = sample_axes(image, maps, positions)
+    return moved, chosen.view(*label.shape[:-3], *patch)

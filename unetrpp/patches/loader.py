@@ -58,6 +58,8 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
         self.swap = swap and replace(swap, axis=swap.axis + skipped)
         ignore = configuration.preprocessing.labels.ignore_index
         self.sampler = PatchSampler(cases, self.patch, configuration.foreground_fraction, ignore, sampling=sampling)
+        normalization = configuration.preprocessing.normalization
+        self.masked = tuple(c for c, channel in enumerate(normalization) if channel.masked)
         self.next_iteration = 0
 
     def batch(self, iteration: int) -> list[Sample]:
@@ -89,8 +91,8 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
         return self.sampler.draw(rng, self.configuration.batch_size)
 
     def _augmentation(self, rng: np.random.Generator, place: PatchDraw) -> SampleDraw:
-        channels = self.cases[place.case].channels
-        return draw_sample(rng, self.configuration.augmentation, channels, self.mirror_axes, swap=self.swap)
+        plan, channels = self.configuration.augmentation, self.cases[place.case].channels
+        return draw_sample(rng, plan, channels, self.mirror_axes, swap=self.swap, masked=self.masked)
 
     def _mistakes(self, iteration: int) -> list[CorruptionDraw]:
         """The mistakes in the first stage's segmentation of every sample; none for validation, or without a cascade."""

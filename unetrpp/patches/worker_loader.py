@@ -1,4 +1,4 @@
-"""`--augmentation workers`: batches that worker processes read and augment with batchgenerators' transforms."""
+"""`--augmentation workers`: batches that worker processes read and augment with transforms of batchgenerators 1.x."""
 
 import random
 import traceback
@@ -42,7 +42,12 @@ class WorkerLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
         plan = loader.configuration.augmentation
         in_plane_only = plan.in_plane_only or len(loader.configuration.patch) == 2
         self.chain = TransformChain(
-            plan, loader.patch, loader.mirror_axes, in_plane_only=in_plane_only, swap=loader.swap
+            plan,
+            loader.patch,
+            loader.mirror_axes,
+            in_plane_only=in_plane_only,
+            swap=loader.swap,
+            masked=loader.masked,
         )
 
     def set_thread_id(self, thread_id: int) -> None:

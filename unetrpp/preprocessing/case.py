@@ -24,6 +24,8 @@ class PreprocessedCase:
 def preprocess(volume: Volume, label: Volume | None, plan: Preprocessing, case: str) -> PreprocessedCase:
     """Canonical orientation -> plan order -> crop -> normalise -> resample.
 
+    Channels that are normalised inside a mask are exactly 0 outside it, after resampling too.
+
     Args:
         volume: (C, Z, Y, X) as read.
         label: (1, Z, Y, X) of the user's values on the same grid, or None.
@@ -40,14 +42,19 @@ def preprocess(volume: Volume, label: Volume | None, plan: Preprocessing, case: 
     grid = CaseGrid.of_image(volume.array, volume.geometry, plan, case)
     background = background_values(grid.to_plan_order(volume.array))
     image = np.array(grid.crop(volume.array), np.float32, order="C")  # a copy: normalisation works in place
-    _normalize_channels(image, plan, background, case)
+    masked = [n.masked for n in plan.normalization]
+    mask = foreground_mask(image, background) if any(masked) else None
+    _normalize_channels(image, plan, mask, case)
+    image = grid.resample(image)
+    if mask is not None:
+        outside = ~grid.resample_mask(mask)
+        for c in np.flatnonzero(masked):
+            image[c, outside] = 0  # not cubic interpolation's oscillation beside the mask
     indices = None if label is None else grid.to_network(label.array[0])
-    return PreprocessedCase(grid.resample(image), indices, grid.properties)
+    return PreprocessedCase(image, indices, grid.properties)
 
 
-def _normalize_channels(image: np.ndarray, plan: Preprocessing, background: tuple[float, ...], case: str) -> None:
-    masked = any(n.masked for n in plan.normalization)
-    mask = foreground_mask(image, background) if masked else None
+def _normalize_channels(image: np.ndarray, plan: Preprocessing, mask: np.ndarray | None, case: str) -> None:
     for channel, how in zip(image, plan.normalization, strict=True):
         try:
             normalize(channel, how, mask)

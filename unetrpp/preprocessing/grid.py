@@ -89,6 +89,13 @@ class CaseGrid:
         resampled: np.ndarray = resample_image(image, self.properties.shape, self.nearest_axis)
         return resampled
 
+    def resample_mask(self, mask: np.ndarray) -> np.ndarray:
+        """A mask (Z, Y, X) on the cropped grid -> the network's grid, by linear interpolation."""
+        resampled: np.ndarray = (
+            resample_labels(mask.astype(np.uint8), self.properties.shape, [1], self.nearest_axis) == 1
+        )
+        return resampled
+
     def to_network(self, values: np.ndarray) -> np.ndarray:
         """The user's label values (Z, Y, X) on the input's grid -> training indices on the network's grid."""
         labels = self.plan.labels
