@@ -55,11 +55,11 @@ def check(folder, used, named):
 
 
 @settings(max_examples=150, deadline=None)
-@given(FILES, LINKS, st.sampled_from([("MR",), ("T1", "T2")]))
-def test_a_folder_to_predict(files, links, channels):
+@given(FILES, LINKS, st.sampled_from([("MR",), ("T1", "T2")]), st.sampled_from([".nii.gz", ".mha", ".NII.GZ"]))
+def test_a_folder_to_predict(files, links, channels, ending):
     with tempfile.TemporaryDirectory() as temporary:
         folder, description = Path(temporary), described(channels)
-        (folder / "case_0000.nii.gz").touch()
+        (folder / f"case_0000{ending}").touch()
         fill(folder, files, links)
         cases = find_cases([folder], description)
         used = {path for paths in cases.values() for path in paths}

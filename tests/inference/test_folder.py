@@ -224,6 +224,15 @@ def test_photographs_and_their_maps(tmp_path, caplog):
         assert entropy.dtype == np.float32
 
 
+def test_a_folder_of_jpegs_for_a_model_of_pngs(tmp_path):
+    model = make_model_2d(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(tmp_path / "in" / "photo_0000.jpg"))
+    assert predict("-i", tmp_path / "in", "-o", tmp_path / "out", "-m", model) == 0
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "photo.png"))).shape == (30, 40)
+
+
 def quick(model, fold=0):
     return Ensemble([Predictor(model, folds=[fold], device="cpu", mirroring=False)])
 
@@ -363,7 +372,9 @@ def test_a_folder_of_named_images_with_a_dicom_file_is_no_series(model, images, 
 
 def test_a_dicom_seg_needs_a_series(model, images, tmp_path, capsys):
     assert predict("-i", images, "-o", tmp_path / "out", "-m", model, "--dicom-seg") == 2
-    assert "--dicom-seg is for DICOM series, but case_0, case_1, case_2 came as other files" in capsys.readouterr().err
+    assert (
+        "--dicom-seg is for DICOM series, but case_0, case_1 and case_2 came as other files" in capsys.readouterr().err
+    )
 
 
 def test_series_of_several_channels_are_named_as_files_are(tmp_path):

@@ -75,6 +75,51 @@ def test_other_names_and_endings_are_named_with_a_repair(tmp_path):
     assert "does not end in .nii.gz" in reasons["c_0000.mha"]
 
 
+def test_a_folder_of_images_with_another_ending(tmp_path):
+    touch(tmp_path, "a_0000.jpg", "b_0000.JPG", "c_0000.tif", "a_0000.png", "d.jpg", "e_0003.jpg")
+    cases, reasons = found(tmp_path, ONE)
+    assert {case: files[0].name for case, files in cases.items()} == {
+        "a": "a_0000.jpg",
+        "b": "b_0000.JPG",
+        "c": "c_0000.tif",
+    }
+    assert reasons == {
+        "a_0000.png": "is another image of the case of a_0000.jpg; give both one ending, or move one of them",
+        "d.jpg": "has no channel number in its name; rename it to d_0000.jpg",
+        "e_0003.jpg": "ends in 0003, but the model's channels end at 0000 (MR); rename it to e_0003_0000.jpg",
+    }
+    touch(tmp_path, "f_0000.nii.gz")  # what the model was trained on comes first
+    cases, reasons = found(tmp_path, ONE)
+    assert cases.keys() == {"f"}
+    assert reasons["b_0000.JPG"].startswith("does not end in .nii.gz as the model's images do")
+
+
+def test_channels_with_different_endings_are_named(tmp_path):
+    touch(tmp_path, "a_0000.jpg", "a_0001.png", "b_0000.png", "b_0001.png")
+    cases, reasons = found(tmp_path, TWO)
+    assert {case: [file.name for file in files] for case, files in cases.items()} == {
+        "a": ["a_0000.jpg"],  # which might hold both channels
+        "b": ["b_0000.png", "b_0001.png"],
+    }
+    assert reasons == {
+        "a_0001.png": "is another image of the case of a_0000.jpg; give both one ending, or move one of them"
+    }
+
+
+def test_series_come_before_images_with_another_ending(tmp_path):
+    write_series(tmp_path / "series", np.zeros((3, 4, 4), np.uint16))
+    touch(tmp_path, "preview_0000.png")
+    cases, reasons = found(tmp_path, ONE)
+    assert cases.keys() == {"series"}
+    assert reasons.keys() == {"preview_0000.png"}
+
+
+def test_the_repair_of_a_folder_without_numbers_has_their_ending(tmp_path):
+    touch(tmp_path, "photo.JPG")
+    with pytest.raises(UserError, match=r"but photo.JPG; rename it to photo_0000.JPG"):
+        find_cases([tmp_path], ONE)
+
+
 def test_folders_next_to_images_are_named_if_they_hold_images(tmp_path):
     touch(tmp_path, "a_0000.nii.gz")
     touch(tmp_path / "notes", "x.txt")

@@ -9,7 +9,7 @@ from unicodedata import normalize
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import composed
 from unetrpp.dataset.description import DatasetDescription, read_description
-from unetrpp.io.formats import FILE_ENDINGS
+from unetrpp.io.formats import FILE_ENDINGS, strip_ending
 
 _CHANNEL = re.compile(r".+_\d{4}", re.DOTALL)
 
@@ -116,6 +116,11 @@ def _by_composed_name(ids: Iterable[str]) -> list[str]:
 def ignored_images(folder: Path, description: DatasetDescription) -> list[str]:
     """Names of the image files that :func:`image_ids` ignores: without number of a channel, or with another ending."""
     return sorted(name for name in _image_names(folder) if _case_of_image(name, description) is None)
+
+
+def image_endings(folder: Path) -> list[str]:
+    """The endings of a folder's images, in the letters of their names."""
+    return sorted({name.removeprefix(strip_ending(name)) for name in _image_names(folder)})
 
 
 def _image_names(folder: Path) -> set[str]:

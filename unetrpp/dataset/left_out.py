@@ -4,6 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from unetrpp.core.text import composed, escaped
 from unetrpp.dataset.cases import channel_number
 from unetrpp.dataset.description import DatasetDescription
@@ -33,6 +35,12 @@ class _Folder:
     def of_folders(self) -> bool:
         """Whether its cases are folders, each with a DICOM series."""
         return any(path.is_dir() for path in self.used)
+
+    def expected(self, path: Path) -> DatasetDescription:
+        """The description with the ending that an image at ``path`` should have: any, where no case has the dataset's."""
+        ending = self.description.file_ending
+        others = self.used and not any(path.is_dir() or path.name.endswith(ending) for path in self.used)
+        return with_ending_of(path, self.description) if others else self.description
 
 
 def left_out(
@@ -75,6 +83,11 @@ def _named(found: dict[Path, str], folder: Path) -> dict[str, str]:
     return {escaped(path.relative_to(folder).as_posix()): reason for path, reason in found.items()}
 
 
+def with_ending_of(path: Path, description: DatasetDescription) -> DatasetDescription:
+    """The description of a dataset whose images have the ending of ``path``, in the same letters."""
+    return msgspec.structs.replace(description, file_ending=path.name.removeprefix(strip_ending(path.name)))
+
+
 def rename(path: Path, description: DatasetDescription) -> str:
     """What to do with a file whose name is that of no case, for a message."""
     if ending_of(path) == description.file_ending != path.name[-len(description.file_ending) :]:
@@ -104,18 +117,26 @@ def _file_reason(path: Path, folder: _Folder) -> str:
     if any(composed(path.name) == composed(other.name) for other in folder.used):
         return "has the same name as another file here except for the Unicode form of the letters; rename one of them"
     number, channels = channel_number(strip_ending(path.name)), folder.description.channel_names
-    ending = folder.description.file_ending
+    description = folder.expected(path)
+    ending = description.file_ending
     if folder.labels:
         return f"does not end in {ending} as {folder.whose} labels do; convert it"
     if not path.name.endswith(ending):
         found = f"does not end in {ending} as {folder.whose} images do"
     elif number is None:
         found = "has no channel number in its name"
+    elif number < len(channels) and (other := _of_same_case(path, folder.used)) is not None:
+        return f"is another image of the case of {escaped(other.name)}; give both one ending, or move one of them"
     else:
         found = (
             f"ends in {number:04d}, but {folder.whose} channels end at {len(channels) - 1:04d} ({', '.join(channels)})"
         )
-    return f"{found}; {rename(path, folder.description)}"
+    return f"{found}; {rename(path, description)}"
+
+
+def _of_same_case(path: Path, used: Collection[Path]) -> Path | None:
+    case = composed(strip_ending(path.name)[:-5])
+    return next((other for other in sorted(used) if composed(strip_ending(other.name)[:-5]) == case), None)
 
 
 def _folder_reason(path: Path, folder: _Folder) -> str | None:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling
-from unetrpp.core.text import escaped, is_utf8
-from unetrpp.dataset.cases import Case, channel_number, channel_paths, ignored_images, image_ids
+from unetrpp.core.text import composed, escaped, is_utf8, listed
+from unetrpp.dataset.cases import Case, channel_number, channel_paths, ignored_images, image_endings, image_ids
 from unetrpp.dataset.description import DatasetDescription
-from unetrpp.dataset.left_out import rename
+from unetrpp.dataset.left_out import rename, with_ending_of
 from unetrpp.dataset.verification import inputs_digest
 from unetrpp.inference.left_out import subfolders
 from unetrpp.io.dicom import is_dicom
@@ -21,7 +23,8 @@ Cases = dict[str, tuple[Path, ...]]
 def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases:
     """Case -> its files, one per channel, from one folder of CASE_0000.ending or from the files of one case.
 
-    A DICOM series is a folder of its own in place of a file: CASE, or CASE_0000, CASE_0001 and so on.
+    Where no file of the folder has the ending of the model's images, and no folder in it holds a DICOM series, every ending
+    with a reader will do. A DICOM series is a folder of its own in place of a file: CASE, or CASE_0000, CASE_0001 and so on.
 
     Raises:
         UserError: nothing is found, or there is not one file per channel. Images of the folder that belong to no case are listed
@@ -43,18 +46,32 @@ def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases
 
 
 def _cases_of_folder(folder: Path, description: DatasetDescription) -> Cases:
-    cases = image_ids(folder, description)
-    if cases:
-        return {case: channel_paths(folder, case, description) for case in cases}
-    return _series_of_folder(folder, description)
+    cases = _named_images(folder, description, [description.file_ending]) or _series_of_folder(folder, description)
+    cases = cases or _named_images(folder, description, image_endings(folder))
+    if not cases:
+        raise _nothing_found(folder, description)
+    return cases
+
+
+def _named_images(folder: Path, description: DatasetDescription, endings: Sequence[str]) -> Cases:
+    """The cases with images of one of these endings; of two images of one case that differ in the ending, the first."""
+    cases: dict[str, tuple[str, tuple[Path, ...]]] = {}  # by composed name
+    for ending in endings:
+        described = msgspec.structs.replace(description, file_ending=ending)
+        for case in image_ids(folder, described):
+            cases.setdefault(composed(case), (case, channel_paths(folder, case, described)))
+    return dict(sorted(cases.values()))
 
 
 def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
+    """The DICOM series in ``folder``, or ``folder`` itself where it is one; none where it holds none.
+
+    Raises:
+        UserError: series for a model of several channels that are not numbered.
+    """
     series = [path for path in subfolders(folder) if holds_series(path)]
     if not series:
-        if holds_series(folder):
-            return {case_id(folder): (folder,)}
-        raise _nothing_found(folder, description)
+        return {case_id(folder): (folder,)} if holds_series(folder) else {}
     channels = len(description.channel_names)
     if channels == 1:
         cases: Cases = {}
@@ -76,7 +93,8 @@ def _nothing_found(folder: Path, description: DatasetDescription) -> UserError:
     deeper = next((inner for path in subfolders(folder) if (inner := folder_with_images(path)) is not None), None)
     found = f"{folder} has no image named CASE_0000{ending} and no folder with a DICOM series"
     if others:
-        return UserError(f"{found}, but {escaped(others[0])}; {rename(folder / others[0], description)}")
+        other = folder / others[0]
+        return UserError(f"{found}, but {escaped(other.name)}; {rename(other, with_ending_of(other, description))}")
     if deeper is not None:
         return UserError(f"{found}, but {escaped(str(deeper.relative_to(folder)))} holds images; give that folder")
     return UserError(f"{found}; rename the files or give them one by one")
@@ -99,9 +117,8 @@ def require_series(cases: Cases) -> None:
     """
     others = [case for case, paths in cases.items() if not (paths[0].is_dir() or is_dicom(paths[0]))]
     if others:
-        names = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
         raise UserError(
-            f"--dicom-seg is for DICOM series, but {names} came as other files; leave the option out or give the series"
+            f"--dicom-seg is for DICOM series, but {listed(others, 5)} came as other files; leave the option out or give the series"
         )
 
 
