@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unetrpp.core.text import listed
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.plans.fingerprint import ClassStatistics, Fingerprint
 from unetrpp.plans.plans import Plans
 from unetrpp.report.page import Rows
@@ -141,6 +143,15 @@ def class_header(fingerprint: Fingerprint) -> list[str]:
     units = units_of(fingerprint)
     header = ["class", "in cases", units.what, "components", f"radius of the largest component ({units.length})"]
     return header if units.flat else [*header, f"surface / volume (1/{units.length.removesuffix('s')})"]
+
+
+def regions_sentence(labels: LabelScheme) -> str:
+    """Which labels each region consists of; empty where the network learns the labels themselves."""
+    parts = []
+    for region in labels.regions:
+        members = [labels.names[index] for index in region.members]
+        parts.append(region.name if members == [region.name] else f"{region.name} ({' + '.join(members)})")
+    return f"The network learns regions: {listed(parts, MOST_CLASSES)}." if parts else ""
 
 
 def class_rows(fingerprint: Fingerprint) -> Rows:

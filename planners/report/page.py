@@ -12,6 +12,7 @@ from unetrpp.planners.report.measured import (
     class_summary,
     cropping_matters,
     intensity_rows,
+    regions_sentence,
     size_rows,
     units_of,
 )
@@ -43,6 +44,7 @@ def plan_page(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
         intensities=intensity_rows(fingerprint, plans),
         classes=class_rows(fingerprint),
         main_classes=_main_classes(fingerprint),
+        regions=regions_sentence(plans.labels),
         class_picture=draw_classes(fingerprint),
         class_size=units_of(fingerprint).what,
         decisions=decision_cards(plans.decisions),
@@ -58,7 +60,7 @@ def plan_page(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
 
 def _lead(fingerprint: Fingerprint, plans: Plans) -> str:
     """The plan in a few sentences."""
-    classes = counted(len(plans.labels.targets), "class", "classes")
+    classes = counted(len(plans.labels.targets), *(["region"] if plans.labels.regions else ["class", "classes"]))
     kind = ("photograph" if fingerprint.in_pixels else "flat image") if fingerprint.flat else "volume"
     images = counted(len(fingerprint.cases), kind)
     what = f"{images} ({', '.join(plans.channel_names)}) with {classes}."
@@ -81,7 +83,7 @@ def _tiles(fingerprint: Fingerprint, plans: Plans) -> list[tuple[str, str]]:
     spacing = [f"{mm:.3g}" for mm in configuration.preprocessing.spacing_mm if mm is not None]
     return [
         ("cases", str(len(fingerprint.cases))),
-        ("classes", str(len(plans.labels.targets))),
+        ("regions" if plans.labels.regions else "classes", str(len(plans.labels.targets))),
         *([] if pixels else [("resampled to (mm)", " x ".join(spacing))]),
         (f"patch of {first}", format_shape(configuration.patch)),
         ("memory per training step", format_bytes(configuration.training_memory_bytes)),

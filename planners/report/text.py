@@ -12,6 +12,7 @@ from unetrpp.planners.report.measured import (
     class_summary,
     found_classes,
     intensity_rows,
+    regions_sentence,
     size_rows,
 )
 from unetrpp.planners.report.resampling import resampling_rows
@@ -38,6 +39,8 @@ def report_text(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
     lines += ["", "Intensities inside the labelled structures"]
     lines += [text_table(intensity_rows(fingerprint, plans), indent=INDENT)]
     lines += ["", *_classes(fingerprint)]
+    regions = regions_sentence(plans.labels)
+    lines += textwrap.wrap(regions, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
     lines += ["", "Decided for every configuration", *decisions(plans.decisions)]
     for name, configuration in plans.configurations.items():
         lines += ["", f"Decided for {name}", *decisions(configuration.decisions)]

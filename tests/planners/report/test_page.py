@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tests.helpers.figures import require_no_cut_text
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
 from tests.helpers.html import require_self_contained
+from unetrpp.dataset.labels import Region
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import UNetPlanner, UnetrppPlanner
 from unetrpp.planners.report.changes import changes, patch_share
@@ -161,3 +162,22 @@ def test_every_decision_of_the_planners_has_a_meaning():
         for decision in (*plans.decisions, *(d for c in plans.configurations.values() for d in c.decisions)):
             assert meaning(decision.about), decision.about
     assert meaning("something of another package") == ""
+
+
+def test_regions_are_named_with_their_labels():
+    measured, plans = planned(3)
+    first, second, third = plans.labels.names[1:]
+    regions = (
+        Region(name="whole", members=(1, 2, 3), value=1),
+        Region(name=second, members=(2,), value=2),
+        Region(name="core", members=(2, 3), value=3),
+    )
+    plans = msgspec.structs.replace(plans, labels=msgspec.structs.replace(plans.labels, regions=regions))
+    sentence = (
+        f"The network learns regions: whole ({first} + {second} + {third}), {second} and core ({second} + {third})."
+    )
+    page = require_self_contained(plan_page(measured, plans, ""))
+    assert sentence in page.text
+    assert "with 3 regions." in page.text
+    assert sentence in " ".join(report_text(measured, plans).split())
+    assert "The network learns regions" not in report_text(*planned(3))
