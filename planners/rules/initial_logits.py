@@ -40,7 +40,7 @@ def _decision(labels: LabelScheme, parts: Sequence[float], raised: int) -> Decis
     if not labels.regions:
         why += f"; the background has the remaining {parts[0]:.2g}"
     if raised:
-        why += f"; {counted(raised, 'rarer class', 'rarer classes')} had the floor of {LEAST:g}"
+        why += f"; {counted(raised, 'class is', 'classes are')} rarer than {LEAST:g}, the floor, which counts instead"
     return Decision(about="initial prediction", value=_listed(named), why=why)
 
 
@@ -49,7 +49,8 @@ def _listed(named: Mapping[str, float]) -> str:
     pairs = [f"{name} {part:.2g}" for name, part in named.items()]
     if len(pairs) <= MOST_NAMED:
         return ", ".join(pairs)
-    largest = [pair for _, pair in sorted(zip(named.values(), pairs, strict=True), reverse=True)[:MOST_NAMED]]
+    ordered = sorted(zip(named.values(), pairs, strict=True), key=lambda found: -found[0])  # ties as in dataset.json
+    largest = [pair for _, pair in ordered[:MOST_NAMED]]
     return f"{', '.join(largest)}; {len(pairs) - MOST_NAMED} more of at least {min(named.values()):.2g}"
 
 

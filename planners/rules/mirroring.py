@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted
 from unetrpp.dataset.labels import LabelScheme, label_table, output_table
 from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint
 from unetrpp.plans.plans import Decision
@@ -118,8 +119,9 @@ def _one_sided(fingerprint: Fingerprint, labels: LabelScheme) -> str | None:
     middle = float(np.median(offsets))
     where, share = "left" if middle > 0 else "right", _share_on_side(offsets)
     return (
-        f"label {name!r} lies on the {where} in {share:.0%} of {len(offsets)} cases, {abs(middle):.0%} of the {_body(fingerprint)}'s "
-        f"width off centre in the median (limits: {SAME_SIDE:.0%} of the cases, {OFF_CENTER:.0%} of the width)"
+        f"label {name!r} lies on the {where} in {share:.0%} of {counted(len(offsets), 'case')}, "
+        f"{abs(middle):.0%} of the {_body(fingerprint)}'s width off centre in the median "
+        f"(limits: {SAME_SIDE:.0%} of the cases, {OFF_CENTER:.0%} of the width)"
     )
 
 

@@ -21,7 +21,7 @@ BODY_BELOW = 2 / 3  # median share of the crop that is no background; a ball fil
 WHY: dict[NormalizationScheme, str] = {
     "ct": "CT has absolute values: clipped to the foreground's 0.5th to 99.5th percentile, then the dataset's mean and std",
     "none": "the channel's name asks for unchanged values",
-    "zscore": "a channel of this name has no known absolute scale, so each image is brought to mean 0 and std 1",
+    "zscore": "only the name CT stands for absolute values here, so each image is brought to mean 0 and std 1",
     "rescale_0_1": "the channel's name asks for each image's range to be scaled to 0-1",
     "rgb_to_0_1": "the channel's name asks for 0-255 to be scaled to 0-1",
 }

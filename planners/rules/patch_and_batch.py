@@ -171,7 +171,8 @@ def plan_batch(options: Options, fit: Fit, voxels: float, *, unit: str = "voxels
     cap = max(SMALLEST_BATCH, round(share))
     batch = options.batch_size or max(SMALLEST_BATCH, min(fit.batch_size, cap))
     part = "all" if fit.largest_share == 1 else f"{fit.largest_share:.0%}"
-    data, allows = f"{part} of the dataset's {unit} are {amount(share)} patches", f"{fit.limit} allows {fit.batch_size}"
+    noun = "patch" if amount(share) == "1" else "patches"
+    data, allows = f"{part} of the dataset's {unit} are {amount(share)} {noun}", f"{fit.limit} allows {fit.batch_size}"
     if options.batch_size is not None:
         why = f"asked for; {allows}, {data}"
     elif fit.batch_size < SMALLEST_BATCH:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unetrpp.core.text import counted, format_mm, listed
+from unetrpp.core.text import counted, counted_of, format_mm, listed
 from unetrpp.planners.rules.spacing import TIE, TargetGrid
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration
@@ -106,7 +106,7 @@ def _implausible(fingerprint: Fingerprint) -> Iterator[str]:
     if coarse:
         most = max(coarse, key=lambda case: max(case.spacing_mm))
         yield (
-            f"{len(coarse)} of {counted(len(fingerprint.cases), 'case')} have voxels longer than {COARSE_MM} mm, such as "
+            f"{counted_of(len(coarse), len(fingerprint.cases), 'case', 'has/have')} voxels longer than {COARSE_MM} mm, such as "
             f"{most.case} ({format_mm(most.spacing_mm)}): if the files give sizes in micrometres, divide them by 1000 "
             "and convert again, because distances, volumes and radii are taken as mm"
         )
@@ -119,7 +119,7 @@ def _thin(fingerprint: Fingerprint) -> Iterator[str]:
         least = min(thin, key=lambda case: min(case.cropped_shape))
         size = " x ".join(map(str, least.cropped_shape))
         yield (
-            f"{len(thin)} of {len(fingerprint.cases)} cases have fewer than {THIN} voxels along an axis, such as "
+            f"{counted_of(len(thin), len(fingerprint.cases), 'case', 'has/have')} fewer than {THIN} voxels along an axis, such as "
             f"{least.case} ({size}): remove images that are not volumes, such as scouts; if they are intended, train 2d as well"
         )
 

@@ -110,7 +110,9 @@ def _coarsest(grid: TargetGrid) -> str:
         return f"{grid.name(0)} is flat ({counted(grid.shape[0], grid.voxel_name.removesuffix('s'))})"
     tied = [grid.name(0), *(grid.name(axis) for axis in (1, 2) if _equal(grid.spacing[axis], first))]
     if len(tied) == 3:
-        return f"a tie: all axes have {span(min(grid.spacing), max(grid.spacing))} {grid.unit} (within {TIE:.1%}), so they keep their order"
+        size = span(min(grid.spacing), max(grid.spacing))
+        each = f"{size} {grid.unit.removesuffix('s') if size == '1' else grid.unit}"
+        return f"a tie: all axes have {each} (within {TIE:.1%}), so they keep their order"
     if len(tied) == 2:
         return f"a tie: {listed(tied)} are equally coarse ({first:.4g} {grid.unit}, within {TIE:.1%}), so they keep their order"
     finer = " and ".join(dict.fromkeys(f"{mm:.4g}" for mm in others))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import format_shape
+from unetrpp.core.text import counted, format_shape
 from unetrpp.plans.plans import Decision
 
 SMALLEST_MAP = 4  # voxels: the shortest edge that pooling may leave
@@ -65,7 +65,7 @@ def topology_of(patch: tuple[int, ...], spacing: Sequence[float]) -> Topology:
         UserError: the patch has another number of axes, or is not a multiple of what its pooling needs.
     """
     if len(patch) != len(spacing):
-        raise UserError(f"--patch has {len(patch)} axes, but the configuration has {len(spacing)}; give one per axis")
+        raise UserError(f"--patch has {counted(len(patch), 'axis', 'axes')}, but the configuration has {len(spacing)}; give one per axis")
     topology = pool(patch, spacing)
     if topology.patch != patch:
         larger, divisors = format_shape(topology.patch), format_shape(topology.divisors)
