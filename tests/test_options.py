@@ -296,6 +296,8 @@ REFUSED = {  # the command, and what its one sentence says; more of evaluate's a
     f"{PLAN} --planner unet --place epa@1=on": "epa@1",
     "train balls 3d_fullres all -p unet --workspace planned --patience 3": "--patience looks at validation cases",
     "train balls 3d_fullres 0 all -p unet --workspace planned --patience 3": "the fold all has none",
+    "train balls 3d_fullres all -p unet --workspace planned --no-mirroring": "--no-mirroring is for the validation of a fold",
+    "find-best balls --workspace planned --no-pairs --device cpu": "so it has no effect with --no-pairs",
     "train balls 3d_fullres 0 -p unet --workspace planned --continue --epochs 3": "--continue has nothing to extend",
     "train balls 3d_fullres 0 -p unet --workspace planned --learn-attention --epochs 1": "give --epochs 2 or more",
     f"predict -i {IMAGE} -o out -m unetrpp__3d_fullres --dicom-seg": "DICOM",

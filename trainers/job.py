@@ -11,7 +11,7 @@ import msgspec
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, remove_folder, write_bytes, write_json
 from unetrpp.core.registry import find
-from unetrpp.core.text import listed
+from unetrpp.core.text import counted_of, listed
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.dataset.splits import Fold, Splits
@@ -125,11 +125,7 @@ def read_job(request: TrainingRequest) -> Job:
             f"{request.plans_path} was made for other {' and '.join(differing)} than dataset.json beside it has now; "
             f"plan again ({PLAN_FIRST}), with another --plans-name or --overwrite, or restore the raw dataset.json first"
         )
-    if "all" in job.folds and request.overrides.get("patience") is not None:
-        raise UserError(
-            "--patience looks at validation cases, and the fold all has none; end it with --epochs or --max-hours, or train it "
-            "in a command of its own"
-        )
+    require_validation(job)
     find("trainer", str(request.overrides.get("trainer") or STANDARD_TRAINER), TRAINERS, allow_import_path=True)
     needed = splits.cases() | (set(job.store.cases()) if "all" in job.folds else set())
     require_cases(job.store, needed)
@@ -138,6 +134,22 @@ def read_job(request: TrainingRequest) -> Job:
     if request.pretrained is not None:
         job = replace(job, starts=starts_of(job, request.pretrained))
     return job
+
+
+def require_validation(job: Job) -> None:
+    """
+    Raises:
+        UserError: an option acts on the validation of a fold that has none.
+    """
+    if "all" in job.folds and job.request.overrides.get("patience") is not None:
+        raise UserError(
+            "--patience looks at validation cases, and the fold all has none; end it with --epochs or --max-hours, or train it "
+            "in a command of its own"
+        )
+    if job.folds == ["all"] and not job.request.mirroring:
+        raise UserError(
+            "--no-mirroring is for the validation of a fold, and the fold all has none, so it has no effect; leave it out"
+        )
 
 
 def groups_of(request: TrainingRequest) -> Mapping[str, str]:
@@ -185,8 +197,8 @@ def require_cases(store: Store, needed: set[str]) -> None:
     """
     missing = sorted(needed - set(store.cases()))
     if missing:
-        named = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise UserError(f"{len(missing)} of {len(needed)} cases are not preprocessed ({named}); {PLAN_FIRST}")
+        count = counted_of(len(missing), len(needed), "case", "is/are")
+        raise UserError(f"{count} not preprocessed ({listed(missing)}); {PLAN_FIRST}")
 
 
 def prepare_model_folder(job: Job) -> None:

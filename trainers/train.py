@@ -59,7 +59,10 @@ def build_parser() -> Parser:
         "--tensorboard", action="store_true", help="also write TensorBoard scalars (needs unetrpp[tensorboard])"
     )
     parser.add_argument(
-        "--no-mirroring", dest="mirroring", action="store_false", help="validate without mirrored passes (faster)"
+        "--no-mirroring",
+        dest="mirroring",
+        action="store_false",
+        help="validate without mirrored passes (faster); not for the fold all, which is not validated",
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument(

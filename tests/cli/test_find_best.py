@@ -15,7 +15,7 @@ def workspace(tmp_path_factory):
 
 
 def command(workspace, *arguments):
-    return main([*arguments, "--workspace", str(workspace), "--device", "cpu"])
+    return main([*arguments, "--workspace", str(workspace)])
 
 
 def test_single_models_are_compared_without_predicting(workspace, capsys):
@@ -35,7 +35,7 @@ def test_the_call_from_python_is_that_of_the_command(workspace):
     assert command(workspace, "balls", "--no-pairs") == 0
     before = path.read_bytes()
     path.unlink()
-    selection, written = find_best("balls", workspace=workspace, pairs=False, device="cpu")
+    selection, written = find_best("balls", workspace=workspace, pairs=False)
     assert written == path
     assert path.read_bytes() == before
     assert selection.members == selection.candidates[0].members

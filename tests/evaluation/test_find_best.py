@@ -192,7 +192,7 @@ def test_a_selection_counts_only_while_its_models_and_scores_are_the_same(worksp
     results = home / "results" / "balls"
     best, images = ["--best", "balls", "--workspace", str(home)], home / "raw" / "balls" / "imagesTr"
     arguments = ["-i", str(images), "-o", str(tmp_path / "out"), *best, "--device", "cpu"]
-    find = ["balls", "--workspace", str(home), "--device", "cpu", "--no-pairs"]
+    find = ["balls", "--workspace", str(home), "--no-pairs"]
     assert main(find) == 0
     selection = read_selection(results)
     (member,) = selection.members

@@ -9,6 +9,7 @@ import msgspec
 
 from unetrpp.core.errors import UserError, limit_of
 from unetrpp.core.files import write_json
+from unetrpp.core.text import counted
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import Case, RawDataset, read_dataset
 from unetrpp.evaluation.candidates import (
@@ -39,14 +40,18 @@ def find_best(
         dataset: name in the workspace, DatasetNNN_Name, its number, or a path.
         workspace: by default $UNETRPP_WORKSPACE, else ./unetrpp_workspace.
         pairs: compare pairs as well, whose validation cases are predicted first; False is ``--no-pairs``.
-        device: auto, cpu, cuda, cuda:1 or mps.
+        device: where pairs are predicted: auto, cpu, cuda, cuda:1 or mps.
 
     Returns:
         What was chosen, and the path of inference.json.
 
     Raises:
-        UserError: no such dataset, or as :func:`select_best`.
+        UserError: no such dataset, a device where nothing is predicted, or as :func:`select_best`.
     """
+    if not pairs and device != "auto":
+        raise UserError(
+            "--device is where pairs are predicted, so it has no effect with --no-pairs; leave one of the two out"
+        )
     home = Workspace.find(None if workspace is None else Path(workspace))
     name, folder = home.find_raw(str(dataset))
     raw = with_references(read_dataset(folder, name), home.preprocessed(name) / "labels")
@@ -89,9 +94,9 @@ def select_best(results: Path, dataset: RawDataset, *, pairs: bool = True, devic
     best = ranked[0]
     if best.cases < len(dataset.cases):
         LOG.warning(
-            "warning: the scores cover %d of %d training cases, those that a validated fold held out",
+            "warning: the scores cover %d of %s, those that a validated fold held out",
             best.cases,
-            len(dataset.cases),
+            counted(len(dataset.cases), "training case"),
         )
     files = _all_pairs(folders[best.members], scores[best.members], dataset)
     postprocessing, before, after = choose_components(files, labels)
@@ -149,5 +154,7 @@ def _named(left_out: dict[str, str]) -> dict[str, str]:
     for name, why in list(left_out.items())[:MOST_NAMED]:
         LOG.warning("%s is left out: %s", name, why)
     if len(left_out) > MOST_NAMED:
-        LOG.warning("%d more are left out; %s gives the reasons", len(left_out) - MOST_NAMED, FILE)
+        LOG.warning(
+            "%s left out; %s gives the reasons", counted(len(left_out) - MOST_NAMED, "more is", "more are"), FILE
+        )
     return left_out
