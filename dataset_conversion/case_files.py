@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted
 from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
 from unetrpp.dataset_conversion.masks import Overlaps, painted
 from unetrpp.dataset_conversion.source import SourceCase
@@ -22,11 +24,16 @@ from unetrpp.io.images import (
 )
 
 
-def write_images(case: SourceCase, folder: Path, ending: str, channel_names: Sequence[str]) -> tuple[list[Path], bool]:
-    """One file per channel; a photograph keeps its colours in one file, as is usual with nnU-Net.
+class WrittenImages(NamedTuple):
+    """The images of one case in the raw dataset, and what their sources had."""
 
-    Returns:
-        The files, and whether an opaque alpha channel was left out.
+    files: list[Path]
+    alpha: bool = False  # an opaque alpha channel was left out
+    gray: bool = False  # red, green and blue are equal everywhere
+
+
+def write_images(case: SourceCase, folder: Path, ending: str, channel_names: Sequence[str]) -> WrittenImages:
+    """One file per channel; a photograph keeps its colours in one file, as is usual with nnU-Net.
 
     Raises:
         UserError: the files cannot be read, or do not have the channels that are named.
@@ -40,15 +47,17 @@ def write_images(case: SourceCase, folder: Path, ending: str, channel_names: Seq
     )
     # A file of several channels can be copied only where it holds all channels of the case.
     if not (as_they_are and len(case.images) in (1, len(channel_names))):
-        return _split_channels(case, folder, ending), any(alpha)
+        return _split_channels(case, folder, ending)._replace(alpha=any(alpha))
     copies = [folder / f"{case.id}_{i:04d}{ending}" for i in range(len(case.images))]
+    gray = True
     for file, copy, transparent in zip(case.images, copies, alpha, strict=True):
         volume = read_file(file)  # refuses a damaged file
+        gray = gray and _is_gray(volume)
         if transparent:
             write_colours(copy, volume)
         else:
             copy_image(file, copy)
-    return copies, any(alpha)
+    return WrittenImages(copies, any(alpha), gray)
 
 
 def _require_channels(files: Sequence[Path], channels: Sequence[int], names: Sequence[str], alpha: bool) -> None:
@@ -63,19 +72,26 @@ def _require_channels(files: Sequence[Path], channels: Sequence[int], names: Seq
     what = f"{files[0].name} has" if len(files) == 1 else f"{each} have together"
     beside = " beside its alpha channel, which is no channel" if alpha else ""
     raise UserError(
-        f"{what} {count} channel{'' if count == 1 else 's'}{beside}, but {len(names)} "
+        f"{what} {counted(count, 'channel')}{beside}, but {len(names)} "
         f"{'is' if len(names) == 1 else 'are'} named ({','.join(names)}); correct --channel or the files"
     )
 
 
-def _split_channels(case: SourceCase, folder: Path, ending: str) -> list[Path]:
+def _is_gray(volume: Volume) -> bool:
+    """Whether an image of three channels has the same values in all of them."""
+    return len(volume.array) == 3 and bool((volume.array[1:] == volume.array[:1]).all())
+
+
+def _split_channels(case: SourceCase, folder: Path, ending: str) -> WrittenImages:
     written: list[Path] = []
+    gray = True
     for file in case.images:
         volume = read_file(file)
+        gray = gray and _is_gray(volume)
         for channel in volume.array:
             written.append(folder / f"{case.id}_{len(written):04d}{ending}")
             write_image(written[-1], Volume(channel[None], volume.geometry))
-    return written
+    return WrittenImages(written, gray=gray)
 
 
 def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bool) -> Overlaps:
@@ -107,6 +123,10 @@ def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme) -> Non
         several = len(unknown) > 1
         advice = f"declare {'them' if several else 'it'}, take all values with --labels-from-files, or remap the file"
         if len(labels.values) == 2 and unknown[0] > 0:
+            if not several and labels.values[1] not in present_values(array):
+                advice += (
+                    f", or give --label {labels.names[1]}={unknown[0]} in place of {labels.names[1]}={labels.values[1]}"
+                )
             advice += ", or give --foreground-from-instances if the values number objects"
         raise UserError(
             f"{file.name} holds the label{'s' if several else ''} {listed_values(unknown)}, but only "

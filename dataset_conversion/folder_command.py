@@ -77,6 +77,11 @@ def _add_tests(parser: Parser) -> None:
 
 def _label(text: str) -> tuple[str, int]:
     name, _, value = text.rpartition("=")
+    if name and "," in value and value.replace(",", "").isdigit():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has several values; a region of several labels is written in a JSON file and given as --label-file "
+            "(docs/dataset_format.md)"
+        )
     if not name or not value.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a whole number, such as tumour=1")
     return name, int(value)

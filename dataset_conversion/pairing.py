@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, error_table
-from unetrpp.core.text import escaped, listed
-from unetrpp.dataset_conversion.patterns import LABEL, Pattern, Tree, not_used
+from unetrpp.core.text import counted, escaped, listed
+from unetrpp.dataset_conversion.patterns import CASE, LABEL, Pattern, Tree, not_used
 from unetrpp.dataset_conversion.source import Mask, SourceCase
 
 BACKGROUND = "background"
@@ -36,7 +36,9 @@ class Layout:
         """
         for given in (self.images, self.test_images):
             if given and len(given) not in (1, channels):
-                raise UserError(f"{len(given)} image folders for {channels} channels; give one, or one per channel")
+                raise UserError(
+                    f"{len(given)} image folders for {counted(channels, 'channel')}; give one, or one per channel"
+                )
         if (self.labels is None) == (self.masks is None):
             raise UserError("give either --labels (one label map a case) or --masks (a file for every class of a case)")
         if self.allow_missing_masks and self.masks is None:
@@ -79,7 +81,7 @@ def find_cases(root: Path, layout: Layout, *, skip_unreadable: bool, workspace: 
     found_tests, unpaired_tests = _paired({pattern: files[pattern] for pattern in (*tests, *test_labels)})
     unpaired = [*unpaired, *unpainted, *unpaired_tests]
     if unpaired and not skip_unreadable:
-        raise _refusal(unpaired)
+        raise _refusal(unpaired, _named_otherwise(images + labels, files))
     both = sorted(found.keys() & found_tests.keys())
     if both:
         raise UserError("is both a training and a test case; rename one of the two", case=both[0])
@@ -181,8 +183,24 @@ def _missing(case: str, missing: Sequence[str], masks: Mapping[str, tuple[Patter
     return f"{what}; add it, or give --allow-missing-masks if a case without a mask does not have the class"
 
 
-def _refusal(problems: Sequence[CaseError]) -> UserError:
+def _named_otherwise(patterns: Sequence[Pattern], files: Mapping[Pattern, Files]) -> str | None:
+    """The path that pairs the files of two folders, where the names of one are those of the other with a part before or after."""
+    folders = {pattern: sorted(files[pattern]) for pattern in patterns if pattern.is_folder}
+    for pattern, names in folders.items():
+        for others in folders.values():
+            before, found, after = names[0].partition(others[0])
+            if found and (before or after) and names == sorted(f"{before}{other}{after}" for other in others):
+                return f"{Path(pattern.text).as_posix()}/{before}{CASE}{after}.*"
+    return None
+
+
+def _refusal(problems: Sequence[CaseError], instead: str | None = None) -> UserError:
+    """``instead``: a path that would pair the files."""
+    if instead is not None:
+        return UserError(
+            f"images and labels have different names; give the path {instead!r} in place of this folder\n{error_table(problems)}"
+        )
     return UserError(
-        f"{len(problems)} files are missing or doubtful; add them, remove the files without a partner, or leave their cases "
-        f"out with --skip-unreadable\n{error_table(problems)}"
+        f"{counted(len(problems), 'file is', 'files are')} missing or doubtful; add what is missing, remove files without a partner, "
+        f"or leave their cases out with --skip-unreadable\n{error_table(problems)}"
     )

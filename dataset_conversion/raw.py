@@ -12,10 +12,10 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, write_json
 from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import CaseError, run_cases
-from unetrpp.core.text import escaped, is_utf8
+from unetrpp.core.text import counted, escaped, is_utf8, listed
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.dataset_conversion.case_files import write_images, write_label
+from unetrpp.dataset_conversion.case_files import WrittenImages, write_images, write_label
 from unetrpp.dataset_conversion.masks import Overlaps, overlap_warnings
 from unetrpp.dataset_conversion.record import PARTS, Conversion, earlier_description, require_same_conversion
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
@@ -57,6 +57,7 @@ class Converted(NamedTuple):
 
     overlaps: Overlaps = Overlaps()  # of its masks
     alpha: bool = False  # an opaque alpha channel was left out
+    gray: bool = False  # red, green and blue are equal everywhere
 
 
 def write_raw_dataset(
@@ -96,7 +97,7 @@ def write_raw_dataset(
     jobs = {case.id: (case, target) for case in source.cases}
     processes = processes or default_processes(_case_bytes(source))
     outcomes = list(run_cases(convert_case, jobs, "converting", processes))
-    _report_once([outcome.value for outcome in outcomes if outcome.value is not None])
+    _report_once([outcome.value for outcome in outcomes if outcome.value is not None], source.channel_names)
     errors = tuple(outcome.error for outcome in outcomes if outcome.error)
     failed = {error.case for error in errors}
     converted = [case for case in source.cases if case.id not in failed]
@@ -107,11 +108,16 @@ def write_raw_dataset(
     return _result(folder, converted, (*errors, *others), skip_unreadable and training > 0)
 
 
-def _report_once(converted: Sequence[Converted]) -> None:
+def _report_once(converted: Sequence[Converted], channel_names: Sequence[str]) -> None:
     for warning in overlap_warnings([case.overlaps for case in converted]):
         LOG.warning("warning: %s", warning)
     if count := sum(case.alpha for case in converted):
-        LOG.info("the alpha channel of %d case%s is opaque and was left out", count, "" if count == 1 else "s")
+        LOG.info("the alpha channel of %s is opaque and was left out", counted(count, "case"))
+    if converted and all(case.gray for case in converted):
+        LOG.info(
+            "%s are equal in every image: saved as gray and converted with one --channel, the images take a third of the memory",
+            listed(channel_names),
+        )
 
 
 def _write_description(source: Source, folder: Path, ending: str, training: int) -> None:
@@ -162,9 +168,9 @@ def _require_no_others(source: Source, folder: Path, ending: str, overwrite: boo
         if others := sorted(found - (known if overwrite else here)):
             whose = f"that are {'training' if test else 'test'} cases now" if others[0] in known else ""
             raise UserError(
-                f"{folder / part} holds {len(others)} cases, such as {others[0]}, "
+                f"{folder / part} holds {counted(len(others), 'case')} ({listed(others)}) "
                 f"{whose or 'that the source does not have'}; "
-                f"{'give --overwrite to move them' if whose else 'remove their files'}, or give another --name"
+                f"{'give --overwrite to move them' if whose else 'remove these files'}, or give another --name"
             )
 
 
@@ -186,16 +192,18 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
     if current and not target.repaint:
         return Converted()
     try:
-        written, alpha = ([], False) if current else write_images(case, images, target.ending, target.channel_names)
+        written = WrittenImages([]) if current else write_images(case, images, target.ending, target.channel_names)
         overlaps = write_label(case, label, target.labels, target.one_class) if case.labelled else Overlaps()
     except Exception:
         _remove(case, images, label)
         raise
-    for path in reversed([*written, *done[1:]]):  # the first channel last, because a later run looks at this one only
+    for path in reversed(
+        [*written.files, *done[1:]]
+    ):  # the first channel last, because a later run looks at this one only
         os.utime(path, (stamp, stamp))
     before = [target.folder / part for part, _ in PARTS if part.endswith("Ts") != case.test]
     _remove(case, before[0], before[1] / label.name)
-    return Converted(overlaps, alpha)
+    return Converted(overlaps, written.alpha, written.gray)
 
 
 def _remove(case: SourceCase, images: Path, label: Path) -> None:

@@ -54,3 +54,17 @@ def test_transparent_pixels_and_wrong_channels_are_one_line(tmp_path, capsys):
         "correct --channel or the files"
     )
     assert convert(tmp_path / "src", *PHOTOGRAPHS) == 0  # nothing was converted before
+
+
+def test_gray_images_saved_in_colour_are_said_once(tmp_path, caplog):
+    root = tmp_path / "src"
+    make(root, 3)
+    for path in (root / "images").iterdir():
+        Image.open(path).convert("L").convert("RGB").save(path)
+    assert convert(root, *PHOTOGRAPHS) == 0
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("R, G and B are equal in every image: saved as gray and converted with one --channel,")
+    caplog.clear()
+    Image.fromarray(RNG.integers(0, 255, (6, 7, 3)).astype(np.uint8)).save(root / "images" / "c1.png")
+    assert convert(root, *PHOTOGRAPHS, "--overwrite") == 0
+    assert caplog.records == []  # one image has colours

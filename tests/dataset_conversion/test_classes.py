@@ -122,3 +122,14 @@ def test_python_takes_the_same_options(root, tmp_path):
     )
     assert set(done.cases) == set(labels)
     assert len(done.test_cases) == 1
+
+
+def test_a_region_on_the_command_line_is_led_to_the_label_file(tmp_path, capsys):
+    make_source(tmp_path / "src", highest=3)
+    with pytest.raises(SystemExit):
+        convert(tmp_path / "src", "--label", "whole=1,2", "core=2")
+    assert "a region of several labels is written in a JSON file and given as --label-file" in capsys.readouterr().err
+    regions = {"labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3]}, "regions_class_order": [1, 2]}
+    (tmp_path / "regions.json").write_text(json.dumps(regions))
+    assert convert(tmp_path / "src", "--label-file", tmp_path / "regions.json") == 0
+    assert labels_of(tmp_path / "src") == regions["labels"]

@@ -104,7 +104,7 @@ def test_a_case_that_is_no_longer_in_the_source_is_refused(decathlon, tmp_path, 
     content["training"].pop()
     (decathlon / "dataset.json").write_text(json.dumps(content))
     assert convert(tmp_path / "w", "msd", decathlon, "--overwrite") == 2
-    assert "1 cases, such as p_3, that the source does not have" in capsys.readouterr().err
+    assert "1 case (p_3) that the source does not have" in capsys.readouterr().err
     for path in (tmp_path / "w/raw/Pair").glob("*Tr/p_3*"):
         path.unlink()
     capsys.readouterr()
@@ -251,7 +251,7 @@ def test_undeclared_labels_are_named_with_their_file(tmp_path, capsys):
     assert convert(tmp_path / "w", "folder", root, *arguments) == 1
     said = capsys.readouterr().err
     assert "b.nii.gz holds the label 3, but only 0, 1 are declared;" in said
-    assert "--foreground-from-instances if the values number objects" in said
+    assert "or give --label x=3 in place of x=1, or give --foreground-from-instances if the values number" in said
     assert not (tmp_path / "w/raw/ct/labelsTr/b.nii.gz").exists()
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.dicom_files import write_enhanced, write_series
+from tests.helpers.source_folder import convert, files_in, make_source
 from unetrpp.core.errors import UserError
 from unetrpp.dataset_conversion.folder import convert_folder
 from unetrpp.dataset_conversion.pairing import Layout, find_cases
@@ -196,3 +197,22 @@ def test_every_file_is_used_named_or_does_not_count(files):
             case = path.name.split(".")[0]  # a case without a partner is named itself
             assert path in used or above & source.left_out.keys() or case in source.left_out or does_not_count(relative)
             assert not (path in used and (above & source.left_out.keys() or case in source.left_out))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "instead"),
+    [
+        ("labels", "{}_mask", "labels/{case}_mask.*"),
+        ("labels", "gt-{}_seg", "labels/gt-{case}_seg.*"),
+        ("images", "{}_0000", "images/{case}_0000.*"),
+    ],
+)
+def test_the_path_that_pairs_names_with_a_part_more_is_named(tmp_path, capsys, folder, name, instead):
+    root = tmp_path / "src"
+    make_source(root)
+    for path in sorted((root / folder).iterdir()):
+        path.rename(path.with_name(f"{name.format(path.name.removesuffix('.nii.gz'))}.nii.gz"))
+    assert convert(root, "--label", "a=1") == 2
+    assert f"give the path {instead!r} in place of this folder" in capsys.readouterr().err
+    assert convert(root, "--label", "a=1", **{folder: instead}) == 0  # the repair works
+    assert files_in(tmp_path / "w/raw/Made")["labelsTr"] == ["c0", "c1", "c2", "c3"]
