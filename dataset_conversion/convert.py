@@ -83,15 +83,15 @@ def _convert_folder(arguments: argparse.Namespace) -> int:
 
 def _report(converted: "ConversionResult") -> int:
     from unetrpp.core.parallel import CaseError, error_table
+    from unetrpp.core.text import counted
 
     others = [*converted.errors, *(CaseError(name, "", reason) for name, reason in converted.left_out.items())]
     if others:
         print(error_table(others), file=sys.stderr)
     tests, training = len(converted.test_cases), len(converted.cases) - len(converted.test_cases)
-    counts = f"{training} training and {tests} test case" if tests else f"{training} training case"
-    plural = "" if (tests or training) == 1 else "s"
-    rest = f"; {len(others)} {'other was' if len(others) == 1 else 'others were'} not" if others else ""
-    print(f"{converted.folder}: {counts}{plural} converted{rest}")
+    counts = f"{training} training and {counted(tests, 'test case')}" if tests else counted(training, "training case")
+    rest = f"; {counted(len(others), 'other was', 'others were')} not" if others else ""
+    print(f"{converted.folder}: {counts} converted{rest}")
     return 1 if converted.errors else 0
 
 

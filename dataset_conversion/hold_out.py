@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import composed
+from unetrpp.core.text import composed, counted
 from unetrpp.dataset.case_names import named_unknown
 from unetrpp.io.formats import strip_ending
 
@@ -37,7 +37,9 @@ def held_out(
         chosen = _listed(wanted, cases)
         _require_whole_groups(chosen, cases, groups or {})
     if len(chosen) >= len(cases):
-        raise UserError(f"--hold-out takes all {len(cases)} cases, so none is left for training; hold out fewer")
+        raise UserError(
+            f"--hold-out takes all of {counted(len(cases), 'case')}, so none is left for training; hold out fewer"
+        )
     return tuple(sorted(chosen))
 
 
@@ -74,7 +76,9 @@ def _drawn(count: int, cases: Sequence[str], groups: Mapping[str, str], earlier:
         if len(chosen) + len(members[group]) <= count:
             chosen |= set(members[group])
     if len(chosen) < min(count, len(cases)):
-        raise UserError(f"no whole groups add up to {count} cases; hold out {len(chosen)}, or list the cases in a file")
+        raise UserError(
+            f"no whole groups add up to {counted(count, 'case')}; hold out {len(chosen)}, or list the cases in a file"
+        )
     return chosen
 
 

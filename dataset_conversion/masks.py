@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import listed
+from unetrpp.core.text import counted, listed
 from unetrpp.dataset.labels import listed_values, present_values
 from unetrpp.dataset_conversion.source import Mask
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
@@ -77,13 +77,10 @@ def overlap_warnings(cases: Sequence[Overlaps]) -> list[str]:
     pairs = Counter(pair for case in cases for pair in case.pairs)
     hidden = Counter(name for case in cases for name in case.hidden)
     shown = [
-        listed([f"{name} ({_cases(n)})" for name, n in found.most_common()], MOST_NAMED) for found in (pairs, hidden)
+        listed([f"{name} ({counted(n, 'case')})" for name, n in found.most_common()], MOST_NAMED)
+        for found in (pairs, hidden)
     ]
     warnings = [f"masks overlap, and the later one of --masks counts there: {shown[0]}"] if pairs else []
     if hidden:
         warnings.append(f"later masks leave nothing of {shown[1]}; name such a class after the one that it lies in")
     return warnings
-
-
-def _cases(count: int) -> str:
-    return f"{count} case{'' if count == 1 else 's'}"

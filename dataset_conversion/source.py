@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.io.formats import ending_of
 from unetrpp.io.images import read_channels
@@ -81,4 +82,4 @@ def _dimensions(cases: tuple[SourceCase, ...]) -> int:
             return read_channels(case.images[0])[1]
         except UserError:
             continue
-    raise UserError(f"none of the {len(cases)} images can be read; check the download")
+    raise UserError(f"no image of {counted(len(cases), 'case')} can be read; check the download")

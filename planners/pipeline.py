@@ -16,7 +16,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, remove_folder, update_json
 from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import CaseError, new_pool
-from unetrpp.core.text import format_bytes, format_shape, without_repetition
+from unetrpp.core.text import counted, format_bytes, format_shape, without_repetition
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset, read_dataset
 from unetrpp.dataset.description import nnunet_json
@@ -162,7 +162,7 @@ def plan_and_preprocess(
 
 def _three(spacing: Sequence[float]) -> Spacing:
     if len(spacing) != 3:
-        raise UserError(f"spacing has {len(spacing)} values; give three, in mm along z, y and x")
+        raise UserError(f"spacing has {counted(len(spacing), 'value')}; give three, in mm along z, y and x")
     z, y, x = (float(mm) for mm in spacing)
     return z, y, x
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unetrpp.core.leftovers import remove_leftovers
 from unetrpp.core.parallel import CaseError, run_cases
-from unetrpp.core.text import listed
+from unetrpp.core.text import counted_of, listed
 from unetrpp.core.workspace import NO_PLANS
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.io.formats import copy_image, ending_of, files_of_image
@@ -83,7 +83,8 @@ def _share(cases: Sequence[Case], store: Store, digest: str, digests: Mapping[st
 
     left = [case for case in cases if not found(case.id)]
     if len(left) < len(cases):
-        LOG.info("%d cases of %s are shared with another store", len(cases) - len(left), store.folder.name)
+        shared = counted_of(len(cases) - len(left), len(cases), "case", "is/are")
+        LOG.info("%s: %s shared with another store", store.folder.name, shared)
     return left
 
 

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import run_cases
+from unetrpp.core.text import counted
 from unetrpp.dataset.cases import Case, RawDataset
 from unetrpp.dataset.labels import value_counts
 from unetrpp.io.formats import ending_of
@@ -46,7 +47,8 @@ def repair_dataset(raw: RawDataset, folder: Path, executor: Executor) -> RawData
     for case in changed[:MOST_NAMED]:
         LOG.info("%s: %s", case, "; ".join(repaired[case][1]))
     if len(changed) > MOST_NAMED:
-        LOG.info("and %d more cases were repaired; the new files are in %s", len(changed) - MOST_NAMED, folder)
+        more = counted(len(changed) - MOST_NAMED, "more case was", "more cases were")
+        LOG.info("and %s repaired; the new files are in %s", more, folder)
     return replace(raw, cases=tuple(repaired[case.id][0] if case.id in repaired else case for case in raw.cases))
 
 

@@ -17,7 +17,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import link_or_copy, read_json, remove_folder
 from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import run_cases
-from unetrpp.core.text import listed
+from unetrpp.core.text import counted, listed
 from unetrpp.dataset.splits import Splits
 from unetrpp.inference.record import earlier_runs
 from unetrpp.io.images import read_label
@@ -104,7 +104,7 @@ def held_out_segmentations(second: SecondStage, first: Path, splits: Splits) -> 
         held_out = sorted(set(fold.validation) - set(fold.train))
         if old := _of_earlier_images(second, _validation(first, k), held_out):
             raise UserError(
-                f"the images of {len(old)} cases ({listed(old)}) have changed since {stage} segmented them; "
+                f"the images of {counted(len(old), 'case')} ({listed(old)}) have changed since {stage} segmented them; "
                 f"run unetrpp_train {plans.dataset} {stage} {k} -p {plans.name} again"
             )
         for case in held_out:

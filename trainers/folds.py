@@ -12,7 +12,7 @@ from unetrpp.core.devices import half_precision, is_out_of_memory
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, remove_folder, update_json, write_json
 from unetrpp.core.registry import find
-from unetrpp.core.text import format_shape
+from unetrpp.core.text import counted, format_shape
 from unetrpp.core.workspace import Workspace
 from unetrpp.evaluation.cross_validation import update_cross_validation
 from unetrpp.model import checkpoint
@@ -194,15 +194,19 @@ def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
     trainer = build_trainer(job, config, folder, machine)
     if job.request.tensorboard and machine.processes.first:
         trainer.tracker = TensorBoard(folder, class_names(trainer.labels))
-    validated = len(trainer.data.validation) or "no"
-    counts = f"{len(trainer.data.train)} training and {validated} validation cases"
+    validated = (
+        counted(len(trainer.data.validation), "validation case") if trainer.data.validation else "none for validation"
+    )
+    counts = f"{counted(len(trainer.data.train), 'training case')} and {validated}"
     LOG.info("fold %s: %s, %s", number, counts, config.recipe)
     try:
         trainer.run()
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        batch = f"{job.configuration.batch_size} patches of {format_shape(job.configuration.patch)}"
+        batch = (
+            f"{counted(job.configuration.batch_size, 'patch', 'patches')} of {format_shape(job.configuration.patch)}"
+        )
         raise UserError(
             f"fold {number}: a batch of {batch} needs more memory than {machine.device} has left; end other programs "
             "that use it, or plan for less with --gpu-memory-gb and another --plans-name"

@@ -72,7 +72,8 @@ def start_from(path: Path, network: nn.Module, spec: NetworkSpec, folder: Path) 
         checkpoint=str(path), copied=len(fitted.keys() - adapted), share=round(share, 4), changes=tuple(changes)
     )
     write_json(folder / FILE, transfer)
-    LOG.info("%s: %d tensors were copied, which gives %.1f%% of all weights", path, transfer.copied, 100 * share)
+    given = "tensor was" if transfer.copied == 1 else "tensors were"
+    LOG.info("%s: %d %s copied, which gives %.1f%% of all weights", path, transfer.copied, given, 100 * share)
     for line in text_table([(change.tensor, change.what) for change in changes], "l", indent="  ").splitlines():
         LOG.info("%s", line)
     return transfer

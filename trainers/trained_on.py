@@ -7,7 +7,7 @@ from pathlib import Path
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
-from unetrpp.core.text import listed
+from unetrpp.core.text import counted, counted_of, listed
 from unetrpp.dataset.splits import Fold
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Preprocessing
@@ -56,12 +56,11 @@ def warn_of_changes(folder: Path, now: TrainedOn, command: str) -> None:
     if changed:
         finished = (folder / "checkpoint_final.pt").exists()
         LOG.warning(
-            "warning: since fold %s was %s, the files or the preprocessing of %d of %d cases have changed (%s); "
+            "warning: since fold %s was %s, the files or the preprocessing of %s have changed (%s); "
             "train it again with %s",
             folder.name.removeprefix("fold_"),
             "trained" if finished else "started",
-            len(changed),
-            len(now.training),
+            f"{len(changed)} of {counted(len(now.training), 'case')}",
             listed(changed),
             command,
         )
@@ -82,7 +81,7 @@ def require_current(store: Store, cases: Collection[str], preprocessing: Preproc
     for found, what in ((otherwise, "differently from these plans"), (changed, "from files that have changed since")):
         if found:
             raise UserError(
-                f"{len(found)} of {len(cases)} cases were preprocessed {what} ({listed(found)}); "
+                f"{counted_of(len(found), len(cases), 'case', 'was/were')} preprocessed {what} ({listed(found)}); "
                 "run unetrpp_plan_and_preprocess again for these plans"
             )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unetrpp.augmentation.pipeline import Sample
 from unetrpp.core.randomness import Stream
+from unetrpp.core.text import counted, listed
 from unetrpp.model import checkpoint
 from unetrpp.patches.loader import prefetch
 from unetrpp.patches.worker_loader import worker_batches
@@ -116,7 +117,7 @@ class Trainer(StepTrainer):
         consequence = "it does not count for --patience and checkpoint_best.pt"
         if len(missing) == len(self.labels.targets):
             consequence = "--patience does not end this training, and checkpoint_best.pt gets the last weights"
-        names = ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
+        names = listed(missing, NAMED)
         message = "fold %s: warning: no validation case has %s, so its Dice is undefined (-): %s"
         LOG.warning(message, self.config.fold, names, consequence)
 
@@ -151,7 +152,9 @@ class Trainer(StepTrainer):
         impatient = config.patience is not None and state.epochs_without_better >= config.patience
         if impatient:
             LOG.info(
-                "fold %s: no better Dice for %d epochs, so training ends", config.fold, state.epochs_without_better
+                "fold %s: no better Dice for %s, so training ends",
+                config.fold,
+                counted(state.epochs_without_better, "epoch"),
             )
         return impatient or progress(config, state.step, self.hours()) >= 1
 

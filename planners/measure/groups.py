@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError, refuse
-from unetrpp.core.text import listed
+from unetrpp.core.text import counted, counted_of, listed
 from unetrpp.dataset.case_names import nearest_case
 from unetrpp.dataset.cases import RawDataset
 
@@ -46,7 +46,7 @@ def from_pattern(pattern: str, cases: Sequence[str]) -> dict[str, str]:
     matches = {case: expression.search(case) for case in cases}
     unmatched = [case for case, match in matches.items() if match is None or match.group(1) is None]
     if unmatched:
-        count = f"{len(unmatched)} of {len(cases)} cases"
+        count = f"{len(unmatched)} of {counted(len(cases), 'case')}"
         raise UserError(f"--group-by {pattern!r} does not match {count}: {listed(unmatched)}; widen the pattern")
     groups = {case: match.group(1) for case, match in matches.items() if match is not None}
     empty = [case for case, group in groups.items() if not group]
@@ -85,6 +85,8 @@ def from_csv(path: Path, cases: Sequence[str]) -> dict[str, str]:
             )
     missing = [case for case in cases if case not in groups]
     if missing:
-        problems.append(f"{len(missing)} of {len(cases)} cases have no group: {listed(missing)}; add a line for each")
+        problems.append(
+            f"{counted_of(len(missing), len(cases), 'case', 'has/have')} no group: {listed(missing)}; add a line for each"
+        )
     refuse(problems, path)
     return groups

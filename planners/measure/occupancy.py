@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted
 from unetrpp.patches.sampling import PatchSampler
 from unetrpp.plans.architecture import Architecture, as_3d
 from unetrpp.preprocessing.store import StoredCase
@@ -53,7 +54,8 @@ def foreground_fractions(
     means = np.mean(shares, axis=0) if shares else np.zeros(len(strides))
     if not means.all():
         raise UserError(
-            f"{len(shares)} training patches hold no foreground, so --attention auto cannot measure its share; "
+            f"{counted(len(shares), 'training patch holds', 'training patches hold')} no foreground, so --attention auto cannot "
+            "measure its share; "
             "label more cases, or choose --attention paper"
         )
     return tuple(float(f) for f in means)

@@ -1,5 +1,10 @@
 """Text for people: aligned tables, and numbers with their units."""
 
+import ast
+import itertools
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +102,35 @@ def test_sentences_that_differ_in_names_and_numbers_are_one():
         "'a' is in case_1 only (likewise 'b')",
     ]
     assert without_repetition(["2 cases are thin", "3 cases are thin"]) == [
-        "2 cases are thin (and 1 times more, with other numbers)"
+        "2 cases are thin (and 1 time more, with other numbers)"
     ]
     assert without_repetition([]) == []
+
+
+ROOT = Path(__file__).parents[2]
+PLURAL = re.compile(r" (?!of )([a-z]+ )?(?!times|is|has|was)[a-z]+s\b(?! of)")
+# What follows a count that is above 1 wherever the message is used.
+SEVERAL = (
+    " errors:", " members, more than", " names that are not cases", " values)", " classes together", " classes)",
+    " files for a model with", " channels", " positions, ", " images (", " pages", " initial logits for", " classes",
+    " cases, from the lowest mean Dice", " classes; the lowest", " classes, of which", " levels",
+    " classes (", " classes are in one case only", " cases", " cases at ", " image folders for",
+)  # fmt: skip
+
+
+def counts_in_plural():
+    """Counts, ``len(...)``, that an f-string of the package has before a word that ends in s: (place, text)."""
+    for folder in ("unetrpp", "planners", "trainers", "dataset_conversion"):
+        for path in sorted(path for path in (ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+                parts = node.values if isinstance(node, ast.JoinedStr) else []
+                for count, text in itertools.pairwise(parts):
+                    is_count = isinstance(count, ast.FormattedValue) and ast.unparse(count.value).startswith("len(")
+                    if is_count and isinstance(text, ast.Constant) and PLURAL.match(text.value):
+                        yield f"{path.relative_to(ROOT)}:{count.lineno}", text.value
+
+
+def test_a_count_that_may_be_one_has_its_noun_from_counted():
+    found = list(counts_in_plural())
+    assert [place for place, text in found if not text.startswith(SEVERAL)] == []
+    assert [text for text in SEVERAL if not any(other.startswith(text) for _, other in found)] == []

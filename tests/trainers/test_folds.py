@@ -86,7 +86,7 @@ def test_all_cases_make_one_model_without_validation(workspace, caplog):
 
 def test_what_is_not_preprocessed_or_planned_is_refused(workspace):
     (workspace.store("balls", "unet", "3d_fullres") / "ball_2.json").unlink()
-    with pytest.raises(UserError, match=r"1 of 4 cases are not preprocessed \(ball_2\)"):
+    with pytest.raises(UserError, match=r"1 of 4 cases is not preprocessed \(ball_2\)"):
         train_balls(workspace)
     with pytest.raises(UserError, match="the plans there are called unet"):
         train_balls(workspace, plans_name="other")

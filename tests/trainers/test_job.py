@@ -71,7 +71,7 @@ def test_what_does_not_exist_is_refused(tmp_path, changed, message):
         ([{"train": ["ball_0", "ball_1"], "val": []}], "fold 0 has no validation case"),
         ([{"train": [], "val": ["ball_0"]}], "fold 0 has no training case"),
         ([{"train": ["ball_0", "ball_1"], "val": ["ball_1"]}], "fold 0 trains and validates on 'ball_1'"),
-        ([{"train": ["ball_9"], "val": ["ball_1"]}], r"1 of 2 cases are not preprocessed \(ball_9\)"),
+        ([{"train": ["ball_9"], "val": ["ball_1"]}], r"1 of 2 cases is not preprocessed \(ball_9\)"),
         ([], "it lists no fold"),
     ],
 )

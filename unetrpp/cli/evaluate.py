@@ -104,6 +104,7 @@ def _written(path: Path) -> str:
 
 
 def _folders(arguments: argparse.Namespace) -> int:
+    from unetrpp.core.text import counted_of
     from unetrpp.evaluation.evaluate import evaluate
     from unetrpp.evaluation.protocol import protocol_table, read_protocol
     from unetrpp.evaluation.summary import as_table
@@ -129,7 +130,7 @@ def _folders(arguments: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     if errors:
         written = "the means are over these" if scored else "so no summary is written"
-        print(f"{scored} of {scored + len(errors)} cases are scored, {written}", file=sys.stderr)
+        print(f"{counted_of(scored, scored + len(errors), 'case', 'is/are')} scored, {written}", file=sys.stderr)
     return 1 if errors else 0
 
 

@@ -143,11 +143,11 @@ def _models(arguments: argparse.Namespace) -> Iterator[Path]:
 def report(result: "PredictionResult") -> int:
     """Print how many cases are segmented, and on stderr what failed or was left out; returns the exit code."""
     from unetrpp.core.problems import grouped
-    from unetrpp.core.text import text_table
+    from unetrpp.core.text import counted_of, text_table
 
     count, others = len(result.segmented), result.failed | result.left_out
     total = count + len(others)
-    print(f"{count} of {total} {'case is' if total == 1 else 'cases are'} segmented in {result.output}")
+    print(f"{counted_of(count, total, 'case', 'is/are')} segmented in {result.output}")
     if others:
         print(text_table(grouped(sorted(others.items())), align="l"), file=sys.stderr)
     return 1 if result.failed else 0

@@ -42,6 +42,16 @@ def counted(n: float, singular: str, plural: str = "") -> str:
     return f"{n:g} {singular if n == 1 else plural or singular + 's'}"
 
 
+def counted_of(n: int, total: int, noun: str, verb: str) -> str:
+    """How many of a total, and the verb of the sentence, given as "singular/plural".
+
+    >>> counted_of(1, 5, "case", "is/are"), counted_of(2, 5, "case", "has/have"), counted_of(1, 1, "case", "is/are")
+    ('1 of 5 cases is', '2 of 5 cases have', '1 of 1 case is')
+    """
+    singular, plural = verb.split("/")
+    return f"{n} of {counted(total, noun)} {singular if n == 1 else plural}"
+
+
 def listed(names: Sequence[str], most: int = 3, last: str = "and") -> str:
     """The first names of a list, and how many more there are.
 
@@ -73,7 +83,7 @@ def _with_names(first: str, *others: str) -> str:
     return (
         f"{first} (likewise {listed(names)})"
         if names
-        else f"{first} (and {len(others)} times more, with other numbers)"
+        else f"{first} (and {counted(len(others), 'time')} more, with other numbers)"
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from unetrpp.core.text import listed
+from unetrpp.core.text import counted_of, listed
 from unetrpp.dataset.case_names import named_unknown
 from unetrpp.dataset.cases import RawDataset, image_ids
 from unetrpp.dataset.label_definitions import filled_regions, region_overlaps
@@ -65,4 +65,5 @@ def _group_warnings(dataset: RawDataset) -> Iterator[str]:
     groups = dataset.description.groups
     alone = [case.id for case in dataset.cases if groups and case.id not in groups]
     if alone:
-        yield f"{len(alone)} of {len(dataset.cases)} cases have no group, so each counts as a patient of its own: {listed(alone)}"
+        found = counted_of(len(alone), len(dataset.cases), "case", "has/have")
+        yield f"{found} no group, so each counts as a patient of its own: {listed(alone)}"

@@ -7,6 +7,7 @@ import numpy as np
 
 from unetrpp.core.digest import digest
 from unetrpp.core.files import Record
+from unetrpp.core.text import counted
 
 FOLDS = 5
 SEED = 12345  # nnU-Net's, so that the folds are the same
@@ -49,18 +50,16 @@ def make_splits(
     """
     unit = {case: (groups or {}).get(case, case) for case in sorted(cases)}
     units = sorted(set(unit.values()))
-    what = "groups" if groups else "cases"
+    what = "group" if groups else "case"
     if len(units) < 2:
-        return Splits(
-            folds=(), why=f"{len(units)} {what[:-1] if len(units) == 1 else what}, but cross-validation needs two"
-        )
+        return Splits(folds=(), why=f"{counted(len(units), what)}, but cross-validation needs two")
     having: dict[str, set[str]] = defaultdict(set)
     for case, names in (classes or {}).items():
         for name in names:
             having[name].add(unit[case])
     several = {name: those for name, those in having.items() if len(those) > 1}
     seed = _choose_seed(units, several)
-    why = f"{len(units)} {what} shuffled with seed {seed}"
+    why = f"{counted(len(units), what)} shuffled with seed {seed}"
     if seed != SEED:
         unlearned = sorted({name for _, name in _unlearned(_held_out(units, SEED), several)})
         why += f"; with {SEED} a fold would hold out every case of {', '.join(unlearned)}"

@@ -10,7 +10,7 @@ import msgspec
 
 from unetrpp.core.errors import refuse
 from unetrpp.core.files import read_edited_json, write_json
-from unetrpp.core.text import listed
+from unetrpp.core.text import counted_of, listed
 from unetrpp.dataset.case_names import named_unknown
 from unetrpp.dataset.splits import Fold, Splits, make_splits
 
@@ -125,7 +125,7 @@ def _warnings(splits: Splits, cases: Sequence[str], classes: Mapping[str, Collec
         yield f"{listed(several)} {verb} held out by more than one fold; only the score of the first of these folds counts"
     missing = sorted(set(cases) - splits.cases())
     if splits.folds and missing:
-        yield f"{len(missing)} of {len(cases)} cases are in no fold, such as {missing[0]}; {HINT}"
+        yield f"{counted_of(len(missing), len(cases), 'case', 'is/are')} in no fold, such as {missing[0]}; {HINT}"
     common = {name for name, count in Counter(c for names in classes.values() for c in names).items() if count > 1}
     for number, fold in enumerate(splits.folds):
         unlearned = sorted(common - {name for case in fold.train for name in classes.get(case, ())})

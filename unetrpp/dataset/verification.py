@@ -110,7 +110,9 @@ def _check_values(image: Volume, description: DatasetDescription, notes: _Notes)
         # The sum is finite only if every voxel is; it needs one pass and no temporary array.
         bad = 0 if np.isfinite(channel.sum(dtype=np.float64)) else int(channel.size - np.isfinite(channel).sum())
         if bad:
-            notes.add(f"channel {name!r} holds {bad} voxels that are NaN or infinite; replace them")
+            notes.add(
+                f"channel {name!r} holds {counted(bad, 'voxel that is', 'voxels that are')} NaN or infinite; replace them"
+            )
         elif channel.min() == channel.max():
             notes.add(f"channel {name!r} is constant ({channel.flat[0]:g}); check the export", fatal=False)
         elif description.check_modality:

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from unetrpp.core.digest import Derived, digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_bytes, write_json
-from unetrpp.core.text import format_score, text_table
+from unetrpp.core.text import counted, format_score, text_table
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.current_scores import current_scores
@@ -299,4 +299,4 @@ def fold_mean_cells(result: CrossValidation, metric: str = "Dice") -> list[str]:
     ]
     complete, mean = defined.count(classes), format_score(result.mean_over_folds.get(metric))
     fewer = complete < len(folds) and any(defined)
-    return [*cells, f"{mean} (all classes in {complete} of {len(folds)} folds)" if fewer else mean]
+    return [*cells, f"{mean} (all classes in {complete} of {counted(len(folds), 'fold')})" if fewer else mean]

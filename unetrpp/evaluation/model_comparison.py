@@ -4,7 +4,7 @@ from pathlib import Path
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
-from unetrpp.core.text import format_score, text_table
+from unetrpp.core.text import counted, format_score, text_table
 from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.evaluation.statistics import Difference, paired_difference
 from unetrpp.evaluation.summary import EXTREMES, MOST_ROWS, Summary, mean_scores
@@ -54,7 +54,8 @@ def compare_summaries(first: Summary, second: Summary, metric: str = "Dice") -> 
     cases = sorted(ours.keys() & theirs.keys())
     if not cases or not keys:
         raise UserError(
-            f"the two summaries share {len(cases)} cases and {len(keys)} classes; compare predictions of one dataset"
+            f"the two summaries share {counted(len(cases), 'case')} and {counted(len(keys), 'class', 'classes')}; "
+            "compare predictions of one dataset"
         )
 
     def values(name: str) -> tuple[list[float | None], list[float | None]]:

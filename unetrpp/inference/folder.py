@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted, counted_of
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.inputs import Cases, files_digest
 from unetrpp.inference.options import OutputOptions
@@ -54,7 +55,7 @@ def run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> Progr
     if not output.overwrite:
         refuse_foreign(output.folder, [outputs[case] for case in left], earlier.runs)
     if len(left) < len(cases):
-        LOG.info("%d of %d cases are finished already", len(cases) - len(left), len(cases))
+        LOG.info("%s finished already", counted_of(len(cases) - len(left), len(cases), "case", "is/are"))
     own = file_name(output.part)
     before = earlier.runs.get(own)
     described = (
@@ -126,10 +127,10 @@ def _warn_of_others(folder: Path, runs: Mapping[str, Predictions], settings: Set
     names = sorted({r.output for run in others for r in run.cases.values() if (folder / r.output).is_file()})
     if names:
         LOG.warning(
-            "warning: %s still holds %d segmentations made with other settings, such as %s, whose images are not among the inputs; "
+            "warning: %s still holds %s made with other settings, such as %s, whose images are not among the inputs; "
             "move them to another folder",
             folder,
-            len(names),
+            counted(len(names), "segmentation"),
             names[0],
         )
 
@@ -146,9 +147,8 @@ def _changed(recorded: Mapping[str, CaseRecord], cases: Cases) -> dict[str, Case
     """Records of the cases whose image files have other bytes now."""
     found = {c: r for c, r in recorded.items() if c in cases and r.inputs != files_digest(c, cases[c])}
     if found:
-        LOG.info(
-            "%d of %d images have changed since they were predicted and are predicted again", len(found), len(cases)
-        )
+        changed = counted_of(len(found), len(cases), "case", "has/have")
+        LOG.info("%s other images than when predicted before, and will be predicted again", changed)
     return found
 
 

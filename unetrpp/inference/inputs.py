@@ -7,7 +7,7 @@ import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling
-from unetrpp.core.text import composed, escaped, is_utf8, listed
+from unetrpp.core.text import composed, counted, escaped, is_utf8, listed
 from unetrpp.dataset.cases import Case, channel_number, channel_paths, ignored_images, image_endings, image_ids
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.left_out import rename, with_ending_of
@@ -40,7 +40,7 @@ def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases
     if len(inputs) not in (1, channels):
         names = ", ".join(description.channel_names)
         raise UserError(
-            f"{len(inputs)} files for a model with {channels} channels ({names}); give one file per channel, in this order"
+            f"{len(inputs)} files for a model with {counted(channels, 'channel')} ({names}); give one file per channel, in this order"
         )
     return {case_id(inputs[0]): tuple(inputs)}
 

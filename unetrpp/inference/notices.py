@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from unetrpp.core.text import listed
+from unetrpp.core.text import counted, listed
 
 LOG = logging.getLogger(__name__)
 MOST_CASES = 10  # whose warnings are printed case by case
@@ -51,7 +51,7 @@ def lines_of(notices: Sequence[Notice], classes: int) -> list[str]:
 
 
 def _count(names: Sequence[str], classes: int) -> str:
-    return f"{len(names)} of {classes} classes {'was' if len(names) == 1 else 'were'}"
+    return f"{len(names)} of {counted(classes, 'class', 'classes')} {'was' if len(names) == 1 else 'were'}"
 
 
 @dataclass

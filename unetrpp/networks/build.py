@@ -44,7 +44,7 @@ def check(architecture: Architecture) -> None:
         raise UserError(f"patch {patch} is not a multiple of its strides' product {product}; pad the patch up to one")
     if not 1 <= architecture.supervised_levels <= max(1, len(levels) - 1):
         raise UserError(
-            f"{architecture.supervised_levels} supervised levels, but there are {len(levels) - 1} decoder levels"
+            f"{architecture.supervised_levels} supervised levels, but the number of decoder levels is {len(levels) - 1}"
         )
     if len(architecture.initial_logits) not in (0, architecture.out_channels):
         raise UserError(

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from unetrpp.core.errors import UserError, limit_of
+from unetrpp.core.text import listed
 from unetrpp.core.zips import require_stored
 from unetrpp.networks.build import build_network
 from unetrpp.plans.architecture import Architecture
@@ -90,7 +91,7 @@ def convert_state(theirs: Mapping[str, Tensor], architecture: Architecture) -> d
     problems += [f"{name} is extra" for name in sorted(set(theirs) - set(names.values()))]
     if problems:
         raise UserError(
-            f"the checkpoint does not fit the preset: {_some(problems)}; choose the preset it was trained with"
+            f"the checkpoint does not fit the preset: {listed(problems, PROBLEMS_SHOWN)}; choose the preset it was trained with"
         )
     return ours
 
@@ -111,11 +112,6 @@ def _without_aliases(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
                 )
             del unique[name]
     return unique
-
-
-def _some(problems: list[str]) -> str:
-    more = f" and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
-    return ", ".join(problems[:PROBLEMS_SHOWN]) + more
 
 
 def read_official(path: Path) -> dict[str, Tensor]:

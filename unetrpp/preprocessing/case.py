@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted
 from unetrpp.io.images import Volume
 from unetrpp.plans.plans import Preprocessing
 from unetrpp.preprocessing.crop import background_values, foreground_mask
@@ -36,7 +37,7 @@ def preprocess(volume: Volume, label: Volume | None, plan: Preprocessing, case: 
     if len(volume.array) != len(plan.normalization):
         names = ", ".join(n.channel for n in plan.normalization)
         raise UserError(
-            f"the image has {len(volume.array)} channels, the plans expect {len(plan.normalization)} ({names})",
+            f"the image has {counted(len(volume.array), 'channel')}, the plans expect {len(plan.normalization)} ({names})",
             case=case,
         )
     grid = CaseGrid.of_image(volume.array, volume.geometry, plan, case)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from unetrpp import __version__
 from unetrpp.core.files import read_json_lines, write_bytes
-from unetrpp.core.text import format_score
+from unetrpp.core.text import counted, format_score, listed
 from unetrpp.dataset.cases import Case
 from unetrpp.evaluation.cross_validation import CrossValidation, pool_folds
 from unetrpp.evaluation.metrics import scored_classes
@@ -118,7 +118,7 @@ def _coverage(model: ModelFolder, result: CrossValidation | None) -> str:
         return f"Every case was {how}."
     folds = ", ".join(str(fold.fold) for fold in result.folds)
     which = f"fold{'s' if len(result.folds) > 1 else ''} {folds}"
-    return f"{validated} of {known} cases so far ({which}): each was {how}. The other cases have not been scored."
+    return f"{validated} of {counted(known, 'case')} so far ({which}): each was {how}. The other cases have not been scored."
 
 
 def _facts(model: ModelFolder) -> Rows:
@@ -127,7 +127,6 @@ def _facts(model: ModelFolder) -> Rows:
     axes = "y, x" if len(spacing) == 2 else "plan order"
     options = ", ".join(f"{key} {value}" for key, value in plans.options.items())
     names = [scored.name for scored in scored_classes(plans.labels)]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     planner = f"{plans.name}, by the planner {plans.planner}" + (f"; options: {options}" if options else "")
     unchanged = model.fingerprint.in_pixels and set(spacing) == {"1"}
     grid = "as they are" if unchanged else f"{' x '.join(spacing)} {model.fingerprint.length_unit} ({axes})"
@@ -135,7 +134,7 @@ def _facts(model: ModelFolder) -> Rows:
         ["what", "value"],
         ["dataset", f"{model.dataset} ({model.description.title})" if model.description.title else model.dataset],
         ["channels", ", ".join(plans.channel_names)],
-        ["classes", ", ".join(names[:MOST_NAMED]) + more],
+        ["classes", listed(names, MOST_NAMED)],
         ["plans", planner],
         [
             "patch",

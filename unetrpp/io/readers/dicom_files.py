@@ -8,6 +8,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted, listed
 from unetrpp.io.dicom import is_dicom
 from unetrpp.io.readers.dicom_header import (
     Header,
@@ -52,7 +53,8 @@ def _visible_files(folder: Path) -> list[Path]:
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     broken = [path.name for path in entries if not path.exists()]
     if broken:
-        raise UserError(f"{folder.name}: {_names(broken)} links to a missing file; restore the file or remove the link")
+        link = "links to a missing file" if len(broken) == 1 else "link to missing files"
+        raise UserError(f"{folder.name}: {listed(broken, MOST_NAMES)} {link}; restore the file or remove the link")
     return [path for path in entries if path.is_file() and path.name.lower() not in SYSTEM_FILES]
 
 
@@ -74,7 +76,9 @@ def _account_for(folder: Path, others: Sequence[Path], endings: set[str]) -> Non
             continue
         raise UserError(f"{folder.name}: {path.name} {state}; copy it again, or remove it if it is not a slice")
     if others:
-        LOG.warning("%s: skipped files that are not DICOM: %s", folder.name, _names([path.name for path in others]))
+        LOG.warning(
+            "%s: skipped files that are not DICOM: %s", folder.name, listed([path.name for path in others], MOST_NAMES)
+        )
 
 
 def _ending(path: Path) -> str:
@@ -99,7 +103,7 @@ def _require_one_series(folder: Path, datasets: dict[Path, Dataset]) -> None:
     if len(series) > 1:
         found = [_described(datasets[paths[0]], paths) for paths in series.values()]
         raise UserError(
-            f"{folder.name} holds {len(series)} DICOM series ({_names(found)}); give a folder with exactly one"
+            f"{folder.name} holds {len(series)} DICOM series ({listed(found, MOST_NAMES)}); give a folder with exactly one"
         )
     kinds: dict[str, list[Path]] = {}
     for path, dataset in datasets.items():
@@ -107,16 +111,11 @@ def _require_one_series(folder: Path, datasets: dict[Path, Dataset]) -> None:
     if len(kinds) > 1:
         found = [_described(datasets[paths[0]], paths) for paths in kinds.values()]
         raise UserError(
-            f"{folder.name} mixes {len(kinds)} kinds of DICOM objects in one series ({_names(found)}); give a folder "
+            f"{folder.name} mixes {len(kinds)} kinds of DICOM objects in one series ({listed(found, MOST_NAMES)}); give a folder "
             "with exactly one, or copy a damaged file again"
         )
 
 
 def _described(dataset: Dataset, paths: Sequence[Path]) -> str:
     parts = (text(dataset, "SeriesNumber"), text(dataset, "SeriesDescription"), class_name(dataset))
-    count = "1 file" if len(paths) == 1 else f"{len(paths)} files"
-    return f"{' '.join(part for part in parts if part)}: {count}, {paths[0].name}"
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    return f"{' '.join(part for part in parts if part)}: {counted(len(paths), 'file')}, {paths[0].name}"

@@ -13,6 +13,7 @@ from pydicom.uid import UID
 from pydicom.valuerep import VR
 
 from unetrpp.core.errors import UserError, system_refusal
+from unetrpp.core.text import counted
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 DEFERRED = 1 << 16  # bytes; pydicom passes over longer values, so that headers are read without their pixels
@@ -257,7 +258,7 @@ def _require_layout(header: Header) -> None:
     if held < expected or (held > expected + 1 and not _is_filling(header, expected, held)):
         state = "is truncated" if held < expected else "contradicts itself"
         raise UserError(
-            f"{name} {state}: it holds {held} bytes of pixels, and {header.frames} x {header.rows} x {header.columns} "
+            f"{name} {state}: it holds {counted(held, 'byte')} of pixels, and {header.frames} x {header.rows} x {header.columns} "
             f"pixels need {expected}; export or copy this file again"
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import listed
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers.dicom_frames import Frame
 from unetrpp.io.readers.dicom_volumes import require_one_volume
@@ -87,10 +88,10 @@ def _require_places(name: str, frames: Sequence[Frame]) -> None:
     ):
         missing = [frame.name for frame, value in zip(frames, values, strict=True) if value is None]
         if missing:
-            others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            has = "has" if len(missing) == 1 else "have"
             raise UserError(
-                f"{name}: {missing[0]}{others} has no {keyword}, so its position is unknown; "
-                "remove it or export the series again with all its tags"
+                f"{name}: {listed(missing, 1)} {has} no {keyword}, without which a slice has no place; "
+                "export the series again with all its tags"
             )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers.content import damaged, require_content, require_format, shown, unreadable
 from unetrpp.io.readers.deflate import GZIP, inflate
@@ -109,7 +110,7 @@ def _content(path: Path, file: Path, needed: int) -> bytes | np.ndarray:
     content, rest = inflate(file, file.read_bytes(), needed)
     if rest.strip(b"\0"):  # tapes and some programs pad with zeros
         raise UserError(
-            f"{shown(file)} has {len(rest)} bytes after the end of its gzip stream; write it again with: "
+            f"{shown(file)} has {counted(len(rest), 'byte')} after the end of its gzip stream; write it again with: "
             "gzip -dc OLD | gzip > NEW"
         )
     return content
