@@ -38,7 +38,7 @@ def held_out(
         _require_whole_groups(chosen, cases, groups or {})
     if len(chosen) >= len(cases):
         raise UserError(
-            f"--hold-out takes all of {counted(len(cases), 'case')}, so none is left for training; hold out fewer"
+            f"--hold-out takes {len(chosen)} of {counted(len(cases), 'case')}, so none is left for training; hold out fewer"
         )
     return tuple(sorted(chosen))
 

@@ -195,7 +195,7 @@ def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
     if job.request.tensorboard and machine.processes.first:
         trainer.tracker = TensorBoard(folder, class_names(trainer.labels))
     validated = (
-        counted(len(trainer.data.validation), "validation case") if trainer.data.validation else "none for validation"
+        counted(len(trainer.data.validation), "validation case") if trainer.data.validation else "no validation case"
     )
     counts = f"{counted(len(trainer.data.train), 'training case')} and {validated}"
     LOG.info("fold %s: %s, %s", number, counts, config.recipe)

@@ -80,7 +80,7 @@ def test_the_scores_are_over_the_cases_that_could_be_scored(dataset, capsys):
     assert evaluate(predictions, references, "--processes", 1) == 1
     out, err = capsys.readouterr()
     assert "ball" in out
-    assert err.splitlines()[-1] == "1 of 2 cases are scored, the means are over these"
+    assert err.splitlines()[-1] == "1 of 2 cases is scored, the means are over these"
     assert json.loads((predictions / "summary.json").read_text())["foreground_mean"]["Dice"] == 1
 
 

@@ -35,7 +35,7 @@ def test_cases_in_no_fold_give_a_warning_and_split_groups_are_refused(tmp_path, 
     assert not caplog.messages
     read_or_make_splits(path, [*CASES, "e"])
     (missing,) = caplog.messages
-    assert "1 of 5 cases are in no fold, such as e" in missing
+    assert "1 of 5 cases is in no fold, such as e" in missing
     groups = {"a": "p", "b": "p", "c": "q", "d": "q"}
     split = "folds train and validate on cases of one group, such as p and q, .*; delete the file to have it made again"
     with pytest.raises(UserError, match=split):

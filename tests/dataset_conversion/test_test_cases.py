@@ -123,8 +123,8 @@ def test_a_draw_depends_on_neither_order_nor_run(numbers, data):
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (4, "takes all 4 cases"),
-        (9, "no whole groups|takes all"),
+        (4, "takes 4 of 4 cases"),
+        (9, "no whole groups|takes 4 of 4"),
         (0, "holds out nothing"),
         (Path("nowhere.txt"), "neither a number"),
     ],

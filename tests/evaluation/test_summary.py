@@ -63,11 +63,14 @@ def test_an_impossible_tolerance_is_refused(tolerance):
         (".nii.gz", 2.5, ["HD95 [mm]", "NSD [2.5 mm]"]),
         (".png", None, ["HD95 [pixels]", "NSD [1 pixel]"]),
         (".png", 3.0, ["HD95 [pixels]", "NSD [3 pixels]"]),
+        (".tif", None, ["HD95 [voxels]", "NSD [1 voxel]"]),
+        (".tif", 2.0, ["HD95 [voxels]", "NSD [2 voxels]"]),
     ],
 )
 def test_units_and_tolerances_stand_in_every_head(tmp_path, ending, tolerance, expected):
     flat = Geometry(shape_zyx=(1, 8, 8), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)
-    geometry = flat if ending == ".png" else GRID
+    without_size = Geometry(shape_zyx=GRID.shape_zyx, spacing_zyx_mm=(1.0, 1.0, 1.0))
+    geometry = {".png": flat, ".tif": without_size}.get(ending, GRID)
     files = (tmp_path / f"predicted{ending}", tmp_path / f"true{ending}")
     for file, voxels in zip(files, (1, 0), strict=True):
         write_segmentation(file, shifted(voxels)[: geometry.shape_zyx[0]], geometry)
@@ -79,7 +82,7 @@ def test_units_and_tolerances_stand_in_every_head(tmp_path, ending, tolerance, e
         assert name in as_rows(summary)[0]
         assert name in head
         assert row[head.index(name)] == f"{summary.metric_per_case[0].metrics['1'][name.split()[0]]:.6g}"
-    assert ("volume_pred_ml" in head) == (ending != ".png")
+    assert ("volume_pred_ml" in head) == (ending == ".nii.gz")
     assert "HD95" in summary.mean["1"]  # the keys of the JSON have no unit
     assert msgspec.json.decode(msgspec.json.encode(summary), type=Summary).options == options
 

@@ -309,7 +309,7 @@ def test_a_changed_image_is_predicted_again_by_whichever_part_has_it(model, imag
     replaced.write_bytes((images / "case_2_0000.nii.gz").read_bytes())
     caplog.set_level("INFO")
     predict_folder(ensemble, {"case_1": cases["case_1"]}, OutputOptions(out, part="2/2"))
-    assert "1 of 1 images have changed" in caplog.text
+    assert "1 of 1 case has other images than when predicted before" in caplog.text
     assert cases_of(out) == ["case_0", "case_2"]
     changed = {name for name, content in before.items() if not (out / name).exists() or _bytes(out, name) != content}
     assert changed == {"case_1.nii.gz", "case_1_entropy.nii.gz", "case_1_disagreement.nii.gz"}

@@ -120,6 +120,14 @@ def test_the_repair_of_a_folder_without_numbers_has_their_ending(tmp_path):
         find_cases([tmp_path], ONE)
 
 
+def test_a_picture_may_hold_all_channels(tmp_path):
+    touch(tmp_path, "photo.jpg")
+    with pytest.raises(
+        UserError, match=r"rename it to photo_0000.jpg if it holds all channels, or else the files of a case to"
+    ):
+        find_cases([tmp_path], TWO)
+
+
 def test_folders_next_to_images_are_named_if_they_hold_images(tmp_path):
     touch(tmp_path, "a_0000.nii.gz")
     touch(tmp_path / "notes", "x.txt")
@@ -172,7 +180,7 @@ def test_the_command_names_what_it_left_out_and_ends_with_1(tmp_path, capsys):
     arguments = ["-i", images, "-o", out, "-m", model, "--folds", "0", "--no-mirroring", "--device", "cpu"]
     assert main([str(argument) for argument in arguments]) == 1
     printed = capsys.readouterr()
-    assert "1 of 2 cases are segmented" in printed.out
+    assert "1 of 2 cases is segmented" in printed.out
     assert "case_0_0001.nii.gz  ends in 0001, but the model's channels end at 0000 (MRI)" in printed.err
     # Results next to the images are not taken for images that were left out.
     (images / "case_0_0001.nii.gz").rename(images / "case_1_0000.nii.gz")

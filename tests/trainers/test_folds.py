@@ -80,7 +80,7 @@ def test_all_cases_make_one_model_without_validation(workspace, caplog):
     for line in read_json_lines(fold / "metrics.jsonl"):
         assert (line["validation_loss"], line["dice"], line["mean_dice"]) == (None, [None], None)
         assert line["train_loss"] > 0
-    assert "training and no validation cases" in caplog.text
+    assert "training cases and no validation case" in caplog.text
     assert not [text for text in caplog.messages if "epoch" in text and ("Dice" in text or "validation" in text)]
 
 
@@ -368,7 +368,7 @@ def test_cases_of_another_preprocessing_or_of_other_files_are_not_trained_on(wor
     write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
     image, label = ball(np.random.default_rng(0))
     replace_ball(workspace, 0, image, label)
-    with pytest.raises(UserError, match=r"1 of 4 cases were preprocessed from files that have changed .* \(ball_0\)"):
+    with pytest.raises(UserError, match=r"1 of 4 cases was preprocessed from files that have changed .* \(ball_0\)"):
         train_balls(workspace, "0")
     configuration = plans.configurations["3d_fullres"]
     other = msgspec.structs.replace(configuration.preprocessing, spacing_mm=(2.0, 2.0, 2.0))

@@ -9,7 +9,7 @@ import msgspec
 from unetrpp.core.text import composed, escaped
 from unetrpp.dataset.cases import channel_number
 from unetrpp.dataset.description import DatasetDescription
-from unetrpp.io.formats import ending_of, strip_ending
+from unetrpp.io.formats import ending_of, is_picture, strip_ending
 from unetrpp.io.listing import (
     beside_slices,
     entries,
@@ -100,7 +100,10 @@ def rename(path: Path, description: DatasetDescription) -> str:
         return f"move it to another folder, because the case {escaped(stem)} has {escaped(target.name)}"
     if len(description.channel_names) == 1:
         return f"rename it to {escaped(target.name)}"
-    return "rename the files of a case to CASE_0000, CASE_0001 and so on"
+    several = "the files of a case to CASE_0000, CASE_0001 and so on"
+    if is_picture(description.file_ending):
+        return f"rename it to {escaped(target.name)} if it holds all channels, or else {several}"
+    return f"rename {several}"
 
 
 def _reason(path: Path, folder: _Folder) -> str | None:

@@ -23,6 +23,7 @@ from unetrpp.evaluation.summary import (
 )
 from unetrpp.inference.left_out import written_by_predictions
 from unetrpp.inference.record import earlier_runs
+from unetrpp.io.formats import ending_of
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
 from unetrpp.io.images import most_voxels, read_geometry, read_label
 from unetrpp.io.listing import is_image
@@ -234,7 +235,8 @@ def _distances_of(references: Sequence[Path], options: MetricOptions) -> Distanc
     """How distances were measured; None where none were."""
     if not options.distances or not references:
         return None
-    return Distances(unit=unit_of(read_geometry(references[0])), tolerance=options.tolerance)
+    units = {unit_of(read_geometry(path), ending_of(path)) for path in references}
+    return Distances(unit=units.pop() if len(units) == 1 else "mm", tolerance=options.tolerance)
 
 
 def score_files(
@@ -256,7 +258,7 @@ def score_files(
     for file, array in zip(files, arrays, strict=True):
         if unknown := sorted(set(present_values(array)) - set(scheme.known_values)):
             raise UserError(_unknown(file, unknown, scheme, reference=file == files[1]), case=case)
-    metrics = score_case(*arrays, true.geometry, scheme, options=options)
+    metrics = score_case(*arrays, true.geometry, scheme, options=options, file_ending=ending_of(files[1]))
     prediction, reference = (recordable(str(file)) for file in files)
     return CaseScores(case=case, prediction_file=prediction, reference_file=reference, metrics=metrics)
 

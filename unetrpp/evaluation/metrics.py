@@ -14,10 +14,11 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.lesions import lesion_scores
 from unetrpp.evaluation.protocol_metrics import published_scores
 from unetrpp.evaluation.surface_distances import surface_scores
+from unetrpp.io.formats import is_picture
 from unetrpp.io.geometry import Geometry, voxel_volume_mm3
 
 Scores: TypeAlias = dict[str, float | None]  # metric -> value, None where undefined
-Unit: TypeAlias = Literal["mm", "pixels"]
+Unit: TypeAlias = Literal["mm", "pixels", "voxels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,9 @@ class MetricOptions:
     """
 
     distances: bool = False  # HD95, normalised surface distance, volume difference and lesion detection
-    tolerance: float | None = None  # of the normalised surface distance, mm (pixels of a photograph); None: one voxel
+    tolerance: float | None = (
+        None  # of the normalised surface distance, mm (pixels or voxels of files without a size); None: one voxel
+    )
     published: bool = False  # Dice and HD95 as published tables compute them
     instances: bool = False  # references number the objects of the one class
 
@@ -76,8 +79,9 @@ def score_case(
     scheme: LabelScheme,
     *,
     options: MetricOptions = OVERLAP_ONLY,
+    file_ending: str = "",
 ) -> dict[str, Scores]:
-    """Scores by class key of two arrays (Z, Y, X) of the user's values on one grid."""
+    """Scores by class key of two arrays (Z, Y, X) of the user's values on one grid, read from files of ``file_ending``."""
     valid = None if scheme.ignore_value is None else reference != scheme.ignore_value
     spacing = geometry.spacing_zyx_mm
     scores = {}
@@ -87,16 +91,21 @@ def score_case(
         if options.published:
             values |= published_scores(predicted, true, valid, options.distances)
         if options.distances:
-            values |= volume_scores(predicted, true, voxel_volume_mm3(spacing) if unit_of(geometry) == "mm" else None)
+            voxel_mm3 = voxel_volume_mm3(spacing) if unit_of(geometry, file_ending) == "mm" else None
+            values |= volume_scores(predicted, true, voxel_mm3)
             values |= surface_scores(predicted, true, spacing, tolerance_mm=options.tolerance, valid=valid)
             values |= lesion_scores(predicted, true)
         scores[scored.key] = values
     return scores
 
 
-def unit_of(geometry: Geometry) -> Unit:
-    """The unit of distances: pixels of a photograph, which has no spacing in mm."""
-    return "pixels" if geometry.dimensions == 2 and set(geometry.spacing_zyx_mm) == {1.0} else "mm"
+def unit_of(geometry: Geometry, file_ending: str = "") -> Unit:
+    """The unit of distances: pixels of a photograph, and voxels of a stack of them, where the files have no spacing in mm."""
+    if set(geometry.spacing_zyx_mm) != {1.0}:
+        return "mm"
+    if geometry.dimensions == 2:
+        return "pixels"
+    return "voxels" if is_picture(file_ending) else "mm"
 
 
 def _mask(array: np.ndarray, scored: ScoredClass, valid: np.ndarray | None) -> np.ndarray:
@@ -126,7 +135,7 @@ def volume_scores(predicted: np.ndarray, true: np.ndarray, voxel_mm3: float | No
     """Volumes in ml; ``volume_difference`` is (predicted - true) / true, undefined without a true voxel.
 
     Args:
-        voxel_mm3: None for a photograph, which has no volume but a difference of areas.
+        voxel_mm3: None for a file without a physical size, which has no volume in ml but a difference of sizes.
     """
     n_pred, n_ref = int(np.count_nonzero(predicted)), int(np.count_nonzero(true))
     volumes: Scores = {}

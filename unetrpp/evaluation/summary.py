@@ -54,7 +54,7 @@ class Distances(Record, frozen=True, kw_only=True):
         ('2 mm', '1 pixel')
         """
         if self.tolerance is None:
-            return "1 voxel" if self.unit == "mm" else "1 pixel"
+            return "1 pixel" if self.unit == "pixels" else "1 voxel"
         return f"{self.tolerance:g} {self.unit}"
 
 

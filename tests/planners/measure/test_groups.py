@@ -32,7 +32,7 @@ def test_a_csv_file(tmp_path):
     path = tmp_path / "groups.csv"
     path.write_text("case,group\na,1\nb, 1\n")
     assert from_csv(path, ["a", "b"]) == {"a": "1", "b": "1"}
-    with pytest.raises(UserError, match=r"1 of 2 cases have no group: c; add a line"):
+    with pytest.raises(UserError, match=r"1 of 2 cases has no group: c; add a line"):
         from_csv(path, ["a", "c"])
     with pytest.raises(UserError, match="does not exist"):
         from_csv(tmp_path / "none.csv", ["a"])
