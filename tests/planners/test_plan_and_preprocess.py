@@ -340,7 +340,7 @@ def test_plans_that_preprocess_alike_share_their_cases(workspace, caplog):
     caplog.set_level("INFO")
     assert command(workspace, "--planner", "unet", *rules) == 0
     second = first.with_name("unet_3d_fullres")
-    assert "3 cases of unet_3d_fullres are shared with another store" in caplog.text
+    assert "unet_3d_fullres: 3 of 4 cases are shared with another store" in caplog.text
     linked = {path.name for path in second.glob("*.b2nd") if path.samefile(first / path.name)}
     assert linked == {f"case_{i}.{part}.b2nd" for i in range(3) for part in ("image", "label", "foreground")}
     label = Store(second).open("case_3").read((0, 0, 0), GEOMETRY.shape_zyx)[1]

@@ -153,7 +153,10 @@ def _one_channel(path: Path, array: np.ndarray) -> np.ndarray:
     if len(array) != 1:
         found, repair = f"{len(array)} channels", "write the label values as one"
         if in_colours:
-            found, repair = f"{found} (colours)", "save the label values as a gray image, without a palette"
+            found, repair = (
+                f"{found} (colours)",
+                "save the label values as a gray image, without a palette (example in docs/datasets.md)",
+            )
         raise UserError(f"{path.name} has {found}; a label file must have one channel: {repair}")
     return array
 
