@@ -122,7 +122,7 @@ def test_unknown_voxels_do_not_count():
     patch[0, :, 2:] = 3  # the ignore label
     patch[0, 2:, :2] = -1
     assert foreground_fractions([patch], [(1, 1, 1), (1, 2, 2)], 3) == (0.25, 1.0)
-    with pytest.raises(UserError, match="hold no foreground"):
+    with pytest.raises(UserError, match="1 training patch holds no foreground"):
         foreground_fractions([np.zeros((1, 4, 4), np.int16)], [(1, 1, 1)], None)
 
 
