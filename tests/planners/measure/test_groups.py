@@ -19,7 +19,7 @@ def test_a_pattern_names_the_group():
     [
         ("(", "not a regular expression"),
         ("p", "no group in paren"),
-        ("(x)", "does not match 1 of 1 cases: p1;"),
+        ("(x)", "does not match 1 of 1 case: p1;"),
         ("(x*)", "gives p1 an empty group"),
     ],
 )
