@@ -234,7 +234,7 @@ def test_segmentations_of_earlier_images_are_not_trained_on(workspace):
     for name, planned in PLANS.configurations.items():
         plan, store = planned.preprocessing, Store(workspace.store("balls", "unet", name))
         store.write(preprocess(brighter, label, plan, "ball_2"), plan.digest(), "none", plan.chunk)
-    with pytest.raises(UserError, match=r"images of 1 cases \(ball_2\) have changed since 3d_lowres segmented them"):
+    with pytest.raises(UserError, match=r"images of 1 case \(ball_2\) have changed since 3d_lowres segmented them"):
         train_stage(workspace, HIGH, "0")
     train_stage(workspace, LOW, epochs=None, iterations=None)  # finished; only validates the changed case
     train_stage(workspace, HIGH, "0", epochs=1, iterations=1)
