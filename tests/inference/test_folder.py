@@ -191,7 +191,7 @@ def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path,
         predict("-i", images / "case_0_0000.nii.gz", images / "case_1_0000.nii.gz", "-o", tmp_path / "o", "-m", model)
         == 2
     )
-    assert "2 files for a model with 1 channels (MRI)" in capsys.readouterr().err
+    assert "2 files for a model with 1 channel (MRI)" in capsys.readouterr().err
 
 
 def test_an_unusual_input_is_warned_about(model, images, tmp_path, caplog):

@@ -122,7 +122,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     shared, single = workspace_of_balls(tmp_path / "two", loss), workspace_of_balls(tmp_path / "one", loss)
     run = torchrun(shared, "-m", "unetrpp.trainers.train")
     assert run.returncode == 0, run.stderr
-    assert run.stderr.count("3 training and 1 validation cases") == 1
+    assert run.stderr.count("3 training cases and 1 validation case") == 1
     assert [run.stderr.count(f"epoch {n}:") for n in (1, 2)] == [1, 1]
     alone(single)
     assert_same_training(shared, single)
