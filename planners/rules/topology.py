@@ -65,7 +65,9 @@ def topology_of(patch: tuple[int, ...], spacing: Sequence[float]) -> Topology:
         UserError: the patch has another number of axes, or is not a multiple of what its pooling needs.
     """
     if len(patch) != len(spacing):
-        raise UserError(f"--patch has {counted(len(patch), 'axis', 'axes')}, but the configuration has {len(spacing)}; give one per axis")
+        raise UserError(
+            f"--patch has {counted(len(patch), 'axis', 'axes')}, but the configuration has {len(spacing)}; give one per axis"
+        )
     topology = pool(patch, spacing)
     if topology.patch != patch:
         larger, divisors = format_shape(topology.patch), format_shape(topology.divisors)
