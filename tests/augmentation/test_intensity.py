@@ -1,6 +1,7 @@
 """Each intensity change against batchgeneratorsv2, scipy, or its definition."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,8 @@ def test_an_axis_that_is_too_short_to_be_mirrored_is_blurred(volume):
 @pytest.mark.parametrize("value", [0.8, 1.2])
 @pytest.mark.parametrize("name", ["brightness", "contrast", "inverted_gamma", "gamma"])
 def test_a_factor_changes_voxels_as_in_the_reference(volume, name, value):
-    ours = apply_intensity(volume[None].clone(), replace(STILL, **{name: np.array([value])}), in_plane_only=False)
+    changed: dict[str, Any] = {name: np.array([value])}
+    ours = apply_intensity(volume[None].clone(), replace(STILL, **changed), in_plane_only=False)
     parameters = {"apply_to_channel": torch.tensor([0])}
     if "gamma" in name:
         on = torch.tensor([True])
@@ -73,7 +75,8 @@ def test_low_resolution_changes_voxels_as_in_the_reference(volume, in_plane_only
 def test_a_transform_has_the_references_distribution(name):
     """Of its effect on the same two channels, over the draws that have it, and of how often it changes the first."""
     image = torch.from_numpy(np.random.default_rng(1).gamma(2, 1, (2, 8, 12, 10)).astype(np.float32))
-    rng, ours, theirs = np.random.default_rng(2), [], []
+    rng = np.random.default_rng(2)
+    ours, theirs = list[Any](), list[Any]()
     while len(ours) < 600:
         drawn = getattr(draw_intensity(rng, 2), name)
         if drawn is not None:

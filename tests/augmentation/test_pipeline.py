@@ -94,8 +94,8 @@ def case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def centre(array: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
     """The middle (..., *size) of an array (..., Z, Y, X)."""
-    starts = [(n - m) // 2 for n, m in zip(WHOLE, size, strict=True)]
-    return array[(..., *(slice(start, start + m) for start, m in zip(starts, size, strict=True)))]
+    z, y, x = (slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(WHOLE, size, strict=True))
+    return array[..., z, y, x]
 
 
 def features(image: torch.Tensor, label: torch.Tensor, still: torch.Tensor) -> dict[str, float]:

@@ -126,7 +126,7 @@ def counts_in_plural():
                 parts = node.values if isinstance(node, ast.JoinedStr) else []
                 for count, text in itertools.pairwise(parts):
                     is_count = isinstance(count, ast.FormattedValue) and ast.unparse(count.value).startswith("len(")
-                    if is_count and isinstance(text, ast.Constant) and PLURAL.match(text.value):
+                    if is_count and isinstance(text, ast.Constant) and PLURAL.match(str(text.value)):
                         yield f"{path.relative_to(ROOT)}:{count.lineno}", text.value
 
 

@@ -126,7 +126,6 @@ def test_draws_name_the_channels_that_were_normalised_inside_a_mask(cases):
     channel = msgspec.structs.replace(plain.preprocessing.normalization[0], masked=True)
     preprocessing = msgspec.structs.replace(plain.preprocessing, normalization=(channel,))
     masked = msgspec.structs.replace(plain, preprocessing=preprocessing)
-    drawn = [
-        [sample.draw.masked for sample in PatchLoader(cases, plan, seed=0, fold=0).batch(0)] for plan in (plain, masked)
-    ]
+    batches = [PatchLoader(cases, plan, seed=0, fold=0).batch(0) for plan in (plain, masked)]
+    drawn = [[sample.draw and sample.draw.masked for sample in batch] for batch in batches]
     assert drawn == [[(), ()], [(0,), (0,)]]
