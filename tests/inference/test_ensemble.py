@@ -10,7 +10,7 @@ import torch
 from tests.helpers.model import PLAN, make_model, other_grid, write_images
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
-from unetrpp.inference.ensemble import Ensemble, in_axis_order, in_step
+from unetrpp.inference.ensemble import Ensemble, in_step, on_grid
 from unetrpp.inference.predictor import Predictor
 from unetrpp.plans.plans import Plans
 from unetrpp.preprocessing.grid import CaseGrid
@@ -69,7 +69,7 @@ def test_slabs_in_another_axis_order_are_those_voxels(image, transpose):
     slabs = torch.from_numpy(np.ascontiguousarray(own.crop(voxels))).split(
         [1, 3, own.properties.cropped_shape[0] - 4], 1
     )
-    (whole,) = in_axis_order(iter(slabs), own, other)
+    (whole,) = on_grid(iter(slabs), own, other)
     np.testing.assert_array_equal(whole.numpy(), other.crop(voxels))
 
 

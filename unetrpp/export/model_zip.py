@@ -13,7 +13,7 @@ from unetrpp.core.digest import file_digest
 from unetrpp.core.errors import UserError, limit_of
 from unetrpp.core.files import to_json, write_atomically, write_folder_atomically
 from unetrpp.core.leftovers import remove_leftovers
-from unetrpp.core.workspace import Workspace, as_folder_name
+from unetrpp.core.workspace import Workspace, as_folder_name, require_folder_name
 from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
@@ -140,7 +140,12 @@ def _weights_only(path: Path) -> bytes:
 
 
 def import_model(
-    file: Path | str, *, workspace: Path | str | None = None, largest_gb: float = 20.0, overwrite: bool = False
+    file: Path | str,
+    *,
+    name: str | None = None,
+    workspace: Path | str | None = None,
+    largest_gb: float = 20.0,
+    overwrite: bool = False,
 ) -> Path:
     """Unpack a zip of :func:`export_model` into ``results/<dataset>/<name>`` of the workspace, as `unetrpp_import ZIP` does.
 
@@ -149,6 +154,7 @@ def import_model(
 
     Args:
         file: the zip.
+        name: of the dataset; by default the one it was trained on.
         workspace: by default $UNETRPP_WORKSPACE, else ./unetrpp_workspace.
         largest_gb: largest size of all members together, in 10^9 bytes.
         overwrite: replace a model of the same name.
@@ -160,6 +166,7 @@ def import_model(
         UserError: no such zip, an unexpected member, a wrong hash, too large, or another model of this name exists already.
     """
     source = Path(file)
+    require_folder_name(name)
     results = Workspace.find(None if workspace is None else Path(workspace)).root / "results"
     if not source.is_file():
         raise UserError(
@@ -168,7 +175,7 @@ def import_model(
     try:
         with zipfile.ZipFile(source) as archive:
             manifest = checked_manifest(source, archive, largest_gb)
-            target = results / manifest.dataset / manifest.name
+            target = results / (name or manifest.dataset) / manifest.name
 
             def unpack(folder: Path) -> None:
                 _require_space(source, archive, folder)
@@ -187,6 +194,17 @@ def import_model(
             raise
         raise UserError(f"{source} is damaged or not a zip file ({error}); copy it again") from None
     return target
+
+
+def is_exported_model(file: Path) -> bool:
+    """Whether a file is a zip with the manifest of :func:`export_model`, or no zip of which that could be said."""
+    if not file.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return MANIFEST in archive.namelist() or not archive.namelist()
+    except Exception:  # zipfile raises whatever its parsing met; import_model says what is wrong
+        return True
 
 
 def _require_readable(folder: Path) -> None:

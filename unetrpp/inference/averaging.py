@@ -1,11 +1,14 @@
 """From logits to probabilities, decisions and uncertainty. Tensors (F, K, ...) hold K outputs of F folds."""
 
 import math
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from unetrpp.dataset.labels import LabelScheme
+
+Averaging: TypeAlias = Literal["probabilities", "logits"]  # what is averaged over folds, and resampled
 
 
 def fold_probabilities(logits: Tensor, scheme: LabelScheme) -> Tensor:

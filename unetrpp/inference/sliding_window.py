@@ -39,6 +39,7 @@ class SlidingWindow:
         autocast: precision of the forward pass; None is float32.
         swap: which classes change places when a tile is mirrored.
         first_stage_classes: of a cascade's second stage: classes of the segmentation in the image's last channel.
+        nnunet: whether tiles are blended as in nnU-Net (:func:`unetrpp.inference.tiles.nnunet_weights`).
     """
 
     patch: tuple[int, ...]
@@ -49,6 +50,7 @@ class SlidingWindow:
     autocast: torch.dtype | None = None
     swap: LabelSwap | None = None
     first_stage_classes: int = 0
+    nnunet: bool = False
 
     def logits(self, network: nn.Module, image: Tensor) -> Tensor:
         """Logits (K, Z, Y, X) of one network on ``image`` (C, Z, Y, X), float32."""
@@ -77,7 +79,7 @@ class SlidingWindow:
                     continue
                 if aggregator is None:
                     depth = _slices_held(passes, batch, sampler.patch[0])
-                    aggregator = _aggregator(sampler, (logits.shape[1], logits.shape[2]), depth, device)
+                    aggregator = self._aggregator(sampler, (logits.shape[1], logits.shape[2]), depth, device)
                 for i, (tile, axes) in enumerate(chunk):
                     aggregator.add(self._unmirror(logits[i], axes), tile, 1 / len(mirrorings))
                 del logits  # before the next forward pass needs the memory
@@ -118,6 +120,14 @@ class SlidingWindow:
             logits = torch.stack([network(patches).float() for network in networks], dim=1)
         return logits.unsqueeze(-3) if self._is_2d else logits
 
+    def _aggregator(
+        self, sampler: TileSampler, channels: tuple[int, int], depth: int, device: torch.device
+    ) -> TileAggregator:
+        """An aggregator for logits of ``channels`` (folds, classes), in the precision and on the device that memory allows."""
+        values = math.prod(channels) * depth * math.prod(sampler.padded_shape[1:])
+        accumulator, dtype = accumulator_kind(values, device)
+        return TileAggregator(sampler, channels, depth, dtype=dtype, device=accumulator, nnunet=self.nnunet)
+
     def _mirror(self, tile: Tensor, axes: Sequence[int]) -> Tensor:
         mirrored = tile.flip([axis - len(self.patch) for axis in axes])
         return mirrored if self.swap is None else self.swap.swap_input(mirrored, axes)
@@ -126,13 +136,6 @@ class SlidingWindow:
         """Logits (F, K, *patch) of a mirrored tile, mirrored back."""
         logits = logits if self.swap is None else self.swap.swap_logits(logits, axes)
         return logits.flip([axis - len(self.patch) for axis in axes])
-
-
-def _aggregator(sampler: TileSampler, channels: tuple[int, int], depth: int, device: torch.device) -> TileAggregator:
-    """An aggregator for logits of ``channels`` (folds, classes), in the precision and on the device that memory allows."""
-    values = math.prod(channels) * depth * math.prod(sampler.padded_shape[1:])
-    accumulator, dtype = accumulator_kind(values, device)
-    return TileAggregator(sampler, channels, depth, device=accumulator, dtype=dtype)
 
 
 def _slices_held(passes: Sequence[Pass], batch: int, depth: int) -> int:
