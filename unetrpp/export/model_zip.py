@@ -18,6 +18,7 @@ from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
 from unetrpp.export.manifest import MANIFEST, Manifest, checked_manifest
+from unetrpp.inference.postprocessing import FILE as POSTPROCESSING
 from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, ModelFolder
 from unetrpp.model.folds import Folds, spell_folds
 
@@ -108,6 +109,8 @@ def _of_folder(
 ) -> Iterator[tuple[str, bytes]]:
     """Records and weights of one model folder."""
     yield from shared_records(model, names).items()
+    if (model.path / POSTPROCESSING).is_file():
+        yield POSTPROCESSING, (model.path / POSTPROCESSING).read_bytes()
     for fold in folds:
         yield f"fold_{fold}/checkpoint_final.pt", _weights_only(model.checkpoint(fold, checkpoint))
         own = model.path / f"fold_{fold}" / ARCHITECTURE

@@ -4,6 +4,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def opened(path: Path, largest_gb: float) -> Iterator[Source]:
         largest_gb: largest size of the models' files in a zip together, in 10^9 bytes.
 
     Raises:
-        UserError: there is no such folder or zip, or the zip has what an honest one does not.
+        UserError: there is no such folder or zip, the zip is damaged, or it has what an honest one does not.
     """
     if path.is_dir():
         inside = (PurePosixPath(*file.relative_to(path).parts) for file in walk(path) if file.is_file())
@@ -114,8 +115,11 @@ def opened(path: Path, largest_gb: float) -> Iterator[Source]:
         raise UserError(
             f"{path} is neither a zip nor a folder; give the folder of a trained model, or its exported zip"
         )
-    with zipfile.ZipFile(path) as archive:
-        yield Source(path, _checked_members(path, archive, largest_gb), archive)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield Source(path, _checked_members(path, archive, largest_gb), archive)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise UserError(f"{path} is damaged ({error}); copy it again") from None
 
 
 def _checked_members(path: Path, archive: zipfile.ZipFile, largest_gb: float) -> tuple[PurePosixPath, ...]:
