@@ -160,6 +160,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--step": _REACH,
         "--device": _REACH,
         "--tile-batch": _REACH,
+        "--postprocessing": "export/test_nnunet_use.py::test_its_postprocessing_is_applied_on_request",
         "--uncertainty": _FOLDER + "test_photographs_and_their_maps",
         "--probabilities": _FOLDER + "test_maps_requested_later_are_written_and_other_records_stay",
         "--dicom-seg": _FOLDER + "test_dicom_series_in_and_dicom_seg_out",

@@ -68,5 +68,6 @@ def test_fresh_models(fresh, tmp_path):
             for file in segmentations:
                 stem, _, ending = file.name.partition(".")
                 images = sorted((fresh / "images").glob(f"{stem}_*.{ending}"))
-                assert_agrees(predictor(images, probabilities=True), file, tmp_path / "probabilities")
+                frame = predictor.model.configuration.preprocessing.orientation
+                assert_agrees(predictor(images, probabilities=True), file, tmp_path / "probabilities", frame)
                 assert_agrees(predictor(images), file, tmp_path)

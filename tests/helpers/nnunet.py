@@ -274,9 +274,10 @@ def write_model(
     folds: tuple[int | str, ...] = (0,),
     dataset_json: dict[str, Any] | None = None,
     inputs: int | None = None,
+    seeds: tuple[int, ...] = (),
     **changed: Any,
 ) -> Path:
-    """``Dataset007_Balls/nnUNetTrainer__nnUNetPlans__NAME`` below ``folder``."""
+    """``Dataset007_Balls/nnUNetTrainer__nnUNetPlans__NAME`` below ``folder``; ``seeds`` of the folds' weights, by default their order."""
     plan = plan or plans(**{name: configuration()})
     description = DATASET_JSON | (dataset_json or {})
     model = folder / "Dataset007_Balls" / f"nnUNetTrainer__nnUNetPlans__{name}"
@@ -285,7 +286,8 @@ def write_model(
     how = plan["configurations"][name]["architecture"]
     for k, fold in enumerate(folds):
         (model / f"fold_{fold}").mkdir(parents=True)
-        state = weights(how, inputs or len(description["channel_names"]), outputs, seed=k)
+        seed = seeds[k] if seeds else k
+        state = weights(how, inputs or len(description["channel_names"]), outputs, seed=seed)
         torch.save(checkpoint(state, plan, name, **changed), model / f"fold_{fold}" / "checkpoint_final.pth")
     fingerprint = {
         "foreground_intensity_properties_per_channel": plan["foreground_intensity_properties_per_channel"],
