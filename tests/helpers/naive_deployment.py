@@ -151,9 +151,9 @@ def tiled(session: onnxruntime.InferenceSession, image: np.ndarray, model: dict)
         place = tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
         total[:, *place] += weight * mirrored(session, padded[:, *place], model)
         weights[place] += weight
+        if nnunet:
+            total, weights = (values.astype(np.float16).astype(float) for values in (total, weights))
     inside = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, image.shape[1:], strict=True))
-    if nnunet:
-        total, weights = (values.astype(np.float16).astype(float) for values in (total, weights))
     return (total / weights)[:, *inside]
 
 

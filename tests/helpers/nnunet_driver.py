@@ -30,7 +30,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from skimage import io  # noqa: E402
 
 NAME = "Dataset042_Balls"
-TRAIN, TEST, STEPS = 4, 2, 40
+TRAIN, TEST, STEPS = 4, 2, 100
 CPU = torch.device("cpu")
 torch.set_num_threads(1)
 RNG = np.random.default_rng(7)

@@ -8,9 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
 
-from unetrpp.inference.tiles import TileAggregator, TileSampler, blending_windows, nnunet_weights, tile_starts
+from unetrpp.inference.tiles import TileAggregator, TileSampler, blending_windows, tile_starts
 
 lengths = st.integers(1, 60)
 
@@ -60,39 +59,6 @@ def test_blending_the_tiles_of_an_image_returns_it(shape, patch, extra_depth):
         aggregator.add(sampler.cut(tile), tile)
         slabs.append(aggregator.flush(following.start[0] if following else sampler.padded_shape[0]))
     torch.testing.assert_close(torch.cat(slabs, dim=1), image)
-
-
-def filtered_impulse(patch):
-    """nnU-Net's description of its weights: a smoothed impulse on voxel patch // 2, 10 at its peak, in float16, nowhere 0."""
-    impulse = np.zeros(patch)
-    impulse[tuple(n // 2 for n in patch)] = 1
-    smooth = ndimage.gaussian_filter(impulse, [n / 8 for n in patch], mode="constant")
-    half = (10 * smooth / smooth.max()).astype(np.float16)
-    return np.where(half == 0, half[half > 0].min(), half)
-
-
-@pytest.mark.parametrize("patch", [(8, 8, 8), (5, 12, 7), (1, 40, 24), (40, 56, 40)])
-def test_nnunets_weights_are_a_smoothed_impulse(patch):
-    np.testing.assert_allclose(nnunet_weights(patch), filtered_impulse(patch), rtol=1e-3, atol=6e-8)
-
-
-def test_nnunets_blending_is_the_mean_by_these_weights():
-    """Random logits for every tile and mirrored pass; sums in float16 differ by their own rounding alone."""
-    image, patch, generator = torch.zeros(1, 9, 20, 13), (4, 8, 8), torch.Generator().manual_seed(0)
-    sampler = TileSampler(image, patch)
-    aggregator = TileAggregator(sampler, (3,), 4 + 9, device=torch.device("cpu"), nnunet=True)
-    total, weights = np.zeros((3, 9, 20, 13)), np.zeros((9, 20, 13))
-    for tile in sampler:
-        place = tuple(slice(s, s + n) for s, n in zip(tile.start, patch, strict=True))
-        for _ in range(2):
-            logits = torch.randn(3, *patch, generator=generator)
-            aggregator.add(logits, tile, 0.5)
-            total[:, *place] += 0.5 * filtered_impulse(patch) * logits.numpy()
-        weights[place] += filtered_impulse(patch)
-    found = aggregator.flush(9).numpy()
-    clear = weights > 0.1  # where float16 has its full precision
-    np.testing.assert_allclose(found[:, clear], (total / weights)[:, clear], atol=4e-3)
-    assert clear.mean() > 0.5
 
 
 def test_nnunets_tile_positions():

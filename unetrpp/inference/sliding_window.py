@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unetrpp.augmentation.label_swap import LabelSwap
 from unetrpp.core.devices import is_out_of_memory, to_device
 from unetrpp.inference.accumulator import accumulator_kind
+from unetrpp.inference.nnunet_tiles import NnunetAggregator
 from unetrpp.inference.tiles import Tile, TileAggregator, TileSampler
 from unetrpp.networks.cascade import unfold_first_stage
 from unetrpp.plans.architecture import as_3d
@@ -39,7 +40,7 @@ class SlidingWindow:
         autocast: precision of the forward pass; None is float32.
         swap: which classes change places when a tile is mirrored.
         first_stage_classes: of a cascade's second stage: classes of the segmentation in the image's last channel.
-        nnunet: whether tiles are blended as in nnU-Net (:func:`unetrpp.inference.tiles.nnunet_weights`).
+        nnunet: whether tiles are blended as in nnU-Net (:mod:`unetrpp.inference.nnunet_tiles`).
     """
 
     patch: tuple[int, ...]
@@ -126,7 +127,9 @@ class SlidingWindow:
         """An aggregator for logits of ``channels`` (folds, classes), in the precision and on the device that memory allows."""
         values = math.prod(channels) * depth * math.prod(sampler.padded_shape[1:])
         accumulator, dtype = accumulator_kind(values, device)
-        return TileAggregator(sampler, channels, depth, dtype=dtype, device=accumulator, nnunet=self.nnunet)
+        if self.nnunet:
+            return NnunetAggregator(sampler, channels, depth, device=accumulator)
+        return TileAggregator(sampler, channels, depth, device=accumulator, dtype=dtype)
 
     def _mirror(self, tile: Tensor, axes: Sequence[int]) -> Tensor:
         mirrored = tile.flip([axis - len(self.patch) for axis in axes])

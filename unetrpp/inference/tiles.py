@@ -44,20 +44,6 @@ def blending_windows(length: int, patch: int, starts: Sequence[int]) -> np.ndarr
     return np.stack([window / total[start : start + patch] for start in starts])
 
 
-def nnunet_weights(patch: Sequence[int]) -> np.ndarray:
-    """Weights of a tile (z, y, x) as nnU-Net 2.8.1 computes them, float32; those of all tiles are to be divided by their sum.
-
-    The Gaussian's peak, 10, lies on voxel ``patch // 2``, and float16 turns the weights far from it into multiples of 6e-8, never
-    0. So at the edges of an image tiles are blended otherwise than by :func:`blending_windows`.
-    """
-    windows = [np.exp(-0.5 * ((np.arange(n) - n // 2) / (n * SIGMA)) ** 2) for n in patch]
-    z, y, x = windows
-    weights = (10 * (z[:, None, None] * y[:, None] * x)).astype(np.float16)
-    weights[weights == 0] = weights[weights > 0].min()
-    weights_32: np.ndarray = weights.astype(np.float32)
-    return weights_32
-
-
 @dataclass(frozen=True)
 class Tile:
     """``start`` is the tile's first voxel (z, y, x), ``index`` its number along each axis."""
@@ -104,7 +90,7 @@ class TileAggregator:
     """Blends tiles that arrive in z order and returns the slices that no later tile touches.
 
     Only ``depth`` slices are held, in a ring buffer over z. ``channels`` are the axes before (Z, Y, X): classes, or
-    folds and classes. With ``nnunet`` the weights are :func:`nnunet_weights`.
+    folds and classes.
     """
 
     def __init__(
@@ -115,33 +101,24 @@ class TileAggregator:
         *,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
-        nnunet: bool = False,
     ):
         self._sampler = sampler
-        axes = zip(sampler.padded_shape, sampler.patch, sampler.starts, strict=True)
-        windows = [nnunet_weights(sampler.patch)] if nnunet else [blending_windows(*axis) for axis in axes]
-        self._windows = [to_device(torch.from_numpy(window).to(dtype), device) for window in windows]
+        self._windows = [
+            to_device(torch.from_numpy(blending_windows(n, p, starts)).to(dtype), device)
+            for n, p, starts in zip(sampler.padded_shape, sampler.patch, sampler.starts, strict=True)
+        ]
         self._bottom = 0  # z of the first slice that was not returned yet
         self._ring = torch.zeros(*channels, depth, *sampler.padded_shape[1:], device=device, dtype=dtype)
-        self._total = torch.zeros_like(self._ring[(0,) * len(channels)]) if nnunet else None  # of the weights
 
     def add(self, logits: Tensor, tile: Tile, share: float = 1.0) -> None:
         """Add ``logits`` (*channels, *patch) of one tile; ``share`` is the weight of this pass among the mirrored ones."""
         z, y, x = tile.start
         pz, py, px = self._sampler.patch
-        weight = share * self._weight(tile)
+        wz, wy, wx = (windows[i] for windows, i in zip(self._windows, tile.index, strict=True))
+        weight = (share * wz)[:, None, None] * wy[:, None] * wx
         logits = logits.to(self._ring)
         for ring, part in self._pieces(z, z + pz):
             self._ring[..., ring, y : y + py, x : x + px].addcmul_(logits[..., part, :, :], weight[part])
-            if self._total is not None:
-                self._total[ring, y : y + py, x : x + px] += weight[part]
-
-    def _weight(self, tile: Tile) -> Tensor:
-        """The weights (*patch) of a tile."""
-        if self._total is not None:
-            return self._windows[0]
-        wz, wy, wx = (windows[i] for windows, i in zip(self._windows, tile.index, strict=True))
-        return wz[:, None, None] * wy[:, None] * wx
 
     def flush(self, until: int) -> Tensor:
         """Return and clear the slices below z = ``until`` of the padded grid: (*channels, n, Y, X) without padding."""
@@ -149,21 +126,17 @@ class TileAggregator:
         first, last = max(self._bottom, inside_z.start), min(until, inside_z.stop)
         taken = [self._blended(ring, inside_y, inside_x) for ring, _ in self._pieces(first, last)]
         for ring, _ in self._pieces(self._bottom, until):
-            self._ring[..., ring, :, :] = 0
-            if self._total is not None:
-                self._total[ring] = 0
+            self._clear(ring)
         self._bottom = max(self._bottom, until)
         return torch.cat(taken, dim=-3) if taken else self._ring[..., :0, inside_y, inside_x]
 
     def _blended(self, z: slice, y: slice, x: slice) -> Tensor:
-        """A copy of finished slices of the ring.
+        """A copy of finished slices of the ring."""
+        return self._ring[..., z, y, x].clone()
 
-        nnU-Net keeps both sums in float16. At the corners of an image, where weights are small, that moves logits by a tenth and
-        probabilities by 0.02, so the sums are rounded to it, once.
-        """
-        if self._total is None:
-            return self._ring[..., z, y, x].clone()
-        return (self._ring[..., z, y, x].half().float() / self._total[z, y, x].half().float()).to(self._ring.dtype)
+    def _clear(self, z: slice) -> None:
+        """Set slices of the ring to 0 for the next ones."""
+        self._ring[..., z, :, :] = 0
 
     def _pieces(self, first: int, last: int) -> list[tuple[slice, slice]]:
         """Slices [first, last) as (index in the ring, index in the range); two pieces where the ring wraps around."""
