@@ -171,7 +171,9 @@ def test_a_cascade_holds_its_first_stage(tmp_path):
     assert second.first_stage is not None
     assert second.first_stage.trained() == ["0", "1"]
     assert second.configuration.architecture.in_channels == 2
-    assert Predictor(second.path, device="cpu", folds="1").first_stage.folds == ["1"]
+    first_stage = Predictor(second.path, device="cpu", folds="1").first_stage
+    assert first_stage is not None
+    assert first_stage.folds == ["1"]
 
 
 def test_a_cascade_without_its_first_stage_or_a_fold_of_it(tmp_path):

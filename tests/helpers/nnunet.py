@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
-UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+UP: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 Axes = tuple[int, ...]
 
@@ -224,7 +224,7 @@ def plans(**configurations: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-DATASET_JSON = {
+DATASET_JSON: dict[str, Any] = {
     "channel_names": {"0": "MRI"},
     "labels": {"background": 0, "ball": 1},
     "numTraining": 2,

@@ -7,6 +7,8 @@ nnU-Net's predictor; HOW names folds, and "plain" without mirroring). Data are s
 training takes a few dozen of nnU-Net's own steps on its own preprocessing.
 """
 
+# mypy: ignore-errors
+# ruff: noqa: E402
 import json
 import os
 import sys
@@ -19,15 +21,15 @@ for variable in ("raw", "preprocessed", "results"):
     os.environ[f"nnUNet_{variable}"] = str(ROOT / variable)
     (ROOT / variable).mkdir(parents=True, exist_ok=True)
 
-import SimpleITK as sitk  # noqa: E402
-import torch  # noqa: E402
-from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor  # noqa: E402
-from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner  # noqa: E402
-from nnunetv2.experiment_planning.experiment_planners.resencUNet_planner import ResEncUNetPlanner  # noqa: E402
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot  # noqa: E402
-from skimage import io  # noqa: E402
+import SimpleITK as sitk
+import torch
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners.resencUNet_planner import ResEncUNetPlanner
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from skimage import io
 
 NAME = "Dataset042_Balls"
 TRAIN, TEST, STEPS = 4, 2, 100

@@ -106,5 +106,6 @@ def test_a_model_of_another_frame_and_crop_is_averaged_on_the_images_grid(models
     members = [models[0], Predictor(path, device="cpu")][::order]
     maps = [member(rim, probabilities=True).probabilities.astype(np.float32) for member in members]
     result = Ensemble(members)(rim, probabilities=True)
+    assert result.probabilities is not None
     np.testing.assert_allclose(result.probabilities, sum(maps) / 2, atol=2e-3)
     assert {member.prepare(rim, "x").properties.cropped_shape for member in members} != {rim.geometry.shape_zyx}

@@ -166,8 +166,9 @@ def test_logits_are_averaged_and_resampled_before_the_softmax_where_a_model_says
     larger = np.stack([ndimage.zoom(k, (9 / 5, 8 / 6, 11 / 7), order=1, mode="nearest", grid_mode=True) for k in mean])
     odds = np.exp(larger)
     expected = odds / (1 + odds) if scheme.regions else odds / odds.sum(axis=0)
-    options = {"averaging": "logits", "probabilities": True, "uncertainty": True}
-    found = export(folds.split([1, 3, 1], dim=2), grid, **options)
+    found = export(folds.split([1, 3, 1], dim=2), grid, averaging="logits", probabilities=True, uncertainty=True)
+    assert found.probabilities is not None
+    assert found.uncertainty is not None
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-3)
     np.testing.assert_array_equal(found.decisions, decide(torch.from_numpy(expected), scheme).numpy())
     np.testing.assert_array_equal(export([folds], grid, averaging="logits").decisions, found.decisions)
