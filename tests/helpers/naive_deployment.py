@@ -32,15 +32,24 @@ def predict(folder: Path, array: np.ndarray, spacing: np.ndarray, direction: np.
 
     logits = [tiled(session, resampled, model) for session in sessions]
     late = model["averaging"] == "logits"  # the softmax comes after the mean and the resampling
-    mean = np.mean(logits if late else [activate(of_fold, model) for of_fold in logits], axis=0)
+    folds = [half(of_fold) if late else activate(of_fold, model) for of_fold in logits]
+    total = folds[0]
+    for of_fold in folds[1:]:
+        total = half(total + of_fold) if late else total + of_fold
+    mean = half(total / len(folds)) if late else total / len(folds)
     orders = [min(order, model["resampling"]["probability_order"]) for order in orders]
     mean = np.stack([zoom(values, cropped.shape[1:], orders) for values in mean])
-    probabilities = activate(mean, model) if late else mean
+    probabilities = activate(half(mean), model) if late else mean
 
     labels = np.zeros(image.shape[1:], np.int64)
     labels[box] = decide(probabilities, model)
     labels = labels.transpose(np.argsort(model["transpose"]))
     return np.flip(labels, flips).transpose(np.argsort(axes))
+
+
+def half(values: np.ndarray) -> np.ndarray:
+    """Rounded to float16."""
+    return values.astype(np.float16).astype(float)
 
 
 def to_frame(direction: np.ndarray, frame: str) -> tuple[list[int], tuple[int, ...]]:

@@ -41,8 +41,9 @@ REPLACED = {  # by number of the step: what differs in a model with the rules of
     5: "resample to round(spacing / spacing_mm * n) voxels with cubic splines and clip to the range before",
     7: "average the logits over mirrored passes and over tiles; a weight is 10 times the Gaussian with its peak on voxel patch // 2 in "
     "float16, the smallest such number instead of 0; the sums of weighted logits and of weights are rounded to float16 after every tile",
-    8: "the mean of the logits over the networks",
-    9: "resample them linearly back to the cropped grid; for the separate axis spacing_mm counts before the image's spacing",
+    8: "the mean of the logits over the networks; their sum and the mean are rounded to float16",
+    9: "resample them linearly back to the cropped grid, rounded to float16; for the separate axis spacing_mm counts before the "
+    "image's spacing",
     10: "softmax or sigmoid; the largest class, or the last region above the threshold; its value; 0 outside the crop",
 }
 NNUNET_STEPS = tuple(REPLACED.get(number, step) for number, step in enumerate(STEPS))

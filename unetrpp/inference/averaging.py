@@ -16,6 +16,14 @@ def fold_probabilities(logits: Tensor, scheme: LabelScheme) -> Tensor:
     return logits.sigmoid() if scheme.overlapping else logits.softmax(dim=1)
 
 
+def mean_logits(logits: Tensor) -> Tensor:
+    """The mean over folds (F, K, ...) -> (K, ...) of an imported model: in float16, in which nnU-Net 2.8.1 keeps logits."""
+    total = logits[0].half()
+    for fold in logits[1:]:
+        total = total + fold.half()
+    return (total / len(logits)).float() if len(logits) > 1 else total.float()
+
+
 def decide(probability: Tensor, scheme: LabelScheme) -> Tensor:
     """Arg-max over the classes, or the last region above one half: (K, ...) -> (...), for ``LabelScheme.decode``."""
     return last_above(probability, 0.5) if scheme.overlapping else arg_max(probability)

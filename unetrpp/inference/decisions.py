@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.inference.averaging import Averaging, arg_max, decide_logits, fold_probabilities, last_above
+from unetrpp.inference.averaging import Averaging, arg_max, decide_logits, fold_probabilities, last_above, mean_logits
 from unetrpp.inference.taps import Taps
 
 UNSURE = -1
@@ -30,9 +30,12 @@ class Rule:
     averaging: Averaging
 
     def mean(self, logits: Tensor) -> Tensor:
-        """(F, K, ...) -> (K, ...)."""
-        folds = logits if self.averaging == "logits" else fold_probabilities(logits, self.scheme)
-        return folds.mean(dim=0)
+        """(F, K, ...) -> (K, ...); of logits there is one already."""
+        return logits[0] if self.averaging == "logits" else fold_probabilities(logits, self.scheme).mean(dim=0)
+
+    def rounded(self, blended: Tensor) -> Tensor:
+        """Interpolated logits in float16, as nnU-Net compares them: the lower class wins where they are equal then."""
+        return blended.half().float() if self.averaging == "logits" else blended
 
     @property
     def threshold(self) -> float:
@@ -63,7 +66,7 @@ def decided_slabs(
     for logits in slabs:
         with one_thread(logits.device):
             if averaging == "logits":
-                logits = logits.mean(dim=0, keepdim=True)
+                logits = mean_logits(logits)[None]
             own = Slab(logits, _agreed_by_folds(logits, scheme))
             held = [own] if last is None else [last, own]
             first_held = bottom - (last is not None)
@@ -112,16 +115,18 @@ def _interpolated(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...], ru
     mean = rule.mean(_columns(held, cells))  # (K, cells)
     corners = [places[corner] for corner in corners]
     if rule.scheme.overlapping:
-        return last_above(_blend(mean, corners, weights), rule.threshold)
+        return last_above(rule.rounded(_blend(mean, corners, weights)), rule.threshold)
     frequent = _decided_classes(held, len(mean))
-    shares = _blend(mean[frequent], corners, weights)
+    shares = rule.rounded(_blend(mean[frequent], corners, weights))
     # A class whose value is nowhere above the smallest of the maxima so far cannot win.
     rivals = mean.amax(dim=1) >= shares.amax(dim=0).min()
     rivals[frequent] = False
     others = rivals.nonzero().flatten()
     if len(others):
-        shares = torch.cat([shares, _blend(mean[others], corners, weights)])
-    return torch.cat([frequent, others])[arg_max(shares).long()]
+        shares = torch.cat([shares, rule.rounded(_blend(mean[others], corners, weights))])
+        frequent, order = torch.cat([frequent, others]).sort()  # of equal values the lower class wins
+        shares = shares[order]
+    return frequent[arg_max(shares).long()]
 
 
 def _decided_classes(held: list[Slab], classes: int) -> Tensor:

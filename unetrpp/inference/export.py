@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.inference.averaging import Averaging, decide, disagreement, entropy, fold_probabilities
+from unetrpp.inference.averaging import Averaging, decide, disagreement, entropy, fold_probabilities, mean_logits
 from unetrpp.inference.decisions import decided_slabs
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.inference.taps import Taps, resample_slabs
@@ -105,14 +105,14 @@ def _probabilities_of_mean_logits(slabs: Iterable[Tensor], grid: CaseGrid, *, un
     scheme = grid.plan.labels
 
     def averaged(logits: Tensor) -> Tensor:
-        mean = logits.mean(dim=0)
+        mean = mean_logits(logits)
         if not uncertainty:
             return mean
         folds, both = fold_probabilities(logits, scheme), fold_probabilities(mean[None], scheme)[0]
         return torch.cat([mean, disagreement(folds, both, scheme)[None]])
 
     for slab in resample_slabs(map(averaged, split_slabs(slabs)), resampling_taps(grid)):
-        mean = fold_probabilities(slab[None, : scheme.outputs], scheme)[0]
+        mean = fold_probabilities(slab[None, : scheme.outputs].half().float(), scheme)[0]
         if uncertainty:
             mean = torch.cat([mean, entropy(mean, scheme)[None], slab[scheme.outputs :]])
         yield mean

@@ -40,12 +40,12 @@ class NnunetAggregator(TileAggregator):
 
     def add(self, logits: Tensor, tile: Tile, share: float = 1.0) -> None:
         """Add ``logits`` (*channels, *patch) of one pass of a tile, with its share of the tile's passes."""
-        part = share * logits.to(self._ring.device, torch.float32)
+        logits = logits.to(self._ring.device, torch.float32)
         if tile == self._tile:
-            self._mean += part
+            self._mean.add_(logits, alpha=share)
             return
         self._finish()
-        self._tile, self._mean = tile, part
+        self._tile, self._mean = tile, share * logits
 
     def _finish(self) -> None:
         """Add the tile whose passes are complete."""
