@@ -22,6 +22,7 @@ PACKAGES = [
     "unetrpp.dataset",
     "unetrpp.evaluation",
     "unetrpp.export",
+    "unetrpp.export.nnunet",
     "unetrpp.inference",
     "unetrpp.io",
     "unetrpp.io.readers",

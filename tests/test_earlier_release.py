@@ -26,7 +26,9 @@ from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.build import build_network
 from unetrpp.patches.loader import PatchLoader
+from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import CaseFingerprint
+from unetrpp.plans.plans import Configuration, Preprocessing
 from unetrpp.preprocessing.store import Store
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
@@ -111,9 +113,14 @@ def test_measured_and_preprocessed_anew_nothing_differs(release):
     for file in ("fingerprint.json", "splits.json", "unetrpp.json", "dataset.json"):
         old, new = (decided(json.loads((folder / file).read_text())) for folder in (kept, home))
         places = [place.split("/") for place in new.keys() - old.keys()]  # /NAME, or /cases/0/NAME
-        added = {parts[3] if parts[1] == "cases" else parts[1] for parts in places}
-        later = {*CaseFingerprint.later_fields, "file_ending"}
-        assert added == (later if file == "fingerprint.json" else set())
+        added = {
+            parts[3] if parts[1] == "cases" else parts[-1 if parts[1] == "configurations" else 1] for parts in places
+        }
+        later = {
+            "fingerprint.json": {*CaseFingerprint.later_fields, "file_ending"},
+            "unetrpp.json": Architecture.later_fields | Configuration.later_fields | Preprocessing.later_fields,
+        }
+        assert added == later.get(file, set())
         assert {place: new[place] for place in old} == {place: within(place, value) for place, value in old.items()}
     old_store, new_store = Store(kept / "unetrpp_3d_fullres"), Store(home / "unetrpp_3d_fullres")
     assert old_store.cases() == new_store.cases()

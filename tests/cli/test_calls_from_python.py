@@ -16,6 +16,7 @@ from unetrpp.evaluation.find_best import find_best as find_best_models
 from unetrpp.evaluation.model_comparison import compare_models
 from unetrpp.export.model_zip import export_model as export_zip
 from unetrpp.export.model_zip import import_model as import_zip
+from unetrpp.export.nnunet.models import import_nnunet
 from unetrpp.export.onnx import export_onnx
 from unetrpp.export.released import import_released
 from unetrpp.report.attention_report import write_attention_report
@@ -31,7 +32,11 @@ CALLS: dict[str, Command] = {  # parser, calls, and the options that are no para
     "report": (report.build_parser, [write_report], set()),
     "attention_report": (attention_report.build_parser, [write_attention_report], set()),
     "export": (export_model.build_parser, [export_zip, export_onnx], {"onnx"}),
-    "import": (import_model.build_parser, [import_zip, import_released], {"dataset"}),  # planning is a call of its own
+    "import": (
+        import_model.build_parser,
+        [import_zip, import_nnunet, import_released],
+        {"dataset"},
+    ),  # planning is a call of its own
 }
 RENAMED = {"first", "second"}  # what --compare takes
 

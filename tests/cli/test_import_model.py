@@ -1,10 +1,12 @@
 """`unetrpp_import`: which options belong together, what is printed, and planning for a released checkpoint."""
 
 import json
+import shutil
 
 import pytest
 
 from tests.helpers.model import make_model
+from tests.helpers.nnunet import write_model
 from tests.helpers.raw_dataset import write_dataset
 from tests.helpers.released import write_released_checkpoint
 from unetrpp.cli import import_model
@@ -31,6 +33,28 @@ def test_a_zip_becomes_a_model_folder_of_the_workspace(tmp_path, capsys):
     assert command(tmp_path, archive, "--overwrite") == 0
     assert command(tmp_path, archive, "--overwrite", "--largest-gb", "1e-6") == 2
     assert "raise --largest-gb" in capsys.readouterr().err
+
+
+def test_models_of_nnunet_become_model_folders_by_their_content(tmp_path, capsys):
+    model = write_model(tmp_path)
+    results = tmp_path / "workspace" / "results"
+    assert command(tmp_path, model) == 0
+    assert capsys.readouterr().out == f"{results / 'Dataset007_Balls' / 'nnUNetPlans__3d_fullres'}\n"
+    archive = shutil.make_archive(str(tmp_path / "model"), "zip", tmp_path, "Dataset007_Balls")
+    assert command(tmp_path, archive, "--name", "Mine") == 0
+    assert ModelFolder.open(results / "Mine" / "nnUNetPlans__3d_fullres").folds() == ["0"]
+    ours = tmp_path / "ours.zip"
+    export_model(make_model(tmp_path, folds=1), ours)
+    assert command(tmp_path, ours, "--name", "Mine") == 0
+    assert ModelFolder.open(results / "Mine" / "unetrpp__3d_fullres").folds() == ["0"]
+    capsys.readouterr()
+    assert command(tmp_path, archive, "--name", "../up") == 2
+    assert "cannot be that of a folder" in capsys.readouterr().err
+    (tmp_path / "note.txt").write_text("hello")
+    shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path, "note.txt")
+    for other, message in (("other.zip", "holds no trained model: neither"), ("none", "does not exist")):
+        assert command(tmp_path, tmp_path / other) == 2
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

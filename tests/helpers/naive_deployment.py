@@ -18,20 +18,28 @@ def predict(folder: Path, array: np.ndarray, spacing: np.ndarray, direction: np.
     model = json.loads((folder / "model.json").read_text(encoding="utf8"))
     sessions = [onnxruntime.InferenceSession(folder / network["file"]) for network in model["networks"]]
 
-    axes, flips = to_lps(direction)
+    nnunet = model["rules"] == "nnunet"
+    axes, flips = to_frame(direction, model["orientation"])
     turned = np.flip(array.transpose(0, *(1 + a for a in axes)), tuple(1 + f for f in flips))
     image = turned.transpose(0, *(1 + a for a in model["transpose"]))
     spacing = np.array(spacing)[axes][model["transpose"]]
 
-    background = [background_value(channel) for channel in image]
+    background = [0.0 if nnunet else background_value(channel) for channel in image]
     box = foreground_box(image, background)
     cropped = image[:, *box].astype(np.float32)
     normalised = normalise(cropped, background, model)
-    resampled, orders = resample(normalised, spacing, model["resampling"])
+    resampled, orders = resample(normalised, spacing, model["resampling"], nnunet)
 
-    probabilities = np.mean([activate(tiled(session, resampled, model), model) for session in sessions], axis=0)
+    logits = [tiled(session, resampled, model) for session in sessions]
+    late = model["averaging"] == "logits"  # the softmax comes after the mean and the resampling
+    folds = [half(of_fold) if late else activate(of_fold, model) for of_fold in logits]
+    total = folds[0]
+    for of_fold in folds[1:]:
+        total = half(total + of_fold) if late else total + of_fold
+    mean = half(total / len(folds)) if late else total / len(folds)
     orders = [min(order, model["resampling"]["probability_order"]) for order in orders]
-    probabilities = np.stack([zoom(p, cropped.shape[1:], orders) for p in probabilities])
+    mean = np.stack([zoom(values, cropped.shape[1:], orders) for values in mean])
+    probabilities = activate(half(mean), model) if late else mean
 
     labels = np.zeros(image.shape[1:], np.int64)
     labels[box] = decide(probabilities, model)
@@ -39,11 +47,19 @@ def predict(folder: Path, array: np.ndarray, spacing: np.ndarray, direction: np.
     return np.flip(labels, flips).transpose(np.argsort(axes))
 
 
-def to_lps(direction: np.ndarray) -> tuple[list[int], tuple[int, ...]]:
-    """Which array axis runs most along the patient's z, y and x, and which of these then run backwards."""
+def half(values: np.ndarray) -> np.ndarray:
+    """Rounded to float16."""
+    return values.astype(np.float16).astype(float)
+
+
+def to_frame(direction: np.ndarray, frame: str) -> tuple[list[int], tuple[int, ...]]:
+    """Which array axis runs most along the patient's z, y and x, and which of these then run backwards in LPS or RAS."""
+    if frame == "file":
+        return [0, 1, 2], ()
     cosines = np.asarray(direction).reshape(3, 3)[::-1, ::-1]  # world z, y, x by array z, y, x
     axes = max(itertools.permutations(range(3)), key=lambda p: sum(abs(cosines[w, a]) for w, a in enumerate(p)))
-    return list(axes), tuple(w for w, a in enumerate(axes) if cosines[w, a] < 0)
+    backwards = [(cosines[w, a] < 0) != (frame == "RAS" and w > 0) for w, a in enumerate(axes)]
+    return list(axes), tuple(w for w in range(3) if backwards[w])
 
 
 def background_value(channel: np.ndarray) -> float:
@@ -81,10 +97,11 @@ def normalise(image: np.ndarray, background: list[float], model: dict) -> np.nda
     return out
 
 
-def resample(image: np.ndarray, spacing: np.ndarray, how: dict) -> tuple[np.ndarray, list[int]]:
+def resample(image: np.ndarray, spacing: np.ndarray, how: dict, nnunet: bool) -> tuple[np.ndarray, list[int]]:
     """The image at the target spacing, and the spline order of each axis."""
     target = np.array([own if mm is None else mm for own, mm in zip(spacing, how["spacing_mm"], strict=True)])
-    shape = [max(1, round(n * own / mm)) for n, own, mm in zip(image.shape[1:], spacing, target, strict=True)]
+    sizes = zip(image.shape[1:], spacing, target, strict=True)
+    shape = [max(1, round(own / mm * n if nnunet else n * own / mm)) for n, own, mm in sizes]
     orders = [how["image_order"]] * 3
     separate = separate_axis(spacing, target, how["separate_axis_ratio"])
     if separate is not None:
@@ -128,16 +145,23 @@ def tiled(session: onnxruntime.InferenceSession, image: np.ndarray, model: dict)
     patch = [*[1] * (3 - len(model["tiles"]["patch"])), *model["tiles"]["patch"]]
     missing = [max(0, p - n) for p, n in zip(patch, image.shape[1:], strict=True)]
     padded = np.pad(image, [(0, 0), *((m // 2, m - m // 2) for m in missing)])
+    nnunet = model["rules"] == "nnunet"
     weight = np.ones(patch)
     for axis, p in enumerate(patch):
-        along = np.exp(-0.5 * ((np.arange(p) - (p - 1) / 2) / (p * model["tiles"]["sigma"])) ** 2)
+        peak = p // 2 if nnunet else (p - 1) / 2
+        along = np.exp(-0.5 * ((np.arange(p) - peak) / (p * model["tiles"]["sigma"])) ** 2)
         weight = weight * along.reshape([-1 if a == axis else 1 for a in range(3)])
+    if nnunet:
+        weight = (10 * weight).astype(np.float16).astype(float)
+        weight[weight == 0] = weight[weight > 0].min()
     total, weights = np.zeros((len(model["outputs"]), *padded.shape[1:])), np.zeros(padded.shape[1:])
     step = model["tiles"]["step"]
     for start in itertools.product(*(starts(n, p, step) for n, p in zip(padded.shape[1:], patch, strict=True))):
         place = tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
         total[:, *place] += weight * mirrored(session, padded[:, *place], model)
         weights[place] += weight
+        if nnunet:
+            total, weights = (values.astype(np.float16).astype(float) for values in (total, weights))
     inside = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, image.shape[1:], strict=True))
     return (total / weights)[:, *inside]
 

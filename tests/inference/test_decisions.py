@@ -30,20 +30,24 @@ def logits(folds, outputs, shape, blur, strength, seed):
     return torch.from_numpy(strength * smooth / max(smooth.std(), 1e-9)).float()
 
 
-def compare(values, taps, scheme, depths):
-    """Equal to the dense computation wherever two classes are not tied up to rounding."""
-    mean = fold_probabilities(values, scheme).mean(dim=0).double()
+def compare(values, taps, scheme, depths, averaging="probabilities"):
+    """Equal to the dense computation wherever two classes are not tied up to rounding (of logits in float16)."""
+    late = averaging == "logits"
+    averaged = values if late else fold_probabilities(values, scheme)
+    mean = averaged.mean(dim=0).double()
     for axis, along in zip((-3, -2, -1), taps, strict=True):
         mean = along.apply(mean, axis)
-    ours = torch.cat(list(decided_slabs(values.split(depths, dim=2), taps, scheme)))
+    ours = torch.cat(list(decided_slabs(values.split(depths, dim=2), taps, scheme, averaging=averaging)))
     assert ours.shape == mean.shape[1:]
+    margin, threshold = (0.03, 0.0) if late else (1e-5, 0.5)
     if scheme.regions:
-        clear = ((mean - 0.5).abs() > 1e-5).all(dim=0)
+        clear = ((mean - threshold).abs() > margin).all(dim=0)
     else:
         first, second = mean.topk(2, dim=0).values
-        clear = first - second > 1e-5
-    assert clear.double().mean() > 0.99
-    assert torch.equal(ours[clear].long(), decide(mean, scheme)[clear].long())
+        clear = first - second > margin
+    assert clear.double().mean() > 0.99 or (late and (clear.double().mean() > 0.8 or clear.numel() < 50))
+    expected = decide(fold_probabilities(mean[None], scheme)[0] if late else mean, scheme)
+    assert torch.equal(ours[clear].long(), expected[clear].long())
 
 
 @settings(max_examples=40, deadline=None)
@@ -55,19 +59,21 @@ def compare(values, taps, scheme, depths):
     st.sampled_from([0.0, 1.5]),
     st.sampled_from([None, 0, 1, 2]),
     st.integers(1, 9),
+    st.sampled_from(["probabilities", "logits"]),
 )
-def test_equals_interpolating_every_class(folds, classes, shape, out, blur, nearest, depth):
+def test_equals_interpolating_every_class(folds, classes, shape, out, blur, nearest, depth, averaging):
     values = logits(folds, classes, shape, blur, 4.0, seed=classes)
     taps = tuple(Taps.between(n, m, nearest == axis) for axis, (n, m) in enumerate(zip(shape, out, strict=True)))
     depths = [depth] * (shape[0] // depth) + ([shape[0] % depth] if shape[0] % depth else [])
-    compare(values, taps, softmax_scheme(classes), depths)
+    compare(values, taps, softmax_scheme(classes), depths, averaging)
 
 
+@pytest.mark.parametrize("averaging", ["probabilities", "logits"])
 @pytest.mark.parametrize("folds", [1, 3])
-def test_regions(folds):
+def test_regions(folds, averaging):
     shape, out = (7, 9, 8), (11, 6, 13)
     taps = tuple(Taps.between(n, m, False) for n, m in zip(shape, out, strict=True))
-    compare(logits(folds, 2, shape, 1.0, 2.0, seed=4), taps, REGIONS, [3, 1, 3])
+    compare(logits(folds, 2, shape, 1.0, 2.0, seed=4), taps, REGIONS, [3, 1, 3], averaging)
 
 
 def test_the_identity_needs_no_neighbours():

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.model import PLAN, make_model, other_grid, write_images
+from tests.helpers.model import PLAN, change_plans, make_model, other_grid, write_images
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
-from unetrpp.inference.ensemble import Ensemble, in_axis_order, in_step
+from unetrpp.inference.ensemble import Ensemble, in_step, on_grid
 from unetrpp.inference.predictor import Predictor
+from unetrpp.io.images import Volume
 from unetrpp.plans.plans import Plans
 from unetrpp.preprocessing.grid import CaseGrid
 
@@ -69,7 +70,7 @@ def test_slabs_in_another_axis_order_are_those_voxels(image, transpose):
     slabs = torch.from_numpy(np.ascontiguousarray(own.crop(voxels))).split(
         [1, 3, own.properties.cropped_shape[0] - 4], 1
     )
-    (whole,) = in_axis_order(iter(slabs), own, other)
+    (whole,) = on_grid(iter(slabs), own, other)
     np.testing.assert_array_equal(whole.numpy(), other.crop(voxels))
 
 
@@ -89,3 +90,22 @@ def test_models_of_different_datasets_are_refused(models, tmp_path):
         Ensemble([models[0], Predictor(path, device="cpu")])
     with pytest.raises(UserError, match="at least one model"):
         Ensemble([])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_model_of_another_frame_and_crop_is_averaged_on_the_images_grid(models, image, tmp_path, order):
+    """One model crops a rim of -50 away, the other, by the rules of nnU-Net, does not."""
+    array = image.array.copy()
+    array[:, :2] = array[:, :, -3:] = -50
+    rim = Volume(array, image.geometry)
+    path = make_model(tmp_path, folds=2)
+    plan = msgspec.structs.replace(PLAN.preprocessing, rules="nnunet", orientation="file", transpose=(2, 1, 0))
+    change_plans(
+        path, configurations={"3d_fullres": msgspec.structs.replace(PLAN, preprocessing=plan, averaging="logits")}
+    )
+    members = [models[0], Predictor(path, device="cpu")][::order]
+    maps = [member(rim, probabilities=True).probabilities.astype(np.float32) for member in members]
+    result = Ensemble(members)(rim, probabilities=True)
+    assert result.probabilities is not None
+    np.testing.assert_allclose(result.probabilities, sum(maps) / 2, atol=2e-3)
+    assert {member.prepare(rim, "x").properties.cropped_shape for member in members} != {rim.geometry.shape_zyx}

@@ -154,3 +154,37 @@ def test_voxels_outside_the_crop_are_background_with_probability_1(scheme, backg
     assert found.probabilities.dtype == np.float16
     for k, probability in enumerate(found.probabilities):
         np.testing.assert_array_equal(probability, np.where(inside, 0.25, background if k == 0 else 0))
+
+
+@pytest.mark.parametrize("scheme", [SCHEME, REGIONS])
+def test_logits_are_averaged_and_resampled_before_the_softmax_where_a_model_says_so(scheme):
+    """Against one computation for the whole volume, with logits in float16; entropy is that of the mean."""
+    folds = torch.randn(3, scheme.outputs, 5, 6, 7, generator=torch.Generator().manual_seed(2)) * 3
+    about = properties((5, 6, 7), (9, 8, 11), (1.0, 1.0, 1.0))
+    grid = CaseGrid(about, plan((1.8, 8 / 6, 11 / 7), labels=scheme))
+    first, second, third = folds.half().numpy()
+    mean = ((first + second + third) / np.float16(3)).astype(float)
+    larger = np.stack([ndimage.zoom(k, (9 / 5, 8 / 6, 11 / 7), order=1, mode="nearest", grid_mode=True) for k in mean])
+    odds = np.exp(larger.astype(np.float16).astype(float))
+    expected = odds / (1 + odds) if scheme.regions else odds / odds.sum(axis=0)
+    found = export(folds.split([1, 3, 1], dim=2), grid, averaging="logits", probabilities=True, uncertainty=True)
+    assert found.probabilities is not None
+    assert found.uncertainty is not None
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-3)
+    np.testing.assert_array_equal(found.decisions, decide(torch.from_numpy(expected), scheme).numpy())
+    np.testing.assert_array_equal(export([folds], grid, averaging="logits").decisions, found.decisions)
+    both = np.stack([expected, 1 - expected]) if scheme.regions else expected
+    entropy = -(both * np.log(both)).sum(axis=0)
+    entropy = entropy.mean(axis=0) / np.log(2) if scheme.regions else entropy / np.log(scheme.outputs)
+    np.testing.assert_allclose(found.uncertainty[0], entropy, atol=1e-3)  # a value halfway between two of float16
+    assert np.abs(found.uncertainty[0] - entropy).mean() < 1e-5
+    assert 0 < found.uncertainty[1].max() <= 1
+
+
+def test_the_nearest_voxel_on_the_way_back_is_scipys():
+    """Ties included: map_coordinates at the ratio of the sizes, as in nnU-Net."""
+    for n_in in range(1, 40):
+        for n_out in range(1, 40):
+            places = n_in / n_out * (np.arange(n_out) + 0.5) - 0.5
+            expected = ndimage.map_coordinates(np.arange(float(n_in)), [places], order=0, mode="nearest")
+            np.testing.assert_array_equal(Taps.between(n_in, n_out, True).lower.numpy(), expected)

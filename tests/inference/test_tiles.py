@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -58,3 +59,12 @@ def test_blending_the_tiles_of_an_image_returns_it(shape, patch, extra_depth):
         aggregator.add(sampler.cut(tile), tile)
         slabs.append(aggregator.flush(following.start[0] if following else sampler.padded_shape[0]))
     torch.testing.assert_close(torch.cat(slabs, dim=1), image)
+
+
+def test_nnunets_tile_positions():
+    """Its formula, written out: the distance of two tiles first, then the rounding."""
+    for length, patch in itertools.product(range(1, 80), (5, 12, 40)):
+        if length > patch:
+            steps = int(np.ceil((length - patch) / (patch * 0.5))) + 1
+            distance = (length - patch) / (steps - 1)
+            assert tile_starts(length, patch) == [int(np.round(distance * i)) for i in range(steps)]

@@ -1,4 +1,4 @@
-"""`unetrpp_import`: unpack a model that unetrpp_export wrote, or convert a checkpoint of the released UNETR++ code."""
+"""`unetrpp_import`: unpack a model that unetrpp_export wrote, or convert models of nnU-Net v2 or of the released UNETR++ code."""
 
 import argparse
 import sys
@@ -12,6 +12,8 @@ LARGEST_GB = 20.0
 EXAMPLES = """
 unetrpp_import hippocampus.zip
 unetrpp_import hippocampus.zip --workspace /data/unetrpp
+unetrpp_import nnUNet_results/Dataset004_Hippocampus                   all models of nnU-Net v2 in a folder
+unetrpp_import exported_by_nnunet.zip --name Hippocampus
 unetrpp_import model_final_checkpoint.model --preset synapse --dataset Synapse
 unetrpp_import model_final_checkpoint.model --preset acdc --plans unetrpp_workspace/preprocessed/ACDC/acdc.json
 """
@@ -20,12 +22,15 @@ unetrpp_import model_final_checkpoint.model --preset acdc --plans unetrpp_worksp
 def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_import",
-        "Make a model folder in the workspace's results from an exported zip, whose names, sizes and hashes are checked, or "
-        "from a checkpoint of the released UNETR++ code (--preset), whose tensors are checked. No code from a file is run.",
+        "Make model folders in the workspace's results from an exported zip, whose names, sizes and hashes are checked, from "
+        "trained models of nnU-Net v2 (their folder or exported zip), or from a checkpoint of the released UNETR++ code (--preset), "
+        "whose tensors are checked. Which of them FILE is, its content says. No code from a file is run.",
         EXAMPLES,
     )
     add = parser.add_argument
-    add("file", type=Path, metavar="FILE", help="a zip written by unetrpp_export, or a released checkpoint")
+    what = "a zip of unetrpp_export; a zip, model folder or dataset folder of nnU-Net v2; or a released checkpoint"
+    add("file", type=Path, metavar="FILE", help=what)
+    add("--name", metavar="DATASET", help="name of the dataset in the workspace's results (default: its own)")
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="FILE is a released checkpoint of this network")
     source = parser.add_mutually_exclusive_group()
     what = "plans with the spacing, intensities and labels that a checkpoint lacks; dataset.json and fingerprint.json beside them"
@@ -52,13 +57,13 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.errors import UserError
 
     if arguments.preset is None:
-        from unetrpp.export.model_zip import import_model
-
         if arguments.plans or arguments.dataset or arguments.configuration:
             raise UserError("--plans, --dataset and --configuration are for a released checkpoint; add --preset")
-        options = {"largest_gb": arguments.largest_gb, "overwrite": arguments.overwrite}
-        print(import_model(arguments.file, workspace=arguments.workspace, **options))
+        for target in import_models(arguments):
+            print(target)
         return 0
+    if arguments.name is not None:
+        raise UserError("--name is not for a released checkpoint, whose plans or dataset name it; leave it out")
     if arguments.largest_gb != LARGEST_GB:
         raise UserError("--largest-gb is for a zip, not for a released checkpoint; leave it out")
     if not (arguments.plans or arguments.dataset):
@@ -70,6 +75,17 @@ def work(arguments: argparse.Namespace) -> int:
         if code:
             return code
     return import_checkpoint(arguments)
+
+
+def import_models(arguments: argparse.Namespace) -> list[Path]:
+    """Import an exported zip, or what nnU-Net v2 left, as the content says; returns the model folders."""
+    from unetrpp.export.model_zip import import_model, is_exported_model
+    from unetrpp.export.nnunet.models import import_nnunet
+
+    options = {"name": arguments.name, "workspace": arguments.workspace, "largest_gb": arguments.largest_gb}
+    if is_exported_model(arguments.file):
+        return [import_model(arguments.file, overwrite=arguments.overwrite, **options)]
+    return import_nnunet(arguments.file, overwrite=arguments.overwrite, **options)
 
 
 def plan(arguments: argparse.Namespace) -> int:

@@ -76,6 +76,8 @@ def build_parser() -> Parser:
         metavar="N",
         help="tiles per forward pass (default: by device; halved when memory runs out)",
     )
+    what = "apply the post-processing that a model imported from nnU-Net came with"
+    add("--postprocessing", action="store_true", help=what)
     add("--uncertainty", action="store_true", help="also write entropy and fold disagreement, 0 to 1, as volumes")
     add("--probabilities", action="store_true", help="also write the probability of every class as a volume")
     add(
@@ -122,6 +124,7 @@ def work(arguments: argparse.Namespace) -> int:
         step=arguments.step,
         device=arguments.device,
         tile_batch=arguments.tile_batch,
+        postprocessing=arguments.postprocessing,
         uncertainty=arguments.uncertainty,
         probabilities=arguments.probabilities,
         dicom_seg=arguments.dicom_seg,

@@ -131,6 +131,15 @@ def is_folder_name(name: str) -> bool:
     return bool(name) and is_utf8(name) and name.isprintable() and name[0] != "." and not set(name) & set("/\\")
 
 
+def require_folder_name(name: str | None) -> None:
+    """
+    Raises:
+        UserError: a name is given that cannot be a folder's.
+    """
+    if name is not None and not is_folder_name(name):
+        raise UserError(f"the name {escaped(name)!r} cannot be that of a folder; give another --name")
+
+
 def as_folder_name(text: str) -> str:
     """A free text as the name of a folder.
 

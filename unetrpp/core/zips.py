@@ -12,8 +12,11 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 1  # of the flags of a member
 
 
-def require_plain(source: Path, archive: zipfile.ZipFile, most: int) -> None:
+def require_plain(source: Path, archive: zipfile.ZipFile, most: int, *, folders: bool = False) -> None:
     """Refuse what an honest zip does not have, by its directory alone.
+
+    Args:
+        folders: whether folders may be members of their own, as general programs write them.
 
     Raises:
         UserError: more than ``most`` members, two of one name, a link, a device, an encrypted or unusually compressed member,
@@ -24,7 +27,7 @@ def require_plain(source: Path, archive: zipfile.ZipFile, most: int) -> None:
         raise UserError(f"{source} has {len(members)} members, more than {most}; export fewer folds")
     names = set[str]()
     for member in members:
-        if fault := _fault(member, names):
+        if fault := _fault(member, names, folders):
             raise UserError(f"{source} holds {member.filename[:100]!r}, {fault}; do not use this file")
         names.add(member.filename)
     total, size = sum(member.file_size for member in members), source.stat().st_size
@@ -34,10 +37,11 @@ def require_plain(source: Path, archive: zipfile.ZipFile, most: int) -> None:
         )
 
 
-def _fault(member: zipfile.ZipInfo, names: set[str]) -> str:
+def _fault(member: zipfile.ZipInfo, names: set[str], folders: bool) -> str:
     if member.filename in names:
         return "a second member of this name"
-    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
+    kinds = (0, stat.S_IFREG, stat.S_IFDIR) if folders and member.is_dir() else (0, stat.S_IFREG)
+    if stat.S_IFMT(member.external_attr >> 16) not in kinds:
         return "which is a link, a folder or a device"
     if member.flag_bits & ENCRYPTED:
         return "which is encrypted"

@@ -1,7 +1,7 @@
 """model.json: everything besides the networks that a program without unetrpp needs to predict as unetrpp does."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -33,6 +33,20 @@ STEPS = (
     "the largest class, or the last region above the threshold; its value; 0 outside the crop",
     "undo the transposes and flips",
 )
+
+REPLACED = {  # by number of the step: what differs in a model with the rules of nnU-Net
+    1: "leave the axes as they are in the file (orientation file), or turn them so that z, y and x run to the patient's head, front and "
+    "right (RAS)",
+    3: "crop to the box outside which every channel is 0",
+    5: "resample to round(spacing / spacing_mm * n) voxels with cubic splines and clip to the range before",
+    7: "average the logits over mirrored passes and over tiles; a weight is 10 times the Gaussian with its peak on voxel patch // 2 in "
+    "float16, the smallest such number instead of 0; the sums of weighted logits and of weights are rounded to float16 after every tile",
+    8: "the mean of the logits over the networks; their sum and the mean are rounded to float16",
+    9: "resample them linearly back to the cropped grid, rounded to float16; for the separate axis spacing_mm counts before the "
+    "image's spacing",
+    10: "softmax or sigmoid; the largest class, or the last region above the threshold; its value; 0 outside the crop",
+}
+NNUNET_STEPS = tuple(REPLACED.get(number, step) for number, step in enumerate(STEPS))
 
 
 class ExportedNetwork(Record, frozen=True, kw_only=True):
@@ -105,8 +119,12 @@ class Output(Record, frozen=True, kw_only=True):
 
 
 class Deployment(Record, frozen=True, kw_only=True):
-    """model.json. Per-axis values are in plan order: (z, y, x) in LPS, transposed by ``transpose``."""
+    """model.json. Per-axis values are in plan order: (z, y, x) in ``orientation``, transposed by ``transpose``.
 
+    ``rules`` and ``averaging`` are those of the plans; ``steps`` say what they mean.
+    """
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"rules", "averaging"})
     format: int = 1
     version: str  # of unetrpp
     dataset: str
@@ -118,7 +136,9 @@ class Deployment(Record, frozen=True, kw_only=True):
     steps: tuple[str, ...] = STEPS
     channels: tuple[Channel, ...]
     smallest_std: float = SMALLEST_STD
-    orientation: Literal["LPS"] = "LPS"
+    rules: Literal["unetrpp", "nnunet"] = "unetrpp"
+    averaging: Literal["probabilities", "logits"] = "probabilities"
+    orientation: Literal["LPS", "RAS", "file"] = "LPS"
     transpose: tuple[int, int, int]
     resampling: Resampling
     tiles: Tiles
@@ -140,6 +160,9 @@ def describe(
         model=f"{model.plans.name}__{model.configuration_name}",
         hash=model.digest(folds, checkpoint),
         networks=tuple(networks),
+        steps=STEPS if preprocessing.rules == "unetrpp" else NNUNET_STEPS,
+        rules=preprocessing.rules,
+        averaging=configuration.averaging,
         channels=tuple(_channel(normalization) for normalization in preprocessing.normalization),
         orientation=preprocessing.orientation,
         transpose=preprocessing.transpose,

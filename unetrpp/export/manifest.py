@@ -15,7 +15,7 @@ from unetrpp.model.folder import FIRST_STAGE
 
 MANIFEST = "manifest.json"
 EXPECTED = re.compile(
-    rf"({FIRST_STAGE}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|MODEL_CARD\.md|"
+    rf"({FIRST_STAGE}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|postprocessing\.json|MODEL_CARD\.md|"
     r"fold_([0-9]+|all)/(checkpoint_final\.pt|architecture\.json))"
 )
 MOST_FILES = 100

@@ -13,11 +13,12 @@ from unetrpp.core.digest import file_digest
 from unetrpp.core.errors import UserError, limit_of
 from unetrpp.core.files import to_json, write_atomically, write_folder_atomically
 from unetrpp.core.leftovers import remove_leftovers
-from unetrpp.core.workspace import Workspace, as_folder_name
+from unetrpp.core.workspace import Workspace, as_folder_name, require_folder_name
 from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
 from unetrpp.export.manifest import MANIFEST, Manifest, checked_manifest
+from unetrpp.inference.postprocessing import FILE as POSTPROCESSING
 from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, ModelFolder
 from unetrpp.model.folds import Folds, spell_folds
 
@@ -108,6 +109,8 @@ def _of_folder(
 ) -> Iterator[tuple[str, bytes]]:
     """Records and weights of one model folder."""
     yield from shared_records(model, names).items()
+    if (model.path / POSTPROCESSING).is_file():
+        yield POSTPROCESSING, (model.path / POSTPROCESSING).read_bytes()
     for fold in folds:
         yield f"fold_{fold}/checkpoint_final.pt", _weights_only(model.checkpoint(fold, checkpoint))
         own = model.path / f"fold_{fold}" / ARCHITECTURE
@@ -140,7 +143,12 @@ def _weights_only(path: Path) -> bytes:
 
 
 def import_model(
-    file: Path | str, *, workspace: Path | str | None = None, largest_gb: float = 20.0, overwrite: bool = False
+    file: Path | str,
+    *,
+    name: str | None = None,
+    workspace: Path | str | None = None,
+    largest_gb: float = 20.0,
+    overwrite: bool = False,
 ) -> Path:
     """Unpack a zip of :func:`export_model` into ``results/<dataset>/<name>`` of the workspace, as `unetrpp_import ZIP` does.
 
@@ -149,6 +157,7 @@ def import_model(
 
     Args:
         file: the zip.
+        name: of the dataset; by default the one it was trained on.
         workspace: by default $UNETRPP_WORKSPACE, else ./unetrpp_workspace.
         largest_gb: largest size of all members together, in 10^9 bytes.
         overwrite: replace a model of the same name.
@@ -160,6 +169,7 @@ def import_model(
         UserError: no such zip, an unexpected member, a wrong hash, too large, or another model of this name exists already.
     """
     source = Path(file)
+    require_folder_name(name)
     results = Workspace.find(None if workspace is None else Path(workspace)).root / "results"
     if not source.is_file():
         raise UserError(
@@ -168,7 +178,7 @@ def import_model(
     try:
         with zipfile.ZipFile(source) as archive:
             manifest = checked_manifest(source, archive, largest_gb)
-            target = results / manifest.dataset / manifest.name
+            target = results / (name or manifest.dataset) / manifest.name
 
             def unpack(folder: Path) -> None:
                 _require_space(source, archive, folder)
@@ -187,6 +197,17 @@ def import_model(
             raise
         raise UserError(f"{source} is damaged or not a zip file ({error}); copy it again") from None
     return target
+
+
+def is_exported_model(file: Path) -> bool:
+    """Whether a file is a zip with the manifest of :func:`export_model`, or no zip of which that could be said."""
+    if not file.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return MANIFEST in archive.namelist() or not archive.namelist()
+    except Exception:  # zipfile raises whatever its parsing met; import_model says what is wrong
+        return True
 
 
 def _require_readable(folder: Path) -> None:

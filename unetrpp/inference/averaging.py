@@ -1,16 +1,27 @@
 """From logits to probabilities, decisions and uncertainty. Tensors (F, K, ...) hold K outputs of F folds."""
 
 import math
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from unetrpp.dataset.labels import LabelScheme
 
+Averaging: TypeAlias = Literal["probabilities", "logits"]  # what is averaged over folds, and resampled
+
 
 def fold_probabilities(logits: Tensor, scheme: LabelScheme) -> Tensor:
     """Softmax over the classes, or a sigmoid per region: (F, K, ...)."""
     return logits.sigmoid() if scheme.overlapping else logits.softmax(dim=1)
+
+
+def mean_logits(logits: Tensor) -> Tensor:
+    """The mean over folds (F, K, ...) -> (K, ...) of an imported model: in float16, in which nnU-Net 2.8.1 keeps logits."""
+    total = logits[0].half()
+    for fold in logits[1:]:
+        total = total + fold.half()
+    return (total / len(logits)).float() if len(logits) > 1 else total.float()
 
 
 def decide(probability: Tensor, scheme: LabelScheme) -> Tensor:

@@ -1,4 +1,4 @@
-"""The arg-max of interpolated mean probabilities, without interpolating every class everywhere.
+"""The arg-max of interpolated mean probabilities (or logits), without interpolating every class everywhere.
 
 Linear interpolation and the mean over folds are convex combinations: where all folds decide for the same class at all
 voxels that an output is interpolated from, that class is the output's decision. Only the other outputs, near boundaries,
@@ -14,12 +14,33 @@ import torch
 from torch import Tensor
 
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.inference.averaging import arg_max, decide_logits, fold_probabilities, last_above
+from unetrpp.inference.averaging import Averaging, arg_max, decide_logits, fold_probabilities, last_above, mean_logits
 from unetrpp.inference.taps import Taps
 
 UNSURE = -1
 
 AllTaps = tuple[Taps, Taps, Taps]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is averaged over folds and interpolated, and how it is decided."""
+
+    scheme: LabelScheme
+    averaging: Averaging
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """(F, K, ...) -> (K, ...); of logits there is one already."""
+        return logits[0] if self.averaging == "logits" else fold_probabilities(logits, self.scheme).mean(dim=0)
+
+    def rounded(self, blended: Tensor) -> Tensor:
+        """Interpolated logits in float16, as nnU-Net compares them: the lower class wins where they are equal then."""
+        return blended.half().float() if self.averaging == "logits" else blended
+
+    @property
+    def threshold(self) -> float:
+        """From which a region wins."""
+        return 0.0 if self.averaging == "logits" else 0.5
 
 
 @dataclass(frozen=True)
@@ -30,22 +51,28 @@ class Slab:
     agreed: Tensor
 
 
-def decided_slabs(slabs: Iterable[Tensor], taps: AllTaps, scheme: LabelScheme) -> Iterator[Tensor]:
+def decided_slabs(
+    slabs: Iterable[Tensor], taps: AllTaps, scheme: LabelScheme, *, averaging: Averaging = "probabilities"
+) -> Iterator[Tensor]:
     """Decisions int16 (m, Y', X') on the output grid, slab by slab, of logits (F, K, n, Y, X) in z order.
 
-    Equal to the arg-max (or regions) of the interpolated mean probabilities, up to rounding at ties.
+    Equal to the arg-max (or regions) of the interpolated mean probabilities, or of the interpolated mean logits, up to rounding
+    at ties.
     """
+    rule = Rule(scheme, averaging)
     z = taps[0]
     last: Slab | None = None  # the last slice before the current slab: outputs between them need both
     bottom, done = 0, 0
     for logits in slabs:
         with one_thread(logits.device):
+            if averaging == "logits":
+                logits = mean_logits(logits)[None]
             own = Slab(logits, _agreed_by_folds(logits, scheme))
             held = [own] if last is None else [last, own]
             first_held = bottom - (last is not None)
             bottom += logits.shape[2]
             ready = z.ready(bottom)
-            decided = _decide(held, (z.part(done, ready, first_held), *taps[1:]), scheme) if ready > done else None
+            decided = _decide(held, (z.part(done, ready, first_held), *taps[1:]), rule) if ready > done else None
         if decided is not None:
             yield decided
         last = Slab(logits[:, :, -1:].clone(), own.agreed[-1:])
@@ -71,33 +98,35 @@ def _agreed_by_folds(logits: Tensor, scheme: LabelScheme) -> Tensor:
     return first
 
 
-def _decide(held: list[Slab], taps: AllTaps, scheme: LabelScheme) -> Tensor:
+def _decide(held: list[Slab], taps: AllTaps, rule: Rule) -> Tensor:
     decisions = torch.cat([slab.agreed for slab in held])
     for axis, along in zip((-1, -2, -3), reversed(taps), strict=True):
         decisions = along.agreeing(decisions, axis, UNSURE)
     unsure = (decisions == UNSURE).nonzero(as_tuple=True)
     if len(unsure[0]):
-        decisions[unsure] = _interpolated(held, taps, unsure, scheme).to(torch.int16)
+        decisions[unsure] = _interpolated(held, taps, unsure, rule).to(torch.int16)
     return decisions
 
 
-def _interpolated(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...], scheme: LabelScheme) -> Tensor:
+def _interpolated(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...], rule: Rule) -> Tensor:
     """Decisions (N,) at the outputs ``where`` (three index tensors of length N)."""
     corners, weights = _corners(held, taps, where)
     cells, places = _compact(corners, sum(slab.agreed.numel() for slab in held))
-    mean = fold_probabilities(_columns(held, cells), scheme).mean(dim=0)  # (K, cells)
+    mean = rule.mean(_columns(held, cells))  # (K, cells)
     corners = [places[corner] for corner in corners]
-    if scheme.overlapping:
-        return last_above(_blend(mean, corners, weights), 0.5)
+    if rule.scheme.overlapping:
+        return last_above(rule.rounded(_blend(mean, corners, weights)), rule.threshold)
     frequent = _decided_classes(held, len(mean))
-    shares = _blend(mean[frequent], corners, weights)
-    # A class whose probability is nowhere above the smallest of the maxima so far cannot win.
+    shares = rule.rounded(_blend(mean[frequent], corners, weights))
+    # A class whose value is nowhere above the smallest of the maxima so far cannot win.
     rivals = mean.amax(dim=1) >= shares.amax(dim=0).min()
     rivals[frequent] = False
     others = rivals.nonzero().flatten()
     if len(others):
-        shares = torch.cat([shares, _blend(mean[others], corners, weights)])
-    return torch.cat([frequent, others])[arg_max(shares).long()]
+        shares = torch.cat([shares, rule.rounded(_blend(mean[others], corners, weights))])
+        frequent, order = torch.cat([frequent, others]).sort()  # of equal values the lower class wins
+        shares = shares[order]
+    return frequent[arg_max(shares).long()]
 
 
 def _decided_classes(held: list[Slab], classes: int) -> Tensor:

@@ -59,11 +59,16 @@ class Ensemble:
         return tuple(member.prepare(volume, case) for member in self.members)
 
     def export(self, prepared: Prepared, *, probabilities: bool = False, uncertainty: bool = False) -> Exported:
-        """Run all members and decide on the cropped grid, slab by slab."""
+        """Run all members and decide on the first one's cropped grid, slab by slab.
+
+        Where members crop the image differently, as those of another program may, the grid is the whole image's.
+        """
         if len(self.members) == 1:
             return self.first.export(prepared[0], probabilities=probabilities, uncertainty=uncertainty)
         scheme = self.first.model.plans.labels
-        grid = self.first.grid(prepared[0].properties)
+        grids = [member.grid(case.properties) for member, case in zip(self.members, prepared, strict=True)]
+        same = all(other.kept == grids[0].kept for other in grids)
+        grid = grids[0] if same else grids[0].uncropped()
         streams = [self._slabs(member, case, grid) for member, case in zip(self.members, prepared, strict=True)]
 
         def means() -> Iterator[Tensor]:
@@ -74,14 +79,22 @@ class Ensemble:
         return collect(means(), grid, probabilities=probabilities, uncertainty=uncertainty)
 
     def _slabs(self, member: Predictor, case: PreprocessedCase, grid: CaseGrid) -> Iterator[Tensor]:
-        """The member's mean probabilities on the cropped ``grid`` of the first member, in its axis order."""
+        """The member's mean probabilities on ``grid``."""
         own = member.grid(case.properties)
-        slabs = averaged_slabs(member.logits(case), own)
-        return slabs if own.plan.transpose == grid.plan.transpose else in_axis_order(slabs, own, grid)
+        slabs = averaged_slabs(member.logits(case), own, averaging=member.model.configuration.averaging)
+        return slabs if _is_aligned(own, grid) else on_grid(slabs, own, grid)
 
     def to_input_grid(self, exported: Exported, properties: CaseProperties) -> Segmentation:
         """The result on the input's grid."""
-        return self.first.to_input_grid(exported, properties)
+        grid = self.first.grid(properties)
+        cropped = exported.decisions.shape == properties.cropped_shape
+        return exported.to_input(grid if cropped else grid.uncropped())
+
+
+def _is_aligned(own: CaseGrid, other: CaseGrid) -> bool:
+    """Whether the cropped grids are the same voxels in the same order."""
+    a, b = own.properties, other.properties
+    return (own.plan.transpose, a.orientation, a.crop) == (other.plan.transpose, b.orientation, b.crop)
 
 
 def _require_same_task(first: Predictor, other: Predictor) -> None:
@@ -91,22 +104,25 @@ def _require_same_task(first: Predictor, other: Predictor) -> None:
             raise UserError(f"{between} {about}; average models that were planned with the same dataset.json")
 
 
-def in_axis_order(slabs: Iterator[Tensor], own: CaseGrid, other: CaseGrid) -> Iterator[Tensor]:
-    """Slabs (K, m, Y, X) on the cropped grid ``own`` as one slab on that of ``other``, which has the same voxels in another
-    axis order.
+def on_grid(slabs: Iterator[Tensor], own: CaseGrid, other: CaseGrid) -> Iterator[Tensor]:
+    """Probabilities (K, m, Y, X) on the cropped grid ``own``, slab by slab, as one slab on the cropped grid ``other`` of the same
+    image, which may have another axis order, orientation or crop.
 
-    Its first slice needs a part of every slab, so all of them are kept meanwhile: in a temporary file, as the maps of many
-    classes may not fit into memory.
+    Voxels that only ``other`` keeps are background. Its first slice needs a part of every slab, so all of them are kept
+    meanwhile: in temporary files, as the maps of many classes may not fit into memory.
     """
-    first = next(slabs)
-    with tempfile.TemporaryFile() as file:
+    first, labels = next(slabs), own.plan.labels
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as moved_file:
         whole = np.memmap(file, np.float32, "w+", shape=(len(first), *own.properties.cropped_shape))
         done = 0
         for slab in itertools.chain([first], slabs):
             whole[:, done : done + slab.shape[1]] = slab.cpu().numpy()
             done += slab.shape[1]
-        axes = [1 + own.plan.transpose.index(axis) for axis in other.plan.transpose]
-        yield torch.from_numpy(whole.transpose(0, *axes))
+        moved = np.memmap(moved_file, np.float32, "w+", shape=(len(first), *other.properties.cropped_shape))
+        for k, probability in enumerate(whole):
+            outside = 0.0 if labels.overlapping or k else 1.0
+            moved[k] = other.crop(own.to_input(probability, outside))
+        yield torch.from_numpy(moved)
 
 
 def in_step(streams: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:

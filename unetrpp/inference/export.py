@@ -1,7 +1,8 @@
 """Export: from logits on the network's grid to the user's label values on the input's grid, slab by slab.
 
 The order is the same everywhere: softmax or sigmoid -> mean over folds -> linear resampling -> arg-max or regions ->
-uncrop -> inverse transpose -> inverse canonical orientation -> the user's values.
+uncrop -> inverse transpose -> inverse orientation -> the user's values. Where a model says so (``averaging`` "logits", nnU-Net's
+order), logits are averaged and resampled, and the softmax or sigmoid follows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.inference.averaging import decide, disagreement, entropy, fold_probabilities
+from unetrpp.inference.averaging import Averaging, decide, disagreement, entropy, fold_probabilities, mean_logits
 from unetrpp.inference.decisions import decided_slabs
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.inference.taps import Taps, resample_slabs
@@ -44,22 +45,28 @@ class Exported:
 
 
 def export(
-    slabs: Iterable[Tensor], grid: CaseGrid, *, probabilities: bool = False, uncertainty: bool = False
+    slabs: Iterable[Tensor],
+    grid: CaseGrid,
+    *,
+    averaging: Averaging = "probabilities",
+    probabilities: bool = False,
+    uncertainty: bool = False,
 ) -> Exported:
     """Average, resample and decide slab by slab; keep the requested maps.
 
     Args:
         slabs: logits (F, K, n, Y, X) on the network's grid in z order, as ``SlidingWindow.slabs`` yields them.
             ``[logits[None]]`` for one network's logits of the whole volume.
+        averaging: what is averaged over folds (``Configuration.averaging``).
 
     Memory grows with the classes of a slab, not of the volume.
     """
     if probabilities or uncertainty:
-        averaged = averaged_slabs(slabs, grid, uncertainty=uncertainty)
+        averaged = averaged_slabs(slabs, grid, averaging=averaging, uncertainty=uncertainty)
         return collect(averaged, grid, probabilities=probabilities, uncertainty=uncertainty)
     decisions = _no_decisions(grid)
     done = 0
-    for slab in decided_slabs(split_slabs(slabs), resampling_taps(grid), grid.plan.labels):
+    for slab in decided_slabs(split_slabs(slabs), resampling_taps(grid), grid.plan.labels, averaging=averaging):
         decisions[done : done + len(slab)] = slab.cpu().numpy()
         done += len(slab)
     return Exported(decisions)
@@ -73,12 +80,17 @@ def split_slabs(slabs: Iterable[Tensor]) -> Iterator[Tensor]:
             yield part.float()
 
 
-def averaged_slabs(slabs: Iterable[Tensor], grid: CaseGrid, *, uncertainty: bool = False) -> Iterator[Tensor]:
+def averaged_slabs(
+    slabs: Iterable[Tensor], grid: CaseGrid, *, averaging: Averaging = "probabilities", uncertainty: bool = False
+) -> Iterator[Tensor]:
     """Mean probabilities of the folds on the cropped grid, slab by slab (K, m, Y, X): what maps and ensembles need.
 
     With ``uncertainty``, entropy and fold disagreement follow as two more channels.
     """
     scheme = grid.plan.labels
+    if averaging == "logits":
+        yield from _probabilities_of_mean_logits(slabs, grid, uncertainty=uncertainty)
+        return
 
     def averaged(logits: Tensor) -> Tensor:
         folds = fold_probabilities(logits, scheme)
@@ -86,6 +98,24 @@ def averaged_slabs(slabs: Iterable[Tensor], grid: CaseGrid, *, uncertainty: bool
         return append_uncertainty(mean, folds, scheme) if uncertainty else mean
 
     yield from resample_slabs(map(averaged, split_slabs(slabs)), resampling_taps(grid))
+
+
+def _probabilities_of_mean_logits(slabs: Iterable[Tensor], grid: CaseGrid, *, uncertainty: bool) -> Iterator[Tensor]:
+    """As :func:`averaged_slabs`: mean logits, resampled, then softmax or sigmoid."""
+    scheme = grid.plan.labels
+
+    def averaged(logits: Tensor) -> Tensor:
+        mean = mean_logits(logits)
+        if not uncertainty:
+            return mean
+        folds, both = fold_probabilities(logits, scheme), fold_probabilities(mean[None], scheme)[0]
+        return torch.cat([mean, disagreement(folds, both, scheme)[None]])
+
+    for slab in resample_slabs(map(averaged, split_slabs(slabs)), resampling_taps(grid)):
+        mean = fold_probabilities(slab[None, : scheme.outputs].half().float(), scheme)[0]
+        if uncertainty:
+            mean = torch.cat([mean, entropy(mean, scheme)[None], slab[scheme.outputs :]])
+        yield mean
 
 
 def append_uncertainty(mean: Tensor, members: Tensor, scheme: LabelScheme) -> Tensor:
@@ -118,7 +148,7 @@ def _no_decisions(grid: CaseGrid) -> np.ndarray:
 
 def resampling_taps(grid: CaseGrid) -> tuple[Taps, Taps, Taps]:
     """Linear interpolation from the network's to the cropped grid; nearest along an axis that was resampled so before."""
-    nearest = grid.nearest_axis
+    nearest = grid.nearest_axis_back
     z, y, x = (
         Taps.between(n_in, n_out, nearest == axis)
         for axis, (n_in, n_out) in enumerate(zip(grid.properties.shape, grid.properties.cropped_shape, strict=True))

@@ -6,10 +6,11 @@ from unetrpp.core.text import format_range
 from unetrpp.dataset.labels import LabelScheme, value_counts
 from unetrpp.dataset.modality import check_modality
 from unetrpp.inference.notices import Kind, Notice
-from unetrpp.io.geometry import Geometry, canonical_orientation, reorder, voxel_volume_mm3
+from unetrpp.io.geometry import Geometry, reorder, voxel_volume_mm3
 from unetrpp.io.images import Volume
 from unetrpp.io.nifti import place_warnings
 from unetrpp.plans.fingerprint import Fingerprint
+from unetrpp.preprocessing.grid import Frame, orientation_in
 
 SPACING_FACTOR = 2.0  # outside the training range by more than this
 EXTENT_FACTOR = 1.5
@@ -18,8 +19,13 @@ SMALLEST_ML = 0.01  # smaller volumes are given in mm3
 FEWEST_CASES = 5  # with a class, from which on their range says what is usual
 
 
-def check_input(volume: Volume, channel_names: tuple[str, ...], fingerprint: Fingerprint) -> list[Notice]:
+def check_input(
+    volume: Volume, channel_names: tuple[str, ...], fingerprint: Fingerprint, orientation: Frame = "LPS"
+) -> list[Notice]:
     """Compare modality, spacing and extent (mm, canonical axes) with the training cases.
+
+    With another ``orientation`` the training cases are those of an imported model: along its own axes, and with extents after
+    cropping alone, which say nothing about images as they are.
 
     ``channel_names`` are those whose modality is to be checked: none where dataset.json has "check_modality": false. A
     photograph has an extent in pixels and no spacing. Transforms of a NIfTI header that disagree are warned about, too.
@@ -27,11 +33,14 @@ def check_input(volume: Volume, channel_names: tuple[str, ...], fingerprint: Fin
     notices = [Notice("header", text) for text in place_warnings("the image", volume.geometry)]
     named = zip(volume.array, channel_names, strict=False)
     notices += [Notice("intensities", text) for channel, name in named for text, _ in check_modality(channel, name)]
-    axes = canonical_orientation(volume.geometry).axes
+    axes = orientation_in(orientation, volume.geometry).axes
     spacing = np.array(reorder(volume.geometry.spacing_zyx_mm, axes))
     extent = spacing * reorder(volume.geometry.shape_zyx, axes)
     trained_spacing = np.array([case.spacing_mm for case in fingerprint.cases])
     trained_extent = trained_spacing * [case.shape for case in fingerprint.cases]
+    if orientation != "LPS":
+        flat = volume.geometry.dimensions == 2
+        return notices if flat else notices + _outside("spacing", spacing, trained_spacing, SPACING_FACTOR, unit="mm")
     if volume.geometry.dimensions == 2:
         return notices + _outside("extent", extent, trained_extent, EXTENT_FACTOR, unit="pixels")
     notices += _outside("spacing", spacing, trained_spacing, SPACING_FACTOR, unit="mm")

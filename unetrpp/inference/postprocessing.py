@@ -1,8 +1,12 @@
 """Post-processing of a segmentation: keep the largest connected component of the labels where that helps."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
-from unetrpp.core.files import Record
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import Record, read_json
 
 
 class PostProcessing(Record, frozen=True, kw_only=True):
@@ -18,6 +22,19 @@ class PostProcessing(Record, frozen=True, kw_only=True):
 
 
 NOTHING = PostProcessing()
+FILE = "postprocessing.json"  # in the model folder of an imported model that came with one
+
+
+def postprocessing_of(models: Sequence[Path]) -> PostProcessing:
+    """What the one model of ``models`` came with.
+
+    Raises:
+        UserError: there are several models, or it has none.
+    """
+    if len(models) != 1:
+        raise UserError(f"post-processing is that of one model, but {len(models)} are averaged; leave it out")
+    path = models[0] / FILE
+    return read_json(path, PostProcessing, hint="only models imported from nnU-Net with one have it; leave it out")
 
 
 def keep_largest_component(array: np.ndarray, values: tuple[int, ...]) -> np.ndarray:

@@ -15,6 +15,7 @@ from unetrpp.inference.folder import run_folder
 from unetrpp.inference.inputs import Cases, find_cases, named_in_utf8, require_series, share
 from unetrpp.inference.left_out import left_out
 from unetrpp.inference.options import InferenceOptions, OutputOptions
+from unetrpp.inference.postprocessing import postprocessing_of
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.selection import find_selection
 from unetrpp.io.dicom_seg import require_dicom_seg
@@ -57,6 +58,7 @@ def predict(
     step: float = 0.5,
     device: str = "auto",
     tile_batch: int | None = None,
+    postprocessing: bool = False,
     uncertainty: bool = False,
     probabilities: bool = False,
     dicom_seg: bool = False,
@@ -83,6 +85,7 @@ def predict(
         step: of the sliding window, in patches.
         device: auto, cpu, cuda, cuda:1 or mps.
         tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
+        postprocessing: apply what an imported ``model`` came with; ``best`` says itself whether and what.
         uncertainty: also write entropy and fold disagreement, 0 to 1.
         probabilities: also write a probability map per class.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
@@ -98,6 +101,8 @@ def predict(
     """
     if (model is None) == (best is None):
         raise UserError("give either a model folder (model) or a dataset (best)")
+    if best is not None and postprocessing:
+        raise UserError("--best applies the post-processing that unetrpp_find_best chose; leave --postprocessing out")
     if dicom_seg:
         require_dicom_seg()
     options = InferenceOptions(
@@ -115,6 +120,8 @@ def predict(
     models = [] if model is None else _paths(model)
     if best is not None:
         models, options, written = _follow_selection(best, workspace, options, written)
+    if postprocessing:
+        written = replace(written, postprocessing=postprocessing_of(models))
     ensemble = Ensemble([Predictor.with_options(path, options) for path in models])
     for member in ensemble.members:
         LOG.info("%s: folds averaged: %s", member.model.path.resolve().name, spell_folds(member.folds))

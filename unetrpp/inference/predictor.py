@@ -114,6 +114,7 @@ class Predictor:
             autocast=autocast,
             swap=label_swap_of(configuration),
             first_stage_classes=configuration.first_stage_classes,
+            nnunet=configuration.preprocessing.rules == "nnunet",
         )
 
     def __call__(
@@ -150,7 +151,8 @@ class Predictor:
     def export(self, prepared: PreprocessedCase, *, probabilities: bool = False, uncertainty: bool = False) -> Exported:
         """Run the networks and decide on the cropped grid, slab by slab."""
         slabs, grid = self.logits(prepared), self.grid(prepared.properties)
-        return export(slabs, grid, probabilities=probabilities, uncertainty=uncertainty)
+        averaging = self.model.configuration.averaging
+        return export(slabs, grid, averaging=averaging, probabilities=probabilities, uncertainty=uncertainty)
 
     def logits(self, prepared: PreprocessedCase) -> Iterator[Tensor]:
         """Logits (F, K, n, Y, X) of all folds on the network's grid, slab by slab in z order."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unetrpp.augmentation.label_swap import LabelSwap
 from unetrpp.core.devices import is_out_of_memory, to_device
 from unetrpp.inference.accumulator import accumulator_kind
+from unetrpp.inference.nnunet_tiles import NnunetAggregator
 from unetrpp.inference.tiles import Tile, TileAggregator, TileSampler
 from unetrpp.networks.cascade import unfold_first_stage
 from unetrpp.plans.architecture import as_3d
@@ -39,6 +40,7 @@ class SlidingWindow:
         autocast: precision of the forward pass; None is float32.
         swap: which classes change places when a tile is mirrored.
         first_stage_classes: of a cascade's second stage: classes of the segmentation in the image's last channel.
+        nnunet: whether tiles are blended as in nnU-Net (:mod:`unetrpp.inference.nnunet_tiles`).
     """
 
     patch: tuple[int, ...]
@@ -49,6 +51,7 @@ class SlidingWindow:
     autocast: torch.dtype | None = None
     swap: LabelSwap | None = None
     first_stage_classes: int = 0
+    nnunet: bool = False
 
     def logits(self, network: nn.Module, image: Tensor) -> Tensor:
         """Logits (K, Z, Y, X) of one network on ``image`` (C, Z, Y, X), float32."""
@@ -77,7 +80,7 @@ class SlidingWindow:
                     continue
                 if aggregator is None:
                     depth = _slices_held(passes, batch, sampler.patch[0])
-                    aggregator = _aggregator(sampler, (logits.shape[1], logits.shape[2]), depth, device)
+                    aggregator = self._aggregator(sampler, (logits.shape[1], logits.shape[2]), depth, device)
                 for i, (tile, axes) in enumerate(chunk):
                     aggregator.add(self._unmirror(logits[i], axes), tile, 1 / len(mirrorings))
                 del logits  # before the next forward pass needs the memory
@@ -118,6 +121,16 @@ class SlidingWindow:
             logits = torch.stack([network(patches).float() for network in networks], dim=1)
         return logits.unsqueeze(-3) if self._is_2d else logits
 
+    def _aggregator(
+        self, sampler: TileSampler, channels: tuple[int, int], depth: int, device: torch.device
+    ) -> TileAggregator:
+        """An aggregator for logits of ``channels`` (folds, classes), in the precision and on the device that memory allows."""
+        values = math.prod(channels) * depth * math.prod(sampler.padded_shape[1:])
+        accumulator, dtype = accumulator_kind(values, device)
+        if self.nnunet:
+            return NnunetAggregator(sampler, channels, depth, device=accumulator)
+        return TileAggregator(sampler, channels, depth, device=accumulator, dtype=dtype)
+
     def _mirror(self, tile: Tensor, axes: Sequence[int]) -> Tensor:
         mirrored = tile.flip([axis - len(self.patch) for axis in axes])
         return mirrored if self.swap is None else self.swap.swap_input(mirrored, axes)
@@ -126,13 +139,6 @@ class SlidingWindow:
         """Logits (F, K, *patch) of a mirrored tile, mirrored back."""
         logits = logits if self.swap is None else self.swap.swap_logits(logits, axes)
         return logits.flip([axis - len(self.patch) for axis in axes])
-
-
-def _aggregator(sampler: TileSampler, channels: tuple[int, int], depth: int, device: torch.device) -> TileAggregator:
-    """An aggregator for logits of ``channels`` (folds, classes), in the precision and on the device that memory allows."""
-    values = math.prod(channels) * depth * math.prod(sampler.padded_shape[1:])
-    accumulator, dtype = accumulator_kind(values, device)
-    return TileAggregator(sampler, channels, depth, device=accumulator, dtype=dtype)
 
 
 def _slices_held(passes: Sequence[Pass], batch: int, depth: int) -> int:

@@ -87,7 +87,7 @@ def _load(ensemble: Ensemble, output: OutputOptions, case: str, files: tuple[Pat
     prepared = ensemble.prepare(volume, case)
     channels = model.plans.channel_names if model.description.check_modality else ()
     notices = [Notice("straightened", change) for change in changes]
-    notices += check_input(volume, channels, model.fingerprint)
+    notices += check_input(volume, channels, model.fingerprint, model.configuration.preprocessing.orientation)
     return LoadedCase(case, files, prepared, tuple(notices), digest)
 
 

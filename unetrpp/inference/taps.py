@@ -24,7 +24,8 @@ class Taps:
     @classmethod
     def between(cls, n_in: int, n_out: int, nearest: bool) -> "Taps":
         """The taps from ``n_in`` to ``n_out`` voxels; with ``nearest`` each output takes its nearest voxel."""
-        position = ((torch.arange(n_out, dtype=torch.float64) + 0.5) * n_in / n_out - 0.5).clamp(0, n_in - 1)
+        # The ratio first, as in SciPy: where a position lies halfway between two voxels, rounding decides.
+        position = ((torch.arange(n_out, dtype=torch.float64) + 0.5) * (n_in / n_out) - 0.5).clamp(0, n_in - 1)
         if nearest:
             position = torch.floor(position + 0.5).clamp(max=n_in - 1)
         lower = position.floor().long()

@@ -31,7 +31,7 @@ def tile_starts(length: int, patch: int, step: float = 0.5) -> list[int]:
     if length <= patch:
         return [0]
     intervals = math.ceil((length - patch) / max(1.0, patch * step))
-    return [round(i * (length - patch) / intervals) for i in range(intervals + 1)]
+    return [round(i * ((length - patch) / intervals)) for i in range(intervals + 1)]  # the ratio first, as in nnU-Net
 
 
 def blending_windows(length: int, patch: int, starts: Sequence[int]) -> np.ndarray:
@@ -124,11 +124,19 @@ class TileAggregator:
         """Return and clear the slices below z = ``until`` of the padded grid: (*channels, n, Y, X) without padding."""
         inside_z, inside_y, inside_x = self._sampler.interior
         first, last = max(self._bottom, inside_z.start), min(until, inside_z.stop)
-        taken = [self._ring[..., ring, inside_y, inside_x].clone() for ring, _ in self._pieces(first, last)]
+        taken = [self._blended(ring, inside_y, inside_x) for ring, _ in self._pieces(first, last)]
         for ring, _ in self._pieces(self._bottom, until):
-            self._ring[..., ring, :, :] = 0
+            self._clear(ring)
         self._bottom = max(self._bottom, until)
         return torch.cat(taken, dim=-3) if taken else self._ring[..., :0, inside_y, inside_x]
+
+    def _blended(self, z: slice, y: slice, x: slice) -> Tensor:
+        """A copy of finished slices of the ring."""
+        return self._ring[..., z, y, x].clone()
+
+    def _clear(self, z: slice) -> None:
+        """Set slices of the ring to 0 for the next ones."""
+        self._ring[..., z, :, :] = 0
 
     def _pieces(self, first: int, last: int) -> list[tuple[slice, slice]]:
         """Slices [first, last) as (index in the ring, index in the range); two pieces where the ring wraps around."""

@@ -5,7 +5,7 @@ frame (z, y, x) transposed by ``Preprocessing.transpose``, so that the coarsest 
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -42,9 +42,17 @@ class Normalization(Record, frozen=True, kw_only=True):
 
 
 class Preprocessing(Record, frozen=True, kw_only=True):
-    """Everything that determines the voxels of a preprocessed case; its hash is stored with every case."""
+    """Everything that determines the voxels of a preprocessed case; its hash is stored with every case.
 
-    orientation: Literal["LPS"] = "LPS"
+    ``orientation`` is the frame that images are turned into before ``transpose``: the canonical one, that of readers of
+    nnU-Net which reorient (RAS), or the file's own axes. With ``rules`` "nnunet", what ours and nnU-Net 2.8.1 do differently is done
+    as there: background is 0, sizes are rounded from the ratio of the spacings, a ratio of spacings counts as it stands, labels
+    are resampled by a share of one half, and tiles are blended with its weights.
+    """
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"rules"})
+    orientation: Literal["LPS", "RAS", "file"] = "LPS"
+    rules: Literal["unetrpp", "nnunet"] = "unetrpp"
     transpose: tuple[int, int, int]
     spacing_mm: tuple[float | None, float | None, float | None]  # plan order; None keeps the case's own (2D slices)
     normalization: tuple[Normalization, ...]
@@ -96,8 +104,13 @@ class AugmentationPlan(Record, frozen=True, kw_only=True):
 
 
 class Configuration(Record, frozen=True, kw_only=True):
-    """One way to train on the dataset, e.g. ``3d_fullres``."""
+    """One way to train on the dataset, e.g. ``3d_fullres``.
 
+    ``averaging`` is what is averaged over folds: the probabilities, or the logits, which are then resampled before the softmax as
+    in nnU-Net.
+    """
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"averaging"})
     preprocessing: Preprocessing
     architecture: Architecture
     batch_size: int
@@ -115,6 +128,7 @@ class Configuration(Record, frozen=True, kw_only=True):
     first_stage: str | None = msgspec.field(
         default=None, name="previous_stage"
     )  # of a cascade: its segmentation comes as one channel per foreground class
+    averaging: Literal["probabilities", "logits"] = "probabilities"
     decisions: tuple[Decision, ...]
 
     @property

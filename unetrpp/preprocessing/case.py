@@ -8,7 +8,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted
 from unetrpp.io.images import Volume
 from unetrpp.plans.plans import Preprocessing
-from unetrpp.preprocessing.crop import background_values, foreground_mask
+from unetrpp.preprocessing.crop import foreground_mask
 from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
 from unetrpp.preprocessing.normalize import normalize
 
@@ -23,7 +23,7 @@ class PreprocessedCase:
 
 
 def preprocess(volume: Volume, label: Volume | None, plan: Preprocessing, case: str) -> PreprocessedCase:
-    """Canonical orientation -> plan order -> crop -> normalise -> resample.
+    """The plans' orientation -> plan order -> crop -> normalise -> resample.
 
     Channels that are normalised inside a mask are exactly 0 outside it, after resampling too.
 
@@ -41,7 +41,7 @@ def preprocess(volume: Volume, label: Volume | None, plan: Preprocessing, case: 
             case=case,
         )
     grid = CaseGrid.of_image(volume.array, volume.geometry, plan, case)
-    background = background_values(grid.to_plan_order(volume.array))
+    background = grid.background(volume.array)
     image = np.array(grid.crop(volume.array), np.float32, order="C")  # a copy: normalisation works in place
     masked = [n.masked for n in plan.normalization]
     mask = foreground_mask(image, background) if any(masked) else None

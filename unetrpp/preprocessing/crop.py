@@ -1,5 +1,7 @@
 """Cropping: the box outside which an image is background, and the mask of its foreground."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -26,9 +28,14 @@ def _background_value(channel: np.ndarray) -> float:
     return 0.0 if 0.0 in filled or not filled else filled[0]
 
 
-def foreground_box(image: np.ndarray) -> Box:
-    """The smallest box outside which every channel of (C, Z, Y, X) is background; the whole image if it is all background."""
-    background = np.array(background_values(image), image.dtype).reshape(-1, 1, 1)
+def foreground_box(image: np.ndarray, values: Sequence[float] | None = None) -> Box:
+    """The smallest box outside which every channel of (C, Z, Y, X) is background; the whole image if it is all background.
+
+    Args:
+        values: of the background in every channel; by default :func:`background_values`.
+    """
+    found = background_values(image) if values is None else values
+    background = np.array(found, image.dtype).reshape(-1, 1, 1)
     bounds: list[tuple[int, int]] = []
     view = image
     for axis in (1, 2, 3):

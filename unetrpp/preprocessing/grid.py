@@ -1,11 +1,13 @@
 """From the grid of an input to the grid that the network works on, and back.
 
-input -> canonical orientation -> plan order -> crop -> the network's spacing. Preprocessing applies these steps and export
+input -> the plans' orientation -> plan order -> crop -> the network's spacing. Preprocessing applies these steps and export
 undoes them. The first-stage segmentation of a cascade passes through them from the input's to the second stage's grid.
 """
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
+import msgspec
 import numpy as np
 
 from unetrpp.core.files import Record
@@ -20,21 +22,28 @@ from unetrpp.io.geometry import (
     to_canonical,
 )
 from unetrpp.plans.plans import Preprocessing
-from unetrpp.preprocessing.crop import Box, foreground_box, shape_of, slices
-from unetrpp.preprocessing.resample import resample_image, resample_labels, separate_axis
+from unetrpp.preprocessing.crop import Box, background_values, foreground_box, shape_of, slices
+from unetrpp.preprocessing.resample import (
+    ROUNDING,
+    resample_image,
+    resample_labels,
+    resample_labels_by_half,
+    separate_axis,
+)
 
 Shape = tuple[int, int, int]
+Frame: TypeAlias = Literal["LPS", "RAS", "file"]  # of Preprocessing.orientation
 
 
 class CaseProperties(Record, frozen=True, kw_only=True):
     """The geometry of one case before and after preprocessing; stored with every preprocessed case.
 
-    Plan order is the canonical frame (z, y, x) transposed by ``Preprocessing.transpose``.
+    Plan order is the frame of ``Preprocessing.orientation`` (z, y, x) transposed by ``Preprocessing.transpose``.
     """
 
     case: str
     geometry: Geometry  # of the input
-    orientation: Orientation  # from the input's array to the canonical frame
+    orientation: Orientation  # from the input's array to the plans' frame
     crop: Box  # kept voxels, plan order
     cropped_shape: Shape  # plan order, before resampling
     cropped_spacing_mm: Spacing  # plan order, before resampling
@@ -55,10 +64,11 @@ class CaseGrid:
     @classmethod
     def of_image(cls, image: np.ndarray, geometry: Geometry, plan: Preprocessing, case: str) -> "CaseGrid":
         """The grid of an image (C, Z, Y, X), cropped to where any channel differs from its background."""
-        orientation = canonical_orientation(geometry)
-        crop = foreground_box(_to_plan_order(image, orientation, plan))
+        orientation = orientation_in(plan.orientation, geometry)
+        ordered = _to_plan_order(image, orientation, plan)
+        crop = foreground_box(ordered, _background(ordered, plan))
         z, y, x = reorder(reorder(geometry.spacing_zyx_mm, orientation.axes), plan.transpose)
-        depth, height, width = resampled_shape(shape_of(crop), (z, y, x), plan.target_spacing((z, y, x)))
+        depth, height, width = _resampled(shape_of(crop), (z, y, x), plan)
         properties = CaseProperties(
             case=case,
             geometry=geometry,
@@ -74,11 +84,43 @@ class CaseGrid:
     def nearest_axis(self) -> int | None:
         """The plan axis that is resampled by nearest neighbour because its voxels are much longer; None if there is none."""
         spacing = self.properties.cropped_spacing_mm
-        return separate_axis(spacing, self.plan.target_spacing(spacing), self.plan.separate_axis_ratio)
+        return _separate_axis(spacing, self.plan.target_spacing(spacing), self.plan)
+
+    @property
+    def nearest_axis_back(self) -> int | None:
+        """The same for the way back. nnU-Net then looks at the network's spacing first; the axis differs only in grids whose
+        coarsest axis is another one than the network's."""
+        if self.plan.rules == "unetrpp":
+            return self.nearest_axis
+        spacing = self.properties.cropped_spacing_mm
+        return _separate_axis(self.plan.target_spacing(spacing), spacing, self.plan)
+
+    def background(self, image: np.ndarray) -> tuple[float, ...]:
+        """The background value of every channel of an image (C, Z, Y, X) on the input's grid."""
+        return _background(self.to_plan_order(image), self.plan)
 
     def to_plan_order(self, array: np.ndarray) -> np.ndarray:
         """(..., Z, Y, X) on the input's grid -> the same voxels in plan order (a view)."""
         return _to_plan_order(array, self.properties.orientation, self.plan)
+
+    @property
+    def kept(self) -> Box:
+        """The crop in voxels of the input, along its own axes (z, y, x)."""
+        properties = self.properties
+        ordered = [(0, n) for n in properties.geometry.shape_zyx]
+        axes = [properties.orientation.axes[axis] for axis in self.plan.transpose]  # of the input, in plan order
+        for axis, canonical, (start, stop) in zip(axes, self.plan.transpose, properties.crop, strict=True):
+            flipped, n = canonical in properties.orientation.flips, properties.geometry.shape_zyx[axis]
+            ordered[axis] = (n - stop, n - start) if flipped else (start, stop)
+        z, y, x = ordered
+        return z, y, x
+
+    def uncropped(self) -> "CaseGrid":
+        """The same grid with a crop that holds the whole image."""
+        properties = self.properties
+        shape = reorder(reorder(properties.geometry.shape_zyx, properties.orientation.axes), self.plan.transpose)
+        z, y, x = ((0, n) for n in shape)
+        return CaseGrid(msgspec.structs.replace(properties, crop=(z, y, x), cropped_shape=shape), self.plan)
 
     def crop(self, array: np.ndarray) -> np.ndarray:
         """(..., Z, Y, X) on the input's grid -> the cropped grid (a view)."""
@@ -100,7 +142,8 @@ class CaseGrid:
         """The user's label values (Z, Y, X) on the input's grid -> training indices on the network's grid."""
         labels = self.plan.labels
         indices = np.ascontiguousarray(labels.encode(self.crop(values)))
-        return resample_labels(indices, self.properties.shape, range(1, len(labels.known_values)), self.nearest_axis)
+        resample = resample_labels if self.plan.rules == "unetrpp" else resample_labels_by_half
+        return resample(indices, self.properties.shape, range(1, len(labels.known_values)), self.nearest_axis)
 
     def to_input(self, array: np.ndarray, outside: float = 0) -> np.ndarray:
         """(Z, Y, X) on the cropped grid -> the input's grid, with ``outside`` where voxels were cropped away."""
@@ -115,3 +158,34 @@ class CaseGrid:
 def _to_plan_order(array: np.ndarray, orientation: Orientation, plan: Preprocessing) -> np.ndarray:
     lead = array.ndim - 3
     return to_canonical(array, orientation).transpose(*range(lead), *(lead + axis for axis in plan.transpose))
+
+
+def orientation_in(frame: Frame, geometry: Geometry) -> Orientation:
+    """How to turn an array (Z, Y, X) into ``frame``: the nearest to LPS or RAS, or the file's own axes.
+
+    >>> orientation_in("RAS", Geometry(shape_zyx=(2, 3, 4), spacing_zyx_mm=(1, 1, 1))).flips
+    (1, 2)
+    """
+    if frame == "file":
+        return Orientation(axes=(0, 1, 2), flips=())
+    canonical = canonical_orientation(geometry)
+    if frame == "LPS":
+        return canonical
+    flips = set(canonical.flips) ^ {1, 2}  # y and x run the other way
+    return Orientation(axes=canonical.axes, flips=tuple(sorted(flips)))
+
+
+def _background(ordered: np.ndarray, plan: Preprocessing) -> tuple[float, ...]:
+    return background_values(ordered) if plan.rules == "unetrpp" else (0.0,) * len(ordered)
+
+
+def _resampled(shape: Shape, spacing: Spacing, plan: Preprocessing) -> tuple[int, ...]:
+    target = plan.target_spacing(spacing)
+    if plan.rules == "unetrpp":
+        return resampled_shape(shape, spacing, target)
+    return tuple(max(1, round(s / t * n)) for n, s, t in zip(shape, spacing, target, strict=True))
+
+
+def _separate_axis(spacing: Spacing, other: Spacing, plan: Preprocessing) -> int | None:
+    rounding = ROUNDING if plan.rules == "unetrpp" else 0.0
+    return separate_axis(spacing, other, plan.separate_axis_ratio, rounding=rounding)

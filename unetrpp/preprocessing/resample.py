@@ -32,18 +32,20 @@ def axis_matrix(n_in: int, n_out: int, order: int) -> np.ndarray:
     return matrix
 
 
-def separate_axis(spacing: Sequence[float], target: Sequence[float], ratio: float) -> int | None:
+def separate_axis(
+    spacing: Sequence[float], target: Sequence[float], ratio: float, *, rounding: float = ROUNDING
+) -> int | None:
     """The axis to resample by nearest neighbour: the single coarsest one when max/min spacing exceeds ``ratio``.
 
-    The case's own spacing decides, else the target's (nnU-Net's rule). Spacings in mm.
+    The case's own spacing decides, else the target's (nnU-Net's rule, there without ``rounding``). Spacings in mm.
 
     >>> separate_axis((5.0, 1.0, 1.0), (1.0, 1.0, 1.0), 3), separate_axis((5.0, 5.0000001, 1.0), (1.0, 1.0, 1.0), 3)
     (0, None)
     """
     for candidate in (spacing, target):
         coarsest = max(candidate)
-        if coarsest > ratio * (1 + ROUNDING) * min(candidate):
-            axes = [axis for axis, mm in enumerate(candidate) if mm > coarsest * (1 - ROUNDING)]
+        if coarsest / min(candidate) > ratio * (1 + rounding):
+            axes = [axis for axis, mm in enumerate(candidate) if mm >= coarsest * (1 - rounding)]
             return axes[0] if len(axes) == 1 else None
     return None
 
@@ -136,6 +138,23 @@ def resample_labels(
             weights = [matrix[rows, extent] for matrix, rows, extent in zip(matrices, place, box, strict=True)]
             maximum.add(index, place, apply_matrices((array[box] == index).astype(np.float32), weights))
     return maximum.indices()
+
+
+def resample_labels_by_half(
+    array: np.ndarray, shape: tuple[int, ...], classes: Sequence[int], separate_axis: int | None = None
+) -> np.ndarray:
+    """Resample training indices (Z, Y, X) to ``shape`` as nnU-Net 2.8.1 does: linear on one-hot, a class from a share of one half on.
+
+    Where no class reaches it, the voxel is background; the higher index wins a tie.
+    """
+    if tuple(array.shape) == tuple(shape):
+        return array
+    orders = axis_orders(LINEAR, separate_axis)
+    resampled = np.zeros(shape, array.dtype)
+    for index in sorted(set(classes) & set(np.unique(array).tolist())):
+        share = interpolate((array == index).astype(np.float32), shape, orders)
+        resampled[share >= 0.5 - TIE] = index
+    return resampled
 
 
 def _reach(box: tuple[slice, ...], matrices: Sequence[np.ndarray]) -> tuple[slice, ...] | None:
