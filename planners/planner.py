@@ -95,6 +95,7 @@ class Planner(ABC):
             spacing_mm=grid.spacing,
             normalization=normalization,
             labels=labels,
+            zero_outside_mask=any(channel.masked for channel in normalization),
             dtype=options.store,
             chunk=(1, 1, 1),  # each configuration sets its own
         )

@@ -29,6 +29,7 @@ _PUBLIC = {
     "export_onnx": "unetrpp.export.onnx",
     "find_best": "unetrpp.evaluation.find_best",
     "import_model": "unetrpp.export.model_zip",
+    "import_nnunet": "unetrpp.export.nnunet.models",
     "import_released": "unetrpp.export.released",
     "plan_and_preprocess": "unetrpp.planners.pipeline",
     "predict": "unetrpp.inference.predict",

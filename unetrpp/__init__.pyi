@@ -9,6 +9,7 @@ from unetrpp.evaluation.find_best import find_best as find_best
 from unetrpp.evaluation.model_comparison import compare_models as compare_models
 from unetrpp.export.model_zip import export_model as export_model
 from unetrpp.export.model_zip import import_model as import_model
+from unetrpp.export.nnunet.models import import_nnunet as import_nnunet
 from unetrpp.export.onnx import export_onnx as export_onnx
 from unetrpp.export.released import import_released as import_released
 from unetrpp.inference.ensemble import Ensemble as Ensemble

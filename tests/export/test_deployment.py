@@ -51,6 +51,7 @@ def anisotropic(labels, **changes):
         spacing_mm=(3.0, 0.8, 0.9),
         normalization=normalization,
         labels=labels,
+        zero_outside_mask=True,
     )
     network = unet_architecture(2, labels.outputs, (8, 16, 16), [(1, 2, 2)], width=0.25)
     return msgspec.structs.replace(PLAN, preprocessing=preprocessing, architecture=network, **changes)

@@ -27,8 +27,12 @@ def predict(folder: Path, array: np.ndarray, spacing: np.ndarray, direction: np.
     background = [0.0 if nnunet else background_value(channel) for channel in image]
     box = foreground_box(image, background)
     cropped = image[:, *box].astype(np.float32)
-    normalised = normalise(cropped, background, model)
+    normalised, mask = normalise(cropped, background, model)
     resampled, orders = resample(normalised, spacing, model["resampling"], nnunet)
+    if model["zero_outside_mask"]:
+        share = zoom(mask.astype(float), resampled.shape[1:], [min(order, 1) for order in orders])
+        for channel, how in zip(resampled, model["channels"], strict=True):
+            channel[(share < 0.5 + 1e-6) & how["masked"]] = 0
 
     logits = [tiled(session, resampled, model) for session in sessions]
     late = model["averaging"] == "logits"  # the softmax comes after the mean and the resampling
@@ -78,7 +82,8 @@ def foreground_box(image: np.ndarray, background: list[float]) -> tuple[slice, .
     return tuple(slice(a, b + 1) for a, b in zip(inside.min(axis=0), inside.max(axis=0), strict=True))
 
 
-def normalise(image: np.ndarray, background: list[float], model: dict) -> np.ndarray:
+def normalise(image: np.ndarray, background: list[float], model: dict) -> tuple[np.ndarray, np.ndarray]:
+    """The image, and the mask inside which ``masked`` channels were normalised."""
     image = image.astype(np.float64)
     differs = np.any([channel != value for channel, value in zip(image, background, strict=True)], axis=0)
     mask = ndimage.binary_fill_holes(differs)
@@ -94,7 +99,7 @@ def normalise(image: np.ndarray, background: list[float], model: dict) -> np.nda
             scaled[:] = (channel - channel.min()) / max(np.ptp(channel), model["smallest_std"])
         else:
             scaled[:] = channel / (255 if how["scheme"] == "rgb_to_0_1" else 1)
-    return out
+    return out, mask
 
 
 def resample(image: np.ndarray, spacing: np.ndarray, how: dict, nnunet: bool) -> tuple[np.ndarray, list[int]]:

@@ -98,15 +98,18 @@ def test_a_masked_channel_is_zero_outside_the_mask_after_resampling():
     image[:, [0, -1], 0, 0] = 0.1  # so that nothing is cropped
     image[:, [0, -1], -1, -1] = 0.1
     both = (channel_plan("zscore", masked=True), channel_plan("none", masked=False))
-    masked = msgspec.structs.replace(plan((0.7, 0.7, 0.7)), normalization=both)
-    geometry = Geometry(shape_zyx=(edge,) * 3, spacing_zyx_mm=(1.0, 1.0, 1.0))
-    made = preprocess(Volume(image, geometry), None, masked, "a").image
+    masked = msgspec.structs.replace(plan((0.7, 0.7, 0.7)), normalization=both, zero_outside_mask=True)
+    volume = Volume(image, Geometry(shape_zyx=(edge,) * 3, spacing_zyx_mm=(1.0, 1.0, 1.0)))
+    made = preprocess(volume, None, masked, "a").image
     n = made.shape[1]
     radius = np.linalg.norm(np.indices((n,) * 3) - (n - 1) / 2, axis=0) * edge / n
     beside = (radius > 8) & (radius < 10)
     assert (made[0][beside] == 0).all()
     assert (made[0][radius < 6] != 0).all()
     assert (made[1][beside] != 0).mean() > 0.3  # the other channel keeps what interpolation made
+    earlier = preprocess(volume, None, msgspec.structs.replace(masked, zero_outside_mask=False), "a").image
+    assert (earlier[0][beside] != 0).mean() > 0.3  # as plans of release 0.1.0
+    assert (earlier[:, made[0] != 0] == made[:, made[0] != 0]).all()
 
 
 def channel_plan(scheme, *, masked):

@@ -25,7 +25,8 @@ STEPS = (
     "crop to the box outside which every channel holds its background: the value all eight corners share, else one that fills an outer "
     "plane (0 before others), else 0",
     "normalise every channel by its numbers, or by those of the cropped image",
-    "resample to round(n * spacing / spacing_mm) voxels with cubic splines and clip to the range before",
+    "resample to round(n * spacing / spacing_mm) voxels with cubic splines and clip to the range before; with zero_outside_mask, set masked "
+    "channels to 0 where the mask's linear interpolation is one half or less",
     "pad with 0 on both sides to at least one patch, and cut tiles",
     "average the logits over mirrored passes and over tiles with Gaussian weights",
     "softmax or sigmoid, then the mean over the networks",
@@ -124,7 +125,7 @@ class Deployment(Record, frozen=True, kw_only=True):
     ``rules`` and ``averaging`` are those of the plans; ``steps`` say what they mean.
     """
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"rules", "averaging"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"rules", "averaging", "zero_outside_mask"})
     format: int = 1
     version: str  # of unetrpp
     dataset: str
@@ -136,6 +137,7 @@ class Deployment(Record, frozen=True, kw_only=True):
     steps: tuple[str, ...] = STEPS
     channels: tuple[Channel, ...]
     smallest_std: float = SMALLEST_STD
+    zero_outside_mask: bool = False
     rules: Literal["unetrpp", "nnunet"] = "unetrpp"
     averaging: Literal["probabilities", "logits"] = "probabilities"
     orientation: Literal["LPS", "RAS", "file"] = "LPS"
@@ -162,6 +164,7 @@ def describe(
         networks=tuple(networks),
         steps=STEPS if preprocessing.rules == "unetrpp" else NNUNET_STEPS,
         rules=preprocessing.rules,
+        zero_outside_mask=preprocessing.zero_outside_mask,
         averaging=configuration.averaging,
         channels=tuple(_channel(normalization) for normalization in preprocessing.normalization),
         orientation=preprocessing.orientation,

@@ -50,13 +50,14 @@ class Preprocessing(Record, frozen=True, kw_only=True):
     are resampled by a share of one half, and tiles are blended with its weights.
     """
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"rules"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"rules", "zero_outside_mask"})
     orientation: Literal["LPS", "RAS", "file"] = "LPS"
     rules: Literal["unetrpp", "nnunet"] = "unetrpp"
     transpose: tuple[int, int, int]
     spacing_mm: tuple[float | None, float | None, float | None]  # plan order; None keeps the case's own (2D slices)
     normalization: tuple[Normalization, ...]
     labels: LabelScheme
+    zero_outside_mask: bool = False  # masked channels also after resampling; neither 0.1.0 nor nnU-Net do so
     separate_axis_ratio: float = 3.0  # above it the coarse axis is resampled with nearest neighbours
     dtype: Literal["float32", "float16"] = "float32"  # of stored images; they are read as float32
     store_format: int = 1

@@ -25,7 +25,7 @@ class PreprocessedCase:
 def preprocess(volume: Volume, label: Volume | None, plan: Preprocessing, case: str) -> PreprocessedCase:
     """The plans' orientation -> plan order -> crop -> normalise -> resample.
 
-    Channels that are normalised inside a mask are exactly 0 outside it, after resampling too.
+    Channels that are normalised inside a mask are 0 outside it; after resampling, too, where the plans say so.
 
     Args:
         volume: (C, Z, Y, X) as read.
@@ -47,7 +47,7 @@ def preprocess(volume: Volume, label: Volume | None, plan: Preprocessing, case: 
     mask = foreground_mask(image, background) if any(masked) else None
     _normalize_channels(image, plan, mask, case)
     image = grid.resample(image)
-    if mask is not None:
+    if mask is not None and plan.zero_outside_mask:
         outside = ~grid.resample_mask(mask)
         for c in np.flatnonzero(masked):
             image[c, outside] = 0  # not cubic interpolation's oscillation beside the mask
