@@ -3,16 +3,14 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from unetrpp.core.errors import UserError, limit_of
-from unetrpp.core.zips import require_stored
+from unetrpp.core.errors import UserError
 from unetrpp.networks.build import build_network
+from unetrpp.networks.foreign import read_foreign
 from unetrpp.plans.architecture import Architecture
 
 # Our name of a module or parameter -> the released one; the first pattern that matches the whole name is used.
@@ -124,33 +122,8 @@ def read_official(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: no such file, no checkpoint, or a checkpoint that holds other objects.
     """
-    try:
-        require_stored(path)
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give the path of a .model or .pt checkpoint") from None
-    except UserError:
-        raise
-    except Exception as error:  # an unpickler may raise anything on a damaged file
-        if limit_of(error) is not None:  # of memory or files: the checkpoint is not to blame
-            raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} holds more than tensors and numbers, or is not a checkpoint: {reason}") from None
+    content = read_foreign(path)
     state = content.get(STATE, content) if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} has no {STATE!r} of tensors; give a checkpoint of the released UNETR++ code")
     return dict(state)
-
-
-def _numpy_scalars() -> list[Any]:
-    """The functions and types that a pickled numpy scalar names; numpy 1 and numpy 2 pickle them under different modules."""
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
-    dtypes = {type(np.dtype(kind)) for kind in [*kinds, np.float16, np.float32, np.float64]}
-    makers = [
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-        (np.dtype, "numpy.dtype"),
-    ]
-    return [*makers, *dtypes]

@@ -14,7 +14,7 @@ class UNet(nn.Module):
     """x (B, C, *patch) -> logits, full resolution first: a list with deep supervision, else one tensor.
 
     Skips are concatenated with the decoder's signal. With ``network="resunet"`` the encoder is a stem convolution and
-    residual blocks.
+    residual blocks; with ``residual_decoder`` the decoder has residual blocks as well.
     """
 
     def __init__(self, architecture: Architecture):
@@ -72,8 +72,8 @@ class DecoderStage(nn.Module):
         self.gate = attention_gate(level.channels, below.channels, below.stride, level.gate)
         widths = [2 * level.channels, *[level.channels] * (level.decoder_blocks - 1)]
         norm = _norm(architecture, i)
-        blocks = (ConvolutionBlock(width, level.channels, level.kernel, norm=norm) for width in widths)
-        self.blocks = nn.Sequential(*blocks)
+        block = ResidualBlock if architecture.residual_decoder else ConvolutionBlock
+        self.blocks = nn.Sequential(*(block(width, level.channels, level.kernel, norm=norm) for width in widths))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         out: Tensor = self.blocks(torch.cat([to_channels_last(self.upsample(x)), self.gate(skip, x)], dim=1))

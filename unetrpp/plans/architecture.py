@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -44,6 +44,7 @@ class Architecture(Record, frozen=True, kw_only=True):
     from 1 on hold EPA (or plain residual) blocks. In a U-Net every level is convolutional.
     """
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"residual_decoder"})
     network: str  # "unetrpp", "unet", "resunet", or a registered entry point of group unetrpp.networks
     in_channels: int
     out_channels: int
@@ -62,6 +63,7 @@ class Architecture(Record, frozen=True, kw_only=True):
     attention_dropout: float = 0.1
     dropout: float = 0.1
     layer_scale: float = 1e-6  # initial gamma of the EPA residual
+    residual_decoder: bool = False  # of a "resunet": residual blocks in the decoder, too (nnU-Net's ResidualUNet)
     initial_logits: tuple[float, ...] = ()  # of a new network, one per output; () leaves heads random, as released
 
     @property
