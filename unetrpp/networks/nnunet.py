@@ -136,7 +136,7 @@ def convert_weights(checkpoint: NnunetCheckpoint, architecture: Architecture) ->
         UserError: copies of a tensor differ, or tensors are missing, extra or of another shape, as where a trainer builds its
             own network.
     """
-    theirs = _without_copies(checkpoint, len(architecture.levels))
+    theirs = unique_weights(checkpoint.weights, len(architecture.levels), checkpoint.path)
     with FakeTensorMode():  # tensors with shapes but no values
         expected = build_network(architecture).state_dict()
     ours, problems = dict[str, Tensor](), list[str]()
@@ -166,17 +166,22 @@ def convert_weights(checkpoint: NnunetCheckpoint, architecture: Architecture) ->
     return ours
 
 
-def _without_copies(checkpoint: NnunetCheckpoint, levels: int) -> dict[str, Tensor]:
+def unique_weights(weights: Mapping[str, Tensor], levels: int, where: object) -> dict[str, Tensor]:
     """Every tensor once, under our name where it has one.
+
+    Args:
+        weights: by nnU-Net's names.
+        levels: of the network.
+        where: the file, for messages.
 
     Raises:
         UserError: two copies of a tensor differ.
     """
     unique = dict[str, Tensor]()
-    for name, value in checkpoint.weights.items():
+    for name, value in weights.items():
         ours = our_name(name, levels)
         if ours in unique and not torch.equal(unique[ours], value):
-            raise UserError(f"{checkpoint.path}: {name} differs from its copy, so the file is damaged; get it again")
+            raise UserError(f"{where}: {name} differs from its copy, so the file is damaged; get it again")
         unique[ours] = value
     return unique
 
