@@ -82,7 +82,7 @@ def train(
         augmentation: on the training device, or by batchgenerators in worker processes.
         trainer: "standard", the name that a package registers, or ``package.module:Class``.
         learn_attention: learn the gammas of the attention modules, then keep those that have an effect (experimental).
-        pretrained: a model folder or a checkpoint in one, to start from.
+        pretrained: a model folder, a checkpoint in one, or one of nnU-Net (.pth), to start from.
         device: auto, cpu, cuda, cuda:1 or mps.
         threads: threads that read patches; with ``augmentation="workers"``, processes that also augment them.
         compile: try torch.compile.

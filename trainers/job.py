@@ -43,7 +43,7 @@ class TrainingRequest:
     fold: Folds | None
     plans_name: str
     overrides: ConfigOverrides
-    pretrained: Path | None  # a model folder, or a checkpoint in one
+    pretrained: Path | None  # a model folder, a checkpoint in one, or one of nnU-Net
     tensorboard: bool
     mirroring: bool
     continue_training: bool

@@ -1,11 +1,8 @@
-"""Inputs and outputs of a network: of the planned one, or of the one that a checkpoint belongs to."""
+"""The inputs and outputs of a network, and what they mean."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.model.folder import ModelFolder
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Configuration
 
@@ -42,18 +39,3 @@ class NetworkSpec:
         names = self.labels.names
         regions = (f"{r.name} ({' + '.join(names[i] for i in r.members)})" for r in self.labels.regions)
         return tuple(regions) or names
-
-
-def spec_of_checkpoint(path: Path, planned: NetworkSpec) -> NetworkSpec:
-    """The network that the checkpoint ``path`` of a model folder belongs to.
-
-    Raises:
-        UserError: it is in no model folder, or of another kind of network than ``planned``.
-    """
-    model = ModelFolder.open(path.parent.parent)
-    architecture = model.architecture(path.parent.name.removeprefix("fold_"))
-    for field in ("network", "dimensions"):
-        theirs, ours = getattr(architecture, field), getattr(planned.architecture, field)
-        if theirs != ours:
-            raise UserError(f"{path} has {field} {theirs}, the plans have {ours}; plan with what the checkpoint has")
-    return NetworkSpec(architecture, model.plans.labels, model.configuration.first_stage is not None)

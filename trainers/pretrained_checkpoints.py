@@ -3,6 +3,7 @@
 A checkpoint that may have been trained on the validation cases of the fold is refused.
 """
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from unetrpp.dataset.splits import Fold
 from unetrpp.model.folder import ModelFolder
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.network_spec import NetworkSpec, spec_of_checkpoint
+from unetrpp.trainers.network_spec import NetworkSpec
+from unetrpp.trainers.pretrained_sources import NNUNET, read_source
 from unetrpp.trainers.recipe import ConfigOverrides
+
+LOG = logging.getLogger(__name__)
 
 Folds = Mapping[int | str, Fold]
 
@@ -25,7 +29,7 @@ def fine_tuning_overrides(
     """The fields of each fold's training config that ``--pretrained given`` sets.
 
     Args:
-        given: a model folder, or a checkpoint in one.
+        given: a model folder, a checkpoint in one, or a checkpoint of nnU-Net.
         folds: those to be trained, of the dataset with this ``fingerprint``.
         spec: of the network to be trained.
         deleted: fold folders that --overwrite is about to delete.
@@ -38,7 +42,7 @@ def fine_tuning_overrides(
     for path in set(paths.values()):
         if path.parent in {folder.resolve() for folder in deleted}:
             raise UserError(f"{path} would be deleted by --overwrite; copy its model folder, and give the copy")
-        spec_of_checkpoint(path, spec)
+        read_source(path, spec)
         hashes[path] = file_digest(path).hex()[:16]
     return {number: {"pretrained": str(path), "pretrained_hash": hashes[path]} for number, path in paths.items()}
 
@@ -46,14 +50,23 @@ def fine_tuning_overrides(
 def checkpoints_for(given: Path, folds: Folds, fingerprint: Fingerprint) -> dict[int | str, Path]:
     """A model of the same dataset gives each fold the checkpoint of the same number; any other gives one for all.
 
+    Logs a warning where nobody can tell which cases the checkpoint was trained on.
+
     Raises:
         UserError: there is none, or it may have been trained on a fold's validation cases.
     """
     common = find_checkpoint(given).resolve()
     if not common.is_file():
-        raise UserError(f"{common} does not exist; give a model folder, or a checkpoint in one")
+        raise UserError(f"{common} does not exist; give a model folder, a checkpoint in one, or one of nnU-Net (.pth)")
     paths = dict.fromkeys(folds, common)
-    if not _digests(ModelFolder.open(common.parent.parent).fingerprint) & _digests(fingerprint):
+    trained_on = set() if common.suffix == NNUNET else _digests(ModelFolder.open(common.parent.parent).fingerprint)
+    if not trained_on:
+        LOG.warning(
+            "%s does not say which images it was trained on; if some of this dataset are among them, the scores of the "
+            "folds that hold them out will be too good",
+            common,
+        )
+    if not trained_on & _digests(fingerprint):
         return paths
     for number, fold in folds.items():
         if number == "all":  # has no validation cases

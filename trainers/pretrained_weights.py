@@ -1,4 +1,4 @@
-"""Fine-tuning, part two: load the weights of a checkpoint into a network that may have other channels, classes or patches.
+"""Fine-tuning, part three: load the weights of a checkpoint into a network that may have other channels, classes or patches.
 
 Tensors of the same meaning and shape are copied, some others are adapted, and the rest keeps its initialisation.
 """
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from unetrpp.core.files import Record, write_json
 from unetrpp.core.text import format_shape, text_table
-from unetrpp.model import checkpoint
 from unetrpp.networks.build import build_network
 from unetrpp.plans.architecture import Architecture
-from unetrpp.trainers.network_spec import NetworkSpec, spec_of_checkpoint
+from unetrpp.trainers.network_spec import NetworkSpec
+from unetrpp.trainers.pretrained_sources import read_source
 
 LOG = logging.getLogger(__name__)
 FILE = "pretrained.json"
@@ -62,9 +62,8 @@ def start_from(path: Path, network: nn.Module, spec: NetworkSpec, folder: Path) 
     Raises:
         UserError: the checkpoint is damaged, is in no model folder, or is of another kind of network.
     """
-    specs = Specs(spec_of_checkpoint(path, spec), spec)
-    tensors = checkpoint.load(path, torch.device("cpu"))["network"]
-    fitted, changes = fit(tensors, network.state_dict(), specs)
+    source = read_source(path, spec)
+    fitted, changes = fit(source.tensors, network.state_dict(), Specs(source.spec, spec))
     network.load_state_dict(fitted, strict=False)
     adapted = {change.tensor for change in changes}
     share = _values(fitted) / _values(network.state_dict())

@@ -16,6 +16,7 @@ unetrpp_train Hippocampus 3d_fullres 0 --learn-attention         learn gates and
 unetrpp_train Hippocampus 3d_fullres 0 --continue --epochs 40    extend a finished fold to 40 epochs
 unetrpp_train Liver 3d_cascade                          the second stage, after every fold of 3d_lowres
 unetrpp_train Prostate 3d_fullres --pretrained unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres    fine-tune
+unetrpp_train Prostate 3d_fullres -p resunet --pretrained checkpoint_final.pth    from nnU-Net's weights
 torchrun --nproc-per-node 2 -m unetrpp.trainers.train Liver 3d_fullres 0         one fold on two GPUs
 """
 
@@ -124,8 +125,8 @@ def add_recipe(parser: Parser) -> None:
         "--pretrained",
         metavar="MODEL",
         help="start from the weights of a model folder, or of a checkpoint in one: each fold from the same fold if the model has the "
-        "same folds, or else from fold_all or the first fold; weights for other input channels, classes or patch sizes are "
-        "adapted, and a table lists the changes",
+        "same folds, or else from fold_all or the first fold; or from a checkpoint of nnU-Net (.pth), also of an encoder alone; "
+        "weights for other input channels, classes or patch sizes are adapted, and a table lists the changes",
     )
 
 

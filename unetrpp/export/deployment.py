@@ -25,8 +25,8 @@ STEPS = (
     "crop to the box outside which every channel holds its background: the value all eight corners share, else one that fills an outer "
     "plane (0 before others), else 0",
     "normalise every channel by its numbers, or by those of the cropped image",
-    "resample to round(n * spacing / spacing_mm) voxels with cubic splines and clip to the range before; with zero_outside_mask, set masked "
-    "channels to 0 where the mask's linear interpolation is one half or less",
+    "resample to round(n * spacing / spacing_mm) voxels with cubic splines and clip to the range before; with zero_outside_mask, set "
+    "masked channels to 0 where the mask's linear interpolation is one half or less",
     "pad with 0 on both sides to at least one patch, and cut tiles",
     "average the logits over mirrored passes and over tiles with Gaussian weights",
     "softmax or sigmoid, then the mean over the networks",

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import listed
 from unetrpp.networks.build import build_network
 from unetrpp.networks.foreign import read_foreign
 from unetrpp.plans.architecture import Architecture
@@ -136,18 +137,13 @@ def convert_weights(checkpoint: NnunetCheckpoint, architecture: Architecture) ->
         UserError: copies of a tensor differ, or tensors are missing, extra or of another shape, as where a trainer builds its
             own network.
     """
-    theirs = _without_copies(checkpoint, len(architecture.levels))
+    theirs = unique_weights(checkpoint.weights, len(architecture.levels), checkpoint.path)
     with FakeTensorMode():  # tensors with shapes but no values
         expected = build_network(architecture).state_dict()
     ours, problems = dict[str, Tensor](), list[str]()
     for name, value in expected.items():
         found = theirs.get(name)
-        if (
-            found is None
-            and name.endswith(".bias")
-            and name.replace(".bias", ".weight") in theirs
-            and "norm" not in name
-        ):
+        if found is None and _is_bias_of(name, theirs):
             found = torch.zeros(value.shape)
         if found is None:
             problems.append(f"{name} is missing")
@@ -158,25 +154,34 @@ def convert_weights(checkpoint: NnunetCheckpoint, architecture: Architecture) ->
     superfluous = [name for name in theirs if name not in expected and not re.search(r"\.conv\d?\.bias$", name)]
     problems += [f"{name} is extra" for name in sorted(superfluous)]
     if problems:
-        more = f" and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
         raise UserError(
             f"{checkpoint.path}: the trainer {checkpoint.trainer} built another network than its plans describe: "
-            f"{', '.join(problems[:PROBLEMS_SHOWN])}{more}; it cannot be imported"
+            f"{listed(problems, PROBLEMS_SHOWN)}; it cannot be imported"
         )
     return ours
 
 
-def _without_copies(checkpoint: NnunetCheckpoint, levels: int) -> dict[str, Tensor]:
+def _is_bias_of(name: str, weights: Mapping[str, Tensor]) -> bool:
+    """Whether ``name`` is the bias of a convolution whose weight is among ``weights``."""
+    return name.endswith(".bias") and "norm" not in name and name.replace(".bias", ".weight") in weights
+
+
+def unique_weights(weights: Mapping[str, Tensor], levels: int, where: object) -> dict[str, Tensor]:
     """Every tensor once, under our name where it has one.
+
+    Args:
+        weights: by nnU-Net's names.
+        levels: of the network.
+        where: the file, for messages.
 
     Raises:
         UserError: two copies of a tensor differ.
     """
     unique = dict[str, Tensor]()
-    for name, value in checkpoint.weights.items():
+    for name, value in weights.items():
         ours = our_name(name, levels)
         if ours in unique and not torch.equal(unique[ours], value):
-            raise UserError(f"{checkpoint.path}: {name} differs from its copy, so the file is damaged; get it again")
+            raise UserError(f"{where}: {name} differs from its copy, so the file is damaged; get it again")
         unique[ours] = value
     return unique
 
