@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+SCRIPTS = ("second_device_checks.py", "nnunet_driver.py", "nnunet_start.py")  # run by tests in processes of their own
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
@@ -16,6 +18,6 @@ def test_data() -> Path:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Collecting doctests imports every file, and importing this one gives the whole process a simulated device."""
+    """Collecting doctests imports every file. Importing one gives the whole process a simulated device, others need nnU-Net."""
     alone = str(collection_path) in config.args
-    return True if collection_path.name == "second_device_checks.py" and not alone else None
+    return True if collection_path.name in SCRIPTS and not alone else None
