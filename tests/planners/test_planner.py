@@ -178,7 +178,7 @@ def test_mixed_planes_give_a_warning():
 def test_volumes_of_a_few_slices_give_a_warning():
     scout = case_fingerprint("scout", shape=(40, 50, 2))
     assert any(
-        "1 of 51 cases have fewer than 4 voxels along an axis, such as scout (40 x 50 x 2)" in w
+        "1 of 51 cases has fewer than 4 voxels along an axis, such as scout (40 x 50 x 2)" in w
         for w in unet([*HIPPOCAMPUS, scout]).warnings
     )
     assert not any("voxels along an axis" in w for w in unet(HIPPOCAMPUS).warnings)

@@ -201,7 +201,7 @@ def test_an_exported_cascade_predicts(trained, tmp_path):
 
 
 def test_the_fold_all_learns_from_held_out_segmentations_too(workspace):
-    train_stage(workspace, HIGH, "all")
+    train_stage(workspace, HIGH, "all", mirroring=True)
     predictor = Predictor(workspace.model("balls", "unet", HIGH), mirroring=False, device="cpu")
     assert predictor.folds == ["all"]
     assert predictor.first_stage is not None

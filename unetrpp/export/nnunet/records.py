@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from unetrpp.core.text import counted
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.plans.architecture import Architecture, as_3d
 from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
@@ -116,7 +117,7 @@ def faults(plans: ForeignPlans, configuration: ForeignConfiguration, channels: i
     if counts != [channels] * 3:
         yield f"dataset.json has {channels} channels, the plans have normalisation for {min(counts)}"
     if len(configuration.spacing) != len(configuration.patch_size):
-        yield f"the spacing has {len(configuration.spacing)} axes, the patch {len(configuration.patch_size)}"
+        yield f"the spacing has {counted(len(configuration.spacing), 'axis', 'axes')}, the patch {len(configuration.patch_size)}"
 
 
 def our_plans(plans: ForeignPlans, name: str, description: DatasetDescription, configuration: Configuration) -> Plans:
