@@ -55,7 +55,7 @@ def plans() -> dict[str, Any]:
 
 
 def make(folder: Path, classes: int) -> None:
-    """A model folder with random weights, which take as long as trained ones."""
+    """A model folder with random weights, which take as long as trained ones; nine tenths of its voxels are background."""
     manager = PlansManager(plans())
     configuration = manager.get_configuration("3d_fullres")
     labels = {"background": 0} | {f"structure_{i}": i for i in range(1, classes)}
@@ -69,6 +69,7 @@ def make(folder: Path, classes: int) -> None:
         classes,
         deep_supervision=True,
     )
+    favour_background(network)
     checkpoint = {
         "network_weights": network.state_dict(),
         "optimizer_state": None,
@@ -84,6 +85,16 @@ def make(folder: Path, classes: int) -> None:
     (folder / "plans.json").write_text(json.dumps(manager.plans))
     (folder / "dataset.json").write_text(json.dumps(description))
     torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
+
+
+@torch.no_grad()
+def favour_background(network: torch.nn.Module) -> None:
+    """Give background about nine tenths of the voxels, as it has in a CT."""
+    network.eval()
+    coarse = torch.randn(1, 1, *(n // 8 for n in PATCH))
+    logits = network(torch.nn.functional.interpolate(coarse, size=PATCH, mode="trilinear"))[0][0]
+    ahead = logits[1:].amax(dim=0) - logits[0]
+    network.decoder.seg_layers[-1].bias[0] += ahead.flatten()[::16].quantile(0.9)
 
 
 def predict(arguments: argparse.Namespace) -> dict[str, Any]:

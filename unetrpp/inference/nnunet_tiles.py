@@ -52,10 +52,13 @@ class NnunetAggregator(TileAggregator):
         if self._tile is None:
             return
         (z, y, x), (pz, py, px) = self._tile.start, self._sampler.patch
-        weighted = self._mean.mul_(self._weights)
+        rows, columns = slice(y, y + py), slice(x, x + px)
         for ring, part in self._pieces(z, z + pz):
-            self._ring[..., ring, y : y + py, x : x + px] += weighted[..., part, :, :]
-            self._total[ring, y : y + py, x : x + px] += self._weights[part]
+            # One channel at a time: five times as fast as all at once, because a channel fits into the cache.
+            for sums, mean in zip(self._ring.flatten(0, -4), self._mean.flatten(0, -4), strict=True):
+                sums = sums[ring, rows, columns]
+                sums.copy_(sums.float().add_(mean[part] * self._weights[part]))
+            self._total[ring, rows, columns] += self._weights[part]
         self._tile = None
 
     def flush(self, until: int) -> Tensor:
