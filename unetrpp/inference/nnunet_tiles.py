@@ -51,14 +51,14 @@ class NnunetAggregator(TileAggregator):
         """Add the tile whose passes are complete."""
         if self._tile is None:
             return
-        (z, y, x), (pz, py, px) = self._tile.start, self._sampler.patch
+        (z, y, x), (_, py, px) = self._tile.start, self._sampler.patch
         rows, columns = slice(y, y + py), slice(x, x + px)
-        for ring, part in self._pieces(z, z + pz):
-            # One channel at a time: five times as fast as all at once, because a channel fits into the cache.
-            for sums, mean in zip(self._ring.flatten(0, -4), self._mean.flatten(0, -4), strict=True):
-                sums = sums[ring, rows, columns]
-                sums.copy_(sums.float().add_(mean[part] * self._weights[part]))
-            self._total[ring, rows, columns] += self._weights[part]
+        for k, weights in enumerate(self._weights):
+            # One slice at a time, five times as fast as the whole tile: a slice of all channels fits into the cache.
+            place = (z + k) % self._ring.shape[-3]
+            sums, total = self._ring[..., place, rows, columns], self._total[place, rows, columns]
+            sums.copy_(sums.float().add_(self._mean[..., k, :, :] * weights))
+            total += weights
         self._tile = None
 
     def flush(self, until: int) -> Tensor:
