@@ -10,6 +10,7 @@ from tests.helpers.html import require_self_contained
 from tests.helpers.model import make_model, make_model_2d
 from tests.helpers.scores import cross_validation, label_scheme
 from unetrpp.core.files import write_json
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.model.folder import ModelFolder
 from unetrpp.report.model_report import draw_cases, draw_spread, model_page, write_report
 
@@ -80,3 +81,12 @@ def test_photographs_have_pixels(tmp_path):
     page = require_self_contained(model_page(opened(tmp_path, 1, 6, flat=True), cross_validation(1, 6), ()))
     assert ["pixels", "as they are"] in [row for table in page.tables for row in table]
     assert " mm" not in page.text
+
+
+def test_regions_are_called_so(tmp_path):
+    model = opened(tmp_path, 2, 1)
+    regions = (Region(name="whole", members=(1, 2), value=1), Region(name="core", members=(2,), value=2))
+    labels = LabelScheme(names=("background", "edema", "core"), values=(0, 1, 2), regions=regions)
+    changed = ModelFolder(model.path, msgspec.structs.replace(model.plans, labels=labels), model.configuration_name)
+    rows = [row for table in require_self_contained(model_page(changed, None, ())).tables for row in table]
+    assert ["regions", "whole and core"] in [list(row) for row in rows]

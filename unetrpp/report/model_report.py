@@ -10,6 +10,7 @@ from unetrpp import __version__
 from unetrpp.core.files import read_json_lines, write_bytes
 from unetrpp.core.text import counted, format_score, listed
 from unetrpp.dataset.cases import Case
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.cross_validation import CrossValidation, pool_folds
 from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.summary import Summary
@@ -83,10 +84,18 @@ def model_page(model: ModelFolder, result: CrossValidation | None, cases: Sequen
     )
 
 
+def _kind(labels: LabelScheme) -> str:
+    """What is segmented and scored."""
+    return "regions" if labels.overlapping else "classes"
+
+
 def _tiles(model: ModelFolder, result: CrossValidation | None) -> list[tuple[str, str]]:
     """The key figures at the top of the page."""
-    classes = len(scored_classes(model.plans.labels))
-    tiles = [("classes", str(classes)), ("cases of the dataset", str(len(model.fingerprint.cases)))]
+    labels = model.plans.labels
+    tiles = [
+        (_kind(labels), str(len(scored_classes(labels)))),
+        ("cases of the dataset", str(len(model.fingerprint.cases))),
+    ]
     if result is not None:
         summary = result.summary
         interval = summary.intervals.get("foreground", {}).get("Dice")
@@ -134,7 +143,7 @@ def _facts(model: ModelFolder) -> Rows:
         ["what", "value"],
         ["dataset", f"{model.dataset} ({model.description.title})" if model.description.title else model.dataset],
         ["channels", ", ".join(plans.channel_names)],
-        ["classes", listed(names, MOST_NAMED)],
+        [_kind(plans.labels), listed(names, MOST_NAMED)],
         ["plans", planner],
         [
             "patch",
