@@ -197,9 +197,8 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
     except Exception:
         _remove(case, images, label)
         raise
-    for path in reversed(
-        [*written.files, *done[1:]]
-    ):  # the first channel last, because a later run looks at this one only
+    files = [*written.files, *done[1:]]
+    for path in reversed(files):  # the first channel last, because a later run looks at this one only
         os.utime(path, (stamp, stamp))
     before = [target.folder / part for part, _ in PARTS if part.endswith("Ts") != case.test]
     _remove(case, before[0], before[1] / label.name)

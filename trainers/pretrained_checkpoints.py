@@ -107,5 +107,5 @@ def require_unseen(checkpoint: Path, number: int | str, fold: Fold) -> None:
 
 
 def _digests(fingerprint: Fingerprint) -> set[str]:
-    """Digests of the cases' files, which do not depend on their names."""
-    return {case.inputs_digest for case in fingerprint.cases}
+    """Digests of the cases' files, which do not depend on their names; a model imported from nnU-Net has none."""
+    return {case.inputs_digest for case in fingerprint.cases} - {""}

@@ -12,9 +12,9 @@ from unetrpp.core.errors import UserError
 from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
-from unetrpp.networks.nnunet import channels_of, convert_weights, read_checkpoint
+from unetrpp.networks.nnunet import network_of, read_checkpoint
 from unetrpp.networks.nnunet_encoder import read_encoder
-from unetrpp.plans.nnunet import architecture_of, resolve
+from unetrpp.plans.nnunet import resolve
 from unetrpp.trainers.network_spec import NetworkSpec
 
 NNUNET = ".pth"  # the ending of checkpoints of nnU-Net, and of what is pretrained for it
@@ -62,9 +62,8 @@ def _read_foreign(path: Path, planned: NetworkSpec) -> Source:
         architecture = msgspec.structs.replace(planned.architecture, in_channels=encoder.in_channels)
         return Source(NetworkSpec(architecture, planned.labels), encoder.weights)
     found = read_checkpoint(path)
-    configuration = resolve(found.plans.get("configurations", {}), found.configuration, path)
-    architecture = architecture_of(configuration, *channels_of(found), where=path)
+    architecture, weights = network_of(found)
+    first_stage = resolve(found.plans["configurations"], found.configuration, path).previous_stage
     description = found.dataset_json
     labels = read_labels(path, description.get("labels", {}), description.get("regions_class_order"))
-    spec = NetworkSpec(architecture, labels, configuration.previous_stage is not None)
-    return Source(spec, convert_weights(found, architecture))
+    return Source(NetworkSpec(architecture, labels, first_stage is not None), weights)

@@ -8,7 +8,7 @@ import torch
 from tests.helpers.nnunet import Network, arguments, checkpoint, configuration, older_configuration, plans, weights
 from unetrpp.core.errors import UserError
 from unetrpp.networks.build import build_network
-from unetrpp.networks.nnunet import read_nnunet_checkpoint
+from unetrpp.networks.nnunet import network_of, read_checkpoint
 
 KINDS = ["PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet"]
 
@@ -28,7 +28,7 @@ def stored(tmp_path, kind="PlainConvUNet", dimensions=3, **changed):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_logits_are_those_of_nnunet(tmp_path, kind, dimensions):
     path, state = stored(tmp_path, kind, dimensions)
-    architecture, ours = read_nnunet_checkpoint(path)
+    architecture, ours = network_of(read_checkpoint(path))
     network = build_network(architecture).eval()
     network.load_state_dict(ours)
     network.deep_supervision = False
@@ -41,7 +41,7 @@ def test_the_logits_are_those_of_nnunet(tmp_path, kind, dimensions):
 
 def test_every_head_is_taken(tmp_path):
     path, state = stored(tmp_path)
-    architecture, ours = read_nnunet_checkpoint(path)
+    architecture, ours = network_of(read_checkpoint(path))
     assert architecture.supervised_levels == 2
     assert torch.equal(ours["heads.0.weight"], state["decoder.seg_layers.1.weight"])
     assert torch.equal(ours["heads.1.weight"], state["decoder.seg_layers.0.weight"])
@@ -53,17 +53,17 @@ def test_older_plans_describe_the_same_network(tmp_path, kind):
     newer["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 8, 8]
     state = weights(newer["architecture"], 1, 2)
     path = saved(tmp_path / "a.pth", checkpoint(state, plans(full=older), "full"))
-    assert read_nnunet_checkpoint(path)[0] == read_nnunet_checkpoint(path, plans(full=newer))[0]
+    assert network_of(read_checkpoint(path))[0] == network_of(read_checkpoint(path), plans(full=newer))[0]
 
 
 def test_a_configuration_inherits(tmp_path):
     plan = plans(full=configuration(), wide={"inherits_from": "full", "patch_size": [32, 32, 32]})
     state = weights(plan["configurations"]["full"]["architecture"], 1, 2)
     path = saved(tmp_path / "a.pth", checkpoint(state, plan, "wide"))
-    assert read_nnunet_checkpoint(path)[0].patch == (32, 32, 32)
+    assert network_of(read_checkpoint(path))[0].patch == (32, 32, 32)
     plan["configurations"]["full"]["inherits_from"] = "wide"
     with pytest.raises(UserError, match="'wide' inherits from itself"):
-        read_nnunet_checkpoint(path, plan)
+        network_of(read_checkpoint(path), plan)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_copies_must_agree(tmp_path, copy):
     content = torch.load(path, weights_only=False)
     content["network_weights"] = dict(state) | {copy: state[copy] + 1}
     with pytest.raises(UserError, match=r"differs from its copy, so the file is damaged"):
-        read_nnunet_checkpoint(saved(path, content))
+        network_of(read_checkpoint(saved(path, content)))
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_networks_that_ours_are_not(tmp_path, change, message):
     plan = plans(full=configuration())
     plan["configurations"]["full"]["architecture"]["arch_kwargs"] |= change
     with pytest.raises(UserError, match=message):
-        read_nnunet_checkpoint(path, plan)
+        network_of(read_checkpoint(path), plan)
 
 
 def test_an_unknown_network_is_named(tmp_path):
     path, _ = stored(tmp_path)
     plan = plans(full=configuration("Primus"))
     with pytest.raises(UserError, match="the network Primus cannot be imported; only PlainConvUNet, Res"):
-        read_nnunet_checkpoint(path, plan)
+        network_of(read_checkpoint(path), plan)
 
 
 def test_a_trainer_with_its_own_network_is_named(tmp_path):
@@ -116,10 +116,10 @@ def test_a_trainer_with_its_own_network_is_named(tmp_path):
     content = torch.load(path, weights_only=False) | {"trainer_name": "nnUNetTrainerBN"}
     content["network_weights"] = dict(state) | {"encoder.stages.0.0.convs.0.norm.running_mean": torch.zeros(4)}
     with pytest.raises(UserError, match=r"the trainer nnUNetTrainerBN built another network .*running_mean is extra"):
-        read_nnunet_checkpoint(saved(path, content))
+        network_of(read_checkpoint(saved(path, content)))
     content["network_weights"] = {"eva.blocks.0.weight": torch.zeros(4)}
     with pytest.raises(UserError, match=r"weights of another network .*nnUNetTrainerBN"):
-        read_nnunet_checkpoint(saved(path, content))
+        network_of(read_checkpoint(saved(path, content)))
 
 
 class Harmful:
@@ -131,7 +131,7 @@ class Harmful:
 def test_no_code_of_a_checkpoint_is_run(tmp_path, capsys, place):
     path, _ = stored(tmp_path, **{place: {"x": Harmful()}})
     with pytest.raises(UserError, match="holds more than tensors and numbers"):
-        read_nnunet_checkpoint(path)
+        network_of(read_checkpoint(path))
     assert capsys.readouterr().out == ""
 
 
@@ -152,7 +152,7 @@ def test_no_code_of_a_checkpoint_is_run(tmp_path, capsys, place):
 )
 def test_other_files(tmp_path, content, message):
     with pytest.raises(UserError, match=message):
-        read_nnunet_checkpoint(saved(tmp_path / "a.pth", content))
+        read_checkpoint(saved(tmp_path / "a.pth", content))
     (tmp_path / "b.pth").write_bytes(pickle.dumps(Harmful()))
     with pytest.raises(UserError, match="not a checkpoint"):
-        read_nnunet_checkpoint(tmp_path / "b.pth")
+        read_checkpoint(tmp_path / "b.pth")

@@ -52,6 +52,16 @@ def test_folds_of_the_same_cases_start_from_their_own(model):
     assert checkpoints_for(model, everything, KNOWN) == {1: final(model, 1), "all": final(model, "all")}
 
 
+def test_a_model_that_does_not_know_its_images_gives_a_warning(model, caplog):
+    """As those imported from nnU-Net, whose records have no digests of files."""
+    assert checkpoints_for(model, FOLDS, FOREIGN)
+    assert "does not say which images" not in caplog.text
+    unknown = tuple(msgspec.structs.replace(case, inputs_digest="") for case in KNOWN.cases)
+    write_json(model / "fingerprint.json", msgspec.structs.replace(KNOWN, cases=unknown))
+    assert checkpoints_for(model, FOLDS, KNOWN) == dict.fromkeys(FOLDS, final(model, 0))
+    assert "does not say which images it was trained on" in caplog.text
+
+
 def test_folds_of_another_dataset_start_from_one_checkpoint(model):
     assert checkpoints_for(model, FOLDS, FOREIGN) == dict.fromkeys(FOLDS, final(model, 0))
     assert checkpoints_for(final(model, 1), FOLDS, FOREIGN) == dict.fromkeys(FOLDS, final(model, 1))

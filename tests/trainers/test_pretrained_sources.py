@@ -19,7 +19,7 @@ from unetrpp.core.files import read_json, write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.networks.build import build_network
-from unetrpp.networks.nnunet import read_nnunet_checkpoint
+from unetrpp.networks.nnunet import network_of, read_checkpoint
 from unetrpp.planners.pipeline import plan_and_preprocess
 from unetrpp.plans.plans import Plans
 from unetrpp.trainers.network_spec import NetworkSpec
@@ -48,7 +48,7 @@ def encoder(path: Path, kind: str = "ResidualEncoderUNet") -> Path:
 
 def spec_of(path: Path, **changed) -> NetworkSpec:
     """The network that a checkpoint belongs to, as it would be planned."""
-    return NetworkSpec(msgspec.structs.replace(read_nnunet_checkpoint(path)[0], **changed), LABELS)
+    return NetworkSpec(msgspec.structs.replace(network_of(read_checkpoint(path))[0], **changed), LABELS)
 
 
 def started(path: Path, spec: NetworkSpec, folder: Path) -> tuple[torch.nn.Module, Transfer]:
@@ -62,7 +62,7 @@ def test_the_same_classes_give_the_same_network(tmp_path):
     network, transfer = started(path, spec_of(path), tmp_path)
     assert (transfer.changes, transfer.share) == ((), 1.0)
     assert all(
-        torch.equal(network.state_dict()[name], value) for name, value in read_nnunet_checkpoint(path)[1].items()
+        torch.equal(network.state_dict()[name], value) for name, value in network_of(read_checkpoint(path))[1].items()
     )
 
 
@@ -104,7 +104,7 @@ def test_the_command_starts_a_fold_from_it(tmp_path, caplog):
     plans_file = workspace.plans("balls", "unet")
     planned = read_json(plans_file, Plans)
     network = msgspec.structs.replace(
-        read_nnunet_checkpoint(whole(tmp_path / "whole.pth", "PlainConvUNet"))[0], patch=(8, 16, 16)
+        network_of(read_checkpoint(whole(tmp_path / "whole.pth", "PlainConvUNet")))[0], patch=(8, 16, 16)
     )
     changed = msgspec.structs.replace(planned.configurations["3d_fullres"], architecture=network)
     write_json(plans_file, msgspec.structs.replace(planned, configurations={"3d_fullres": changed}))
@@ -148,7 +148,7 @@ def test_it_starts_better_than_from_scratch(test_data, tmp_path):
     plans_file = Workspace(tmp_path).plans("Hippocampus", "resunet")
     planned = read_json(plans_file, Plans)
     changed = msgspec.structs.replace(
-        planned.configuration("3d_fullres"), architecture=read_nnunet_checkpoint(trained)[0]
+        planned.configuration("3d_fullres"), architecture=network_of(read_checkpoint(trained))[0]
     )
     write_json(plans_file, msgspec.structs.replace(planned, configurations={"3d_fullres": changed}))
     line = ["Hippocampus", "3d_fullres", "0", "-p", "resunet", "--device", "cpu", "--epochs", "1", "--iterations", "5"]

@@ -94,22 +94,20 @@ def read_checkpoint(path: Path) -> NnunetCheckpoint:
     )
 
 
-def read_nnunet_checkpoint(
-    path: Path, plans: Mapping[str, Any] | None = None
+def network_of(
+    checkpoint: NnunetCheckpoint, plans: Mapping[str, Any] | None = None
 ) -> tuple[Architecture, dict[str, Tensor]]:
-    """The network of a checkpoint of nnU-Net v2 and its weights under our names.
+    """The network of a checkpoint and its weights under our names.
 
     Args:
         plans: the content of plans.json; by default the plans inside the checkpoint, which are the same.
 
     Raises:
-        UserError: as :func:`read_checkpoint`, :func:`unetrpp.plans.nnunet.architecture_of` and :func:`convert_weights`.
+        UserError: as :func:`unetrpp.plans.nnunet.architecture_of` and :func:`convert_weights`.
     """
-    checkpoint = read_checkpoint(path)
     configurations = (plans or checkpoint.plans).get("configurations", {})
-    architecture = architecture_of(
-        resolve(configurations, checkpoint.configuration, path), *channels_of(checkpoint), where=path
-    )
+    configuration = resolve(configurations, checkpoint.configuration, checkpoint.path)
+    architecture = architecture_of(configuration, *channels_of(checkpoint), where=checkpoint.path)
     return architecture, convert_weights(checkpoint, architecture)
 
 
