@@ -142,6 +142,8 @@ SHOWN: dict[str, dict[str, str]] = {
         "--pretrained": _FOLDS + "test_a_fold_starts_from_another_training_and_records_it",
         "--device": _RECORDED,
         "--threads": _TRAINER + "test_an_interrupted_run_ends_bit_identical",
+        "--devices": "trainers/test_side_by_side.py::test_folds_side_by_side_equal_folds_one_after_the_other",
+        "--compute-threads": "trainers/test_compute_threads.py::test_the_users_number_is_set_at_once_but_in_a_resumed_fold_at_the_end_of_the_epoch",
         "--compile": "trainers/test_compilation.py::test_the_trial_changes_nothing_and_a_failure_disables_compilation",
         "--tensorboard": "trainers/test_log.py::test_a_missing_tensorboard_is_found_before_a_fold_is_deleted",
         "--no-mirroring": _RECORDED,

@@ -1,39 +1,34 @@
 """Training of the folds of a configuration: `unetrpp_train` as one call from Python."""
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 import torch
 
-from unetrpp.core.devices import half_precision, is_out_of_memory
-from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, remove_folder, update_json, write_json
-from unetrpp.core.registry import find
-from unetrpp.core.text import counted, format_shape
+from unetrpp.core.devices import find_device
+from unetrpp.core.errors import SomeFailed, UserError, in_words
+from unetrpp.core.text import counted_of, listed
 from unetrpp.core.workspace import Workspace
 from unetrpp.evaluation.cross_validation import update_cross_validation
-from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
 from unetrpp.model.folds import Folds
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
-from unetrpp.trainers.attention_trainer import AttentionTrainer
+from unetrpp.trainers.compute_threads import usable_threads
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.distributed import Processes
-from unetrpp.trainers.inner_split import held_out
-from unetrpp.trainers.inputs import FoldData, Machine
+from unetrpp.trainers.fold_process import FoldTask
+from unetrpp.trainers.inputs import Machine
 from unetrpp.trainers.job import Job, TrainingRequest, prepare_model_folder, read_job
-from unetrpp.trainers.log import TensorBoard, class_names, require_tensorboard
-from unetrpp.trainers.recipe import config_for
-from unetrpp.trainers.trained_on import FILE as TRAINED_ON
-from unetrpp.trainers.trained_on import same_training_cases, training_inputs, warn_of_changes
-from unetrpp.trainers.trainer import TRAINERS, Trainer
-from unetrpp.trainers.validation import ValidationCases, validate_fold
+from unetrpp.trainers.log import require_tensorboard
+from unetrpp.trainers.one_fold import is_trained, read_config, run_fold
+from unetrpp.trainers.side_by_side import SideBySide, cpu_places
 
 LOG = logging.getLogger(__name__)
-PRECISION = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+Configs = Mapping[int | str, TrainingConfig]
 
 
 def train(
@@ -57,7 +52,9 @@ def train(
     learn_attention: bool = False,
     pretrained: str | Path | None = None,
     device: str = "auto",
+    devices: Sequence[str] | None = None,
     threads: int = 2,
+    compute_threads: int | None = None,
     compile: bool = False,
     tensorboard: bool = False,
     mirroring: bool = True,
@@ -84,7 +81,11 @@ def train(
         learn_attention: learn the gammas of the attention modules, then keep those that have an effect (experimental).
         pretrained: a model folder, a checkpoint in one, or one of nnU-Net (.pth), to start from.
         device: auto, cpu, cuda, cuda:1 or mps.
+        devices: to spread folds over, such as ``["cuda:0", "cuda:1"]``, a fold at a time on each; a device that is named
+            twice gets two folds at a time. None takes ``device``, and on a CPU trains as many folds at the same time as its
+            cores and memory allow.
         threads: threads that read patches; with ``augmentation="workers"``, processes that also augment them.
+        compute_threads: threads that compute a step on a CPU. None times one and all, and takes the faster number.
         compile: try torch.compile.
         tensorboard: also write TensorBoard scalars (an extra).
         mirroring: validate with mirrored passes; False, the command's ``--no-mirroring``, is faster.
@@ -94,6 +95,7 @@ def train(
     Raises:
         UserError: something that the training needs is missing, an option is impossible, or it contradicts what a fold
             was started with.
+        SomeFailed: a fold of several failed. The others are done, and the same call trains what is left.
     """
     if continue_training and overwrite:
         raise UserError("--continue extends folds and --overwrite deletes them; give only one of them")
@@ -128,16 +130,79 @@ def train(
         require_tensorboard()  # before --overwrite deletes anything
     processes = Processes.find()
     with processes.joined():
-        machine = Machine(processes.rank_zero_first(partial(processes.device, device)), threads, compile, processes)
+        chosen = processes.rank_zero_first(partial(_device, processes, device, devices))
+        machine = Machine(chosen, threads, compile, processes, compute_threads=compute_threads)
+        if chosen.type == "cpu" and processes.alone:
+            usable = usable_threads()
+            machine = replace(machine, cores=lambda: usable)
         job = processes.rank_zero_first(partial(read_job, request))
         configs = processes.rank_zero_first(partial(read_configs, job, machine))
         processes.rank_zero_only(partial(prepare_model_folder, job))
-        if machine.device.type == "cpu":
-            keep_freed_memory()
-        for number in job.folds:
-            train_fold(job, configs[number], machine)
-            validate(job, number, machine)
+        failures = train_folds(job, configs, machine, devices)
+    if failures:
+        told = "; ".join(f"fold {fold}: {text}" for fold, text in failures.items())
+        count = counted_of(len(failures), len(job.folds), "fold", "has/have")
+        raise SomeFailed(f"{count} failed ({told}); the same command trains what is left")
     return ModelFolder.open(job.model)
+
+
+def _device(processes: Processes, device: str, devices: Sequence[str] | None) -> torch.device:
+    """The device of this process, or the first of ``devices``.
+
+    Raises:
+        UserError: there is no such device, or ``devices`` are of several types.
+    """
+    if devices is None:
+        return processes.device(device)
+    if not processes.alone:
+        raise UserError("--devices spreads folds over devices, and torchrun one fold; give only one of them")
+    found = [find_device(name) for name in devices]
+    if len({each.type for each in found}) != 1:
+        raise UserError(f"--devices must be of one type, not {listed(devices)}")
+    return found[0]
+
+
+def train_folds(
+    job: Job, configs: Configs, machine: Machine, devices: Sequence[str] | None = None
+) -> dict[int | str, str]:
+    """Train and validate the chosen folds, side by side where there are several places for them; returns the errors of folds that
+    failed.
+
+    Raises:
+        UserError: the only fold failed.
+    """
+    pending = [number for number in job.folds if not is_trained(job, configs[number])]
+    places = devices or [str(machine.device)]
+    if devices is None and machine.cores is not None:
+        places = cpu_places(job.configuration, len(pending), machine.cores(), machine.compute_threads)
+    if len(places) == 1 or len(pending) < 2:
+        return _one_after_the_other(job, configs, job.folds, machine)
+    done = [number for number in job.folds if number not in pending]
+    failures = _one_after_the_other(job, configs, done, machine)
+    tasks = [FoldTask.of(job, configs[number], machine) for number in pending]
+    threads = machine.cores() if machine.cores is not None else 1
+    failures |= SideBySide(places, threads).run(tasks)
+    update_cross_validation(job.model, job.plans.labels)  # two folds that ended together may each have missed the other
+    return failures
+
+
+def _one_after_the_other(
+    job: Job, configs: Configs, folds: Sequence[int | str], machine: Machine
+) -> dict[int | str, str]:
+    """Train folds in this process."""
+    failures: dict[int | str, str] = {}
+    if machine.device.type == "cpu":
+        keep_freed_memory()
+    for number in folds:
+        try:
+            run_fold(job, configs[number], machine)
+        except Exception as error:
+            if len(job.folds) == 1 or not machine.processes.alone:
+                raise
+            LOG.debug("fold %s failed", number, exc_info=error)
+            LOG.error("fold %s failed: %s", number, in_words(error))
+            failures[number] = in_words(error)
+    return failures
 
 
 def read_configs(job: Job, machine: Machine) -> dict[int | str, TrainingConfig]:
@@ -146,114 +211,7 @@ def read_configs(job: Job, machine: Machine) -> dict[int | str, TrainingConfig]:
     Raises:
         UserError: the options contradict what a fold was started with, or the processes cannot share the training.
     """
-    configs = {number: _read_config(job, number, machine) for number in job.folds}
+    configs = {number: read_config(job, number, machine) for number in job.folds}
     for config in configs.values():
         machine.processes.require(job.configuration.batch_size, config)
     return configs
-
-
-def _read_config(job: Job, number: int | str, machine: Machine) -> TrainingConfig:
-    request, folder, fold = job.request, job.model / f"fold_{number}", job.cases_of(number)
-    record = folder / "training.json"
-    started = (
-        None
-        if request.overwrite or not record.exists()
-        else read_json(record, TrainingConfig, hint="start again with --overwrite")
-    )
-    cases = fold.digest()
-    if started is not None and started.cases != cases and same_training_cases(folder, fold):
-        LOG.info("the validation cases of fold %s have changed, so it is validated again", number)
-        cases = started.cases
-    config = config_for(
-        folder,
-        number,
-        {**request.overrides, **job.starts.get(number, {})},
-        continue_training=request.continue_training,
-        overwrite=request.overwrite,
-        precision=PRECISION[half_precision(machine.device)],
-        cases=cases,
-    )
-    if config.learn_attention:
-        held_out(fold.train, job.description.groups or {}, config.seed, config.fold_number)  # refuses a single case
-    if started not in (None, config) and (folder / "checkpoint_final.pt").exists():
-        checkpoint.load(folder / "checkpoint_latest.pt", torch.device("cpu"))  # before the final one is removed
-    return msgspec.structs.replace(config, cases=fold.digest())
-
-
-def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
-    """Train one fold, or only what is left of it.
-
-    Raises:
-        UserError: the device has too little memory for a step.
-    """
-    number = config.fold
-    folder = job.model / f"fold_{number}"
-    machine.processes.rank_zero_only(partial(start_fold, job, config))
-    if (folder / "checkpoint_final.pt").exists():
-        return
-    trainer = build_trainer(job, config, folder, machine)
-    if job.request.tensorboard and machine.processes.first:
-        trainer.tracker = TensorBoard(folder, class_names(trainer.labels))
-    validated = (
-        counted(len(trainer.data.validation), "validation case") if trainer.data.validation else "no validation case"
-    )
-    counts = f"{counted(len(trainer.data.train), 'training case')} and {validated}"
-    LOG.info("fold %s: %s, %s", number, counts, config.recipe)
-    try:
-        trainer.run()
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        batch = (
-            f"{counted(job.configuration.batch_size, 'patch', 'patches')} of {format_shape(job.configuration.patch)}"
-        )
-        raise UserError(
-            f"fold {number}: a batch of {batch} needs more memory than {machine.device} has left; end other programs "
-            "that use it, or plan for less with --gpu-memory-gb and another --plans-name"
-        ) from error
-
-
-def start_fold(job: Job, config: TrainingConfig) -> None:
-    """Write the fold's training.json and trained_on.json, in the first process; warn where its files have changed since."""
-    folder = job.model / f"fold_{config.fold}"
-    record = folder / "training.json"
-    inputs = training_inputs(job.cases_of(config.fold), job.store, job.configuration)
-    if not record.exists():
-        write_json(folder / TRAINED_ON, inputs)
-        write_json(record, config)
-        return
-    started = read_json(record, TrainingConfig)
-    if msgspec.structs.replace(started, cases=config.cases) != config:  # extended, so it is no longer finished
-        (folder / "checkpoint_final.pt").unlink(missing_ok=True)
-        remove_folder(folder / "validation")
-        update_cross_validation(job.model, job.plans.labels)
-    update_json(record, config)
-    warn_of_changes(folder, inputs, job.request.command(config.fold))
-
-
-def build_trainer(job: Job, config: TrainingConfig, folder: Path, machine: Machine) -> Trainer:
-    """The trainer that ``config`` names, on the fold's cases.
-
-    Raises:
-        UserError: training.json names a trainer by its import path, and it was not given again.
-    """
-    cases, request = job.cases_of(config.fold), job.request
-    held_out_cases = () if config.fold == "all" else cases.validation
-    train, validation = ([job.store.open(case) for case in names] for names in (cases.train, held_out_cases))
-    data = FoldData(job.configuration, train, validation, job.description.groups or {})
-    if config.learn_attention:
-        return AttentionTrainer(data, config, folder, machine)
-    given_now = config.trainer == request.overrides.get("trainer")
-    return find("trainer", config.trainer, TRAINERS, allow_import_path=given_now)(data, config, folder, machine)
-
-
-def validate(job: Job, number: int | str, machine: Machine) -> None:
-    """Validate a trained fold on whole volumes in the first process; the others wait."""
-    if number == "all":
-        LOG.info("fold all: trained on every case, so no case is left to validate on")
-        return
-    cases = ValidationCases(job.cases_of(number).validation, job.store, job.references)
-    device, mirroring = machine.device, job.request.mirroring
-    machine.processes.rank_zero_only(
-        lambda: validate_fold(job.model, int(number), cases, device=device, mirroring=mirroring)
-    )

@@ -1,6 +1,6 @@
 """What a trainer is given: the data of one fold, and the machine to train on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,11 +36,16 @@ class Machine:
     threads: int = 2  # that read patches; with --augmentation workers, processes that also augment them
     compile: bool = False  # try torch.compile
     processes: Processes = ALONE  # that share every batch
+    # On a CPU: the cores that this fold may use at the time of the call, to choose the number of threads that compute a step
+    # (trainers/compute_threads.py), and the number that the user asks for. Without cores torch's number stays.
+    cores: Callable[[], int] | None = None
+    compute_threads: int | None = None
 
     def __post_init__(self) -> None:
         """
         Raises:
             UserError: ``threads`` is below 1.
         """
-        if self.threads < 1:
-            raise UserError(f"threads must be at least 1, not {self.threads}")
+        for name, value in {"threads": self.threads, "compute_threads": self.compute_threads}.items():
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}")

@@ -11,7 +11,8 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 class StopRequest:
     """While entered, the first SIGINT or SIGTERM sets ``requested``; a second one stops at once.
 
-    Python delivers signals to the main thread only; in another thread ``requested`` stays False.
+    Python delivers signals to the main thread only; in another thread ``requested`` stays False. A signal that the process
+    ignores stays ignored.
     """
 
     def __init__(self) -> None:
@@ -20,7 +21,8 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -26,7 +26,7 @@ REDRAW_SECONDS = 30.0  # a picture takes half a second; a short epoch should not
 class EpochEntry(TypedDict):
     """A line of metrics.jsonl. The last two are those of a training that learns attention (docs/focal_attention.md).
 
-    The fold "all" holds no case out, so its validation loss and every Dice are None.
+    ``threads`` computed the steps of the epoch on a CPU. The fold "all" holds no case out, so its validation loss and every Dice are None.
     """
 
     epoch: int
@@ -36,6 +36,7 @@ class EpochEntry(TypedDict):
     mean_dice: float | None
     learning_rate: float
     seconds: float
+    threads: NotRequired[int]
     gammas: NotRequired[dict[str, float]]
     judgement: NotRequired[list[dict[str, object]]]
 
@@ -114,14 +115,13 @@ class TrainingLog:
             self.bar.set_postfix(shown)
 
     def epoch(self, entry: EpochEntry) -> None:
-        """Write the entry, log it where there is no bar, and redraw the curves if the last picture is old."""
+        """Write the entry, log it, and redraw the curves if the last picture is old."""
         self.epochs.append(entry)
         with self.path.open("ab") as file:
             file.write(msgspec.json.encode(entry) + b"\n")
         if self.tracker is not None:
             self.tracker.epoch(entry)
-        if self.bar.disable:
-            LOG.info("%s %s", self.name, epoch_line(entry, self.class_names))
+        LOG.info("%s %s", self.name, epoch_line(entry, self.class_names), extra={"on_a_bar": not self.bar.disable})
         if time.monotonic() - self.drawn > REDRAW_SECONDS:
             self.draw()
 

@@ -10,7 +10,7 @@ BEST_SMOOTHING = 0.9  # nnU-Net selects checkpoint_best by the same exponential 
 
 @dataclass
 class TrainingState:
-    """The fields are keys of checkpoint_latest.pt; release 0.1.0 wrote all of them but ``class_dice``.
+    """The fields are keys of checkpoint_latest.pt; release 0.1.0 wrote all of them up to ``seconds``.
 
     >>> state = TrainingState(step=3)
     >>> state.is_better([0.5, None]), state.is_better([0.4, None]), state.epochs_without_better
@@ -28,6 +28,8 @@ class TrainingState:
     class_dice: list[float] = field(
         default_factory=list
     )  # exponential mean of each class's Dice over the epochs; NaN: none
+    compute_threads: int = 0  # that compute a step on the CPU; 0: not chosen
+    cores: int = 0  # that could be used when they were chosen
 
     def is_better(self, dice: Sequence[float | None]) -> bool:
         """Add an epoch's Dice of every class (None: undefined); returns whether the smoothed Dice is the best so far.

@@ -4,10 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from unetrpp.core.command_line import Parser, above_zero, not_negative, positive, run
+from unetrpp.core.command_line import Parser, above_zero, device_names, not_negative, positive, run
 
 EXAMPLES = """
-unetrpp_train Hippocampus 3d_fullres                    every fold, one after the other
+unetrpp_train Hippocampus 3d_fullres                    every fold
+unetrpp_train Hippocampus 3d_fullres --devices 0,1,2,3  every fold, spread over four GPUs
 unetrpp_train Hippocampus 3d_fullres 0                  fold 0 only
 unetrpp_train Hippocampus 3d_fullres 1-3                folds 1, 2 and 3
 unetrpp_train Hippocampus 3d_fullres all                one model on all cases
@@ -133,8 +134,16 @@ def add_recipe(parser: Parser) -> None:
 def add_machine(parser: Parser) -> None:
     """Options of the machine that trains."""
     machine = parser.add_argument_group("machine")
-    machine.add_argument(
+    where = machine.add_mutually_exclusive_group()
+    where.add_argument(
         "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+    where.add_argument(
+        "--devices",
+        type=device_names,
+        metavar="LIST",
+        help="spread folds over these devices, one fold at a time on each: 0,1 are the first two GPUs (default: one fold after "
+        "the other on --device; on a CPU as many at the same time as cores and memory allow)",
     )
     machine.add_argument(
         "--threads",
@@ -142,6 +151,12 @@ def add_machine(parser: Parser) -> None:
         default=2,
         metavar="N",
         help="threads that read patches, or processes that augment them (default: 2)",
+    )
+    machine.add_argument(
+        "--compute-threads",
+        type=positive,
+        metavar="N",
+        help="threads that compute a step on a CPU (default: one or all of a fold's share of the cores, whichever is faster)",
     )
     machine.add_argument("--compile", action="store_true", help="try torch.compile; if it fails, train without it")
 

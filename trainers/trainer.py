@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from unetrpp.model import checkpoint
 from unetrpp.patches.loader import prefetch
 from unetrpp.patches.worker_loader import worker_batches
 from unetrpp.trainers.compilation import compile_network
+from unetrpp.trainers.compute_threads import ComputeThreads, unchanged
 from unetrpp.trainers.config import STANDARD_TRAINER, TrainingConfig
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.interrupt import StopRequest
@@ -54,6 +55,8 @@ class Trainer(StepTrainer):
         self.validation_loader = (
             self.build_loader(data.validation, Stream.VALIDATION_PATCHES) if data.validation else None
         )
+        cores, asked = self.machine.cores, self.machine.compute_threads
+        self.compute_threads = None if cores is None else ComputeThreads(f"fold {config.fold}", cores, asked)
         self.tracker: Tracker | None = None  # also gets the metrics of every epoch
         self.uncollected: list[Tensor] = []  # losses of the last few steps, still on the device
         self.epoch_started = self.saved = self.started
@@ -70,6 +73,9 @@ class Trainer(StepTrainer):
         if self.machine.compile:
             compile_network(self.network, self.probe)
         self.replica = self.processes.replicate(self.network)
+        if self.compute_threads is not None:
+            self.compute_threads.start(self.state, self.trial_step)
+            self.epoch_started = time.monotonic()
         with self.open_log() as log, StopRequest() as stop, closing(self.batches()) as batches:
             while not self.finished():
                 self.uncollected.append(self.step(next(batches)))
@@ -77,7 +83,8 @@ class Trainer(StepTrainer):
                     self.collect_losses()
                 log.step(self.progress_text())
                 if self.state.step % self.config.iterations == 0:
-                    log.epoch(self.end_epoch())
+                    log.epoch(entry := self.end_epoch())
+                    self.adapt_threads(entry["seconds"])
                 stopping, unsaved = self.processes.all_reduce_max(stop.requested, time.monotonic() - self.saved)
                 if stopping or unsaved > SAVE_SECONDS:
                     self.save("latest")
@@ -127,6 +134,24 @@ class Trainer(StepTrainer):
         with self.autocast():
             outputs: list[Tensor] = self.network(images)
         return torch.stack([output.float().mean() for output in outputs]).sum()
+
+    @contextmanager
+    def trial_step(self) -> Iterator[Callable[[], object]]:
+        """A forward and backward pass of the next batch as often as it is called; afterwards nothing is changed."""
+        samples = self.loader.batch(self.state.step)
+
+        def step() -> None:
+            self.start_step()
+            torch.autograd.backward(self.forward_loss(samples))
+
+        with unchanged(self.network):
+            yield step
+
+    def adapt_threads(self, seconds: float) -> None:
+        """Choose the number of compute threads again where the epoch that ended, of ``seconds``, gives a reason."""
+        if self.compute_threads is not None and self.state.step < self.config.steps:
+            self.compute_threads.end_epoch(self.state, seconds, self.trial_step)
+            self.epoch_started = time.monotonic()
 
     def open_log(self) -> TrainingLog | SilentLog:
         if not self.processes.first:
@@ -193,7 +218,7 @@ class Trainer(StepTrainer):
         if self.state.is_better(scores.dice):
             self.save("best")
         seconds, self.epoch_started = time.monotonic() - self.epoch_started, time.monotonic()
-        return {
+        entry: EpochEntry = {
             "epoch": epoch,
             "train_loss": train_loss,
             "validation_loss": scores.loss,
@@ -202,6 +227,9 @@ class Trainer(StepTrainer):
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(seconds, 2),
         }
+        if self.state.compute_threads:
+            entry["threads"] = self.state.compute_threads
+        return entry
 
     def validate_patches(self, epoch: int) -> PatchScores:
         """Scores of the epoch's batches of validation patches; no Dice of a class that no validation case has."""

@@ -1,5 +1,7 @@
 """Progress bars and log messages on terminals of several kinds; the bytes that reach them are read from a pseudo-terminal."""
 
+import io
+import logging
 import os
 import re
 import struct
@@ -9,7 +11,8 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from unetrpp.core.progress import progress_bar
+from unetrpp.core import progress
+from unetrpp.core.progress import BarState, BesideBars, ReceivedBar, progress_bar
 
 PROGRAM = """
 import logging
@@ -95,3 +98,36 @@ def test_a_bar_starts_no_thread(capsys, monkeypatch):
     monkeypatch.setattr("tqdm.tqdm.monitor", None)
     with progress_bar("cases", 3):
         assert tqdm.monitor is None
+
+
+def test_bars_of_other_processes_are_shown_one_after_the_other(monkeypatch):
+    """What a process sends, and what the process that shows it makes of it."""
+    sent: list[BarState] = []
+    monkeypatch.setattr(progress, "_bars_are_shown", lambda: True)
+    monkeypatch.setattr(progress, "_show_elsewhere", sent.append)
+    monkeypatch.setattr(progress.time, "monotonic", iter([0.0, 0.1, 0.2, 1.0, 1.0, 1.0, 1.0, 1.0]).__next__)
+    with progress_bar("fold 0", 100, unit="step", done=7) as bar:
+        bar.update()
+        bar.set_postfix({"loss": "0.5"})
+        bar.update()
+        bar.update()
+    assert [state.done for state in sent] == [7, 10, 0]  # few messages
+    assert (sent[1].shown, sent[-1]) == ({"loss": "0.5"}, BarState())
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    received = ReceivedBar(0)
+    for state in sent:
+        received.show(state)
+    received.show(BarState("fold 0 validation", 3, "case", 1))
+    assert (received.bar.desc, received.bar.n, received.bar.total) == ("fold 0 validation", 1, 3)
+    received.show(BarState())
+    for shown in ("fold 0:  10%", "loss=0.5", "fold 0 validation:  33%"):
+        assert shown in stream.getvalue()
+
+
+def test_a_bar_hides_the_messages_that_repeat_it(capsys):
+    handler = BesideBars()
+    for on_a_bar in (True, False):
+        record = logging.makeLogRecord({"msg": f"epoch {on_a_bar}", "on_a_bar": on_a_bar})
+        handler.handle(record)
+    assert "epoch True" not in capsys.readouterr().err

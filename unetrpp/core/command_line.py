@@ -116,6 +116,20 @@ def above_zero(text: str) -> float:
     return value
 
 
+def device_names(text: str) -> list[str]:
+    """The type of an option that takes several devices; a number is that of an NVIDIA GPU.
+
+    >>> device_names("0,cuda:1"), device_names("cpu,cpu")
+    (['cuda:0', 'cuda:1'], ['cpu', 'cpu'])
+    """
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(
+            f"must be devices with commas between them, such as 0,1 or cpu,cpu, not {text!r}"
+        )
+    return [f"cuda:{name}" if name.isdecimal() else name for name in names]
+
+
 def _whole(text: str) -> int:
     try:
         return int(text)
@@ -162,4 +176,4 @@ def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequenc
         if arguments.debug:
             raise
         print(f"{parser.prog}: error: {in_words(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+        return error.exit_code if isinstance(error, UserError) else 1

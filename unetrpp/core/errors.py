@@ -11,6 +11,8 @@ class UserError(Exception):
     ``case`` is the id of the case in question; the text of the error begins with it.
     """
 
+    exit_code = 2
+
     def __init__(self, message: str, *, case: str | None = None):
         super().__init__(message)
         self.case = case
@@ -18,6 +20,12 @@ class UserError(Exception):
     def __str__(self) -> str:
         message = super().__str__()
         return f"{self.case}: {message}" if self.case else message
+
+
+class SomeFailed(UserError):
+    """A part of the work failed, and the rest is done. Commands exit with 1."""
+
+    exit_code = 1
 
 
 def refuse(problems: Sequence[str], where: object) -> None:

@@ -1,0 +1,183 @@
+"""Training of one fold: its recipe, its records, the training itself, and the validation on whole volumes."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import torch
+
+from unetrpp.core.devices import half_precision, is_out_of_memory
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json, remove_folder, update_json, write_json
+from unetrpp.core.registry import find
+from unetrpp.core.text import counted, format_shape
+from unetrpp.evaluation.cross_validation import update_cross_validation
+from unetrpp.model import checkpoint
+from unetrpp.trainers.attention_trainer import AttentionTrainer
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.inner_split import held_out
+from unetrpp.trainers.inputs import FoldData, Machine
+from unetrpp.trainers.job import Job
+from unetrpp.trainers.log import TensorBoard, class_names
+from unetrpp.trainers.recipe import config_for
+from unetrpp.trainers.trained_on import FILE as TRAINED_ON
+from unetrpp.trainers.trained_on import same_training_cases, training_inputs, warn_of_changes
+from unetrpp.trainers.trainer import TRAINERS, Trainer
+from unetrpp.trainers.validation import ValidationCases, validate_fold
+
+LOG = logging.getLogger(__name__)
+PRECISION = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def read_config(job: Job, number: int | str, machine: Machine) -> TrainingConfig:
+    """The training config of a fold. Writes nothing, so that a refusal costs nothing.
+
+    Raises:
+        UserError: the options contradict what the fold was started with.
+    """
+    request, folder, fold = job.request, job.model / f"fold_{number}", job.cases_of(number)
+    record = folder / "training.json"
+    started = (
+        None
+        if request.overwrite or not record.exists()
+        else read_json(record, TrainingConfig, hint="start again with --overwrite")
+    )
+    cases = fold.digest()
+    if started is not None and started.cases != cases and same_training_cases(folder, fold):
+        LOG.info("the validation cases of fold %s have changed, so it is validated again", number)
+        cases = started.cases
+    config = config_for(
+        folder,
+        number,
+        {**request.overrides, **job.starts.get(number, {})},
+        continue_training=request.continue_training,
+        overwrite=request.overwrite,
+        precision=PRECISION[half_precision(machine.device)],
+        cases=cases,
+    )
+    if config.learn_attention:
+        held_out(fold.train, job.description.groups or {}, config.seed, config.fold_number)  # refuses a single case
+    if started not in (None, config) and (folder / "checkpoint_final.pt").exists():
+        checkpoint.load(folder / "checkpoint_latest.pt", torch.device("cpu"))  # before the final one is removed
+    return msgspec.structs.replace(config, cases=fold.digest())
+
+
+def is_trained(job: Job, config: TrainingConfig) -> bool:
+    """Whether the fold was trained to the end of this recipe; its validation may be missing."""
+    folder = job.model / f"fold_{config.fold}"
+    if not (folder / "checkpoint_final.pt").exists():
+        return False
+    return msgspec.structs.replace(read_json(folder / "training.json", TrainingConfig), cases=config.cases) == config
+
+
+def run_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
+    """Train and validate one fold, or only what is left of it. What is logged is also written to the fold's training.log.
+
+    Raises:
+        UserError: the device has too little memory for a step, or a case could not be read or scored.
+    """
+    with _logged_to(job.model / f"fold_{config.fold}" / "training.log", machine):
+        machine.processes.rank_zero_only(partial(start_fold, job, config))
+        train_fold(job, config, machine)
+        validate(job, config.fold, machine)
+
+
+@contextmanager
+def _logged_to(path: Path, machine: Machine) -> Iterator[None]:
+    """While entered, the first process's messages are also appended to this file."""
+    if not machine.processes.first:
+        yield
+        return
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
+    logger = logging.getLogger("unetrpp")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
+    """Train one fold, or only what is left of it.
+
+    Raises:
+        UserError: the device has too little memory for a step.
+    """
+    number = config.fold
+    folder = job.model / f"fold_{number}"
+    if (folder / "checkpoint_final.pt").exists():
+        return
+    trainer = build_trainer(job, config, folder, machine)
+    if job.request.tensorboard and machine.processes.first:
+        trainer.tracker = TensorBoard(folder, class_names(trainer.labels))
+    validated = (
+        counted(len(trainer.data.validation), "validation case") if trainer.data.validation else "no validation case"
+    )
+    counts = f"{counted(len(trainer.data.train), 'training case')} and {validated}"
+    LOG.info("fold %s: %s, %s", number, counts, config.recipe)
+    threads = torch.get_num_threads()
+    try:
+        trainer.run()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        batch = (
+            f"{counted(job.configuration.batch_size, 'patch', 'patches')} of {format_shape(job.configuration.patch)}"
+        )
+        raise UserError(
+            f"fold {number}: a batch of {batch} needs more memory than {machine.device} has left; end other programs "
+            "that use it, or plan for less with --gpu-memory-gb and another --plans-name"
+        ) from error
+    finally:
+        torch.set_num_threads(threads)  # validation and the next fold start with as many as this one
+
+
+def start_fold(job: Job, config: TrainingConfig) -> None:
+    """Write the fold's training.json and trained_on.json, in the first process; warn where its files have changed since."""
+    folder = job.model / f"fold_{config.fold}"
+    record = folder / "training.json"
+    inputs = training_inputs(job.cases_of(config.fold), job.store, job.configuration)
+    if not record.exists():
+        write_json(folder / TRAINED_ON, inputs)
+        write_json(record, config)
+        return
+    started = read_json(record, TrainingConfig)
+    if msgspec.structs.replace(started, cases=config.cases) != config:  # extended, so it is no longer finished
+        (folder / "checkpoint_final.pt").unlink(missing_ok=True)
+        remove_folder(folder / "validation")
+        update_cross_validation(job.model, job.plans.labels)
+    update_json(record, config)
+    warn_of_changes(folder, inputs, job.request.command(config.fold))
+
+
+def build_trainer(job: Job, config: TrainingConfig, folder: Path, machine: Machine) -> Trainer:
+    """The trainer that ``config`` names, on the fold's cases.
+
+    Raises:
+        UserError: training.json names a trainer by its import path, and it was not given again.
+    """
+    cases, request = job.cases_of(config.fold), job.request
+    held_out_cases = () if config.fold == "all" else cases.validation
+    train, validation = ([job.store.open(case) for case in names] for names in (cases.train, held_out_cases))
+    data = FoldData(job.configuration, train, validation, job.description.groups or {})
+    if config.learn_attention:
+        return AttentionTrainer(data, config, folder, machine)
+    given_now = config.trainer == request.overrides.get("trainer")
+    return find("trainer", config.trainer, TRAINERS, allow_import_path=given_now)(data, config, folder, machine)
+
+
+def validate(job: Job, number: int | str, machine: Machine) -> None:
+    """Validate a trained fold on whole volumes in the first process; the others wait."""
+    if number == "all":
+        LOG.info("fold all: trained on every case, so no case is left to validate on")
+        return
+    cases = ValidationCases(job.cases_of(number).validation, job.store, job.references)
+    device, mirroring = machine.device, job.request.mirroring
+    machine.processes.rank_zero_only(
+        lambda: validate_fold(job.model, int(number), cases, device=device, mirroring=mirroring)
+    )
