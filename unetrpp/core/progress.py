@@ -73,6 +73,7 @@ def _bar(state: BarState, position: int | None = None) -> "tqdm[None]":
         desc=state.title,
         unit=state.unit,
         position=position,
+        leave=position is None,  # where several bars share the terminal, a closed one makes room
         disable=not _bars_are_shown(),
         ncols=columns,
         nrows=None if columns is None else 24,
