@@ -143,7 +143,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--device": _RECORDED,
         "--threads": _TRAINER + "test_an_interrupted_run_ends_bit_identical",
         "--devices": "trainers/test_side_by_side.py::test_folds_side_by_side_equal_folds_one_after_the_other",
-        "--compute-threads": "trainers/test_compute_threads.py::test_the_users_number_is_set_at_once_but_in_a_resumed_fold_at_the_end_of_the_epoch",
+        "--compute-threads": "trainers/test_compute_threads.py::test_the_users_number_waits_for_the_end_of_an_epoch_in_a_resumed_fold",
         "--compile": "trainers/test_compilation.py::test_the_trial_changes_nothing_and_a_failure_disables_compilation",
         "--tensorboard": "trainers/test_log.py::test_a_missing_tensorboard_is_found_before_a_fold_is_deleted",
         "--no-mirroring": _RECORDED,

@@ -68,9 +68,10 @@ def read_config(job: Job, number: int | str, machine: Machine) -> TrainingConfig
 def is_trained(job: Job, config: TrainingConfig) -> bool:
     """Whether the fold was trained to the end of this recipe; its validation may be missing."""
     folder = job.model / f"fold_{config.fold}"
-    if not (folder / "checkpoint_final.pt").exists():
+    record = folder / "training.json"
+    if not (record.exists() and (folder / "checkpoint_final.pt").exists()):
         return False
-    return msgspec.structs.replace(read_json(folder / "training.json", TrainingConfig), cases=config.cases) == config
+    return msgspec.structs.replace(read_json(record, TrainingConfig), cases=config.cases) == config
 
 
 def run_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
@@ -120,7 +121,6 @@ def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
     )
     counts = f"{counted(len(trainer.data.train), 'training case')} and {validated}"
     LOG.info("fold %s: %s, %s", number, counts, config.recipe)
-    threads = torch.get_num_threads()
     try:
         trainer.run()
     except RuntimeError as error:
@@ -134,7 +134,8 @@ def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
             "that use it, or plan for less with --gpu-memory-gb and another --plans-name"
         ) from error
     finally:
-        torch.set_num_threads(threads)  # validation and the next fold start with as many as this one
+        if machine.cores is not None:  # a step may have used fewer
+            torch.set_num_threads(machine.compute_threads or machine.cores())
 
 
 def start_fold(job: Job, config: TrainingConfig) -> None:

@@ -10,9 +10,12 @@ from unetrpp.core.machine import available_memory
 from unetrpp.core.parallel import prepare_workers
 from unetrpp.plans.plans import Configuration
 from unetrpp.trainers.fold_process import FoldProcess, FoldTask
+from unetrpp.trainers.interrupt import StopRequest
 
 LOG = logging.getLogger(__name__)
 PROCESS_BYTES = 10**9  # that a process needs beside its training step: libraries, patches, a volume at validation
+
+LOOK_SECONDS = 0.5  # between two looks whether a stop was requested
 
 
 def cpu_places(configuration: Configuration, folds: int, threads: int, compute_threads: int | None) -> list[str]:
@@ -39,31 +42,40 @@ class SideBySide:
         self.context = multiprocessing.get_context(prepare_workers(["unetrpp.trainers.fold_process"]))
         self.share = self.context.Value("i", threads, lock=False)
         self.failures: dict[int | str, str] = {}
+        self.stopping = False
 
     def run(self, tasks: Sequence[FoldTask]) -> dict[int | str, str]:
         """Train all of them; returns the error of every fold that failed.
 
         Raises:
-            KeyboardInterrupt: after every fold has saved its state.
+            KeyboardInterrupt: a stop was requested, and every fold has saved its state. A second request ends them at once.
         """
         waiting = deque(tasks)
         try:
-            while waiting or self.running:
-                count = min(len(waiting), len(self.free))
-                self.share.value = max(1, self.threads // (len(self.running) + count))
-                for _ in range(count):
-                    self._start(waiting.popleft())
-                for channel in wait(list(self.running)):
-                    self._receive(channel)  # type: ignore[arg-type]  # only connections were given
-        except KeyboardInterrupt:
-            self._stop()
+            with StopRequest() as stop:
+                while self.running or (waiting and not stop.requested):
+                    if not stop.requested:
+                        self._start_next(waiting)
+                    for channel in wait(list(self.running), LOOK_SECONDS):
+                        self._receive(channel)  # type: ignore[arg-type]  # only connections were given
+                    if stop.requested:
+                        self._ask_to_stop()
+        except BaseException:
+            for process in self.running.values():
+                process.kill()
             raise
+        if stop.requested:
+            raise KeyboardInterrupt
         return self.failures
 
-    def _start(self, task: FoldTask) -> None:
-        position, device = self.free.popleft()
-        process = FoldProcess(task.on(device), position, self.share, self.context)
-        self.running[process.channel] = process
+    def _start_next(self, waiting: deque[FoldTask]) -> None:
+        """Start a fold at every free place, and divide the cores among those that run."""
+        count = min(len(waiting), len(self.free))
+        self.share.value = max(1, self.threads // (len(self.running) + count))
+        for _ in range(count):
+            position, device = self.free.popleft()
+            process = FoldProcess(waiting.popleft().on(device), position, self.share, self.context)
+            self.running[process.channel] = process
 
     def _receive(self, channel: Connection) -> None:
         process = self.running[channel]
@@ -75,16 +87,9 @@ class SideBySide:
             self.failures[process.fold] = process.failure
             LOG.error("fold %s failed: %s", process.fold, process.failure)
 
-    def _stop(self) -> None:
-        """Let every fold save and end; when interrupted again, end them at once."""
-        LOG.info("the folds save and end; Ctrl-C again ends them at once")
-        for process in self.running.values():
-            process.ask_to_stop()
-        try:
-            while self.running:
-                for channel in wait(list(self.running)):
-                    self._receive(channel)  # type: ignore[arg-type]
-        except KeyboardInterrupt:
+    def _ask_to_stop(self) -> None:
+        if not self.stopping:
+            LOG.info("the folds save and end; Ctrl-C again ends them at once")
             for process in self.running.values():
-                process.kill()
-            raise
+                process.ask_to_stop()
+        self.stopping = True

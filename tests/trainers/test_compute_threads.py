@@ -54,7 +54,7 @@ def test_a_resumed_fold_keeps_its_number_without_timing(machine):
     assert (machine.threads, state.compute_threads, machine.trials) == (3, 3, 0)
 
 
-def test_the_users_number_is_set_at_once_but_in_a_resumed_fold_at_the_end_of_the_epoch(machine):
+def test_the_users_number_waits_for_the_end_of_an_epoch_in_a_resumed_fold(machine):
     fresh, resumed = TrainingState(), TrainingState(compute_threads=4, cores=4)
     machine.chooser(asked=2).start(fresh, machine.trial)
     assert fresh.compute_threads == machine.threads == 2
