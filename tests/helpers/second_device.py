@@ -2,13 +2,15 @@
 
 Errors that otherwise only a GPU shows are found: tensors of two devices in one operator and shapes that depend on values
 (fake tensors refuse both), waiting for the device, float64 (which MPS lacks), wrong types under CUDA's autocast, operators
-that have no kernel for CUDA or MPS. No kernels run, so wrong results are not found.
+that have no kernel for CUDA or MPS. No kernels run, so wrong results are not found. As on CUDA, autocast casts a weight once
+in a forward pass, and convolutions keep channels-last.
 """
 
 import os
 import re
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,18 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
+from unetrpp.networks.layout import CHANNELS_LAST
+
 NAME = "fakegpu"
 ROOT = Path(__file__).parents[2]
 OURS = tuple(f"{ROOT / folder}{os.sep}" for folder in ("unetrpp", "trainers"))
 COPIES = ("aten._to_copy.default", "aten.copy_.default")
+# Operators whose results cuDNN lays out channels-last if an input or the weight is, and the position of their weight.
+CONVOLUTIONS = {"aten.convolution.default": 1, "aten.convolution_backward.default": 2}
 # Lists in torch's header: operators that autocast runs in its lower precision (None) or in float32.
 AUTOCAST_LISTS = {"LOWER_PRECISION_FP": None, "FP32": torch.float32, "FP32_SET_OPT_DTYPE": torch.float32}
 KEPT: list[torch.library.Library] = []  # registrations last as long as their library object
+CASTS: dict[int, tuple[Tensor, Tensor]] = {}  # by id: a weight, which keeps its id in use, and its cast
 
 
 def is_possible() -> bool:
@@ -47,6 +54,8 @@ def register() -> torch.device:
     for name, dtype in autocast_rules().items():
         KEPT[-1].impl(name, autocasting(name, dtype), "AutocastPrivateUse1")
     KEPT[-1].impl("scaled_dot_product_attention", fused_attention, "AutogradPrivateUse1")
+    clear = torch.clear_autocast_cache  # torch calls it at the end of the outermost autocast
+    torch.clear_autocast_cache = lambda: (CASTS.clear(), clear())[1]
     return torch.device(NAME, 0)
 
 
@@ -78,13 +87,35 @@ def autocasting(name: str, dtype: torch.dtype | None) -> Callable[..., Any]:
         wanted = dtype or torch.get_autocast_dtype(NAME)
 
         def cast(leaf: Any) -> Any:
-            return leaf.to(wanted) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+            if not (isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dtype != wanted):
+                return leaf
+            return cached_cast(leaf, wanted) if dtype is None else leaf.to(wanted)
 
         with torch._C._ExcludeDispatchKeyGuard(key):
             args, kwargs = tree_map(cast, (args, kwargs))
             return operator(*args, **kwargs)
 
     return run
+
+
+def cached_cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in autocast's lower precision. Casts of weights are kept, by the rule in ATen/autocast_mode.cpp: leaves
+    that require a gradient and are no views.
+    """
+    if not (tensor.dtype == torch.float32 and tensor.is_leaf and tensor.requires_grad and not tensor._is_view()):
+        return tensor.to(dtype)
+    if id(tensor) not in CASTS:
+        CASTS[id(tensor)] = tensor, tensor.to(dtype)
+    return CASTS[id(tensor)][1]
+
+
+def keep_layout(x: Tensor, weight: Tensor, result: Tensor | None) -> Tensor | None:
+    """The result of a convolution, channels-last where cuDNN makes it so (fake kernels do it for CUDA alone)."""
+    layout = CHANNELS_LAST.get(x.ndim)
+    if result is None or result.ndim != x.ndim or layout is None:
+        return result
+    last = any(t.is_contiguous(memory_format=layout) for t in (x, weight))
+    return result.contiguous(memory_format=layout) if last else result
 
 
 def is_fake(leaf: Any) -> bool:
@@ -135,6 +166,8 @@ class Watch(TorchDispatchMode):
             self.operators.add(str(func).removeprefix("aten.").removesuffix(".default"))
         args, kwargs = tree_map(self._as_fake, (args, kwargs))
         result = func(*args, **kwargs)
+        if str(func) in CONVOLUTIONS:
+            result = tree_map(partial(keep_layout, args[0], args[CONVOLUTIONS[str(func)]]), result)
         there = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
         if any(t.dtype == torch.float64 and t.device.type == NAME for t in there):
             self._note(f"{func} has float64 on the device")
