@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = ("second_device_checks.py", "nnunet_driver.py", "nnunet_start.py")  # run by tests in processes of their own
+# Run by tests in processes of their own.
+SCRIPTS = ("second_device_checks.py", "operator_checks.py", "nnunet_driver.py", "nnunet_start.py")
 
 
 @pytest.fixture(scope="session")

@@ -54,8 +54,7 @@ def register() -> torch.device:
     for name, dtype in autocast_rules().items():
         KEPT[-1].impl(name, autocasting(name, dtype), "AutocastPrivateUse1")
     KEPT[-1].impl("scaled_dot_product_attention", fused_attention, "AutogradPrivateUse1")
-    clear = torch.clear_autocast_cache  # torch calls it at the end of the outermost autocast
-    torch.clear_autocast_cache = lambda: (CASTS.clear(), clear())[1]
+    torch.clear_autocast_cache = CASTS.clear  # called at the end of the outermost autocast
     return torch.device(NAME, 0)
 
 

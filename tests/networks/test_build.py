@@ -177,3 +177,16 @@ def test_state_and_gates_survive_pruning():
     build_network(msgspec.structs.replace(GOOD, levels=pruned)).load_state_dict(trained.state_dict())
     with pytest.raises(RuntimeError, match="gate"):
         build_network(GOOD).load_state_dict(trained.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch instantiates it itself
+@pytest.mark.parametrize("kind", ["unetrpp", "unet"])
+def test_torch_compile_sees_one_graph(kind):
+    """With fullgraph a call that torch.compile cannot trace is an error; otherwise it splits the network there."""
+    make = unetrpp_architecture if kind == "unetrpp" else unet_architecture
+    network = build_network(make(1, 3, (8, 16, 16), [(2, 2, 2)], width=0.25)).eval()
+    x = torch.randn(2, 1, 8, 16, 16)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        for found, expected in zip(compiled(x), network(x), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

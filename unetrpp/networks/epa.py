@@ -1,5 +1,8 @@
 """Efficient paired attention (EPA): channel and spatial attention with shared queries and keys (UNETR++, 3.2)."""
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,18 +69,28 @@ class EfficientPairedAttention(nn.Module):
 
         Tokens are projected to P before they are mapped to keys and values, which costs N P C once. The channel map is
         C x C, so it is merged with the maps before and after it. Norms along N divide the small matrices, not the tokens.
+        Tokens and weights are cast once, here, because autocast would cast them again for every product.
         """
-        to_q, to_k, to_v_channel, to_v_spatial = self.qkvv.weight.chunk(4)
-        q, k = F.linear(x, to_q), F.linear(x, to_k)
-        q_scale, k_scale = _inverse_norms(q), _inverse_norms(k)  # (B, C)
+        batch, tokens, channels = x.shape
+        x = x.to(product_type(x))
+        to_qkvv = self.qkvv.weight.to(x.dtype)
+        _, to_k, to_v_channel, to_v_spatial = to_qkvv.chunk(4)
+        # The sum of q k over the tokens overflows in float16, so both carry the root of 1 / N. A power of 2 is exact.
+        scale = 2.0 ** -round(math.log2(tokens) / 2)
+        qk = F.linear(x, to_qkvv[: 2 * channels] * scale)
+        q, k = qk.chunk(2, -1)
+        q_scale, k_scale = _inverse_norms(qk).view(batch, 2, self.heads, -1).unbind(1)  # (B, h, d)
 
-        channel_map = self._channel_map(_cosines(q, k, q_scale, k_scale), to_v_channel)
-        bias = None if self.channel_out is None else self.channel_out.bias
-        channel = x @ channel_map.mT if bias is None else torch.baddbmm(bias, x, channel_map.mT)
+        own_head = (
+            torch.bmm(q.mT, k).view(batch, self.heads, channels // self.heads, self.heads, -1).diagonal(dim1=1, dim2=3)
+        )
+        cosines = own_head.movedim(-1, 1) * q_scale.unsqueeze(3) * k_scale.unsqueeze(2)  # (B, h, d, d)
+        channel_map = self._channel_map(cosines.transpose(0, 1), to_v_channel)
+        bias = None if self.channel_out is None else self.channel_out.bias.to(x.dtype)
+        channel = torch.bmm(x, channel_map) if bias is None else torch.baddbmm(bias, x, channel_map)
 
         keys, values = self._projected(x, to_k, to_v_spatial)
-        temperature = self.spatial_temperature.flatten().repeat_interleave(q.shape[-1] // self.heads)
-        keys = keys * (q_scale * temperature).unsqueeze(1)
+        keys = keys * (q_scale * self.spatial_temperature.squeeze(2)).view(batch, 1, channels)
         spatial = spatial_attention(q, keys, values, heads=self.heads, dropout=self.dropout if self.training else 0.0)
         if self.spatial_layout == "released":
             spatial = self._to_tokens(spatial.view(*spatial.shape[:2], self.heads, -1).transpose(1, 2))
@@ -86,45 +99,65 @@ class EfficientPairedAttention(nn.Module):
         return torch.cat([self.spatial_out(spatial), channel], dim=-1)
 
     def _channel_map(self, cosines: Tensor, to_v: Tensor) -> Tensor:
-        """Channel attention, with the maps to its values and to its output, as one map (B, C or C / 2, C) of the tokens.
+        """Channel attention, with the maps to its values and to its output, as one map (B, C, C or C / 2) of the tokens.
 
         Args:
-            cosines: between queries and keys (B, C, C).
+            cosines: between queries and keys (h, B, d, d).
             to_v: weight (C, C) of the map from tokens to values.
         """
-        batch, channels, _ = cosines.shape
-        by_head = (self.heads, channels // self.heads)
-        own_head = cosines.view(batch, *by_head, *by_head).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (B, h, d, d)
-        attended = self._attend(own_head * self.channel_temperature) @ to_v.view(*by_head, channels)
-        attended = attended.flatten(1, 2)
-        return attended if self.channel_out is None else self.channel_out.weight @ attended
+        heads, batch, width, _ = cosines.shape
+        attended = self._attend(cosines * self.channel_temperature.unsqueeze(1)).to(to_v.dtype)
+        attended = torch.bmm(attended.flatten(1, 2), to_v.view(heads, width, -1))  # (h, B d, C)
+        merged = attended.view(heads, batch, width, -1).permute(1, 3, 0, 2).flatten(2)  # (B, C, C)
+        return merged if self.channel_out is None else F.linear(merged, self.channel_out.weight.to(to_v.dtype))
 
     def _projected(self, x: Tensor, to_k: Tensor, to_v: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, P, C) of the spatial attention."""
-        project_values = self.project_values or self.project_keys
-        summary = self.project_keys.weight @ x  # (B, P, C)
-        other = summary if self.project_values is None else self.project_values.weight @ x
+        summary = _over_tokens(self.project_keys, x)
+        other = summary if self.project_values is None else _over_tokens(self.project_values, x)
         keys, values = F.linear(summary, to_k), F.linear(other, to_v)
         if self.project_keys.bias is not None:
-            keys, values = keys + self.project_keys.bias[:, None], values + project_values.bias[:, None]
+            bias = self.project_keys.bias.to(x.dtype)
+            other_bias = bias if self.project_values is None else self.project_values.bias.to(x.dtype)
+            keys, values = keys + bias[:, None], values + other_bias[:, None]
         return keys, values
+
+
+def product_type(x: Tensor) -> torch.dtype:
+    """The type in which matrix products of x are computed: autocast's where it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def _over_tokens(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The weight (P, N) of a map of tokens times x (B, N, C): (B, P, C)."""
+    return torch.bmm(layer.weight.to(x.dtype).expand(len(x), -1, -1), x)
 
 
 def _inverse_norms(t: Tensor) -> Tensor:
     """1 / L2 norm along the tokens: (B, N, C) -> (B, C), in float32 also under autocast."""
-    dtype = torch.float64 if t.dtype == torch.float64 else torch.float32
-    inverse: Tensor = 1 / torch.linalg.vector_norm(t, dim=1, dtype=dtype).clamp_min(NORMALIZE_EPS)
+    inverse: Tensor = _InverseNorms.apply(t)  # type: ignore[no-untyped-call]
     return inverse
 
 
-def _cosines(q: Tensor, k: Tensor, q_scale: Tensor, k_scale: Tensor) -> Tensor:
-    """Cosines (B, C, C) between the channels of q and k (B, N, C). The mean over tokens is taken inside the product,
-    because their sum overflows in float16.
-    """
-    tokens = q.shape[1]
-    means = torch.baddbmm(q.new_zeros(()), q.mT, k, beta=0, alpha=1 / tokens)
-    cosines: Tensor = means * (tokens * q_scale).unsqueeze(2) * k_scale.unsqueeze(1)
-    return cosines
+class _InverseNorms(torch.autograd.Function):
+    """Needs no copy of the tokens in float32, and one operator on them in the backward pass, where autograd takes five."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        dtype = torch.float64 if t.dtype == torch.float64 else torch.float32
+        with torch.autocast(t.device.type, enabled=False):
+            norms = torch.linalg.vector_norm(t, dim=1, dtype=dtype)
+        inverse: Tensor = norms.clamp_min(NORMALIZE_EPS).reciprocal()
+        ctx.save_for_backward(t, inverse)
+        return inverse
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        t, inverse = ctx.saved_tensors
+        slope: Tensor = (gradient * inverse**3).neg().to(t.dtype)
+        along_tokens: Tensor = t * slope.unsqueeze(1)
+        return along_tokens
 
 
 class EPABlock(nn.Module):

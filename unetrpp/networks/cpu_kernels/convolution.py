@@ -24,6 +24,7 @@ def _torch_would_be_slow(x: Tensor) -> bool:
     """One float32 sample on a CPU. Under autocast PyTorch takes oneDNN by itself; a fake tensor (networks/cost.py) has
     no values to compute with, so it keeps PyTorch's operator.
     """
-    single = takes_cpu_kernel(x) and type(x) is Tensor and x.dtype == torch.float32 and len(x) == 1
+    if not takes_cpu_kernel(x) or torch.is_autocast_enabled("cpu"):
+        return False  # before torch.compile meets a call that it cannot trace
     available: bool = torch.backends.mkldnn.is_available()
-    return single and available and not torch.is_autocast_enabled("cpu")
+    return available and type(x) is Tensor and x.dtype == torch.float32 and len(x) == 1
