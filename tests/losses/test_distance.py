@@ -8,11 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from unetrpp.losses import distance as module
 from unetrpp.losses.distance import (
     MANY_CLASSES,
     BoundaryWeights,
+    ClassMap,
     boundary_distance,
+    common_windows,
+    grouped,
     truncated_distance,
     union_distance,
     weighable,
@@ -54,7 +59,7 @@ def test_the_map_equals_scipys_within_its_reach(spacing, reach):
     for mask in (ball((12, 20, 18), spacing, 6), rng.random((12, 20, 18)) < 0.02):
         exact = two_sided(mask, spacing)
         valid = torch.ones(mask.shape, dtype=torch.bool)
-        got = boundary_distance(torch.from_numpy(mask), valid, extent(mask), spacing_mm=spacing, reach_mm=reach).numpy()
+        got = boundary_distance(torch.from_numpy(mask)[None], valid[None], [spacing], [reach])[0].numpy()
         near = exact < reach - 1e-4
         np.testing.assert_allclose(got[near], exact[near], rtol=1e-6)
         assert np.isinf(got[exact > reach + 1e-4]).all()
@@ -66,7 +71,7 @@ def test_any_number_of_axes_against_all_pairs_of_voxels(seed, axes, spacing):
     rng = np.random.default_rng(seed)
     spacings = tuple(float(s) for s in rng.uniform(0.5, 2, axes) * spacing)
     sources = rng.random((2, *rng.integers(1, 7, axes))) < 0.2
-    got = truncated_distance(torch.from_numpy(sources), spacings, 5.0).numpy()
+    got = truncated_distance(torch.from_numpy(sources), [spacings] * 2, [5.0] * 2).numpy()
     for layer, distances in zip(sources, got, strict=True):
         where = np.argwhere(layer) * spacings
         for voxel in np.ndindex(layer.shape):
@@ -81,7 +86,7 @@ def test_ignored_voxels_make_no_boundary():
     mask, valid = torch.zeros(1, 9, dtype=torch.bool), torch.ones(1, 9, dtype=torch.bool)
     mask[0, 4:6] = True
     valid[0, 2:4] = False  # left of the mask nothing is known
-    distance = boundary_distance(mask, valid, extent(mask), spacing_mm=(1.0, 1.0), reach_mm=10.0)[0]
+    distance = boundary_distance(mask[None], valid[None], [(1.0, 1.0)], [10.0])[0, 0]
     assert distance.tolist()[4:6] == [2, 1]  # to voxel 6, not to the unknown 3
     assert distance[1] == 3  # background beyond the gap still sees the mask
 
@@ -158,3 +163,63 @@ def test_above_sixteen_classes_one_map_over_the_union_serves_all():
     onehot = torch.stack([target == c for c in range(classes)])
     distance = union_distance(onehot, torch.ones_like(target, dtype=torch.bool), (1.0, 1.0, 1.0), 4.0)
     assert distance[0, 0, 12:20].tolist() == [4, 3, 2, 1, 1, 2, 3, 4]
+
+
+def two_balls():
+    """Two samples with two classes of different sizes (2, 3, 24, 30, 28), and which voxels are known."""
+    onehot = torch.zeros(2, 3, 24, 30, 28, dtype=torch.bool)
+    for sample, (left, right) in enumerate([((6, 8, 9), (18, 20, 20)), ((12, 24, 5), (4, 6, 22))]):
+        grid = torch.stack(torch.meshgrid(*map(torch.arange, onehot.shape[2:]), indexing="ij"), -1)
+        onehot[sample, 1] = ((grid - torch.tensor(left)) ** 2).sum(-1) < 16
+        onehot[sample, 2] = ((grid - torch.tensor(right)) ** 2).sum(-1) < 9
+    onehot[:, 0] = ~onehot.any(1)
+    valid = torch.ones(2, 1, *onehot.shape[2:], dtype=torch.bool)
+    valid[0, :, 20:] = False
+    return onehot & valid, valid
+
+
+@pytest.mark.parametrize("mode", ["near", "far"])
+def test_maps_that_are_computed_together_have_the_same_weights(monkeypatch, mode):
+    onehot, valid = two_balls()
+    weigh = BoundaryWeights((2.5, 4.0), (2.0, 1.0, 0.9), strength=0.7, gamma=0.8, mode=mode)
+    monkeypatch.setitem(module.TOGETHER, "cpu", 0)
+    alone = weigh(onehot, valid)
+    for voxels in (2 * 20 * 17 * 20, 10**9):
+        monkeypatch.setitem(module.TOGETHER, "cpu", voxels)
+        assert torch.equal(weigh(onehot, valid), alone)
+
+
+class Count(TorchDispatchMode):
+    """The number of operators that start a kernel on a GPU."""
+
+    operators = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.operators += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_gpu_starts_few_operators_for_another_map(monkeypatch):
+    """As on a GPU: without a limit that keeps maps apart. One map alone takes about 90 operators."""
+    monkeypatch.delitem(module.TOGETHER, "cpu")
+    onehot, valid = two_balls()
+    weigh = BoundaryWeights((4.0, 4.0), (1.0, 1.0, 1.0), strength=1.0, gamma=1.0, mode="near")
+    counts = []
+    for samples in (slice(1), slice(2)):
+        with Count() as count:
+            weigh(onehot[samples], valid[samples])
+        counts.append(count.operators)
+    assert counts[1] < 160
+    assert counts[1] - counts[0] <= 6  # two maps more
+
+
+def test_maps_are_computed_together_up_to_a_number_of_voxels():
+    boxes = [((0, 4), (2, 6)), ((1, 3), (0, 8)), ((5, 9), (1, 3)), ((0, 9), (0, 9))]
+    maps = [ClassMap(0, c, box, 1.0, (1.0, 1.0)) for c, box in enumerate(boxes)]
+    assert [len(group) for group in grouped(maps, 100)] == [3, 1]
+    assert [len(group) for group in grouped(maps, 0)] == [1, 1, 1, 1]
+    windows = common_windows(boxes[:3], (9, 9))
+    assert [[w.stop - w.start for w in window] for window in windows] == [[4, 8]] * 3
+    for window, box in zip(windows, boxes, strict=False):
+        for w, (start, stop) in zip(window, box, strict=True):
+            assert 0 <= w.start <= start < stop <= w.stop <= 9
