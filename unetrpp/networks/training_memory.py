@@ -11,7 +11,7 @@ from typing import NamedTuple
 from unetrpp.plans.architecture import Architecture
 
 HALF, FULL, INDEX = 2, 4, 8  # bytes of bfloat16, float32 and int64
-EPA_MAPS = 17  # an EPA block keeps 13 bfloat16 and 2 float32 tensors of its tokens' size
+EPA_MAPS = 14  # an EPA block keeps 10 bfloat16 and 2 float32 tensors of its tokens' size
 EPA_CHANNEL_MAPS = 9  # its channel attention: C x C maps, counted in bfloat16
 MEASURED_BATCH = 2
 
