@@ -9,6 +9,7 @@ in a forward pass, and convolutions keep channels-last.
 import os
 import re
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -143,8 +144,8 @@ def _devices(name: str, entries: dict[str, str]) -> set[str]:
 
 
 class Watch(TorchDispatchMode):
-    """Within ``mode``, collects in ``faults`` the operations unsuited to a GPU, with our line that called them, and in
-    ``operators`` the operators that were used.
+    """Within ``mode``, collects in ``faults`` the operations unsuited to a GPU, with our line that called them, in
+    ``operators`` how often each operator was used, and in ``sent`` the shapes of what was copied to the device.
 
     Copies from the device always wait for it, copies to it unless they are ``non_blocking``. Operations that need a value
     (``item``, ``nonzero``, a tensor as a condition) raise an exception with fake tensors.
@@ -154,7 +155,8 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.mode = mode
         self.faults: list[str] = []
-        self.operators: set[str] = set()
+        self.operators: Counter[str] = Counter()
+        self.sent: list[tuple[int, ...]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -162,7 +164,7 @@ class Watch(TorchDispatchMode):
             with _disable_current_modes():  # operations on the host run as usual
                 return func(*args, **kwargs)
         if func.namespace == "aten":
-            self.operators.add(str(func).removeprefix("aten.").removesuffix(".default"))
+            self.operators[str(func).removeprefix("aten.").removesuffix(".default")] += 1
         args, kwargs = tree_map(self._as_fake, (args, kwargs))
         result = func(*args, **kwargs)
         if str(func) in CONVOLUTIONS:
@@ -172,6 +174,8 @@ class Watch(TorchDispatchMode):
             self._note(f"{func} has float64 on the device")
         copies = str(func) in COPIES
         mixed = {t.device.type for t in there if t.ndim or copies}  # a number is passed to the kernel without a copy
+        if len(mixed) > 1 and copies and result.device.type == NAME:
+            self.sent.append(tuple(result.shape))
         if len(mixed) > 1 and not (copies and result.device.type == NAME and kwargs.get("non_blocking")):
             self._note(f"{func} waits for the device")
         return result

@@ -13,13 +13,18 @@ from unetrpp.augmentation.label_swap import LabelSwap, label_swap_of
 from unetrpp.augmentation.pipeline import Sample, SampleDraw
 from unetrpp.augmentation.spatial import read_size, rotation
 from unetrpp.dataset.labels import LabelScheme, Region
-from unetrpp.inference.decisions import decided_slabs
+from unetrpp.inference import decisions
+from unetrpp.inference.averaging import arg_max
+from unetrpp.inference.decisions import Slab, decided_slabs
+from unetrpp.inference.export import averaged_slabs
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.inference.taps import Taps, resample_slabs
+from unetrpp.io.geometry import Geometry, Orientation
 from unetrpp.losses import distance
 from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.plans.plans import Configuration, LossPlan
+from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
 from unetrpp.trainers import optimizer
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.inputs import FoldData, Machine
@@ -210,6 +215,45 @@ def test_a_sliding_window_waits_for_nothing(watch, kind):
     assert watch.faults == []
 
 
+@pytest.mark.parametrize("kind", ["unet", "unet 2d"])
+def test_the_image_is_copied_once_and_its_tiles_are_cut_on_the_device(watch, kind):
+    chosen = plan(kind)
+    network, image = build_network(chosen.architecture).to(GPU), torch.zeros(1, 4 if "2d" in kind else 20, 30, 40)
+    watch.sent.clear()
+    watch.faults.clear()
+    window = SlidingWindow(chosen.patch, mirror_axes=(0, 1), tile_batch=3)
+    list(window.slabs([network], image))
+    assert [shape for shape in watch.sent if len(shape) > 2] == [image.shape[1:]]  # not windows
+    assert watch.faults == []
+
+
+@pytest.mark.parametrize(
+    ("tile_batch", "sizes"), [(3, [3, 3, 3]), (5, [5, 5]), (7, [7, 1]), (16, [8]), (6, [6, 3]), (1, [1] * 8)]
+)
+def test_every_batch_has_one_of_a_few_sizes(watch, tile_batch, sizes):
+    """cuDNN times its kernels for every new one: the whole batch, a half of it, a quarter and so on."""
+    chosen = plan("unet")
+    network, seen = build_network(chosen.architecture).to(GPU), []
+    network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    slabs = SlidingWindow(chosen.patch, mirror_axes=(0, 1), tile_batch=tile_batch).slabs(
+        [network], torch.zeros(1, 20, 32, 32)
+    )
+    assert sum(slab.shape[2] for slab in slabs) == 20
+    assert seen == sizes
+
+
+def test_tiles_are_added_as_in_nnunet_with_few_kernels(watch):
+    """Not slice by slice: two tiles have 32 slices; each is added in two pieces where it goes over the end of the ring."""
+    chosen = plan("unet")
+    network = build_network(chosen.architecture).to(GPU)
+    window = SlidingWindow(chosen.patch, mirror_axes=(0, 1, 2), tile_batch=8, nnunet=True)
+    watch.faults.clear()
+    watch.operators.clear()
+    list(window.slabs([network], torch.zeros(1, 20, 32, 32)))
+    assert watch.faults == []
+    assert watch.operators["copy_"] < 10
+
+
 def test_probabilities_are_resampled_on_the_device(watch):
     taps = Taps.between(8, 12, False), Taps.between(16, 10, False), Taps.between(16, 16, True)
     slabs = [torch.zeros(3, 4, 16, 16, device=GPU) for _ in range(2)]
@@ -224,6 +268,46 @@ def test_decisions_ask_which_voxels_are_unsure(watch):
     taps = Taps.between(4, 6, False), Taps.between(16, 10, False), Taps.between(16, 16, True)
     with pytest.raises(DynamicOutputShapeException, match="nonzero"):
         list(decided_slabs([torch.zeros(2, 3, 4, 16, 16, device=GPU)], taps, LABELS))
+    assert watch.faults == []
+
+
+def test_voxels_at_boundaries_are_interpolated_on_the_device(watch):
+    """What follows once their number is known."""
+    taps = [Taps.between(n, 16, False).on(GPU) for n in (4, 20, 16)]
+    where = tuple(torch.zeros(7, dtype=torch.long, device=GPU) for _ in range(3))
+    held = [Slab(torch.zeros(2, 3, 4, 20, 16, device=GPU), torch.zeros(4, 20, 16, dtype=torch.int16, device=GPU))]
+    watch.faults.clear()
+    corners, weights = decisions._corners(held, taps, where)
+    blended = decisions._blend(torch.zeros(3, 1280, device=GPU), corners, weights)
+    assert (blended.shape, blended.device) == ((3, 7), GPU)
+    assert watch.faults == []
+
+
+def test_the_arg_max_is_one_kernel(watch):
+    assert arg_max(torch.zeros(100, 4, 5, 6, device=GPU)).device == GPU
+    assert sum(watch.operators[name] for name in ("argmax", "maximum", "maximum.out", "gt.Tensor")) == 1
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS, msgspec.structs.replace(LABELS, regions=REGIONS)], ids=["classes", "regions"]
+)
+@pytest.mark.parametrize("averaging", ["probabilities", "logits"])
+def test_maps_are_computed_on_the_device(watch, averaging, labels):
+    properties = CaseProperties(
+        case="case",
+        geometry=Geometry(shape_zyx=(12, 20, 16), spacing_zyx_mm=(1.0, 1.0, 1.0)),
+        orientation=Orientation(axes=(0, 1, 2), flips=()),
+        crop=((0, 12), (0, 20), (0, 16)),
+        cropped_shape=(12, 20, 16),
+        cropped_spacing_mm=(1.0, 1.0, 1.0),
+        shape=(8, 16, 16),
+    )
+    grid = CaseGrid(properties, plan(labels=labels).preprocessing)
+    slabs = [torch.zeros(2, labels.outputs, 4, 16, 16, device=GPU) for _ in range(2)]
+    watch.faults.clear()
+    found = list(averaged_slabs(slabs, grid, averaging=averaging, uncertainty=True))
+    assert sum(slab.shape[1] for slab in found) == 12
+    assert {(len(slab), slab.device) for slab in found} == {(labels.outputs + 2, GPU)}
     assert watch.faults == []
 
 

@@ -110,6 +110,22 @@ def test_the_batch_is_halved_when_memory_runs_out():
     assert network.batches == [5, 2, 2, 1]
 
 
+def test_the_batch_that_fits_is_kept_for_the_following_images():
+    network, window = Hungry(), SlidingWindow((4, 4, 4), tile_batch=16)
+    for depth in (36, 12, 20):
+        list(window.slabs([network, network], torch.rand(1, depth, 4, 4)))
+    tried = [batch for batch in network.batches if batch > 2]
+    assert tried == [16, 8, 4]
+    assert window.tile_batch == 2
+
+
+def test_a_cpu_gets_no_tiles_beyond_those_of_the_image():
+    network, seen = nn.Conv3d(1, 2, 1), []
+    network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    list(SlidingWindow((4, 4, 4), tile_batch=4).slabs([network], torch.rand(1, 14, 4, 4)))
+    assert seen == [4, 2]
+
+
 def test_one_tile_that_does_not_fit_is_an_error():
     class Starved(nn.Module):
         def forward(self, x):
@@ -124,7 +140,7 @@ def test_accumulators_in_half_precision_give_nearly_the_same(monkeypatch):
     whole = SlidingWindow((6, 8, 8), mirror_axes=(0, 1, 2)).logits(network, image)
     asked = []
 
-    def half(values, device):
+    def half(values, device, taken):
         asked.append(values)
         return device, torch.float16
 

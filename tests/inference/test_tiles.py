@@ -68,3 +68,14 @@ def test_nnunets_tile_positions():
             steps = int(np.ceil((length - patch) / (patch * 0.5))) + 1
             distance = (length - patch) / (steps - 1)
             assert tile_starts(length, patch) == [int(np.round(distance * i)) for i in range(steps)]
+
+
+@pytest.mark.parametrize("copied_at_once", [1, 500, 1 << 26])
+def test_an_image_in_its_place_is_padded_by_zeros(monkeypatch, copied_at_once):
+    monkeypatch.setattr("unetrpp.inference.tiles.COPIED_AT_ONCE", copied_at_once)
+    image = torch.rand(2, 5, 9, 3)
+    sampler = TileSampler(image, (8, 8, 8))
+    assert torch.equal(sampler.image, torch.nn.functional.pad(image, (2, 3, 0, 0, 1, 2)))
+    assert torch.equal(sampler.image[:, *sampler.interior], image)
+    whole = torch.rand(2, 8, 9, 10)
+    assert TileSampler(whole, (8, 8, 8)).image is whole

@@ -60,11 +60,13 @@ def decided_slabs(
     at ties.
     """
     rule = Rule(scheme, averaging)
-    z = taps[0]
+    z, y, x = taps
     last: Slab | None = None  # the last slice before the current slab: outputs between them need both
     bottom, done = 0, 0
     for logits in slabs:
-        with one_thread(logits.device):
+        device = logits.device
+        y, x = y.on(device), x.on(device)
+        with one_thread(device):
             if averaging == "logits":
                 logits = mean_logits(logits)[None]
             own = Slab(logits, _agreed_by_folds(logits, scheme))
@@ -72,7 +74,8 @@ def decided_slabs(
             first_held = bottom - (last is not None)
             bottom += logits.shape[2]
             ready = z.ready(bottom)
-            decided = _decide(held, (z.part(done, ready, first_held), *taps[1:]), rule) if ready > done else None
+            along_z = z.part(done, ready, first_held).on(device)
+            decided = _decide(held, (along_z, y, x), rule) if ready > done else None
         if decided is not None:
             yield decided
         last = Slab(logits[:, :, -1:].clone(), own.agreed[-1:])
@@ -141,7 +144,7 @@ def _corners(held: list[Slab], taps: AllTaps, where: tuple[Tensor, ...]) -> tupl
     shape = held[0].agreed.shape
     sides = []
     for along, index in zip(taps, where, strict=True):
-        lower, upper, weight = (t.to(index.device)[index] for t in (along.lower, along.upper, along.weight))
+        lower, upper, weight = along.lower[index], along.upper[index], along.weight[index]
         sides.append([(lower, 1 - weight)] if along.single else [(lower, 1 - weight), (upper, weight)])
     corners, weights = [], []
     for (z, wz), (y, wy), (x, wx) in itertools.product(*sides):

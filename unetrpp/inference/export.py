@@ -15,11 +15,10 @@ from torch import Tensor
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.averaging import Averaging, decide, disagreement, entropy, fold_probabilities, mean_logits
 from unetrpp.inference.decisions import decided_slabs
+from unetrpp.inference.memory import part_values
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.inference.taps import Taps, resample_slabs
 from unetrpp.preprocessing.grid import CaseGrid
-
-PART_VALUES = 1 << 23  # logits processed at once, so that temporaries stay small for slabs of any size
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,10 @@ def export(
 
 def split_slabs(slabs: Iterable[Tensor]) -> Iterator[Tensor]:
     """The same slabs (F, K, n, Y, X) in parts of bounded size, as float32 (views where they are)."""
+    most = 0
     for slab in slabs:
-        slices = max(1, PART_VALUES * slab.shape[2] // slab.numel())
+        most = most or part_values(slab.device)
+        slices = max(1, most * slab.shape[2] // slab.numel())
         for part in torch.split(slab, slices, dim=2):
             yield part.float()
 
@@ -135,7 +136,7 @@ def collect(slabs: Iterable[Tensor], grid: CaseGrid, *, probabilities: bool, unc
         mean = slab[: scheme.outputs]
         decisions[place] = decide(mean, scheme).cpu().numpy()
         if kept is not None:
-            kept[:, place] = mean.cpu().numpy()
+            kept[:, place] = mean.half().cpu().numpy()
         if uncertain is not None:
             uncertain[:, place] = slab[scheme.outputs :].cpu().numpy()
         done = place.stop

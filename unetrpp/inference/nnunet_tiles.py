@@ -51,14 +51,16 @@ class NnunetAggregator(TileAggregator):
         """Add the tile whose passes are complete."""
         if self._tile is None:
             return
-        (z, y, x), (_, py, px) = self._tile.start, self._sampler.patch
+        (z, y, x), (pz, py, px) = self._tile.start, self._sampler.patch
         rows, columns = slice(y, y + py), slice(x, x + px)
-        for k, weights in enumerate(self._weights):
-            # One slice at a time, five times as fast as the whole tile: a slice of all channels fits into the cache.
-            place = (z + k) % self._ring.shape[-3]
-            sums, total = self._ring[..., place, rows, columns], self._total[place, rows, columns]
-            sums.copy_(sums.float().add_(self._mean[..., k, :, :] * weights))
-            total += weights
+        # On a CPU one slice at a time, five times as fast as the whole tile: a slice of all channels fits into the cache.
+        thickness = 1 if self._ring.device.type == "cpu" else pz
+        for first in range(z, z + pz, thickness):
+            for place, part in self._pieces(first, first + thickness):
+                part = slice(part.start + first - z, part.stop + first - z)
+                sums, total = self._ring[..., place, rows, columns], self._total[place, rows, columns]
+                sums.copy_(sums.float().add_(self._mean[..., part, :, :] * self._weights[part]))
+                total += self._weights[part]
         self._tile = None
 
     def flush(self, until: int) -> Tensor:

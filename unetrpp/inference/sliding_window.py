@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unetrpp.augmentation.label_swap import LabelSwap
 from unetrpp.core.devices import is_out_of_memory, to_device
-from unetrpp.inference.accumulator import accumulator_kind
+from unetrpp.inference.memory import accumulator_kind, image_device
 from unetrpp.inference.nnunet_tiles import NnunetAggregator
 from unetrpp.inference.tiles import Tile, TileAggregator, TileSampler
 from unetrpp.networks.cascade import unfold_first_stage
@@ -28,7 +28,7 @@ CPU_BATCH_VOXELS = 256**2  # small tiles (2D slices) are batched up to this many
 Pass = tuple[Tile, tuple[int, ...]]  # a tile and the axes (of its patch) along which it is mirrored
 
 
-@dataclass(frozen=True)
+@dataclass
 class SlidingWindow:
     """How networks run over an image: logits are blended over tiles with Gaussian weights and averaged over mirrorings.
 
@@ -36,7 +36,8 @@ class SlidingWindow:
         patch: of the network, (z, y, x); with two axes (a 2D network) it runs over the slices.
         mirror_axes: axes of the patch; every combination of them is mirrored.
         step: between tiles, at most, in patches.
-        tile_batch: tiles in one forward pass; None starts with a size by device. It is halved when memory runs out.
+        tile_batch: tiles in one forward pass; None starts with a size by device. When memory runs out, it is halved for this
+            image and the following ones.
         autocast: precision of the forward pass; None is float32.
         swap: which classes change places when a tile is mirrored.
         first_stage_classes: of a cascade's second stage: classes of the segmentation in the image's last channel.
@@ -61,22 +62,22 @@ class SlidingWindow:
     def slabs(self, networks: Sequence[nn.Module], image: Tensor) -> Iterator[Tensor]:
         """Logits (F, K, n, Y, X) of F networks (the folds) on ``image`` (C, Z, Y, X), slab by slab in z order.
 
-        The tiles are cut once for all networks. At most one row of tiles is held, for an image of any size; on a GPU
-        with little free memory in float16, or in the host's memory.
+        The tiles are cut once for all networks, on their device where the image fits there. At most one row of tiles is held,
+        for an image of any size; on a GPU with little free memory in float16, or in the host's memory.
         """
-        sampler = TileSampler(image, as_3d(self.patch), self.step)
         device = device_of(networks[0], image)
+        place = device if image.device == device else image_device(image.nbytes, device)
+        sampler = TileSampler(image, as_3d(self.patch), self.step, device=place)
         mirrorings = self._mirrorings()
         passes = [(tile, axes) for tile in sampler for axes in mirrorings]
-        batch = self.tile_batch or _first_batch(device, self.patch)
         aggregator: TileAggregator | None = None
         done = 0
         with predicting(networks):
             while done < len(passes):
+                batch = self.tile_batch or _first_batch(device, self.patch)
                 chunk = passes[done : done + batch]
-                logits = self._try_forward(networks, sampler, chunk, device)
+                logits = self._try_forward(networks, sampler, _filled(chunk, batch, device), device)
                 if logits is None:
-                    batch = _halved(len(chunk), device)
                     continue
                 if aggregator is None:
                     depth = _slices_held(passes, batch, sampler.patch[0])
@@ -100,22 +101,25 @@ class SlidingWindow:
     def _try_forward(
         self, networks: Sequence[nn.Module], sampler: TileSampler, chunk: Sequence[Pass], device: torch.device
     ) -> Tensor | None:
-        """:meth:`_forward`, or None when the memory does not suffice.
-
-        A separate function, because the error keeps the memory in use until it has returned.
-        """
+        """:meth:`_forward`, or None, and a smaller :attr:`tile_batch`, when the memory does not suffice."""
         try:
             return self._forward(networks, sampler, chunk, device)
         except RuntimeError as error:
             if len(chunk) == 1 or not is_out_of_memory(error):
                 raise
-            return None
+        # Not in the block above, because the error keeps the memory in use.
+        self.tile_batch = len(chunk) // 2
+        LOG.info("out of memory with %d tiles per batch; continuing with %d", len(chunk), self.tile_batch)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
 
     def _forward(
         self, networks: Sequence[nn.Module], sampler: TileSampler, chunk: Sequence[Pass], device: torch.device
     ) -> Tensor:
         """Logits (passes, F, K, *patch), still mirrored; of 2D networks with a slice axis."""
-        tiles = to_device(torch.stack([self._mirror(sampler.cut(tile), axes) for tile, axes in chunk]), device)
+        tiles = torch.stack([self._mirror(sampler.cut(tile), axes) for tile, axes in chunk])
+        tiles = tiles if tiles.device == device else to_device(tiles, device)
         patches = unfold_first_stage(tiles.squeeze(2) if self._is_2d else tiles, self.first_stage_classes)
         with torch.autocast(device.type, dtype=self.autocast, enabled=self.autocast is not None):
             logits = torch.stack([network(patches).float() for network in networks], dim=1)
@@ -126,7 +130,8 @@ class SlidingWindow:
     ) -> TileAggregator:
         """An aggregator for logits of ``channels`` (folds, classes), in the precision and on the device that memory allows."""
         values = math.prod(channels) * depth * math.prod(sampler.padded_shape[1:])
-        accumulator, dtype = accumulator_kind(values, device)
+        taken = sampler.image.nbytes if sampler.image.device == device else 0
+        accumulator, dtype = accumulator_kind(values, device, taken)
         if self.nnunet:
             return NnunetAggregator(sampler, channels, depth, device=accumulator)
         return TileAggregator(sampler, channels, depth, device=accumulator, dtype=dtype)
@@ -151,11 +156,17 @@ def _first_batch(device: torch.device, patch: tuple[int, ...]) -> int:
     return max(FIRST_BATCH[device.type], CPU_BATCH_VOXELS // math.prod(patch))
 
 
-def _halved(batch: int, device: torch.device) -> int:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    LOG.info("out of memory with %d tiles per batch; continuing with %d", batch, batch // 2)
-    return batch // 2
+def _filled(chunk: list[Pass], batch: int, device: torch.device) -> list[Pass]:
+    """The passes of a batch; on a GPU the last ones of an image are repeated to ``batch``, or to a half, a quarter, ... of it.
+
+    For every new batch size cuDNN times its kernels and MPS compiles its graphs, which takes longer than many forward passes.
+    """
+    if device.type == "cpu":
+        return chunk
+    size = batch
+    while size // 2 >= len(chunk):
+        size //= 2
+    return chunk + chunk[-1:] * (size - len(chunk))
 
 
 def device_of(network: nn.Module, image: Tensor) -> torch.device:

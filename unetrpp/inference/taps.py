@@ -13,6 +13,8 @@ from unetrpp.core.devices import to_device
 class Taps:
     """Linear interpolation along one axis: output i is (1 - weight[i]) * x[lower[i]] + weight[i] * x[upper[i]].
 
+    Made in host memory; :meth:`on` moves it to the device of the data.
+
     Input and output cover the same extent, and voxel centres are at half-integers, as in
     ``scipy.ndimage.zoom(grid_mode=True)``.
     """
@@ -20,6 +22,7 @@ class Taps:
     lower: Tensor
     upper: Tensor
     weight: Tensor
+    single: bool  # whether every output takes a single voxel
 
     @classmethod
     def between(cls, n_in: int, n_out: int, nearest: bool) -> "Taps":
@@ -31,32 +34,34 @@ class Taps:
         lower = position.floor().long()
         weight = (position - lower).float()
         # Where the weight is 0 the second voxel is not needed.
-        return cls(lower, lower + (weight > 0), weight)
+        return cls(lower, lower + (weight > 0), weight, not weight.any())
 
-    @property
-    def single(self) -> bool:
-        """Whether every output takes a single voxel."""
-        return not self.weight.any()
+    def on(self, device: torch.device) -> "Taps":
+        """The same on another device."""
+        if self.lower.device == device:
+            return self
+        lower, upper, weight = (to_device(values, device) for values in (self.lower, self.upper, self.weight))
+        return Taps(lower, upper, weight, self.single)
 
     def apply(self, x: Tensor, axis: int) -> Tensor:
         """Interpolate ``x`` along ``axis`` (counted from the end)."""
         if len(self.lower) == x.shape[axis] and self.single:
             return x  # the identity
-        weight = to_device(self.weight.to(x.dtype), x.device).reshape(-1, *[1] * (-axis - 1))
-        lower, upper = to_device(self.lower, x.device), to_device(self.upper, x.device)
-        return torch.lerp(x.index_select(axis, lower), x.index_select(axis, upper), weight)
+        weight = self.weight.to(x.dtype).reshape(-1, *[1] * (-axis - 1))
+        return torch.lerp(x.index_select(axis, self.lower), x.index_select(axis, self.upper), weight)
 
     def agreeing(self, decisions: Tensor, axis: int, unsure: int) -> Tensor:
         """The decision of both voxels along ``axis`` where they are equal, else ``unsure``."""
-        lower = decisions.index_select(axis, to_device(self.lower, decisions.device))
+        lower = decisions.index_select(axis, self.lower)
         if self.single:
             return lower
-        upper = decisions.index_select(axis, to_device(self.upper, decisions.device))
+        upper = decisions.index_select(axis, self.upper)
         return torch.where(lower == upper, lower, unsure)
 
     def part(self, first: int, last: int, bottom: int) -> "Taps":
         """The taps of outputs [first, last) on an input that starts at voxel ``bottom``."""
-        return Taps(self.lower[first:last] - bottom, self.upper[first:last] - bottom, self.weight[first:last])
+        lower, upper = self.lower[first:last] - bottom, self.upper[first:last] - bottom
+        return Taps(lower, upper, self.weight[first:last], self.single)
 
     def ready(self, depth: int) -> int:
         """How many outputs can be computed from the first ``depth`` voxels."""
@@ -71,12 +76,14 @@ def resample_slabs(slabs: Iterable[Tensor], taps: tuple[Taps, Taps, Taps]) -> It
     z, y, x = taps
     held, bottom, done = None, 0, 0
     for slab in slabs:
+        device = slab.device
+        y, x = y.on(device), x.on(device)
         plane = x.apply(y.apply(slab, -2), -1)
         held = plane if held is None else torch.cat([held, plane], dim=-3)
         ready = z.ready(bottom + held.shape[-3])
         if ready == done:
             continue
-        yield z.part(done, ready, bottom).apply(held, -3)
+        yield z.part(done, ready, bottom).on(device).apply(held, -3)
         done = ready
         if done < len(z.lower):
             spent = min(int(z.lower[done]) - bottom, held.shape[-3])

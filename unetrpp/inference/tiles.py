@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unetrpp.core.devices import to_device
 
 SIGMA = 1 / 8  # of the Gaussian, in patch lengths (as in nnU-Net)
+COPIED_AT_ONCE = 1 << 26  # bytes of an image
 
 Start = tuple[int, int, int]
 
@@ -53,16 +53,33 @@ class Tile:
 
 
 class TileSampler:
-    """Cuts an image (C, Z, Y, X) into overlapping tiles, in z order. An image smaller than a tile is padded with 0."""
+    """Cuts an image (C, Z, Y, X) into overlapping tiles, in z order. An image smaller than a tile is padded with 0.
 
-    def __init__(self, image: Tensor, patch: tuple[int, int, int], step: float = 0.5):
+    Attributes:
+        image: padded, on ``device``; the given one where nothing is to be changed.
+    """
+
+    def __init__(
+        self, image: Tensor, patch: tuple[int, int, int], step: float = 0.5, *, device: torch.device | None = None
+    ):
         self.patch = patch
         self.shape = tuple(image.shape[1:])
-        missing = [max(0, p - n) for p, n in zip(patch, self.shape, strict=True)]
-        self._offset = tuple(m // 2 for m in missing)
-        self._image = F.pad(image, [side for m in reversed(missing) for side in (m // 2, m - m // 2)])
-        self.padded_shape = tuple(self._image.shape[1:])
+        self.padded_shape = tuple(max(n, p) for n, p in zip(self.shape, patch, strict=True))
+        self._offset = tuple((n - m) // 2 for n, m in zip(self.padded_shape, self.shape, strict=True))
+        self.image = self._placed(image, device or image.device)
         self.starts = [tile_starts(n, p, step) for n, p in zip(self.padded_shape, patch, strict=True)]
+
+    def _placed(self, image: Tensor, device: torch.device) -> Tensor:
+        """The image in its place in the padded grid, copied to ``device`` in parts, so that little memory is pinned."""
+        if self.padded_shape == self.shape and image.device == device:
+            return image
+        padded = torch.zeros(len(image), *self.padded_shape, dtype=image.dtype, device=device)
+        z, y, x = self.interior
+        slices = max(1, COPIED_AT_ONCE // (image.itemsize * math.prod(self.shape[1:])))
+        for place, channel in zip(padded[:, z, y, x], image, strict=True):
+            for here, part in zip(place.split(slices), channel.split(slices), strict=True):
+                here.copy_(part if part.device == device else to_device(part, device))
+        return padded
 
     @property
     def interior(self) -> tuple[slice, slice, slice]:
@@ -83,7 +100,7 @@ class TileSampler:
         """The tile's voxels (C, *patch), a view."""
         z, y, x = tile.start
         pz, py, px = self.patch
-        return self._image[:, z : z + pz, y : y + py, x : x + px]
+        return self.image[:, z : z + pz, y : y + py, x : x + px]
 
 
 class TileAggregator:
