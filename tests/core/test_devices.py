@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from unetrpp.core.devices import find_device, half_precision, is_out_of_memory, to_device, try_kernels
+from unetrpp.core.devices import device_names, find_device, half_precision, is_out_of_memory, to_device, try_kernels
 from unetrpp.core.errors import UserError
 
 CPU = torch.device("cpu")
@@ -18,6 +18,12 @@ def test_an_unknown_device_is_refused():
 
 def test_auto_finds_one():
     assert find_device("auto").type in ("cuda", "mps", "cpu")
+
+
+@pytest.mark.parametrize("devices", ["", [], "cuda:0,,cuda:1", "auto", "cpu,gpu"])
+def test_lists_of_devices_that_are_refused(devices):
+    with pytest.raises(UserError, match="devices has '.*'; give devices such as cuda:0,cuda:1"):
+        device_names(devices)
 
 
 def test_on_the_cpu_nothing_is_copied():

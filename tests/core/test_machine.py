@@ -3,8 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from unetrpp.core import machine
+from unetrpp.core.devices import find_device, limit_threads
 from unetrpp.core.machine import available_memory, default_processes, usable_cores
 
 
@@ -62,3 +64,32 @@ def test_version_1(system):
     memory = {"memory/job/memory.limit_in_bytes": "4000", "memory/job/memory.usage_in_bytes": "500"}
     system(own, {**cpu, **memory, "cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"})
     assert (usable_cores(), available_memory()) == (4, 3500)
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """The numbers of threads that torch was given; it has 64 at first."""
+    given = [64]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: given[-1])
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    return given
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1)])
+def test_torch_computes_with_the_cores_that_the_container_pays_for(system, threads, quota, cores):
+    system("0::/\n", {"cpu.max": quota})
+    find_device("cpu")
+    assert threads[-1] == cores
+
+
+def test_fewer_threads_stay_fewer(system, threads):
+    threads.append(3)
+    find_device("cpu")
+    assert threads[-1] == 3
+
+
+@pytest.mark.parametrize(("processes", "each"), [(1, 8), (2, 4), (3, 2), (9, 1)])
+def test_processes_share_the_cores(system, threads, processes, each):
+    limit_threads(processes)
+    find_device("cpu")  # in each of them
+    assert threads[-1] == each

@@ -1,8 +1,11 @@
 """Computing devices (CUDA, MPS, CPU): choosing one, moving tensors to it, and what it supports."""
 
+from collections.abc import Sequence
+
 import torch
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.machine import usable_cores
 
 KNOWN = ("cuda", "mps", "cpu")
 
@@ -10,9 +13,12 @@ KNOWN = ("cuda", "mps", "cpu")
 def find_device(name: str) -> torch.device:
     """``auto`` takes CUDA, then MPS, then the CPU; anything else must be one of these and exist.
 
+    Everything that computes asks here first, so this also limits the threads (:func:`limit_threads`).
+
     Raises:
         UserError: there is no such device on this machine.
     """
+    limit_threads()
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -26,6 +32,31 @@ def find_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name!r} cannot be used here ({reason}); use --device auto or cpu") from None
     return device
+
+
+def limit_threads(processes: int = 1) -> None:
+    """Let torch compute on the CPU with no more threads than there are cores for each of ``processes``.
+
+    Torch itself starts one for every core of the machine, whatever the CPU quota of its container.
+    """
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() // processes)))
+
+
+def device_names(devices: str | Sequence[str]) -> list[str]:
+    """The devices of ``--devices``: a list, or text with commas in which a number alone is that of a CUDA device.
+
+    >>> device_names("0,1"), device_names(["cuda:0", "cpu"])
+    (['cuda:0', 'cuda:1'], ['cuda:0', 'cpu'])
+
+    Raises:
+        UserError: one has no known name.
+    """
+    given = devices.split(",") if isinstance(devices, str) else devices
+    names = [f"cuda:{name.strip()}" if name.strip().isdigit() else name.strip() for name in given]
+    for name in names or [""]:
+        if name.split(":")[0] not in KNOWN:
+            raise UserError(f"devices has {name!r}; give devices such as cuda:0,cuda:1 or cpu,cpu, with commas")
+    return names
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
