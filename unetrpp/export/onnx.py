@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unetrpp.core.devices import find_device
 from unetrpp.core.digest import file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_bytes, write_folder_atomically, write_json
@@ -123,7 +124,7 @@ def _require_packages() -> None:
 
 
 def _export_fold(model: ModelFolder, fold: str, checkpoint: Checkpoint, folder: Path) -> ExportedNetwork:
-    network = load_network(model, fold, checkpoint, torch.device("cpu"))
+    network = load_network(model, fold, checkpoint, find_device("cpu"))
     architecture = model.architecture(fold)
     random = torch.Generator().manual_seed(0)
     patches = torch.randn(BATCH, architecture.in_channels, *architecture.patch, generator=random)
