@@ -161,6 +161,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--no-mirroring": _REACH,
         "--step": _REACH,
         "--device": _REACH,
+        "--devices": "inference/test_devices.py::test_two_processes_write_what_one_writes",
         "--tile-batch": _REACH,
         "--postprocessing": "export/test_nnunet_use.py::test_its_postprocessing_is_applied_on_request",
         "--uncertainty": _FOLDER + "test_photographs_and_their_maps",

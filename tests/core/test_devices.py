@@ -22,7 +22,7 @@ def test_auto_finds_one():
 
 @pytest.mark.parametrize("devices", ["", [], "cuda:0,,cuda:1", "auto", "cpu,gpu"])
 def test_lists_of_devices_that_are_refused(devices):
-    with pytest.raises(UserError, match="devices has '.*'; give devices such as cuda:0,cuda:1"):
+    with pytest.raises(UserError, match=r"devices has '.*'; give devices such as cuda:0,cuda:1"):
         device_names(devices)
 
 

@@ -16,6 +16,7 @@ from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference import decisions
 from unetrpp.inference.averaging import arg_max
 from unetrpp.inference.decisions import Slab, decided_slabs
+from unetrpp.inference.ensemble import on_grid
 from unetrpp.inference.export import averaged_slabs
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.inference.taps import Taps, resample_slabs
@@ -308,6 +309,25 @@ def test_maps_are_computed_on_the_device(watch, averaging, labels):
     found = list(averaged_slabs(slabs, grid, averaging=averaging, uncertainty=True))
     assert sum(slab.shape[1] for slab in found) == 12
     assert {(len(slab), slab.device) for slab in found} == {(labels.outputs + 2, GPU)}
+    assert watch.faults == []
+
+
+def test_maps_of_another_axis_order_are_turned_on_the_device(watch):
+    own = CaseProperties(
+        case="case",
+        geometry=Geometry(shape_zyx=(12, 20, 16), spacing_zyx_mm=(1.0, 1.0, 1.0)),
+        orientation=Orientation(axes=(0, 1, 2), flips=(1,)),
+        crop=((2, 12), (0, 20), (3, 16)),
+        cropped_shape=(10, 20, 13),
+        cropped_spacing_mm=(1.0, 1.0, 1.0),
+        shape=(10, 20, 13),
+    )
+    preprocessing = plan().preprocessing
+    turned = msgspec.structs.replace(preprocessing, transpose=(2, 0, 1))
+    other = msgspec.structs.replace(own, crop=((0, 16), (0, 12), (0, 19)), cropped_shape=(16, 12, 19))
+    slabs = iter(torch.zeros(3, 10, 20, 13, device=GPU).split(4, dim=1))
+    (moved,) = on_grid(slabs, CaseGrid(own, preprocessing), CaseGrid(other, turned))
+    assert (moved.shape, moved.device) == ((3, 16, 12, 19), GPU)
     assert watch.faults == []
 
 

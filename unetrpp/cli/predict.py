@@ -16,7 +16,7 @@ unetrpp_predict -i images/ -o segmentations/ -m unetrpp_workspace/results/Hippoc
 unetrpp_predict -i scan.nii.gz -o segmentations/ -m MODEL --folds 0 --no-mirroring
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty
 unetrpp_predict -i dicom_series/ -o segmentations/ -m MODEL --dicom-seg
-unetrpp_predict -i images/ -o segmentations/ -m MODEL --part 1/2 --device cuda:0
+unetrpp_predict -i images/ -o segmentations/ -m MODEL --devices cuda:0,cuda:1
 unetrpp_predict -i images/ -o segmentations/ -m MODEL OTHER_MODEL      mean of several models
 unetrpp_predict -i images/ -o segmentations/ --best Hippocampus        what unetrpp_find_best chose
 """
@@ -69,7 +69,12 @@ def build_parser() -> Parser:
         help="one pass instead of the mean over mirrored passes: up to 8 times faster",
     )
     add("--step", type=step, default=0.5, metavar="STEP", help="step of the sliding window, in patches (default: 0.5)")
-    add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    where = parser.add_mutually_exclusive_group()
+    known = "auto, cpu, cuda, cuda:1 or mps (default: auto)"
+    where.add_argument("--device", default="auto", metavar="DEVICE", help=known)
+    where.add_argument(
+        "--devices", metavar="DEVICES", help="several devices that share the cases, such as cuda:0,cuda:1 (or 0,1)"
+    )
     add(
         "--tile-batch",
         type=positive,
@@ -123,6 +128,7 @@ def work(arguments: argparse.Namespace) -> int:
         mirroring=not arguments.no_mirroring,
         step=arguments.step,
         device=arguments.device,
+        devices=arguments.devices,
         tile_batch=arguments.tile_batch,
         postprocessing=arguments.postprocessing,
         uncertainty=arguments.uncertainty,

@@ -121,7 +121,7 @@ def new_pool(processes: int, start: str = "spawn") -> ProcessPoolExecutor:
     """
     if sys.platform == "win32":
         processes = min(processes, MOST_ON_WINDOWS)
-    return ProcessPoolExecutor(processes, multiprocessing.get_context(start), _die_with_parent)
+    return ProcessPoolExecutor(processes, multiprocessing.get_context(start), die_with_parent)
 
 
 def prepare_workers(modules: Sequence[str]) -> str:
@@ -137,7 +137,7 @@ def prepare_workers(modules: Sequence[str]) -> str:
     return "forkserver"
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End this worker when its parent ends; otherwise workers of a killed parent would wait for work for ever.
 
     Ctrl-C reaches all processes of a terminal: the workers end without a word, and the parent says what there is to say.
@@ -193,7 +193,7 @@ def _submit(pool: Executor, job: _Job[T]) -> Future[Outcome[T]]:
 def _guarded(job: _Job[T], threads: int, call: str = "") -> Outcome[T]:
     """Runs in the worker. ``threads`` limits the threads of numeric libraries; 0 sets no limit."""
     try:
-        with _limited(threads) if threads else nullcontext():
+        with limited_threads(threads) if threads else nullcontext():
             return Outcome(job.case, job.function(*job.arguments), None)
     except Exception as error:
         # The text of a UserError begins with its case id, which is a field of its own in CaseError.
@@ -204,7 +204,7 @@ def _guarded(job: _Job[T], threads: int, call: str = "") -> Outcome[T]:
 
 
 @contextmanager
-def _limited(threads: int) -> Iterator[None]:
+def limited_threads(threads: int) -> Iterator[None]:
     """Limit the threads of numeric libraries during one case; an executor's worker may do other work afterwards."""
     import SimpleITK as sitk
     from threadpoolctl import threadpool_limits

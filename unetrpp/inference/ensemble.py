@@ -1,8 +1,11 @@
 """Ensembles: the mean probabilities of several models, such as 3d_fullres with 2d or UNETR++ with a U-Net."""
 
 import itertools
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -10,9 +13,12 @@ from torch import Tensor
 
 from unetrpp.core.errors import UserError
 from unetrpp.inference.export import Exported, append_uncertainty, averaged_slabs, collect
+from unetrpp.inference.memory import image_device
+from unetrpp.inference.options import InferenceOptions
 from unetrpp.inference.predictor import Image, Predictor, as_volume
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.io.images import Volume
+from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.preprocessing.case import PreprocessedCase
 from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
 
@@ -39,6 +45,14 @@ class Ensemble:
         self.first = self.members[0]
         for member in self.members[1:]:
             _require_same_task(self.first, member)
+
+    @classmethod
+    def load(cls, models: Sequence[Path], options: InferenceOptions) -> "Ensemble":
+        """The model folders with the same options, for many cases: on a CPU, freed memory is kept for the next one."""
+        ensemble = cls([Predictor.with_options(path, options) for path in models])
+        if ensemble.first.device.type == "cpu":
+            keep_freed_memory()
+        return ensemble
 
     def __call__(
         self, image: Image, case: str = "image", *, probabilities: bool = False, uncertainty: bool = False
@@ -109,20 +123,48 @@ def on_grid(slabs: Iterator[Tensor], own: CaseGrid, other: CaseGrid) -> Iterator
     image, which may have another axis order, orientation or crop.
 
     Voxels that only ``other`` keeps are background. Its first slice needs a part of every slab, so all of them are kept
-    meanwhile: in temporary files, as the maps of many classes may not fit into memory.
+    meanwhile: on their device where they fit there, else in temporary files, as the maps of many classes may not fit into memory.
     """
     first, labels = next(slabs), own.plan.labels
+    shapes = [(len(first), *grid.properties.cropped_shape) for grid in (own, other)]
+    size = sum(math.prod(shape) for shape in shapes) * first.itemsize
+    device = first.device if first.device.type == "cpu" else image_device(size, first.device)
     with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as moved_file:
-        whole = np.memmap(file, np.float32, "w+", shape=(len(first), *own.properties.cropped_shape))
+        whole, moved = (_kept(shape, f, device) for shape, f in zip(shapes, (file, moved_file), strict=True))
         done = 0
         for slab in itertools.chain([first], slabs):
-            whole[:, done : done + slab.shape[1]] = slab.cpu().numpy()
+            whole[:, done : done + slab.shape[1]] = slab
             done += slab.shape[1]
-        moved = np.memmap(moved_file, np.float32, "w+", shape=(len(first), *other.properties.cropped_shape))
+        axes, flipped, source, target = _overlap(own, other)
         for k, probability in enumerate(whole):
-            outside = 0.0 if labels.overlapping or k else 1.0
-            moved[k] = other.crop(own.to_input(probability, outside))
-        yield torch.from_numpy(moved)
+            moved[k] = 0.0 if labels.overlapping or k else 1.0
+            moved[k][target] = probability.permute(axes).flip(flipped)[source]
+        yield moved
+
+
+def _kept(shape: tuple[int, ...], file: IO[bytes], device: torch.device) -> Tensor:
+    """A tensor of 0 on a device; on a CPU in ``file``."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device)
+    return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))
+
+
+def _overlap(own: CaseGrid, other: CaseGrid) -> tuple[list[int], list[int], tuple[slice, ...], tuple[slice, ...]]:
+    """How an array on the cropped grid ``own`` lies on that of ``other``: its axes in the order of ``other``, which of these are
+    to be flipped then, and the voxels of both that are the same."""
+    axes, flipped, source, target = [], [], [], []
+    order = [axis for axis, _, _ in own.axes()]
+    for q, (axis, reverse, (first, last)) in enumerate(other.axes()):
+        _, own_reverse, (start, stop) = own.axes()[order.index(axis)]
+        axes.append(order.index(axis))
+        if reverse != own_reverse:
+            flipped.append(q)
+            n = own.properties.geometry.shape_zyx[axis]
+            start, stop = n - stop, n - start
+        low, high = max(first, start), max(first, start, min(last, stop))
+        source.append(slice(low - start, high - start))
+        target.append(slice(low - first, high - first))
+    return axes, flipped, tuple(source), tuple(target)
 
 
 def in_step(streams: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted, counted_of
+from unetrpp.inference.devices import DeviceWorkers
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.inputs import Cases, files_digest
+from unetrpp.inference.notices import CaseNotices
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.inference.record import (
@@ -25,7 +27,7 @@ from unetrpp.inference.record import (
     refuse_foreign,
     remove_maps,
 )
-from unetrpp.inference.stream import predict_cases
+from unetrpp.inference.stream import predicted_cases, record_cases
 from unetrpp.model.folder import Checkpoint, ModelFolder
 
 LOG = logging.getLogger(__name__)
@@ -36,8 +38,10 @@ def predict_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> d
     return run_folder(ensemble, cases, output).failed
 
 
-def run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> Progress:
-    """Predict every case that is not finished into ``output.folder``.
+def run_folder(
+    ensemble: Ensemble, cases: Cases, output: OutputOptions, workers: DeviceWorkers | None = None
+) -> Progress:
+    """Predict every case that is not finished into ``output.folder``, with ``workers`` in their processes.
 
     Returns:
         The record of the run, with the failed cases and those of them whose input cannot be used.
@@ -64,7 +68,7 @@ def run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> Progr
     progress = Progress(
         path=output.folder / own,
         settings=settings,
-        device=str(ensemble.first.device),
+        device=str(ensemble.first.device) if workers is None else workers.name,
         cases=earlier.kept(own, cases),
         pending=earlier.pending(own, output.folder) | {outputs[case] for case in left},
         labels=described.labels,
@@ -75,8 +79,10 @@ def run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> Progr
     remove_maps(output.folder, earlier.changed.values())
     others = {name: run for name, run in earlier.runs.items() if name != own}
     forget(output.folder, others, {record.output for record in earlier.changed.values()}, left)
+    notices = CaseNotices(progress.path, len(plans.labels.foreground)) if output.log_warnings else None
+    finished = predicted_cases(ensemble, output, left.items()) if workers is None else workers.predicted(left)
     try:
-        predict_cases(ensemble, left, output, progress)
+        record_cases(finished, len(left), progress, notices)
     finally:
         progress.save()
     return progress

@@ -18,6 +18,7 @@ from unetrpp.io.formats import strip_ending
 from unetrpp.io.listing import folder_with_images, holds_series, unreadable
 
 Cases = dict[str, tuple[Path, ...]]
+NamedFiles = tuple[str, tuple[Path, ...]]  # a case and its files
 
 
 def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases:

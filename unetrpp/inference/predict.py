@@ -2,26 +2,27 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from unetrpp.core.devices import device_names
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import listed
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription
+from unetrpp.inference.devices import DeviceWorkers
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import run_folder
 from unetrpp.inference.inputs import Cases, find_cases, named_in_utf8, require_series, share
 from unetrpp.inference.left_out import left_out
 from unetrpp.inference.options import InferenceOptions, OutputOptions
 from unetrpp.inference.postprocessing import postprocessing_of
-from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.selection import find_selection
 from unetrpp.io.dicom_seg import require_dicom_seg
 from unetrpp.model.folder import Checkpoint
 from unetrpp.model.folds import Folds, spell_folds
-from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 
 LOG = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def predict(
     mirroring: bool = True,
     step: float = 0.5,
     device: str = "auto",
+    devices: str | Sequence[str] | None = None,
     tile_batch: int | None = None,
     postprocessing: bool = False,
     uncertainty: bool = False,
@@ -84,6 +86,8 @@ def predict(
         mirroring: average over mirrored passes; False is up to 8 times faster.
         step: of the sliding window, in patches.
         device: auto, cpu, cuda, cuda:1 or mps.
+        devices: instead of ``device``, several of them that share the cases, such as "cuda:0,cuda:1": each has a process of its
+            own, so a script that gives them needs ``if __name__ == "__main__":``.
         tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
         postprocessing: apply what an imported ``model`` came with; ``best`` says itself whether and what.
         uncertainty: also write entropy and fold disagreement, 0 to 1.
@@ -103,6 +107,9 @@ def predict(
         raise UserError("give either a model folder (model) or a dataset (best)")
     if best is not None and postprocessing:
         raise UserError("--best applies the post-processing that unetrpp_find_best chose; leave --postprocessing out")
+    if devices is not None and device != "auto":
+        raise UserError("give either one device (device) or several (devices)")
+    names = [] if devices is None else device_names(devices)
     if dicom_seg:
         require_dicom_seg()
     options = InferenceOptions(
@@ -122,13 +129,12 @@ def predict(
         models, options, written = _follow_selection(best, workspace, options, written)
     if postprocessing:
         written = replace(written, postprocessing=postprocessing_of(models))
-    ensemble = Ensemble([Predictor.with_options(path, options) for path in models])
+    # With several devices, the models are loaded here to be looked at, and in the process of each device to be run.
+    ensemble = Ensemble.load(models, replace(options, device="cpu") if names else options)
     for member in ensemble.members:
         LOG.info("%s: folds averaged: %s", member.model.path.resolve().name, spell_folds(member.folds))
     if uncertainty and [len(member.folds) for member in ensemble.members] == [1]:
         LOG.warning("the disagreement maps are 0 everywhere: a single fold has no other to disagree with")
-    if ensemble.first.device.type == "cpu":
-        keep_freed_memory()
     inputs, description = _paths(input), ensemble.first.model.description
     own = [*models, Workspace.find(None if workspace is None else Path(workspace)).root]
     cases, others = _cases_and_others(inputs, description, part, own)
@@ -136,7 +142,8 @@ def predict(
         LOG.warning("left out of %s, for the reasons given at the end: %s", inputs[0], listed(list(others)))
     if dicom_seg:
         require_series(cases)
-    progress = run_folder(ensemble, cases, written)
+    with DeviceWorkers(names, models, options, written) if names else nullcontext() as workers:
+        progress = run_folder(ensemble, cases, written, workers)
     unusable = others | {case: progress.failed[case] for case in sorted(progress.refused)}
     skipped = unusable if skip_unreadable and len(progress.refused) < len(cases) else {}
     failed = {case: reason for case, reason in (others | progress.failed).items() if case not in skipped}

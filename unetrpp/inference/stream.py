@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.executors import SynchronousExecutor, io_executor, prefetch
 from unetrpp.inference.export import Exported
 from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
-from unetrpp.inference.inputs import Cases, files_digest
+from unetrpp.inference.inputs import NamedFiles, files_digest
 from unetrpp.inference.notices import CaseNotices, Notice
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.record import CaseRecord, Progress
@@ -48,35 +48,49 @@ class PredictedCase:
     seconds: float  # network and export
 
 
-Written: TypeAlias = tuple[CaseRecord, Sequence[Notice]]  # of one case
+@dataclass(frozen=True)
+class Failure:
+    """Why a case has no segmentation."""
+
+    message: str
+    refused: bool = False  # its input cannot be read or used
+    limit: int | None = None  # errno of what the system lacked or refused
 
 
-def predict_cases(ensemble: Ensemble, cases: Cases, output: OutputOptions, progress: Progress) -> None:
-    """Predict and write every case; ``progress`` records the finished and the failed ones.
+Written: TypeAlias = tuple[CaseRecord, Sequence[Notice]]
+Finished: TypeAlias = tuple[str, Written | Failure]  # a case and what became of it
+
+
+def record_cases(finished: Iterable[Finished], count: int, progress: Progress, notices: CaseNotices | None) -> None:
+    """Record each of ``count`` cases in ``progress`` as it is finished, with a progress bar; log its ``notices``."""
+    with progress_bar("predicting", count) as bar:
+        for case, found in finished:
+            _record(progress, notices, case, found)
+            bar.update()
+    if notices is not None:
+        notices.summarise()
+
+
+def predicted_cases(ensemble: Ensemble, output: OutputOptions, cases: Iterable[NamedFiles]) -> Iterator[Finished]:
+    """Predict and write every case; those that are finished, in their order.
 
     The main thread runs the networks. Meanwhile one thread reads and preprocesses the next cases, and one writes the
-    last ones. On a CPU all is done in the main thread, and every case is recorded before the next one is read.
+    last ones. On a CPU all is done in the main thread, and every case is finished before the next one is read.
     """
     device = ensemble.first.device
     writing: deque[tuple[str, Future[Written]]] = deque()
-    classes = len(ensemble.first.model.plans.labels.foreground)
-    notices = CaseNotices(progress.path, classes) if output.log_warnings else None
-    with io_executor(device) as reader, io_executor(device) as writer, progress_bar("predicting", len(cases)) as bar:
+    with io_executor(device) as reader, io_executor(device) as writer:
         count = 0 if isinstance(reader, SynchronousExecutor) else PREFETCHED
-        loads = prefetch(reader, lambda item: _load(ensemble, output, *item), cases.items(), count)
-        for (case, _), loading in loads:
+        for (case, _), loading in prefetch(reader, lambda item: _load(ensemble, output, *item), cases, count):
             try:
                 predicted = _predict(ensemble, output, loading.result())
                 writing.append((case, writer.submit(_write, ensemble, output, predicted)))
             except Exception as error:
-                _record_failure(progress, case, error)
+                yield case, _failure(case, error)
             while len(writing) > count:
-                _record(progress, notices, *writing.popleft())
-            bar.update()
-        for case, written in writing:
-            _record(progress, notices, case, written)
-    if notices is not None:
-        notices.summarise()
+                yield _written(*writing.popleft())
+        while writing:
+            yield _written(*writing.popleft())
 
 
 def _load(ensemble: Ensemble, output: OutputOptions, case: str, files: tuple[Path, ...]) -> LoadedCase:
@@ -128,21 +142,29 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
     return record, notices
 
 
-def _record(progress: Progress, notices: CaseNotices | None, case: str, written: Future[Written]) -> None:
+def _written(case: str, written: Future[Written]) -> Finished:
     try:
-        record, found = written.result()
+        return case, written.result()
     except Exception as error:
-        _record_failure(progress, case, error)
-        return
-    if notices is not None:
-        notices.add(case, found)
-    progress.finish(case, record)
+        return case, _failure(case, error)
 
 
-def _record_failure(progress: Progress, case: str, error: Exception) -> None:
+def _failure(case: str, error: Exception) -> Failure:
     LOG.debug("%s failed", case, exc_info=error)
-    progress.fail(case, str(error.args[0]) if isinstance(error, UserError) else in_words(error))
     if isinstance(error, UserError):
-        progress.refused.add(case)
-    elif (number := limit_of(error)) is not None:
-        progress.limits[case] = number
+        return Failure(str(error.args[0]), refused=True)
+    return Failure(in_words(error), limit=limit_of(error))
+
+
+def _record(progress: Progress, notices: CaseNotices | None, case: str, found: Written | Failure) -> None:
+    if isinstance(found, Failure):
+        progress.fail(case, found.message)
+        if found.refused:
+            progress.refused.add(case)
+        elif found.limit is not None:
+            progress.limits[case] = found.limit
+        return
+    record, about = found
+    if notices is not None:
+        notices.add(case, about)
+    progress.finish(case, record)

@@ -106,14 +106,18 @@ class CaseGrid:
     @property
     def kept(self) -> Box:
         """The crop in voxels of the input, along its own axes (z, y, x)."""
-        properties = self.properties
-        ordered = [(0, n) for n in properties.geometry.shape_zyx]
-        axes = [properties.orientation.axes[axis] for axis in self.plan.transpose]  # of the input, in plan order
-        for axis, canonical, (start, stop) in zip(axes, self.plan.transpose, properties.crop, strict=True):
-            flipped, n = canonical in properties.orientation.flips, properties.geometry.shape_zyx[axis]
-            ordered[axis] = (n - stop, n - start) if flipped else (start, stop)
-        z, y, x = ordered
-        return z, y, x
+        shape = self.properties.geometry.shape_zyx
+        ordered = {
+            axis: (shape[axis] - stop, shape[axis] - start) if flipped else (start, stop)
+            for axis, flipped, (start, stop) in self.axes()
+        }
+        return ordered[0], ordered[1], ordered[2]
+
+    def axes(self) -> list[tuple[int, bool, tuple[int, int]]]:
+        """For each axis in plan order: the input's axis (z, y, x), whether it runs the other way, and the kept voxels."""
+        orientation = self.properties.orientation
+        pairs = zip(self.plan.transpose, self.properties.crop, strict=True)
+        return [(orientation.axes[canonical], canonical in orientation.flips, kept) for canonical, kept in pairs]
 
     def uncropped(self) -> "CaseGrid":
         """The same grid with a crop that holds the whole image."""
