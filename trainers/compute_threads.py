@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-from unetrpp.core.machine import usable_cores
 from unetrpp.core.text import counted
 from unetrpp.trainers.state import TrainingState
 
@@ -27,11 +26,6 @@ Step = Callable[[], object]
 Trial = Callable[
     [], AbstractContextManager[Step]
 ]  # while entered, gives a training step that changes nothing afterwards
-
-
-def usable_threads() -> int:
-    """As many threads as torch would start, which OMP_NUM_THREADS limits, but no more than there are cores."""
-    return min(torch.get_num_threads(), usable_cores())
 
 
 class ComputeThreads:

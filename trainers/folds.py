@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from unetrpp.core.devices import find_device
+from unetrpp.core.devices import device_names, find_device
 from unetrpp.core.errors import SomeFailed, UserError, in_words
 from unetrpp.core.text import counted_of, listed
 from unetrpp.core.workspace import Workspace
@@ -17,7 +17,6 @@ from unetrpp.evaluation.cross_validation import update_cross_validation
 from unetrpp.model.folder import ModelFolder
 from unetrpp.model.folds import Folds
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
-from unetrpp.trainers.compute_threads import usable_threads
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.distributed import Processes
 from unetrpp.trainers.fold_process import FoldTask
@@ -52,7 +51,7 @@ def train(
     learn_attention: bool = False,
     pretrained: str | Path | None = None,
     device: str = "auto",
-    devices: Sequence[str] | None = None,
+    devices: str | Sequence[str] | None = None,
     threads: int = 2,
     compute_threads: int | None = None,
     compile: bool = False,
@@ -81,8 +80,8 @@ def train(
         learn_attention: learn the gammas of the attention modules, then keep those that have an effect (experimental).
         pretrained: a model folder, a checkpoint in one, or one of nnU-Net (.pth), to start from.
         device: auto, cpu, cuda, cuda:1 or mps.
-        devices: to spread folds over, such as ``["cuda:0", "cuda:1"]``, a fold at a time on each; a device that is named
-            twice gets two folds at a time. None takes ``device``, and on a CPU trains as many folds at the same time as its
+        devices: to spread folds over, such as "cuda:0,cuda:1", a fold at a time on each; a device that is named twice gets
+            two folds at a time. None takes ``device``, and on a CPU trains as many folds at the same time as its
             cores and memory allow.
         threads: threads that read patches; with ``augmentation="workers"``, processes that also augment them.
         compute_threads: threads that compute a step on a CPU. None times one and all, and takes the faster number.
@@ -99,6 +98,9 @@ def train(
     """
     if continue_training and overwrite:
         raise UserError("--continue extends folds and --overwrite deletes them; give only one of them")
+    if devices is not None and device != "auto":
+        raise UserError("give either one device (device) or several (devices)")
+    names = None if devices is None else device_names(devices)
     overrides = {
         "epochs": epochs,
         "iterations": iterations,
@@ -130,15 +132,15 @@ def train(
         require_tensorboard()  # before --overwrite deletes anything
     processes = Processes.find()
     with processes.joined():
-        chosen = processes.rank_zero_first(partial(_device, processes, device, devices))
+        chosen = processes.rank_zero_first(partial(_device, processes, device, names))
         machine = Machine(chosen, threads, compile, processes, compute_threads=compute_threads)
         if chosen.type == "cpu" and processes.alone:
-            usable = usable_threads()
+            usable = torch.get_num_threads()  # no more than there are cores, since the device was looked up
             machine = replace(machine, cores=lambda: usable)
         job = processes.rank_zero_first(partial(read_job, request))
         configs = processes.rank_zero_first(partial(read_configs, job, machine))
         processes.rank_zero_only(partial(prepare_model_folder, job))
-        failures = train_folds(job, configs, machine, devices)
+        failures = train_folds(job, configs, machine, names)
     if failures:
         told = "; ".join(f"fold {fold}: {text}" for fold, text in failures.items())
         count = counted_of(len(failures), len(job.folds), "fold", "has/have")
@@ -146,7 +148,7 @@ def train(
     return ModelFolder.open(job.model)
 
 
-def _device(processes: Processes, device: str, devices: Sequence[str] | None) -> torch.device:
+def _device(processes: Processes, device: str, devices: list[str] | None) -> torch.device:
     """The device of this process, or the first of ``devices``.
 
     Raises:
@@ -162,9 +164,7 @@ def _device(processes: Processes, device: str, devices: Sequence[str] | None) ->
     return found[0]
 
 
-def train_folds(
-    job: Job, configs: Configs, machine: Machine, devices: Sequence[str] | None = None
-) -> dict[int | str, str]:
+def train_folds(job: Job, configs: Configs, machine: Machine, devices: list[str] | None = None) -> dict[int | str, str]:
     """Train and validate the chosen folds, side by side where there are several places for them; returns the errors of folds that
     failed.
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -75,23 +75,22 @@ def is_trained(job: Job, config: TrainingConfig) -> bool:
 
 
 def run_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
-    """Train and validate one fold, or only what is left of it. What is logged is also written to the fold's training.log.
+    """Train and validate one fold, or only what is left of it. What is logged of a training is also written to training.log.
 
     Raises:
         UserError: the device has too little memory for a step, or a case could not be read or scored.
     """
-    with _logged_to(job.model / f"fold_{config.fold}" / "training.log", machine):
+    log = job.model / f"fold_{config.fold}" / "training.log"
+    unwritten = not machine.processes.first or is_trained(job, config)
+    with nullcontext() if unwritten else _logged_to(log):
         machine.processes.rank_zero_only(partial(start_fold, job, config))
         train_fold(job, config, machine)
         validate(job, config.fold, machine)
 
 
 @contextmanager
-def _logged_to(path: Path, machine: Machine) -> Iterator[None]:
-    """While entered, the first process's messages are also appended to this file."""
-    if not machine.processes.first:
-        yield
-        return
+def _logged_to(path: Path) -> Iterator[None]:
+    """While entered, messages are also appended to this file."""
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
     logger = logging.getLogger("unetrpp")

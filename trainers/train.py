@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from unetrpp.core.command_line import Parser, above_zero, device_names, not_negative, positive, run
+from unetrpp.core.command_line import Parser, above_zero, not_negative, positive, run
 
 EXAMPLES = """
 unetrpp_train Hippocampus 3d_fullres                    every fold
@@ -140,9 +140,8 @@ def add_machine(parser: Parser) -> None:
     )
     where.add_argument(
         "--devices",
-        type=device_names,
-        metavar="LIST",
-        help="spread folds over these devices, one fold at a time on each: 0,1 are the first two GPUs (default: one fold after "
+        metavar="DEVICES",
+        help="spread folds over these devices, one fold at a time on each, such as cuda:0,cuda:1 (or 0,1) (default: one fold after "
         "the other on --device; on a CPU as many at the same time as cores and memory allow)",
     )
     machine.add_argument(

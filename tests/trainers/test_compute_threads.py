@@ -7,7 +7,7 @@ import torch
 
 from tests.helpers.tiny import configuration, store_balls
 from unetrpp.trainers import compute_threads
-from unetrpp.trainers.compute_threads import ComputeThreads, time_threads, unchanged, usable_threads
+from unetrpp.trainers.compute_threads import ComputeThreads, time_threads, unchanged
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.state import TrainingState
@@ -104,14 +104,6 @@ def test_numbers_take_turns_and_the_least_time_counts(machine):
 
     assert time_threads(step, (1, 4)) == pytest.approx({1: 0.5, 4: 0.25})
     assert order == [1, 4, 1, 4, 1, 4]
-
-
-def test_no_more_threads_than_cores_or_than_torch_was_told(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    monkeypatch.setattr(compute_threads, "usable_cores", lambda: 2)
-    assert usable_threads() == 2
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert usable_threads() == 1
 
 
 def test_a_trial_leaves_weights_and_statistics_as_they_were():

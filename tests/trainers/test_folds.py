@@ -281,7 +281,9 @@ def test_folds_that_are_trained_again_leave_no_scores_meanwhile(workspace, monke
         train_balls(workspace, "1", overwrite=True)
     assert [fold["fold"] for fold in json.loads((model / "crossval_summary.json").read_text())["folds"]] == [0]
     with pytest.raises(KeyboardInterrupt):
-        train_balls(workspace, "0-1", overwrite=True, devices=["cpu"])  # one after the other, in this process
+        train_balls(
+            workspace, "0-1", overwrite=True, device="auto", devices=["cpu"]
+        )  # one after the other, in this process
     assert not list(model.glob("crossval_summary.*"))
     assert not list(model.rglob("checkpoint_*"))
 

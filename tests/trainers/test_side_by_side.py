@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +18,11 @@ from unetrpp.core.errors import SomeFailed, UserError
 from unetrpp.core.files import read_json_lines
 from unetrpp.model import checkpoint
 from unetrpp.trainers import side_by_side
+from unetrpp.trainers.fold_process import FoldProcess
 from unetrpp.trainers.folds import train
 from unetrpp.trainers.side_by_side import PROCESS_BYTES, cpu_places
 
-RECIPE = {"plans_name": "unet", "epochs": 2, "iterations": 4, "compute_threads": 1}
+RECIPE: dict[str, Any] = {"plans_name": "unet", "epochs": 2, "iterations": 4, "compute_threads": 1}
 
 
 @pytest.fixture
@@ -77,13 +79,15 @@ def test_a_fold_that_fails_or_is_killed_does_not_stop_the_others(workspace, monk
             process.process.kill()
         return receive(process)
 
-    receive = side_by_side.FoldProcess.receive
+    receive = FoldProcess.receive
     with monkeypatch.context() as patch:
-        patch.setattr(side_by_side.FoldProcess, "receive", kill_once)
+        patch.setattr(FoldProcess, "receive", kill_once)
         with pytest.raises(SomeFailed) as error:
             train("balls", "3d_fullres", workspace=workspace.root, devices=["cpu", "cpu"], **RECIPE)
     assert error.value.exit_code == 1
-    told = re.fullmatch(r"2 of 4 folds have failed \((.*)\); the same command trains what is left", str(error.value))[1]
+    found = re.fullmatch(r"2 of 4 folds have failed \((.*)\); the same command trains what is left", str(error.value))
+    assert found is not None
+    told = found[1]
     assert re.search("fold 1: .*metrics.jsonl", told)
     assert "fold 2: its process was killed (signal 9), usually because memory ran out" in told
     assert set(weights(model)) == {"fold_0", "fold_3"}
@@ -169,6 +173,8 @@ def test_places_on_a_cpu_are_limited_by_folds_cores_and_memory(monkeypatch):
 
 
 def test_devices_are_of_one_type_and_exist(workspace):
-    for devices, said in {("cpu", "tpu"): "device 'tpu' is not one of", ("cuda:7",): "device 'cuda:7' cannot"}.items():
+    for devices, said in {"cpu,tpu": "'tpu'", "cuda:7": "device 'cuda:7' cannot", "cpu,": "''"}.items():
         with pytest.raises(UserError, match=said):
             train("balls", "3d_fullres", workspace=workspace.root, devices=devices, **RECIPE)
+    with pytest.raises(UserError, match="either one device"):
+        train("balls", "3d_fullres", workspace=workspace.root, device="cpu", devices=["cpu"], **RECIPE)

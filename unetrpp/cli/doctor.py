@@ -110,13 +110,13 @@ def processor() -> Iterator[Finding]:
     import torch
 
     from unetrpp.core.machine import available_memory, usable_cores
-    from unetrpp.core.text import format_bytes
+    from unetrpp.core.text import counted, format_bytes
 
     cores, threads = usable_cores(), torch.get_num_threads()
     asked = os.environ.get("OMP_NUM_THREADS", "not set")
-    text = f"{cores} of {os.cpu_count()} cores may be used; torch computes with {threads} threads (OMP_NUM_THREADS: {asked})"
-    slow = f"torch starts {threads} threads for {cores} cores, which is slow; set OMP_NUM_THREADS={cores}"
-    yield Finding("processor", text, slow if threads > cores else "")
+    used = counted(min(threads, cores), "thread")
+    text = f"{cores} of {os.cpu_count()} cores may be used; commands compute with {used} (OMP_NUM_THREADS: {asked})"
+    yield Finding("processor", text)
     total = psutil.virtual_memory().total
     yield Finding("memory", f"{format_bytes(available_memory())} of {format_bytes(total)} may be used")
     yield Finding("OpenMP", *_openmp())

@@ -116,20 +116,6 @@ def above_zero(text: str) -> float:
     return value
 
 
-def device_names(text: str) -> list[str]:
-    """The type of an option that takes several devices; a number is that of an NVIDIA GPU.
-
-    >>> device_names("0,cuda:1"), device_names("cpu,cpu")
-    (['cuda:0', 'cuda:1'], ['cpu', 'cpu'])
-    """
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise argparse.ArgumentTypeError(
-            f"must be devices with commas between them, such as 0,1 or cpu,cpu, not {text!r}"
-        )
-    return [f"cuda:{name}" if name.isdecimal() else name for name in names]
-
-
 def _whole(text: str) -> int:
     try:
         return int(text)
