@@ -117,7 +117,7 @@ def test_a_trial_leaves_weights_and_statistics_as_they_were():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_timing_changes_no_bit_of_a_training(tmp_path):
+def test_timing_changes_no_bit_of_a_training(tmp_path, monkeypatch):
     """With one thread in both cases: timed at the start and again after every epoch, against never."""
     store = store_balls(tmp_path / "store", 3)
     data = FoldData(configuration(), [store.open(case) for case in ("ball_0", "ball_1")], [store.open("ball_2")])
@@ -129,8 +129,8 @@ def test_timing_changes_no_bit_of_a_training(tmp_path):
         plain.run()
         timed = Trainer(data, config, tmp_path / "timed", Machine(cores=lambda: 1))
         assert timed.compute_threads is not None
-        trials = []
-        timed.compute_threads.end_epoch = lambda state, _, trial: trials.append(run_trial(trial))
+        trials: list[None] = []
+        monkeypatch.setattr(timed.compute_threads, "end_epoch", lambda _, __, trial: trials.append(run_trial(trial)))
         run_trial(timed.trial_step)
         timed.run()
     finally:

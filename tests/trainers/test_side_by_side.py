@@ -71,7 +71,7 @@ def test_a_fold_that_fails_or_is_killed_does_not_stop_the_others(workspace, monk
     """Fold 1 cannot write; a process of fold 2 is killed while it trains."""
     model = with_obstacle(workspace, fold=1)
     caplog.set_level("INFO", "unetrpp")  # then the process says something before it ends
-    killed = []
+    killed: list[int | str] = []
 
     def kill_once(process):
         if process.fold == 2 and not killed:
