@@ -1,11 +1,22 @@
 """Devices by name."""
 
+import os
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
 import torch
 
-from unetrpp.core.devices import device_names, find_device, half_precision, is_out_of_memory, to_device, try_kernels
+from unetrpp.core.devices import (
+    ALLOCATOR_VARIABLES,
+    device_names,
+    find_device,
+    half_precision,
+    is_out_of_memory,
+    to_device,
+    try_kernels,
+)
 from unetrpp.core.errors import UserError
 
 CPU = torch.device("cpu")
@@ -24,6 +35,41 @@ def test_auto_finds_one():
 def test_lists_of_devices_that_are_refused(devices):
     with pytest.raises(UserError, match=r"devices has '.*'; give devices such as cuda:0,cuda:1"):
         device_names(devices)
+
+
+READ = "print(repr(torch._C._accelerator_getAllocatorSettings()))"
+FIND = "import torch; from unetrpp.core.devices import find_device; find_device('auto'); "
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="set on Linux alone")
+@pytest.mark.skipif(not hasattr(torch._C, "_accelerator_getAllocatorSettings"), reason="this torch does not tell")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "expandable_segments:True"),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:100"}, "max_split_size_mb:100"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:100"}, "max_split_size_mb:100"),
+    ],
+)
+def test_segments_of_cuda_memory_grow_unless_the_user_has_decided(given, expected):
+    """torch itself says what it has read, in a new process because it reads once."""
+    environment = {name: value for name, value in os.environ.items() if name not in ALLOCATOR_VARIABLES} | given
+    done = subprocess.run(
+        [sys.executable, "-c", FIND + READ], env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert done.stdout.strip() == repr(expected), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="set on Linux alone")
+def test_segments_are_set_before_cuda_is_first_used(monkeypatch):
+    for name in ALLOCATOR_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    seen = []
+    monkeypatch.setattr(
+        "torch.empty", lambda *_, **__: seen.extend(os.environ.get(name) for name in ALLOCATOR_VARIABLES)
+    )
+    assert find_device("cuda:0") == torch.device("cuda:0")
+    assert "expandable_segments:True" in seen
 
 
 def test_on_the_cpu_nothing_is_copied():

@@ -1,5 +1,7 @@
 """Computing devices (CUDA, MPS, CPU): choosing one, moving tensors to it, and what it supports."""
 
+import os
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +10,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.machine import usable_cores
 
 KNOWN = ("cuda", "mps", "cpu")
+ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # torch reads the first from 2.9 on
 
 
 def find_device(name: str) -> torch.device:
@@ -19,6 +22,7 @@ def find_device(name: str) -> torch.device:
         UserError: there is no such device on this machine.
     """
     limit_threads()
+    _let_segments_grow()
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -57,6 +61,18 @@ def device_names(devices: str | Sequence[str]) -> list[str]:
         if name.split(":")[0] not in KNOWN:
             raise UserError(f"devices has {name!r}; give devices such as cuda:0,cuda:1 or cpu,cpu, with commas")
     return names
+
+
+def _let_segments_grow() -> None:
+    """Set torch's CUDA allocator to segments that grow, unless the user has set the allocator up.
+
+    A fixed segment that is a little too small for the next tensor stays unused; one that grows leaves no such gaps, so that
+    what is reserved stays near what was planned. torch reads the variable when it first allocates on CUDA, so later
+    calls, and calls without CUDA, have no effect. Only Linux supports it in all releases of torch from 2.5 on.
+    """
+    if sys.platform == "linux" and not any(name in os.environ for name in ALLOCATOR_VARIABLES):
+        generic, older = ALLOCATOR_VARIABLES
+        os.environ[generic if torch.__version__ >= "2.9" else older] = "expandable_segments:True"
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
