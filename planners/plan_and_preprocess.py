@@ -51,7 +51,7 @@ def parser() -> Parser:
         "--gpu-memory-gb",
         type=above_zero,
         metavar="GB",
-        help="GPU memory to plan for (default: the GPU's free memory, or 8 without a GPU)",
+        help="size of the GPU to plan for (default: 8, whatever GPU this machine has)",
     )
     add(
         "--spacing",

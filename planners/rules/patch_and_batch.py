@@ -1,14 +1,11 @@
 """Patch size and batch size: what fits the GPU's memory, by nnU-Net's proxy or by the network's own training step."""
 
 import math
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from unetrpp.core.text import GIGABYTE, counted, format_bytes, format_shape
-from unetrpp.networks.training_memory import TrainingMemory, training_memory
+from unetrpp.networks.training_memory import FIXED_GB, MARGIN, TrainingMemory, training_memory, usable_bytes
 from unetrpp.planners.options import Options
 from unetrpp.planners.rules.element_budget import (
     LARGEST_SHARE,
@@ -23,8 +20,7 @@ from unetrpp.planners.rules.wording import amount
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Decision
 
-DEFAULT_GPU_GB = 8.0  # without a GPU
-MARGIN = 0.1  # of the memory, for convolution workspaces and the allocator
+DEFAULT_GPU_GB = 8.0  # nnU-Net's; the GPU of this machine does not count, so that every machine makes the same plans
 
 
 class Fit(NamedTuple):
@@ -70,7 +66,7 @@ def fit_by_proxy(
         batch_size=round(allowed / elements[chosen]),
         tried=chosen + 1,
         memory=TrainingMemory(0.0, elements[chosen] / allowed * memory * GIGABYTE),
-        budget=f"{memory:g} GB{_source(gpu_memory_gb, None)} at batch {batch}",
+        budget=f"{memory:g} GB{_source(gpu_memory_gb)} at batch {batch}",
         measured_by="nnU-Net's count of feature-map elements",
         fits=elements[chosen] * batch <= allowed,
         largest_share=of.largest_share,
@@ -90,9 +86,8 @@ def fit_by_cost(
     An estimate may take seconds, so few are made: starting with the proxy's choice, the feature-map elements predict
     the largest patch that fits, until a prediction repeats one that was estimated.
     """
-    free = None if gpu_memory_gb else free_gpu_memory_gb()
-    memory = gpu_memory_gb or free or DEFAULT_GPU_GB
-    allowed = memory * (1 - MARGIN) * GIGABYTE
+    memory = gpu_memory_gb or DEFAULT_GPU_GB
+    allowed = usable_bytes(memory)
     batch = max(batch_size or 0, SMALLEST_BATCH)
     elements = [feature_map_elements(topology, outputs) for topology in topologies]
     too_large, fits = -1, len(topologies) - 1  # ever smaller patches; the last is taken where none fits
@@ -113,17 +108,15 @@ def fit_by_cost(
         batch_size=max(1, int((allowed - step.fixed) / step.a_patch)),
         tried=probe + 1,
         memory=step,
-        budget=f"{memory:.3g} GB{_source(gpu_memory_gb, free)} less {MARGIN:.0%} at batch {batch}",
+        budget=f"{memory:g} GB{_source(gpu_memory_gb)} less {MARGIN:.0%} and {FIXED_GB:g} GB at batch {batch}",
         measured_by="a training step of this network in bf16",
         fits=step.of(batch) <= allowed,
     )
 
 
-def _source(asked: float | None, free: float | None) -> str:
+def _source(asked: float | None) -> str:
     """Where the size of the memory comes from, for a reason."""
-    if asked:
-        return ""
-    return " (free on the GPU at planning; --gpu-memory-gb fixes it)" if free else " (the default)"
+    return "" if asked else " (the default, nnU-Net's; --gpu-memory-gb plans for another GPU)"
 
 
 def patch_decision(
@@ -185,14 +178,3 @@ def plan_batch(options: Options, fit: Fit, voxels: float, *, unit: str = "voxels
         why = f"{data}; {allows}"
     memory = format_bytes(fit.bytes_of(batch))
     return batch, Decision(about="batch size", value=str(batch), why=f"{why}; {memory} estimated ({fit.measured_by})")
-
-
-def free_gpu_memory_gb() -> float | None:
-    """Free memory of the first GPU that CUDA may use, None without one. Asks nvidia-smi, because torch imports slowly."""
-    tool, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if tool is None or visible == "":
-        return None
-    query = [tool, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    query += [f"--id={visible.split(',')[0]}"] if visible else []
-    answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
-    return float(answer[0]) / 1024 if answer and answer[0].isdigit() else None

@@ -46,7 +46,7 @@ DATASETS = {
 }
 OPTIONS = {
     "default": Options(gpu_memory_gb=8.0),
-    "small": Options(gpu_memory_gb=0.3),
+    "small": Options(gpu_memory_gb=1.4),
     "asked": Options(gpu_memory_gb=8.0, batch_size=3, spacing=(1.0, 2.0, 1.5)),
 }
 
@@ -153,7 +153,7 @@ class Naive:
         ]
 
     def patch(self):
-        gigabytes = [f"{self.options.gpu_memory_gb:g}", "10", str(self.options.batch_size or 2)]
+        gigabytes = [f"{self.options.gpu_memory_gb:g}", "10", "1", str(self.options.batch_size or 2)]
         shape, patch = self.shape(), self.configuration.patch
         why = next(d.why for d in self.configuration.decisions if d.about == "patch")
         if "reduced from" in why:
@@ -175,7 +175,7 @@ class Naive:
         share = 0.05 * voxels / np.prod(self.configuration.patch)
         patches = f"{share:.2g}" if share < 10 else f"{share:.0f}"
         memory = training_memory(self.configuration.architecture)
-        allowed = str(int((self.options.gpu_memory_gb * 0.9 * 1024**3 - memory.fixed) / memory.a_patch))
+        allowed = str(int(((self.options.gpu_memory_gb * 0.9 - 1) * 1024**3 - memory.fixed) / memory.a_patch))
         needed = numbers(format_bytes(round(memory.of(self.configuration.batch_size))))
         if self.options.batch_size:
             return [allowed, "5", patches, *needed]

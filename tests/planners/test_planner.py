@@ -1,5 +1,7 @@
 """Whole plans from synthetic fingerprints."""
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 
@@ -34,6 +36,39 @@ def test_every_planner_plans_and_gives_reasons(name):
             "mirroring",
             "normalisation of MR",
         )
+
+
+@pytest.fixture(params=["2048", "81920"])
+def other_machine(monkeypatch, request):
+    """A machine whose GPU has so many MB free, with other cores and another memory than this one."""
+    free = int(request.param) * 1024**2
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: SimpleNamespace(stdout=f"{request.param}\n", returncode=0))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda *_: (free, free))
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda *_: SimpleNamespace(total_memory=free))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free, total=free))
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_the_machine_that_plans_does_not_matter(name, other_machine):
+    """What its GPU is and what else occupies it, how many cores and how much memory it has."""
+    there = make_planner(name, Options()).plan(fingerprint(LARGE), description(), "mine", ("3d_fullres", "2d"))
+    other_machine.undo()
+    here = make_planner(name, Options()).plan(fingerprint(LARGE), description(), "mine", ("3d_fullres", "2d"))
+    assert there == here
+    eight = make_planner(name, Options(gpu_memory_gb=8)).plan(fingerprint(LARGE), description(), "mine")
+    full, asked = here.configuration("3d_fullres"), eight.configuration("3d_fullres")
+    assert (full.patch, full.batch_size, full.architecture) == (asked.patch, asked.batch_size, asked.architecture)
+
+
+def test_a_plan_for_8_gb_leaves_a_gb_and_a_tenth():
+    """For the CUDA context and workspaces, and for gaps in the allocator's memory (unetrpp.networks.training_memory)."""
+    for name in ("unetrpp", "resunet"):
+        plans = make_planner(name, Options()).plan(fingerprint(LARGE), description(), "mine")
+        assert plans.configuration("3d_fullres").training_memory_bytes <= (8 * 0.9 - 1) * 1024**3
 
 
 def test_plan_order_is_kept_everywhere():

@@ -14,7 +14,6 @@ from unetrpp.planners.attention_and_loss import with_attention
 from unetrpp.planners.options import Options
 from unetrpp.planners.presets import make_planner
 from unetrpp.planners.report.text import CELL, WIDTH, report_text
-from unetrpp.planners.rules import patch_and_batch
 from unetrpp.planners.rules.attention import place_attention
 from unetrpp.planners.rules.loss import plan_focal_loss
 
@@ -139,20 +138,25 @@ def test_a_patch_that_fits_nothing_is_called_so():
     plans = make_planner("unetrpp", Options(gpu_memory_gb=0.001)).plan(
         fingerprint(DATASETS["rounded"]), description(), "mine"
     )
-    assert why(plans, "patch") == "the smallest patch, which still does not fit 0.001 GB less 10% at batch 2"
+    assert why(plans, "patch") == "the smallest patch, which still does not fit 0.001 GB less 10% and 1 GB at batch 2"
     assert why(plans, "batch size").startswith(
         "memory allows 1, so the floor of 2 is taken; 5% of the dataset's voxels are"
     )
 
 
-def test_the_source_of_the_memory_is_said(monkeypatch):
-    monkeypatch.setattr(patch_and_batch, "free_gpu_memory_gb", lambda: None)
-    planner = make_planner("unetrpp", Options())
-    found = fingerprint(DATASETS["isotropic"])
-    assert "fits 8 GB (the default) less 10% at batch 2" in why(planner.plan(found, description(), "mine"), "patch")
-    monkeypatch.setattr(patch_and_batch, "free_gpu_memory_gb", lambda: 39.56)
-    words = "fits 39.6 GB (free on the GPU at planning; --gpu-memory-gb fixes it) less 10% at batch 2"
-    assert words in why(planner.plan(found, description(), "mine"), "patch")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            Options(),
+            "fits 8 GB (the default, nnU-Net's; --gpu-memory-gb plans for another GPU) less 10% and 1 GB at batch 2",
+        ),
+        (Options(gpu_memory_gb=39.56), "fits 39.56 GB less 10% and 1 GB at batch 2"),
+    ],
+)
+def test_the_source_of_the_memory_is_said(options, words):
+    plans = make_planner("unetrpp", options).plan(fingerprint(DATASETS["isotropic"]), description(), "mine")
+    assert words in why(plans, "patch")
 
 
 def test_a_vanishing_structure_is_compared_with_the_voxel():

@@ -8,12 +8,17 @@ which takes seconds. The tests compare the two. Imports no torch before a measur
 import math
 from typing import NamedTuple
 
+from unetrpp.core.text import GIGABYTE
 from unetrpp.plans.architecture import Architecture
 
 HALF, FULL, INDEX = 2, 4, 8  # bytes of bfloat16, float32 and int64
 EPA_MAPS = 14  # an EPA block keeps 10 bfloat16 and 2 float32 tensors of its tokens' size
 EPA_CHANNEL_MAPS = 9  # its channel attention: C x C maps, counted in bfloat16
 MEASURED_BATCH = 2
+FIXED_GB = (
+    1.0  # of a GPU, for what does not grow with it: the CUDA context, its kernels, and workspaces of cuDNN and cuBLAS
+)
+MARGIN = 0.1  # of a GPU, for gaps between the blocks that torch's allocator hands out
 
 
 class TrainingMemory(NamedTuple):
@@ -24,6 +29,15 @@ class TrainingMemory(NamedTuple):
 
     def of(self, batch_size: int) -> float:
         return self.fixed + batch_size * self.a_patch
+
+
+def usable_bytes(gigabytes: float) -> float:
+    """Bytes that a training step may have on a GPU of this size; none on a GPU of about 1 GB.
+
+    >>> round(usable_bytes(8) / GIGABYTE, 3), round(usable_bytes(24) / GIGABYTE, 3), usable_bytes(1)
+    (6.2, 20.6, 0.0)
+    """
+    return max(0.0, gigabytes * (1 - MARGIN) - FIXED_GB) * GIGABYTE
 
 
 def training_memory(architecture: Architecture) -> TrainingMemory:

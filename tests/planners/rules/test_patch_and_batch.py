@@ -1,7 +1,5 @@
 """Budgets: the proxy in closed form, and the network's estimate against a full search."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from unetrpp.core.text import GIGABYTE
@@ -10,12 +8,7 @@ from unetrpp.networks.design import unet_architecture
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.rules import patch_and_batch
 from unetrpp.planners.rules.element_budget import feature_map_elements
-from unetrpp.planners.rules.patch_and_batch import (
-    MARGIN,
-    fit_by_cost,
-    fit_by_proxy,
-    free_gpu_memory_gb,
-)
+from unetrpp.planners.rules.patch_and_batch import fit_by_cost, fit_by_proxy
 from unetrpp.planners.rules.topology import Topology, candidates, pool
 
 TOPOLOGY = Topology((8, 8, 8), ((2, 2, 2),), ((3, 3, 3), (3, 3, 3)))
@@ -37,10 +30,10 @@ def test_a_requested_batch_shrinks_the_patch():
     assert eight.bytes_of(8) <= 8 * GIGABYTE
 
 
-@pytest.mark.parametrize("gigabytes", [0.25, 1.0])
+@pytest.mark.parametrize("gigabytes", [1.4, 2.2])
 def test_the_largest_patch_that_fits_is_found_with_few_estimates(gigabytes, monkeypatch):
     topologies = list(candidates((2.0, 1.0, 1.0), (40, 96, 96), True))
-    allowed = gigabytes * (1 - MARGIN) * GIGABYTE
+    allowed = (gigabytes * 0.9 - 1) * GIGABYTE
 
     def fits(topology):
         return training_memory(network(topology)).of(2) <= allowed
@@ -63,18 +56,3 @@ def test_bytes_agree_with_the_networks_own_estimate():
     memory = training_memory(architecture)
     for batch in (2, 6):
         assert memory.of(batch) == pytest.approx(estimate(architecture, batch, "bf16").training_bytes, rel=0.1)
-
-
-@pytest.mark.parametrize(("visible", "gb"), [(None, 24.0), ("1,0", 40.0), ("1", 40.0), ("", None), ("-1", None)])
-def test_the_free_memory_is_that_of_the_gpu_that_cuda_will_use(monkeypatch, visible, gb):
-    def tool(query, **_):
-        first = next((part.removeprefix("--id=") for part in query if part.startswith("--id=")), None)
-        answers = {None: "24576\n40960\n", "1": "40960\n"}
-        return SimpleNamespace(stdout=answers.get(first, "No devices were found\n"))
-
-    monkeypatch.setattr("shutil.which", lambda name: name)
-    monkeypatch.setattr("subprocess.run", tool)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert free_gpu_memory_gb() == gb
