@@ -12,38 +12,21 @@ import argparse
 import gc
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.training_step import NETWORKS, make_trainer, samples
 from tests.helpers import second_device
-from tests.helpers.tiny import configuration
-from unetrpp.augmentation.pipeline import Sample
-from unetrpp.dataset.labels import LabelScheme
 from unetrpp.networks.cost import LiveBytes, estimate
-from unetrpp.networks.design import unet_architecture, unetrpp_architecture
-from unetrpp.networks.presets import PRESETS
 from unetrpp.plans.architecture import Architecture
-from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.inputs import FoldData, Machine
-from unetrpp.trainers.trainer import Trainer
 
 GIB = 2**30
-PATCH = (64, 128, 128)  # of the planned networks
-STRIDES = [(1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)]
-NETWORKS: dict[str, Callable[[], Architecture]] = {
-    **{name: lambda name=name: PRESETS[name] for name in PRESETS},
-    "unetrpp": lambda: unetrpp_architecture(1, 3, PATCH, STRIDES),
-    "unet": lambda: unet_architecture(1, 3, PATCH, STRIDES),
-    "resunet": lambda: unet_architecture(1, 3, PATCH, STRIDES, residual=True),
-}
 
 
 class OnDevice(LiveBytes):
@@ -56,21 +39,6 @@ class OnDevice(LiveBytes):
     def count(self, tensor: torch.Tensor) -> None:
         if tensor.device.type == self.device.type:
             super().count(tensor)
-
-
-def make_trainer(architecture: Architecture, batch: int, precision: str, folder: Path, device: torch.device) -> Trainer:
-    classes = architecture.out_channels
-    labels = LabelScheme(names=tuple(map(str, range(classes))), values=tuple(range(classes)))
-    plan = configuration()
-    preprocessing = msgspec.structs.replace(plan.preprocessing, labels=labels)
-    plan = msgspec.structs.replace(plan, architecture=architecture, preprocessing=preprocessing, batch_size=batch)
-    config = TrainingConfig(fold=0, precision=precision)
-    return Trainer(FoldData(plan, [], []), config, folder, Machine(device))
-
-
-def samples(architecture: Architecture, batch: int) -> list[Sample]:
-    image = np.random.default_rng(0).normal(size=(architecture.in_channels, *architecture.patch)).astype(np.float32)
-    return [Sample("case", image, np.zeros(architecture.patch, np.int16), None)] * batch
 
 
 def counted(architecture: Architecture, batch: int, precision: str, device: torch.device) -> tuple[int, int | None]:

@@ -11,13 +11,14 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.training_step import clock, fixed_batch
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.plans.plans import read_plans
 from unetrpp.preprocessing.store import Store
@@ -29,25 +30,13 @@ from unetrpp.trainers.trainer import Trainer
 
 def seconds_a_step(trainer: Trainer, steps: int, fixed: bool) -> float:
     """Mean time of a step. ``fixed`` trains on one batch and reads no others. The first two steps do not count."""
-    batches = trainer.batches()
-    images, target = trainer.batch(next(batches))
     start = 0.0
-    for number in range(steps + 2):
-        if number == 2:
-            wait(trainer.device)
-            start = time.perf_counter()
-        if fixed:
-            trainer.batch = lambda samples: (images, target)
-        trainer.step([] if fixed else next(batches))
-    wait(trainer.device)
-    vars(trainer).pop("batch", None)
-    batches.close()
-    return (time.perf_counter() - start) / steps
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    with closing(trainer.batches()) as batches, fixed_batch(trainer, next(batches)) if fixed else nullcontext():
+        for number in range(steps + 2):
+            if number == 2:
+                start = clock(trainer.device)
+            trainer.step([] if fixed else next(batches))
+        return (clock(trainer.device) - start) / steps
 
 
 def main() -> None:

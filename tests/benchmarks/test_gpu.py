@@ -1,0 +1,285 @@
+"""benchmarks/gpu.py: its reduced form on a CPU, and what does not need a GPU: clocks, goals, failures, shares of the time."""
+
+import getpass
+import itertools
+import json
+import platform
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch._C._autograd import DeviceType
+
+from benchmarks import gpu, training_step
+from benchmarks.gpu_parts import busy, cells, goals, networks, run
+from benchmarks.gpu_parts.cells import Cell, Part, Row, Setting, Verdict, run_cells
+from benchmarks.gpu_parts.parts import BY_NAME, PARTS
+from benchmarks.gpu_parts.table import shown, table
+
+CPU = torch.device("cpu")
+SMALL = Setting("cpu", Path("nowhere"), small=True)
+
+
+def test_the_reduced_form_measures_every_part(tmp_path, capsys):
+    """With more minutes than it needs, because nothing is skipped then."""
+    assert gpu.main(["--device", "cpu", "--minutes", "30", "--json", str(tmp_path / "gpu.json")]) == 0
+    text = (tmp_path / "gpu.json").read_text()
+    result = json.loads(text)
+    assert [row["part"] for row in result["rows"]] == [p.name for p in PARTS for _ in p.cells(SMALL)]
+    assert not [row for row in result["rows"] if not row["values"] or row["outcome"] in ("failed", "skipped")]
+    assert all(np.isfinite(value) and value >= 0 for row in result["rows"] for value in row["values"].values())
+    assert result["environment"]["torch"] == torch.__version__
+    shown_text = capsys.readouterr().out
+    assert all(row["what"] in shown_text for row in result["rows"])
+    for private in (
+        platform.node(),
+        str(Path.home()),
+        str(tmp_path),
+        *([] if getpass.getuser() == "root" else [getpass.getuser()]),
+    ):
+        assert private not in text + shown_text
+
+
+class FakeClock:
+    """A clock that only moves when it is told to."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def takes(self, seconds):
+        def measure():
+            self.now += seconds
+            return {"s": seconds}
+
+        return measure
+
+
+def failing(error):
+    def measure():
+        raise error
+
+    return measure
+
+
+def test_a_failed_cell_has_a_row_and_the_next_ones_are_measured():
+    memory = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+    made = [
+        Cell("large", failing(memory)),
+        Cell("compiled", failing(RuntimeError("cannot write /home/jane/cache/x.so"))),
+        Cell("judge", dict, failing(KeyError("ms"))),
+        Cell("last", lambda: {"s": 1.0}),
+    ]
+    rows = list(run_cells("part", made, 60))
+    assert [row.outcome for row in rows] == ["failed", "failed", "failed", "no goal"]
+    assert rows[0].why == "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    assert rows[1].why == "RuntimeError: cannot write x.so"
+    assert "3 failed" in table(rows)
+
+
+def test_cells_that_would_take_too_long_are_left_out(monkeypatch):
+    clock = FakeClock(monkeypatch)
+    made = [Cell(f"compiled {i}", clock.takes(40), kind="compiled") for i in range(3)]
+    made[2:2] = [Cell("eager", clock.takes(5))]
+    rows = list(run_cells("step", made, 100))
+    assert [(row.what, row.outcome) for row in rows] == [
+        ("compiled 0", "no goal"),
+        ("compiled 1", "no goal"),
+        ("eager", "no goal"),
+        ("compiled 2", "skipped"),
+    ]
+    assert rows[-1].why == "it takes about 40 s"
+    assert "no time left (--minutes gives more): step: compiled 2" in table(rows)
+
+
+def test_the_time_is_divided_over_the_parts_that_are_left(monkeypatch):
+    clock, given = FakeClock(monkeypatch), {}
+    used = {"a": 10.0, "b": 50.0, "c": 0.0}
+
+    def runner(part, names, setting, seconds):
+        given[part.name] = seconds
+        clock.now += used[part.name]
+        yield Row(part.name, names[0], {}, "no goal")
+
+    parts = [Part(name, weight, lambda _: [Cell("x", dict)]) for name, weight in {"a": 2, "b": 1, "c": 1}.items()]
+    assert len(list(run.run_parts(parts, SMALL, 100, runner))) == 3
+    assert given == {"a": 50, "b": 45, "c": 40}
+
+
+def test_after_a_dead_process_the_rest_of_the_part_goes_on():
+    asked = []
+
+    def runner(part, names, setting, seconds):
+        asked.append(names)
+        if "b" in names:
+            yield Row(part.name, "a", {}, "no goal")
+            raise run.PartStopped("its process ended with -9: no message")
+        yield from (Row(part.name, name, {}, "no goal") for name in names)
+
+    part = Part("step", 1, lambda _: [Cell(name, dict) for name in "abcd"])
+    rows = list(run.run_part(part, SMALL, 60, runner))
+    assert [(row.what, row.outcome) for row in rows] == [
+        ("a", "no goal"),
+        ("b", "failed"),
+        ("c", "no goal"),
+        ("d", "no goal"),
+    ]
+    assert asked == [("a", "b", "c", "d"), ("c", "d")]
+
+
+def test_a_cuda_error_ends_the_process_and_not_the_part():
+    """After it every call in the process fails."""
+    broken = [Cell("a", failing(RuntimeError("CUDA error: an illegal memory access"))), Cell("b", lambda: {"s": 1.0})]
+    rows = list(run.run_part(Part("step", 1, lambda _: broken), SMALL, 60, run.here))
+    assert [(row.what, row.outcome) for row in rows] == [("a", "failed"), ("b", "no goal")]
+    assert [row.what for row in run_cells("step", broken, 60)] == ["a"]
+
+
+def test_a_part_in_a_process_of_its_own_gives_the_same_rows():
+    part = BY_NAME["attention"]
+    names = [cell.what for cell in part.cells(SMALL)][:1]
+    (row,) = run.in_process(part, names, SMALL, 600)
+    assert (row.part, row.what, set(row.values)) == ("attention", names[0], {"fused_ms", "explicit_ms"})
+
+
+def test_a_part_that_does_not_end_is_stopped(monkeypatch):
+    """The process is killed while it still imports."""
+    monkeypatch.setattr(run, "SPARE_S", 0.3)
+    with pytest.raises(run.PartStopped, match="stopped after 0 s"):
+        list(run.in_process(BY_NAME["attention"], ["x"], SMALL, 0.0))
+
+
+def test_clocks_wait_for_the_gpu(monkeypatch):
+    """Calls return at once; the GPU needs 2 s for each, which only a wait shows."""
+    clock, queue = FakeClock(monkeypatch), list[int]()
+
+    def synchronize(device):
+        clock.now += 2.0 * len(queue)
+        queue.clear()
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    device = torch.device("cuda")
+    assert training_step.seconds_of(lambda: queue.extend([1, 1]), device) == 4.0
+    queue.append(1)  # what came before does not count
+    assert training_step.seconds_a_call(lambda: queue.append(1), device, spend=10.0) == 2.0
+
+
+def event(start, end, *, kind=DeviceType.CUDA, name="kernel", annotation=False):
+    span = SimpleNamespace(start=start, end=end)
+    return SimpleNamespace(time_range=span, device_type=kind, name=name, is_user_annotation=annotation)
+
+
+def test_the_busy_share_counts_kernels_once_and_nothing_else(monkeypatch):
+    spans = np.random.default_rng(0).integers(0, 3000, (60, 2))
+    spans.sort(axis=1)
+    raster = np.zeros(3000, bool)
+    for first, last in spans:
+        raster[first:last] = True
+    events = [event(*map(float, span)) for span in spans]
+    events += [
+        event(0, 9000, annotation=True),
+        event(0, 9000, kind=DeviceType.CPU),
+        event(0, 9000, name="Memcpy HtoD (Pinned)"),
+    ]
+
+    class Profile:
+        def __init__(self, **_):
+            pass
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *_: None  # noqa: E731
+
+        def events(self):
+            return events
+
+    monkeypatch.setattr(busy, "profile", Profile)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    steps = []
+    share = busy.busy_share(lambda: steps.append(1), torch.device("cuda"), 2e-3)
+    assert share == pytest.approx(raster.sum() * 1e-6 / busy.PROFILED / 2e-3)
+    assert len(steps) == busy.PROFILED
+    assert busy.busy_share(lambda: None, CPU, 1.0) is None
+    events.clear()
+    assert busy.busy_share(lambda: None, torch.device("cuda"), 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("judge", "values", "outcome"),
+    [
+        (goals.epoch, {"epoch_s": 14.9}, "met"),
+        (goals.epoch, {"epoch_s": 15.0}, "missed"),
+        (goals.busy, {"busy": 0.95}, "met"),
+        (goals.busy, {"busy": 0.94}, "missed"),
+        (goals.busy, {}, "no goal"),
+        (goals.memory, {"reserved_gb": 2.18, "planned_gb": 2.0}, "met"),
+        (goals.memory, {"reserved_gb": 1.82, "planned_gb": 2.0}, "met"),
+        (goals.memory, {"reserved_gb": 2.21, "planned_gb": 2.0}, "missed"),
+        (goals.memory, {"reserved_gb": 1.79, "planned_gb": 2.0}, "missed"),
+        (goals.memory, {}, "no goal"),
+        (goals.card, {"used_gb": 8.1, "card_gb": 8.0}, "missed"),
+        (goals.reading, {"batches_a_s": 30.0, "steps_a_s": 31.0}, "missed"),
+        (goals.reading, {"batches_a_s": 30.0}, "no goal"),
+    ],
+)
+def test_goals(judge, values, outcome):
+    assert judge(values).outcome == outcome
+
+
+def test_a_row_meets_its_goals_if_it_meets_all():
+    met, missed, none = Verdict("met", "a"), Verdict("missed", "b"), Verdict("no goal")
+    assert goals.all_of(met, missed, none) == Verdict("missed", "a; b")
+    assert goals.all_of(met, none) == Verdict("met", "a")
+    assert goals.all_of(none) == Verdict("no goal")
+
+
+def test_on_a_gpu_the_goals_come_first_and_every_combination_is_measured():
+    names = [cell.what for cell in networks.step_cells(Setting("cuda", Path("nowhere")))]
+    assert names[:3] == [f"synapse, bf16, {mode}" for mode in ("eager", "compiled", "graphs")]
+    wanted = itertools.product(
+        ("synapse", "acdc", "tumor", "lung", "unet", "resunet"),
+        ("fp32", "bf16", "fp16"),
+        ("eager", "compiled", "graphs"),
+    )
+    assert sorted(names) == sorted(", ".join(one) for one in wanted)
+    modes = [name.rpartition(", ")[2] for name in names[3:]]
+    assert modes == sorted(modes, key=["eager", "compiled", "graphs"].index)  # compiling takes minutes
+
+
+@pytest.mark.parametrize("mode", ["compiled", "graphs"])
+def test_modes_compile_the_network_for_one_shape(mode, monkeypatch):
+    given = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: given.append(options))
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: given.append("step"))
+    values = networks.step(SMALL, "unet", "fp32", mode)
+    assert given[0] == {"dynamic": False} | ({"mode": "reduce-overhead"} if mode == "graphs" else {})
+    assert ("step" in given) is (mode == "graphs")
+    assert values["epoch_s"] == pytest.approx(values["ms"] * 0.25)
+
+
+def test_both_ways_of_attention_agree():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 4, n, 8, dtype=torch.float64, requires_grad=True) for n in (50, 16, 16))
+    outputs = [attend(q, k, v, 0.0) for attend in (networks.fused, networks.explicit)]
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(out.square().sum(), (q, k, v)) for out in outputs]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_that_a_cell_held_is_free_before_the_next(monkeypatch):
+    freed = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
+    list(run_cells("part", [Cell("a", lambda: {"s": 1.0}), Cell("b", failing(RuntimeError()))], 60))
+    assert freed == [True, True]
+
+
+def test_values_are_shown_with_their_units():
+    assert (
+        shown({"one_batch_busy": 0.5, "export_s": 1.25, "fused_ms": 0.123})
+        == "one batch busy 50%, export 1.2 s, fused 0.12 ms"
+    )
+    assert cells.reason(ValueError()) == "ValueError"
