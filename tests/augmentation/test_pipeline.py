@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from tests.helpers import nnunet_transforms as reference
 from unetrpp.augmentation.pipeline import Sample, SampleDraw, apply_sample, draw_sample, make_batch
-from unetrpp.augmentation.spatial import read_size
+from unetrpp.augmentation.spatial import read_box, read_size
 from unetrpp.plans.plans import AugmentationPlan
 
 PATCH = (12, 16, 14)
@@ -122,8 +122,10 @@ def test_the_chain_has_the_references_distribution(case, in_plane_only):
     rng, ours = np.random.default_rng(1), []
     for _ in range(count):
         draw = draw_sample(rng, plan, 2, (0, 1, 2), masked=MASKED)
-        read = read_size(draw.affine, PATCH)
-        parts = centre(image, read).clone(), centre(label, read).clone()
+        box = read_box(draw.affine, PATCH)
+        parts = centre(image, box.size).clone(), centre(label, box.size).clone()
+        box.close(parts[0].numpy(), 0)
+        box.close(parts[1].numpy(), -1)
         ours.append(features(*apply_sample(*parts, draw, PATCH, in_plane_only=in_plane_only), still))
     reference.seed(2)
     transforms = reference.chain(PATCH, degrees, (0, 1, 2), in_plane_only=in_plane_only, masked=MASKED)
