@@ -10,6 +10,7 @@ import torch
 
 from unetrpp.core.devices import (
     ALLOCATOR_VARIABLES,
+    HostCopy,
     device_names,
     find_device,
     half_precision,
@@ -118,3 +119,68 @@ def test_cudnn_times_its_kernels_for_cuda_only(monkeypatch):
     assert not torch.backends.cudnn.benchmark
     try_kernels(torch.device("cuda"))
     assert torch.backends.cudnn.benchmark
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU, and that counts as copied back only once the event after it has passed."""
+
+    is_cuda = property(lambda self: True)
+
+
+def on_gpu(*values: float) -> torch.Tensor:
+    return torch.Tensor._make_subclass(OnGpu, torch.tensor(values))
+
+
+def test_a_host_copy_on_cuda_is_pinned_and_waited_for_when_it_is_read(monkeypatch):
+    log: list[str] = []
+
+    class Event:
+        def __init__(self, blocking):
+            assert blocking  # the waiting thread leaves its core to others
+
+        def record(self, stream):
+            log.append(f"event after {len([line for line in log if line == 'copy'])} copies in {stream}")
+
+        def synchronize(self):
+            log.append("wait")
+
+    def empty_like(tensor, *, device, pin_memory):
+        assert device == "cpu"
+        assert pin_memory
+        return Pinned(torch.zeros(tensor.shape))
+
+    class Pinned:
+        def __init__(self, memory):
+            self.memory = memory
+
+        def copy_(self, tensor, *, non_blocking):
+            assert non_blocking
+            log.append("copy")
+            return self.memory.copy_(tensor.as_subclass(torch.Tensor))
+
+    monkeypatch.setattr(torch, "empty_like", empty_like)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the current stream")
+    copied = HostCopy({"network": {"a": on_gpu(1, 2)}, "optimizer": [on_gpu(3), torch.ones(1)], "step": 4})
+    assert log == ["copy", "copy", "event after 2 copies in the current stream"]
+    content = copied.get()
+    assert log[3:] == ["wait"]
+    assert content["network"]["a"].tolist() == [1, 2]
+    assert [each.tolist() for each in content["optimizer"]] == [[3], [1]]
+    assert content["step"] == 4
+
+
+def test_a_host_copy_keeps_the_values_of_its_moment():
+    network = torch.nn.Conv3d(2, 2, 3)
+    network.weight.data = network.weight.data.contiguous(memory_format=torch.channels_last_3d)
+    state = network.state_dict()
+    copied, before = HostCopy({"network": state, "losses": (losses := [0.5])}), network.weight.detach().clone()
+    with torch.no_grad():
+        network.weight.zero_()
+    losses.append(1.0)
+    found = copied.get()
+    assert torch.equal(found["network"]["weight"], before)
+    assert found["network"]["weight"].stride() == network.weight.stride()
+    assert type(found["network"]) is type(state)
+    assert vars(found["network"]) == vars(state)  # the versions of the modules
+    assert found["losses"] == [0.5]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.tiny import configuration, store_balls
+from unetrpp.augmentation import spatial
 from unetrpp.augmentation.pipeline import Sample
 from unetrpp.core.errors import UserError
 from unetrpp.core.randomness import Stream
@@ -63,6 +64,22 @@ def test_what_is_read_has_the_size_its_draw_needs(cases):
     assert {size for still, size in sizes if still} == {(8, 16, 16)}
 
 
+def test_a_read_that_would_be_too_large_is_cut_and_closed(cases, monkeypatch):
+    monkeypatch.setattr(spatial, "MOST_READ", 2)
+    cut = 0
+    for sample in (sample for i in range(40) for sample in loader(cases).batch(i)):
+        image, label = np.asarray(sample.image), np.asarray(sample.label)
+        assert image[0].size <= 2 * np.prod((8, 16, 16))
+        assert sample.draw is not None
+        box = spatial.read_box(sample.draw.affine, (8, 16, 16))
+        assert box.size == label.shape
+        for axis in box.cut:
+            cut += 1
+            assert (image.take([0, -1], axis + 1) == 0).all()
+            assert (label.take([0, -1], axis) == -1).all()
+    assert cut
+
+
 def test_validation_patches_are_not_augmented(cases):
     batch = loader(cases, stream=Stream.VALIDATION_PATCHES).batch(0)
     assert all(sample.draw is None for sample in batch)
@@ -79,7 +96,7 @@ def test_the_first_stage_segmentation_of_a_cascade_is_read_with_mistakes(tmp_pat
 
     def previous(sample: Sample) -> np.ndarray:
         assert sample.first_stage is not None
-        return sample.first_stage
+        return np.asarray(sample.first_stage)
 
     def loader(stream: Stream = Stream.PATCHES) -> PatchLoader:
         return PatchLoader(cases, second, seed=0, fold=0, stream=stream)

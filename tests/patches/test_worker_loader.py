@@ -55,7 +55,7 @@ def test_workers_and_the_device_agree_within_sampling_error(cases, in_plane_only
     for i in range(150):
         images, labels = make_batch(source.batch(i), PATCH, in_plane_only, device)
         ours += [features(x[0].numpy(), y.numpy()) for x, y in zip(images, labels, strict=True)]
-        theirs += [features(sample.image[0], sample.label) for sample in workers.batch(i)]
+        theirs += [features(np.asarray(sample.image[0]), np.asarray(sample.label)) for sample in workers.batch(i)]
     for name, a, b in zip(
         ("mean", "std", "roughness", "foreground", "outside"), np.transpose(ours), np.transpose(theirs), strict=True
     ):
@@ -84,6 +84,7 @@ def test_image_and_label_stay_aligned(cases):
     workers = WorkerLoader(loader(cases), range(0), 1)
     for i in range(20):
         for sample in workers.batch(i):
-            inside, around = sample.image[0][sample.label == 1], sample.image[0][sample.label == 0]
+            image, label = np.asarray(sample.image[0]), np.asarray(sample.label)
+            inside, around = image[label == 1], image[label == 0]
             if inside.size > 30:
                 assert inside.mean() > around.mean() + 0.5

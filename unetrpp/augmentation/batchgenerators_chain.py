@@ -56,9 +56,9 @@ class TransformChain:
 
     def __call__(self, sample: Sample) -> Sample:
         """A sample (C, *read_size) as one of (C, *patch); the first stage's segmentation is moved like the label."""
-        maps = torch.from_numpy(np.stack([m for m in (sample.label, sample.first_stage) if m is not None]))
-        maps = mark_outside(torch.from_numpy(sample.image), maps, self.masked)
-        image, label = self._moved(sample.image, maps.numpy().astype(np.float32))
+        read, *labels = (np.asarray(each) for each in sample.arrays())
+        maps = mark_outside(torch.from_numpy(read), torch.from_numpy(np.stack(labels)), self.masked)
+        image, label = self._moved(read, maps.numpy().astype(np.float32))
         changed = self.change(data=np.ascontiguousarray(image[None]), seg=np.ascontiguousarray(label[None]))
         image = np.ascontiguousarray(changed["data"][0], np.float32)
         label = np.ascontiguousarray(changed["seg"][0], np.int16)

@@ -1,6 +1,7 @@
 """Augmentation of the samples that a loader has read, into one batch on the training device."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from unetrpp.plans.architecture import as_3d
 from unetrpp.plans.plans import AugmentationPlan
 
 MIRROR_PROBABILITY = 0.5
+
+Array = np.ndarray | torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -69,35 +72,44 @@ def apply_sample(
 class Sample:
     """One sample as read: image (C, Z, Y, X) float32, label (Z, Y, X), and its augmentation (None: no augmentation).
 
-    ``first_stage`` (Z, Y, X) is the segmentation of a cascade's first stage, in training indices.
+    ``first_stage`` (Z, Y, X) is the segmentation of a cascade's first stage, in training indices. The arrays may be tensors,
+    in pinned memory or on a device.
     """
 
     case: str
-    image: np.ndarray
-    label: np.ndarray
+    image: Array
+    label: Array
     draw: SampleDraw | None
-    first_stage: np.ndarray | None = None
+    first_stage: Array | None = None
+
+    def arrays(self) -> Iterator[Array]:
+        yield from (each for each in (self.image, self.label, self.first_stage) if each is not None)
+
+    def moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> "Sample":
+        """The sample with the tensors that ``move`` makes of its arrays."""
+        image, label, *first_stage = (move(torch.as_tensor(each)) for each in self.arrays())
+        return replace(self, image=image, label=label, first_stage=first_stage[0] if first_stage else None)
 
 
 def make_batch(
     samples: list[Sample], patch: tuple[int, ...], in_plane_only: bool, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move samples to the device, augment them there and stack: images (B, C, *patch), labels (B, *patch) int16.
+    """Augment samples on the device and stack them: images (B, C, *patch), labels (B, *patch) int16.
 
-    A 2D patch (y, x) is augmented as one slice and loses its z axis here. In a cascade the first stage's segmentation
-    becomes the last channel (unetrpp.networks.cascade).
+    Samples that are not on the device are copied there. A 2D patch (y, x) is augmented as one slice and loses its z axis
+    here. In a cascade the first stage's segmentation becomes the last channel (unetrpp.networks.cascade).
     """
     size = as_3d(patch)
     images, labels = [], []
     for sample in samples:
-        image = to_device(torch.from_numpy(sample.image), device)
-        maps = sample.label if sample.first_stage is None else np.stack([sample.label, sample.first_stage])
-        label = to_device(torch.from_numpy(maps), device)
+        image, label, *first_stage = (to_device(torch.as_tensor(each), device) for each in sample.arrays())
+        if first_stage:
+            label = torch.stack([label, *first_stage])
         if sample.draw is not None:
             image, label = apply_sample(image, label, sample.draw, size, in_plane_only=in_plane_only or len(patch) == 2)
-        if sample.first_stage is not None:
-            label, first_stage = label
-            image = torch.cat([image, first_stage[None].to(image.dtype)])
+        if first_stage:
+            label, moved = label
+            image = torch.cat([image, moved[None].to(image.dtype)])
         images.append(image)
         labels.append(label)
     return torch.stack(images).view(len(samples), -1, *patch), torch.stack(labels).view(-1, *patch)

@@ -1,8 +1,10 @@
-"""Computing devices (CUDA, MPS, CPU): choosing one, moving tensors to it, and what it supports."""
+"""Computing devices (CUDA, MPS, CPU): choosing one, moving tensors to it and back, and what it supports."""
 
+import copy
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -79,11 +81,68 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy a tensor from host memory to ``device``; on CUDA without waiting for the device.
 
     Copying without waiting needs pinned memory, which torch keeps until the copy is done. On MPS the source is not kept,
-    so the host waits.
+    so the host waits. A tensor that is on the device already is returned as it is.
     """
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # itself, if it is pinned
     return tensor.to(device, non_blocking=device.type != "mps")
+
+
+class HostCopy:
+    """A copy of tensors in host memory. On CUDA it is made without waiting: :meth:`get` waits for it.
+
+    Operations that follow on the same stream may change the tensors; the copy has the values of this moment.
+
+    Args:
+        content: a tensor, or dicts, lists and tuples of tensors and other values.
+
+    >>> weight = torch.ones(2)
+    >>> copied = HostCopy({"weight": weight, "step": 3})
+    >>> weight.zero_().tolist(), copied.get()
+    ([0.0, 0.0], {'weight': tensor([1., 1.]), 'step': 3})
+    """
+
+    def __init__(self, content: Any):
+        self._content = _in_host_memory(content)
+        devices = {tensor.device for tensor in _tensors(content) if tensor.is_cuda}
+        self._copied = [current_event(device) for device in devices]
+
+    def get(self) -> Any:
+        """The copy, once it is complete."""
+        for event in self._copied:
+            event.synchronize()
+        return self._content
+
+
+def current_event(device: torch.device) -> torch.cuda.Event:
+    """The end of all that the current stream of a CUDA device was given; a thread that waits for it leaves its core free."""
+    event = torch.cuda.Event(blocking=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def _tensors(content: Any) -> Iterator[torch.Tensor]:
+    if isinstance(content, torch.Tensor):
+        yield content
+    elif isinstance(content, dict | list | tuple):
+        for each in content.values() if isinstance(content, dict) else content:
+            yield from _tensors(each)
+
+
+def _in_host_memory(content: Any) -> Any:
+    """The same containers with copies of all tensors, which on CUDA may still be on their way into pinned memory."""
+    if isinstance(content, torch.Tensor):
+        tensor = content.detach()
+        if tensor.is_cuda:
+            return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+        return tensor.clone() if tensor.device.type == "cpu" else tensor.cpu()
+    if isinstance(content, dict):
+        copied = copy.copy(content)  # a state dict has attributes, too
+        copied.update({key: _in_host_memory(value) for key, value in content.items()})
+        return copied
+    if isinstance(content, list | tuple):
+        return type(content)(_in_host_memory(each) for each in content)
+    return content
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:

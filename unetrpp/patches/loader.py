@@ -5,20 +5,26 @@ import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+import torch
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 
 from unetrpp.augmentation.corruption import CorruptionDraw, corrupt, draw_corruption
 from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.augmentation.pipeline import Sample, SampleDraw, draw_sample
-from unetrpp.augmentation.spatial import read_size
+from unetrpp.augmentation.spatial import ReadBox, read_box
 from unetrpp.core.errors import UserError, no_more_files, system_refusal
 from unetrpp.core.randomness import Stream, generator
+from unetrpp.patches.feed import on_device, pin
 from unetrpp.patches.sampling import PatchDraw, PatchSampler, Sampling
 from unetrpp.plans.plans import Configuration
-from unetrpp.preprocessing.store import StoredCase
+from unetrpp.preprocessing.store import OUTSIDE, StoredCase
+
+CPU = torch.device("cpu")
+READY = 2  # batches that may wait to be taken, besides those that are being read
 
 
 class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators has no types
@@ -73,14 +79,14 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
         places = self._places(iteration)
         rng = generator(self.seed, self.fold, Stream.AUGMENTATION, iteration)
         draws = [self._augmentation(rng, place) for place in places]
-        sizes = [read_size(draw.affine, self.patch) for draw in draws]
-        jobs = list(zip(places, draws, sizes, self._mistakes(iteration), strict=True))
+        boxes = [read_box(draw.affine, self.patch) for draw in draws]
+        jobs = list(zip(places, draws, boxes, self._mistakes(iteration), strict=True))
         return [self._read(*job) for job in jobs[self.share]]
 
     def read(self, iteration: int, size: tuple[int, int, int]) -> list[Sample]:
         """Samples at the same places as those of :meth:`batch`, read at a fixed size and not augmented."""
         jobs = list(zip(self._places(iteration), self._mistakes(iteration), strict=True))
-        return [self._read(place, None, size, mistake) for place, mistake in jobs[self.share]]
+        return [self._read(place, None, ReadBox(size), mistake) for place, mistake in jobs[self.share]]
 
     def generate_train_batch(self) -> list[Sample]:
         self.next_iteration += 1
@@ -102,17 +108,18 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators 
         rng = generator(self.seed, self.fold, Stream.CORRUPTION, iteration)
         return [draw_corruption(rng, classes) for _ in range(count)]
 
-    def _read(
-        self, place: PatchDraw, draw: SampleDraw | None, size: tuple[int, int, int], mistakes: CorruptionDraw
-    ) -> Sample:
-        z, y, x = (c - n // 2 for c, n in zip(place.center, size, strict=True))
+    def _read(self, place: PatchDraw, draw: SampleDraw | None, box: ReadBox, mistakes: CorruptionDraw) -> Sample:
+        z, y, x = (c - n // 2 for c, n in zip(place.center, box.size, strict=True))
         case, first_stage = self.cases[place.case], None
         try:
-            image, label = case.read((z, y, x), size)
+            image, label = case.read((z, y, x), box.size)
             if self.configuration.first_stage is not None:
-                first_stage = corrupt(case.read_first_stage((z, y, x), size), mistakes)
+                first_stage = corrupt(case.read_first_stage((z, y, x), box.size), mistakes)
+                box.close(first_stage, 0)
         except (OSError, RuntimeError, ValueError) as error:
             raise _reason(error, place.case) from error
+        box.close(image, 0)
+        box.close(label, OUTSIDE)
         return Sample(place.case, image, label, draw, first_stage)
 
 
@@ -124,18 +131,32 @@ def _reason(error: Exception, case: str) -> Exception:
     return system_refusal(error, f"the preprocessed case {case}") or UserError(message, case=case)
 
 
-def prefetch(loader: PatchLoader, iterations: range, threads: int) -> Generator[list[Sample], None, None]:
-    """Batches in order, read ahead by a few threads (blosc2 releases the interpreter lock).
+def prefetch(
+    loader: PatchLoader, iterations: range, threads: int, device: torch.device = CPU
+) -> Generator[list[Sample], None, None]:
+    """Batches in order, read ahead by a few threads (blosc2 releases the interpreter lock); for CUDA copied to the device.
 
     Raises:
         UserError: a batch could not be read; raised where that batch would come.
     """
+    with closing(_read_ahead(loader, iterations, threads, pinned=device.type == "cuda")) as read:
+        yield from on_device(read, device)
+
+
+def _read_ahead(
+    loader: PatchLoader, iterations: range, threads: int, *, pinned: bool
+) -> Generator[list[Sample], None, None]:
+    """Batches in order; as many as there are threads are being read, and ``READY`` more may be waiting."""
+
+    def read(iteration: int) -> list[Sample]:
+        return pin(loader.batch(iteration)) if pinned else loader.batch(iteration)
+
     with ThreadPoolExecutor(threads, thread_name_prefix="patches") as pool:
         waiting: deque[Future[list[Sample]]] = deque()
         try:
             for iteration in iterations:
-                waiting.append(pool.submit(loader.batch, iteration))
-                if len(waiting) > 2 * threads:
+                waiting.append(pool.submit(read, iteration))
+                if len(waiting) > threads + READY:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -3,8 +3,10 @@
 import random
 import traceback
 from collections.abc import Generator
+from contextlib import closing
 
 import numpy as np
+import torch
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 
@@ -13,15 +15,24 @@ from unetrpp.augmentation.pipeline import Sample
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError
 from unetrpp.core.randomness import Stream, generator
-from unetrpp.patches.loader import PatchLoader
+from unetrpp.patches.feed import on_device
+from unetrpp.patches.loader import CPU, PatchLoader
 
 
-def worker_batches(loader: PatchLoader, iterations: range, processes: int) -> Generator[list[Sample], None, None]:
-    """Augmented batches in order. Of n workers, worker k makes the batches k, k + n, ..., so n changes no batch.
+def worker_batches(
+    loader: PatchLoader, iterations: range, processes: int, device: torch.device = CPU
+) -> Generator[list[Sample], None, None]:
+    """Augmented batches in order, for CUDA copied to the device. Of n workers, worker k makes the batches k, k + n, ..., so n
+    changes no batch.
 
     Raises:
         UserError: a worker failed; the message and the case id are the worker's.
     """
+    with closing(_augmented(loader, iterations, processes)) as augmented:
+        yield from on_device(augmented, device)
+
+
+def _augmented(loader: PatchLoader, iterations: range, processes: int) -> Generator[list[Sample], None, None]:
     augmenter = MultiThreadedAugmenter(WorkerLoader(loader, iterations, processes), None, processes, 2)
     try:
         for _ in iterations:
