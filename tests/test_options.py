@@ -144,7 +144,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--threads": _TRAINER + "test_an_interrupted_run_ends_bit_identical",
         "--devices": "trainers/test_side_by_side.py::test_folds_side_by_side_equal_folds_one_after_the_other",
         "--compute-threads": "trainers/test_compute_threads.py::test_the_users_number_waits_for_the_end_of_an_epoch_in_a_resumed_fold",
-        "--compile": "trainers/test_compilation.py::test_the_trial_changes_nothing_and_a_failure_disables_compilation",
+        "--no-compile": "trainers/test_compilation.py::test_it_is_tried_on_cuda_unless_told_otherwise",
         "--tensorboard": "trainers/test_log.py::test_a_missing_tensorboard_is_found_before_a_fold_is_deleted",
         "--no-mirroring": _RECORDED,
         "--continue": _FOLDS + "test_extending_and_overwriting",

@@ -1,30 +1,53 @@
 """torch.compile with a trial: where it does not work, training continues without it after one warning."""
 
-import copy
 import logging
 from collections.abc import Callable
 
 import torch
 
+from unetrpp.trainers.distributed import Processes
+
 LOG = logging.getLogger(__name__)
 
 
-def compile_network(network: torch.nn.Module, probe: Callable[[], torch.Tensor]) -> bool:
-    """Compile ``network`` in place if one forward and backward pass through it works; returns whether it did.
+def compile_everywhere(network: torch.nn.Module, probe: Callable[[], torch.Tensor], processes: Processes) -> None:
+    """:func:`compile_network` in all processes at the same time.
 
-    ``probe`` runs the network and returns a scalar. Afterwards weights, running statistics and gradients are as before.
+    Raises:
+        UserError: it works in some processes only. Synchronised batch norm may then wait for the others forever.
     """
-    before = copy.deepcopy(network.state_dict())
+    LOG.info("compiling the network, which may take minutes; --no-compile starts without it")
+    works = compile_network(network, probe)
+    one_works, one_fails = processes.all_reduce_max(works, not works)
+    if one_works and one_fails:
+        raise processes.rank_zero_error("torch.compile works in some of the processes only; train with --no-compile")
+
+
+def compile_network(network: torch.nn.Module, probe: Callable[[], torch.Tensor]) -> bool:
+    """Compile ``network`` in place if passes of training and of validation through it work; returns whether they did.
+
+    ``probe`` runs the network on a batch and returns a scalar. Afterwards weights, running statistics and gradients are
+    as before. Every later batch has the same shape, so nothing is compiled after the trial.
+    """
+    training, before = network.training, {name: buffer.clone() for name, buffer in network.named_buffers()}
+    torch.compiler.reset()  # forget an earlier fold's network: torch stops compiling after a number of variants
     try:
-        network.compile()
+        network.compile(dynamic=False)
+        network.train()
         torch.autograd.backward(probe())
+        network.eval()
+        with torch.no_grad():
+            probe()
     except Exception as error:
         # A compiler may raise anything. Without it everything still works, only slower.
         network._compiled_call_impl = None
-        reason = str(error).strip().splitlines()[0][:120]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         LOG.warning("torch.compile does not work here (%s); training continues without it", reason)
         return False
     finally:
-        network.load_state_dict(before)
+        network.train(training)
         network.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, buffer in network.named_buffers():
+                buffer.copy_(before[name])
     return True

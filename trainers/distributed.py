@@ -36,12 +36,16 @@ class Processes:
     rank: int = 0
     count: int = 1
     local_rank: int = 0  # among the processes on this machine
+    local_count: int = 1
 
     @classmethod
     def find(cls) -> "Processes":
         """The processes by the environment variables that torchrun sets; a single process without them."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-        return cls(*(int(os.environ[name]) for name in names)) if all(name in os.environ for name in names) else ALONE
+        if not all(name in os.environ for name in names):
+            return ALONE
+        rank, count, local_rank = (int(os.environ[name]) for name in names)
+        return cls(rank, count, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
     @property
     def first(self) -> bool:
@@ -112,15 +116,15 @@ class Processes:
         each = batch_size // self.count
         return slice(self.rank * each, (self.rank + 1) * each)
 
-    def replicate(self, network: torch.nn.Module) -> torch.nn.Module:
-        """``network`` with the first process's weights, whose gradients are averaged over the processes.
+    def synchronize_batch_norm(self, network: torch.nn.Module, device: torch.device) -> None:
+        """Let batch norm compute its statistics over the whole batch, in place; torch cannot do so on CPUs."""
+        if not self.alone and device.type != "cpu":
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
-        On GPUs, batch norm computes its statistics over the whole batch; torch cannot do so on CPUs.
-        """
+    def replicate(self, network: torch.nn.Module) -> torch.nn.Module:
+        """``network`` with the first process's weights, whose gradients are averaged over the processes."""
         if self.alone:
             return network
-        if next(network.parameters()).is_cuda:
-            torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
         # It warns about 1 x 1 convolutions in channels-last layout, whose axes of one element may have any stride.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return torch.nn.parallel.DistributedDataParallel(network)

@@ -52,9 +52,9 @@ def train(
     pretrained: str | Path | None = None,
     device: str = "auto",
     devices: str | Sequence[str] | None = None,
-    threads: int = 2,
+    threads: int | None = None,
     compute_threads: int | None = None,
-    compile: bool = False,
+    compile: bool | None = None,
     tensorboard: bool = False,
     mirroring: bool = True,
     continue_training: bool = False,
@@ -83,9 +83,10 @@ def train(
         devices: to spread folds over, such as "cuda:0,cuda:1", a fold at a time on each; a device that is named twice gets
             two folds at a time. None takes ``device``, and on a CPU trains as many folds at the same time as its
             cores and memory allow.
-        threads: threads that read patches; with ``augmentation="workers"``, processes that also augment them.
+        threads: threads that read patches; with ``augmentation="workers"``, processes that also augment them. None: two
+            on a CPU, elsewhere two fewer than the cores, at most twelve.
         compute_threads: threads that compute a step on a CPU. None times one and all, and takes the faster number.
-        compile: try torch.compile.
+        compile: try torch.compile; None does so on CUDA, False (the command's ``--no-compile``) nowhere.
         tensorboard: also write TensorBoard scalars (an extra).
         mirroring: validate with mirrored passes; False, the command's ``--no-mirroring``, is faster.
         continue_training: extend finished folds to ``epochs``; the command's ``--continue``, a keyword of Python.

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 import torch
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.machine import usable_cores
 from unetrpp.plans.plans import Configuration
 from unetrpp.preprocessing.store import StoredCase
 from unetrpp.trainers.distributed import ALONE, Processes
+
+MOST_READERS = 12  # as many as nnU-Net has at most
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Machine:
     """Where and with how many threads and processes a fold is trained."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    threads: int = 2  # that read patches; with --augmentation workers, processes that also augment them
-    compile: bool = False  # try torch.compile
+    threads: int | None = None  # see ``readers``
+    compile: bool | None = None  # try torch.compile; None: on CUDA
     processes: Processes = ALONE  # that share every batch
     # On a CPU: the cores that this fold may use at the time of the call, to choose the number of threads that compute a step
     # (trainers/compute_threads.py), and the number that the user asks for. Without cores torch's number stays.
@@ -49,3 +52,19 @@ class Machine:
         for name, value in {"threads": self.threads, "compute_threads": self.compute_threads}.items():
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
+
+    @property
+    def readers(self) -> int:
+        """Threads that read patches; with --augmentation workers, processes that also augment them.
+
+        On a CPU they take their time from the network, and a step is long: two are enough. A GPU's step is short, but the
+        training and the display need cores, too.
+        """
+        if self.threads is not None:
+            return self.threads
+        cores = max(1, usable_cores() // self.processes.local_count)
+        return min(2, cores) if self.device.type == "cpu" else max(1, min(MOST_READERS, cores - 2))
+
+    @property
+    def compiles(self) -> bool:
+        return self.device.type == "cuda" if self.compile is None else self.compile

@@ -123,7 +123,7 @@ class StepTrainer:
         """
         self.network.eval()
         forward = self.network if compiled else self.network.forward
-        for samples in prefetch(loader, batches, self.machine.threads):
+        for samples in prefetch(loader, batches, self.machine.readers, self.device):
             images, target = self.batch(samples)
             with self.autocast():
                 outputs: list[Tensor] = forward(images)

@@ -147,9 +147,14 @@ def add_machine(parser: Parser) -> None:
     machine.add_argument(
         "--threads",
         type=positive,
-        default=2,
         metavar="N",
-        help="threads that read patches, or processes that augment them (default: 2)",
+        help="threads that read patches, or processes that augment them (default: 2 on a CPU, else two fewer than the "
+        "cores, at most 12)",
+    )
+    machine.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="try torch.compile; if it fails, train without it (default: on CUDA)",
     )
     machine.add_argument(
         "--compute-threads",
@@ -157,7 +162,6 @@ def add_machine(parser: Parser) -> None:
         metavar="N",
         help="threads that compute a step on a CPU (default: one or all of a fold's share of the cores, whichever is faster)",
     )
-    machine.add_argument("--compile", action="store_true", help="try torch.compile; if it fails, train without it")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from unetrpp.augmentation.pipeline import Sample
+from unetrpp.core.devices import HostCopy
 from unetrpp.core.randomness import Stream
 from unetrpp.core.text import counted, listed
 from unetrpp.model import checkpoint
 from unetrpp.patches.loader import prefetch
 from unetrpp.patches.worker_loader import worker_batches
-from unetrpp.trainers.compilation import compile_network
+from unetrpp.trainers.compilation import compile_everywhere
 from unetrpp.trainers.compute_threads import ComputeThreads, unchanged
 from unetrpp.trainers.config import STANDARD_TRAINER, TrainingConfig
 from unetrpp.trainers.inputs import FoldData, Machine
@@ -27,13 +28,15 @@ from unetrpp.trainers.network_spec import NetworkSpec
 from unetrpp.trainers.overlap import ClassOverlap
 from unetrpp.trainers.patch_validation import PatchScores, score_patches
 from unetrpp.trainers.pretrained_weights import start_from
+from unetrpp.trainers.saver import Saver
 from unetrpp.trainers.schedule import progress
 from unetrpp.trainers.step import StepTrainer
 
 LOG = logging.getLogger(__name__)
 SAVE_SECONDS = 60.0  # between two saves of checkpoint_latest.pt
 NAMED = 5  # classes in a warning
-COLLECT_EVERY = 5  # steps between two reads of the losses, because each read waits for the device
+COLLECT_EVERY = 5  # steps between two reads of the losses
+NOT_YET = 2  # steps whose losses are left for the next read: a GPU may still compute them, and the host would wait
 
 
 class Trainer(StepTrainer):
@@ -58,7 +61,8 @@ class Trainer(StepTrainer):
         cores, asked = self.machine.cores, self.machine.compute_threads
         self.compute_threads = None if cores is None else ComputeThreads(f"fold {config.fold}", cores, asked)
         self.tracker: Tracker | None = None  # also gets the metrics of every epoch
-        self.uncollected: list[Tensor] = []  # losses of the last few steps, still on the device
+        self.uncollected: list[HostCopy] = []  # losses of the last few steps, on their way from the device
+        self.saver = Saver()
         self.epoch_started = self.saved = self.started
 
     def run(self) -> None:
@@ -66,37 +70,46 @@ class Trainer(StepTrainer):
 
         Raises:
             UserError: the loss is not finite.
+            OSError: a checkpoint could not be written.
             KeyboardInterrupt: a stop was requested; the state is saved.
         """
         self.resume()
         self.warn_of_missing_classes()
-        if self.machine.compile:
-            compile_network(self.network, self.probe)
+        self.processes.synchronize_batch_norm(self.network, self.device)  # before a compiler sees the network
+        if self.machine.compiles:
+            compile_everywhere(self.network, self.probe, self.processes)
         self.replica = self.processes.replicate(self.network)
         if self.compute_threads is not None:
             self.compute_threads.start(self.state, self.trial_step)
             self.epoch_started = time.monotonic()
+        with self.saver:
+            self.take_steps()
+            self.save("latest")
+            if self.validation_loader is None or self.state.best_dice < 0:  # no Dice told the epochs apart
+                self.save("best")
+            self.save("final")
+
+    def take_steps(self) -> None:
+        """The steps that are left, each followed by what is due: reading losses, ending the epoch, saving, stopping."""
         with self.open_log() as log, StopRequest() as stop, closing(self.batches()) as batches:
             while not self.finished():
-                self.uncollected.append(self.step(next(batches)))
+                self.uncollected.append(HostCopy(self.step(next(batches))))
                 if self.state.step % COLLECT_EVERY == 0:
-                    self.collect_losses()
+                    self.collect_losses(leave=NOT_YET)
                 log.step(self.progress_text())
                 if self.state.step % self.config.iterations == 0:
                     log.epoch(entry := self.end_epoch())
                     self.adapt_threads(entry["seconds"])
                 stopping, unsaved = self.processes.all_reduce_max(stop.requested, time.monotonic() - self.saved)
+                self.saver.check()
                 if stopping or unsaved > SAVE_SECONDS:
                     self.save("latest")
                 if stopping:
+                    self.saver.wait()
                     self.processes.all_reduce_max(
                         0
                     )  # torchrun ends all processes once one leaves, so wait for the save
                     raise KeyboardInterrupt
-        self.save("latest")
-        if self.validation_loader is None or self.state.best_dice < 0:  # no Dice told the epochs apart
-            self.save("best")
-        self.save("final")
 
     def resume(self) -> None:
         """Load checkpoint_latest.pt where there is one, else the pretrained weights that the config names."""
@@ -163,7 +176,7 @@ class Trainer(StepTrainer):
         source = worker_batches if self.config.augmentation == "workers" else prefetch
         while True:
             loader, remaining = self.loader, range(self.state.step, self.config.steps)
-            with closing(source(loader, remaining, self.machine.threads)) as read:
+            with closing(source(loader, remaining, self.machine.readers, self.device)) as read:
                 while self.loader is loader:
                     yield next(read)
 
@@ -183,14 +196,15 @@ class Trainer(StepTrainer):
             )
         return impatient or progress(config, state.step, self.hours()) >= 1
 
-    def collect_losses(self) -> None:
-        """Read the losses of the last few steps from the device and check them; every save does it first.
+    def collect_losses(self, *, leave: int = 0) -> None:
+        """Read the losses of the last few steps, but for the latest ``leave``, and check them; every save reads all first.
 
         Raises:
             UserError: a loss is not finite.
         """
-        values = self.processes.all_reduce_mean(torch.stack(self.uncollected).tolist() if self.uncollected else [])
-        self.uncollected = []
+        count = max(0, len(self.uncollected) - leave)
+        ready, self.uncollected = self.uncollected[:count], self.uncollected[count:]
+        values = self.processes.all_reduce_mean([copied.get().item() for copied in ready])
         for value in values:
             if not math.isfinite(value):
                 raise self.processes.rank_zero_error(
@@ -201,7 +215,7 @@ class Trainer(StepTrainer):
 
     def progress_text(self) -> dict[str, str]:
         """Loss, mean Dice and learning rate for the progress bar; empty between two reads of the losses."""
-        if self.uncollected or not self.state.losses:
+        if self.state.step % COLLECT_EVERY or not self.state.losses:
             return {}
         rate, dice = self.optimizer.param_groups[0]["lr"], self.state.smoothed_dice
         shown = "-" if math.isnan(dice) else f"{dice:.3f}"
@@ -242,14 +256,14 @@ class Trainer(StepTrainer):
         return replace(scores, dice=[each if has else None for each, has in zip(scores.dice, present, strict=True)])
 
     def save(self, which: str) -> None:
-        """Write checkpoint_<which>.pt. ``best`` and ``final`` are for prediction and hold the weights alone."""
+        """Write checkpoint_<which>.pt beside the training. ``best`` and ``final`` are for prediction and hold the weights alone."""
         self.collect_losses()
         content = {"network": self.weights(), "step": self.state.step}
         if which == "latest":
             content |= self.state_dict()
             self.saved = time.monotonic()
         if self.processes.first:
-            checkpoint.save(self.folder / f"checkpoint_{which}.pt", content)
+            self.saver.save(self.folder / f"checkpoint_{which}.pt", content)
 
 
 TRAINERS: dict[str, type[Trainer]] = {STANDARD_TRAINER: Trainer}  # packages register others (docs/extending.md)

@@ -12,6 +12,7 @@ from unetrpp.augmentation.intensity import IntensityDraw
 from unetrpp.augmentation.label_swap import LabelSwap, label_swap_of
 from unetrpp.augmentation.pipeline import Sample, SampleDraw
 from unetrpp.augmentation.spatial import read_size, rotation
+from unetrpp.core.devices import HostCopy
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference import decisions
 from unetrpp.inference.averaging import arg_max
@@ -26,8 +27,9 @@ from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.plans.plans import Configuration, LossPlan
 from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
-from unetrpp.trainers import optimizer
+from unetrpp.trainers import optimizer, trainer
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.distributed import Processes
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.trainer import Trainer
 
@@ -197,9 +199,30 @@ def test_validation_reads_its_results_once(cases, tmp_path, watch, monkeypatch):
 
 def test_losses_are_read_when_they_are_collected(cases, tmp_path, watch):
     trained = training(cases, tmp_path, plan("unet"))
-    trained.uncollected.append(trained.step(samples(trained.configuration)))
+    trained.uncollected.append(HostCopy(trained.step(samples(trained.configuration))))
     with pytest.raises(DataDependentOutputException):
         trained.collect_losses()
+
+
+def test_batch_norm_is_synchronised_before_the_network_is_compiled(cases, tmp_path, watch, monkeypatch):
+    """A compiled network whose modules are replaced is compiled again in the first step, where no trial catches errors."""
+    config, two = TrainingConfig(fold=0, epochs=2, iterations=2), Processes(rank=0, count=2)
+    machine = Machine(GPU, threads=1, compile=True, processes=two)
+    trained = Trainer(FoldData(plan("unetrpp"), cases[:1], cases[1:]), config, tmp_path, machine)
+    norms = [m for m in trained.network.modules() if isinstance(m, torch.nn.BatchNorm3d)]
+    found = []
+
+    def compiled(network, probe, *processes):
+        found.append([type(m) for m in network.modules() if "BatchNorm" in type(m).__name__])
+        raise Planted
+
+    monkeypatch.setattr(trainer, "compile_everywhere", compiled)
+    with pytest.raises(Planted):
+        trained.run()
+    assert norms
+    assert found == [[torch.nn.SyncBatchNorm] * len(norms)]
+    held = {id(p) for group in trained.optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in trained.network.parameters()}
 
 
 @pytest.mark.parametrize("kind", ["unet", "unet 2d"])

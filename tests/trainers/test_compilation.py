@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from unetrpp.trainers.compilation import compile_network
+from tests.helpers.tiny import configuration, store_balls
+from unetrpp.core.errors import UserError
+from unetrpp.model import checkpoint
+from unetrpp.networks.build import build_network
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.trainers import compilation
+from unetrpp.trainers.compilation import compile_everywhere, compile_network
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.distributed import Processes
+from unetrpp.trainers.inputs import FoldData, Machine
+from unetrpp.trainers.trainer import Trainer
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -13,14 +23,106 @@ def test_the_trial_changes_nothing_and_a_failure_disables_compilation(monkeypatc
     calls = []
 
     def loss():
-        calls.append(1)
+        calls.append((network.training, torch.is_grad_enabled()))
         if not works:
             raise RuntimeError("no compiler\nlong story")
         return network.forward(torch.rand(2, 1, 4, 4, 4)).sum()
 
-    monkeypatch.setattr(network, "compile", lambda: None)
+    monkeypatch.setattr(network, "compile", lambda **options: None)
     assert compile_network(network, loss) is works
-    assert calls == [1]
+    assert calls == [(True, True), (False, False)][: 2 if works else 1]
+    assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
     assert ("no compiler" in caplog.text) is not works
+
+
+def test_a_failure_in_validation_is_found_before_the_first_epoch(monkeypatch, caplog):
+    network = torch.nn.Linear(2, 1)
+
+    def loss():
+        if not network.training:
+            raise AssertionError  # without a message
+        return network.forward(torch.rand(2, 2)).sum()
+
+    monkeypatch.setattr(network, "compile", lambda **options: None)
+    assert not compile_network(network, loss)
+    assert "(AssertionError)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "expected"),
+    [("cuda", None, True), ("cpu", None, False), ("mps", None, False), ("cuda", False, False), ("cpu", True, True)],
+)
+def test_it_is_tried_on_cuda_unless_told_otherwise(device, asked, expected):
+    assert Machine(torch.device(device), compile=asked).compiles is expected
+
+
+@pytest.mark.parametrize("others_work", [True, False])
+def test_processes_that_disagree_stop(monkeypatch, others_work):
+    """All of them have the others' answers; one that waits for a failed one's batch norm would wait forever."""
+    monkeypatch.setattr(compilation, "compile_network", lambda network, probe: True)
+    processes = Processes(rank=0, count=2)
+    monkeypatch.setattr(Processes, "all_reduce_max", lambda self, *own: [1.0, float(not others_work)])
+    if others_work:
+        compile_everywhere(torch.nn.Linear(1, 1), lambda: torch.zeros(()), processes)
+        return
+    with pytest.raises(UserError, match=r"works in some of the processes only; train with --no-compile"):
+        compile_everywhere(torch.nn.Linear(1, 1), lambda: torch.zeros(()), processes)
+
+
+def architecture(kind: str):
+    if kind == "unetrpp":
+        return unetrpp_architecture(1, 3, (16, 32, 32), [(2, 2, 2)] * 2, width=0.5, blocks=1)
+    made = unet_architecture(1, 3, (16, 32, 32), [(2, 2, 2)] * 2, residual=kind == "resunet", width=0.25)
+    return made.with_focal({"gate@0": 1.0, "gate@1": 0.7, "se@1": 1.0}) if kind == "gated" else made
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", ["unetrpp", "unet", "resunet", "gated"])
+def test_every_network_is_one_graph(kind, training):
+    """``fullgraph`` raises an exception where tracing would be interrupted, as a GPU would have to wait for Python there."""
+    network = build_network(architecture(kind)).train(training)
+    network.compile(backend="eager", fullgraph=True)
+    with torch.set_grad_enabled(training):
+        outputs = network(torch.zeros(2, 1, 16, 32, 32))
+    assert len(outputs) == len(network.forward(torch.zeros(2, 1, 16, 32, 32)))
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that were compiled; a compiler that takes them as they are needs no C++ compiler."""
+    made = []
+
+    def backend(graph, inputs):
+        made.append(torch.is_grad_enabled())
+        return graph.forward
+
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled(self, backend=backend, **options))
+    yield made
+    torch.compiler.reset()
+
+
+def test_all_graphs_are_compiled_in_the_trial_for_any_number_of_folds(tmp_path, graphs):
+    """One for training and one for validation, as written; weights and names in checkpoints are those of a plain run."""
+    store = store_balls(tmp_path / "store", 4)
+    cases = [store.open(case) for case in store.cases()]
+    data = FoldData(configuration(), cases[:3], cases[3:])
+
+    def final(fold: int, compiled: bool) -> dict[str, torch.Tensor]:
+        folder = tmp_path / f"fold_{fold}_{compiled}"
+        folder.mkdir()
+        Trainer(data, TrainingConfig(fold=fold, epochs=2, iterations=3), folder, Machine(compile=compiled)).run()
+        weights = checkpoint.load(folder / "checkpoint_final.pt", torch.device("cpu"))["network"]
+        assert isinstance(weights, dict)
+        return weights
+
+    for fold in range(5):
+        found = final(fold, compiled=True)
+        assert graphs == [True, False] * (fold + 1)
+    expected = final(4, compiled=False)
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-5)

@@ -157,13 +157,15 @@ def test_what_processes_cannot_share_is_refused():
 
 
 def test_processes_are_found_where_torchrun_started_them(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert Processes.find() is ALONE
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     assert Processes.find() == Processes(rank=5, count=8, local_rank=1)
     assert not Processes.find().first
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # these share the cores
+    assert Processes.find().local_count == 4
 
 
 def test_shares_make_up_the_batch():

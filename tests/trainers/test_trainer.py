@@ -2,6 +2,7 @@
 
 import json
 import signal
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -14,7 +15,9 @@ from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume
 from unetrpp.model import checkpoint
 from unetrpp.preprocessing.case import preprocess
+from unetrpp.trainers import inputs
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.distributed import Processes
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.patch_validation import PatchScores
 from unetrpp.trainers.trainer import Trainer
@@ -219,6 +222,69 @@ def test_a_subclass_replaces_network_optimiser_and_loss_by_overriding(tmp_path, 
     own.step(samples)
     assert own.optimizer.param_groups[0]["lr"] == 0.001  # by the schedule
     assert own.state.step == 1
+
+
+class Behind:
+    """A host copy from a device that finishes a step only when the one after the next is given to it."""
+
+    given = 0
+    waits: ClassVar[list[int]] = []  # steps whose losses were read too early
+
+    def __init__(self, loss):
+        self.loss, self.step = loss, Behind.given + 1
+        Behind.given += 1
+
+    def get(self):
+        if self.step > Behind.given - 2:
+            Behind.waits.append(self.step)
+        return self.loss
+
+
+def test_losses_are_read_when_they_have_arrived(tmp_path, cases, monkeypatch):
+    """Only the end of an epoch and a save wait for the device; an epoch's mean has every loss all the same."""
+    monkeypatch.setattr("unetrpp.trainers.trainer.HostCopy", Behind)
+    monkeypatch.setattr(Behind, "waits", [])
+    monkeypatch.setattr(Behind, "given", 0)
+    watched = trainer(tmp_path / "f", cases, epochs=2, iterations=12)
+    means: list[tuple[int, float]] = []
+    end = watched.end_epoch
+
+    def end_epoch():
+        entry = end()
+        means.append((Behind.given, entry["train_loss"]))
+        return entry
+
+    monkeypatch.setattr(watched, "end_epoch", end_epoch)
+    step, losses = watched.step, []
+
+    def counted(samples):
+        losses.append(step(samples))
+        return losses[-1]
+
+    monkeypatch.setattr(watched, "step", counted)
+    watched.run()
+    assert Behind.waits == [11, 12, 23, 24]
+    expected = [sum(float(loss) for loss in losses[part]) / 12 for part in (slice(0, 12), slice(12, 24))]
+    assert [given for given, _ in means] == [12, 24]
+    assert [mean for _, mean in means] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "processes", "expected"),
+    [
+        ("cpu", 1, 1, 1),
+        ("cpu", 64, 1, 2),
+        ("cuda", 1, 1, 1),
+        ("cuda", 8, 1, 6),
+        ("cuda", 64, 1, 12),
+        ("cuda", 32, 4, 6),
+    ],
+)
+def test_readers_by_device_and_cores(monkeypatch, device, cores, processes, expected):
+    monkeypatch.setattr(inputs, "usable_cores", lambda: cores)
+    machine = Machine(torch.device(device), processes=Processes(0, processes, 0, processes))
+    assert machine.readers == expected
+    assert Machine(torch.device(device), threads=5).readers == 5
 
 
 def test_a_machine_without_threads_is_refused():
