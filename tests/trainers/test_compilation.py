@@ -6,8 +6,6 @@ import torch
 from tests.helpers.tiny import configuration, store_balls
 from unetrpp.core.errors import UserError
 from unetrpp.model import checkpoint
-from unetrpp.networks.build import build_network
-from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.trainers import compilation
 from unetrpp.trainers.compilation import compile_everywhere, compile_network
 from unetrpp.trainers.config import TrainingConfig
@@ -69,25 +67,6 @@ def test_processes_that_disagree_stop(monkeypatch, others_work):
         return
     with pytest.raises(UserError, match=r"works in some of the processes only; train with --no-compile"):
         compile_everywhere(torch.nn.Linear(1, 1), lambda: torch.zeros(()), processes)
-
-
-def architecture(kind: str):
-    if kind == "unetrpp":
-        return unetrpp_architecture(1, 3, (16, 32, 32), [(2, 2, 2)] * 2, width=0.5, blocks=1)
-    made = unet_architecture(1, 3, (16, 32, 32), [(2, 2, 2)] * 2, residual=kind == "resunet", width=0.25)
-    return made.with_focal({"gate@0": 1.0, "gate@1": 0.7, "se@1": 1.0}) if kind == "gated" else made
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("kind", ["unetrpp", "unet", "resunet", "gated"])
-def test_every_network_is_one_graph(kind, training):
-    """``fullgraph`` raises an exception where tracing would be interrupted, as a GPU would have to wait for Python there."""
-    network = build_network(architecture(kind)).train(training)
-    network.compile(backend="eager", fullgraph=True)
-    with torch.set_grad_enabled(training):
-        outputs = network(torch.zeros(2, 1, 16, 32, 32))
-    assert len(outputs) == len(network.forward(torch.zeros(2, 1, 16, 32, 32)))
-    torch.compiler.reset()
 
 
 @pytest.fixture
