@@ -123,7 +123,10 @@ def test_measured_and_preprocessed_anew_nothing_differs(release):
         }
         assert added == later.get(file, set())
         for place in [place for place in old if place.endswith("/training_memory_bytes")]:
-            assert 0.95 < new[place] / old.pop(place) < 1
+            before, now = old.pop(place), new[place]
+            assert isinstance(before, int)
+            assert isinstance(now, int)
+            assert 0.95 * before < now < before
         assert {place: new[place] for place in old} == {place: within(place, value) for place, value in old.items()}
     old_store, new_store = Store(kept / "unetrpp_3d_fullres"), Store(home / "unetrpp_3d_fullres")
     assert old_store.cases() == new_store.cases()

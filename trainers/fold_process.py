@@ -50,9 +50,11 @@ class FoldTask:
     log_level: int
 
     @classmethod
-    def of(cls, job: Job, config: TrainingConfig, machine: Machine) -> "FoldTask":
+    def of(cls, job: Job, config: TrainingConfig, machine: Machine, folds: int) -> "FoldTask":
+        """The task of one fold where ``folds`` are trained at the same time, which share the threads that read patches."""
         level = logging.getLogger("unetrpp").getEffectiveLevel()
-        return cls(job, config, replace(machine, cores=None), level)
+        readers = machine.threads or max(1, machine.readers // folds)
+        return cls(job, config, replace(machine, cores=None, threads=readers), level)
 
     def on(self, device: str) -> "FoldTask":
         return replace(self, machine=replace(self.machine, device=find_device(device)))

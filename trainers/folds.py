@@ -180,7 +180,8 @@ def train_folds(job: Job, configs: Configs, machine: Machine, devices: list[str]
         return _one_after_the_other(job, configs, job.folds, machine)
     done = [number for number in job.folds if number not in pending]
     failures = _one_after_the_other(job, configs, done, machine)
-    tasks = [FoldTask.of(job, configs[number], machine) for number in pending]
+    at_once = min(len(places), len(pending))
+    tasks = [FoldTask.of(job, configs[number], machine, at_once) for number in pending]
     threads = machine.cores() if machine.cores is not None else 1
     failures |= SideBySide(places, threads).run(tasks)
     update_cross_validation(job.model, job.plans.labels)  # two folds that ended together may each have missed the other

@@ -65,7 +65,7 @@ def test_segments_of_cuda_memory_grow_unless_the_user_has_decided(given, expecte
 def test_segments_are_set_before_cuda_is_first_used(monkeypatch):
     for name in ALLOCATOR_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    seen = []
+    seen: list[str | None] = []
     monkeypatch.setattr(
         "torch.empty", lambda *_, **__: seen.extend(os.environ.get(name) for name in ALLOCATOR_VARIABLES)
     )

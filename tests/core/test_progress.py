@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 from tqdm import tqdm
@@ -105,7 +106,7 @@ def test_bars_of_other_processes_are_shown_one_after_the_other(monkeypatch):
     sent: list[BarState] = []
     monkeypatch.setattr(progress, "_bars_are_shown", lambda: True)
     monkeypatch.setattr(progress, "_show_elsewhere", sent.append)
-    monkeypatch.setattr(progress.time, "monotonic", iter([0.0, 0.1, 0.2, 1.0, 1.0, 1.0, 1.0, 1.0]).__next__)
+    monkeypatch.setattr(time, "monotonic", iter([0.0, 0.1, 0.2, 1.0, 1.0, 1.0, 1.0, 1.0]).__next__)
     with progress_bar("fold 0", 100, unit="step", done=7) as bar:
         bar.update()
         bar.set_postfix({"loss": "0.5"})
@@ -119,6 +120,7 @@ def test_bars_of_other_processes_are_shown_one_after_the_other(monkeypatch):
     for state in sent:
         received.show(state)
     received.show(BarState("fold 0 validation", 3, "case", 1))
+    assert received.bar is not None
     assert (received.bar.desc, received.bar.n, received.bar.total) == ("fold 0 validation", 1, 3)
     received.show(BarState())
     for shown in ("fold 0:  10%", "loss=0.5", "fold 0 validation:  33%"):

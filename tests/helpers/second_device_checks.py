@@ -297,11 +297,11 @@ def test_decisions_ask_which_voxels_are_unsure(watch):
 
 def test_voxels_at_boundaries_are_interpolated_on_the_device(watch):
     """What follows once their number is known."""
-    taps = [Taps.between(n, 16, False).on(GPU) for n in (4, 20, 16)]
+    z, y, x = (Taps.between(n, 16, False).on(GPU) for n in (4, 20, 16))
     where = tuple(torch.zeros(7, dtype=torch.long, device=GPU) for _ in range(3))
     held = [Slab(torch.zeros(2, 3, 4, 20, 16, device=GPU), torch.zeros(4, 20, 16, dtype=torch.int16, device=GPU))]
     watch.faults.clear()
-    corners, weights = decisions._corners(held, taps, where)
+    corners, weights = decisions._corners(held, (z, y, x), where)
     blended = decisions._blend(torch.zeros(3, 1280, device=GPU), corners, weights)
     assert (blended.shape, blended.device) == ((3, 7), GPU)
     assert watch.faults == []
