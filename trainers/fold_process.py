@@ -6,6 +6,7 @@ stop by a message, or because its parent is gone and the pipe with it.
 
 import _thread
 import logging
+import os
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import Protocol
 
 import torch
 
-from unetrpp.core.devices import find_device
+from unetrpp.core.devices import find_device, limit_threads
 from unetrpp.core.errors import in_words
 from unetrpp.core.progress import BarState, ReceivedBar, show_bars_elsewhere
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
@@ -32,6 +33,7 @@ from unetrpp.trainers.one_fold import run_fold
 
 LOG = logging.getLogger(__name__)
 INTERRUPTED = 130  # exit code
+PATIENCE_SECONDS = 3.0
 
 
 class SharedNumber(Protocol):
@@ -48,13 +50,14 @@ class FoldTask:
     config: TrainingConfig
     machine: Machine  # without cores, which each process knows itself
     log_level: int
+    folds: int  # that are trained at the same time
 
     @classmethod
     def of(cls, job: Job, config: TrainingConfig, machine: Machine, folds: int) -> "FoldTask":
         """The task of one fold where ``folds`` are trained at the same time, which share the threads that read patches."""
         level = logging.getLogger("unetrpp").getEffectiveLevel()
         readers = machine.threads or max(1, machine.readers // folds)
-        return cls(job, config, replace(machine, cores=None, threads=readers), level)
+        return cls(job, config, replace(machine, cores=None, threads=readers), level, folds)
 
     def on(self, device: str) -> "FoldTask":
         return replace(self, machine=replace(self.machine, device=find_device(device)))
@@ -80,6 +83,7 @@ class FoldProcess:
         self.fold, self.position, self.device = task.config.fold, position, str(task.machine.device)
         self.bar = ReceivedBar(position)
         self.failure: str | None = None
+        self.asked = False  # to stop
         self.channel, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # every context has it
             target=work, args=(task, theirs, cores), name=f"fold {self.fold}"
@@ -88,8 +92,15 @@ class FoldProcess:
         theirs.close()  # else the end of the process would not end the pipe
 
     def receive(self) -> bool:
-        """Take one message, for which this waits; returns False once the process has ended."""
+        """Take one message if there is one; returns False once the process has ended and all messages are taken.
+
+        Where a process that the fold started holds the pipe open, the pipe does not end with the fold.
+        """
         try:
+            if not self.channel.poll():
+                if self.process.is_alive():
+                    return True
+                raise EOFError
             message = self.channel.recv()
         except (EOFError, OSError):
             self._end()
@@ -106,20 +117,26 @@ class FoldProcess:
         self.process.join()
         self.channel.close()
         self.bar.show(BarState())
-        if self.failure is None and self.process.exitcode not in (0, INTERRUPTED):
+        if self.failure is None and self.process.exitcode != 0 and not self.asked:
             self.failure = _unexplained(self.process.exitcode or 0)
 
     def ask_to_stop(self) -> None:
         """Ask the process to save its state and end."""
+        self.asked = True
         with suppress(OSError):
             self.channel.send("stop")
 
-    def kill(self) -> None:
+    def end_now(self) -> None:
+        """End the process without saving; it gets a moment to end processes of its own."""
+        self.process.terminate()
+        self.process.join(PATIENCE_SECONDS)
         self.process.kill()
 
 
 def _unexplained(code: int) -> str:
     """What to say of a process that ended without a message."""
+    if code == INTERRUPTED:
+        return "its process was told to end by a signal, and saved its state"
     if code < 0:
         return (
             f"its process was killed (signal {-code}), usually because memory ran out; train fewer folds at the same time, "
@@ -134,19 +151,20 @@ def _unexplained(code: int) -> str:
 def work(task: FoldTask, channel: Connection, cores: SharedNumber) -> None:
     """What a fold's process does."""
     send = _sender(channel)
-    _obey(channel)
     logging.getLogger().handlers = [_Forward(send)]
     logging.getLogger("unetrpp").setLevel(task.log_level)
     show_bars_elsewhere(send)
     try:
+        _obey(channel)
         machine = task.machine
-        if machine.device.type == "cuda":
+        if machine.device.index is not None and machine.device.type == "cuda":
             torch.cuda.set_device(machine.device)  # what names no device must not take memory on the first GPU
+        limit_threads(task.folds)
         if machine.device.type == "cpu":
             machine = replace(machine, cores=lambda: cores.value)
             torch.set_num_threads(cores.value)
             keep_freed_memory()
-        run_fold(task.job, task.config, machine)
+        run_fold(task.job, task.config, machine, alone=False)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:
@@ -188,10 +206,13 @@ def _obey(channel: Connection) -> None:
             channel.recv()
         _thread.interrupt_main(signal.SIGTERM)
 
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=channel.close)  # a process that this one starts is not the fold
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=wait, daemon=True, name="parent").start()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the second of two signals must not interrupt the end
     raise KeyboardInterrupt

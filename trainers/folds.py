@@ -23,7 +23,7 @@ from unetrpp.trainers.fold_process import FoldTask
 from unetrpp.trainers.inputs import Machine
 from unetrpp.trainers.job import Job, TrainingRequest, prepare_model_folder, read_job
 from unetrpp.trainers.log import require_tensorboard
-from unetrpp.trainers.one_fold import is_trained, read_config, run_fold
+from unetrpp.trainers.one_fold import is_trained, read_config, run_fold, start_fold
 from unetrpp.trainers.side_by_side import SideBySide, cpu_places
 
 LOG = logging.getLogger(__name__)
@@ -135,13 +135,20 @@ def train(
     with processes.joined():
         chosen = processes.rank_zero_first(partial(_device, processes, device, names))
         machine = Machine(chosen, threads, compile, processes, compute_threads=compute_threads)
+        usable = torch.get_num_threads()  # no more than there are cores, since the device was looked up
         if chosen.type == "cpu" and processes.alone:
-            usable = torch.get_num_threads()  # no more than there are cores, since the device was looked up
             machine = replace(machine, cores=lambda: usable)
+        elif compute_threads is not None:
+            raise UserError(
+                "--compute-threads is for training on a CPU in one process; leave it out (torchrun takes OMP_NUM_THREADS)"
+            )
         job = processes.rank_zero_first(partial(read_job, request))
         configs = processes.rank_zero_first(partial(read_configs, job, machine))
         processes.rank_zero_only(partial(prepare_model_folder, job))
-        failures = train_folds(job, configs, machine, names)
+        try:
+            failures = train_folds(job, configs, machine, names)
+        finally:
+            torch.set_num_threads(usable)  # as before, for what the caller does next
     if failures:
         told = "; ".join(f"fold {fold}: {text}" for fold, text in failures.items())
         count = counted_of(len(failures), len(job.folds), "fold", "has/have")
@@ -183,9 +190,12 @@ def train_folds(job: Job, configs: Configs, machine: Machine, devices: list[str]
     at_once = min(len(places), len(pending))
     tasks = [FoldTask.of(job, configs[number], machine, at_once) for number in pending]
     threads = machine.cores() if machine.cores is not None else 1
-    failures |= SideBySide(places, threads).run(tasks)
-    update_cross_validation(job.model, job.plans.labels)  # two folds that ended together may each have missed the other
-    return failures
+    for number in pending:
+        start_fold(job, configs[number])  # removes old scores of folds that are extended
+    try:
+        return failures | SideBySide(places, threads).run(tasks)
+    finally:
+        update_cross_validation(job.model, job.plans.labels)
 
 
 def _one_after_the_other(

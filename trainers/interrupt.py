@@ -2,14 +2,18 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
+SAME_SECONDS = 1.0
 Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM sets ``requested``; a second one stops at once.
+    """While entered, the first SIGINT or SIGTERM sets ``requested``; one that comes later than ``SAME_SECONDS`` stops at once.
+
+    A batch system may signal every process of a group, and a process its children: that is one request.
 
     Python delivers signals to the main thread only; in another thread ``requested`` stays False. A signal that the process
     ignores stays ignored.
@@ -17,6 +21,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self._first = 0.0
         self._before: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -30,6 +35,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if not self.requested:
+            self.requested, self._first = True, time.monotonic()
+        elif time.monotonic() - self._first > SAME_SECONDS:
             raise KeyboardInterrupt
-        self.requested = True

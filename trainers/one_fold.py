@@ -74,8 +74,12 @@ def is_trained(job: Job, config: TrainingConfig) -> bool:
     return msgspec.structs.replace(read_json(record, TrainingConfig), cases=config.cases) == config
 
 
-def run_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
+def run_fold(job: Job, config: TrainingConfig, machine: Machine, *, alone: bool = True) -> None:
     """Train and validate one fold, or only what is left of it. What is logged of a training is also written to training.log.
+
+    Args:
+        alone: no other fold of the model is trained at the same time. Otherwise the caller starts the folds (:func:`start_fold`)
+            and pools their scores, which only one process may do at a time.
 
     Raises:
         UserError: the device has too little memory for a step, or a case could not be read or scored.
@@ -83,9 +87,12 @@ def run_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
     log = job.model / f"fold_{config.fold}" / "training.log"
     unwritten = not machine.processes.first or is_trained(job, config)
     with nullcontext() if unwritten else _logged_to(log):
-        machine.processes.rank_zero_only(partial(start_fold, job, config))
+        if alone:
+            machine.processes.rank_zero_only(partial(start_fold, job, config))
         train_fold(job, config, machine)
         validate(job, config.fold, machine)
+        if alone and config.fold != "all":
+            machine.processes.rank_zero_only(partial(update_cross_validation, job.model, job.plans.labels))
 
 
 @contextmanager

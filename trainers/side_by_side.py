@@ -4,7 +4,7 @@ import logging
 import multiprocessing
 from collections import deque
 from collections.abc import Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 
 from unetrpp.core.machine import available_memory
 from unetrpp.core.parallel import prepare_workers
@@ -38,7 +38,7 @@ class SideBySide:
 
     def __init__(self, places: Sequence[str], threads: int):
         self.free, self.threads = deque(enumerate(places)), threads
-        self.running: dict[Connection, FoldProcess] = {}
+        self.running: list[FoldProcess] = []
         self.context = multiprocessing.get_context(prepare_workers(["unetrpp.trainers.fold_process"]))
         self.share = self.context.Value("i", threads, lock=False)
         self.failures: dict[int | str, str] = {}
@@ -56,13 +56,14 @@ class SideBySide:
                 while self.running or (waiting and not stop.requested):
                     if not stop.requested:
                         self._start_next(waiting)
-                    for channel in wait(list(self.running), LOOK_SECONDS):
-                        self._receive(channel)  # type: ignore[arg-type]  # only connections were given
+                    ready = self._ready()
                     if stop.requested:
                         self._ask_to_stop()
+                    for process in ready:
+                        self._receive(process)
         except BaseException:
-            for process in self.running.values():
-                process.kill()
+            for process in self.running:
+                process.end_now()
             raise
         if stop.requested:
             raise KeyboardInterrupt
@@ -75,13 +76,18 @@ class SideBySide:
         for _ in range(count):
             position, device = self.free.popleft()
             process = FoldProcess(waiting.popleft().on(device), position, self.share, self.context)
-            self.running[process.channel] = process
+            self.running.append(process)
 
-    def _receive(self, channel: Connection) -> None:
-        process = self.running[channel]
+    def _ready(self) -> list[FoldProcess]:
+        """The processes that have sent something or have ended; waits for the first, but not long."""
+        ends = {end: process for process in self.running for end in (process.channel, process.process.sentinel)}
+        found = {ends[end] for end in wait(list(ends), LOOK_SECONDS)}  # type: ignore[index]  # of those that were given
+        return [process for process in self.running if process in found]
+
+    def _receive(self, process: FoldProcess) -> None:
         if process.receive():
             return
-        del self.running[channel]
+        self.running.remove(process)
         self.free.append((process.position, process.device))
         if process.failure is not None:
             self.failures[process.fold] = process.failure
@@ -90,6 +96,6 @@ class SideBySide:
     def _ask_to_stop(self) -> None:
         if not self.stopping:
             LOG.info("the folds save and end; Ctrl-C again ends them at once")
-            for process in self.running.values():
+            for process in self.running:
                 process.ask_to_stop()
         self.stopping = True

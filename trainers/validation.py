@@ -11,7 +11,6 @@ import torch
 from unetrpp.core.errors import UserError
 from unetrpp.core.progress import progress_bar
 from unetrpp.core.text import scores_text
-from unetrpp.evaluation.cross_validation import update_cross_validation
 from unetrpp.evaluation.current_scores import FILE as SUMMARY
 from unetrpp.evaluation.current_scores import current_scores, recorded_options
 from unetrpp.inference.folder import member_of
@@ -39,7 +38,7 @@ class ValidationCases:
 
 
 def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: torch.device, mirroring: bool) -> None:
-    """Predict the fold's validation cases as unetrpp_predict would, score them, and update the cross-validation.
+    """Predict the fold's validation cases as unetrpp_predict would, and score them.
 
     What is current is kept. A case is predicted again where its image, its preprocessing, the fold's weights or the
     mirroring changed, all are scored again where a prediction, a reference or the classes changed, and predictions of
@@ -85,7 +84,6 @@ def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: tor
     else:
         dice = {scores.classes[key]: mean["Dice"] for key, mean in scores.mean.items()}
         LOG.info("fold %d: Dice %s", fold, scores_text(dice, scores.foreground_mean["Dice"]))
-    update_cross_validation(model, plans.labels)
 
 
 def _earlier(folder: Path, fold: int, settings: Settings) -> Predictions | None:

@@ -2,19 +2,23 @@
 
 import signal
 import threading
+import time
 
 import pytest
 
-from unetrpp.trainers.interrupt import StopRequest
+from unetrpp.trainers.interrupt import SAME_SECONDS, StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_recorded_and_the_second_one_stops(number):
+def test_the_first_signal_is_recorded_and_a_later_one_stops(number, monkeypatch):
     before = signal.getsignal(number)
     with StopRequest() as stop:
         assert not stop.requested
         signal.raise_signal(number)
+        signal.raise_signal(number)  # at once: the same request by another way
         assert stop.requested
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + SAME_SECONDS)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert signal.getsignal(number) is before

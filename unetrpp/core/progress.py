@@ -119,10 +119,12 @@ class ReceivedBar:
     def __init__(self, position: int):
         self.position = position
         self.bar: tqdm[None] | None = None
+        self.state = BarState()
 
     def show(self, state: BarState) -> None:
         """Show the bar as it is now; ``BarState()`` closes it."""
-        if self.bar is not None and (state.title, state.total) != (self.bar.desc, self.bar.total):
+        before, self.state = self.state, state
+        if self.bar is not None and (state.title, state.total) != (before.title, before.total):
             self.bar.close()
             self.bar = None
         if state.total == 0:

@@ -76,15 +76,20 @@ class Worker:
         return cls(device, process, connection)
 
     def receive(self) -> Ask | Finished | UserError | None:
-        """The next message; None at the end of the process. Log messages are passed on."""
-        while True:
-            try:
-                message = self.connection.recv()
-            except (EOFError, OSError):
-                return None
-            if not isinstance(message, logging.LogRecord):
-                return message
+        """The next message but log messages, which are passed on; None at the end of the process."""
+        while isinstance(message := self.look(), logging.LogRecord):
+            pass
+        return message
+
+    def look(self) -> Message | None:
+        """The next message, also one for the log, which is passed on; None at the end of the process."""
+        try:
+            message = self.connection.recv()
+        except (EOFError, OSError):
+            return None
+        if isinstance(message, logging.LogRecord):
             logging.getLogger(message.name).handle(message)
+        return message
 
     def give(self, item: NamedFiles | None) -> None:
         """A case, or None after the last one."""
@@ -141,7 +146,9 @@ class DeviceWorkers:
             worker.give(todo.popleft() if todo else None)
         while self._workers:
             for worker in self._ready():
-                message = worker.receive()
+                message = worker.look()  # not the one after a log message, which may take as long as a case
+                if isinstance(message, logging.LogRecord):
+                    continue
                 if message is Ask.CASE:
                     worker.give(todo.popleft() if todo else None)
                 elif isinstance(message, tuple):
