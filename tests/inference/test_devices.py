@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
+import torch
 
 from tests.helpers.model import make_model, write_images
 from unetrpp.cli.predict import main
@@ -41,6 +42,16 @@ def files_of(out):
     return {path.name: path.read_bytes() for path in out.iterdir() if not path.name.startswith("predictions")}
 
 
+@pytest.fixture
+def one_thread():
+    """As in each of the processes that share two cores: maps depend on the number of threads by rounding."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_write_what_one_writes(model, images, tmp_path, caplog, capsys):
     """A damaged case and the warnings included; afterwards, everything is finished for either."""
     (images / "case_1_0000.nii.gz").write_bytes(b"")
