@@ -85,7 +85,7 @@ def test_after_the_best_is_forgotten_the_next_one_is_better():
 
 
 def test_a_checkpoint_holds_every_field_under_its_known_key():
-    state = TrainingState(7, [0.5, 0.25], 0.6, 0.7, 2, 12.5, [0.8, 0.4])
+    state = TrainingState(7, [0.5, 0.25], 0.6, 0.7, 2, 12.5, [0.8, 0.4], compute_threads=1, cores=2)
     content = state.to_checkpoint()
     assert content == {
         "step": 7,
@@ -95,6 +95,8 @@ def test_a_checkpoint_holds_every_field_under_its_known_key():
         "epochs_without_better": 2,
         "seconds": 12.5,
         "class_dice": [0.8, 0.4],
+        "compute_threads": 1,
+        "cores": 2,
     }
     restored = TrainingState.from_checkpoint(content | {"network": {}, "optimizer": {}, "format": 1})
     assert restored == state
