@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 from unetrpp.trainers.distributed import Processes
+from unetrpp.trainers.unchanged import unchanged
 
 LOG = logging.getLogger(__name__)
 
@@ -29,25 +30,19 @@ def compile_network(network: torch.nn.Module, probe: Callable[[], torch.Tensor])
     ``probe`` runs the network on a batch and returns a scalar. Afterwards weights, running statistics and gradients are
     as before. Every later batch has the same shape, so nothing is compiled after the trial.
     """
-    training, before = network.training, {name: buffer.clone() for name, buffer in network.named_buffers()}
     torch.compiler.reset()  # forget an earlier fold's network: torch stops compiling after a number of variants
     try:
-        network.compile(dynamic=False)
-        network.train()
-        torch.autograd.backward(probe())
-        network.eval()
-        with torch.no_grad():
-            probe()
+        with unchanged(network):
+            network.compile(dynamic=False)
+            network.train()
+            torch.autograd.backward(probe())
+            network.eval()
+            with torch.no_grad():
+                probe()
     except Exception as error:
         # A compiler may raise anything. Without it everything still works, only slower.
         network._compiled_call_impl = None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         LOG.warning("torch.compile does not work here (%s); training continues without it", reason)
         return False
-    finally:
-        network.train(training)
-        network.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                buffer.copy_(before[name])
     return True

@@ -7,8 +7,8 @@ programs a thread that has to wait for its core delays all others, and one threa
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -17,15 +17,13 @@ from unetrpp.trainers.state import TrainingState
 
 LOG = logging.getLogger(__name__)
 ROUNDS = 3  # of timed steps; the first one warms up
-CHANGED = (
-    1.5  # an epoch that takes so many times as long as the one before it, or as much less, is a reason to time again
-)
+# An epoch that takes so many times as long as the first one after a timing, or as much less, is a reason to time again.
+CHANGED = 1.5
 WORTH = 5  # times the seconds of the timing that an epoch must take, or timing again costs more than it may gain
 
 Step = Callable[[], object]
-Trial = Callable[
-    [], AbstractContextManager[Step]
-]  # while entered, gives a training step that changes nothing afterwards
+# While entered, gives a training step; afterwards nothing is changed.
+Trial = Callable[[], AbstractContextManager[Step]]
 
 
 class ComputeThreads:
@@ -93,17 +91,3 @@ def time_threads(step: Step, counts: tuple[int, ...]) -> dict[int, float]:
             step()
             seconds[count] = min(seconds[count], time.perf_counter() - start)
     return seconds
-
-
-@contextmanager
-def unchanged(network: torch.nn.Module) -> Iterator[None]:
-    """While entered the network may be run forward and backward; afterwards its weights, statistics and gradients are as before.
-
-    There must be no gradients before.
-    """
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    try:
-        yield
-    finally:
-        network.load_state_dict(before)
-        network.zero_grad(set_to_none=True)

@@ -81,7 +81,8 @@ def train(
         pretrained: a model folder, a checkpoint in one, or one of nnU-Net (.pth), to start from.
         device: auto, cpu, cuda, cuda:1 or mps.
         devices: to spread folds over, such as "cuda:0,cuda:1", a fold at a time on each; a device that is named twice gets
-            two folds at a time. None takes ``device``, and on a CPU trains as many folds at the same time as its
+            two folds at a time. Folds that are trained at the same time have processes of their own, so a script needs
+            ``if __name__ == "__main__":``. None takes ``device``, and on a CPU trains as many folds at the same time as its
             cores and memory allow.
         threads: threads that read patches; with ``augmentation="workers"``, processes that also augment them. None: two
             on a CPU, elsewhere two fewer than the cores, at most twelve.

@@ -47,7 +47,7 @@ class Machine:
     def __post_init__(self) -> None:
         """
         Raises:
-            UserError: ``threads`` is below 1.
+            UserError: ``threads`` or ``compute_threads`` is below 1.
         """
         for name, value in {"threads": self.threads, "compute_threads": self.compute_threads}.items():
             if value is not None and value < 1:

@@ -26,7 +26,8 @@ REDRAW_SECONDS = 30.0  # a picture takes half a second; a short epoch should not
 class EpochEntry(TypedDict):
     """A line of metrics.jsonl. The last two are those of a training that learns attention (docs/focal_attention.md).
 
-    ``threads`` computed the steps of the epoch on a CPU. The fold "all" holds no case out, so its validation loss and every Dice are None.
+    ``threads`` computed the steps of the epoch on a CPU. The fold "all" holds no case out, so its validation loss
+    and every Dice are None.
     """
 
     epoch: int

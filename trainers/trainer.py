@@ -19,7 +19,7 @@ from unetrpp.model import checkpoint
 from unetrpp.patches.loader import prefetch
 from unetrpp.patches.worker_loader import worker_batches
 from unetrpp.trainers.compilation import compile_everywhere
-from unetrpp.trainers.compute_threads import ComputeThreads, unchanged
+from unetrpp.trainers.compute_threads import ComputeThreads
 from unetrpp.trainers.config import STANDARD_TRAINER, TrainingConfig
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.interrupt import StopRequest
@@ -31,6 +31,7 @@ from unetrpp.trainers.pretrained_weights import start_from
 from unetrpp.trainers.saver import Saver
 from unetrpp.trainers.schedule import progress
 from unetrpp.trainers.step import StepTrainer
+from unetrpp.trainers.unchanged import unchanged
 
 LOG = logging.getLogger(__name__)
 SAVE_SECONDS = 60.0  # between two saves of checkpoint_latest.pt

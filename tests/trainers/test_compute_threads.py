@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from tests.helpers.tiny import configuration, store_balls
-from unetrpp.trainers.compute_threads import ComputeThreads, time_threads, unchanged
+from unetrpp.trainers.compute_threads import ComputeThreads, time_threads
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.state import TrainingState
 from unetrpp.trainers.trainer import Trainer
+from unetrpp.trainers.unchanged import unchanged
 
 
 class FakeMachine:
