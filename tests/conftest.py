@@ -1,9 +1,13 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and how many run at once."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+# One compute thread a test process, set before torch is imported: tests run side by side, and training that times how many
+# threads are fastest would choose anew in every run, so that weights of two runs could differ by rounding.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Run by tests in processes of their own.
 SCRIPTS = ("second_device_checks.py", "operator_checks.py", "nnunet_driver.py", "nnunet_start.py")
@@ -22,3 +26,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Collecting doctests imports every file. Importing one gives the whole process a simulated device, others need nnU-Net."""
     alone = str(collection_path) in config.args
     return True if collection_path.name in SCRIPTS and not alone else None
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many test processes as this one may use cores; a container may allow fewer than the machine has."""
+    from unetrpp.core.machine import usable_cores
+
+    return usable_cores()
