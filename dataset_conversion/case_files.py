@@ -1,17 +1,19 @@
-"""The files of one case in a raw dataset: copied where they can be, rewritten otherwise."""
+"""The files of one case in a raw dataset: copied or linked where they can be, rewritten otherwise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_atomically
 from unetrpp.core.text import counted
 from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
 from unetrpp.dataset_conversion.masks import Overlaps, painted
-from unetrpp.dataset_conversion.source import SourceCase
-from unetrpp.io.formats import copy_image, ending_of
+from unetrpp.dataset_conversion.source import Made, SourceCase, files_of
+from unetrpp.io.formats import copy_image, ending_of, files_of_image
 from unetrpp.io.images import (
     Volume,
     has_alpha,
@@ -32,32 +34,89 @@ class WrittenImages(NamedTuple):
     gray: bool = False  # red, green and blue are equal everywhere
 
 
-def write_images(case: SourceCase, folder: Path, ending: str, channel_names: Sequence[str]) -> WrittenImages:
+def write_images(
+    case: SourceCase, folder: Path, ending: str, channel_names: Sequence[str], *, link: bool = False
+) -> WrittenImages:
     """One file per channel; a photograph keeps its colours in one file, as is usual with nnU-Net.
 
+    Args:
+        link: make links to the files instead of copies.
+
     Raises:
-        UserError: the files cannot be read, or do not have the channels that are named.
+        UserError: the files cannot be read, do not have the channels that are named, or cannot stay as they are with ``link``.
     """
-    found = [read_channels(file) for file in case.images]
-    alpha = [has_alpha(file) for file in case.images]
-    _require_channels(case.images, [channels for channels, _ in found], channel_names, any(alpha))
+    files = [image for image in case.images if isinstance(image, Path)]
+    if len(files) < len(case.images):
+        if link:
+            made = next(image for image in case.images if not isinstance(image, Path))
+            raise _no_link(made.files[0], "the raw dataset needs it changed")
+        return _made_images(case, folder, ending, channel_names)
+    found = [read_channels(file) for file in files]
+    alpha = [has_alpha(file) for file in files]
+    _require_channels(files, [channels for channels, _ in found], channel_names, any(alpha))
     as_they_are = all(
         ending_of(file) == ending and (channels == 1 or dimensions == 2)
-        for file, (channels, dimensions) in zip(case.images, found, strict=True)
+        for file, (channels, dimensions) in zip(files, found, strict=True)
     )
     # A file of several channels can be copied only where it holds all channels of the case.
-    if not (as_they_are and len(case.images) in (1, len(channel_names))):
-        return _split_channels(case, folder, ending)._replace(alpha=any(alpha))
-    copies = [folder / f"{case.id}_{i:04d}{ending}" for i in range(len(case.images))]
+    if not (as_they_are and len(files) in (1, len(channel_names))):
+        if link:
+            raise _no_link(files[0], f"the raw dataset has one {ending} file a channel")
+        return _split_channels(files, folder, case.id, ending)._replace(alpha=any(alpha))
+    copies = [folder / f"{case.id}_{i:04d}{ending}" for i in range(len(files))]
     gray = True
-    for file, copy, transparent in zip(case.images, copies, alpha, strict=True):
+    for file, copy, transparent in zip(files, copies, alpha, strict=True):
         volume = read_file(file)  # refuses a damaged file
         gray = gray and _is_gray(volume)
+        if transparent and link:
+            raise _no_link(file, "its alpha channel has to be left out")
         if transparent:
             write_colours(copy, volume)
         else:
-            copy_image(file, copy)
+            _copy_or_link(file, copy, link)
     return WrittenImages(copies, any(alpha), gray)
+
+
+def _copy_or_link(source: Path, target: Path, link: bool) -> None:
+    """Copy an image, or make links to its file and its sidecar.
+
+    Raises:
+        UserError: links cannot be made here.
+    """
+    if not link:
+        copy_image(source, target)
+        return
+    file, *others = files_of_image(source)
+    beside = {other: target.with_name(target.name.removesuffix(ending_of(target)) + other.suffix) for other in others}
+    for original, place in {**beside, file: target}.items():
+        try:
+            write_atomically(place, partial(_link, original.resolve()))
+        except (OSError, NotImplementedError) as error:
+            raise UserError(f"{place} cannot be made a link ({error}); leave out --link") from None
+
+
+def _link(file: Path, place: Path) -> None:
+    place.symlink_to(file)
+
+
+def _no_link(file: Path, why: str) -> UserError:
+    return UserError(f"{file.name} cannot be a link, because {why}; leave out --link")
+
+
+def _made_images(case: SourceCase, folder: Path, ending: str, channel_names: Sequence[str]) -> WrittenImages:
+    volumes = [read_item(image) for image in case.images]
+    firsts = [files_of(image)[0] for image in case.images]
+    _require_channels(firsts, [len(volume.array) for volume in volumes], channel_names, alpha=False)
+    return _written(volumes, folder, case.id, ending)
+
+
+def read_item(item: Path | Made) -> Volume:
+    """The image or label of a case, whether a file holds it or it is made.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    return read_file(item) if isinstance(item, Path) else item.read()
 
 
 def _require_channels(files: Sequence[Path], channels: Sequence[int], names: Sequence[str], alpha: bool) -> None:
@@ -82,20 +141,24 @@ def _is_gray(volume: Volume) -> bool:
     return len(volume.array) == 3 and bool((volume.array[1:] == volume.array[:1]).all())
 
 
-def _split_channels(case: SourceCase, folder: Path, ending: str) -> WrittenImages:
+def _split_channels(files: Sequence[Path], folder: Path, case: str, ending: str) -> WrittenImages:
+    return _written((read_file(file) for file in files), folder, case, ending)
+
+
+def _written(volumes: Iterable[Volume], folder: Path, case: str, ending: str) -> WrittenImages:
+    """Every channel as a file; only one volume is held at a time."""
     written: list[Path] = []
     gray = True
-    for file in case.images:
-        volume = read_file(file)
+    for volume in volumes:
         gray = gray and _is_gray(volume)
         for channel in volume.array:
-            written.append(folder / f"{case.id}_{len(written):04d}{ending}")
+            written.append(folder / f"{case}_{len(written):04d}{ending}")
             write_image(written[-1], Volume(channel[None], volume.geometry))
     return WrittenImages(written, gray=gray)
 
 
-def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bool) -> Overlaps:
-    """Copy or rewrite a label as ``path``, in the smallest integer type that holds its values.
+def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bool, *, link: bool = False) -> Overlaps:
+    """Copy, link or rewrite a label as ``path``, in the smallest integer type that holds its values.
 
     Returns:
         Which masks overlap.
@@ -107,11 +170,11 @@ def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bo
         volume, overlaps = painted(case.masks)
         write_segmentation(path, volume.array[0], volume.geometry)
         return overlaps
-    volume = read_label(case.label)
+    volume = read_label(case.label) if isinstance(case.label, Path) else case.label.read()
     array = labels.one_class(volume.array[0]) if one_class else volume.array[0]
-    _require_declared(case.label, array, labels)
-    if not one_class and path.name.endswith(ending_of(case.label)):
-        copy_image(case.label, path)
+    _require_declared(files_of(case.label)[0], array, labels)
+    if isinstance(case.label, Path) and not one_class and path.name.endswith(ending_of(case.label)):
+        _copy_or_link(case.label, path, link)
         return Overlaps()
     write_segmentation(path, array.astype(np.min_scalar_type(int(array.max()))), volume.geometry)
     return Overlaps()

@@ -122,7 +122,7 @@ def _named_by_files(names: Mapping[int, Mapping[str, str]]) -> dict[str, int]:
 
 def _scanned(found: Found, processes: int | None) -> dict[str, tuple[list[int], dict[int, str]]]:
     """Case -> the values above 0 in its label file and the names that it gives; what cannot be read is reported later."""
-    files = {case.id: case.label for case in found.cases if case.label is not None}
+    files = {case.id: case.label for case in found.cases if isinstance(case.label, Path)}
     jobs = {case: (file,) for case, file in sorted(files.items())}
     processes = processes or default_processes(most_voxels(files.values()) * BYTES_A_VOXEL)
     outcomes = {o.case: o.value for o in run_cases(scan_label, jobs, "reading labels", processes)}

@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, positive, run
+from unetrpp.dataset_conversion.datasets import add_options, layout, layout_names
 from unetrpp.dataset_conversion.folder_command import build_parser, convert
 
 if TYPE_CHECKING:
@@ -15,36 +16,65 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    layout = LAYOUTS.get(arguments[0]) if arguments else None
-    if layout:
-        parser, work = layout
-        return run(parser(), work, arguments[1:])
-    return run(_overview(), lambda _: 2, arguments)
+    if not arguments or arguments[0] not in names():
+        return run(_overview(), lambda _: 2, arguments)
+    if arguments[0] == "list":
+        return run(_list_parser(), _list, arguments[1:])
+    if arguments[0] == "folder":
+        return run(folder_parser(), lambda given: _report(convert(given)), arguments[1:])
+    return run(dataset_parser(arguments[0]), _convert_dataset(arguments[0]), arguments[1:])
+
+
+def names() -> list[str]:
+    """What the first argument may be."""
+    return ["list", "folder", *layout_names()]
 
 
 def _overview() -> Parser:
     parser = Parser(
         "unetrpp_convert",
-        "Turn a download into a raw dataset (nnU-Net v2's layout) in the workspace.",
-        "unetrpp_convert msd Task04_Hippocampus.tar\nunetrpp_convert folder --help",
+        "Turn a download or a folder of your own into a raw dataset (nnU-Net v2's layout) in the workspace.",
+        "unetrpp_convert list\nunetrpp_convert msd Task04_Hippocampus.tar\nunetrpp_convert acdc --help\nunetrpp_convert folder --help",
         workspace=False,
     )
-    parser.add_argument("layout", choices=list(LAYOUTS), help="the layout of the download; each has its own --help")
+    what = (
+        "'list' prints all public datasets with their size and origin; 'folder' takes a folder of your own; the others are "
+        "public datasets and layouts, each with its own --help"
+    )
+    parser.add_argument("dataset", choices=names(), help=what)
     return parser
 
 
-def _msd_parser() -> Parser:
-    parser = Parser(
-        "unetrpp_convert msd",
-        "Convert a dataset of the Medical Segmentation Decathlon.",
-        "unetrpp_convert msd Task04_Hippocampus.tar\nunetrpp_convert msd ~/data/Task04_Hippocampus --name hippocampus",
-    )
-    parser.add_argument("source", type=Path, metavar="SRC", help="its folder, .tar or .tar.gz")
+def _list_parser() -> Parser:
+    what = "Print the datasets and layouts that can be converted, with modality, cases, size, licence and origin."
+    return Parser("unetrpp_convert list", what, "unetrpp_convert list", workspace=False)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    for name in layout_names():
+        about = layout(name).ABOUT
+        print(f"{name:<17}{about.title}")
+        print(f"{'':<17}{about.modality}; {about.cases}; {about.size}; {about.licence}")
+        print(f"{'':<17}{about.origin}")
+    print(f"{'folder':<17}a folder of your own, in which the files of a case have the case's name")
+    return 0
+
+
+def dataset_parser(name: str) -> Parser:
+    """The options of one dataset."""
+    parser = Parser(f"unetrpp_convert {name}", layout(name).__doc__ or "", f"unetrpp_convert {name} ~/Downloads/{name}")
+    parser.add_argument("source", type=Path, metavar="SRC", help="the unpacked folder, or its .tar, .tar.gz or .zip")
+    add_options(name, parser)
+    what = "leave out cases that are known to be broken (default: they are named and converted)"
+    parser.add_argument("--skip-known-broken", action="store_true", help=what)
+    what = "link images and labels that can stay as they are (default: copies); a case with another image is refused"
+    parser.add_argument("--link", action="store_true", help=what)
     _add_common(parser)
     return parser
 
 
-def _folder_parser() -> Parser:
+def folder_parser() -> Parser:
+    """The options of `unetrpp_convert folder`."""
     parser = build_parser()
     _add_common(parser)
     return parser
@@ -54,7 +84,7 @@ def _add_common(parser: Parser) -> None:
     parser.add_argument(
         "--name",
         metavar="NAME",
-        help="name of the dataset (default: that of the source, without TaskNN_ or DatasetNNN_)",
+        help="name of the dataset (default: its usual one, or that of the source without TaskNN_ or DatasetNNN_)",
     )
     parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     parser.add_argument("--overwrite", action="store_true", help="convert every case again")
@@ -63,22 +93,14 @@ def _add_common(parser: Parser) -> None:
     )
 
 
-def _convert_msd(arguments: argparse.Namespace) -> int:
-    from unetrpp.dataset_conversion.msd import convert_msd
+def _convert_dataset(name: str) -> Callable[[argparse.Namespace], int]:
+    def work(arguments: argparse.Namespace) -> int:
+        from unetrpp.dataset_conversion.conversion import convert_dataset
 
-    converted = convert_msd(
-        arguments.source,
-        name=arguments.name,
-        workspace=arguments.workspace,
-        skip_unreadable=arguments.skip_unreadable,
-        overwrite=arguments.overwrite,
-        processes=arguments.processes,
-    )
-    return _report(converted)
+        given = {key: value for key, value in vars(arguments).items() if key not in ("source", "debug")}
+        return _report(convert_dataset(name, arguments.source, **given))
 
-
-def _convert_folder(arguments: argparse.Namespace) -> int:
-    return _report(convert(arguments))
+    return work
 
 
 def _report(converted: "ConversionResult") -> int:
@@ -93,10 +115,6 @@ def _report(converted: "ConversionResult") -> int:
     rest = f"; {counted(len(others), 'other was', 'others were')} not" if others else ""
     print(f"{converted.folder}: {counts} converted{rest}")
     return 1 if converted.errors else 0
-
-
-# layout -> its parser and its work
-LAYOUTS = {"msd": (_msd_parser, _convert_msd), "folder": (_folder_parser, _convert_folder)}
 
 
 if __name__ == "__main__":

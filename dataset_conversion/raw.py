@@ -12,9 +12,12 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, write_json
 from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import CaseError, run_cases
-from unetrpp.core.text import counted, escaped, is_utf8, listed
+from unetrpp.core.problems import grouped
+from unetrpp.core.text import counted, escaped, is_utf8, listed, text_table
+from unetrpp.dataset.cases import Case
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.dataset.verification import Problem, inspect
 from unetrpp.dataset_conversion.case_files import WrittenImages, write_images, write_label
 from unetrpp.dataset_conversion.masks import Overlaps, overlap_warnings
 from unetrpp.dataset_conversion.record import PARTS, Conversion, earlier_description, require_same_conversion
@@ -49,6 +52,8 @@ class Target:
     labels: LabelScheme
     one_class: bool = False  # every label value above 0 becomes the one foreground value
     repaint: bool = False  # labels are made on every run: no file tells that a mask is gone
+    link: bool = False  # files that can stay as they are are linked instead of copied
+    check_modality: bool = True
     overwrite: bool = False
 
 
@@ -58,6 +63,7 @@ class Converted(NamedTuple):
     overlaps: Overlaps = Overlaps()  # of its masks
     alpha: bool = False  # an opaque alpha channel was left out
     gray: bool = False  # red, green and blue are equal everywhere
+    problems: tuple[Problem, ...] = ()  # that planning will find
 
 
 def write_raw_dataset(
@@ -66,6 +72,7 @@ def write_raw_dataset(
     conversion: Conversion,
     *,
     foreground_from_instances: bool = False,
+    link: bool = False,
     skip_unreadable: bool = False,
     overwrite: bool = False,
     processes: int | None = None,
@@ -74,6 +81,7 @@ def write_raw_dataset(
 
     Args:
         foreground_from_instances: every label value above 0 becomes the one foreground value.
+        link: link files that can stay as they are instead of copying them; a case with another image is refused.
         skip_unreadable: what cannot be read or used is ``left_out`` of the result and not among its ``errors``.
         overwrite: convert every case again, not only those whose sources changed.
         processes: worker processes; None chooses by cores and memory.
@@ -85,6 +93,7 @@ def write_raw_dataset(
     require_same_conversion(folder, conversion, overwrite)
     _require_no_others(source, folder, ending, overwrite)
     write_json(folder / "conversion.json", conversion)
+    earlier = earlier_description(folder)
     target = Target(
         folder,
         ending,
@@ -92,6 +101,8 @@ def write_raw_dataset(
         source.labels,
         one_class=foreground_from_instances,
         repaint=bool(conversion.options.get("allow_missing_masks")),
+        link=link,
+        check_modality=earlier.check_modality if earlier else True,
         overwrite=overwrite,
     )
     jobs = {case.id: (case, target) for case in source.cases}
@@ -109,6 +120,12 @@ def write_raw_dataset(
 
 
 def _report_once(converted: Sequence[Converted], channel_names: Sequence[str]) -> None:
+    if problems := [problem for case in converted for problem in case.problems]:
+        lines = grouped((problem.case, problem.message) for problem in problems)
+        LOG.warning(
+            "warning: planning will refuse these cases; some of it --fix of unetrpp_plan_and_preprocess repairs\n%s",
+            text_table([("case", "problem"), *lines]),
+        )
     for warning in overlap_warnings([case.overlaps for case in converted]):
         LOG.warning("warning: %s", warning)
     if count := sum(case.alpha for case in converted):
@@ -128,12 +145,19 @@ def _write_description(source: Source, folder: Path, ending: str, training: int)
         channel_names=source.channel_names,
         labels=source.labels,
         file_ending=ending,
-        groups=earlier.groups if earlier else None,
+        groups=_groups(source, earlier),
         check_modality=earlier.check_modality if earlier else True,
         reference=source.reference,
         licence=source.licence,
     )
     write_json(folder / "dataset.json", nnunet_json(description, training))
+
+
+def _groups(source: Source, earlier: DatasetDescription | None) -> dict[str, str] | None:
+    """Those of the source; what a user added or changed counts before them."""
+    known = {case.id for case in source.cases if not case.test}
+    found = {case: group for case, group in (source.groups or {}).items() if case in known}
+    return {**found, **((earlier.groups or {}) if earlier else {})} or None
 
 
 def _result(
@@ -151,7 +175,7 @@ def _result(
 
 def _case_bytes(source: Source) -> int:
     """The memory that the largest case takes while it is rewritten."""
-    voxels = most_voxels(file for case in source.cases for file in case.images)
+    voxels = most_voxels(file for case in source.cases for file in case.image_files)
     return voxels * len(source.channel_names) * BYTES_A_VALUE
 
 
@@ -183,26 +207,33 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
         UserError: a file is missing or unreadable, or its channels or labels are not those of the dataset.
     """
     if not is_utf8(case.id):
-        raise UserError(f"the file name {escaped(case.images[0].name)} is not UTF-8; rename the files")
+        raise UserError(f"the file name {escaped(case.files[0].name)} is not UTF-8; rename the files")
     images = target.folder / ("imagesTs" if case.test else "imagesTr")
     label = target.folder / ("labelsTs" if case.test else "labelsTr") / f"{case.id}{target.ending}"
     done = [images / f"{case.id}_0000{target.ending}", *([label] if case.labelled else [])]
     stamp = _newest(case)
-    current = not target.overwrite and all(_has_time(path, stamp) for path in done)
+    current = not target.overwrite and all(_is_current(path, stamp, case) for path in done)
     if current and not target.repaint:
         return Converted()
     try:
-        written = WrittenImages([]) if current else write_images(case, images, target.ending, target.channel_names)
-        overlaps = write_label(case, label, target.labels, target.one_class) if case.labelled else Overlaps()
+        written = (
+            WrittenImages([])
+            if current
+            else write_images(case, images, target.ending, target.channel_names, link=target.link)
+        )
+        overlaps = (
+            write_label(case, label, target.labels, target.one_class, link=target.link) if case.labelled else Overlaps()
+        )
     except Exception:
         _remove(case, images, label)
         raise
     files = [*written.files, *done[1:]]
     for path in reversed(files):  # the first channel last, because a later run looks at this one only
-        os.utime(path, (stamp, stamp))
+        if not path.is_symlink():
+            os.utime(path, (stamp, stamp))
     before = [target.folder / part for part, _ in PARTS if part.endswith("Ts") != case.test]
     _remove(case, before[0], before[1] / label.name)
-    return Converted(overlaps, written.alpha, written.gray)
+    return Converted(overlaps, written.alpha, written.gray, _problems(case, label, written, target))
 
 
 def _remove(case: SourceCase, images: Path, label: Path) -> None:
@@ -226,5 +257,23 @@ def _newest(case: SourceCase) -> float:
     return max(part.stat().st_mtime for part in parts if part.exists())
 
 
-def _has_time(path: Path, stamp: float) -> bool:
+def _is_current(path: Path, stamp: float, case: SourceCase) -> bool:
+    """Whether a file has the time of its sources, or is a link to one of them."""
+    if path.is_symlink():
+        return any(path.resolve() == file.resolve() for file in case.files)
     return path.is_file() and abs(path.stat().st_mtime - stamp) <= CLOCK_TOLERANCE_S
+
+
+def _problems(case: SourceCase, label: Path, written: WrittenImages, target: Target) -> tuple[Problem, ...]:
+    """Why planning will refuse a training case that was just written: its grid, its values or its modality."""
+    if case.test or not case.labelled or not written.files:
+        return ()
+    description = DatasetDescription(
+        name=target.folder.name,
+        channel_names=target.channel_names,
+        labels=target.labels,
+        file_ending=target.ending,
+        check_modality=target.check_modality,
+    )
+    found = inspect(Case(case.id, tuple(written.files), label), description).problems
+    return tuple(problem for problem in found if problem.fatal)

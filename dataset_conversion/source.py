@@ -3,16 +3,34 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.io.formats import ending_of
-from unetrpp.io.images import read_channels
+from unetrpp.io.images import Volume, read_channels
 
 # Endings of lossless formats with one file per image, which can be copied as they are.
 KEPT_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".tiff", ".tif", ".png", ".bmp")
 PHOTOGRAPHS = (".png", ".bmp", ".jpeg", ".jpg")
+
+
+class Made(Protocol):
+    """An image or a label that is made from files, where no file holds it as the raw dataset needs it.
+
+    Records of made.py and of single datasets: frozen, so that worker processes get copies, and equal where they make the same.
+    """
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it is made from; a file's name begins messages, and its time says whether an earlier result is current."""
+
+    def read(self) -> Volume:
+        """
+        Raises:
+            UserError: a file cannot be read, or does not hold what is expected.
+        """
 
 
 @dataclass(frozen=True)
@@ -26,14 +44,15 @@ class Mask:
 
 @dataclass(frozen=True)
 class SourceCase:
-    """A case: its images in channel order, one file per channel or a single file with all, and its label, if it has one.
+    """A case: its images in channel order, one per channel or a single one with all, and its label, if it has one.
 
-    The label is one file, or masks, of which a later one counts where two overlap.
+    A path is a file or a folder with one DICOM series. The label is one file, something made, or masks, of which a later one
+    counts where two overlap.
     """
 
     id: str
-    images: tuple[Path, ...]
-    label: Path | None = None
+    images: tuple[Path | Made, ...]
+    label: Path | Made | None = None
     masks: tuple[Mask, ...] = ()
     test: bool = False  # goes to imagesTs and labelsTs
 
@@ -43,8 +62,16 @@ class SourceCase:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        label = () if self.label is None else (self.label,)
-        return (*self.images, *label, *(mask.file for mask in self.masks))
+        label = () if self.label is None else files_of(self.label)
+        return (*self.image_files, *label, *(mask.file for mask in self.masks))
+
+    @property
+    def image_files(self) -> tuple[Path, ...]:
+        return tuple(file for image in self.images for file in files_of(image))
+
+
+def files_of(item: Path | Made) -> tuple[Path, ...]:
+    return (item,) if isinstance(item, Path) else item.files
 
 
 @dataclass(frozen=True)
@@ -57,6 +84,10 @@ class Source:
     reference: str | None = None
     licence: str | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)  # images and cases that are not among ``cases`` -> why
+    unused: Mapping[Path, str] = field(default_factory=dict)  # the same by file, for the caller to name
+    groups: Mapping[str, str] | None = None  # case -> patient, where one has several cases
+    known_broken: Mapping[str, str] = field(default_factory=dict)  # case -> what its publishers or users found
+    notes: tuple[str, ...] = ()  # what a user should know about this conversion, said once
 
 
 def common_ending(cases: tuple[SourceCase, ...]) -> str:
@@ -67,10 +98,11 @@ def common_ending(cases: tuple[SourceCase, ...]) -> str:
     Raises:
         UserError: no image has a readable header.
     """
-    endings = {ending_of(file) for case in cases for file in case.files}
+    whole = [item for case in cases for item in (*case.images, case.label, *(mask.file for mask in case.masks))]
+    endings = {ending_of(item) for item in whole if isinstance(item, Path)}
     if len(endings) == 1 and endings <= set(KEPT_ENDINGS):
         return endings.pop()
-    if endings <= set(PHOTOGRAPHS):
+    if endings and endings <= set(PHOTOGRAPHS):
         return ".png"
     return ".tif" if _dimensions(cases) == 2 else ".nii.gz"
 
@@ -79,7 +111,7 @@ def _dimensions(cases: tuple[SourceCase, ...]) -> int:
     """Dimensions of the first image whose header can be read, so that a damaged file does not decide."""
     for case in cases:
         try:
-            return read_channels(case.images[0])[1]
+            return read_channels(case.image_files[0])[1]
         except UserError:
             continue
     raise UserError(f"no image of {counted(len(cases), 'case')} can be read; check the download")

@@ -8,6 +8,7 @@ import ast
 import functools
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from unetrpp.cli import (
 from unetrpp.core.command_line import Parser
 from unetrpp.core.errors import UserError
 from unetrpp.dataset_conversion import convert
+from unetrpp.dataset_conversion.datasets import layout_names
 from unetrpp.planners import plan_and_preprocess, plan_report
 from unetrpp.planners.pipeline import plan_and_preprocess as plan
 from unetrpp.trainers import train
@@ -38,7 +40,8 @@ from unetrpp.trainers import train
 TESTS = Path(__file__).parent
 
 PARSERS: dict[str, Callable[[], Parser]] = {
-    **{f"convert {layout}": parser for layout, (parser, _) in convert.LAYOUTS.items()},
+    "convert folder": convert.folder_parser,
+    **{f"convert {name}": partial(convert.dataset_parser, name) for name in layout_names()},
     "plan-and-preprocess": plan_and_preprocess.parser,
     "plan-report": plan_report.parser,
     "train": train.build_parser,
@@ -72,6 +75,10 @@ _FOLDS, _TRAINER = "trainers/test_folds.py::", "trainers/test_trainer.py::"
 _RECORDED = _FOLDS + "test_the_command_trains_and_records_the_given_options"
 _FOLDER, _PREDICT = "inference/test_folder.py::", "inference/test_predict.py::"
 _REACH = "inference/test_options.py::test_all_options_reach_the_predictor"
+CONVERT_DATASET = {
+    "--link": "dataset_conversion/test_conversion.py::test_links_stand_for_files_that_can_stay_as_they_are",
+    "--skip-known-broken": "dataset_conversion/test_conversion.py::test_known_broken_cases_are_named_and_left_out_on_request",
+}
 _EVALUATE, _REPORT, _ATTENTION = (f"cli/test_{name}.py::" for name in ("evaluate", "report", "attention_report"))
 _BEST = "evaluation/test_find_best.py::test_find_best_and_predict_with_it"
 _EXPORT, _IMPORT = "cli/test_export_model.py::", "cli/test_import_model.py::"
@@ -79,8 +86,11 @@ _HERE = "test_options.py::"
 _COST = "cli/test_cost.py::test_choices"
 _DEMO = _HERE + "test_the_demo_passes_its_options_on"
 
+# Options that only one dataset has.
+DATASET_OPTIONS: dict[str, dict[str, str]] = {}
+
 SHOWN: dict[str, dict[str, str]] = {
-    "convert msd": CONVERT,
+    **{f"convert {name}": CONVERT | CONVERT_DATASET | DATASET_OPTIONS.get(name, {}) for name in layout_names()},
     "convert folder": CONVERT
     | {
         "--images": _CONVERSION + "test_patterns_find_nested_layouts_and_mixed_formats_are_rewritten",

@@ -1,8 +1,8 @@
 """The public names for type checkers; `__init__.py` imports them lazily from the same modules."""
 
 from unetrpp.core.errors import UserError as UserError
+from unetrpp.dataset_conversion.conversion import convert_dataset as convert_dataset
 from unetrpp.dataset_conversion.folder import convert_folder as convert_folder
-from unetrpp.dataset_conversion.msd import convert_msd as convert_msd
 from unetrpp.evaluation.cross_validation import evaluate_model as evaluate_model
 from unetrpp.evaluation.evaluate import evaluate as evaluate
 from unetrpp.evaluation.find_best import find_best as find_best

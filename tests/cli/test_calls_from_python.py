@@ -8,8 +8,9 @@ import pytest
 from unetrpp.cli import attention_report, evaluate, export_model, find_best, import_model, report
 from unetrpp.core.command_line import Parser
 from unetrpp.dataset_conversion import convert
+from unetrpp.dataset_conversion.conversion import convert_dataset
+from unetrpp.dataset_conversion.datasets import layout, layout_names
 from unetrpp.dataset_conversion.folder import convert_folder
-from unetrpp.dataset_conversion.msd import convert_msd
 from unetrpp.evaluation.cross_validation import evaluate_model
 from unetrpp.evaluation.evaluate import evaluate as evaluate_folders
 from unetrpp.evaluation.find_best import find_best as find_best_models
@@ -26,8 +27,7 @@ SHARED = {"help", "version", "debug"}
 Command = tuple[Callable[[], Parser], list[Callable[..., object]], set[str]]
 CALLS: dict[str, Command] = {  # parser, calls, and the options that are no parameter
     "evaluate": (evaluate.build_parser, [evaluate_folders, evaluate_model, compare_models], {"compare"}),
-    "convert msd": (convert.LAYOUTS["msd"][0], [convert_msd], set()),
-    "convert folder": (convert.LAYOUTS["folder"][0], [convert_folder], set()),
+    "convert folder": (convert.folder_parser, [convert_folder], set()),
     "find_best": (find_best.build_parser, [find_best_models], set()),
     "report": (report.build_parser, [write_report], set()),
     "attention_report": (attention_report.build_parser, [write_attention_report], set()),
@@ -71,3 +71,15 @@ def test_defaults_are_those_of_the_options_and_only_arguments_are_positional(nam
                 assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
             elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
                 assert parameter.name in positional | RENAMED | {"model", "output"}
+
+
+@pytest.mark.parametrize("name", layout_names())
+def test_a_datasets_options_are_the_keywords_of_its_reader(name):
+    known = options(convert.dataset_parser(name))
+    common = {key: p for key, p in parameters(convert_dataset).items() if key not in ("dataset", "choices")}
+    own = dict(list(parameters(layout(name).read).items())[1:])
+    assert known.keys() == common.keys() | own.keys()
+    for key, parameter in (common | own).items():
+        if key != "source":
+            assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            assert parameter.default == known[key]

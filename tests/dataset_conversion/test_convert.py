@@ -12,9 +12,9 @@ import pytest
 import SimpleITK as sitk
 
 from unetrpp.dataset.cases import read_dataset
+from unetrpp.dataset_conversion.conversion import convert_dataset
 from unetrpp.dataset_conversion.convert import main
 from unetrpp.dataset_conversion.folder import convert_folder
-from unetrpp.dataset_conversion.msd import convert_msd
 from unetrpp.dataset_conversion.raw import ConversionResult
 from unetrpp.io.images import read_image, read_label
 
@@ -161,7 +161,7 @@ def test_photographs_stay_in_colour_and_instances_become_one_class(tmp_path):
 
 def test_python_and_the_command_do_the_same(decathlon, tmp_path):
     assert convert(tmp_path / "a", "msd", decathlon, "--name", "pair") == 0
-    converted = convert_msd(str(decathlon), name="pair", workspace=str(tmp_path / "b"), processes=1)
+    converted = convert_dataset("msd", str(decathlon), name="pair", workspace=str(tmp_path / "b"), processes=1)
     assert converted == ConversionResult(tmp_path / "b/raw/pair", ("p_1", "p_2", "p_3", "p_9"), (), test_cases=("p_9",))
     source, images, labels = tmp_path / "b/raw/pair", "{case}_0000.nii.gz", "labelsTr"
     options = ("--images", f"imagesTr/{images}", "--test-images", f"imagesTs/{images}", "--labels", labels)
@@ -256,7 +256,7 @@ def test_undeclared_labels_are_named_with_their_file(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["msd", "--help"], ["folder", "--help"], ["--help"], ["folder", ".", "--imges", "x"]]
+    "arguments", [["list", "--help"], ["folder", "--help"], ["--help"], ["folder", ".", "--imges", "x"]]
 )
 def test_help_and_usage_errors_import_neither_torch_nor_numpy(arguments):
     code = (

@@ -166,4 +166,4 @@ def test_an_archive_of_two_decathlon_datasets_is_refused(source, capsys):
         (source / name).mkdir()
         (source / name / "dataset.json").write_text("{}")
     assert run(source, layout="msd") == 2
-    assert "holds several datasets (one and two)" in capsys.readouterr().err
+    assert "holds several such datasets (one and two)" in capsys.readouterr().err

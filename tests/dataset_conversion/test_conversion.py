@@ -1,0 +1,197 @@
+"""What all public datasets share: links, known broken cases, groups, notes, options, the list."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from unetrpp.core.errors import UserError
+from unetrpp.dataset.cases import read_dataset
+from unetrpp.dataset_conversion.conversion import convert_dataset
+from unetrpp.dataset_conversion.convert import main
+from unetrpp.dataset_conversion.datasets import layout, layout_names, msd
+from unetrpp.dataset_conversion.finding import by_case, child, folder_with
+from unetrpp.io.images import Volume, read_image
+
+RNG = np.random.default_rng(8)
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Two scans of one patient and one of another, in the decathlon's layout."""
+    root = tmp_path / "Task03_Three"
+    cases = ("a_1", "a_2", "b_1")
+    for case in cases:
+        write(root / "imagesTr" / f"{case}.nii.gz", RNG.normal(size=(4, 5, 6)).astype(np.float32))
+        write(root / "labelsTr" / f"{case}.nii.gz", RNG.integers(0, 2, (4, 5, 6)).astype(np.uint8))
+    pairs = [{"image": f"imagesTr/{case}.nii.gz", "label": f"labelsTr/{case}.nii.gz"} for case in cases]
+    content = {"modality": {"0": "MR"}, "labels": {"0": "background", "1": "x"}, "training": pairs}
+    (root / "dataset.json").write_text(json.dumps(content))
+    return root
+
+
+def convert(source, tmp_path, **choices):
+    return convert_dataset("msd", source, workspace=tmp_path / "w", processes=1, **choices)
+
+
+def changed(monkeypatch, **fields):
+    """The decathlon's reader, with other fields in what it finds."""
+    read = msd.read
+    monkeypatch.setattr(msd, "read", lambda folder: replace(read(folder), **fields))
+
+
+def test_links_stand_for_files_that_can_stay_as_they_are(source, tmp_path):
+    converted = convert(source, tmp_path, link=True)
+    files = [path for part in ("imagesTr", "labelsTr") for path in sorted((converted.folder / part).iterdir())]
+    assert len(files) == 6
+    for path in files:
+        assert path.is_symlink()
+        assert path.resolve().is_relative_to(source)
+    image = read_image(converted.folder / "imagesTr/a_1_0000.nii.gz").array
+    np.testing.assert_array_equal(image, read_image(source / "imagesTr/a_1.nii.gz").array)
+    before = [path.lstat().st_ino for path in files]
+    convert(source, tmp_path, link=True)
+    assert [path.lstat().st_ino for path in files] == before
+    with pytest.raises(UserError, match="with other options; give --name or --overwrite"):
+        convert(source, tmp_path)
+    convert(source, tmp_path, overwrite=True)
+    assert not any(path.is_symlink() for path in files)
+    assert read_image(source / "imagesTr/a_1.nii.gz").array.shape == image.shape  # the sources are still there
+
+
+def test_images_that_have_to_be_changed_cannot_be_links(source, tmp_path):
+    write(source / "imagesTr/a_1.nrrd", RNG.normal(size=(4, 5, 6)).astype(np.float32))
+    (source / "imagesTr/a_1.nii.gz").unlink()
+    content = json.loads((source / "dataset.json").read_text())
+    content["training"][0]["image"] = "imagesTr/a_1.nrrd"
+    (source / "dataset.json").write_text(json.dumps(content))
+    converted = convert(source, tmp_path, link=True)
+    assert converted.cases == ("a_2", "b_1")
+    [error] = converted.errors
+    assert error.case == "a_1"
+    assert (
+        "a_1.nrrd cannot be a link, because the raw dataset has one .nii.gz file a channel; leave out --link"
+        in error.message
+    )
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """An image with twice the values of a file."""
+
+    file: Path
+
+    @property
+    def files(self):
+        return (self.file,)
+
+    def read(self):
+        volume = read_image(self.file)
+        return Volume(2 * volume.array, volume.geometry)
+
+
+def test_images_and_labels_may_be_made(source, tmp_path, monkeypatch):
+    found = msd.read(source)
+    cases = [replace(case, images=(Doubled(case.files[0]),)) for case in found.cases]
+    changed(monkeypatch, cases=tuple(cases))
+    folder = convert(source, tmp_path).folder
+    array = read_image(folder / "imagesTr/a_1_0000.nii.gz").array
+    np.testing.assert_array_equal(array, 2 * read_image(source / "imagesTr/a_1.nii.gz").array)
+    stamp = (folder / "imagesTr/a_1_0000.nii.gz").stat()
+    convert(source, tmp_path)
+    assert (folder / "imagesTr/a_1_0000.nii.gz").stat().st_ino == stamp.st_ino
+    result = convert(source, tmp_path, name="links", link=True)
+    assert len(result.errors) == 3
+    assert "a_1.nii.gz cannot be a link, because the raw dataset needs it changed" in result.errors[0].message
+    changed(monkeypatch, cases=(replace(found.cases[0], label=Doubled(found.cases[0].files[1])), *found.cases[1:]))
+    result = convert(source, tmp_path, name="labels")
+    assert [error.case for error in result.errors] == ["a_1"]
+    assert "a_1.nii.gz holds the label 2, but only 0, 1 are declared" in result.errors[0].message
+
+
+def test_known_broken_cases_are_named_and_left_out_on_request(source, tmp_path, monkeypatch, caplog):
+    changed(monkeypatch, known_broken={"a_2": "its label is of another scan", "z": "is in no download"})
+    assert convert(source, tmp_path).cases == ("a_1", "a_2", "b_1")
+    assert "1 case is known to be broken; --skip-known-broken leaves them out" in caplog.text
+    assert "its label is of another scan" in caplog.text
+    assert "is in no download" not in caplog.text
+    without = convert(source, tmp_path, name="without", skip_known_broken=True)
+    assert without.cases == ("a_1", "b_1")
+    assert without.errors == ()
+    assert without.left_out == {"a_2": "its label is of another scan"}
+
+
+def test_groups_of_the_source_are_written_and_those_of_the_user_kept(source, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    changed(monkeypatch, groups={"a_1": "a", "a_2": "a", "b_1": "b"}, notes=("a and b are two patients",))
+    folder = convert(source, tmp_path).folder
+    assert read_dataset(folder, folder.name).description.groups == {"a_1": "a", "a_2": "a", "b_1": "b"}
+    assert "a and b are two patients" in caplog.text
+    content = json.loads((folder / "dataset.json").read_text())
+    content["groups"]["b_1"] = "a"
+    (folder / "dataset.json").write_text(json.dumps(content))
+    convert(source, tmp_path)
+    assert read_dataset(folder, folder.name).description.groups == {"a_1": "a", "a_2": "a", "b_1": "a"}
+
+
+def test_what_planning_would_refuse_is_said_at_once(source, tmp_path, monkeypatch, caplog):
+    other = sitk.ReadImage(str(source / "labelsTr/a_1.nii.gz"))
+    other.SetOrigin((30, 0, 0))
+    sitk.WriteImage(other, str(source / "labelsTr/a_1.nii.gz"))
+    assert convert(source, tmp_path).errors == ()
+    assert "planning will refuse these cases" in caplog.text
+    assert "a_1   label and image must be on the same grid, but their corners lie 30 mm apart" in caplog.text
+    caplog.clear()
+    changed(monkeypatch, channel_names=("CT",))
+    convert(source, tmp_path, name="ct")
+    assert caplog.text.count("are not Hounsfield units") == 3
+
+
+def test_unknown_datasets_and_options_are_refused_with_the_known_ones(source, tmp_path):
+    with pytest.raises(UserError, match=r"'acdcc' is no dataset that can be converted; take one of .*msd"):
+        convert_dataset("acdcc", source)
+    with pytest.raises(UserError, match="msd has no option 'year'; it has no options of its own"):
+        convert(source, tmp_path, year=2021)
+    with pytest.raises(UserError, match="neither a folder nor"):
+        convert(tmp_path / "absent", tmp_path)
+
+
+def test_the_list_names_every_dataset_with_its_facts(capsys):
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    for name in layout_names():
+        about = layout(name).ABOUT
+        assert f"\n{name} " in f"\n{text}"
+        assert all(
+            fact in text for fact in (about.title, about.modality, about.cases, about.size, about.origin, about.licence)
+        )
+        assert layout(name).__doc__
+
+
+def test_the_folder_meant_is_found_whatever_a_download_adds_above_it(tmp_path):
+    (tmp_path / "x/Abdomen/RawData/Training/IMG").mkdir(parents=True)
+    assert folder_with(tmp_path, "training/img") == tmp_path / "x/Abdomen/RawData"
+    assert child(tmp_path / "x/Abdomen", "rawdata/TRAINING") == tmp_path / "x/Abdomen/RawData/Training"
+    assert child(tmp_path, "y") is None
+    with pytest.raises(UserError, match="has no folder with Testing"):
+        folder_with(tmp_path, "Testing")
+    (tmp_path / "x/RawData/Training/img").mkdir(parents=True)
+    (tmp_path / "x/Other/Training/img").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"holds several such datasets \(x/Other and x/RawData\)"):
+        folder_with(tmp_path, "training/img")
+
+
+def test_files_are_paired_by_case_and_doubles_are_named():
+    paths = [Path(name) for name in ("IMG1.nii.gz", "img2.nii", "img2.nii.gz", "._img1.nii.gz", "other.nii.gz")]
+    found, several = by_case(paths, r"img(?P<case>\d)\.nii(\.gz)?")
+    assert found == {"1": Path("IMG1.nii.gz")}
+    assert sorted(several) == [Path("img2.nii"), Path("img2.nii.gz")]
+    assert "keep one" in several[Path("img2.nii")]
