@@ -7,7 +7,7 @@ from pathlib import Path
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import composed, escaped
 from unetrpp.dataset_conversion.patterns import is_below
-from unetrpp.dataset_conversion.source import SourceCase
+from unetrpp.dataset_conversion.source import Made, SourceCase
 from unetrpp.io.listing import images_below, is_system, parts_of, unreadable
 
 DEEPEST = 3  # folders above those of a dataset that a download or a user may add
@@ -72,6 +72,16 @@ def by_case(paths: Iterable[Path], expression: str) -> tuple[dict[str, Path], di
         for path in of_case
     }
     return {case: of_case[0] for case, of_case in found.items() if len(of_case) == 1}, several
+
+
+def paired(
+    images: Mapping[str, tuple[Path | Made, ...]], labels: Mapping[str, Path | Made], *, test: bool = False
+) -> tuple[list[SourceCase], dict[str, str]]:
+    """Cases that have images and a label, by id, and what the other cases lack."""
+    cases = [SourceCase(id, images[id], labels[id], test=test) for id in sorted(images.keys() & labels.keys())]
+    lacking = dict.fromkeys(images.keys() - labels.keys(), "has no label; complete the download, or remove its image")
+    lacking |= dict.fromkeys(labels.keys() - images.keys(), "has no image; complete the download, or remove its label")
+    return cases, dict(sorted(lacking.items()))
 
 
 def not_used(

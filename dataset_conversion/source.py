@@ -7,6 +7,7 @@ from typing import Protocol
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted
+from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.io.formats import ending_of
 from unetrpp.io.images import Volume, read_channels
@@ -68,6 +69,15 @@ class SourceCase:
     @property
     def image_files(self) -> tuple[Path, ...]:
         return tuple(file for image in self.images for file in files_of(image))
+
+
+def scheme_of(classes: Mapping[str, int | list[int]], order: list[int] | None = None) -> LabelScheme:
+    """The labels of a dataset: class -> value, without the background; a list is a region.
+
+    Args:
+        order: with regions, the value that is written for each.
+    """
+    return read_labels(Path("dataset.json"), {"background": 0, **classes}, order)
 
 
 def files_of(item: Path | Made) -> tuple[Path, ...]:
