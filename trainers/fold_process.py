@@ -10,10 +10,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -24,6 +22,7 @@ import torch
 
 from unetrpp.core.devices import find_device, limit_threads
 from unetrpp.core.errors import in_words
+from unetrpp.core.parallel import MessageSender
 from unetrpp.core.progress import BarState, ReceivedBar, show_bars_elsewhere
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.trainers.config import TrainingConfig
@@ -150,10 +149,10 @@ def _unexplained(code: int) -> str:
 
 def work(task: FoldTask, channel: Connection, cores: SharedNumber) -> None:
     """What a fold's process does."""
-    send = _sender(channel)
-    logging.getLogger().handlers = [_Forward(send)]
+    sender = MessageSender(channel)
+    logging.getLogger().handlers = [sender.log_handler()]
     logging.getLogger("unetrpp").setLevel(task.log_level)
-    show_bars_elsewhere(send)
+    show_bars_elsewhere(sender.put_nowait)
     try:
         _obey(channel)
         machine = task.machine
@@ -169,30 +168,8 @@ def work(task: FoldTask, channel: Connection, cores: SharedNumber) -> None:
         sys.exit(INTERRUPTED)
     except Exception as error:
         LOG.debug("fold %s failed", task.config.fold, exc_info=error)
-        send(Failure(in_words(error)))
+        sender.put_nowait(Failure(in_words(error)))
         sys.exit(1)
-
-
-def _sender(channel: Connection) -> Callable[[object], None]:
-    """Sends from any thread. When the parent is gone nobody listens, and this process is about to end."""
-    lock = threading.Lock()
-
-    def send(message: object) -> None:
-        with lock, suppress(OSError):
-            channel.send(message)
-
-    return send
-
-
-class _Forward(QueueHandler):
-    """Log records as messages to the parent."""
-
-    def __init__(self, send: Callable[[object], None]):
-        super().__init__(None)  # type: ignore[arg-type]  # enqueue does not use it
-        self.send = send
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        self.send(record)
 
 
 def _obey(channel: Connection) -> None:

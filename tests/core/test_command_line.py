@@ -186,3 +186,23 @@ def test_the_handler_of_sigterm_is_that_of_before_again(handler):
         assert (seen[0] == handler) == (handler is mine)  # a handler that the caller has set is kept
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+    ],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_decides(before, expected, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    parser = Parser("unetrpp_test", "", "", workspace=False)
+    found = []
+    assert run(parser, lambda _: found.append(os.environ.get("GOMP_SPINCOUNT")) or 0, []) == 0
+    assert found == [expected]

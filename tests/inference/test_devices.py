@@ -1,6 +1,7 @@
 """Cases spread over processes: the same files as from one process, and an error or a killed process costs one case."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -175,3 +176,18 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_resumes(model, images, t
     monkeypatch.setenv("SLOW", "0")
     assert main(arguments if alone else [*arguments[:-2], "--device", "cpu"]) == 0
     assert list(record_of(out)["cases"]) == ["case_0", "case_1", "case_2", "case_3"]
+
+
+@pytest.mark.parametrize("message", [None, devices.Ask.CASE])
+def test_a_process_that_never_took_its_end_of_the_connection_is_noticed(message):
+    """As on Windows, where the parent then still holds that end."""
+    connection, other = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=int, daemon=True)
+    process.start()
+    process.join()
+    if message is not None:  # what it sent before is not lost
+        other.send(message)
+    worker = devices.Worker("cpu", process, connection)
+    assert worker.look() is message
+    other.close()
+    assert worker.look() is None

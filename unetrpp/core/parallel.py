@@ -3,6 +3,7 @@
 Any ``concurrent.futures.Executor`` can be used, also that of a cluster (tested with Dask's ``Client.get_executor()``).
 """
 
+import logging
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -16,6 +17,8 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_complet
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from logging.handlers import QueueHandler
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
@@ -201,6 +204,24 @@ def _guarded(job: _Job[T], threads: int, call: str = "") -> Outcome[T]:
         message = message or type(error).__name__
         refused = isinstance(error, UserError)
         return Outcome(job.case, None, CaseError(job.case, job.stage, message, traceback.format_exc(), refused))
+
+
+class MessageSender:
+    """Sends messages of all threads of a process to its parent; also what a ``logging.handlers.QueueHandler`` puts records into.
+
+    When the parent is gone, nobody listens, and this process is about to end.
+    """
+
+    def __init__(self, connection: "Connection[Any, Any]"):
+        self._connection, self._lock = connection, threading.Lock()
+
+    def put_nowait(self, message: object) -> None:
+        with self._lock, suppress(OSError):
+            self._connection.send(message)
+
+    def log_handler(self) -> logging.Handler:
+        """Sends log records."""
+        return QueueHandler(self)  # type: ignore[arg-type]  # this is all that it needs of a queue
 
 
 @contextmanager

@@ -7,13 +7,11 @@ process fails.
 
 import logging
 import multiprocessing
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import TypeAlias
 from unetrpp.core.devices import limit_threads
 from unetrpp.core.errors import UserError, in_words
 from unetrpp.core.machine import usable_cores
-from unetrpp.core.parallel import die_with_parent, limited_threads
+from unetrpp.core.parallel import MessageSender, die_with_parent, limited_threads
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.inputs import Cases, NamedFiles
 from unetrpp.inference.options import InferenceOptions, OutputOptions
@@ -75,6 +73,11 @@ class Worker:
         other.close()  # with the process's own copy, its end is noticed here
         return cls(device, process, connection)
 
+    @property
+    def signs(self) -> "list[Connection[NamedFiles | None, Message] | int]":
+        """What :func:`multiprocessing.connection.wait` waits for: a message, or the end of the process."""
+        return [self.connection, self.process.sentinel]
+
     def receive(self) -> Ask | Finished | UserError | None:
         """The next message but log messages, which are passed on; None at the end of the process."""
         while isinstance(message := self.look(), logging.LogRecord):
@@ -82,8 +85,14 @@ class Worker:
         return message
 
     def look(self) -> Message | None:
-        """The next message, also one for the log, which is passed on; None at the end of the process."""
+        """The next message, also one for the log, which is passed on; None at the end of the process.
+
+        On Windows the connection stays open where a process has ended before it took its end.
+        """
+        wait(self.signs)
         try:
+            if not self.connection.poll():
+                return None
             message = self.connection.recv()
         except (EOFError, OSError):
             return None
@@ -186,8 +195,8 @@ class DeviceWorkers:
 
     def _ready(self) -> list[Worker]:
         """The processes that have sent something, or have ended; waits for the first."""
-        found = wait([worker.connection for worker in self._workers])
-        return [worker for worker in self._workers if worker.connection in found]
+        found = wait([sign for worker in self._workers for sign in worker.signs])
+        return [worker for worker in self._workers if any(sign in found for sign in worker.signs)]
 
     def _end(self) -> None:
         for worker in self._workers:
@@ -206,31 +215,21 @@ def _require_loaded(worker: Worker) -> None:
         raise message if isinstance(message, UserError) else UserError(NOT_LOADED.format(worker.device))
 
 
-class _Sender:
-    """Sends messages of all threads of this process to its parent. A queue to a log handler."""
-
-    def __init__(self, connection: "Connection[Message, NamedFiles | None]"):
-        self._connection, self._lock = connection, threading.Lock()
-
-    def put_nowait(self, message: Message) -> None:
-        with self._lock:
-            self._connection.send(message)
-
-    def cases(self) -> Iterator[NamedFiles]:
-        """The cases that the parent gives, each asked for when it is needed."""
-        while True:
-            self.put_nowait(Ask.CASE)
-            item = self._connection.recv()
-            if item is None:
-                return
-            yield item
+def _asked(sender: MessageSender, connection: "Connection[Message, NamedFiles | None]") -> Iterator[NamedFiles]:
+    """The cases that the parent gives, each asked for when it is needed."""
+    while True:
+        sender.put_nowait(Ask.CASE)
+        item = connection.recv()
+        if item is None:
+            return
+        yield item
 
 
 def _work(connection: "Connection[Message, NamedFiles | None]", device: str, work: Work) -> None:
     """Runs in the process of one device, until its parent has no more cases."""
     die_with_parent()
-    sender = _Sender(connection)
-    logging.getLogger().addHandler(QueueHandler(sender))  # type: ignore[arg-type]  # what it needs of a queue
+    sender = MessageSender(connection)
+    logging.getLogger().addHandler(sender.log_handler())
     logging.getLogger("unetrpp").setLevel(work.log_level)
     limit_threads(work.processes)
     with limited_threads(max(1, usable_cores() // work.processes)):
@@ -240,5 +239,5 @@ def _work(connection: "Connection[Message, NamedFiles | None]", device: str, wor
             sender.put_nowait(error if isinstance(error, UserError) else UserError(f"{device}: {in_words(error)}"))
             return
         with suppress(EOFError, ConnectionError):  # its parent has ended
-            for finished in predicted_cases(ensemble, work.output, sender.cases()):
+            for finished in predicted_cases(ensemble, work.output, _asked(sender, connection)):
                 sender.put_nowait(finished)
