@@ -202,7 +202,11 @@ def test_waiting_threads_sleep_soon_unless_the_user_decides(before, expected, mo
         monkeypatch.delenv(name)
     for name, value in before.items():
         monkeypatch.setenv(name, value)
-    parser = Parser("unetrpp_test", "", "", workspace=False)
-    found = []
-    assert run(parser, lambda _: found.append(os.environ.get("GOMP_SPINCOUNT")) or 0, []) == 0
+    found: list[str | None] = []
+
+    def work(_: argparse.Namespace) -> int:
+        found.append(os.environ.get("GOMP_SPINCOUNT"))
+        return 0
+
+    assert run(Parser("unetrpp_test", "", "", workspace=False), work, []) == 0
     assert found == [expected]
