@@ -26,7 +26,7 @@ from unetrpp.model import checkpoint
 from unetrpp.model.folder import ModelFolder
 from unetrpp.networks.build import build_network
 from unetrpp.patches.loader import PatchLoader
-from unetrpp.plans.architecture import Architecture
+from unetrpp.plans.architecture import Architecture, Level
 from unetrpp.plans.fingerprint import CaseFingerprint
 from unetrpp.plans.plans import Configuration, Preprocessing
 from unetrpp.preprocessing.store import Store
@@ -119,7 +119,10 @@ def test_measured_and_preprocessed_anew_nothing_differs(release):
         }
         later = {
             "fingerprint.json": {*CaseFingerprint.later_fields, "file_ending"},
-            "unetrpp.json": Architecture.later_fields | Configuration.later_fields | Preprocessing.later_fields,
+            "unetrpp.json": Architecture.later_fields
+            | Level.later_fields
+            | Configuration.later_fields
+            | Preprocessing.later_fields,
         }
         assert added == later.get(file, set())
         for place in [place for place in old if place.endswith("/training_memory_bytes")]:

@@ -17,13 +17,14 @@ from unetrpp.export.deployment import Deployment
 from unetrpp.export.onnx import export_onnx, run_onnx, to_onnx
 from unetrpp.inference.sliding_window import predicting
 from unetrpp.networks.build import build_network
-from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture, with_pooled_attention
 
 PATCH = (8, 16, 16)
 HALF, FLAT = [(2, 2, 2)], [(2, 2)]
 TRANSFORMER = unetrpp_architecture(2, 3, PATCH, HALF, width=0.25, blocks=1)
 NETWORKS = {
     "unetrpp": TRANSFORMER,
+    "unetrpp pooled": with_pooled_attention(TRANSFORMER, 27),
     "unetrpp released": msgspec.structs.replace(
         TRANSFORMER, spatial_layout="released", projection="separate", fusion="sum", norm="group"
     ),

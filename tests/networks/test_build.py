@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from unetrpp.core.errors import UserError
 from unetrpp.networks.blocks import ResidualBlock
 from unetrpp.networks.build import build_network
-from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture, with_pooled_attention
 from unetrpp.networks.layout import is_channels_last
 from unetrpp.plans.architecture import Architecture
 
@@ -46,7 +46,8 @@ def architectures(draw: st.DrawFn) -> Architecture:
             layer_scale=draw(st.sampled_from([1e-6, 1.0])),
         )
     levels = [draw(changed(level, i)) for i, level in enumerate(made.levels)]
-    return msgspec.structs.replace(made, levels=tuple(levels), projection=draw(st.sampled_from(["shared", "separate"])))
+    made = msgspec.structs.replace(made, levels=tuple(levels), projection=draw(st.sampled_from(["shared", "separate"])))
+    return with_pooled_attention(made, draw(st.sampled_from([8, 64]))) if draw(st.booleans()) else made
 
 
 @st.composite
@@ -97,11 +98,12 @@ def test_any_plan_trains_at_batch_one_and_predicts(architecture):
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("network", ["unetrpp", "unet", "resunet"])
+@pytest.mark.parametrize("network", ["unetrpp", "pooled", "unet", "resunet"])
 def test_export_and_compilation_see_plain_operators(network, dimensions):
     patch, strides = (16,) * dimensions, [(2,) * dimensions] * 2
-    if network == "unetrpp":
+    if network in ("unetrpp", "pooled"):
         architecture = unetrpp_architecture(1, 2, patch, strides, width=0.25, blocks=1)
+        architecture = with_pooled_attention(architecture, 27) if network == "pooled" else architecture
     else:
         architecture = unet_architecture(1, 2, patch, strides, residual=network == "resunet", width=0.25)
     levels = [

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
+
 from unetrpp.plans.architecture import Architecture, Level
 
 Axes = tuple[int, ...]
@@ -79,6 +81,28 @@ def unetrpp_architecture(
         norm=norm,
         layer_scale=layer_scale,
     )
+
+
+def with_pooled_attention(architecture: Architecture, cells: int = PROJECTED_TOKENS) -> Architecture:
+    """The same UNETR++ with keys and values pooled over at most ``cells`` cells of the patch, wherever there is EPA (ours).
+
+    The published form learns a projection and a position for every voxel of the patch instead.
+    """
+    levels = [
+        msgspec.structs.replace(level, cell=cell_of(size, cells)) if level.attention == "epa" else level
+        for level, size in zip(architecture.levels, architecture.sizes(), strict=True)
+    ]
+    return msgspec.structs.replace(architecture, levels=tuple(levels))
+
+
+def cell_of(size: Axes, cells: int) -> Axes:
+    """The smallest cell with equal sides, in voxels, of which at most ``cells`` cover ``size``; not longer than an axis.
+
+    >>> cell_of((20, 28, 20), 64), cell_of((2, 40, 40), 64), cell_of((3, 3, 3), 64)
+    ((7, 7, 7), (2, 5, 5), (1, 1, 1))
+    """
+    side = next(s for s in range(1, max(size) + 1) if math.prod(-(-n // s) for n in size) <= cells)
+    return tuple(min(side, n) for n in size)
 
 
 def unetrpp_strides(strides: Sequence[Axes], dimensions: int) -> list[Axes]:

@@ -1,6 +1,11 @@
-"""Efficient paired attention (EPA): channel and spatial attention with shared queries and keys (UNETR++, 3.2)."""
+"""Efficient paired attention (EPA): channel and spatial attention with shared queries and keys.
+
+:class:`EfficientPairedAttention` is that of UNETR++ (3.2), whose projections fit one patch. :class:`PooledPairedAttention` (ours)
+has none: keys and values are means over the cells of a grid.
+"""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,41 +19,61 @@ from unetrpp.plans.architecture import Architecture
 NORMALIZE_EPS = 1e-12
 
 
-class EfficientPairedAttention(nn.Module):
-    """Tokens (B, N, C) -> (B, N, C).
+class PairedAttention(nn.Module):
+    """Tokens (B, N, C) of a volume -> (B, N, C).
 
     One linear map makes queries, keys and two values. Channel attention compares channels over all tokens, spatial
-    attention compares each token with P tokens that keys and values are projected to.
+    attention compares each token with P keys that summarise all tokens.
+
+    Args:
+        projections: makes the modules that a subclass adds. They are made in this place, so that a seed gives the same start as
+            ever.
     """
 
-    def __init__(self, channels: int, tokens: int, projected: int, architecture: Architecture):
+    def __init__(
+        self,
+        channels: int,
+        architecture: Architecture,
+        projections: Callable[[], Mapping[str, nn.Linear | None]] = dict,
+    ):
         super().__init__()
-        self.reference = False  # True: compute step by step as published (use_reference_operators)
+        self.reference = False  # True: compute step by step as described (use_reference_operators)
         self.heads = architecture.heads
         self.spatial_layout = architecture.spatial_layout
         self.dropout = architecture.attention_dropout
         self.qkvv = nn.Linear(channels, 4 * channels, bias=False)
-        projection = TokenParameter if architecture.projection == "parameter" else nn.Linear
-        self.project_keys = projection(tokens, projected)
-        self.project_values = nn.Linear(tokens, projected) if architecture.projection == "separate" else None
+        for name, module in projections().items():
+            self.add_module(name, module)
         self.channel_temperature = nn.Parameter(torch.ones(self.heads, 1, 1))
         self.spatial_temperature = nn.Parameter(torch.ones(self.heads, 1, 1))
         concat = architecture.fusion == "concat"
         self.spatial_out = nn.Linear(channels, channels // 2) if concat else None
         self.channel_out = nn.Linear(channels, channels // 2) if concat else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.as_published(x) if self.reference else self.rearranged(x)
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """``size``: of the volume whose voxels are the tokens, in their order."""
+        return self.step_by_step(x, size) if self.reference else self.rearranged(x, size)
 
-    def as_published(self, x: Tensor) -> Tensor:
-        """EPA step by step as in the paper."""
+    def step_by_step(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """As described: all queries, keys and values are made, then both attentions."""
         batch, tokens, _ = x.shape
         q, k, v_channel, v_spatial = self.qkvv(x).view(batch, tokens, 4, self.heads, -1).permute(2, 0, 3, 4, 1)
-        keys, values = self.project_keys(k), (self.project_values or self.project_keys)(v_spatial)  # (B, h, d, P)
+        keys, values = self.summaries(k, v_spatial, size)  # (B, h, d, P)
         q, k = (F.normalize(t, dim=-1, eps=NORMALIZE_EPS) for t in (q, k))
         channel = self._attend(q @ k.mT * self.channel_temperature) @ v_channel  # (B, h, d, N)
         spatial = self._attend(q.mT @ keys * self.spatial_temperature) @ values.mT  # (B, h, N, d)
         return self._fuse(self._to_tokens(spatial), channel.permute(0, 3, 1, 2).reshape(x.shape))
+
+    def summaries(self, k: Tensor, v: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, h, d, N) of the tokens -> those of the spatial attention (B, h, d, P).
+
+        Queries come normalised along the tokens, so whatever else the keys need is done here.
+        """
+        raise NotImplementedError
+
+    def summarise(self, x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, C) -> what keys and values are mapped from (B, P, C)."""
+        raise NotImplementedError
 
     def _attend(self, logits: Tensor) -> Tensor:
         return F.dropout(logits.softmax(-1), self.dropout, self.training)
@@ -64,7 +89,7 @@ class EfficientPairedAttention(nn.Module):
             return channel + spatial
         return torch.cat([self.spatial_out(spatial), self.channel_out(channel)], dim=-1)
 
-    def rearranged(self, x: Tensor) -> Tensor:
+    def rearranged(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """The same result with the matrix products reordered: the only N x C tensors are queries and keys.
 
         Tokens are projected to P before they are mapped to keys and values, which costs N P C once. The channel map is
@@ -89,8 +114,9 @@ class EfficientPairedAttention(nn.Module):
         bias = None if self.channel_out is None else self.channel_out.bias.to(x.dtype)
         channel = torch.bmm(x, channel_map) if bias is None else torch.baddbmm(bias, x, channel_map)
 
-        keys, values = self._projected(x, to_k, to_v_spatial)
-        keys = keys * (q_scale * self.spatial_temperature.squeeze(2)).view(batch, 1, channels)
+        keys, values = self._projected(x, size, to_k, to_v_spatial)
+        key_scale = self.key_scale(q_scale, k_scale, tokens, scale)
+        keys = keys * (key_scale * self.spatial_temperature.squeeze(2)).view(batch, 1, channels)
         spatial = spatial_attention(q, keys, values, heads=self.heads, dropout=self.dropout if self.training else 0.0)
         if self.spatial_layout == "released":
             spatial = self._to_tokens(spatial.view(*spatial.shape[:2], self.heads, -1).transpose(1, 2))
@@ -111,16 +137,81 @@ class EfficientPairedAttention(nn.Module):
         merged = attended.view(heads, batch, width, -1).permute(1, 3, 0, 2).flatten(2)  # (B, C, C)
         return merged if self.channel_out is None else F.linear(merged, self.channel_out.weight.to(to_v.dtype))
 
-    def _projected(self, x: Tensor, to_k: Tensor, to_v: Tensor) -> tuple[Tensor, Tensor]:
+    def _projected(self, x: Tensor, size: Sequence[int], to_k: Tensor, to_v: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, P, C) of the spatial attention."""
+        summary, other = self.summarise(x, size)
+        return F.linear(summary, to_k), F.linear(other, to_v)
+
+    def key_scale(self, q_scale: Tensor, k_scale: Tensor, tokens: int, scale: float) -> Tensor:
+        """The factor (B, h, d) that keys get in place of the queries: 1 / norm of the queries along the tokens."""
+        return q_scale
+
+
+class EfficientPairedAttention(PairedAttention):
+    """As published: learned maps project keys and values to P tokens, so it fits volumes of N voxels only."""
+
+    project_keys: nn.Linear
+    project_values: nn.Linear | None  # None: keys and values have one map
+
+    def __init__(self, channels: int, tokens: int, projected: int, architecture: Architecture):
+        def projections() -> dict[str, nn.Linear | None]:
+            of_keys = TokenParameter if architecture.projection == "parameter" else nn.Linear
+            separate = architecture.projection == "separate"
+            return {
+                "project_keys": of_keys(tokens, projected),
+                "project_values": nn.Linear(tokens, projected) if separate else None,
+            }
+
+        super().__init__(channels, architecture, projections)
+
+    def summaries(self, k: Tensor, v: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return self.project_keys(k), (self.project_values or self.project_keys)(v)
+
+    def summarise(self, x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         summary = _over_tokens(self.project_keys, x)
-        other = summary if self.project_values is None else _over_tokens(self.project_values, x)
-        keys, values = F.linear(summary, to_k), F.linear(other, to_v)
+        return summary, summary if self.project_values is None else _over_tokens(self.project_values, x)
+
+    def _projected(self, x: Tensor, size: Sequence[int], to_k: Tensor, to_v: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = super()._projected(x, size, to_k, to_v)
         if self.project_keys.bias is not None:
             bias = self.project_keys.bias.to(x.dtype)
             other_bias = bias if self.project_values is None else self.project_values.bias.to(x.dtype)
             keys, values = keys + bias[:, None], values + other_bias[:, None]
         return keys, values
+
+
+class PooledPairedAttention(PairedAttention):
+    """Keys and values are means over the cells of a regular grid (ours), so no parameter depends on the patch.
+
+    Queries and keys have a mean square of 1 over the tokens, and logits the usual 1 / sqrt(d), so that attention is as sharp
+    in a patch of any size; the published form divides queries by their norm along the tokens, which grows with the patch.
+
+    Args:
+        cell: voxels of a cell along every axis; cells at the upper end may be cut off.
+    """
+
+    def __init__(self, channels: int, cell: tuple[int, ...], architecture: Architecture):
+        super().__init__(channels, architecture)
+        self.cell = cell
+
+    def summaries(self, k: Tensor, v: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        keys, values = (self._means(t.flatten(1, 2), size).unflatten(1, k.shape[1:3]) for t in (k, v))
+        tokens, width = k.shape[-1], k.shape[2]
+        root_mean_square = k.norm(dim=-1, keepdim=True).clamp_min(NORMALIZE_EPS) / math.sqrt(tokens)
+        return keys / root_mean_square * math.sqrt(tokens / width), values
+
+    def summarise(self, x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        summary = self._means(x.mT, size).mT
+        return summary, summary
+
+    def key_scale(self, q_scale: Tensor, k_scale: Tensor, tokens: int, scale: float) -> Tensor:
+        return q_scale * k_scale * (scale * tokens / math.sqrt(q_scale.shape[-1]))
+
+    def _means(self, rows: Tensor, size: Sequence[int]) -> Tensor:
+        """(B, C, N) -> (B, C, P), the means over the cells, in the order of the grid."""
+        pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
+        volume = rows.unflatten(-1, tuple(size))
+        return pool(volume, self.cell, ceil_mode=True, count_include_pad=False).flatten(2)
 
 
 def product_type(x: Tensor) -> torch.dtype:
@@ -161,13 +252,14 @@ class _InverseNorms(torch.autograd.Function):
 
 
 class EPABlock(nn.Module):
-    """EPA with a learned position and a scaled residual, then residual convolutions on the volume.
+    """EPA with a scaled residual, then residual convolutions on the volume: (B, C, *size) -> (B, C, *size).
 
-    (B, C, *size) -> (B, C, *size); position and projections fit one size only.
+    As published there is a learned position, which like the projections fits one size only.
 
     Args:
         tokens: voxels of the size.
         projected: P, tokens that keys and values are projected to.
+        cell: of the grid whose means are the keys and values; None for the published form.
         norm: of the residual convolutions.
     """
 
@@ -178,14 +270,19 @@ class EPABlock(nn.Module):
         *,
         tokens: int,
         projected: int,
+        cell: tuple[int, ...] | None,
         kernel: tuple[int, ...],
         norm: NormMaker,
     ):
         super().__init__()
-        self.position = nn.Parameter(torch.zeros(1, tokens, channels))
+        self.position = nn.Parameter(torch.zeros(1, tokens, channels)) if cell is None else None
         self.norm = nn.LayerNorm(channels)
         self.gamma = nn.Parameter(torch.full((channels,), architecture.layer_scale))
-        self.attention = EfficientPairedAttention(channels, tokens, projected, architecture)
+        self.attention: PairedAttention = (
+            EfficientPairedAttention(channels, tokens, projected, architecture)
+            if cell is None
+            else PooledPairedAttention(channels, cell, architecture)
+        )
         convs = (ResidualBlock(channels, channels, kernel, norm=norm) for _ in range(architecture.residual_convs))
         self.convolutions = nn.Sequential(*convs)
         self.dropout = OPERATORS[len(kernel)].dropout(architecture.dropout)
@@ -193,19 +290,23 @@ class EPABlock(nn.Module):
 
     def patch_bound(self) -> list[Tensor]:
         """The parameters that fit one number of tokens only."""
+        if not isinstance(self.attention, EfficientPairedAttention) or self.position is None:
+            return []
         projections = (self.attention.project_keys, self.attention.project_values)
         return [self.position, *[p.weight for p in projections if p is not None]]
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2).mT + self.position
-        tokens = torch.addcmul(tokens, self.gamma, self.attention(self.norm(tokens)))
+        tokens = x.flatten(2).mT
+        if self.position is not None:
+            tokens = tokens + self.position
+        tokens = torch.addcmul(tokens, self.gamma, self.attention(self.norm(tokens), x.shape[2:]))
         volume = tokens.mT.reshape(x.shape)
         out: Tensor = volume + self.out(self.dropout(self.convolutions(volume)))
         return out
 
 
 def use_reference_operators(network: nn.Module) -> None:
-    """Compute every EPA step by step as published; networks/cost.py counts multiply-adds on these operators."""
+    """Compute every EPA step by step as described; networks/cost.py counts multiply-adds on these operators."""
     for module in network.modules():
-        if isinstance(module, EfficientPairedAttention):
+        if isinstance(module, PairedAttention):
             module.reference = True

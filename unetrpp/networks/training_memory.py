@@ -79,7 +79,8 @@ def closed_form(architecture: Architecture) -> Footprint | None:
 def _is_default(architecture: Architecture) -> bool:
     usual = (architecture.projection, architecture.fusion, architecture.norm, architecture.residual_convs)
     many = all(tokens > 1 for tokens in architecture.tokens())  # a single voxel gets another norm
-    return usual == ("shared", "concat", "batch", 1) and many
+    published = all(level.cell is None for level in architecture.levels)
+    return usual == ("shared", "concat", "batch", 1) and many and published
 
 
 class _Sum:

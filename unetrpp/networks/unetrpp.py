@@ -110,8 +110,18 @@ def _stage_blocks(architecture: Architecture, i: int, count: int, projected: int
     norm = norm_maker(architecture.norm, architecture.dimensions, tokens)
     if level.attention == "conv":
         return _residual_blocks(level, level.channels, count, norm)
-    sizes = {"tokens": tokens, "projected": projected}
-    blocks = (EPABlock(level.channels, architecture, kernel=level.kernel, norm=norm, **sizes) for _ in range(count))
+    blocks = (
+        EPABlock(
+            level.channels,
+            architecture,
+            tokens=tokens,
+            projected=projected,
+            cell=level.cell,
+            kernel=level.kernel,
+            norm=norm,
+        )
+        for _ in range(count)
+    )
     return nn.Sequential(*blocks)
 
 

@@ -14,7 +14,7 @@ from unetrpp.evaluation.summary import mean_scores
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.images import read_image
 from unetrpp.model.folder import Checkpoint, ModelFolder
-from unetrpp.networks.epa import EfficientPairedAttention
+from unetrpp.networks.epa import PairedAttention
 from unetrpp.report.attention_case import find_case, label_on_grid, require_modules
 from unetrpp.report.attention_maps import AttentionFindings, inspect_case
 from unetrpp.report.attention_picture import draw_channels, draw_maps
@@ -121,9 +121,9 @@ def _change(before: float | None, after: float | None) -> list[str]:
 
 def temperatures_table(network: nn.Module) -> Rows:
     """One row per stage with EPA: mean (smallest to largest) softmax temperature over its blocks and heads."""
-    stages: dict[str, list[EfficientPairedAttention]] = {}
+    stages: dict[str, list[PairedAttention]] = {}
     for name, module in network.named_modules():
-        if isinstance(module, EfficientPairedAttention):
+        if isinstance(module, PairedAttention):
             stages.setdefault(name.partition(".blocks")[0], []).append(module)
     rows = [["EPA stage", "channel temperature", "spatial temperature"]]
     for stage, blocks in stages.items():
