@@ -31,7 +31,7 @@ from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
-from unetrpp.networks.gates import focal_modules
+from unetrpp.networks.focal_module import focal_modules
 from unetrpp.patches.sampling import PatchDraw, PatchSampler
 from unetrpp.planners.attention_and_loss import focal_loss_of, training_foreground, with_attention
 from unetrpp.planners.plan_and_preprocess import main as plan_and_preprocess
@@ -85,6 +85,7 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     "auto": lambda arm: replace(arm, attention="auto"),
     "unet": lambda arm: replace(arm, planner="unet"),
     "resunet": lambda arm: replace(arm, planner="resunet"),
+    "focus": lambda arm: arm.with_network(gates="focus"),  # the authors' gate, wherever there are gates
     # losses, with the planner's gamma and scales
     "ufl": lambda arm: replace(arm, loss="unified_focal"),
     "ufl_d": lambda arm: replace(arm, loss="unified_focal_distance"),

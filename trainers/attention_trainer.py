@@ -14,7 +14,8 @@ from unetrpp.core.files import Record, write_json
 from unetrpp.core.randomness import Stream
 from unetrpp.core.text import text_table
 from unetrpp.model.folder import ARCHITECTURE
-from unetrpp.networks.gates import FocalModule, contrast, focal_modules, modules_by_place
+from unetrpp.networks.focal_module import FocalModule, contrast, focal_modules
+from unetrpp.networks.gates import modules_by_place
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.inner_split import held_out
 from unetrpp.trainers.inputs import FoldData, Machine

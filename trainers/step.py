@@ -15,7 +15,7 @@ from unetrpp.losses.build import build_loss
 from unetrpp.losses.deep_supervision import DeepSupervision
 from unetrpp.networks.build import build_network
 from unetrpp.networks.cascade import unfold_first_stage
-from unetrpp.networks.gates import clamp_gammas
+from unetrpp.networks.focal_module import clamp_gammas
 from unetrpp.patches.loader import PatchLoader, prefetch
 from unetrpp.preprocessing.store import StoredCase
 from unetrpp.trainers.config import TrainingConfig

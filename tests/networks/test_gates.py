@@ -6,15 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetrpp.networks.gates import (
-    OPEN,
-    AttentionGate,
-    SqueezeExcitation,
-    attention_gate,
-    clamp_gammas,
-    focal_modules,
-    squeeze_excitation,
-)
+from unetrpp.networks.design import unet_architecture
+from unetrpp.networks.focal_module import OPEN, clamp_gammas, focal_modules
+from unetrpp.networks.gates import AttentionGate, SqueezeExcitation, attention_gate, squeeze_excitation
 from unetrpp.networks.layout import to_channels_last
 
 
@@ -35,7 +29,7 @@ def test_gamma_zero_is_the_identity_bit_for_bit_and_is_skipped():
     assert module(skip, signal) is skip
     assert SqueezeExcitation(8, 0.0)(skip) is skip
     assert not any(p.requires_grad for p in module.parameters())
-    assert attention_gate(8, 12, (2, 2, 2), None)(skip, signal) is skip
+    assert attention_gate(unet_architecture(1, 2, (8, 8, 8), [(2, 2, 2)]), 0)(skip, signal) is skip
     assert squeeze_excitation(8, None)(skip) is skip
 
 

@@ -5,7 +5,7 @@ import torch
 
 from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unetrpp_architecture
-from unetrpp.networks.gates import focal_modules
+from unetrpp.networks.focal_module import focal_modules
 from unetrpp.networks.parameters import parameter_groups
 
 

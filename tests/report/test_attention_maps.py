@@ -11,7 +11,8 @@ from unetrpp.evaluation.metrics import score_case
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume
-from unetrpp.networks.gates import AttentionGate, focal_modules
+from unetrpp.networks.focal_module import focal_modules
+from unetrpp.networks.gates import AttentionGate
 from unetrpp.report.attention_maps import RecordingNetwork, inspect_case
 from unetrpp.report.attention_report import modules_table
 

@@ -13,7 +13,8 @@ from unetrpp.core.files import read_json
 from unetrpp.model import checkpoint
 from unetrpp.networks.build import build_network
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
-from unetrpp.networks.gates import AttentionGate, SqueezeExcitation, contrast, modules_by_place
+from unetrpp.networks.focal_module import contrast
+from unetrpp.networks.gates import AttentionGate, SqueezeExcitation, modules_by_place
 from unetrpp.plans.architecture import Architecture
 from unetrpp.trainers.attention_trainer import AttentionTrainer
 from unetrpp.trainers.config import TrainingConfig

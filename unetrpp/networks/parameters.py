@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from unetrpp.networks.gates import focal_modules
+from unetrpp.networks.focal_module import focal_modules
 
 UNDECAYED = {"position", "channel_temperature", "spatial_temperature"}  # last parts of names
 

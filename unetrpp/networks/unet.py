@@ -78,7 +78,7 @@ class DecoderStage(nn.Module):
         super().__init__()
         level, below = architecture.levels[i : i + 2]
         self.upsample = transposed(below.channels, level.channels, below.stride, bias=True)
-        self.gate = attention_gate(level.channels, below.channels, below.stride, level.gate)
+        self.gate = attention_gate(architecture, i)
         widths = [2 * level.channels, *[level.channels] * (level.decoder_blocks - 1)]
         norm = _norm(architecture, i)
         block = ResidualBlock if architecture.residual_decoder else ConvolutionBlock

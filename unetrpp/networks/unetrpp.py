@@ -87,7 +87,7 @@ class DecoderStage(nn.Module):
         super().__init__()
         level, below = architecture.levels[i : i + 2]
         self.upsample = transposed(below.channels, level.channels, below.stride)
-        self.gate = attention_gate(level.channels, below.channels, below.stride, level.gate)
+        self.gate = attention_gate(architecture, i)
         if i == 0:
             self.blocks = _full_resolution_blocks(architecture, level.channels, level.decoder_blocks)
         else:

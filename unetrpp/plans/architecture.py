@@ -46,7 +46,7 @@ class Architecture(Record, frozen=True, kw_only=True):
     from 1 on hold EPA (or plain residual) blocks. In a U-Net every level is convolutional.
     """
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"residual_decoder"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"residual_decoder", "gates"})
     network: str  # "unetrpp", "unet", "resunet", or a registered entry point of group unetrpp.networks
     in_channels: int
     out_channels: int
@@ -66,6 +66,7 @@ class Architecture(Record, frozen=True, kw_only=True):
     dropout: float = 0.1
     layer_scale: float = 1e-6  # initial gamma of the EPA residual
     residual_decoder: bool = False  # of a "resunet": residual blocks in the decoder, too (nnU-Net's ResidualUNet)
+    gates: Literal["additive", "focus"] = "additive"  # ours, or that of the authors' code
     initial_logits: tuple[float, ...] = ()  # of a new network, one per output; () leaves heads random, as released
 
     @property

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unetrpp.evaluation.metrics import Scores, score_case
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.images import Volume
-from unetrpp.networks.gates import AttentionGate, FocalModule, SqueezeExcitation, contrast, modules_by_place
+from unetrpp.networks.focal_module import FocalModule, Gate, contrast
+from unetrpp.networks.gates import SqueezeExcitation, modules_by_place
 from unetrpp.plans.architecture import Architecture
 from unetrpp.preprocessing.case import PreprocessedCase
 from unetrpp.preprocessing.grid import CaseProperties
@@ -68,9 +68,8 @@ class RecordingNetwork(nn.Module):
             for module in self.modules_by_place.values():
                 module.watcher = None
         for place, module in self.modules_by_place.items():
-            if isinstance(module, AttentionGate):
-                coarse = self.last[place].movedim(-1, 1)
-                outputs.append(F.interpolate(coarse, x.shape[2:], mode=module.mode, align_corners=False))
+            if isinstance(module, Gate):
+                outputs.append(module.upsampled(self.last[place].movedim(-1, 1), x.shape[2:]).mean(1, keepdim=True))
         return torch.cat(outputs, dim=1)
 
     def record(self, place: str, coefficients: Tensor) -> None:
@@ -120,7 +119,7 @@ def _record(predictor: Predictor, prepared: PreprocessedCase) -> tuple[Recording
     recording = RecordingNetwork(network, {place: module for place, module in placed.items() if not module.off})
     unmirrored = replace(predictor.window, mirror_axes=())
     outputs = unmirrored.logits(recording, torch.from_numpy(prepared.image))
-    gates = [place for place, module in recording.modules_by_place.items() if isinstance(module, AttentionGate)]
+    gates = [place for place, module in recording.modules_by_place.items() if isinstance(module, Gate)]
     maps = outputs[model.plans.labels.outputs :].cpu().numpy()
     return recording, dict(zip(gates, maps, strict=True))
 
