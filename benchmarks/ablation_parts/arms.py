@@ -1,0 +1,124 @@
+"""The arms of an ablation: what each changes of the planned network, its loss or its recipe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from unetrpp.networks.design import with_pooled_attention
+from unetrpp.patches.sampling import PatchDraw, PatchSampler
+from unetrpp.plans.architecture import Architecture
+from unetrpp.preprocessing.store import StoredCase
+
+Change = Callable[[Architecture], Architecture]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What an arm changes; everything else comes from the plans and the recipe."""
+
+    planner: str = "unetrpp"
+    attention: str | None = None
+    loss: str = "dice_ce"
+    changes: tuple[Change, ...] = ()  # of the network, in this order
+    recipe: dict[str, Any] = field(default_factory=dict)
+    sampler: type[PatchSampler] = PatchSampler
+
+    def with_change(self, change: Change) -> "Arm":
+        return replace(self, changes=(*self.changes, change))
+
+    def with_network(self, **fields: Any) -> "Arm":
+        return self.with_change(lambda network: msgspec.structs.replace(network, **fields))
+
+    def with_recipe(self, **changes: Any) -> "Arm":
+        return replace(self, recipe=self.recipe | changes)
+
+    def network(self, planned: Architecture) -> Architecture:
+        for change in self.changes:
+            planned = change(planned)
+        return planned
+
+
+def epa_at(*kept: int) -> Change:
+    """EPA at these levels alone, counted from the deepest (0) upwards; the others get plain residual blocks."""
+
+    def change(network: Architecture) -> Architecture:
+        deepest = len(network.levels) - 1
+        levels = [
+            level if deepest - i in kept else msgspec.structs.replace(level, attention="conv")
+            for i, level in enumerate(network.levels)
+        ]
+        return msgspec.structs.replace(network, levels=tuple(levels))
+
+    return change
+
+
+def every_gate(network: Architecture) -> Architecture:
+    """A gate with gamma 1 on every skip."""
+    return network.with_focal({f"gate@{i}": 1.0 for i in range(len(network.levels) - 1)})
+
+
+class CentredSampler(PatchSampler):
+    """Draws the centre of a random patch over the voxels, then moves the patch into the case: the rule of release 0.1.0."""
+
+    def anywhere(self, rng: np.random.Generator, case: StoredCase) -> PatchDraw:
+        center, room = rng.random(3) * case.shape, np.array(case.shape) - self.patch
+        start = np.clip(np.floor(center).astype(int) - np.array(self.patch) // 2, 0, np.maximum(room, 0))
+        z, y, x = np.where(room < 0, np.array(case.shape) // 2, start + np.array(self.patch) // 2).tolist()
+        return PatchDraw(case.case, (z, y, x), None)
+
+
+PARTS: dict[str, Callable[[Arm], Arm]] = {
+    # networks and where attention goes
+    "paper": lambda arm: replace(arm, attention="paper"),
+    "none": lambda arm: replace(arm, attention="none"),
+    "all": lambda arm: replace(arm, attention="all"),
+    "auto": lambda arm: replace(arm, attention="auto"),
+    "unet": lambda arm: replace(arm, planner="unet"),
+    "resunet": lambda arm: replace(arm, planner="resunet"),
+    "epa_deepest": lambda arm: arm.with_change(epa_at(0)),
+    "epa_two_deepest": lambda arm: arm.with_change(epa_at(0, 1)),
+    "pooled": lambda arm: arm.with_change(with_pooled_attention),
+    "pooled27": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, 27)),
+    "gates": lambda arm: arm.with_change(every_gate),
+    "focus": lambda arm: arm.with_network(gates="focus"),  # the authors' gate, wherever there are gates
+    # losses, with the planner's gamma and scales
+    "ufl": lambda arm: replace(arm, loss="unified_focal"),
+    "ufl_d": lambda arm: replace(arm, loss="unified_focal_distance"),
+    # gammas learned in training: with pruning (stage B), or all kept
+    "learned": lambda arm: arm.with_recipe(learn_attention=True),
+    "unpruned": lambda arm: arm.with_recipe(least_gamma=0.0, least_contrast=0.0),
+    # one change of the network or the recipe
+    "two_heads": lambda arm: arm.with_network(supervised_levels=2),
+    "random_heads": lambda arm: arm.with_network(initial_logits=()),
+    "scale_1e-2": lambda arm: arm.with_network(layer_scale=1e-2),
+    "scale_1e-1": lambda arm: arm.with_network(layer_scale=1e-1),
+    "scale_1": lambda arm: arm.with_network(layer_scale=1.0),
+    "instance": lambda arm: arm.with_network(norm="instance"),
+    "group": lambda arm: arm.with_network(norm="group"),
+    "no_dropout": lambda arm: arm.with_network(dropout=0.0, attention_dropout=0.0),
+    "decay_all": lambda arm: arm.with_recipe(decay_everything=True),
+    "no_decay": lambda arm: arm.with_recipe(weight_decay=0.0),
+    # where patches are drawn
+    "centred": lambda arm: replace(arm, sampler=CentredSampler),
+    "case_first": lambda arm: arm.with_recipe(sampling="case_first"),
+    "padding": lambda arm: arm.with_recipe(padding="background"),
+    "sgd": lambda arm: arm.with_recipe(optimizer="sgd"),
+    "lr_1e-3": lambda arm: arm.with_recipe(learning_rate=1e-3),
+    "lr_2e-3": lambda arm: arm.with_recipe(learning_rate=2e-3),
+}
+
+
+def arm_of(text: str) -> Arm:
+    """
+    >>> arm_of("auto+ufl").loss
+    'unified_focal'
+    """
+    arm = Arm()
+    for part in text.split("+"):
+        if part not in PARTS:
+            raise SystemExit(f"{part!r} is not a part of an arm; choose from {', '.join(PARTS)}")
+        arm = PARTS[part](arm)
+    return arm

@@ -1,0 +1,146 @@
+"""The ablation: arms, finished runs as lines, paired differences, and two arms from raw data to the table."""
+
+import json
+import random
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks import ablation
+from benchmarks.ablation_parts.arms import PARTS, arm_of
+from benchmarks.ablation_parts.results import (
+    Record,
+    add_result,
+    interval,
+    paired,
+    pooled,
+    pooled_table,
+    read_results,
+    table,
+)
+from unetrpp.dataset.synthetic import write_synthetic_dataset
+from unetrpp.networks.build import build_network
+from unetrpp.networks.design import unetrpp_architecture
+
+RNG = np.random.default_rng(1)
+PLANNED = unetrpp_architecture(1, 3, (16, 16, 16), [(2, 2, 2), (2, 2, 2)], width=0.25)
+
+
+def record(arm="paper", seed=0, dataset="a", dice=(0.5, 0.7), **changes):
+    values = {f"c{i}": value for i, value in enumerate(dice)}
+    made = Record(
+        dataset=dataset,
+        arm=arm,
+        seed=seed,
+        fold=0,
+        steps=100,
+        batch=2,
+        width=0.5,
+        seconds=10.0,
+        cpu_seconds=12.0,
+        parameters=1000,
+        modules=0,
+        torch="x",
+        Dice=values,
+        HD95=dict.fromkeys(values, 2.0),
+        NSD=dict.fromkeys(values),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part not in ("auto", "learned", "unpruned")])
+def test_every_arm_is_a_network_that_can_be_built(part):
+    arm = arm_of(part)
+    build_network(arm.network(PLANNED))
+
+
+def test_parts_are_applied_in_their_order_and_unknown_ones_refused():
+    arm = arm_of("pooled+epa_deepest+no_dropout+lr_1e-3")
+    network = arm.network(PLANNED)
+    assert [level.attention for level in network.levels] == ["conv", "conv", "epa"]
+    assert network.levels[2].cell is not None
+    assert network.dropout == 0
+    assert arm.recipe == {"learning_rate": 1e-3}
+    with pytest.raises(SystemExit, match="'none2' is not a part"):
+        arm_of("paper+none2")
+
+
+def test_runs_are_lines_and_an_unfinished_line_is_replaced(tmp_path):
+    path = tmp_path / "results" / "trial.jsonl"
+    one, two = record(seed=0), record(seed=1, dice=(0.1, None))
+    add_result(path, one)
+    path.write_bytes(path.read_bytes() + b'{"dataset": "a", "ar')
+    assert read_results(path) == [one]
+    add_result(path, two)
+    assert read_results(path) == [one, two]
+    assert [json.loads(line)["seed"] for line in path.read_text().splitlines()] == [0, 1]
+
+
+def test_differences_are_paired_by_seed_and_case():
+    records = [record("paper", s, dice=(0.5 + s / 10, 0.7)) for s in range(3)]
+    records += [record("none", s, dice=(0.6 + s / 10, 0.6)) for s in (2, 1)]
+    np.testing.assert_allclose(paired(records, "none", "paper", "a"), [[0.1, -0.1], [0.1, -0.1]])
+    assert paired(records, "none", "auto", "a").size == 0
+    with pytest.raises(ValueError, match="different cases"):
+        paired([*records, record("none", 0, dice=(0.5,))], "none", "paper", "a")
+
+
+def test_datasets_have_equal_weights_and_the_interval_is_that_of_a_plain_bootstrap():
+    records = []
+    for dataset, cases, gain in (("a", 4, 0.1), ("b", 40, 0.3)):
+        for seed in range(3):
+            base = RNG.uniform(0.3, 0.6, cases)
+            records.append(record("paper", seed, dataset, dice=base))
+            records.append(record("none", seed, dataset, dice=base + gain + RNG.normal(0, 0.05, cases)))
+    found = pooled(records, "none", "paper")
+    assert found is not None
+    mean, low, high = found
+    assert mean == pytest.approx(0.2, abs=0.03)
+    rng, draws = random.Random(7), []
+    changes = [paired(records, "none", "paper", d) for d in ("a", "b")]
+    for _ in range(2000):
+        drawn = []
+        for change in changes:
+            rows, columns = (rng.choices(range(n), k=n) for n in change.shape)
+            drawn.append(np.mean([change[r, c] for r in rows for c in columns]))
+        draws.append(np.mean(drawn))
+    assert (low, high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.005)
+    assert interval(changes) == (low, high)
+    text = pooled_table(records, ["paper", "none"], ["paper"])
+    assert "better" in text.splitlines()[-1]
+    assert "better" not in text.splitlines()[-2]
+
+
+def test_the_table_says_which_seeds_cannot_be_compared():
+    text = table([record("paper", 0), record("none", 1)], ["paper", "none", "auto"], "a")
+    lines = [line for line in text.splitlines() if line.strip().startswith(("paper", "none", "auto"))]
+    assert [line.split()[0] for line in lines] == ["paper", "none"]
+    assert "reference" in lines[0]
+    assert "no common seed" in lines[1]
+
+
+@pytest.mark.slow
+def test_two_arms_from_raw_data_to_the_table(tmp_path, monkeypatch, capsys):
+    raw = tmp_path / "toy"
+    write_synthetic_dataset(raw, seed=0)
+    common = [str(raw), "--out", str(tmp_path / "out"), "--width", "0.25", "--patch", "16", "16", "16", "--seeds", "0"]
+    common += ["--arms", "paper", "none", "--iterations", "2", "--threads", "1"]
+
+    def call(*more):
+        monkeypatch.setattr("sys.argv", ["ablation.py", *common, *more])
+        ablation.main()
+        return capsys.readouterr()
+
+    with pytest.raises(SystemExit, match="no measured seconds a step"):
+        call("--cpu-seconds", "3")
+    monkeypatch.setattr(ablation, "TIMED_STEPS", 1)
+    assert "CPU s a step" in call("--time").out
+    said = call("--steps", "2")
+    assert said.err.count("done") == 2
+    results = read_results(tmp_path / "out/results.jsonl")
+    assert [(r.arm, r.steps) for r in results] == [("paper", 2), ("none", 2)]
+    assert all(r.cpu_seconds > 0 and len(r.Dice) == 4 for r in results)
+    again = call("--steps", "2")  # nothing is run twice
+    assert len(read_results(tmp_path / "out/results.jsonl")) == 2
+    assert [line.split()[0] for line in again.out.splitlines()[2:]][-2:] == ["paper", "none"]
