@@ -11,7 +11,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_atomically
 from unetrpp.core.text import counted
 from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
-from unetrpp.dataset_conversion.masks import Overlaps, painted
+from unetrpp.dataset_conversion.masks import Painted, Remarks, painted
 from unetrpp.dataset_conversion.source import Made, SourceCase, files_of
 from unetrpp.io.formats import copy_image, ending_of, files_of_image
 from unetrpp.io.images import (
@@ -157,27 +157,31 @@ def _written(volumes: Iterable[Volume], folder: Path, case: str, ending: str) ->
     return WrittenImages(written, gray=gray)
 
 
-def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bool, *, link: bool = False) -> Overlaps:
+def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bool, *, link: bool = False) -> Remarks:
     """Copy, link or rewrite a label as ``path``, in the smallest integer type that holds its values.
 
     Returns:
-        Which masks overlap.
+        What a user should know about it, such as which masks overlap.
 
     Raises:
         UserError: a file cannot be read, or holds values that are not declared.
     """
     if case.label is None:
-        volume, overlaps = painted(case.masks)
+        volume: Volume = painted(case.masks)
         write_segmentation(path, volume.array[0], volume.geometry)
-        return overlaps
+        return _remarks(volume)
     volume = read_label(case.label) if isinstance(case.label, Path) else case.label.read()
     array = labels.one_class(volume.array[0]) if one_class else volume.array[0]
     _require_declared(files_of(case.label)[0], array, labels)
     if isinstance(case.label, Path) and not one_class and path.name.endswith(ending_of(case.label)):
         _copy_or_link(case.label, path, link)
-        return Overlaps()
+        return Remarks()
     write_segmentation(path, array.astype(np.min_scalar_type(int(array.max()))), volume.geometry)
-    return Overlaps()
+    return _remarks(volume)
+
+
+def _remarks(volume: Volume) -> Remarks:
+    return volume.remarks if isinstance(volume, Painted) else Remarks()
 
 
 def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,41 +18,64 @@ from unetrpp.io.images import Volume, read_label
 MOST_NAMED = 3  # pairs of classes that a warning names
 
 
-class Overlaps(NamedTuple):
-    """Where the masks of one case overlap."""
+class Remarks(NamedTuple):
+    """What the label map of one case had that a user should know."""
 
-    pairs: tuple[str, ...] = ()  # of classes, such as "liver and tumour"
+    pairs: tuple[str, ...] = ()  # of classes that overlap, such as "liver and tumour"
     hidden: tuple[str, ...] = ()  # classes of which later masks leave nothing
+    others: tuple[str, ...] = ()  # sentences
 
 
-def painted(masks: Sequence[Mask]) -> tuple[Volume, Overlaps]:
-    """The label map of one case, in the smallest integer type, and which masks overlap: the later one counts.
+@dataclass(frozen=True)
+class Painted(Volume):
+    """A label map that was painted from masks."""
+
+    remarks: Remarks
+
+
+class Canvas:
+    """A label map (any shape) in the smallest integer type, into which masks are painted one after the other."""
+
+    def __init__(self, shape: tuple[int, ...], largest: int):
+        self.label = np.zeros(shape, np.min_scalar_type(largest))
+        self._names: dict[int, str] = {}
+        self._pairs: list[str] = []
+
+    def paint(self, name: str, value: int, inside: np.ndarray) -> None:
+        """Give the voxels of a mask the value of its class, also where they had one: the later mask counts."""
+        under = [other for other in np.unique(self.label[inside]).tolist() if other not in (0, value)]
+        self._pairs += [f"{self._names[other]} and {name}" for other in under]
+        self.label[inside] = value
+        if inside.any():
+            self._names[value] = name
+
+    def remarks(self) -> Remarks:
+        """Which masks overlapped."""
+        hidden = sorted(self._names.keys() - set(present_values(self.label)))
+        return Remarks(tuple(dict.fromkeys(self._pairs)), tuple(self._names[value] for value in hidden))
+
+
+def painted(masks: Sequence[Mask]) -> Painted:
+    """The label map of one case, in the smallest integer type: where masks overlap, the later one counts.
 
     Raises:
         UserError: a mask cannot be read, has more than one value above 0, or lies on another grid than the first one.
     """
     first: Volume | None = None
-    label = np.zeros((), np.min_scalar_type(max(mask.value for mask in masks)))
-    names = {mask.value: mask.name for mask in masks}
-    pairs: list[str] = []
-    drawn: set[int] = set()
+    canvas = Canvas((), 0)
     for mask in masks:
         volume = read_label(mask.file)
         _require_mask(mask.file, volume)
         if first is None:
-            first, label = volume, np.zeros(volume.array.shape, label.dtype)
+            first, canvas = volume, Canvas(volume.array.shape, max(mask.value for mask in masks))
         elif differences := same_grid(first.geometry, volume.geometry, GRID_LIMIT_VOXELS):
             raise UserError(
                 f"{mask.file.name} and {masks[0].file.name} are on different grids: {differences[0]}; "
                 "resample one onto the other"
             )
-        inside = volume.array > 0
-        pairs += [f"{names[value]} and {mask.name}" for value in np.unique(label[inside]).tolist() if value]
-        label[inside] = mask.value
-        drawn |= {mask.value} if inside.any() else set()
+        canvas.paint(mask.name, mask.value, volume.array > 0)
     assert first is not None  # a case has a mask
-    hidden = sorted(drawn - set(present_values(label)))
-    return Volume(label, first.geometry), Overlaps(tuple(pairs), tuple(names[value] for value in hidden))
+    return Painted(canvas.label, first.geometry, canvas.remarks())
 
 
 def _require_mask(file: Path, volume: Volume) -> None:
@@ -65,22 +89,26 @@ def _require_mask(file: Path, volume: Volume) -> None:
         raise UserError(f"{file.name} holds the value {values[0]}; a mask is 0 and one value above 0")
 
 
-def overlap_warnings(cases: Sequence[Overlaps]) -> list[str]:
-    """At most two sentences about the overlaps of all cases.
+def warnings_of(cases: Sequence[Remarks]) -> list[str]:
+    """The remarks on all cases, each said once with the number of its cases.
 
-    >>> cord = Overlaps(("lesion and cord",), ("lesion",))
-    >>> for warning in overlap_warnings([cord, Overlaps(), Overlaps(("lesion and cord",))]):
+    >>> cord = Remarks(("lesion and cord",), ("lesion",))
+    >>> for warning in warnings_of([cord, Remarks(), Remarks(("lesion and cord",), others=("cord is open",))]):
     ...     print(warning)
-    masks overlap, and the later one of --masks counts there: lesion and cord (2 cases)
+    masks overlap, and the later one counts there: lesion and cord (2 cases)
     later masks leave nothing of lesion (1 case); name such a class after the one that it lies in
+    cord is open (1 case)
     """
-    pairs = Counter(pair for case in cases for pair in case.pairs)
-    hidden = Counter(name for case in cases for name in case.hidden)
-    shown = [
-        listed([f"{name} ({counted(n, 'case')})" for name, n in found.most_common()], MOST_NAMED)
-        for found in (pairs, hidden)
-    ]
-    warnings = [f"masks overlap, and the later one of --masks counts there: {shown[0]}"] if pairs else []
+    pairs, hidden, others = (
+        [f"{what} ({counted(n, 'case')})" for what, n in Counter(found).most_common()]
+        for found in (
+            (pair for case in cases for pair in case.pairs),
+            (name for case in cases for name in case.hidden),
+            (sentence for case in cases for sentence in case.others),
+        )
+    )
+    warnings = [f"masks overlap, and the later one counts there: {listed(pairs, MOST_NAMED)}"] if pairs else []
     if hidden:
-        warnings.append(f"later masks leave nothing of {shown[1]}; name such a class after the one that it lies in")
-    return warnings
+        named = listed(hidden, MOST_NAMED)
+        warnings.append(f"later masks leave nothing of {named}; name such a class after the one that it lies in")
+    return warnings + others

@@ -19,7 +19,7 @@ from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.verification import Problem, inspect
 from unetrpp.dataset_conversion.case_files import WrittenImages, write_images, write_label
-from unetrpp.dataset_conversion.masks import Overlaps, overlap_warnings
+from unetrpp.dataset_conversion.masks import Remarks, warnings_of
 from unetrpp.dataset_conversion.record import PARTS, Conversion, earlier_description, require_same_conversion
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
 from unetrpp.io.formats import ending_of, files_of_image
@@ -60,7 +60,7 @@ class Target:
 class Converted(NamedTuple):
     """What one case had that is said once for the dataset."""
 
-    overlaps: Overlaps = Overlaps()  # of its masks
+    remarks: Remarks = Remarks()  # on its label
     alpha: bool = False  # an opaque alpha channel was left out
     gray: bool = False  # red, green and blue are equal everywhere
     problems: tuple[Problem, ...] = ()  # that planning will find
@@ -126,7 +126,7 @@ def _report_once(converted: Sequence[Converted], channel_names: Sequence[str]) -
             "warning: planning will refuse these cases; some of it --fix of unetrpp_plan_and_preprocess repairs\n%s",
             text_table([("case", "problem"), *lines]),
         )
-    for warning in overlap_warnings([case.overlaps for case in converted]):
+    for warning in warnings_of([case.remarks for case in converted]):
         LOG.warning("warning: %s", warning)
     if count := sum(case.alpha for case in converted):
         LOG.info("the alpha channel of %s is opaque and was left out", counted(count, "case"))
@@ -221,8 +221,8 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
             if current
             else write_images(case, images, target.ending, target.channel_names, link=target.link)
         )
-        overlaps = (
-            write_label(case, label, target.labels, target.one_class, link=target.link) if case.labelled else Overlaps()
+        remarks = (
+            write_label(case, label, target.labels, target.one_class, link=target.link) if case.labelled else Remarks()
         )
     except Exception:
         _remove(case, images, label)
@@ -233,7 +233,7 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
             os.utime(path, (stamp, stamp))
     before = [target.folder / part for part, _ in PARTS if part.endswith("Ts") != case.test]
     _remove(case, before[0], before[1] / label.name)
-    return Converted(overlaps, written.alpha, written.gray, _problems(case, label, written, target))
+    return Converted(remarks, written.alpha, written.gray, _problems(case, label, written, target))
 
 
 def _remove(case: SourceCase, images: Path, label: Path) -> None:

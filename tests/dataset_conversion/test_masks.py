@@ -42,7 +42,7 @@ def test_named_masks_are_painted_in_their_order_and_overlaps_are_said_once(root,
         np.testing.assert_array_equal(read(raw / "labelsTr" / f"{case}.nii.gz"), expected(root, case, names))
     assert json.loads((raw / "dataset.json").read_text())["labels"] == {"background": 0, "liver": 1, "tumour": 2}
     assert [record.getMessage() for record in caplog.records if "overlap" in record.getMessage()] == [
-        "warning: masks overlap, and the later one of --masks counts there: liver and tumour (2 cases)"
+        "warning: masks overlap, and the later one counts there: liver and tumour (2 cases)"
     ]
     assert (
         run(root, "--masks", "tumour={case}/segmentations/tumour.nii.gz", "liver={case}/segmentations/liver.nii.gz")
