@@ -26,8 +26,8 @@ LOG = logging.getLogger(__name__)
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs every warning a second time
 
 
-def read(path: Path) -> tuple[np.ndarray, Geometry]:
-    """The array (C, Z, Y, X) of a folder with one series, or of one file, and its grid in LPS.
+def read(source: Path | Sequence[Path]) -> tuple[np.ndarray, Geometry]:
+    """The array (C, Z, Y, X) of a folder with one series, of one file, or of the files of one series, and its grid in LPS.
 
     The slices come in the order of their positions along the normal. Whole numbers where every rescale is whole,
     otherwise the true values as float32; a colour image has three channels.
@@ -35,20 +35,21 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
     Raises:
         UserError: a damaged file, several volumes, missing or uneven slices, a tilt, or what is no image.
     """
-    ordered, geometry = _slices(path)
+    ordered, geometry = _slices(source)
+    path = _place(source)
     if any(frame.header.photometric == "MONOCHROME1" for frame in ordered):
         LOG.warning("%s is MONOCHROME1 (low values shown white); its values are kept as stored", path.name)
-    with _pydicom_warns_the_log(path):
+    with pydicom_warns_the_log(path):
         return read_pixels(ordered), geometry
 
 
-def read_header(path: Path) -> tuple[Geometry, int]:
-    """The grid of a folder with one series, or of one file, and its number of channels, from the headers alone.
+def read_header(source: Path | Sequence[Path]) -> tuple[Geometry, int]:
+    """The grid of what ``read`` takes, and its number of channels, from the headers alone.
 
     Raises:
         UserError: as ``read``, except for pixels that cannot be decoded.
     """
-    ordered, geometry = _slices(path)
+    ordered, geometry = _slices(source)
     return geometry, ordered[0].header.samples
 
 
@@ -61,9 +62,10 @@ def source_slices(path: Path) -> list[tuple[Path, int]]:
     return [(frame.header.path, frame.index) for frame in _slices(path)[0]]
 
 
-def _slices(path: Path) -> tuple[list[Frame], Geometry]:
-    with _pydicom_warns_the_log(path):
-        headers = series_headers(path) if path.is_dir() else [read_file_header(path, read_dataset(path))]
+def _slices(source: Path | Sequence[Path]) -> tuple[list[Frame], Geometry]:
+    path = _place(source)
+    with pydicom_warns_the_log(path):
+        headers = _headers(source)
         _require_one_multiframe(path, headers)
         found: list[Frame] = []
         for header in headers:
@@ -73,8 +75,20 @@ def _slices(path: Path) -> tuple[list[Frame], Geometry]:
         return stack(path.name, found)
 
 
+def _place(source: Path | Sequence[Path]) -> Path:
+    """What messages name: the folder or file, or the folder of the first of several files."""
+    return source if isinstance(source, Path) else source[0].parent
+
+
+def _headers(source: Path | Sequence[Path]) -> list[Header]:
+    if isinstance(source, Path) and source.is_dir():
+        return series_headers(source)
+    files = [source] if isinstance(source, Path) else source
+    return [read_file_header(file, read_dataset(file)) for file in files]
+
+
 @contextmanager
-def _pydicom_warns_the_log(path: Path) -> Iterator[None]:
+def pydicom_warns_the_log(path: Path) -> Iterator[None]:
     """pydicom's warnings, which do not name the file, go to the debug log; what matters of them is checked here."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
