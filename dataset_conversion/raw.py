@@ -176,7 +176,9 @@ def _result(
 def _case_bytes(source: Source) -> int:
     """The memory that the largest case takes while it is rewritten."""
     voxels = most_voxels(file for case in source.cases for file in case.image_files)
-    return voxels * len(source.channel_names) * BYTES_A_VALUE
+    made = (image for case in source.cases for image in case.images if not isinstance(image, Path))
+    slices = max((len(image.files) for image in made), default=1)  # what is made from several files is a stack of them
+    return voxels * slices * len(source.channel_names) * BYTES_A_VALUE
 
 
 def _require_no_others(source: Source, folder: Path, ending: str, overwrite: bool) -> None:
