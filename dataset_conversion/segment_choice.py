@@ -129,4 +129,5 @@ def names_found(found: Mapping[str, Collection[str]]) -> str:
 
 
 def _counted(found: Mapping[str, Collection[str]]) -> list[tuple[str, int]]:
-    return Counter(name for of_case in found.values() for name in dict.fromkeys(of_case)).most_common()
+    counts = Counter(name for of_case in found.values() for name in dict.fromkeys(of_case))
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0].casefold(), pair[0]))

@@ -87,7 +87,19 @@ _COST = "cli/test_cost.py::test_choices"
 _DEMO = _HERE + "test_the_demo_passes_its_options_on"
 
 # Options that only one dataset has.
-DATASET_OPTIONS: dict[str, dict[str, str]] = {}
+_DATASETS = "dataset_conversion/datasets/test_"
+DATASET_OPTIONS: dict[str, dict[str, str]] = {
+    "dicom": {
+        "--roi": _DATASETS + "dicom.py::test_without_rois_all_names_are_listed",
+        "--modality": _DATASETS + "dicom.py::test_the_modality_is_asked_for_where_several_have_labels",
+        "--allow-missing-rois": _DATASETS + "dicom.py::test_classes_that_a_case_lacks_can_be_allowed",
+    },
+    "seg-nrrd": {
+        "--segment": _DATASETS + "seg_nrrd.py::test_pairs_go_from_slicer_to_training",
+        "--channel": _DATASETS + "seg_nrrd.py::test_the_channel_and_the_segments_are_asked_for",
+        "--allow-missing-segments": _DATASETS + "seg_nrrd.py::test_classes_that_a_case_lacks_can_be_allowed",
+    },
+}
 
 SHOWN: dict[str, dict[str, str]] = {
     **{f"convert {name}": CONVERT | CONVERT_DATASET | DATASET_OPTIONS.get(name, {}) for name in layout_names()},
