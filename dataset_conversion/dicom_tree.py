@@ -13,7 +13,7 @@ from unetrpp.core.progress import progress_bar
 from unetrpp.io.dicom import is_dicom
 from unetrpp.io.listing import images_below, unreadable
 from unetrpp.io.readers.dicom import pydicom_warns_the_log
-from unetrpp.io.readers.dicom_header import damage_named, is_directory, text
+from unetrpp.io.readers.dicom_header import class_name, damage_named, is_directory, text
 
 TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality", "PatientID",
@@ -105,6 +105,8 @@ def _add(tree: Tree, path: Path, seen: set[str]) -> None:
         kind = text(dataset, "SOPClassUID")
         if kind in SEGMENTATIONS or kind == STRUCTURES:
             tree.segmentations.append(_segmentation(path, dataset, contours=kind == STRUCTURES))
+        elif text(dataset, "Modality") == "SEG":
+            tree.unused[path] = f"is a segmentation that is not read ({class_name(dataset)}); save it as DICOM SEG"
         elif "Rows" in dataset or not kind:
             _add_image(tree, path, dataset)
 

@@ -117,9 +117,8 @@ def _of_modality(
     chosen = labelled if modality is None else [modality.upper()]
     if not set(chosen) & counts.keys():
         what = "no DICOM SEG or RTSTRUCT that refers to a series" if modality is None else f"no series of {modality}"
-        raise UserError(
-            f"the folder holds {what}, but {here}; check the folder" + " and --modality" * (modality is not None)
-        )
+        repair = "check the folder" if modality is None else "give another --modality"
+        raise UserError(f"the folder holds {what} (there are {here}); {repair}")
     if len(chosen) > 1:
         raise UserError(f"series of {listed(chosen, 10)} have labels; give one of them as --modality")
     return sorted((each for each in every if each.modality == chosen[0]), key=lambda each: each.case)

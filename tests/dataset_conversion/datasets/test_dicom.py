@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.uid import CTImageStorage, SurfaceSegmentationStorage, generate_uid
 
 from tests.helpers.dicom_files import write_series
 from tests.helpers.dicom_labels import write_segmentation, write_structures
@@ -137,6 +137,8 @@ def test_what_is_not_converted_is_named_with_its_reason(tree, tmp_path):
     report = pydicom.dcmread(tree / "rs_f")
     report.SOPClassUID, report.Modality, report.SOPInstanceUID = pydicom.uid.EnhancedSRStorage, "SR", generate_uid()
     report.save_as(tree / "report")
+    report.SOPClassUID, report.Modality, report.SOPInstanceUID = SurfaceSegmentationStorage, "SEG", generate_uid()
+    report.save_as(tree / "surface")
     converted = convert("dicom", tree, tmp_path / "w", roi=ROIS, modality="ct")
     names = ids(tree)
     assert len(converted.cases) == 4
@@ -145,6 +147,7 @@ def test_what_is_not_converted_is_named_with_its_reason(tree, tmp_path):
         f"{names['F']} (in F)": "has no segment for tumour, only 'Liver' and 'Kidney'; add the name to --roi, or leave the case out",
         "rs_lost": "is of a series that this folder does not have; add the series, or remove the file",
         "again.dcm": "is there twice (another file has its SOP Instance UID); remove one of them",
+        "surface": "is a segmentation that is not read (Surface Segmentation); save it as DICOM SEG",
         "extra.nii.gz": "is no DICOM file; convert it with `unetrpp_convert folder`, or remove it",
         "broken.dcm": next(error.message for error in converted.errors if error.case == "broken.dcm"),
     }
@@ -167,7 +170,9 @@ def test_the_modality_is_asked_for_where_several_have_labels(tree, tmp_path):
         convert("dicom", tree, tmp_path / "w", roi=ROIS)
     converted = convert("dicom", tree, tmp_path / "w", roi=["prostate"], modality="MR")
     assert converted.cases == (ids(tree)["MR"],)
-    with pytest.raises(UserError, match=r"the folder holds no series of PT, but CT \(4 series\) and MR \(1 series\)"):
+    with pytest.raises(
+        UserError, match=r"the folder holds no series of PT \(there are CT \(4 series\) and MR \(1 series\)\)"
+    ):
         convert("dicom", tree, tmp_path / "w", roi=ROIS, modality="PT")
 
 
@@ -177,10 +182,9 @@ def test_without_rois_all_names_are_listed(tree, tmp_path, capsys):
     assert "give --roi NAME[=CLASS] ..., such as --roi 'Liver'" in said
     assert "there are 'Liver' (3 cases), 'GTV' (2 cases), 'gtv' (1 case), 'GTV-1' (1 case) and 'LIVER' (1 case)" in said
     assert "unused" not in said  # it was never drawn
-    with pytest.raises(
-        UserError, match="the folder holds no DICOM SEG or RTSTRUCT that refers to a series, but no images"
-    ):
-        convert("dicom", tmp_path / "w", tmp_path / "w")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no DICOM SEG or RTSTRUCT that refers to a series \(there are no images\)"):
+        convert("dicom", tmp_path / "empty", tmp_path / "w")
 
 
 def test_a_segment_that_two_files_have_is_ambiguous(tree, tmp_path):
@@ -238,6 +242,22 @@ def test_one_patient_id_for_all_makes_no_groups_and_fractions_are_mentioned(tmp_
     assert "groups" not in json.loads((converted.folder / "dataset.json").read_text())
     assert "all 2 cases have one Patient ID, so no groups are written" in caplog.text
     assert "2 segmentations are FRACTIONAL: a voxel is in a segment from half of the largest value on" in caplog.text
+
+
+def test_files_of_a_series_may_lie_anywhere(tree, tmp_path):
+    before = {case: place for place, case in ids(tree).items()}
+    expected = {case: read_file(tree / place).array for case, place in before.items() if case != ids(tree)["D"]}
+    files = [file for place in ("A/CT Abdomen", "B/1/2/3", "C") for file in sorted((tree / place).iterdir())]
+    for number, file in enumerate(files):
+        target = tree / f"media {number % 3}" / f"1.2.{97 * number % 101}"
+        target.parent.mkdir(exist_ok=True)
+        file.rename(target)
+    converted = convert("dicom", tree, tmp_path / "w", roi=ROIS)
+    assert sorted(converted.cases) == sorted(before)
+    for case, array in expected.items():
+        image = sitk.ReadImage(converted.folder / f"imagesTr/{case}_0000.nii.gz")
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), array[0])
+        np.testing.assert_array_equal(label_of(converted, case), filled(LIVER, TUMOUR))
 
 
 def test_one_damaged_series_costs_one_case(tree, tmp_path):

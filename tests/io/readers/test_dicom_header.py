@@ -41,7 +41,7 @@ ARRAY = np.arange(1, 43, dtype=np.uint16).reshape(6, 7)
         ({"ImagePositionPatient": ["0", "0", "inf"]}, r"a.dcm has ImagePositionPatient"),
         ({"ModalityLUTSequence": []}, r"by ModalityLUTSequence, which is not supported"),
         ({"DoseGridScaling": "0.1"}, r"by DoseGridScaling, which is not supported"),
-        ({"Modality": "SEG"}, r"a.dcm holds labels, not an image \(DICOM SEG\); convert it to NIfTI or NRRD"),
+        ({"Modality": "SEG"}, r"a.dcm holds labels, not an image \(DICOM SEG\); `unetrpp_convert dicom` reads it"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")

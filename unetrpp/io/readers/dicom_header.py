@@ -200,13 +200,12 @@ def _require_image(path: Path, dataset: Dataset) -> None:
     name, modality = class_name(dataset), text(dataset, "Modality")
     if modality == "SEG" or "Segmentation" in name:
         raise UserError(
-            f"{path.name} holds labels, not an image (DICOM SEG); convert it to NIfTI or NRRD on the grid of its "
-            "image, for instance with dcmqi's segimage2itkimage"
+            f"{path.name} holds labels, not an image (DICOM SEG); `unetrpp_convert dicom` reads it together with its image"
         )
     if name == "RT Structure Set":
         raise UserError(
-            f"{path.name} holds contours, not an image (DICOM {name}); draw them onto the grid of their image as NIfTI "
-            "or NRRD, for instance with plastimatch convert"
+            f"{path.name} holds contours, not an image (DICOM {name}); `unetrpp_convert dicom` reads them together with "
+            "their image"
         )
     if "Rows" not in dataset and not any(keyword in dataset for keyword in PIXELS):
         raise UserError(
