@@ -87,8 +87,11 @@ def write_raw_dataset(
         processes: worker processes; None chooses by cores and memory.
 
     Raises:
-        UserError: the folder holds another conversion or other cases, or no image can be read.
+        UserError: the folder holds another conversion or other cases, or there is no case, or no image can be read.
     """
+    if not source.cases:
+        found = [f"{escaped(name)} {why}" for name, why in source.left_out.items()]
+        raise UserError(f"no case can be converted: {listed(found) or 'the source holds none'}")
     ending = common_ending(source.cases)
     require_same_conversion(folder, conversion, overwrite)
     _require_no_others(source, folder, ending, overwrite)

@@ -7,7 +7,7 @@ files of a series may lie in several folders, beside those of other series and p
 --roi says which segments or ROIs become which class, in any capitals; the classes get the values 1, 2, ... in this order, and
 where two overlap, the later one counts. Several names may become one class:
 
-  --roi 'GTV primary=tumour' 'GTV*=tumour' Bladder
+  unetrpp_convert dicom FOLDER --roi 'GTV primary=tumour' 'GTV*=tumour' Bladder --modality CT
 
 Without --roi, all names that were found are listed with their number of cases. A segmentation refers to a series by its UID,
 or by its frame of reference where the series that it names is not there.
@@ -43,9 +43,9 @@ LOG = logging.getLogger(__name__)
 
 ABOUT = About(
     title="DICOM folders of any layout, with DICOM SEG or RTSTRUCT",
-    modality="any, one series a case",
-    cases="your own",
-    size="your own",
+    modality="any modality, one series a case",
+    cases="any number of cases",
+    size="any size",
     origin="a hospital's archive, or a collection of The Cancer Imaging Archive (https://www.cancerimagingarchive.net)",
     licence="that of the data",
 )
@@ -54,6 +54,8 @@ UNLABELLED = "has no DICOM SEG or RTSTRUCT that refers to it; add one, or remove
 
 
 def add_options(parser: "Parser") -> None:
+    # argparse would put SRC last, where --roi would swallow it.
+    parser.usage = "unetrpp_convert dicom SRC --roi NAME[=CLASS] [NAME[=CLASS] ...] [--modality CODE] [options]"
     what = "segments or ROIs by name (* and ? stand for any characters), and the class that each becomes (default: its name)"
     parser.add_argument("--roi", nargs="+", metavar="NAME[=CLASS]", help=what)
     what = "the modality of the images, such as CT, MR or PT (default: the one that has labels)"

@@ -11,7 +11,7 @@ the case's name. --channel says what the images are, such as CT, which decides t
 --segment says which segments become which class, in any capitals; the classes get the values 1, 2, ... in this order, and where
 two overlap, the later one counts. Several names may become one class:
 
-  --segment 'right lung=lung' 'left lung=lung' 'vertebra*=spine'
+  unetrpp_convert seg-nrrd FOLDER --channel CT --segment 'right lung=lung' 'left lung=lung' '*vertebra*=spine'
 
 Without --segment, all names that were found are listed with their number of cases.
 
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     title="3D Slicer: .seg.nrrd beside the images",
-    modality="any, one channel",
-    cases="your own",
-    size="your own",
+    modality="any modality, one channel",
+    cases="any number of cases",
+    size="any size",
     origin="saved in 3D Slicer (https://www.slicer.org)",
     licence="that of the data",
 )
@@ -83,6 +83,8 @@ class SlicerLabel:
 
 
 def add_options(parser: "Parser") -> None:
+    # argparse would put SRC last, where --segment would swallow it.
+    parser.usage = "unetrpp_convert seg-nrrd SRC --channel NAME --segment NAME[=CLASS] [NAME[=CLASS] ...] [options]"
     what = "segments by name (* and ? stand for any characters), and the class that each becomes (default: its name)"
     parser.add_argument("--segment", nargs="+", metavar="NAME[=CLASS]", help=what)
     parser.add_argument("--channel", metavar="NAME", help="what the images are, such as CT or MR")

@@ -6,6 +6,7 @@ import highdicom
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 from pydicom.valuerep import DSfloat
 
@@ -26,9 +27,7 @@ def write_segmentation(path: Path, series: Path, array: np.ndarray, names, *, ki
         array: segment numbers (Z, Y, X), or a mask or fraction per segment (Z, Y, X, S).
         more: arguments of highdicom's Segmentation.
     """
-    algorithm = highdicom.AlgorithmIdentificationSequence(
-        "a test", pydicom.sr.codedict.codes.cid7162.ArtificialIntelligence, "1"
-    )
+    algorithm = highdicom.AlgorithmIdentificationSequence("a test", codes.cid7162.ArtificialIntelligence, "1")
     descriptions = [
         highdicom.seg.SegmentDescription(number, name, TISSUE, TISSUE, "AUTOMATIC", algorithm)
         for number, name in enumerate(names, 1)

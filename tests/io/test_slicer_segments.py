@@ -50,7 +50,8 @@ def _extent(mask):
 def _stated_extent(path, number):
     """x, y and z from and to, as the file states them."""
     text = path.read_bytes()[:20000].decode("latin-1")
-    return [int(v) for v in re.search(rf"Segment{number}_Extent:=(.*)", text)[1].split()]
+    (found,) = re.findall(rf"Segment{number}_Extent:=(.*)", text)
+    return [int(v) for v in found.split()]
 
 
 def layers(shape=GRID.shape_zyx, seed=0):

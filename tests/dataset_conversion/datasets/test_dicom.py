@@ -187,6 +187,16 @@ def test_without_rois_all_names_are_listed(tree, tmp_path, capsys):
         convert("dicom", tmp_path / "empty", tmp_path / "w")
 
 
+def test_a_tree_without_a_usable_case_is_refused_with_the_reasons(tree, tmp_path):
+    wanted = ["LIVER", "GTV", "spleen"]
+    write_structures(tree / "spleen", tree / "D", {"Spleen": block(*TUMOUR), "GTV": block(*TUMOUR)})
+    with pytest.raises(
+        UserError, match=r"no case can be converted: ct_\w+ \(in .*has no segment for spleen"
+    ) as refused:
+        convert("dicom", tree, tmp_path / "w", roi=wanted)
+    assert "and 1 more" in str(refused.value)
+
+
 def test_a_segment_that_two_files_have_is_ambiguous(tree, tmp_path):
     write_structures(tree / "second reader", tree / "C", {"Liver": block(*LIVER)})
     write_structures(tree / "spleen", tree / "D", {"Spleen": block(*TUMOUR)})
