@@ -1,6 +1,6 @@
 """A folder tree of DICOM files as series of images and the segmentations that refer to them, by the headers alone."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -59,6 +59,7 @@ class Segmentation:
     file: Path
     parts: tuple[Part, ...]
     series: frozenset[str]
+    images: frozenset[str]  # SOP Instance UIDs
     frames: frozenset[str]
     fractional: bool
 
@@ -68,6 +69,7 @@ class Tree:
     """What a folder holds."""
 
     series: dict[str, Series] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)  # SOP Instance UID -> series
     segmentations: list[Segmentation] = field(default_factory=list)
     unused: dict[Path, str] = field(default_factory=dict)
 
@@ -122,6 +124,7 @@ def _add_image(tree: Tree, path: Path, dataset: Dataset) -> None:
         date, frame = text(dataset, "StudyDate"), text(dataset, "FrameOfReferenceUID")
         tree.series[uid] = Series(uid, text(dataset, "Modality") or "OT", patient, date, frame)
     tree.series[uid].files.append(path)
+    tree.images[text(dataset, "SOPInstanceUID")] = uid
 
 
 def _segmentation(path: Path, dataset: Dataset, contours: bool) -> Segmentation:
@@ -145,17 +148,23 @@ def _segmentation(path: Path, dataset: Dataset, contours: bool) -> Segmentation:
         for number, name in named
         if contours or int(number) > 0
     )
-    series = frozenset(text(item, "SeriesInstanceUID") for item in references)
+    instances = "ContourImageSequence" if contours else "ReferencedInstanceSequence"
+    images = [image for item in references for image in item.get(instances) or ()]
     return Segmentation(
-        path, parts, series, frozenset(frames - {""}), text(dataset, "SegmentationType") == "FRACTIONAL"
+        path,
+        parts,
+        series=frozenset(text(item, "SeriesInstanceUID") for item in references),
+        images=frozenset(text(item, "ReferencedSOPInstanceUID") for item in images),
+        frames=frozenset(frames - {""}),
+        fractional=text(dataset, "SegmentationType") == "FRACTIONAL",
     )
 
 
 def attached(tree: Tree, among: Collection[Series]) -> tuple[dict[str, list[Segmentation]], dict[Path, str]]:
     """Series -> the segmentations that refer to it, and why others are of none.
 
-    A segmentation refers to a series by its UID or, where the tree has none of those that it names, by its frame of reference,
-    if one series alone has that.
+    A segmentation refers to a series by its UID. Where the tree has none of those that it names, the UIDs of its images count, as
+    after a series was split, and else the frame of reference, if one series alone has that.
 
     Args:
         among: the series that may get one; a segmentation of another series of the tree is passed over.
@@ -164,19 +173,19 @@ def attached(tree: Tree, among: Collection[Series]) -> tuple[dict[str, list[Segm
     found: dict[str, list[Segmentation]] = {}
     lost: dict[Path, str] = {}
     for segmentation in tree.segmentations:
-        uids = set(segmentation.series & known)
-        if not segmentation.series & tree.series.keys():
+        uids = set(segmentation.series & tree.series.keys())
+        uids = uids or {tree.images[uid] for uid in segmentation.images if uid in tree.images}
+        if not uids:
             uids = {series.uid for series in among if series.frame in segmentation.frames}
             if len(uids) != 1:
-                lost[segmentation.file] = _unattached(uids)
+                lost[segmentation.file] = _unattached(len(uids))
                 continue
-        for uid in sorted(uids):
+        for uid in sorted(uids & known):
             found.setdefault(uid, []).append(segmentation)
     return found, lost
 
 
-def _unattached(uids: Iterable[str]) -> str:
-    count = len(list(uids))
+def _unattached(count: int) -> str:
     if count:
         return f"names no series of this folder, and {count} have its frame of reference; keep the one that it was drawn on"
     return "is of a series that this folder does not have; add the series, or remove the file"

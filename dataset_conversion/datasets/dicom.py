@@ -10,7 +10,7 @@ where two overlap, the later one counts. Several names may become one class:
   unetrpp_convert dicom FOLDER --roi 'GTV primary=tumour' 'GTV*=tumour' Bladder --modality CT
 
 Without --roi, all names that were found are listed with their number of cases. A segmentation refers to a series by its UID,
-or by its frame of reference where the series that it names is not there.
+or by those of its images or its frame of reference where the series that it names is not there.
 
 RTSTRUCT: a voxel belongs to an ROI when its centre lies inside an odd number of the ROI's contours on its slice, or on one of
 them; a contour inside another one is a hole. Nothing is drawn between contours: a slice without one has no voxel of the ROI.

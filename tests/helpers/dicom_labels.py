@@ -60,7 +60,10 @@ def write_structures(path: Path, series: Path, rois, *, kind="CLOSED_PLANAR", na
         names: of the ROIs by number, where several have one name.
         tags: set last; None takes a tag away.
     """
-    first = headers(series)[0]
+    slices = headers(series)
+    first = slices[0]
+    images = [_item(ReferencedSOPClassUID=h.SOPClassUID, ReferencedSOPInstanceUID=h.SOPInstanceUID) for h in slices]
+    referenced = _item(SeriesInstanceUID=first.SeriesInstanceUID, ContourImageSequence=images)
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -75,9 +78,7 @@ def write_structures(path: Path, series: Path, rois, *, kind="CLOSED_PLANAR", na
     dataset.ReferencedFrameOfReferenceSequence = [
         _item(
             FrameOfReferenceUID=first.FrameOfReferenceUID,
-            RTReferencedStudySequence=[
-                _item(RTReferencedSeriesSequence=[_item(SeriesInstanceUID=first.SeriesInstanceUID)])
-            ],
+            RTReferencedStudySequence=[_item(RTReferencedSeriesSequence=[referenced])],
         )
     ]
     dataset.StructureSetROISequence = [_item(ROINumber=n, ROIName=name) for n, name in enumerate(names or rois, 1)]

@@ -208,22 +208,38 @@ def test_a_segment_that_two_files_have_is_ambiguous(tree, tmp_path):
     np.testing.assert_array_equal(both, np.where(filled(TUMOUR), 3, filled(LIVER)))
 
 
-def test_the_frame_of_reference_finds_the_series_where_its_uid_is_another(tree, tmp_path):
+def renamed(folder, **uids):
+    """Give the slices of a folder other UIDs, each as far as ``None`` stands for a new one a slice."""
+    for file in folder.iterdir():
+        slice_ = pydicom.dcmread(file)
+        for tag, value in uids.items():
+            setattr(slice_, tag, value or generate_uid())
+        slice_.file_meta.MediaStorageSOPInstanceUID = slice_.SOPInstanceUID
+        slice_.save_as(file)
+
+
+@pytest.mark.parametrize("write", [write_structures, write_segmentation])
+def test_images_and_the_frame_of_reference_find_a_series_whose_uid_changed(tree, tmp_path, write):
     frame = generate_uid()
     series(tree / "F", patient="50", seed=6, FrameOfReferenceUID=frame)
-    path = write_structures(tree / "rs_f", tree / "F", {"Liver": block(*LIVER), "GTV": block(*TUMOUR)})
-    for file in (tree / "F").iterdir():
-        slice_ = pydicom.dcmread(file)
-        slice_.SeriesInstanceUID = "1.2.3.4"
-        slice_.save_as(file)
-    assert len(convert("dicom", tree, tmp_path / "w", roi=ROIS).cases) == 5
+    if write is write_structures:
+        path = write(tree / "seg_f", tree / "F", {"Liver": block(*LIVER), "GTV": block(*TUMOUR)})
+    else:
+        path = write(tree / "seg_f", tree / "F", filled(LIVER, TUMOUR).astype(np.uint8), ["Liver", "GTV"])
     series(tree / "G", patient="50", seed=7, FrameOfReferenceUID=frame)
+    renamed(tree / "F", SeriesInstanceUID="1.2.3.4")
+    (alone,) = convert("dicom", tree, tmp_path / "w", roi=ROIS).errors  # found by the UIDs of its images
+    assert alone.case == f"{ids(tree)['G']} (in G)"
+    renamed(tree / "F", SOPInstanceUID=None)
     (one, other, lost) = convert("dicom", tree, tmp_path / "w2", roi=ROIS).errors
-    assert {one.message, other.message} == {
-        "has no DICOM SEG or RTSTRUCT that refers to it; add one, or remove the series"
-    }
+    unlabelled = "has no DICOM SEG or RTSTRUCT that refers to it; add one, or remove the series"
+    assert {one.message, other.message} == {unlabelled}
     assert lost.case == path.name
     assert lost.message.startswith("names no series of this folder, and 2 have its frame of reference")
+    shutil.rmtree(tree / "G")
+    converted = convert("dicom", tree, tmp_path / "w3", roi=ROIS)  # found by the frame of reference
+    assert converted.errors == ()
+    np.testing.assert_array_equal(label_of(converted, ids(tree)["F"]), filled(LIVER, TUMOUR))
 
 
 def test_remarks_on_contours_are_said_once(tmp_path, caplog):
