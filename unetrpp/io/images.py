@@ -142,7 +142,7 @@ def read_label(path: Path) -> Volume:
     volume = read_file(path)
     array = _one_channel(path, volume.array)
     if array.dtype.kind == "f":
-        array = _whole_numbers(path, array)
+        array = whole_numbers(path, array)
     return Volume(array, volume.geometry)
 
 
@@ -161,7 +161,7 @@ def _one_channel(path: Path, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
+def whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
     """int32 from floats; a scale factor in the header may turn 1 into 1.0000001."""
     with np.errstate(invalid="ignore"):
         whole: np.ndarray = np.rint(array).astype(np.int32)

@@ -17,26 +17,29 @@ from unetrpp.io.readers.values import exact
 HEADER_BYTES = 4096  # compressed ones that surely hold a header
 
 
-def read(path: Path) -> tuple[np.ndarray, Geometry]:
+def read(path: Path, *, by_qform: bool = False) -> tuple[np.ndarray, Geometry]:
     """Voxels (C, Z, Y, X), whole numbers as they are and all others as float32, and their grid.
+
+    Args:
+        by_qform: whatever the sform says, the qform places the image.
 
     Raises:
         UserError: missing, damaged, of another format, complex or not finite voxels, or a grid that is not clear.
     """
     head, image = _files(path)
-    header = checked_header(head, _first_bytes(head), _is_pair(path))
+    header = checked_header(head, _first_bytes(head), _is_pair(path), by_qform=by_qform)
     content = _content(path, image, header.offset + header.voxel_bytes)
     return _voxels(path, content, header), header.geometry
 
 
-def read_header(path: Path) -> tuple[Geometry, int]:
-    """Grid and channels.
+def read_header(path: Path, *, by_qform: bool = False) -> tuple[Geometry, int]:
+    """Grid and channels; ``by_qform`` as for :func:`read`.
 
     Raises:
         UserError: missing, of another format, or a grid that is not clear.
     """
     head = _files(path)[0]
-    header = checked_header(head, _first_bytes(head), _is_pair(path))
+    header = checked_header(head, _first_bytes(head), _is_pair(path), by_qform=by_qform)
     return header.geometry, header.channels
 
 

@@ -54,13 +54,19 @@ class Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def checked_header(file: Path, raw: bytes, pair: bool) -> Header:
-    """What the first bytes of a file say; ``pair``: of a .hdr, whose voxels are in a .img.
+def checked_header(file: Path, raw: bytes, pair: bool, *, by_qform: bool = False) -> Header:
+    """What the first bytes of a file say.
+
+    Args:
+        pair: of a .hdr, whose voxels are in a .img.
+        by_qform: take the qform even where there is an sform.
 
     Raises:
         UserError: no NIfTI, impossible fields, types that are not read, or a place that is not clear.
     """
     header = header_block(file, raw)
+    if by_qform:
+        header["sform_code"] = 0
     magic = bytes(header["magic"].item())  # of four bytes, the last one zero
     if magic not in ((b"ni1", b"ni2") if pair else (b"n+1", b"n+2")):
         raise UserError(_wrong_magic(file, magic, pair))
