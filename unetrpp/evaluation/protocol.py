@@ -1,5 +1,6 @@
 """Published protocols: the test cases and classes of a benchmark's table, and the metrics and figures it reports."""
 
+from itertools import combinations
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,8 @@ FOLDER = Path(__file__).parent / "protocols"
 class Protocol(Record, frozen=True, kw_only=True):
     """A benchmark: its labels, which of them its table scores, its cases, and its published figures.
 
-    ``scored`` names regions if there are any, else labels. Without ``test``, every case is a test case.
+    ``scored`` names regions if there are any, else labels. Without ``test``, every case is a test case. ``validation``: cases by
+    which settings and checkpoints may be chosen, where the benchmark has such cases beside those of its table.
     """
 
     source: str
@@ -25,19 +27,22 @@ class Protocol(Record, frozen=True, kw_only=True):
     regions: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     metrics: tuple[str, ...] = ("Dice",)
     train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     published: dict[str, dict[str, float]] = msgspec.field(default_factory=dict)  # model -> metric; Dice in percent
+    published_in: str = ""  # where ``published`` stands
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.scored if name not in (self.regions or self.labels)]
         values = {value for region in self.regions.values() for value in region} - set(self.labels.values())
-        both = sorted(set(self.train) & set(self.test))
+        parts = {"training": set(self.train), "validation": set(self.validation), "test": set(self.test)}
         if not self.scored or unknown:
             raise ValueError(f"scored must name labels or regions of the protocol, not {unknown or 'nothing'}")
         if values:
             raise ValueError(f"a region holds label {min(values)}, which is not among the labels")
-        if both:
-            raise ValueError(f"{both[0]} is both a training and a test case")
+        for (one, some), (other, others) in combinations(parts.items(), 2):
+            if both := sorted(some & others):
+                raise ValueError(f"{both[0]} is both a {one} and a {other} case")
 
     def scheme(self, ignore_value: int | None = None) -> LabelScheme:
         """The protocol's labels, with every scored class as a region."""
@@ -63,7 +68,7 @@ class Protocol(Record, frozen=True, kw_only=True):
 
 
 def read_protocol(name: str) -> Protocol:
-    """A protocol that comes with the package (synapse, acdc, brats, lung), or a JSON file of that shape.
+    """A protocol that comes with the package (synapse, btcv, acdc, brats, lung), or a JSON file of that shape.
 
     Raises:
         UserError: ``name`` is neither of the two.
@@ -74,7 +79,10 @@ def read_protocol(name: str) -> Protocol:
 
 
 def protocol_table(protocol: Protocol, summary: Summary) -> str:
-    """The predictions' means, computed as the benchmark does, above its published figures. Dice in %, HD95 in voxels."""
+    """The predictions' means, computed as the benchmark does, above its published figures and their source.
+
+    Dice in %, HD95 in voxels.
+    """
     means = summary.foreground_mean
     metrics = [m for m in protocol.metrics if f"{m}_published" in means]
     ours = {m: value * (100 if m == "Dice" else 1) for m in metrics if (value := means[f"{m}_published"]) is not None}
@@ -82,7 +90,7 @@ def protocol_table(protocol: Protocol, summary: Summary) -> str:
     rows = [["as published", *(units.get(m, m) for m in metrics)]]
     for name, figures in {"these predictions": ours, **protocol.published}.items():
         rows.append([name, *(f"{figures[m]:.2f}" if m in figures else "-" for m in metrics)])
-    return text_table(rows)
+    return text_table(rows) + (f"\npublished in: {protocol.published_in}" if protocol.published_in else "")
 
 
 def require_labels(protocol: Protocol, scheme: LabelScheme) -> None:
