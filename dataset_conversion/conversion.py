@@ -14,6 +14,7 @@ from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
 from unetrpp.dataset_conversion.datasets import Layout, layout, layout_names
 from unetrpp.dataset_conversion.finding import named
+from unetrpp.dataset_conversion.protocols import require_no_other_splits, write_splits
 from unetrpp.dataset_conversion.raw import ConversionResult, write_raw_dataset
 from unetrpp.dataset_conversion.record import Conversion
 from unetrpp.dataset_conversion.source import Source
@@ -70,6 +71,8 @@ def convert_dataset(
         LOG.info("%s", note)
     options = {"layout": dataset} | {key: _recorded(value) for key, value in choices.items() if value}
     options |= {key: True for key, given in {"link": link, "skip_known_broken": skip_known_broken}.items() if given}
+    splits = places.preprocessed(called) / "splits.json"
+    require_no_other_splits(splits, found.splits)
     converted = write_raw_dataset(
         found,
         places.raw(called),
@@ -79,6 +82,8 @@ def convert_dataset(
         overwrite=overwrite,
         processes=processes,
     )
+    if not converted.errors:
+        write_splits(splits, found.splits)
     if not converted.errors and not link:
         remove_folder(unpacked)
     return replace(converted, left_out={**converted.left_out, **broken})

@@ -9,6 +9,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted
 from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.dataset.splits import Splits
 from unetrpp.io.formats import ending_of
 from unetrpp.io.images import Volume, read_channels
 
@@ -98,6 +99,7 @@ class Source:
     groups: Mapping[str, str] | None = None  # case -> patient, where one has several cases
     known_broken: Mapping[str, str] = field(default_factory=dict)  # case -> what its publishers or users found
     notes: tuple[str, ...] = ()  # what a user should know about this conversion, said once
+    splits: Splits | None = None  # folds that are published; None leaves them to planning
 
 
 def common_ending(cases: tuple[SourceCase, ...]) -> str:

@@ -162,7 +162,11 @@ def _one_channel(path: Path, array: np.ndarray) -> np.ndarray:
 
 
 def whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
-    """int32 from floats; a scale factor in the header may turn 1 into 1.0000001."""
+    """int32 from the floats of a label; a scale factor in the header may turn 1 into 1.0000001.
+
+    Raises:
+        UserError: values that are not whole numbers; ``path`` names the file in the message.
+    """
     with np.errstate(invalid="ignore"):
         whole: np.ndarray = np.rint(array).astype(np.int32)
     broken = ~(np.abs(array - whole) <= LABEL_ROUNDING)
