@@ -82,8 +82,7 @@ def convert_dataset(
         overwrite=overwrite,
         processes=processes,
     )
-    if not converted.errors:
-        write_splits(splits, found.splits)
+    write_splits(splits, found.splits, converted.cases)
     if not converted.errors and not link:
         remove_folder(unpacked)
     return replace(converted, left_out={**converted.left_out, **broken})

@@ -84,6 +84,17 @@ def paired(
     return cases, dict(sorted(lacking.items()))
 
 
+def groups_by(cases: Iterable[SourceCase], expression: str) -> dict[str, str] | None:
+    r"""Case -> patient, which is the group ``patient`` in the case's id; None where every patient has one case.
+
+    >>> groups_by([SourceCase("P1_a", ()), SourceCase("P1_b", ())], r"(?P<patient>P\d)_.")
+    {'P1_a': 'P1', 'P1_b': 'P1'}
+    """
+    matches = {case.id: re.fullmatch(expression, case.id, re.IGNORECASE) for case in cases}
+    found = {case: match["patient"] if match else case for case, match in matches.items()}
+    return found if len(set(found.values())) < len(found) else None
+
+
 def not_used(
     folder: Path, cases: Iterable[SourceCase], reason: str, known: Mapping[Path, str | None] | None = None
 ) -> dict[Path, str]:
@@ -100,6 +111,11 @@ def not_used(
         if why is not None and path.resolve() not in used:
             found[path] = why
     return found
+
+
+def of_named_cases(cases: Iterable[str], *found: Mapping[str, Path]) -> dict[Path, None]:
+    """Files of cases that are left out by name, so that :func:`not_used` (its ``known``) need not name them once more."""
+    return {files[case]: None for case in cases for files in found if case in files}
 
 
 def named(unused: Mapping[Path, str], folder: Path, workspace: Path) -> dict[str, str]:
