@@ -93,7 +93,7 @@ def _division(name: str, protocol: Protocol, validate_on_test: bool) -> str:
             f"the {tests} of the published table are test cases"
         )
     return (
-        f"protocol {name}: the fold all trains on its {training}, folds 0 to 4 cross-validate among them; "
+        f"protocol {name}: fold_all trains on its {training}, folds 0 to 4 cross-validate among them; "
         f"the {tests} of the published table are test cases"
     )
 

@@ -120,10 +120,11 @@ def common_ending(cases: tuple[SourceCase, ...]) -> str:
 
 
 def _dimensions(cases: tuple[SourceCase, ...]) -> int:
-    """Dimensions of the first image whose header can be read, so that a damaged file does not decide."""
+    """Dimensions of the first image that can be read, so that a damaged file does not decide."""
     for case in cases:
+        image = case.images[0]
         try:
-            return read_channels(case.image_files[0])[1]
+            return read_channels(image)[1] if isinstance(image, Path) else image.read().geometry.dimensions
         except UserError:
             continue
     raise UserError(f"no image of {counted(len(cases), 'case')} can be read; check the download")

@@ -88,6 +88,11 @@ _DEMO = _HERE + "test_the_demo_passes_its_options_on"
 
 # Options that only one dataset has.
 _DATASETS = "dataset_conversion/datasets/test_"
+_PROTOCOL = "dataset_conversion/test_protocols.py::"
+_PROTOCOLS = {
+    "--protocol": _PROTOCOL + "test_cases_of_the_table_are_test_cases_and_others_of_no_list_stay_out",
+    "--validate-on-test": _PROTOCOL + "test_the_published_validation_is_on_the_test_cases_when_asked_for",
+}
 DATASET_OPTIONS: dict[str, dict[str, str]] = {
     "dicom": {
         "--roi": _DATASETS + "dicom.py::test_without_rois_all_names_are_listed",
@@ -99,6 +104,13 @@ DATASET_OPTIONS: dict[str, dict[str, str]] = {
         "--channel": _DATASETS + "seg_nrrd.py::test_the_channel_and_the_segments_are_asked_for",
         "--allow-missing-segments": _DATASETS + "seg_nrrd.py::test_classes_that_a_case_lacks_can_be_allowed",
     },
+    "acdc": _PROTOCOLS,
+    "brats": {
+        "--year": "dataset_conversion/datasets/test_brats.py::test_regions_are_made_of_the_editions_own_values",
+    },
+    "btcv": _PROTOCOLS,
+    "msd": _PROTOCOLS,
+    "synapse": _PROTOCOLS,
 }
 
 SHOWN: dict[str, dict[str, str]] = {

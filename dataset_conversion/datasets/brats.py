@@ -206,4 +206,4 @@ def _lacking(
 def _is_test(image: Path, folder: Path) -> bool:
     """Whether a folder (from the given one down) or the case's own name says that it is of validation or testing."""
     names = (folder.name, *image.relative_to(folder).parts)
-    return any(re.search("(?<![a-z])(valid|test)", name, re.IGNORECASE) for name in names)
+    return any(re.search("validation|testing", name, re.IGNORECASE) for name in names)

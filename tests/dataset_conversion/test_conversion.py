@@ -158,7 +158,7 @@ def test_what_planning_would_refuse_is_said_at_once(source, tmp_path, monkeypatc
 def test_unknown_datasets_and_options_are_refused_with_the_known_ones(source, tmp_path):
     with pytest.raises(UserError, match=r"'acdcc' is no dataset that can be converted; take one of .*msd"):
         convert_dataset("acdcc", source)
-    with pytest.raises(UserError, match="msd has no option 'year'; it has no options of its own"):
+    with pytest.raises(UserError, match="msd has no option 'year'; its options are protocol and validate_on_test"):
         convert(source, tmp_path, year=2021)
     with pytest.raises(UserError, match="neither a folder nor"):
         convert(tmp_path / "absent", tmp_path)

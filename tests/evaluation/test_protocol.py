@@ -29,7 +29,14 @@ PROTOCOL = {
 
 
 @pytest.mark.parametrize(
-    ("name", "cases", "classes", "tumour"), [("synapse", 12, 8, None), ("acdc", 40, 3, None), ("brats", 73, 3, (2, 3))]
+    ("name", "cases", "classes", "tumour"),
+    [
+        ("synapse", 12, 8, None),
+        ("btcv", 6, 13, None),
+        ("acdc", 40, 3, None),
+        ("brats", 73, 3, (2, 3)),
+        ("lung", 13, 1, None),
+    ],
 )
 def test_the_protocols_of_the_package(name, cases, classes, tumour):
     protocol = read_protocol(name)
@@ -37,6 +44,24 @@ def test_the_protocols_of_the_package(name, cases, classes, tumour):
     assert (len(protocol.test), len(scored)) == (cases, classes)
     assert [c.name for c in scored] == list(protocol.scored)
     assert tumour is None or scored[1].values == tumour
+    assert bool(protocol.published) == bool(protocol.published_in)  # no figure without its source
+
+
+def test_lists_are_those_of_the_published_code(test_data):
+    """UNETR++'s trainers (parsed into JSON), nnFormer's dataset.json, TransUNet's lists and MONAI's datalist."""
+    samples = test_data / "samples"
+    for name, file in (("synapse", "synapse"), ("acdc", "acdc"), ("brats", "tumor"), ("lung", "lung")):
+        lists = json.loads((samples / f"splits/splits_unetrpp/{file}.json").read_text())
+        protocol = read_protocol(name)
+        assert (set(protocol.train), set(protocol.test)) == (set(lists["train"]), set(lists["val"]))
+    tumor = json.loads((samples / "splits/splits_nnformer/nnformer/dataset_json/tumor_dataset.json").read_text())
+    assert {path.split("/")[-1][:9] for path in tumor["test"]} == set(read_protocol("brats").validation)
+    transunet = (samples / "splits/transunet_synapse/lists/lists_Synapse/test_vol.txt").read_text().split()
+    assert {f"img{case[4:]}" for case in transunet} == set(read_protocol("synapse").test)
+    place = "msd_dataset_json/self_supervised_pretraining/vit_unetr_ssl/datalists/btcv/dataset_0.json"
+    monai, btcv = json.loads((samples / place).read_text()), read_protocol("btcv")
+    for ours, theirs in ((btcv.train, "training"), (btcv.test, "validation")):
+        assert {f"imagesTr/{case}.nii.gz" for case in ours} == {pair["image"] for pair in monai[theirs]}
 
 
 def test_scored_labels_keep_their_values():
@@ -108,6 +133,7 @@ def test_what_is_refused(folders, capsys):
     for changes, message in (
         ({"test": ["a", "c"]}, "c: .* lacks a reference of a test case"),
         ({"test": ["a", "t"]}, "t is both a training and a test case"),
+        ({"validation": ["b"]}, "b is both a validation and a test case"),
         ({"labels": {"rim": 1, "core": 2, "spot": 4}, "regions": {"whole": [1], "spot": [4]}}, "renumber the labels"),
         ({"scored": ["everything"]}, "scored must name"),
         ({"regions": {"whole": [9], "spot": [3]}}, "label 9"),
@@ -115,5 +141,5 @@ def test_what_is_refused(folders, capsys):
         (folders / "other.json").write_text(json.dumps(PROTOCOL | changes))
         assert evaluate(folders, folders / "other.json") == 2
         assert re.search(message, capsys.readouterr().err)
-    with pytest.raises(UserError, match="one of acdc, brats, lung, synapse"):
+    with pytest.raises(UserError, match="one of acdc, brats, btcv, lung, synapse"):
         read_protocol("nowhere")
