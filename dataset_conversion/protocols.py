@@ -51,14 +51,14 @@ def with_protocol(
     _require_listed(source, name, protocol)
     listed = {*protocol.train, *held_out, *validation}
     cases = tuple(replace(case, test=case.id in held_out) for case in source.cases if case.id in listed)
-    others = len(source.cases) - len(cases)
+    others = len(source.cases) + len(source.left_out) - len(cases)
     splits = Splits(
         folds=(Fold(train=protocol.train, validation=validation),), why=f"published lists of the protocol {name}"
     )
-    notes = [_division(name, protocol, validate_on_test)]
+    notes = (*source.notes, _division(name, protocol, validate_on_test))
     if others:
-        notes.append(f"{counted(others, 'case is', 'cases are')} in none of its lists and not converted")
-    return replace(source, cases=cases, splits=splits if validation else None, notes=(*source.notes, *notes))
+        notes = (*notes, f"{counted(others, 'case is', 'cases are')} in none of its lists and not converted")
+    return replace(source, cases=cases, left_out={}, splits=splits if validation else None, notes=notes)
 
 
 def _require_listed(source: Source, name: str, protocol: Protocol) -> None:

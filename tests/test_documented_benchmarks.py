@@ -56,4 +56,4 @@ def test_names_of_datasets_and_models_are_those_that_the_commands_before_make():
         text = " ".join(command)
         assert set(re.findall(r"unetrpp_workspace/(?:raw|preprocessed)/(\w+)", text)) <= datasets
         assert set(re.findall(r"unetrpp_workspace/results/(\w+/\w+)", text)) <= models
-    assert datasets == {"Synapse", "BTCV", "BTCV_server", "ACDC", "BrainTumour", "Lung"}
+    assert datasets == {"Synapse_published", "Synapse", "BTCV", "BTCV_server", "ACDC", "BrainTumour", "Lung"}

@@ -1,10 +1,12 @@
 """Published protocols applied to a dataset: who is trained, validated and tested on, and what is refused."""
 
 import json
+import shutil
 
 import pytest
 
 from tests.helpers.downloads import convert, label, scan
+from unetrpp.cli.evaluate import main as evaluate
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.splits_file import read_splits
 from unetrpp.dataset_conversion.convert import main
@@ -79,26 +81,24 @@ def test_cases_of_the_table_are_test_cases_and_others_of_no_list_stay_out(downlo
     assert (tmp_path / "w/preprocessed/Lung/splits.json").stat().st_mtime_ns == before
 
 
-def test_fold_0_trains_on_the_published_list(download, lung, tmp_path):
-    convert("msd", download, tmp_path / "w", protocol="lung")
-    plan_and_preprocess(
-        "Lung",
-        workspace=tmp_path / "w",
-        planner="unet",
-        configurations=["3d_fullres"],
-        width=0.25,
-        batch_size=2,
-        processes=1,
-    )
-    model = train(
-        "Lung", "3d_fullres", 0, workspace=tmp_path / "w", plans_name="unet", epochs=1, iterations=1, device="cpu"
-    )
-    summary = json.loads((model.path / "fold_0/validation/summary.json").read_text())
-    assert [case["case"] for case in summary["metric_per_case"]] == ["c"]
+@pytest.mark.parametrize(("validate_on_test", "validated"), [(False, "c"), (True, "d")])
+def test_fold_0_trains_on_the_published_list(download, lung, tmp_path, capsys, validate_on_test, validated):
+    home = tmp_path / "w"
+    folder = convert("msd", download, home, protocol="lung", validate_on_test=validate_on_test).folder
+    small = {"planner": "unet", "width": 0.25, "batch_size": 2, "processes": 1}
+    plan_and_preprocess("Lung", workspace=home, configurations=["3d_fullres"], **small)
+    short = {"plans_name": "unet", "epochs": 1, "iterations": 1, "device": "cpu"}
+    model = train("Lung", "3d_fullres", 0, workspace=home, **short)
+    validation = model.path / "fold_0/validation"
+    summary = json.loads((validation / "summary.json").read_text())
+    assert [case["case"] for case in summary["metric_per_case"]] == [validated]
     with pytest.raises(UserError, match="fold"):
-        train(
-            "Lung", "3d_fullres", 1, workspace=tmp_path / "w", plans_name="unet", epochs=1, iterations=1, device="cpu"
-        )
+        train("Lung", "3d_fullres", 1, workspace=home, **short)
+    if validate_on_test:  # the table's cases are those that are validated
+        shutil.copytree(validation, tmp_path / "copy")
+        arguments = [str(tmp_path / "copy"), str(folder / "labelsTr"), "--protocol", "lung", "--processes", "1"]
+        assert evaluate(arguments) == 0
+        assert "these predictions" in capsys.readouterr().out
 
 
 def test_without_validation_cases_planning_draws_the_folds(download, lung, tmp_path):

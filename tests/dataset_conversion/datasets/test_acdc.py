@@ -185,11 +185,16 @@ def test_the_benchmark_has_80_and_20_patients_whole(tmp_path):
         for number in numbers:
             for ending in ("", "_gt"):
                 (folder / f"{name}_frame{number:02d}{ending}.nii.gz").symlink_to(tiny)
-    found = acdc.read(tmp_path / "training", protocol="acdc")
+    (tmp_path / "testing/patient101").mkdir(parents=True)
+    (tmp_path / "testing/patient101/patient101_frame01_gt.nii.gz").symlink_to(tiny)
+    assert acdc.read(tmp_path).left_out.keys() == {"patient101_frame01"}
+    found = acdc.read(tmp_path, protocol="acdc")
+    assert (found.left_out, found.unused) == ({}, {})
+    assert found.notes[1] == "1 case is in none of its lists and not converted"
     tests = [case.id for case in found.cases if case.test]
     assert (len(found.cases), len(tests)) == (200, 40)
     assert not {case[:10] for case in tests} & {case.id[:10] for case in found.cases if not case.test}
-    changed = acdc.read(tmp_path / "training", protocol="acdc", validate_on_test=True)
+    changed = acdc.read(tmp_path, protocol="acdc", validate_on_test=True)
     assert changed.splits is not None
     assert (len(changed.splits.folds[0].train), len(changed.splits.folds[0].validation)) == (160, 40)
 

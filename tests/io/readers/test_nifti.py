@@ -105,6 +105,24 @@ def test_complex_numbers_are_refused_by_name(tmp_path, dtype):
             read(path)
 
 
+def test_the_qform_counts_on_request_whatever_the_sform_says(tmp_path):
+    array = RNG.integers(0, 100, (5, 4, 3)).astype(np.int16)
+    path = save(tmp_path / "a.nii.gz", array)
+    header = nib.load(path).header
+    header.set_sform(np.diag([-1.0, -1, 1, 1]), 1)
+    header.set_qform(np.diag([-1.5, -1.5, 8, 1]), 1)
+    nib.save(nib.Nifti1Image(array, None, header), path)
+    with pytest.raises(
+        UserError, match=r"the sform of a\.nii\.gz gives voxels of 1 x 1 x 1 mm, its pixdim 1\.5 x 1\.5 x 8 mm"
+    ):
+        nifti.read(path)
+    read, geometry = nifti.read(path, by_qform=True)
+    np.testing.assert_array_equal(read[0], array.transpose())
+    assert geometry.spacing_zyx_mm == pytest.approx((8, 1.5, 1.5))
+    assert geometry.direction == pytest.approx((1, 0, 0, 0, 1, 0, 0, 0, 1))  # LPS
+    assert nifti.read_header(path, by_qform=True) == (geometry, 1)
+
+
 @pytest.mark.parametrize("names", ["RGB", "RGBA"])
 def test_colours_are_channels(tmp_path, names):
     colours = RNG.integers(0, 255, (5, 4, 3, len(names))).astype(np.uint8)
