@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import counted, listed
+from unetrpp.core.text import listed
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import by_case, groups_by, not_used, of_named_cases
 from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
@@ -63,6 +63,10 @@ class Edition:
     ids: str  # expression of a case's id
     channels: tuple[tuple[str, str], ...]  # ending of the file, name
     regions: Regions
+
+    @property
+    def endings(self) -> list[str]:
+        return [ending for ending, _ in self.channels]
 
 
 OLD = (("_t1", "T1"), ("_t1ce", "T1ce"), ("_t2", "T2"), ("_flair", "FLAIR"))
@@ -116,10 +120,10 @@ def read(folder: Path, *, year: int | None = None) -> Source:
     ids = sorted({case for found, _ in images.values() for case in found})
     edition = _edition(folder, ids, year)
     known: dict[Path, str | None] = {path: why for _, several in images.values() for path, why in several.items()}
-    channels = [images[ending][0] for ending, _ in edition.channels]
+    channels = [images[ending][0] for ending in edition.endings]
     labels, twice = by_case(files, rf"{ANY}[-_]seg\.nii(\.gz)?")
     notes = _odd_label(files, labels)
-    lacking = _lacking(ids, edition, channels, labels, folder)
+    lacking = _lacking(ids, dict(zip(edition.endings, channels, strict=True)), labels, folder)
     cases = [
         SourceCase(case, tuple(found[case] for found in channels), labels.get(case), test=case not in labels)
         for case in ids
@@ -183,22 +187,16 @@ def _odd_label(files: Iterable[Path], labels: dict[str, Path]) -> list[str]:
 
 
 def _lacking(
-    ids: Iterable[str],
-    edition: Edition,
-    channels: Iterable[Mapping[str, Path]],
-    labels: Mapping[str, Path],
-    folder: Path,
+    ids: Iterable[str], channels: Mapping[str, Mapping[str, Path]], labels: Mapping[str, Path], folder: Path
 ) -> dict[str, str]:
-    """What cases lack, with the repair."""
+    """What cases lack, with the repair; ``channels``: ending of a file -> case -> file."""
     found: dict[str, str] = {}
-    channels = list(channels)
     for case in ids:
-        absent = [ending[1:] for (ending, _), of in zip(edition.channels, channels, strict=True) if case not in of]
+        present = [of[case] for of in channels.values() if case in of]
+        absent = [ending[1:] for ending, of in channels.items() if case not in of]
         if absent:
-            found[case] = (
-                f"has no {listed(absent)} ({counted(len(edition.channels), 'channel')} are needed); complete the download"
-            )
-        elif case not in labels and not _is_test(channels[0][case], folder):
+            found[case] = f"has no {listed(absent)} ({len(channels)} channels are needed); complete the download"
+        elif case not in labels and not _is_test(present[0], folder):
             found[case] = "has no label; complete the download, or remove its images"
     return found
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 
@@ -85,9 +86,9 @@ def test_cases_of_the_table_are_test_cases_and_others_of_no_list_stay_out(downlo
 def test_fold_0_trains_on_the_published_list(download, lung, tmp_path, capsys, validate_on_test, validated):
     home = tmp_path / "w"
     folder = convert("msd", download, home, protocol="lung", validate_on_test=validate_on_test).folder
-    small = {"planner": "unet", "width": 0.25, "batch_size": 2, "processes": 1}
+    small: dict[str, Any] = {"planner": "unet", "width": 0.25, "batch_size": 2, "processes": 1}
     plan_and_preprocess("Lung", workspace=home, configurations=["3d_fullres"], **small)
-    short = {"plans_name": "unet", "epochs": 1, "iterations": 1, "device": "cpu"}
+    short: dict[str, Any] = {"plans_name": "unet", "epochs": 1, "iterations": 1, "device": "cpu"}
     model = train("Lung", "3d_fullres", 0, workspace=home, **short)
     validation = model.path / "fold_0/validation"
     summary = json.loads((validation / "summary.json").read_text())

@@ -67,10 +67,12 @@ def test_an_sform_without_spacing_gives_way_to_the_qform(tmp_path, caplog):
     caplog.set_level("INFO")
     folder = patient(tmp_path / "training/patient001")
     image, mask = folder / "patient001_frame01.nii.gz", folder / "patient001_frame01_gt.nii.gz"
-    before = nib.load(image)
+    before = nib.Nifti1Image.from_filename(image)
     voxels, qform = np.asarray(before.dataobj), before.get_qform()
     without_spacing(image, mask)
-    assert np.linalg.norm(nib.load(image).affine[:3, :3], axis=0) == pytest.approx([1, 1, 1])  # what programs measure
+    assert np.linalg.norm(nib.Nifti1Image.from_filename(image).affine[:3, :3], axis=0) == pytest.approx(
+        [1, 1, 1]
+    )  # what programs measure
     with pytest.raises(UserError, match="the sform of"):
         read_geometry(image)
     converted = convert("acdc", tmp_path, tmp_path / "w")
@@ -80,12 +82,12 @@ def test_an_sform_without_spacing_gives_way_to_the_qform(tmp_path, caplog):
         converted.folder / "imagesTr/patient001_frame01_0000.nii.gz",
         converted.folder / "labelsTr/patient001_frame01.nii.gz",
     ):
-        written = nib.load(path)
+        written = nib.Nifti1Image.from_filename(path)
         assert written.get_qform(coded=True)[1] == written.get_sform(coded=True)[1] == 1
         np.testing.assert_allclose(written.get_qform(), written.get_sform(), atol=1e-5)
         np.testing.assert_allclose(written.affine, qform, atol=1e-5)
         assert sitk.ReadImage(str(path)).GetSpacing() == pytest.approx(SPACING)
-    image_written = nib.load(converted.folder / "imagesTr/patient001_frame01_0000.nii.gz")
+    image_written = nib.Nifti1Image.from_filename(converted.folder / "imagesTr/patient001_frame01_0000.nii.gz")
     np.testing.assert_array_equal(np.asarray(image_written.dataobj), voxels)
     assert image_written.get_data_dtype() == before.get_data_dtype()
     # The other frame's header is sound: its file is copied as it is.
@@ -119,13 +121,13 @@ def test_float_labels_become_whole_numbers_and_others_are_refused(tmp_path):
     folder = patient(tmp_path / "training/patient001")
     for frame, wrong in (("01", 0.0), ("12", 0.4)):
         path = folder / f"patient001_frame{frame}_gt.nii.gz"
-        original = nib.load(path)
+        original = nib.Nifti1Image.from_filename(path)
         nib.save(nib.Nifti1Image(np.asarray(original.dataobj).astype(np.float32) + wrong, original.affine), path)
         without_spacing(path, folder / f"patient001_frame{frame}.nii.gz")
     converted = convert("acdc", tmp_path, tmp_path / "w")
     assert converted.cases == ("patient001_frame01",)
     assert "holds values that are not whole numbers" in converted.errors[0].message
-    written = nib.load(converted.folder / "labelsTr/patient001_frame01.nii.gz")
+    written = nib.Nifti1Image.from_filename(converted.folder / "labelsTr/patient001_frame01.nii.gz")
     assert sorted(np.unique(np.asarray(written.dataobj))) == [0, RIGHT, MYOCARDIUM, LEFT]
 
 
@@ -175,7 +177,7 @@ def test_flat_folders_of_patients_are_training_cases(tmp_path):
 def test_the_benchmark_has_80_and_20_patients_whole(tmp_path):
     protocol = read_protocol("acdc")
     listed = (*protocol.train, *protocol.test)
-    frames = {}
+    frames: dict[str, list[int]] = {}
     for case in listed:
         frames.setdefault(case[:10], []).append(int(case[-2:]))
     tiny = scan(tmp_path / "tiny.nii.gz", shape=(2, 3, 4))

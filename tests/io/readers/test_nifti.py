@@ -108,7 +108,7 @@ def test_complex_numbers_are_refused_by_name(tmp_path, dtype):
 def test_the_qform_counts_on_request_whatever_the_sform_says(tmp_path):
     array = RNG.integers(0, 100, (5, 4, 3)).astype(np.int16)
     path = save(tmp_path / "a.nii.gz", array)
-    header = nib.load(path).header
+    header = nib.Nifti1Image.from_filename(path).header
     header.set_sform(np.diag([-1.0, -1, 1, 1]), 1)
     header.set_qform(np.diag([-1.5, -1.5, 8, 1]), 1)
     nib.save(nib.Nifti1Image(array, None, header), path)
