@@ -16,9 +16,10 @@ from 1; without it, all frames that are there are taken.
 Labels: 1 right ventricle, 2 myocardium, 3 left ventricle (M&Ms has 1 and 3 the other way round).
 
 Traps:
-- The sform of many files lacks the spacing: it is a rotation with 1 mm voxels, while the qform has the true spacing (nnU-Net
-  issue 2741), so that programs which take the sform measure 1 mm. Such images and labels are written with both transforms as
-  the qform has them; their voxels stay as they are. One line says how many they are, and --link refuses them.
+- The sform of many files lacks the spacing: its directions are those of the qform, but its voxels have 1 mm, while the qform
+  has the true spacing (nnU-Net issue 2741), so that programs which take the sform measure 1 mm. Such images and labels are
+  written with both transforms as the qform has them; their voxels stay as they are. One line says how many cases that are,
+  and --link refuses them.
 - Both frames of a patient are one group: no fold trains on one and validates on the other.
 - --protocol acdc has the 80 and 20 training patients of nnFormer and UNETR++. The lists of SSL4MIS divide other patients, into
   70, 10 and 20, and number the frames 01 and 02: ids of the two do not agree.
@@ -43,6 +44,7 @@ from unetrpp.dataset_conversion.protocols import with_protocol
 from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
 from unetrpp.io.images import Volume, read_geometry, whole_numbers
 from unetrpp.io.listing import images_below
+from unetrpp.io.placement import RAS_TO_LPS, qform_lps
 
 if TYPE_CHECKING:
     from unetrpp.core.command_line import Parser
@@ -60,7 +62,7 @@ ABOUT = About(
 FRAME = r"(?P<case>patient\d{3}_frame\d{2})"
 NO_LABEL = "has no label; complete the download, or remove its image"
 NO_IMAGE = "has no image; complete the download, or remove its label"
-UNIT = 1e-3  # mm by which the axes of an sform without spacing may differ from 1 mm
+UNIT = 1e-3  # mm by which the axes of an sform without spacing may differ from the qform's directions
 
 
 def add_options(parser: "Parser") -> None:
@@ -139,7 +141,7 @@ def _case(case: str, image: Path, label: Path | None, folder: Path) -> SourceCas
 
 
 def _placed(file: Path, *, label: bool = False) -> Path | ByQform:
-    """The file, or what it is by its qform where the sform lacks the spacing."""
+    """The file, or what it is by its qform where the sform has the same directions without the spacing."""
     from unetrpp.io.readers import nifti
 
     try:
@@ -151,10 +153,12 @@ def _placed(file: Path, *, label: bool = False) -> Path | ByQform:
         placement = nifti.read_header(file, by_qform=True)[0].nifti
     except UserError:
         return file  # its fault is another one, and named when the case is converted
-    if placement is UNSET or placement.qform_code <= 0:
+    qform = None if placement is UNSET else qform_lps(placement)
+    if placement is UNSET or qform is None:
         return file
-    lengths = np.linalg.norm(np.reshape(placement.sform, (3, 4))[:, :3], axis=0)
-    return ByQform(file, label) if np.allclose(lengths, 1, rtol=0, atol=UNIT) else file
+    directions = qform[:, :3] / np.linalg.norm(qform[:, :3], axis=0)
+    sform = RAS_TO_LPS @ np.reshape(placement.sform, (3, 4))[:, :3]
+    return ByQform(file, label) if np.allclose(sform, directions, rtol=0, atol=UNIT) else file
 
 
 def _repairs(cases: Iterable[SourceCase]) -> list[str]:

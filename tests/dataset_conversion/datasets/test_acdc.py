@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk
 
 from tests.helpers.downloads import convert, label, scan, train_two_steps
-from tests.helpers.nifti import change, sform_of
+from tests.helpers.nifti import change
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import read_dataset
 from unetrpp.dataset_conversion.datasets import acdc
@@ -33,10 +33,10 @@ def patient(folder, frames=(1, 12), *, labelled=True, cfg=True, spacing=SPACING)
     return folder
 
 
-def without_spacing(*files):
+def without_spacing(*files, qform_code=1):
     """Sforms as in the download: turned by 180 degrees, with voxels of 1 mm, beside a qform with the spacing."""
     for file in files:
-        change(file, TURNED, (1, 1))
+        change(file, TURNED, (qform_code, 1))
 
 
 def test_a_download_goes_to_training(tmp_path):
@@ -63,13 +63,14 @@ def test_a_download_goes_to_training(tmp_path):
     assert train_two_steps(converted, tmp_path / "w").is_file()
 
 
-def test_an_sform_without_spacing_gives_way_to_the_qform(tmp_path, caplog):
+@pytest.mark.parametrize("qform_code", [0, 1])
+def test_an_sform_without_spacing_gives_way_to_the_qform(tmp_path, caplog, qform_code):
     caplog.set_level("INFO")
     folder = patient(tmp_path / "training/patient001")
     image, mask = folder / "patient001_frame01.nii.gz", folder / "patient001_frame01_gt.nii.gz"
     before = nib.Nifti1Image.from_filename(image)
     voxels, qform = np.asarray(before.dataobj), before.get_qform()
-    without_spacing(image, mask)
+    without_spacing(image, mask, qform_code=qform_code)
     assert np.linalg.norm(nib.Nifti1Image.from_filename(image).affine[:3, :3], axis=0) == pytest.approx(
         [1, 1, 1]
     )  # what programs measure
@@ -108,10 +109,10 @@ def test_links_are_refused_only_where_the_header_is_repaired(tmp_path):
     assert "cannot be a link, because the raw dataset needs it changed" in error.message
 
 
-def test_another_fault_of_a_header_is_not_repaired_in_silence(tmp_path):
+@pytest.mark.parametrize("sform", [2 * TURNED, np.abs(TURNED)], ids=["other lengths", "other directions"])
+def test_another_fault_of_a_header_is_not_repaired_in_silence(tmp_path, sform):
     folder = patient(tmp_path / "training/patient001")
-    image = folder / "patient001_frame01.nii.gz"
-    change(image, 2 * sform_of(image), (1, 1))
+    change(folder / "patient001_frame01.nii.gz", sform, (1, 1))
     converted = convert("acdc", tmp_path, tmp_path / "w")
     assert [error.case for error in converted.errors] == ["patient001_frame01"]
     assert "correct pixdim" in converted.errors[0].message

@@ -21,7 +21,7 @@ def read(path: Path, *, by_qform: bool = False) -> tuple[np.ndarray, Geometry]:
     """Voxels (C, Z, Y, X), whole numbers as they are and all others as float32, and their grid.
 
     Args:
-        by_qform: whatever the sform says, the qform places the image.
+        by_qform: the qform places the image, whatever the codes say.
 
     Raises:
         UserError: missing, damaged, of another format, complex or not finite voxels, or a grid that is not clear.

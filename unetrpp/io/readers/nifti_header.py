@@ -59,14 +59,14 @@ def checked_header(file: Path, raw: bytes, pair: bool, *, by_qform: bool = False
 
     Args:
         pair: of a .hdr, whose voxels are in a .img.
-        by_qform: take the qform even where there is an sform.
+        by_qform: the qform places the image, whatever the codes say.
 
     Raises:
         UserError: no NIfTI, impossible fields, types that are not read, or a place that is not clear.
     """
     header = header_block(file, raw)
     if by_qform:
-        header["sform_code"] = 0
+        header["sform_code"], header["qform_code"] = 0, max(1, int(header["qform_code"]))
     magic = bytes(header["magic"].item())  # of four bytes, the last one zero
     if magic not in ((b"ni1", b"ni2") if pair else (b"n+1", b"n+2")):
         raise UserError(_wrong_magic(file, magic, pair))
