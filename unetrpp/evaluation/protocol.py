@@ -2,6 +2,7 @@
 
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -9,7 +10,9 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_edited_json
 from unetrpp.core.text import text_table
 from unetrpp.dataset.labels import LabelScheme, Region
-from unetrpp.evaluation.summary import Summary
+
+if TYPE_CHECKING:
+    from unetrpp.evaluation.summary import Summary
 
 FOLDER = Path(__file__).parent / "protocols"
 
@@ -78,7 +81,7 @@ def read_protocol(name: str) -> Protocol:
     return read_edited_json(path, Protocol, hint=f"give a file, or one of {', '.join(sorted(known))}")
 
 
-def protocol_table(protocol: Protocol, summary: Summary) -> str:
+def protocol_table(protocol: Protocol, summary: "Summary") -> str:
     """The predictions' means, computed as the benchmark does, above its published figures and their source.
 
     Dice in %, HD95 in voxels.
