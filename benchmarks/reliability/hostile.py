@@ -34,6 +34,7 @@ from unetrpp.networks.released import read_official
 
 SECONDS, BYTES = 10.0, 300 << 20
 MANY = 100_001
+MORE = 200_001  # files than a download may hold
 ZEROS = bytes(1 << 20)
 COLUMNS = ("files", "refused", "accepted", "other errors", "left over", "slow", "memory")
 Maker = Callable[[Path, Path], object]  # writes the file; the second path is a valid exported model
@@ -81,7 +82,7 @@ def gzipped_zeros(header: tarfile.TarInfo, gigabytes: int = 4) -> Maker:
 
 def many_members(path: Path, _: Path) -> None:
     with tarfile.open(path, "w") as tar:
-        for number in range(MANY):
+        for number in range(MORE):
             tar.addfile(special(tarfile.DIRTYPE, name=f"T/{number}"))
 
 
@@ -111,12 +112,47 @@ ARCHIVES: dict[str, Maker] = {
     "two of one name by a dot": tar_with(("T/x", b"1"), ("T/./x", b"2")),
     "name that is shown reversed": tar_with(("T/\u202egz.iin", b"1")),
     "name with control characters": tar_with(("T/\x1b[2J", b"1")),
-    "100,001 folders": many_members,
+    "200,001 folders": many_members,
     "gzip bomb": gzipped_zeros(tarfile.TarInfo("T/zeros")),
     "bomb in a long name": gzipped_zeros(special(tarfile.GNUTYPE_LONGNAME, name="././@LongLink")),
     "bomb in a header": gzipped_zeros(special(tarfile.XHDTYPE)),
     "sparse file of 8 TB": tar_with(special(tarfile.GNUTYPE_SPARSE, size=8 << 40)),
     "nested bomb": nested,
+    "not an archive": lambda path, _: path.write_bytes(bytes(range(256)) * 40),
+}
+
+
+def zip_of(*names: str, change: Callable[[zipfile.ZipInfo], None] = lambda _: None, size: int = 1) -> Maker:
+    """A download with a good file and others, of which ``change`` alters the entry of the last in the directory."""
+
+    def make(path: Path, _: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in ("T/good.txt", *names):
+                info = zipfile.ZipInfo(name)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(info, "w", force_zip64=True) as file:
+                    for start in range(0, size, len(ZEROS)):
+                        file.write(ZEROS[: size - start])
+            change(archive.infolist()[-1])
+
+    return make
+
+
+ZIPS: dict[str, Maker] = {
+    "path above": zip_of("../evil.txt"),
+    "path above, deeper": zip_of("T/a/../../../evil.txt"),
+    "absolute path": zip_of("/tmp/evil.txt"),
+    "drive": zip_of("C:/evil.txt"),
+    "backslashes": zip_of("T\\..\\..\\evil.txt"),
+    "symbolic link": zip_of("T/link", change=lambda info: setattr(info, "external_attr", (stat.S_IFLNK | 0o777) << 16)),
+    "device": zip_of("T/device", change=lambda info: setattr(info, "external_attr", (stat.S_IFCHR | 0o777) << 16)),
+    "two of one name by Unicode": zip_of("T/\u00fc", "T/u\u0308"),
+    "two of one name by a dot": zip_of("T/x", "T/./x"),
+    "name with control characters": zip_of("T/\x1b[2J"),
+    "encrypted": zip_of("T/x", change=lambda info: setattr(info, "flag_bits", info.flag_bits | 1)),
+    "bomb": zip_of("T/zeros", size=9 << 27),
+    "size that lies": zip_of("T/x", change=lambda info: setattr(info, "file_size", 19 << 30)),
+    "200,001 files": lambda path, _: zip_of(*(f"T/{number}" for number in range(MORE)))(path, path),
     "not an archive": lambda path, _: path.write_bytes(bytes(range(256)) * 40),
 }
 
@@ -218,6 +254,7 @@ CHECKPOINTS: dict[str, Maker] = {
 
 ROWS: dict[str, tuple[str, dict[str, Maker], Callable[[Path, Path], object]]] = {
     "convert msd ARCHIVE": ("a.tar", ARCHIVES, lambda path, home: unpack(path, home / "out")),
+    "convert msd ZIP": ("a.zip", ZIPS, lambda path, home: unpack(path, home / "out")),
     "import ZIP": ("model.zip", MODELS, lambda path, home: import_model(path, workspace=home)),
     "import --preset CHECKPOINT": ("final.model", CHECKPOINTS, lambda path, _: read_official(path)),
     "predict with CHECKPOINT": (
