@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import walk
 from unetrpp.core.text import composed, escaped
 from unetrpp.dataset_conversion.patterns import is_below
 from unetrpp.dataset_conversion.source import Made, SourceCase
-from unetrpp.io.listing import images_below, is_system, parts_of, unreadable
+from unetrpp.io.listing import entries, images_below, is_system, parts_of, unreadable
 
 DEEPEST = 3  # folders above those of a dataset that a download or a user may add
 
@@ -49,6 +51,104 @@ def child(folder: Path, path: str) -> Path | None:
             return None
         here = found[0]
     return here
+
+
+def case_folders(source: Path, expression: str, example: str) -> dict[str, Path]:
+    """The folders of cases, by name: those up to four levels below ``source`` whose names match, in any capitals.
+
+    Args:
+        example: of such a name, for messages.
+
+    Raises:
+        UserError: there is none, or two have one name.
+    """
+    found: dict[str, Path] = {}
+    level = [source]
+    for _ in range(DEEPEST + 1):
+        level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir() and not is_system(path)]
+        for path in level:
+            if re.fullmatch(expression, path.name, re.IGNORECASE):
+                if path.name in found:
+                    both = " and ".join(escaped(p.relative_to(source).as_posix()) for p in (found[path.name], path))
+                    raise UserError(f"{source} holds two folders of one case ({both}); give the folder of one dataset")
+                found[path.name] = path
+        level = [path for path in level if path.name not in found]
+    if not found:
+        raise UserError(
+            f"{source} has no folders of cases, such as {example}; give the folder of the unpacked download"
+        )
+    return found
+
+
+def images_in_tree(folder: Path) -> list[Path]:
+    """All images below ``folder`` but those of raw datasets, because a workspace may lie inside of a download."""
+    made = {path.parent for path in walk(folder) if path.name == "conversion.json"}
+    return [path for path in images_below(folder) if made.isdisjoint(path.parents)]
+
+
+class Part(NamedTuple):
+    """The cases of one part of a download, such as its training set, and what was found that makes no case."""
+
+    cases: tuple[SourceCase, ...]
+    left_out: dict[str, str]  # case -> reason and repair
+    known: dict[Path, str | None]  # files that ``left_out`` accounts for, as `not_used` takes them
+
+
+def part_of(
+    images: Iterable[Path], labels: Iterable[Path], *, image: str, label: str, name: str = "{}", test: bool = False
+) -> Part:
+    """The pairs of an image and a label whose names belong together.
+
+    Args:
+        image: the expression of `by_case` for images; ``label`` is that for labels.
+        name: of a case, where that is more than the group ``case``.
+        test: whether they are test cases, which need no label.
+    """
+    pictures, other_images = by_case(images, image)
+    drawn, other_labels = by_case(labels, label)
+    several = _several(other_images, image) | _several(other_labels, label)
+    ids = {case: name.format(case) for case in pictures.keys() | drawn.keys() | several.keys()}
+    single = {ids[case]: (path,) for case, path in pictures.items() if case not in several}
+    cases, lacking = paired(single, {ids[c]: path for c, path in drawn.items() if c not in several}, test=test)
+    if test:
+        cases += [SourceCase(case, single[case], test=True) for case in sorted(single.keys() & lacking.keys())]
+        lacking = {case: why for case, why in lacking.items() if case not in single}
+    left_out = lacking | {ids[case]: why for case, why in several.items()}
+    files = [(case, path) for found in (pictures, drawn) for case, path in found.items()]
+    known = dict.fromkeys([path for case, path in files if ids[case] in left_out] + [*other_images, *other_labels])
+    return Part(tuple(cases), left_out, known)
+
+
+def _several(found: Mapping[Path, str], expression: str) -> dict[str, str]:
+    """Case -> what `by_case` says of its files."""
+    matches = {path: re.fullmatch(expression, composed(path.name), re.IGNORECASE) for path in found}
+    return {match["case"]: said_of_case(found[path]) for path, match in matches.items() if match}
+
+
+def said_of_case(reason: str) -> str:
+    """What `by_case` says of one of several files, said of their case."""
+    return reason.replace("is one of several files of this case", "has several files for one")
+
+
+def listed_folder(folder: Path, path: str) -> list[Path]:
+    """What the folder at a path such as ``imagesTr`` holds, in any capitals; nothing where there is none."""
+    found = child(folder, path)
+    return entries(found) if found is not None and found.is_dir() else []
+
+
+def together(*parts: Part) -> Part:
+    """Several parts as one; a case that two of them have is in none."""
+    count: dict[str, int] = {}
+    for part in parts:
+        for case in part.cases:
+            count[case.id] = count.get(case.id, 0) + 1
+    twice = {case: "is in two parts of the dataset; remove one of them" for case, n in count.items() if n > 1}
+    of_twice = dict.fromkeys(file for part in parts for case in part.cases if case.id in twice for file in case.files)
+    return Part(
+        tuple(case for part in parts for case in part.cases if case.id not in twice),
+        {case: why for part in parts for case, why in part.left_out.items()} | twice,
+        {path: why for part in parts for path, why in part.known.items()} | of_twice,
+    )
 
 
 def by_case(paths: Iterable[Path], expression: str) -> tuple[dict[str, Path], dict[Path, str]]:
