@@ -111,6 +111,14 @@ DATASET_OPTIONS: dict[str, dict[str, str]] = {
     "btcv": _PROTOCOLS,
     "msd": _PROTOCOLS,
     "synapse": _PROTOCOLS,
+    "amos": {"--modality": _DATASETS + "amos.py::test_the_modality_chooses_scans_and_channel"},
+    "chaos": {"--scans": _DATASETS + "chaos.py::test_labels_of_ct_follow_the_names_of_the_slices"},
+    "kits": {
+        "--year": _DATASETS + "kits.py::test_a_year_that_nothing_tells_has_to_be_given",
+        "--aggregation": _DATASETS + "kits.py::test_annotations_of_2021_are_chosen_by_aggregation",
+        "--regions": _DATASETS + "kits.py::test_regions_of_2023_are_those_of_the_challenge",
+    },
+    "totalsegmentator": {"--classes": _DATASETS + "totalsegmentator.py::test_chosen_classes_go_to_training"},
 }
 
 SHOWN: dict[str, dict[str, str]] = {
