@@ -14,10 +14,12 @@ from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
 from unetrpp.dataset_conversion.datasets import Layout, layout, layout_names
 from unetrpp.dataset_conversion.finding import named
+from unetrpp.dataset_conversion.made import Straight
 from unetrpp.dataset_conversion.protocols import require_no_other_splits, write_splits
 from unetrpp.dataset_conversion.raw import ConversionResult, write_raw_dataset
 from unetrpp.dataset_conversion.record import Conversion
-from unetrpp.dataset_conversion.source import Source
+from unetrpp.dataset_conversion.source import Made, Source, SourceCase
+from unetrpp.io.images import is_sheared
 
 LOG = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ def convert_dataset(
     found = module.read(folder, **choices)
     found = replace(found, left_out={**found.left_out, **named(found.unused, folder, places.root)})
     _require_cases(path, found)
+    found = replace(found, cases=tuple(_straight(case) for case in found.cases))
     found, broken = _known_broken(found, skip_known_broken)
     for note in found.notes:
         LOG.info("%s", note)
@@ -95,6 +98,17 @@ def _require_cases(path: Path, source: Source) -> None:
         first = f": {reasons[0]}" if reasons else ", for it has none"
         others = f" ({counted(len(reasons) - 1, 'other')} as well)" if len(reasons) > 1 else ""
         raise UserError(f"no case of {path} can be converted{first}{others}")
+
+
+def _straight(case: SourceCase) -> SourceCase:
+    """The case with its sheared images and label at right angles, because no later step takes them otherwise."""
+    images = tuple(_straight_item(image) for image in case.images)
+    label = None if case.label is None else _straight_item(case.label)
+    return replace(case, images=images, label=label) if (images, label) != (case.images, case.label) else case
+
+
+def _straight_item(item: Path | Made) -> Path | Made:
+    return Straight(item) if isinstance(item, Path) and item.is_file() and is_sheared(item) else item
 
 
 def _require_known(dataset: str, module: Layout, choices: Mapping[str, object]) -> None:

@@ -1,5 +1,6 @@
-"""Images and labels that are made from a file: one volume of a 4D file, a label map with other values."""
+"""Images and labels that are made from a file: a volume of a 4D file, other label values, axes at right angles."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted
 from unetrpp.dataset.labels import listed_values, present_values
-from unetrpp.io.images import Volume, read_file, read_label
+from unetrpp.io.images import Volume, read_straight, read_straight_label
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,32 @@ class Frame:
         Raises:
             UserError: the file cannot be read, or has no such volume.
         """
-        volume = read_file(self.file)
+        volume = Straight(self.file).read()
         if not 0 <= self.index < len(volume.array):
             held = counted(len(volume.array), "volume")
             raise UserError(f"{self.file.name} holds {held}, so there is none of number {self.index}, from 0")
         return Volume(volume.array[self.index : self.index + 1], volume.geometry)
+
+
+@dataclass(frozen=True)
+class Straight:
+    """A file whose axes are sheared by up to 1 degree, set at right angles as --fix does: its header changes, its voxels stay."""
+
+    file: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.file,)
+
+    def read(self) -> Volume:
+        """
+        Raises:
+            UserError: the file cannot be read.
+        """
+        volume, done = read_straight(self.file)
+        if done:
+            LOG.warning("warning: %s", done)
+        return volume
 
 
 @dataclass(frozen=True)
@@ -59,7 +83,7 @@ class Remapped:
         Raises:
             UserError: the file cannot be read, or holds a value that is not named.
         """
-        volume = read_label(self.file)
+        volume = read_straight_label(self.file)
         return Volume(remapped(volume.array, dict(self.values), self.file), volume.geometry)
 
 

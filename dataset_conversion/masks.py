@@ -13,7 +13,7 @@ from unetrpp.core.text import counted, listed
 from unetrpp.dataset.labels import listed_values, present_values
 from unetrpp.dataset_conversion.source import Mask
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
-from unetrpp.io.images import Volume, read_label
+from unetrpp.io.images import Volume, read_straight_label
 
 MOST_NAMED = 3  # pairs of classes that a warning names
 
@@ -58,13 +58,15 @@ class Canvas:
 def painted(masks: Sequence[Mask]) -> Painted:
     """The label map of one case, in the smallest integer type: where masks overlap, the later one counts.
 
+    Masks whose axes are sheared by up to 1 degree give a label on the grid that :class:`Straight` makes of their image's.
+
     Raises:
         UserError: a mask cannot be read, has more than one value above 0, or lies on another grid than the first one.
     """
     first: Volume | None = None
     canvas = Canvas((), 0)
     for mask in masks:
-        volume = read_label(mask.file)
+        volume = read_straight_label(mask.file)
         _require_mask(mask.file, volume)
         if first is None:
             first, canvas = volume, Canvas(volume.array.shape, max(mask.value for mask in masks))

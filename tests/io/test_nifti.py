@@ -17,7 +17,15 @@ from unetrpp.core.errors import UserError
 from unetrpp.io.angles import shear_degrees
 from unetrpp.io.formats import copy_image
 from unetrpp.io.geometry import Geometry, world_mm
-from unetrpp.io.images import read_geometry, read_image, read_label, repair_shear, write_segmentation
+from unetrpp.io.images import (
+    is_sheared,
+    read_geometry,
+    read_image,
+    read_label,
+    read_straight,
+    repair_shear,
+    write_segmentation,
+)
 from unetrpp.io.nifti import place_warnings
 from unetrpp.io.shear import write_without_shear
 
@@ -188,6 +196,11 @@ def test_shear_is_refused_and_repaired_in_other_formats(tmp_path, ending):
     repaired = read_image(target)
     np.testing.assert_array_equal(repaired.array[0], sitk.GetArrayFromImage(image))
     np.testing.assert_allclose(repaired.geometry.direction, np.eye(3).ravel(), atol=0.006)
+    assert (is_sheared(path), is_sheared(target), is_sheared(tmp_path / "absent.nii")) == (True, False, False)
+    straight, said = read_straight(path)
+    np.testing.assert_array_equal(straight.array, repaired.array)
+    assert (straight.geometry, said) == (repaired.geometry, done)
+    assert read_straight(target)[1] is None
 
 
 @pytest.mark.parametrize("broken", [0.0, np.nan])

@@ -1,6 +1,7 @@
 """Reading and writing images: a Volume is an array (C, Z, Y, X) with its Geometry."""
 
 import math
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from unetrpp.io.nifti import ENDINGS as NIFTI
 from unetrpp.io.nifti import write_nifti
 from unetrpp.io.readers import itk
 from unetrpp.io.readers.content import require_content
+from unetrpp.io.readers.grid import ShearedError
 from unetrpp.io.shear import write_without_shear
 
 LABEL_ROUNDING = 1e-4  # distance from a whole number up to which a float is read as that label
@@ -68,6 +70,35 @@ def repair_shear(path: Path, target: Path) -> tuple[Path, str | None]:
         return path, None
     done = f"the axes of {path.name} were sheared; they were set at right angles, which moves no corner by more than {moved:.2g} mm"
     return target, done
+
+
+def is_sheared(path: Path) -> bool:
+    """Whether a file is refused for its axes alone, by its header, and :func:`repair_shear` repairs it."""
+    if reader_name(path) not in ("nifti", "metaimage", "nrrd"):  # other formats have no directions, or series of files
+        return False
+    try:
+        read_geometry(path)
+    except ShearedError as error:
+        return error.repairable
+    except UserError:
+        return False
+    return False
+
+
+def read_straight(path: Path) -> tuple[Volume, str | None]:
+    """Read one file whose axes may be sheared by up to 1 degree, on the grid that :func:`repair_shear` gives it.
+
+    Returns:
+        The volume, and a sentence that says what was done; None where the axes are at right angles.
+
+    Raises:
+        UserError: the file cannot be read, or is sheared by more.
+    """
+    if not is_sheared(path):
+        return read_file(path), None
+    with tempfile.TemporaryDirectory() as folder:
+        readable, done = repair_shear(path, Path(folder) / path.name)
+        return read_file(readable), done
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -139,7 +170,15 @@ def read_label(path: Path) -> Volume:
         UserError: unreadable, more than one channel (unless they are equal: a gray picture that was saved in colours), or
             values that are not whole numbers.
     """
-    volume = read_file(path)
+    return _as_label(path, read_file(path))
+
+
+def read_straight_label(path: Path) -> Volume:
+    """:func:`read_label` for a file whose axes may be sheared, as :func:`read_straight` reads it."""
+    return _as_label(path, read_straight(path)[0])
+
+
+def _as_label(path: Path, volume: Volume) -> Volume:
     array = _one_channel(path, volume.array)
     if array.dtype.kind == "f":
         array = whole_numbers(path, array)

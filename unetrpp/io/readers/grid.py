@@ -12,6 +12,18 @@ from unetrpp.io.readers.content import shown
 MOST_SHEAR_DEGREES = 1.0  # that --fix takes away: 1.7 mm at 100 mm from the centre
 
 
+class ShearedError(UserError):
+    """An image is refused for axes that are not at right angles.
+
+    Attributes:
+        repairable: whether that is little enough for --fix.
+    """
+
+    def __init__(self, message: str, *, repairable: bool):
+        super().__init__(message)
+        self.repairable = repairable
+
+
 def make_geometry(
     path: Path,
     columns: np.ndarray,
@@ -65,13 +77,14 @@ def require_place(path: Path, columns: np.ndarray, origin: np.ndarray, spacing: 
 def require_right_angles(path: Path, columns: np.ndarray) -> None:
     """
     Raises:
-        UserError: two axes are not at right angles.
+        ShearedError: two axes are not at right angles.
     """
     if not has_right_angles(columns):
         degrees = shear_degrees(columns)
+        repairable = degrees <= MOST_SHEAR_DEGREES
         repair = (
             "--fix (of unetrpp_plan_and_preprocess and unetrpp_predict) repairs it"
-            if degrees <= MOST_SHEAR_DEGREES
+            if repairable
             else f"--fix repairs at most {MOST_SHEAR_DEGREES:g} degree; resample it onto a grid with right angles"
         )
-        raise UserError(f"{shown(path)} is sheared by {degrees:.2g} degrees; {repair}")
+        raise ShearedError(f"{shown(path)} is sheared by {degrees:.2g} degrees; {repair}", repairable=repairable)
