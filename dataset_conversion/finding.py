@@ -174,6 +174,12 @@ def by_case(paths: Iterable[Path], expression: str) -> tuple[dict[str, Path], di
     return {case: of_case[0] for case, of_case in found.items() if len(of_case) == 1}, several
 
 
+def by_name(paths: Iterable[Path], expression: str) -> tuple[dict[str, Path], dict[Path, str]]:
+    """`by_case` for the files of one case, of which the group ``case`` is the name in small letters."""
+    found, several = by_case(paths, expression)
+    return {name.casefold(): path for name, path in found.items()}, several
+
+
 def paired(
     images: Mapping[str, tuple[Path | Made, ...]], labels: Mapping[str, Path | Made], *, test: bool = False
 ) -> tuple[list[SourceCase], dict[str, str]]:

@@ -32,7 +32,7 @@ from unetrpp.core.command_line import Parser
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset_conversion.datasets import About
-from unetrpp.dataset_conversion.finding import by_case, case_folders, child, not_used, said_of_case
+from unetrpp.dataset_conversion.finding import by_name, case_folders, child, not_used, said_of_case
 from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
 from unetrpp.io.listing import entries, images_below
 
@@ -72,8 +72,8 @@ def read(folder: Path, *, year: str | None = None, aggregation: str = "MAJ", reg
     if year not in (None, *YEARS) or aggregation not in AGGREGATIONS:
         raise UserError(f"year must be one of {', '.join(YEARS)}, and aggregation one of {', '.join(AGGREGATIONS)}")
     folders = case_folders(folder, r"case_\d{5}", "case_00000")
-    found = {case: by_case(entries(path), FILES) for case, path in folders.items()}
-    files = {case: {name.casefold(): path for name, path in names.items()} for case, (names, _) in found.items()}
+    found = {case: by_name(entries(path), FILES) for case, path in folders.items()}
+    files = {case: names for case, (names, _) in found.items()}
     year = year or _year(folder, folders, files)
     label = f"aggregated_{aggregation}_seg" if year == "21" else "segmentation"
     made = {case: _case(case, files[case], label, year=year) for case in sorted(folders)}

@@ -16,8 +16,8 @@ and testing patients become test cases, because both have vendors of which the t
 
 Labels: 1 left ventricle, 2 myocardium, 3 right ventricle (the reverse of ACDC).
 
-Traps: the directions of some validation and testing images are not at right angles; planning and prediction repair shears of up to
-1 degree (--fix). Where the columns ED and ES count otherwise, labels are empty, of which planning warns.
+Traps: the axes of some validation and testing images are not at right angles; up to 1 degree they are set so, and named. Where the
+columns ED and ES count otherwise, labels are empty, of which planning warns.
 """
 
 import csv
@@ -30,7 +30,7 @@ from unetrpp.core.text import counted
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import (
     Part,
-    by_case,
+    by_name,
     child,
     folder_with,
     listed_folder,
@@ -92,7 +92,7 @@ def _part(patients: Iterable[Path], table: Mapping[str, Mapping[str, str]], *, t
     known: dict[Path, str | None] = {}
     for patient in patients:
         if patient.is_dir():
-            files, several = by_case(entries(patient), NAMES)
+            files, several = by_name(entries(patient), NAMES)
             known |= dict.fromkeys([*files.values(), *several])
             try:
                 cases += _frames(patient.name, (files, several), row=table.get(patient.name), test=test)
@@ -126,7 +126,7 @@ def _frames(
     Raises:
         UserError: a file or the frames of the patient are missing.
     """
-    files, several = {name.casefold(): path for name, path in found[0].items()}, found[1]
+    files, several = found
     if several:
         raise UserError(said_of_case(next(iter(several.values()))))
     if lacking := [name for name in ("sa", "sa_gt") if name not in files]:

@@ -1,5 +1,6 @@
 """M&Ms in miniature: frames of 4D series by the table of the download."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -84,3 +85,20 @@ def test_a_table_without_its_columns_is_refused(source, tmp_path):
     table.unlink()
     with pytest.raises(UserError, match=r"needs one \.csv with the frames of all patients, but has 0"):
         convert("mnms", source, tmp_path / "w")
+
+
+def test_sheared_series_are_set_at_right_angles_and_named(source, tmp_path, caplog):
+    sheared = np.eye(4)
+    sheared[0, 2] = np.tan(np.radians(0.5))
+    folder = source / "Testing/C4K8M1"
+    for path in folder.iterdir():
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), sheared), path)
+    converted = convert("mnms", source, tmp_path / "w")
+    assert converted.errors == ()
+    assert "the axes of C4K8M1_sa_gt.nii.gz were sheared; they were set at right angles" in caplog.text
+    for part, name, frame in (("imagesTs", "_ES_0000", "_sa"), ("labelsTs", "_ES", "_sa_gt")):
+        written = nib.load(converted.folder / f"{part}/C4K8M1{name}.nii.gz")
+        series = nib.load(folder / f"C4K8M1{frame}.nii.gz")
+        np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(series.dataobj)[..., 1])
+        assert abs(written.affine[:3, 0] @ written.affine[:3, 2]) < 1e-5
