@@ -16,8 +16,9 @@ are called CT_1, MR_1, ...; CT and MR are of different patients.
 Labels: ct 1 liver; MR 1 liver (gray 55 to 70), 2 right kidney (110 to 135), 3 left kidney (175 to 200), 4 spleen (240 to 255).
 Any other gray is refused.
 
-Traps: the PNG files are in the order of the names of the DICOM files (in MR they have the same names), which is not the order
-of the slices along the body, and in CT often its reverse. Here every PNG is put at the place of its own DICOM file.
+Traps: the PNG files are in the order of the names of the DICOM files (in MR they have their names; for T1DUAL, those of InPhase),
+which is not the order of the slices along the body, and in CT often its reverse. Here every PNG is put at the place of its own
+DICOM file.
 """
 
 import re

@@ -16,7 +16,7 @@ SHAPE = (12, 16, 16)
 GRAYS = np.array([0, 63, 126, 189, 252], np.uint8)
 
 
-def series(folder, seed, *, reverse=False, ct=False, name="IMG-0004-{:05d}"):
+def series(folder, seed, *, reverse=False, ct=False, name="IMG-0004-{:05d}", first=0, step=1):
     """A series whose file names run along the body, or against it; returns its slices in the order of the names."""
     noise = np.random.default_rng(seed).normal(size=SHAPE)
     array = (np.clip(400 * noise, -1000, 2000) if ct else 100 + 20 * noise).astype(np.int16)
@@ -24,15 +24,15 @@ def series(folder, seed, *, reverse=False, ct=False, name="IMG-0004-{:05d}"):
     kind = {"sop": CTImageStorage, "Modality": "CT"} if ct else {}
     write_series(folder, array, places, PhotometricInterpretation="MONOCHROME2", **kind)
     for k in range(len(array)):
-        (folder / f"IM{k:04d}.dcm").rename(folder / f"{name.format(k)}.dcm")
+        (folder / f"IM{k:04d}.dcm").rename(folder / f"{name.format(first + step * k)}.dcm")
     return array
 
 
-def ground(folder, seed, *, values, name):
+def ground(folder, seed, *, values, name, first=0, step=1):
     folder.mkdir(parents=True)
     label = np.random.default_rng(seed).integers(0, len(values), SHAPE)
     for k, plane in enumerate(label):
-        Image.fromarray(np.asarray(values, np.uint8)[plane]).save(folder / f"{name.format(k)}.png")
+        Image.fromarray(np.asarray(values)[plane]).save(folder / f"{name.format(first + step * k)}.png")
     return label
 
 
@@ -45,12 +45,13 @@ def source(tmp_path):
         reverse = i == 2
         series(part / f"CT/{i}/DICOM_anon", i, reverse=reverse, ct=True, name="i{:04d},0000b")
         mr = part / f"MR/{i}"
-        series(mr / "T1DUAL/DICOM_anon/InPhase", i + 10, reverse=reverse, name="IMG-0004-{:05d}")
-        series(mr / "T1DUAL/DICOM_anon/OutPhase", i + 20, reverse=reverse, name="IMG-0003-{:05d}")
+        series(mr / "T1DUAL/DICOM_anon/InPhase", i + 10, reverse=reverse, first=2, step=2)
+        series(mr / "T1DUAL/DICOM_anon/OutPhase", i + 20, reverse=reverse, first=1, step=2)
         series(mr / "T2SPIR/DICOM_anon", i + 30, reverse=reverse, name="IMG-0006-{:05d}")
         if i != 3:
-            ground(part / f"CT/{i}/Ground", i, values=(0, 255), name="liver_GT_{:03d}")
-            ground(mr / "T1DUAL/Ground", i + 10, values=GRAYS, name="IMG-0004-{:05d}")
+            inside = (False, True) if i == 1 else np.uint8((0, 255))  # of one bit, and of eight
+            ground(part / f"CT/{i}/Ground", i, values=inside, name="liver_GT_{:03d}")
+            ground(mr / "T1DUAL/Ground", i + 10, values=GRAYS, name="IMG-0004-{:05d}", first=2, step=2)
             ground(mr / "T2SPIR/Ground", i + 30, values=GRAYS, name="IMG-0006-{:05d}")
     return root
 
@@ -91,14 +92,13 @@ def test_mr_goes_to_training(source, tmp_path):
 
 def test_pictures_with_the_names_of_slices_belong_to_them(source, tmp_path):
     """Here the names are those of the out-of-phase series, whose numbers run against those of the other."""
-    folder = source / "Train_Sets/MR/1/T1DUAL"
-    last = SHAPE[0] - 1
+    folder, last = source / "Train_Sets/MR/1/T1DUAL", SHAPE[0] - 1
     for k in range(SHAPE[0]):
-        (folder / f"Ground/IMG-0004-{k:05d}.png").rename(folder / f"Ground/IMG-0003-{last - k:05d}.png")
-        out = folder / f"DICOM_anon/OutPhase/IMG-0003-{k:05d}.dcm"
-        out.rename(out.with_name(f"new-{last - k:05d}"))
-    for path in (folder / "DICOM_anon/OutPhase").iterdir():
-        path.rename(path.with_name(f"{path.name.replace('new', 'IMG-0003')}.dcm"))
+        for old in (
+            folder / f"Ground/IMG-0004-{2 + 2 * k:05d}.png",
+            folder / f"DICOM_anon/OutPhase/IMG-0004-{1 + 2 * k:05d}.dcm",
+        ):
+            old.rename(old.with_name(f"IMG-0003-{last - k:05d}{old.suffix}"))
     converted = convert("chaos", source, tmp_path / "w", scans="t1dual")
     image = read_image(converted.folder / "imagesTr/MR_1_0000.nii.gz").array
     drawn = read_label(converted.folder / "labelsTr/MR_1.nii.gz").array
