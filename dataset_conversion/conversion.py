@@ -9,7 +9,7 @@ from typing import Any
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import remove_folder
-from unetrpp.core.text import counted, escaped, listed, recordable, text_table
+from unetrpp.core.text import counted, listed, recordable, text_table
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
 from unetrpp.dataset_conversion.datasets import Layout, layout, layout_names
@@ -68,7 +68,6 @@ def convert_dataset(
     folder = _unpacked(path, unpacked)
     found = module.read(folder, **choices)
     found = replace(found, left_out={**found.left_out, **named(found.unused, folder, places.root)})
-    _require_cases(path, found)
     found = replace(found, cases=tuple(_straight(case) for case in found.cases))
     found, broken = _known_broken(found, skip_known_broken)
     for note in found.notes:
@@ -90,14 +89,6 @@ def convert_dataset(
     if not converted.errors and not link:
         remove_folder(unpacked)
     return replace(converted, left_out={**converted.left_out, **broken})
-
-
-def _require_cases(path: Path, source: Source) -> None:
-    if not source.cases:
-        reasons = [f"{escaped(name)} {why}" for name, why in source.left_out.items()]
-        first = f": {reasons[0]}" if reasons else ", for it has none"
-        others = f" ({counted(len(reasons) - 1, 'other')} as well)" if len(reasons) > 1 else ""
-        raise UserError(f"no case of {path} can be converted{first}{others}")
 
 
 def _straight(case: SourceCase) -> SourceCase:

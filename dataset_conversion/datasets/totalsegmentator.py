@@ -108,6 +108,8 @@ Found = tuple[dict[str, Path], dict[Path, str]]  # of by_case
 
 
 def add_options(parser: Parser) -> None:
+    # argparse would put SRC last, where --classes would swallow it.
+    parser.usage = "unetrpp_convert totalsegmentator SRC [--classes NAME [NAME ...]] [options]"
     what = "only these structures, such as liver spleen; they get the values 1, 2, ... (default: all)"
     parser.add_argument("--classes", nargs="+", metavar="NAME", default=(), help=what)
 

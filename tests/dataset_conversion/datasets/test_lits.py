@@ -74,8 +74,10 @@ def test_a_workspace_in_the_download_is_not_searched(source):
 def test_a_folder_without_a_case_is_refused_with_the_first_reason(tmp_path):
     scan(tmp_path / "d/volume-1.nii")
     scan(tmp_path / "d/volume-2.nii")
-    with pytest.raises(UserError, match=r"can be converted: volume-1 has no label; .* \(1 other as well\)"):
+    with pytest.raises(
+        UserError, match=r"no case can be converted: volume-1 has no label; .* and volume-2 has no label"
+    ):
         convert("lits", tmp_path / "d", tmp_path / "w")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="can be converted, for it has none"):
+    with pytest.raises(UserError, match="no case can be converted: the source holds none"):
         convert("lits", tmp_path / "empty", tmp_path / "w")
