@@ -130,7 +130,9 @@ def _notes(folder: Path, others: list[str], modality: str) -> tuple[str, ...]:
     notes = []
     if others:
         which = "MR" if modality == "ct" else "CT"
-        notes.append(f"{counted(len(others), f'{which} scan')} are not converted; --modality chooses")
+        notes.append(
+            f"{counted(len(others), f'{which} scan is', f'{which} scans are')} not converted; --modality chooses"
+        )
     if listed_folder(folder, "labelsVa"):
         notes.append("the labelled scans of imagesVa are training cases")
     return tuple(notes)

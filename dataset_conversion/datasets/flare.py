@@ -57,7 +57,8 @@ def read(folder: Path) -> Source:
     )
     unlabelled = by_case(images, UNLABELLED)[0].values()
     reason = "is named like no scan or label of FLARE22; rename it, or remove it"
-    note = f"{counted(len(unlabelled), 'scan')} without labels (Case_NNNNN_0000) are not converted"
+    one, several = "scan (Case_NNNNN_0000) has no label and is", "scans (Case_NNNNN_0000) have no label and are"
+    note = f"{counted(len(unlabelled), one, several)} not converted"
     return Source(
         channel_names=("CT",),
         labels=scheme_of({organ: value for value, organ in enumerate(ORGANS, 1)}),

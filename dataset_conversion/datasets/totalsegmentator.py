@@ -16,7 +16,8 @@ the higher value counts, and a warning names the classes.
 
 Traps:
 - Only the classes 1 to 6 have the same number in versions 1 and 2, so masks are taken by name, never by number.
-- An empty mask is normal, because most scans show a part of the body. A case that lacks a mask is left out.
+- An empty mask is normal, because most scans show a part of the body; of some MR cases all are (issue 511), which planning
+  warns of. A case that lacks a mask is left out.
 - The axes of more than a hundred cases are not at right angles (issue 461); up to 1 degree they are set so, and named.
 - Cases that users reported are named as known to be broken; some are right in a later version, which no file tells.
 - All masks of a case are read, about a tenth of a second each; --classes reads only those it needs.

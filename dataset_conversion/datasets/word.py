@@ -21,7 +21,6 @@ Traps: the left kidney comes first, other than in BTCV, AMOS and FLARE; both adr
 
 from pathlib import Path
 
-from unetrpp.core.text import counted
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import child, folder_with, listed_folder, not_used, part_of, together
 from unetrpp.dataset_conversion.source import Source, scheme_of
@@ -65,7 +64,7 @@ def read(folder: Path) -> Source:
     added = list(images_below(of_lits)) if of_lits else []
     notes = []
     if validation.cases:
-        notes.append(f"{counted(len(validation.cases), 'validation case')} of imagesVal are training cases")
+        notes.append(f"the scans of imagesVal ({len(validation.cases)}) are training cases")
     if added:
         notes.append("addition_validation_from_LiTS is not converted")
     reason = "is no word_NNNN.nii.gz of imagesTr, imagesVal, imagesTs or their labels; move or remove it"

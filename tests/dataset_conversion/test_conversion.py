@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -115,6 +116,23 @@ def test_images_and_labels_may_be_made(source, tmp_path, monkeypatch):
     result = convert(source, tmp_path, name="labels")
     assert [error.case for error in result.errors] == ["a_1"]
     assert "a_1.nii.gz holds the label 2, but only 0, 1 are declared" in result.errors[0].message
+
+
+def test_sheared_images_and_labels_are_set_at_right_angles_and_named(source, tmp_path, caplog):
+    """Also where every file is, so that none tells the format of the others; voxels stay as they are."""
+    for path in source.rglob("*.nii.gz"):
+        image = nibabel.load(path)
+        sheared = image.affine.copy()
+        sheared[0, 1] = sheared[1, 1] * np.tan(np.radians(0.5))
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), sheared), path)
+    converted = convert(source, tmp_path)
+    assert (converted.cases, converted.errors) == (("a_1", "a_2", "b_1"), ())
+    assert caplog.text.count("were sheared; they were set at right angles") == 6
+    for before, after in (("imagesTr/a_1", "imagesTr/a_1_0000"), ("labelsTr/b_1", "labelsTr/b_1")):
+        written = nibabel.load(converted.folder / f"{after}.nii.gz")
+        np.testing.assert_array_equal(written.dataobj, nibabel.load(source / f"{before}.nii.gz").dataobj)
+        assert abs(written.affine[:3, 0] @ written.affine[:3, 1]) < 1e-5
+    assert len(convert(source, tmp_path, name="links", link=True).errors) == 3
 
 
 def test_known_broken_cases_are_named_and_left_out_on_request(source, tmp_path, monkeypatch, caplog):

@@ -28,7 +28,7 @@ def test_a_download_goes_to_training(source, tmp_path, caplog):
     assert converted.errors == ()
     assert converted.cases[:3] == tuple(f"FLARE22_Tr_{i:04d}" for i in range(1, 4))
     assert converted.test_cases == ("FLARETs_0001", "Testing_FLARETs_0001")
-    assert "1 scan without labels (Case_NNNNN_0000) are not converted" in caplog.text
+    assert "1 scan (Case_NNNNN_0000) has no label and is not converted" in caplog.text
     labels = read_dataset(converted.folder, "x").description.labels
     assert (labels.names[2], labels.names[13], labels.values[13]) == ("right kidney", "left kidney", 13)
     before = source / "Training/FLARE22_LabeledCase50/labels/FLARE22_Tr_0002.nii.gz"

@@ -31,7 +31,7 @@ def test_a_download_goes_to_training(source, tmp_path, caplog):
     assert converted.errors == ()
     assert converted.cases == (*NAMES["Tr"], "word_0001", "word_0014")
     assert converted.test_cases == ("word_0014",)
-    assert "1 validation case of imagesVal are training cases" in caplog.text
+    assert "the scans of imagesVal (1) are training cases" in caplog.text
     assert "addition_validation_from_LiTS is not converted" in caplog.text
     labels = read_dataset(converted.folder, "x").description.labels
     assert labels.names[3:5] == ("left kidney", "right kidney")
