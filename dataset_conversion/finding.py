@@ -81,8 +81,9 @@ def case_folders(source: Path, expression: str, example: str) -> dict[str, Path]
 
 
 def images_in_tree(folder: Path) -> list[Path]:
-    """All images below ``folder`` but those of raw datasets, because a workspace may lie inside of a download."""
-    made = {path.parent for path in walk(folder) if path.name == "conversion.json"}
+    """All images below ``folder`` but those of a workspace with raw datasets, which may lie inside of a download."""
+    raw = {path.parent.parent for path in walk(folder) if path.name == "conversion.json"}
+    made = {place.with_name(name) for place in raw for name in (place.name, "preprocessed", "results", "unpacked")}
     return [path for path in images_below(folder) if made.isdisjoint(path.parents)]
 
 

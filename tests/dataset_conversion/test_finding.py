@@ -70,11 +70,12 @@ def test_folders_of_cases_are_found_below_others(tmp_path):
 
 
 def test_raw_datasets_below_a_download_are_no_part_of_it(tmp_path):
-    for name in ("img1.nii", "w/raw/D/labelsTr/img1.nii", "._img2.nii", "a/img3.nii"):
+    made = ("w/raw/D/labelsTr/img1.nii", "w/preprocessed/D/fixed/img1.nii")
+    for name in ("img1.nii", *made, "._img2.nii", "a/img3.nii", "w/img4.nii"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "w/raw/D/conversion.json").write_text("{}")
-    assert images_in_tree(tmp_path) == [tmp_path / "a/img3.nii", tmp_path / "img1.nii"]
+    assert images_in_tree(tmp_path) == [tmp_path / name for name in ("a/img3.nii", "img1.nii", "w/img4.nii")]
 
 
 def test_names_and_folders_in_any_capitals(tmp_path):
