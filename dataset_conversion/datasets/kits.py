@@ -2,7 +2,7 @@
 
 Heller et al., "The state of the art in kidney and kidney tumor segmentation in contrast-enhanced CT imaging", Medical Image
 Analysis 67, 101821 (2021), and https://arxiv.org/abs/2307.01984 on KiTS21. https://github.com/neheller/kits19, kits21, kits23.
-Licence: CC BY-NC-SA 4.0 (not verified).
+Licence: CC BY-NC-SA, as kits23 states (that of 2019 and 2021 was not looked up).
 
 Expected, below data/ or dataset/ or any other folder:
 
@@ -42,7 +42,7 @@ ABOUT = About(
     cases="210 training and 90 test cases (19), 300 (21) or 489 (23) training cases",
     size="about 30 GB",
     origin="https://github.com/neheller/kits19, kits21 or kits23",
-    licence="CC BY-NC-SA 4.0 (not verified)",
+    licence="CC BY-NC-SA",
     name="KiTS",
 )
 YEARS = ("19", "21", "23")

@@ -1,7 +1,8 @@
 """LiTS, the Liver Tumor Segmentation Benchmark: liver and tumours in contrast-enhanced CT.
 
 Bilic et al., "The Liver Tumor Segmentation Benchmark (LiTS)", Medical Image Analysis 84, 102680 (2023).
-https://competitions.codalab.org/competitions/17094. Licence: CC BY-NC-ND 4.0 (not verified; see the challenge's terms).
+https://competitions.codalab.org/competitions/17094. Licence: the challenge's terms (CC BY-NC-ND 4.0 by
+hearsay, not verified).
 
 Expected, in any folders ("Training Batch 1", "volume_pt1", ...), as .nii or .nii.gz:
 
@@ -29,7 +30,7 @@ ABOUT = About(
     cases="131 training and 70 test cases",
     size="about 15 GB (training)",
     origin="https://competitions.codalab.org/competitions/17094",
-    licence="CC BY-NC-ND 4.0 (not verified)",
+    licence="the challenge's terms",
     name="LiTS",
 )
 NUMBER, ENDING = r"(?P<case>\d+)", r"\.nii(\.gz)?"

