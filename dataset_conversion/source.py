@@ -11,7 +11,7 @@ from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.splits import Splits
 from unetrpp.io.formats import ending_of
-from unetrpp.io.images import Volume, is_sheared, read_channels
+from unetrpp.io.images import Volume, read_channels
 
 # Endings of lossless formats with one file per image, which can be copied as they are.
 KEPT_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".tiff", ".tif", ".png", ".bmp")
@@ -126,6 +126,5 @@ def _dimensions(cases: tuple[SourceCase, ...]) -> int:
         try:
             return read_channels(image)[1] if isinstance(image, Path) else image.read().geometry.dimensions
         except UserError:
-            if is_sheared(case.image_files[0]):  # which only volumes are
-                return 3
+            continue
     raise UserError(f"no image of {counted(len(cases), 'case')} can be read; check the download")

@@ -105,6 +105,7 @@ BROKEN = {
         "s0605": "lung_lower_lobe_left reaches below the diaphragm (issue 245)",
     },
 }
+MISSING = "is in meta.csv, but has no folder; complete the download"
 KINDS = {"ct": "CT", "mri": "MR"}  # names of images -> channels
 Found = tuple[dict[str, Path], dict[Path, str]]  # of by_case
 
@@ -137,9 +138,7 @@ def read(folder: Path, *, classes: Sequence[str] = ()) -> Source:
     cases = tuple(
         replace(case, test=splits.get(case.id) == "test") for case in made.values() if isinstance(case, SourceCase)
     )
-    missing = dict.fromkeys(
-        sorted(splits.keys() - folders.keys()), "is in meta.csv, but has no folder; complete the download"
-    )
+    missing = dict.fromkeys(sorted(splits.keys() - folders.keys()), MISSING)
     return Source(
         channel_names=(KINDS[kind],),
         labels=scheme_of(values),
@@ -153,9 +152,7 @@ def read(folder: Path, *, classes: Sequence[str] = ()) -> Source:
         known_broken=BROKEN.get(version, {}),
         notes=(
             f"this is {version} with {len(known)} classes; {len(values)} of them are converted",
-            "test cases are those of meta.csv"
-            if splits
-            else "there is no meta.csv, so that all cases are training cases",
+            f"{'test cases are those of' if splits else 'all cases are training cases, because there is no'} meta.csv",
         ),
     )
 

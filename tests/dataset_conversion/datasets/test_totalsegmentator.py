@@ -88,7 +88,7 @@ def test_versions_are_told_by_their_classes(source, tmp_path):
     write(root, "s0864", ("spleen", "face", "liver"))
     found = totalsegmentator.read(root, classes=["face"])
     assert found.known_broken["s0864"] == "ct.nii.gz is damaged (issue 92)"
-    assert "there is no meta.csv, so that all cases are training cases" in found.notes
+    assert "all cases are training cases, because there is no meta.csv" in found.notes
     write(root, "s0001", SMALL)
     with pytest.raises(UserError, match="has classes of versions 1 and 2; give the folder of one version"):
         totalsegmentator.read(root)
