@@ -1,0 +1,237 @@
+"""What COCO, labelme and CVAT have in common: photographs, and label maps that are painted from the objects drawn into them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.text import composed, escaped, listed
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.dataset_conversion.channels import inferred_channels
+from unetrpp.dataset_conversion.finding import not_used
+from unetrpp.dataset_conversion.polygons import Shape
+from unetrpp.dataset_conversion.source import Made, Source, SourceCase, scheme_of
+from unetrpp.io.formats import strip_ending
+from unetrpp.io.images import Volume, read_geometry
+from unetrpp.io.listing import images_below
+
+BACKGROUND = ("background", "_background_")  # classes that are painted as 0; the second is labelme's name
+IGNORE = ("ignore", "__ignore__")
+ORIENTATION = 274  # the tag of EXIF that says how a camera was held; 1 is upright
+UPRIGHT = 1
+
+
+@dataclass(frozen=True)
+class Object:
+    """An object of a class; ``shapes`` are its parts, of which it is the union."""
+
+    name: str
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A photograph and the objects in it, in the order of painting: where two overlap, the later one counts.
+
+    Attributes:
+        image: as the annotations name it, which also is the case's name.
+        file: that holds the annotations.
+        size: height and width of the image as the annotations have them; None where they do not say.
+        embedded: the image itself, where no file has to be there.
+        fault: why it cannot be used, with the repair.
+    """
+
+    image: str
+    file: Path
+    size: tuple[int, int] | None
+    objects: tuple[Object, ...]
+    test: bool = False
+    embedded: Made | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A label map made from objects.
+
+    Attributes:
+        objects: value and parts, in the order of painting.
+    """
+
+    file: Path  # the annotations
+    image: Path | Made
+    size: tuple[int, int] | None
+    objects: tuple[tuple[int, tuple[Shape, ...]], ...]
+    largest_first: bool = False
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.file,)
+
+    def read(self) -> Volume:
+        """
+        Raises:
+            UserError: the image cannot be read, is stored turned, or has another size than the annotations say.
+        """
+        geometry = read_geometry(self.image) if isinstance(self.image, Path) else self.image.read().geometry
+        depth, *size = geometry.shape_zyx
+        if depth != 1 or (self.size is not None and self.size != tuple(size)):
+            wanted = " x ".join(map(str, (self.size or size)[::-1]))
+            found = " x ".join(map(str, (*size[::-1], *([depth] if depth > 1 else []))))
+            raise UserError(
+                f"{self.file.name} has an image of {wanted} pixels, but {self._image_name} has {found}; give the image that was annotated"
+            )
+        if isinstance(self.image, Path):
+            require_upright(self.image)
+        label = np.zeros(geometry.shape_zyx, np.min_scalar_type(max((value for value, _ in self.objects), default=0)))
+        paint(label[0], self.objects, largest_first=self.largest_first)
+        return Volume(label[None], geometry)
+
+    @property
+    def _image_name(self) -> str:
+        return self.image.name if isinstance(self.image, Path) else "the image in it"
+
+
+def paint(label: np.ndarray, objects: Sequence[tuple[int, Sequence[Shape]]], *, largest_first: bool) -> None:
+    """Paint objects (value, parts) into a label map (Y, X), in their order or the one with most pixels first."""
+    y, x = label.shape
+    areas = [(value, [shape.area((y, x)) for shape in shapes]) for value, shapes in objects]
+    if largest_first:
+        areas.sort(key=lambda pair: -sum(int(area.mask.sum()) for area in pair[1]))
+    for value, parts in areas:
+        for top, left, mask in parts:
+            label[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = value
+
+
+def require_upright(image: Path) -> None:
+    """
+    Raises:
+        UserError: a camera stored the photograph turned, which readers of pixels do not undo and annotation programs do.
+    """
+    if image.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        return
+    with Image.open(image) as opened:
+        orientation = opened.getexif().get(ORIENTATION, UPRIGHT)
+    if orientation != UPRIGHT:
+        raise UserError(
+            f"{image.name} is stored turned (EXIF orientation {orientation}), but was annotated upright; save it upright, "
+            "such as with `mogrify -auto-orient`"
+        )
+
+
+def source_of(
+    folder: Path,
+    drawings: Sequence[Drawing],
+    classes: Sequence[str],
+    *,
+    largest_first: bool = False,
+    notes: Sequence[str] = (),
+) -> Source:
+    """The cases of annotated photographs below ``folder``.
+
+    Args:
+        classes: in the order of their values 1, 2, ...; what is called background or ignore gets no value of its own.
+        largest_first: paint the object with most pixels first, so that small ones lie on top.
+
+    Raises:
+        UserError: there is no class, or no image that can be used.
+    """
+    values, labels = valued(classes)
+    files = _by_name(folder)
+    names = case_names([drawing.image for drawing in drawings])
+    images = [drawing.embedded or _found(drawing, files) for drawing in drawings]
+    faults = {
+        name: fault
+        for drawing, name, image in zip(drawings, names, images, strict=True)
+        if (fault := _fault(drawing, image, names.count(name))) is not None
+    }
+    cases = [
+        SourceCase(
+            name,
+            (image,),
+            Painted(drawing.file, image, drawing.size, _with_values(drawing.objects, values), largest_first),
+            test=drawing.test,
+        )
+        for drawing, name, image in zip(drawings, names, images, strict=True)
+        if name not in faults and not isinstance(image, str)
+    ]
+    if not any(not case.test for case in cases):
+        why = "".join(f": {escaped(name)} {fault}" for name, fault in list(faults.items())[:1])
+        raise UserError(f"{folder} has no annotated image to train on{why or '; check the annotations'}")
+    annotated: dict[Path, str | None] = {image: None for image in images if isinstance(image, Path)}
+    return Source(
+        channel_names=inferred_channels(cases),
+        labels=labels,
+        cases=tuple(cases),
+        left_out=faults,
+        unused=not_used(folder, cases, "is not in the annotations; annotate it, or remove it", annotated),
+        notes=tuple(notes),
+    )
+
+
+def valued(classes: Sequence[str]) -> tuple[dict[str, int], LabelScheme]:
+    """The value of every class, in their order from 1 on, and the labels of the dataset.
+
+    >>> valued(["cell", "_background_", "__ignore__"])[0]
+    {'cell': 1, '_background_': 0, '__ignore__': 2}
+
+    Raises:
+        UserError: no class is left.
+    """
+    named = [name for name in dict.fromkeys(classes) if name.casefold() not in (*BACKGROUND, *IGNORE)]
+    if not named:
+        raise UserError("the annotations have no class but the background; annotate objects of a class")
+    values = {name: i for i, name in enumerate(named, 1)}
+    ignored = [name for name in classes if name.casefold() in IGNORE]
+    known = {**values, **({"ignore": len(named) + 1} if ignored else {})}
+    others = {name: 0 for name in classes if name.casefold() in BACKGROUND}
+    return values | others | dict.fromkeys(ignored, len(named) + 1), scheme_of(known)
+
+
+def _with_values(objects: Sequence[Object], values: Mapping[str, int]) -> tuple[tuple[int, tuple[Shape, ...]], ...]:
+    return tuple((values[thing.name], thing.shapes) for thing in objects)
+
+
+def case_names(images: Sequence[str]) -> list[str]:
+    """The names of cases: those of the images' files, with their folders where files in several folders have one name.
+
+    >>> case_names(["a/1.png", "a/2.png"]), case_names(["a/1.png", "b/1.png"])
+    (['1', '2'], ['a_1', 'b_1'])
+    """
+    paths = [PurePosixPath(composed(image).replace("\\", "/")) for image in images]
+    stems = [strip_ending(path.name) for path in paths]
+    if len(set(stems)) == len({path.as_posix() for path in paths}):
+        return stems
+    folders = [[part for part in path.parent.parts if part not in ("..", "/")] for path in paths]
+    return ["_".join([*above, stem]) for above, stem in zip(folders, stems, strict=True)]
+
+
+def _by_name(folder: Path) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    for path in images_below(folder):
+        files.setdefault(composed(path.name), []).append(path)
+    return files
+
+
+def _found(drawing: Drawing, files: Mapping[str, Sequence[Path]]) -> Path | str:
+    """The image's file, or what is wrong: relative to the annotations, else the one file of its name below the folder."""
+    given = PurePosixPath(composed(drawing.image).replace("\\", "/"))
+    beside = drawing.file.parent / given
+    found = files.get(given.name, [])
+    ending = [path for path in found if path.parts[-len(given.parts) :] == given.parts]
+    for candidates in ([path for path in found if path.resolve() == beside.resolve()], ending, found):
+        if len(candidates) == 1:
+            return candidates[0]
+    if not found:
+        return f"{escaped(given.name)} is not there; complete the download, or remove its annotations"
+    places = listed([escaped(path.parent.name) for path in found])
+    return f"there are several files {escaped(given.name)} (in {places}); give the folder of one"
+
+
+def _fault(drawing: Drawing, image: Path | Made | str, times: int) -> str | None:
+    if times > 1:
+        return f"is annotated {times} times; keep one of them"
+    return drawing.fault or (image if isinstance(image, str) else None)

@@ -1,0 +1,170 @@
+"""Objects drawn into photographs: polygons, ellipses and run lengths as pixels.
+
+Coordinates are x to the right and y downwards in pixels, with the edges of pixels at whole numbers: the first pixel reaches from
+0 to 1 and has its centre at 0.5. COCO's own tools rasterise so (`rleFrPoly` of cocoapi/common/maskApi.c samples the columns at
+x + 0.5), and labelme and CVAT draw on an image whose first pixel starts at 0.
+
+scikit-image's `polygon` takes every pixel together with every corner, and both of two areas that share an edge get its pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from unetrpp.core.errors import UserError
+
+Points: TypeAlias = tuple[tuple[float, float], ...]  # x, y
+
+
+class Area(NamedTuple):
+    """The pixels of an object: ``mask`` (Y, X) with its upper left corner at ``top`` and ``left`` of the image."""
+
+    top: int
+    left: int
+    mask: np.ndarray
+
+
+class Shape(Protocol):
+    """An object or a part of one."""
+
+    def area(self, shape_yx: tuple[int, int]) -> Area:
+        """Its pixels in an image of ``shape_yx``; what lies outside of the image is cut off."""
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """A closed outline; the last corner is joined to the first."""
+
+    points: Points
+
+    def area(self, shape_yx: tuple[int, int]) -> Area:
+        return inside([np.array(self.points)], shape_yx)
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    """Radii along x and y before it is turned clockwise (y points downwards) about its centre."""
+
+    centre: tuple[float, float]
+    radii: tuple[float, float]
+    degrees: float = 0.0
+
+    def area(self, shape_yx: tuple[int, int]) -> Area:
+        reach = max(self.radii)
+        spans = [
+            (max(0, int(np.floor(c - reach))), min(n, int(np.ceil(c + reach)) + 1))
+            for c, n in zip(self.centre, shape_yx[::-1], strict=True)
+        ]
+        x, y = (
+            np.arange(start, max(start, stop)) + 0.5 - c for (start, stop), c in zip(spans, self.centre, strict=True)
+        )
+        cos, sin = np.cos(np.radians(self.degrees)), np.sin(np.radians(self.degrees))
+        along, across = x * cos + y[:, None] * sin, y[:, None] * cos - x * sin
+        return Area(spans[1][0], spans[0][0], (along / self.radii[0]) ** 2 + (across / self.radii[1]) ** 2 <= 1)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Lengths of runs of pixels outside and inside by turns, outside first, which fill a box of the image.
+
+    Attributes:
+        box: top, left, height and width.
+        by_column: whether runs go down the columns, as COCO's do, instead of along the rows.
+    """
+
+    lengths: tuple[int, ...]
+    box: tuple[int, int, int, int]
+    by_column: bool = False
+
+    def area(self, shape_yx: tuple[int, int]) -> Area:
+        """
+        Raises:
+            UserError: the runs do not fill the box.
+        """
+        top, left, height, width = self.box
+        total = sum(self.lengths)
+        if min(self.lengths, default=0) < 0 or total > height * width:
+            raise UserError(
+                f"run lengths of {total} pixels do not fill {height} x {width} pixels; export the annotations again"
+            )
+        # Some programs leave out the last run where it is outside.
+        lengths = [*self.lengths, *((0,) if len(self.lengths) % 2 else ()), height * width - total]
+        flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+        mask = flat.reshape(width, height).T if self.by_column else flat.reshape(height, width)
+        y, x = max(0, -top), max(0, -left)
+        return Area(top + y, left + x, mask[y : max(0, shape_yx[0] - top), x : max(0, shape_yx[1] - left)])
+
+
+def rectangle(left: float, top: float, right: float, bottom: float) -> Polygon:
+    return Polygon(((left, top), (right, top), (right, bottom), (left, bottom)))
+
+
+def inside(rings: Sequence[np.ndarray], shape_yx: tuple[int, int]) -> Area:
+    """The pixels whose centres lie inside of closed rings by the even-odd rule: a ring within a ring is a hole.
+
+    A centre on a left or upper edge is inside, one on a right or lower edge is not, so that of two areas that share an edge
+    exactly one has the pixels on it.
+
+    Args:
+        rings: (corners, 2) of x and y.
+    """
+    corners = np.concatenate(rings)
+    low = np.clip(np.floor(corners.min(axis=0)), 0, shape_yx[::-1]).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)), low, shape_yx[::-1]).astype(int)
+    width, height = (high - low).tolist()
+    crossings = np.zeros((height, width + 1), np.int32)
+    for ring in rings:
+        rows, x = _crossings(np.asarray(ring, float) - 0.5 - low, height)
+        np.add.at(crossings, (rows, np.clip(np.ceil(x), 0, width).astype(int)), 1)
+    return Area(int(low[1]), int(low[0]), np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1)
+
+
+def _crossings(ring: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row and x of every point where an edge crosses a line through pixel centres, which lie at whole numbers here."""
+    after = np.roll(ring, -1, axis=0)
+    down = (ring[:, 1] <= after[:, 1])[:, None]
+    upper, lower = np.where(down, ring, after), np.where(down, after, ring)  # an edge is the same in either direction
+    first, end = (np.clip(np.ceil(ends[:, 1]), 0, height).astype(int) for ends in (upper, lower))
+    counts = end - first
+    edge = np.repeat(np.arange(len(ring)), counts)
+    rows = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+    (x0, y0), (x1, y1) = upper[edge].T, lower[edge].T
+    return rows, x0 + (rows - y0) / (y1 - y0) * (x1 - x0)
+
+
+def decoded_lengths(text: str) -> tuple[int, ...]:
+    """The run lengths of COCO's compressed strings.
+
+    Every number is written in groups of five bits, the lowest first, each as a character from code 48 on, whose sixth bit says
+    that more follow; from the fourth number on it is the difference to the last number but one (maskApi.c of cocoapi).
+
+    Raises:
+        UserError: another character, or an unfinished number.
+    """
+    lengths: list[int] = []
+    number = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            raise UserError(
+                f"run lengths hold the character {character!r}, which COCO's strings do not have; export them again"
+            )
+        number |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            signed = number - (1 << shift) if code & 16 else number
+            lengths.append(signed + (lengths[-2] if len(lengths) > 2 else 0))
+            number = shift = 0
+    if shift:
+        raise UserError("run lengths end within a number; export the annotations again")
+    return tuple(lengths)
+
+
+def encoded_runs(mask: np.ndarray, top: int, left: int) -> Runs:
+    """The run lengths along the rows of a mask (Y, X) whose upper left pixel is at ``top`` and ``left``."""
+    flat = np.concatenate([[False], mask.reshape(-1) > 0])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    lengths = np.diff(np.concatenate([[0], changes, [mask.size]]))
+    return Runs(tuple(lengths.tolist()), (top, left, *mask.shape))
