@@ -52,11 +52,11 @@ def convert(dataset: str, source: Path, workspace: Path, **choices) -> Conversio
     return convert_dataset(dataset, source, workspace=workspace, processes=1, **choices)
 
 
-def train_two_steps(converted: ConversionResult, workspace: Path) -> Path:
+def train_two_steps(converted: ConversionResult, workspace: Path, *, configuration: str = "3d_fullres") -> Path:
     """Plan, preprocess and train fold 0 of a converted dataset for two steps; returns the fold's final checkpoint."""
     name = converted.folder.name
     plan_and_preprocess(
-        name, workspace=workspace, planner="unet", configurations=["3d_fullres"], width=0.25, batch_size=2, processes=1
+        name, workspace=workspace, planner="unet", configurations=[configuration], width=0.25, batch_size=2, processes=1
     )
-    model = train(name, "3d_fullres", 0, workspace=workspace, plans_name="unet", epochs=1, iterations=2, device="cpu")
+    model = train(name, configuration, 0, workspace=workspace, plans_name="unet", epochs=1, iterations=2, device="cpu")
     return model.path / "fold_0" / "checkpoint_final.pt"
