@@ -101,6 +101,7 @@ def test_an_embedded_image_counts_where_no_file_is_there(root, tmp_path, others)
     assert converted.errors == ()
     case = next(case for case in read_dataset(converted.folder, "x").cases if case.id == "d")
     np.testing.assert_array_equal(read_image(case.images).array[:, 0], np.moveaxis(array, -1, 0))
+    assert case.label is not None
     assert read_label(case.label).array.sum() == 25
 
 
