@@ -26,6 +26,7 @@ IMPOSTORS = (
     (b"7z\xbc\xaf", "is a 7-Zip archive; unpack it"),
     (b"%PDF", "is a PDF document; export the image itself"),
 )
+ANNEX = b"/annex/objects/"  # in a pointer of git-annex, and in a link of it that was checked out as a text
 # First bytes -> the format's name and the endings that its files have.
 FORMATS = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image", (".png",)),
@@ -68,6 +69,9 @@ def require_content(path: Path) -> bytes:
     for magic, what in IMPOSTORS:
         if first.startswith(magic):
             raise UserError(f"{shown(path)} {what}")
+    if len(first) < FIRST_BYTES and ANNEX in first:
+        pointer = "is a git-annex pointer instead of the image; fetch the image with: git annex get, or datalad get"
+        raise UserError(f"{shown(path)} {pointer}")
     if len(first) == FIRST_BYTES and not first.strip(b"\0"):
         raise UserError(f"{shown(path)} starts with zeros only, as after an interrupted copy; copy it again")
     if first.removeprefix(BOM_UTF8).lstrip().lower().startswith(WEB_PAGE):
