@@ -1,14 +1,14 @@
 """Which files of a folder belong to which case: images with labels or masks, and test cases."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, error_table
 from unetrpp.core.text import counted, escaped, listed
-from unetrpp.dataset_conversion.patterns import CASE, LABEL, Pattern, Tree, not_used
+from unetrpp.dataset_conversion.patterns import CASE, GROUP, LABEL, Pattern, Tree, not_used
 from unetrpp.dataset_conversion.source import Mask, SourceCase
 
 BACKGROUND = "background"
@@ -31,11 +31,14 @@ class Layout:
 
     def require_sound(self, channels: int) -> None:
         """
+        Args:
+            channels: 0 where the files will tell.
+
         Raises:
             UserError: patterns that contradict each other or do not fit the number of channels.
         """
         for given in (self.images, self.test_images):
-            if given and len(given) not in (1, channels):
+            if channels and given and len(given) not in (1, channels):
                 raise UserError(
                     f"{len(given)} image folders for {counted(channels, 'channel')}; give one, or one per channel"
                 )
@@ -55,11 +58,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class Found:
-    """The cases of a folder, and what is left out of it: name -> reason and repair. ``classes`` are those of masks, in order."""
+    """The cases of a folder, and what is left out of it: name -> reason and repair.
+
+    ``classes`` are those of masks, in order; ``groups`` name the patient of cases whose paths do.
+    """
 
     cases: tuple[SourceCase, ...]
     left_out: Mapping[str, str]
     classes: tuple[str, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_cases(root: Path, layout: Layout, *, skip_unreadable: bool, workspace: Path) -> Found:
@@ -85,6 +92,8 @@ def find_cases(root: Path, layout: Layout, *, skip_unreadable: bool, workspace: 
     both = sorted(found.keys() & found_tests.keys())
     if both:
         raise UserError("is both a training and a test case; rename one of the two", case=both[0])
+    groups = {case: group for pattern in images for case, group in pattern.groups(tree).items()}
+    _require_apart(groups, {case: group for pattern in tests for case, group in pattern.groups(tree).items()})
     cases = [
         _case(case, paths, bool(labels), masks=painted.get(case, ()))
         for case, paths in sorted(found.items())
@@ -97,7 +106,22 @@ def find_cases(root: Path, layout: Layout, *, skip_unreadable: bool, workspace: 
     matched |= {path for _, of_class in masks.values() for paths in of_class.values() for path in paths}
     patterns = list(dict.fromkeys([*files, *(pattern for pattern, _ in masks.values())]))
     left_out = not_used(patterns, matched, workspace, tree) | {escaped(error.case): error.message for error in unpaired}
-    return Found(tuple(cases), left_out, tuple(masks))
+    return Found(
+        tuple(cases), left_out, tuple(masks), {case.id: groups[case.id] for case in cases if case.id in groups}
+    )
+
+
+def _require_apart(training: Mapping[str, str], tests: Mapping[str, str]) -> None:
+    """
+    Raises:
+        UserError: a group has training and test cases.
+    """
+    known = {group: case for case, group in training.items()}
+    if torn := next((case for case, group in tests.items() if group in known), None):
+        other = known[tests[torn]]
+        raise UserError(
+            f"is a test case of {tests[torn]}, of which {other} is a training case; move one of them", case=torn
+        )
 
 
 def _case(
@@ -185,7 +209,7 @@ def _missing(case: str, missing: Sequence[str], masks: Mapping[str, tuple[Patter
 
 def _named_otherwise(patterns: Sequence[Pattern], files: Mapping[Pattern, Files]) -> str | None:
     """The path that pairs the files of two folders, where the names of one are those of the other with a part before or after."""
-    folders = {pattern: sorted(files[pattern]) for pattern in patterns if pattern.is_folder}
+    folders = {p: sorted(files[p]) for p in patterns if p.is_folder and GROUP not in p.text}
     for pattern, names in folders.items():
         for others in folders.values():
             before, found, after = names[0].partition(others[0])

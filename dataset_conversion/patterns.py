@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, walk
@@ -13,6 +14,17 @@ from unetrpp.io.listing import beside_slices, holds_series, images_below, is_ima
 
 CASE = "{case}"
 LABEL = "{label}"  # in a path of masks: the class
+GROUP = "{group}"  # what several cases have in common, such as the patient
+WHOLE = (CASE, f"{GROUP}/{CASE}")  # patterns that mean all that a folder holds
+
+
+class Match(NamedTuple):
+    """A file that a pattern takes."""
+
+    case: str
+    group: str | None  # where the pattern has one
+    label: str  # empty where the pattern has none
+    path: Path
 
 
 class Tree:
@@ -40,6 +52,7 @@ class Pattern:
     """A pattern as it was given: a folder whose entries are the cases, or a path with ``{case}`` in it.
 
     It is relative to a root folder, or absolute, and may begin with ``./`` or ``../``; ``*`` stands for any part of a name.
+    With ``{group}``, which is as short as possible, a case is called GROUP_CASE, or CASE alone where that begins with the group.
     """
 
     root: Path
@@ -51,7 +64,7 @@ class Pattern:
 
     @property
     def base(self) -> Path:
-        """The folder above the first ``{case}`` or ``*``."""
+        """The folder above the first ``{case}``, ``{group}`` or ``*``."""
         return self.root.joinpath(*self._parts[: self._fixed])
 
     @property
@@ -66,10 +79,12 @@ class Pattern:
 
     @property
     def _fixed(self) -> int:
-        return next(i for i, part in enumerate(self._parts) if CASE in part or "*" in part)
+        return next(i for i, part in enumerate(self._parts) if any(sign in part for sign in (CASE, GROUP, "*")))
 
     def expected(self, case: str, label: str = LABEL) -> str:
         """Where a case's file should be, for messages."""
+        if GROUP in self.text:
+            return f"{self.text} of {case}"
         if self.is_folder:
             return f"{Path(self.text).as_posix()}/{case}.*"
         return self.text.replace(CASE, case).replace(LABEL, label)
@@ -97,16 +112,25 @@ class Pattern:
                 f"{self.text!r} is one file; give the folder that holds a file of every case, or a path with {CASE} in it"
             )
         matches: dict[str, dict[str, list[Path]]] = {}
-        expression = expression_of(self.below)
-        base = self.base
-        for path in (tree or Tree()).below(base):
-            match = expression.fullmatch(path.relative_to(base).as_posix())
-            if match and (_is_case(path) or (self.below != CASE and is_image(path))):
-                label = composed(strip_ending(match.groupdict().get("label") or ""))
-                matches.setdefault(label, {}).setdefault(composed(strip_ending(match["case"])), []).append(path)
+        for match in self._matches(tree or Tree()):
+            matches.setdefault(match.label, {}).setdefault(match.case, []).append(match.path)
         if not matches:
             raise self._nothing()
         return matches
+
+    def groups(self, tree: Tree) -> dict[str, str]:
+        """Case -> what stands for ``{group}``; empty where the pattern has none."""
+        return {match.case: match.group for match in self._matches(tree) if match.group is not None}
+
+    def _matches(self, tree: Tree) -> Iterator[Match]:
+        expression, base = expression_of(self.below), self.base
+        for path in tree.below(base):
+            found = expression.fullmatch(path.relative_to(base).as_posix())
+            if found and (_is_case(path) or (self.below not in WHOLE and is_image(path))):
+                parts = {key: composed(strip_ending(value)) for key, value in found.groupdict().items()}
+                group, case = parts.get("group"), parts["case"]
+                name = case if group is None or case.startswith(group) else f"{group}_{case}"
+                yield Match(name, group, parts.get("label", ""), path)
 
     def _nothing(self) -> UserError:
         broken = next((path for path in (self.base, *walk(self.base)) if is_dangling(path)), None)
@@ -138,7 +162,7 @@ class Pattern:
         for path, is_unreadable in tree.images(base):
             parts = path.parts[depth:]
             relative = "/".join(parts)
-            if self.below == CASE:
+            if self.below in WHOLE:
                 yield path
             elif is_unreadable and len(parts) < len(names):  # what lies below it is unknown
                 if could_be[len(parts) - 1].fullmatch(relative):
@@ -151,17 +175,17 @@ class Pattern:
 
 
 def expression_of(pattern: str, flags: int = 0) -> re.Pattern[str]:
-    """A regular expression for a pattern; every further ``{case}`` must be equal to the first, and so must ``{label}``.
+    """A regular expression for a pattern; every further ``{case}`` must be equal to the first, and so for the others.
 
     >>> bool(expression_of("{case}/{case}_t1.nii.gz").fullmatch("a1/a1_t1.nii.gz"))
     True
     """
     text = re.escape(pattern).replace(r"\*", "[^/]*")
-    for name in (CASE, LABEL):
+    for name, any_part in ((CASE, "[^/]+"), (LABEL, "[^/]+"), (GROUP, "[^/]+?")):
         group = name.strip("{}")
         first, *rest = text.split(re.escape(name))
         if rest:
-            text = first + f"(?P<{group}>[^/]+)" + f"(?P={group})".join(rest)
+            text = first + f"(?P<{group}>{any_part})" + f"(?P={group})".join(rest)
     return re.compile(text, flags)
 
 
