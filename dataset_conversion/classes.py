@@ -1,5 +1,6 @@
 """The classes of a folder: named by the user, listed in a file, or all values that the label files hold."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from unetrpp.dataset_conversion.pairing import Found
 from unetrpp.io.images import most_voxels, read_label
 from unetrpp.io.label_names import label_names
 
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
 NO_CLASSES = {"background", "ignore"}
 BYTES_A_VOXEL = 24  # peak memory while a label is read
 
@@ -21,7 +23,7 @@ BYTES_A_VOXEL = 24  # peak memory while a label is read
 class ClassOptions:
     """Which classes there are; see :func:`unetrpp.dataset_conversion.folder.convert_folder` for each option."""
 
-    label: Mapping[str, int] | None = None
+    label: Mapping[str, int | str] | None = None
     label_file: Path | None = None
     labels_from_files: bool = False
     foreground_from_instances: bool = False
@@ -45,6 +47,8 @@ class ClassOptions:
                 "which classes do the label files hold? give --label NAME=VALUE ..., a --label-file that lists them, or "
                 "--labels-from-files to take all values"
             )
+        if self.colours() and self.foreground_from_instances:
+            raise UserError("--foreground-from-instances is for files that number objects; leave it out with colours")
         for one, other in (
             ("--label", "--label-file"),
             ("--label", "--labels-from-files"),
@@ -52,6 +56,29 @@ class ClassOptions:
         ):
             if given[one] and given[other]:
                 raise UserError(f"{one} and {other} contradict each other; give one of them")
+
+    def colours(self) -> dict[str, int]:
+        """Class -> its colour as 0xRRGGBB, where ``label`` has colours in place of values.
+
+        Raises:
+            UserError: it has both, or one colour twice, or something that is no colour.
+        """
+        given = {name: value for name, value in (self.label or {}).items() if isinstance(value, str)}
+        if wrong := [f"{name}={value}" for name, value in given.items() if not COLOUR.fullmatch(value)]:
+            raise UserError(f"{wrong[0]!r} is no colour; write it as #RRGGBB, such as tumour=#ff0000")
+        if given and len(given) < len(self.label or {}):
+            raise UserError("--label has both values and colours, but label files hold one of the two; give only those")
+        colours = {name: int(value[1:], 16) for name, value in given.items()}
+        if len(set(colours.values())) < len(colours):
+            raise UserError("--label gives two classes one colour; give each its own")
+        return colours
+
+    def values(self) -> dict[str, int]:
+        """Class -> value of ``label``; classes with colours get 1, 2, ... in their order."""
+        if self.colours():
+            named = [name for name in self.label or {} if name != "background"]
+            return {name: value for value, name in enumerate(named, 1)}
+        return {name: int(value) for name, value in (self.label or {}).items()}
 
 
 def choose_classes(options: ClassOptions, found: Found, processes: int | None) -> LabelFile:
@@ -68,7 +95,7 @@ def choose_classes(options: ClassOptions, found: Found, processes: int | None) -
     elif options.label_file is not None:
         chosen = read_label_file(options.label_file)
     else:
-        chosen = LabelFile(dict(options.label or {}))
+        chosen = LabelFile(options.values())
     classes = chosen.labels.keys() - NO_CLASSES
     if options.foreground_from_instances and len(classes) != 1:
         raise UserError(f"--foreground-from-instances makes one class, but {len(classes)} are named; name only one")

@@ -10,7 +10,9 @@ from unetrpp.core.text import recordable
 from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset.label_files import LabelFile
+from unetrpp.dataset_conversion.channels import inferred_channels
 from unetrpp.dataset_conversion.classes import ClassOptions, choose_classes
+from unetrpp.dataset_conversion.coloured import BLACK, Coloured
 from unetrpp.dataset_conversion.hold_out import held_out
 from unetrpp.dataset_conversion.pairing import Found, Layout, find_cases
 from unetrpp.dataset_conversion.raw import ConversionResult, write_raw_dataset
@@ -22,11 +24,11 @@ def convert_folder(
     source: str | Path,
     *,
     images: Sequence[str],
-    channel: Sequence[str],
+    channel: Sequence[str] = (),
     labels: str | None = None,
     masks: Mapping[str, str] | str | None = None,
     allow_missing_masks: bool = False,
-    label: Mapping[str, int] | None = None,
+    label: Mapping[str, int | str] | None = None,
     label_file: str | Path | None = None,
     labels_from_files: bool = False,
     foreground_from_instances: bool = False,
@@ -46,21 +48,22 @@ def convert_folder(
     Args:
         source: the folder that the others are relative to.
         images: folders whose file names are the cases, or paths with ``{case}`` in them; one, or one per channel. A folder
-            with a DICOM series stands in place of a file.
-        channel: names of the channels in order.
+            with a DICOM series stands in place of a file. ``{group}`` stands for the patient where one has several cases.
+        channel: names of the channels in order; none are needed for photographs (R, G, B or gray) and DICOM (its Modality).
         labels: such a folder or path for the label maps.
         masks: in place of ``labels``: class -> such a folder or path for its masks, or one path with ``{label}`` in it. The
             classes get the values 1, 2, ... in this order; where masks overlap, the later class counts.
         allow_missing_masks: a case does not have the classes whose masks it lacks; otherwise it is refused.
-        label: class -> value; ``background`` 0 need not be given.
+        label: class -> value, where ``background`` 0 need not be given; or class -> colour such as "#ff0000" for label files
+            in colours, where black is the background unless it has another one.
         label_file: in place of ``label``: a file of ITK-SNAP, 3D Slicer, JSON or CSV that lists the classes.
         labels_from_files: take the values that the label files hold, with the names of ``label_file``, else those in the
             files (3D Slicer's segments), else ``label_1``, ...
         foreground_from_instances: label files number the objects; every value above 0 becomes the one class of ``label``.
         test_images: as ``images``, for test cases.
         test_labels: as ``labels``, for test cases.
-        hold_out: how many cases become test cases, whole groups together where dataset.json of an earlier conversion names
-            them, or a text file that lists them, one a line.
+        hold_out: how many cases become test cases, or a text file that lists them, one a line. Groups, of ``{group}`` or of
+            dataset.json of an earlier conversion, are kept whole.
         name: of the dataset; None takes the source's name without TaskNN_ or DatasetNNN_.
         workspace: None takes ``$UNETRPP_WORKSPACE``, else ./unetrpp_workspace.
         skip_unreadable: cases that lack a file or cannot be read, and images that match no pattern, are ``left_out`` of the
@@ -89,20 +92,26 @@ def convert_folder(
         is_number = isinstance(hold_out, int) or str(hold_out).isdecimal()
         tests = int(str(hold_out)) if is_number else _from_here_or(root, Path(str(hold_out)))
         found = _with_test_cases(found, tests, folder, overwrite)
-    classes = choose_classes(wanted, found, processes)
+    classes, colours = choose_classes(wanted, found, processes), wanted.colours()
+    found = _with_colours(found, colours, wanted.values()) if colours else found
+    names = tuple(channel) or inferred_channels(found.cases)
     made_from = Source(
-        channel_names=tuple(channel),
+        channel_names=names,
         labels=read_labels(file or Path("--label"), {"background": 0, **classes.labels}, classes.order),
         cases=found.cases,
         left_out=found.left_out,
+        groups=found.groups,
     )
-    options = {"layout": "folder", "channel": ",".join(channel), "foreground_from_instances": foreground_from_instances}
+    options = {"layout": "folder", "channel": ",".join(names), "foreground_from_instances": foreground_from_instances}
     return write_raw_dataset(
         made_from,
         folder,
         Conversion(
             source=recordable(str(root.resolve())),
-            options=options | _recorded_classes(classes) | _recorded(layout) | _recorded_tests(found, hold_out),
+            options=options
+            | _recorded_classes(classes, colours)
+            | _recorded(layout)
+            | _recorded_tests(found, hold_out),
         ),
         foreground_from_instances=foreground_from_instances,
         skip_unreadable=skip_unreadable,
@@ -116,6 +125,18 @@ def _from_here_or(root: Path, file: Path) -> Path:
     return root / file if not file.exists() and (root / file).exists() else file
 
 
+def _with_colours(found: Found, colours: Mapping[str, int], values: Mapping[str, int]) -> Found:
+    """Label files in colours are made into label maps; black is the background unless another colour is."""
+    pairs = {colour: values.get(name, 0) for name, colour in colours.items()}
+    if "background" not in colours:
+        pairs.setdefault(BLACK, 0)
+    cases = [
+        replace(case, label=Coloured(case.label, tuple(pairs.items()))) if isinstance(case.label, Path) else case
+        for case in found.cases
+    ]
+    return replace(found, cases=tuple(cases))
+
+
 def _with_test_cases(found: Found, wanted: int | Path, folder: Path, overwrite: bool) -> Found:
     """The cases with those held out marked as test cases; an earlier conversion's stay so unless all are converted again."""
     earlier = None if overwrite else earlier_conversion(folder)
@@ -123,15 +144,16 @@ def _with_test_cases(found: Found, wanted: int | Path, folder: Path, overwrite: 
     tests = held_out(
         wanted,
         [case.id for case in found.cases],
-        groups=described.groups if described else None,
+        groups={**found.groups, **((described.groups if described else None) or {})},
         earlier=earlier.options.get("hold_out", ()) if earlier else (),
     )
     return replace(found, cases=tuple(replace(case, test=case.id in tests) for case in found.cases))
 
 
-def _recorded_classes(classes: LabelFile) -> dict[str, Any]:
+def _recorded_classes(classes: LabelFile, colours: Mapping[str, int]) -> dict[str, Any]:
     order = {} if classes.order is None else {"regions_class_order": list(classes.order)}
-    return {"label": dict(classes.labels), **order}
+    in_colours = {"colours": {name: f"#{colour:06x}" for name, colour in colours.items()}} if colours else {}
+    return {"label": dict(classes.labels), **order, **in_colours}
 
 
 def _recorded(layout: Layout) -> dict[str, Any]:

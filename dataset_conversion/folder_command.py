@@ -13,11 +13,14 @@ DESCRIPTION = """\
 Convert a folder of images and labels in which the files of a case have the case's name.
 
 SOURCE is the folder of your data. DIR_OR_PATH is a folder in it whose entries are the cases (files, or folders of DICOM
-series), or a path with {case} in it, such as '{case}/{case}_t1.nii.gz'."""
+series), or a path with {case} in it, such as '{case}/{case}_t1.nii.gz'. {group} stands for the patient, where one has several
+cases ('{group}/{case}.nii.gz'): all of them are kept in one fold, and in training or test."""
 
 EXAMPLES = """
 unetrpp_convert folder sarcoma_ct --images images --labels labels --channel CT --label tumour=1
-unetrpp_convert folder nuclei_2d --images images --labels labels --channel R,G,B --label nucleus=1 --foreground-from-instances
+unetrpp_convert folder nuclei_2d --images images --labels labels --label nucleus=1 --foreground-from-instances
+unetrpp_convert folder skin --images photos --labels masks --label naevus=#ff0000 melanoma=#00ff00
+unetrpp_convert folder knees --images '{group}/{case}' --labels 'labels/{group}_{case}.nii.gz' --label cartilage=1 --hold-out 10
 unetrpp_convert folder glioma --images '{case}/{case}_t1.nii.gz' '{case}/{case}_flair.nii.gz'
     --labels '{case}/{case}_seg.nii.gz' --channel T1,FLAIR --label edema=2 tumour=1 --hold-out 20
 unetrpp_convert folder mouse_brain --images images --labels labels --channel MR --label-file atlas.label
@@ -29,7 +32,7 @@ unetrpp_convert folder cord --images '{case}.nii.gz' --masks cord='{case}_seg.ni
 def build_parser() -> Parser:
     parser = Parser("unetrpp_convert folder", DESCRIPTION, EXAMPLES)
     parser.usage = (  # argparse would put SOURCE last, where the paths of an option would swallow it
-        "unetrpp_convert folder SOURCE --images DIR_OR_PATH ... --channel NAME[,NAME...]\n"
+        "unetrpp_convert folder SOURCE --images DIR_OR_PATH ... [--channel NAME[,NAME...]]\n"
         "                              (--labels DIR_OR_PATH | --masks NAME=DIR_OR_PATH ...) [options]"
     )
     what = "the folder of your data, which DIR_OR_PATH is relative to; the dataset gets its name, or --name"
@@ -43,8 +46,8 @@ def build_parser() -> Parser:
 def _add_images(parser: Parser) -> None:
     add = parser.add_argument_group("images and labels").add_argument
     add("--images", nargs="+", required=True, metavar="DIR_OR_PATH", help="one, or one per channel")
-    what = "the channels in order, such as CT or R,G,B"
-    add("--channel", required=True, metavar="NAME[,NAME...]", help=what)
+    what = "the channels in order, such as CT or T1,FLAIR (default: R,G,B or gray of photographs, or the Modality of DICOM)"
+    add("--channel", default=(), metavar="NAME[,NAME...]", help=what)
     add("--labels", metavar="DIR_OR_PATH", help="label maps: one file a case, with a value for every class")
     what = (
         "in place of --labels: a mask for every class, with the values 1, 2, ... in this order (where masks overlap, the later "
@@ -57,7 +60,10 @@ def _add_images(parser: Parser) -> None:
 
 def _add_classes(parser: Parser) -> None:
     add = parser.add_argument_group("classes of --labels").add_argument
-    what = "the classes; background=0 need not be given"
+    what = (
+        "the classes; background=0 need not be given. Label files in colours: NAME=#RRGGBB for each, where black is the "
+        "background unless it has another colour"
+    )
     add("--label", nargs="+", type=_label, metavar="NAME=VALUE", help=what)
     what = "a file that lists them: of ITK-SNAP or 3D Slicer, JSON, or CSV with a header (value,name)"
     add("--label-file", type=Path, metavar="FILE", help=what)
@@ -75,8 +81,10 @@ def _add_tests(parser: Parser) -> None:
     add("--hold-out", metavar="N|FILE", help=what)
 
 
-def _label(text: str) -> tuple[str, int]:
+def _label(text: str) -> tuple[str, int | str]:
     name, _, value = text.rpartition("=")
+    if name and value.startswith("#"):
+        return name, value
     if name and "," in value and value.replace(",", "").isdigit():
         raise argparse.ArgumentTypeError(
             f"{text!r} has several values; a region of several labels is written in a JSON file and given as --label-file "
@@ -99,7 +107,11 @@ def convert(arguments: argparse.Namespace) -> "ConversionResult":
     if label is not None and len(label) < len(arguments.label):
         raise UserError("--label names one class twice; give every class one name and one value")
     given = {name: value for name, value in vars(arguments).items() if name not in ("source", "debug")}
-    given |= {"channel": arguments.channel.split(","), "label": label, "masks": _masks(arguments.masks)}
+    given |= {
+        "channel": arguments.channel.split(",") if arguments.channel else (),
+        "label": label,
+        "masks": _masks(arguments.masks),
+    }
     return convert_folder(arguments.source, **given)
 
 

@@ -94,6 +94,15 @@ _PROTOCOLS = {
     "--validate-on-test": _PROTOCOL + "test_the_published_validation_is_on_the_test_cases_when_asked_for",
 }
 DATASET_OPTIONS: dict[str, dict[str, str]] = {
+    "bids": {
+        "--suffix": _DATASETS + "bids.py::test_other_channels_come_from_the_same_session",
+        "--labels": _DATASETS + "bids.py::test_labels_of_other_images_are_not_taken_and_classes_are_named",
+        "--derivatives": _DATASETS + "bids.py::test_images_and_labels_without_a_partner_are_named",
+    },
+    "coco": {
+        "--annotations": _DATASETS + "coco.py::test_small_objects_lie_on_large_ones_and_a_dataset_can_be_trained",
+        "--test-annotations": _DATASETS + "coco.py::test_small_objects_lie_on_large_ones_and_a_dataset_can_be_trained",
+    },
     "dicom": {
         "--roi": _DATASETS + "dicom.py::test_without_rois_all_names_are_listed",
         "--modality": _DATASETS + "dicom.py::test_the_modality_is_asked_for_where_several_have_labels",

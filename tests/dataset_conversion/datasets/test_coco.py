@@ -75,7 +75,8 @@ def label_of(folder, part, case):
 
 def test_small_objects_lie_on_large_ones_and_a_dataset_can_be_trained(root, tmp_path, caplog):
     caplog.set_level("INFO")
-    converted = convert("coco", root, tmp_path / "w", **BOTH)
+    train, val = (f"annotations/instances_{part}2017.json" for part in ("train", "val"))
+    converted = convert("coco", root, tmp_path / "w", annotations=[train], test_annotations=[val])
     assert converted.errors == ()
     assert converted.test_cases == ("000000000139",)
     description = read_dataset(converted.folder, "x").description
