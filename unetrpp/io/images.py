@@ -194,7 +194,8 @@ def _one_channel(path: Path, array: np.ndarray) -> np.ndarray:
         if in_colours:
             found, repair = (
                 f"{found} (colours)",
-                "save the label values as a gray image, without a palette (example in docs/datasets.md)",
+                "save the label values as a gray image, without a palette, or convert the folder with the colours named "
+                "(unetrpp_convert folder ... --label NAME=#RRGGBB)",
             )
         raise UserError(f"{path.name} has {found}; a label file must have one channel: {repair}")
     return array
