@@ -85,7 +85,7 @@ def _require_mask(file: Path, volume: Volume) -> None:
     if len(values) > 1:
         raise UserError(
             f"{file.name} holds the values {listed_values(values)}, but a mask is 0 and one other value; if it is a label map "
-            "of several classes, give it as --labels"
+            "of several classes, give it as --labels, or in BIDS with a dseg.tsv that names them"
         )
     if values and values[0] < 0:
         raise UserError(f"{file.name} holds the value {values[0]}; a mask is 0 and one value above 0")
