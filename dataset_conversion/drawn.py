@@ -210,9 +210,10 @@ def case_names(images: Sequence[str]) -> list[str]:
 
 
 def _by_name(folder: Path) -> dict[str, list[Path]]:
+    """Name in small letters -> images: annotations often differ in the capitals of an ending."""
     files: dict[str, list[Path]] = {}
     for path in images_below(folder):
-        files.setdefault(composed(path.name), []).append(path)
+        files.setdefault(composed(path.name).casefold(), []).append(path)
     return files
 
 
@@ -220,7 +221,8 @@ def _found(drawing: Drawing, files: Mapping[str, Sequence[Path]]) -> Path | str:
     """The image's file, or what is wrong: relative to the annotations, else the one file of its name below the folder."""
     given = PurePosixPath(composed(drawing.image).replace("\\", "/"))
     beside = drawing.file.parent / given
-    found = files.get(given.name, [])
+    found = files.get(given.name.casefold(), [])
+    found = [path for path in found if composed(path.name) == given.name] or found
     ending = [path for path in found if path.parts[-len(given.parts) :] == given.parts]
     for candidates in ([path for path in found if path.resolve() == beside.resolve()], ending, found):
         if len(candidates) == 1:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.dicom_files import write_series
-from tests.helpers.source_folder import convert, files_in, write
+from tests.helpers.source_folder import convert, files_in, read, write
 from unetrpp.dataset_conversion.patterns import Pattern, Tree
 
 RNG = np.random.default_rng(11)
@@ -92,3 +92,11 @@ def test_a_patient_in_training_and_test_is_refused(root, capsys):
     error = capsys.readouterr().err
     assert "p2_day9" in error
     assert "is a test case of p2, of which p2_day" in error
+
+
+def test_masks_of_grouped_cases(root):
+    convert(root, "--masks", "organ=drawn/{group}_{case}.nii.gz", images="scans/{group}/{case}.nii.gz", labels=None)
+    assert len(description(root)["groups"]) == 7
+    np.testing.assert_array_equal(
+        read(root.parent / "w/raw/Made/labelsTr/p2_day1.nii.gz"), read(root / "drawn/p2_day1.nii.gz")
+    )

@@ -54,7 +54,7 @@ def root(tmp_path):
         annotation(4, 25, 88, [box(0, 0, 3, 3), box(1, 1, 8, 2)]),
         annotation(5, 30, 62, {"size": list(SIZE), "counts": "d1d0h<"}),
     ]
-    images = [image(9, "000000000009.jpg"), image(25, "000000000025.jpg"), image(30, "000000000030.JPG")]
+    images = [image(9, "000000000009.jpg"), image(25, "000000000025.jpg"), image(30, "000000000030.jpg")]
     categories = {1: "person", 62: "chair", 88: "teddy bear"}
     write(folder / "annotations/instances_train2017.json", images, objects, categories)
     tests = [annotation(6, 139, 88, [box(1, 1, 2, 2)])]
