@@ -28,13 +28,14 @@ Traps:
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted, escaped, listed
-from unetrpp.dataset_conversion.bids_names import Name, Tree, Wanted, by_subject, looks_like_label, names_below, parsed
+from unetrpp.dataset_conversion.bids_names import Name, Tree, Wanted, looks_like_label, names_below, parsed
+from unetrpp.dataset_conversion.bids_pairing import Found, complete_cases, labels_without_image
 from unetrpp.dataset_conversion.bids_tables import table_of
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import DEEPEST
@@ -82,10 +83,11 @@ def read(
     if absent := [wanted for wanted, names in found.items() if not names]:
         raise UserError(f"{root} has no label {'_'.join(sorted(absent[0].parts))}; it has {_kinds(tree)}")
     channels = [parsed(text) for text in suffix] or [_only_suffix(tree, found)]
-    cases, left_out = _cases(tree, channels, found)
+    cases, left_out = complete_cases(tree, channels, found)
     if not cases:
         raise _no_case(tree, channels[0], found, left_out)
-    table = table_of([name for names in found.values() for name in names], root, places) if len(classes) == 1 else None
+    drawn = [name for case in cases for name in case.labels.values()]
+    table = table_of(drawn, [root, *places]) if len(classes) == 1 else None
     if table is None and (without := [w for w in classes if w.suffix == "dseg"]):
         raise UserError(
             f"no table names the values of {without[0].name}; write a dseg.tsv with the columns index and name into the folder of the "
@@ -95,7 +97,7 @@ def read(
         channel_names=tuple(wanted.name for wanted in channels),
         labels=scheme_of(table or {wanted.name: value for value, wanted in enumerate(classes, 1)}),
         cases=tuple(_source_case(case, is_map=table is not None) for case in cases),
-        left_out=left_out | _without_image(tree, channels[0], found),
+        left_out=left_out | labels_without_image(tree, channels[0], found),
         groups=_groups(cases),
         notes=(_chosen(tree, channels, found),),
     )
@@ -172,42 +174,6 @@ def _only_suffix(tree: Tree, labels: Mapping[Wanted, Sequence[Name]]) -> Wanted:
     raise UserError(f"which images? choose with --suffix among {_counts(counts)}")
 
 
-class Found(NamedTuple):
-    """The files of a case: the image of every channel and the label of every class."""
-
-    id: str
-    images: Sequence[Name]
-    labels: Mapping[Wanted, Name]
-
-
-def _cases(
-    tree: Tree, channels: Sequence[Wanted], labels: Mapping[Wanted, Sequence[Name]]
-) -> tuple[list[Found], dict[str, str]]:
-    """The complete cases, and what the others lack: id -> reason and repair."""
-    cases: list[Found] = []
-    left_out: dict[str, str] = {}
-    first, *others = channels
-    images = tree.images(first)
-    times = Counter(image.stem for image in images)
-    channels_of = {wanted: by_subject(tree.images(wanted)) for wanted in others}
-    labels_of = {wanted: by_subject(names) for wanted, names in labels.items()}
-    for image in images:
-        id, subject = image.stem.removesuffix(f"_{image.suffix}"), image.entities["sub"]
-        names = [_in_session(image, of.get(subject, ()), wanted) for wanted, of in channels_of.items()]
-        drawn = {w: _label_of(image, of.get(subject, ()), w, tree.suffixes) for w, of in labels_of.items()}
-        faults = [found for found in (*names, *drawn.values()) if isinstance(found, str)]
-        if times[image.stem] > 1:
-            faults = [
-                f"is there {times[image.stem]} times ({_both(i for i in images if i.stem == image.stem)}); keep one"
-            ]
-        if faults:
-            left_out[id] = "; ".join(faults)
-        else:
-            whole = [image, *(name for name in names if isinstance(name, Name))]
-            cases.append(Found(id, whole, {w: name for w, name in drawn.items() if isinstance(name, Name)}))
-    return cases, left_out
-
-
 def _no_case(
     tree: Tree, first: Wanted, labels: Mapping[Wanted, Sequence[Name]], left_out: Mapping[str, str]
 ) -> UserError:
@@ -221,47 +187,6 @@ def _no_case(
         return UserError(f"there is no image {first.name}; check --suffix, or complete the download")
     case, reason = next(iter(left_out.items()))
     return UserError(f"none of {counted(len(left_out), 'case')} is complete: {case} {reason}")
-
-
-def _in_session(image: Name, candidates: Sequence[Name], wanted: Wanted) -> Name | str:
-    """The image of another channel, or why there is none: the only one of the session, or the one of equal entities."""
-    session = [n for n in candidates if all(n.entities.get(k) == image.entities.get(k) for k in ("sub", "ses"))]
-    alike = [name for name in session if all(image.source.get(k, v) == v for k, v in name.source.items())]
-    for found in (session, alike):
-        if len(found) == 1:
-            return found[0]
-    if not session:
-        return f"has no {wanted.name}; complete the download, or leave this channel out"
-    return f"has several {wanted.name} ({_both(session)}); choose by entities, such as --suffix acq-..._{wanted.suffix}"
-
-
-def _label_of(image: Name, candidates: Sequence[Name], wanted: Wanted, suffixes: Collection[str]) -> Name | str:
-    """The label of an image, or why there is none. One that has the wanted parts alone counts before one with more."""
-    found = [name for name in candidates if name.belongs_to(image, suffixes)]
-    exact = [name for name in found if set(name.kind(suffixes)) <= wanted.parts]
-    for names in (exact, found):
-        if len(names) == 1:
-            return names[0]
-    if not found:
-        return f"has no label {'_'.join(sorted(wanted.parts))}; draw one, or remove the image"
-    return f"has several labels ({_both(exact or found)}); choose with --labels or --derivatives"
-
-
-def _both(names: Collection[Name] | Any) -> str:
-    return listed([escaped("/".join(name.path.parts[-3:])) for name in names], 2)
-
-
-def _without_image(tree: Tree, first: Wanted, labels: Mapping[Wanted, Sequence[Name]]) -> dict[str, str]:
-    """Labels of no image, except those that were drawn on images of another suffix."""
-    images = by_subject(tree.images(first))
-    lost = {
-        name.stem
-        for names in labels.values()
-        for name in names
-        if not {*name.words} & tree.suffixes - {first.suffix}
-        and not any(name.belongs_to(image, tree.suffixes) for image in images.get(name.entities["sub"], ()))
-    }
-    return dict.fromkeys(sorted(lost), f"is a label, but its {first.suffix} image is not there; complete the download")
 
 
 def _source_case(case: Found, *, is_map: bool) -> SourceCase:

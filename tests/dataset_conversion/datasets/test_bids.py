@@ -198,6 +198,8 @@ def test_tables_name_the_values_of_dseg(tmp_path, place, content):
         path = tmp_path / "x/derivatives/seg" / place.replace("sub-00", subject)
         path.write_text(content)
     (tmp_path / "x/derivatives/seg/sub-00/anat/sub-00_dseg.json").write_text('{"SpatialReference": "orig"}')
+    (tmp_path / "x/derivatives/seg/sub-00/anat/sub-00_desc-aseg_dseg.tsv").write_text("of another kind")
+    (tmp_path / "x/derivatives/seg/segmentation.tsv").write_text("no table")
     converted = convert("bids", tmp_path / "x", tmp_path / "w")
     assert converted.errors == ()
     labels = read_dataset(converted.folder, "x").description.labels
@@ -227,6 +229,19 @@ def test_a_label_of_exactly_the_kind_counts_before_one_in_another_space(tmp_path
     dataset = read_dataset(converted.folder, "x")
     assert dataset.description.labels.names == ("background", "L")
     assert all(case.label and read_label(case.label).array.shape[1:] == (12, 16, 16) for case in dataset.cases)
+
+
+def test_a_label_that_could_be_of_several_runs_is_not_guessed(tmp_path):
+    for subject, run in (("01", "1"), ("01", "2"), ("02", "1")):
+        scan(tmp_path / f"x/sub-{subject}/anat/sub-{subject}_run-{run}_T1w.nii.gz", seed=int(run))
+        label(tmp_path / f"x/derivatives/seg/sub-{subject}/anat/sub-{subject}_desc-lesion_mask.nii.gz", [1])
+    found = reasons(convert("bids", tmp_path / "x", tmp_path / "w"))
+    assert found.keys() == {"sub-01_run-1", "sub-01_run-2"}
+    assert "has the same label as sub-01_run-1" in found["sub-01_run-2"]
+    assert convert("bids", tmp_path / "x", tmp_path / "w2", suffix=["run-1_T1w"]).cases == (
+        "sub-01_run-1",
+        "sub-02_run-1",
+    )
 
 
 def test_a_folder_without_subjects_or_labels_is_refused(lesions, tmp_path):
