@@ -7,6 +7,7 @@ x + 0.5), and labelme and CVAT draw on an image whose first pixel starts at 0.
 scikit-image's `polygon` takes every pixel together with every corner, and both of two areas that share an edge get its pixels.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
@@ -39,6 +40,9 @@ class Polygon:
 
     points: Points
 
+    def __post_init__(self) -> None:
+        _require_finite(*(value for point in self.points for value in point))
+
     def area(self, shape_yx: tuple[int, int]) -> Area:
         return inside([np.array(self.points)], shape_yx)
 
@@ -50,6 +54,11 @@ class Ellipse:
     centre: tuple[float, float]
     radii: tuple[float, float]
     degrees: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_finite(*self.centre, *self.radii, self.degrees)
+        if min(self.radii) <= 0:
+            raise ValueError("a radius that is not above 0")
 
     def area(self, shape_yx: tuple[int, int]) -> Area:
         reach = max(self.radii)
@@ -81,9 +90,13 @@ class Runs:
     def area(self, shape_yx: tuple[int, int]) -> Area:
         """
         Raises:
-            UserError: the runs do not fill the box.
+            UserError: the runs do not fill the box, or it is larger than the image.
         """
         top, left, height, width = self.box
+        if height > shape_yx[0] or width > shape_yx[1]:
+            raise UserError(
+                f"a mask of {width} x {height} pixels is larger than its image ({shape_yx[1]} x {shape_yx[0]}); export it again"
+            )
         total = sum(self.lengths)
         if min(self.lengths, default=0) < 0 or total > height * width:
             raise UserError(
@@ -97,6 +110,15 @@ class Runs:
         return Area(top + y, left + x, mask[y : max(0, shape_yx[0] - top), x : max(0, shape_yx[1] - left)])
 
 
+def _require_finite(*values: float) -> None:
+    """
+    Raises:
+        ValueError: a value is infinite or no number.
+    """
+    if not all(map(math.isfinite, values)):
+        raise ValueError("a coordinate that is no number")
+
+
 def rectangle(left: float, top: float, right: float, bottom: float) -> Polygon:
     return Polygon(((left, top), (right, top), (right, bottom), (left, bottom)))
 
@@ -105,7 +127,7 @@ def inside(rings: Sequence[np.ndarray], shape_yx: tuple[int, int]) -> Area:
     """The pixels whose centres lie inside of closed rings by the even-odd rule: a ring within a ring is a hole.
 
     A centre on a left or upper edge is inside, one on a right or lower edge is not, so that of two areas that share an edge
-    exactly one has the pixels on it.
+    exactly one has the pixels on it. (On slanted edges rounding may decide, but in the same way for both areas.)
 
     Args:
         rings: (corners, 2) of x and y.

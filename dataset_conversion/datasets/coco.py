@@ -20,6 +20,7 @@ Traps:
   on top. Objects marked `iscrowd` are painted like the others.
 - A pixel belongs to a polygon when its centre does; pixels begin at whole numbers. The parts of one object are joined, so a
   part inside another is no hole. pycocotools rounds corners to a fifth of a pixel, so single pixels at the edge may differ.
+- Touching objects of one class become one region.
 - An image without annotations is an image without objects; one line says how many there are.
 - Annotations that have a box only cannot be painted: the image is left out and named.
 - A photograph that a camera stored turned (EXIF) is left out and named, because programs differ in what they annotated.
@@ -126,10 +127,14 @@ def _drawings(
     """The photographs of a file with their objects, and the classes that objects have."""
     try:
         images = {image["id"]: image for image in content["images"]}
-        by_image: dict[Any, list[Mapping[str, Any]]] = {key: [] for key in images}
+        by_image: dict[Any, list[Mapping[str, Any]]] = {}
         for annotation in content["annotations"]:
-            by_image[annotation["image_id"]].append(annotation)
-        drawings = [_drawing(file, images[key], by_image[key], names) for key in images]
+            by_image.setdefault(annotation["image_id"], []).append(annotation)
+        if unknown := [key for key in by_image if key not in images]:
+            raise UserError(
+                f"{file} has annotations of image {unknown[0]!r}, which is not among its images; correct the file"
+            )
+        drawings = [_drawing(file, images[key], by_image.get(key, ()), names) for key in images]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{file} is not in COCO's format ({type(error).__name__}: {error}); export the annotations again"
@@ -147,10 +152,12 @@ def _drawing(
     for annotation in annotations:
         try:
             shapes = _shapes(annotation.get("segmentation"), size)
+            objects.append(Object(names[int(annotation["category_id"])], shapes))
         except UserError as error:
-            fault = fault or f"annotation {annotation.get('id')}: {error}"
-            continue
-        objects.append(Object(names[int(annotation["category_id"])], shapes))
+            fault = fault or f"annotation {annotation.get('id')} {error}"
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"{type(error).__name__}: {error}"
+            fault = fault or f"annotation {annotation.get('id')} is malformed ({what}); correct or remove it"
     return Drawing(str(image["file_name"]), file, size, tuple(objects), fault=fault)
 
 
@@ -162,13 +169,9 @@ def _shapes(segmentation: object, size: tuple[int, int]) -> tuple[Shape, ...]:
     if isinstance(segmentation, dict):
         counts, (height, width) = segmentation["counts"], map(int, segmentation["size"])
         if (height, width) != size:
-            raise UserError(
-                f"its run lengths are of {width} x {height} pixels, not those of the image; export them again"
-            )
+            raise UserError(f"has run lengths of {width} x {height} pixels, not those of the image; export them again")
         lengths = decoded_lengths(counts) if isinstance(counts, str) else tuple(map(int, counts))
-        runs = Runs(lengths, (0, 0, height, width), by_column=True)
-        runs.area(size)  # refuses what does not fit, now and with its number
-        return (runs,)
+        return (Runs(lengths, (0, 0, height, width), by_column=True),)
     rings = [ring for ring in segmentation if ring] if isinstance(segmentation, list) else []
     if not rings:
         raise UserError("has no outline, at most a box; draw one, or remove it")

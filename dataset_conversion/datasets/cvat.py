@@ -17,6 +17,7 @@ such an image is left out and named. Tags of images are not read.
 
 Traps:
 - Shapes overlap, but a pixel has one class: the one with the higher `z_order` lies on top, of equal ones the later in the file.
+- Touching objects of one class become one region.
 - A pixel belongs to a shape when its centre does; pixels begin at whole numbers. Run lengths of masks go along the rows of
   their box.
 - "CVAT for video" (tracks) is another format; export the task as "CVAT for images".
@@ -157,16 +158,12 @@ def _turned(corners: Points, degrees: float) -> Points:
 
 def _ellipse(of: Mapping[str, str]) -> Shape:
     cx, cy, rx, ry = (float(of[key]) for key in ("cx", "cy", "rx", "ry"))
-    if min(rx, ry) <= 0:
-        raise ValueError("a radius of 0")
     return Ellipse((cx, cy), (rx, ry), float(of.get("rotation") or 0))
 
 
 def _mask(of: Mapping[str, str]) -> Shape:
     top, left, height, width = (int(float(of[key])) for key in ("top", "left", "height", "width"))
-    runs = Runs(tuple(int(length) for length in of["rle"].split(",")), (top, left, height, width))
-    runs.area((top + height, left + width))  # refuses lengths that do not fit
-    return runs
+    return Runs(tuple(int(length) for length in of["rle"].split(",")), (top, left, height, width))
 
 
 KINDS: dict[str, Callable[[Mapping[str, str]], Shape]] = {

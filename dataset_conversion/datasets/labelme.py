@@ -17,6 +17,7 @@ Shapes: polygon, rectangle, circle and mask. Points and lines have no area: such
 
 Traps:
 - Shapes overlap, but a pixel has one class: the later shape of the file lies on top, as in labelme itself.
+- Touching objects of one class become one region.
 - A pixel belongs to a shape when its centre does; pixels begin at whole numbers. labelme's own export takes every pixel that
   an outline touches, so its objects are larger by about half a pixel on every side.
 - A photograph that a camera stored turned (EXIF) is left out and named: labelme shows it upright.
@@ -157,8 +158,6 @@ def _circle(points: Sequence[tuple[float, float]], _: Mapping[str, Any]) -> Shap
     """The centre and a point of the edge."""
     centre, edge = points
     radius = math.dist(centre, edge)
-    if radius == 0:
-        raise UserError("is a circle without a radius; draw it again, or remove it")
     return Ellipse(centre, (radius, radius))
 
 

@@ -117,6 +117,12 @@ def test_what_cannot_be_painted_or_found_is_named_with_its_reason(root, tmp_path
     content = json.loads(file.read_text())
     content["images"] += [image(40, "gone.jpg"), image(41, "small.jpg"), image(42, "turned.jpg"), image(43, "box.jpg")]
     content["annotations"].append(annotation(9, 43, 62, []))
+    bad = {"unknown": (99, box(0, 0, 2, 2)), "short": (62, [1, 2, 3, 4]), "text": (62, ["a"] * 6), "runs": (62, None)}
+    for i, (name, (category, ring)) in enumerate(bad.items(), 50):
+        photograph(root / f"train2017/{name}.jpg")
+        content["images"].append(image(i, f"{name}.jpg"))
+        runs = {"size": list(SIZE), "counts": [9, 999]}
+        content["annotations"].append(annotation(i, i, category, [ring] if ring else runs))
     file.write_text(json.dumps(content))
     photograph(root / "train2017/small.jpg", (5, 5))
     photograph(root / "train2017/box.jpg")
@@ -126,11 +132,15 @@ def test_what_cannot_be_painted_or_found_is_named_with_its_reason(root, tmp_path
     exif[274] = 3
     turned.save(root / "train2017/turned.jpg", exif=exif)
     reasons = {e.case: e.message for e in convert("coco", root, tmp_path / "w", **BOTH).errors}
-    assert reasons.keys() == {"gone", "small", "turned", "box", "train2017/extra.jpg"}
+    assert reasons.keys() == {"gone", "small", "turned", "box", "train2017/extra.jpg", *bad}
     assert "gone.jpg is not there; complete the download" in reasons["gone"]
     assert "has an image of 24 x 20 pixels, but small.jpg has 5 x 5" in reasons["small"]
     assert "stored turned (EXIF orientation 3)" in reasons["turned"]
-    assert "annotation 9: has no outline, at most a box" in reasons["box"]
+    assert "annotation 9 has no outline, at most a box" in reasons["box"]
+    assert "annotation 50 is malformed (KeyError: 99)" in reasons["unknown"]
+    assert "has an outline of 4 numbers" in reasons["short"]
+    assert "annotation 52 is malformed (ValueError" in reasons["text"]
+    assert "run lengths of 1008 pixels do not fill 20 x 24 pixels" in reasons["runs"]
     assert "is not in the annotations" in reasons["train2017/extra.jpg"]
 
 
@@ -152,7 +162,8 @@ def test_images_of_one_name_in_several_folders_keep_their_folders_in_the_names(t
     ("change", "message"),
     [
         ({"categories": [{"name": "a"}]}, "every category must have a number as its id"),
-        ({"annotations": [{"image_id": 77}]}, r"is not in COCO's format \(KeyError: 77\)"),
+        ({"annotations": [{"image_id": 77}]}, "has annotations of image 77, which is not among its images"),
+        ({"annotations": [3]}, r"is not in COCO's format \(TypeError"),
         ({"annotations": []}, "has no annotation"),
         ({"images": {}}, "has no list of images"),
     ],

@@ -90,6 +90,9 @@ def test_what_cannot_be_painted_is_named(root, tmp_path):
         "two": polygon("tumour", "1,1;2,2"),
         "runs": '<mask label="tumour" rle="9" left="0" top="0" width="2" height="2" z_order="0"/>',
         "lacks": '<ellipse label="tumour" cx="1" z_order="0"/>',
+        "nan": polygon("tumour", "1,1;2,2;nan,3"),
+        "huge": '<mask label="tumour" rle="9" left="0" top="0" width="999999" height="999999" z_order="0"/>',
+        "flat": '<ellipse label="tumour" cx="1" cy="1" rx="0" ry="1" z_order="0"/>',
         "gone": polygon("tumour", SQUARE),
     }
     for name in list(shapes)[:-1]:
@@ -102,6 +105,9 @@ def test_what_cannot_be_painted_is_named(root, tmp_path):
     assert "has a polygon that is malformed (ValueError: 2 corners)" in reasons["two"]
     assert "run lengths of 9 pixels do not fill 2 x 2 pixels" in reasons["runs"]
     assert "KeyError: 'cy'" in reasons["lacks"]
+    assert "a coordinate that is no number" in reasons["nan"]
+    assert "a mask of 999999 x 999999 pixels is larger than its image (24 x 20)" in reasons["huge"]
+    assert "a radius that is not above 0" in reasons["flat"]
     assert "gone.png is not there" in reasons["gone"]
 
 
