@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -46,6 +46,7 @@ def is_inside(ring, x, y):
     return crossed % 2 == 1
 
 
+@settings(deadline=None)
 @given(RINGS)
 def test_a_pixel_is_inside_when_its_centre_is(rings):
     found = whole(inside([np.array(ring) for ring in rings], SHAPE))
@@ -63,6 +64,7 @@ def test_a_ring_in_a_ring_is_a_hole():
     assert not mask[2:4, 2:4].any()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 14), min_size=2, max_size=2, unique=True), st.integers(0, 18), st.integers(0, 18))
 def test_of_two_areas_that_share_an_edge_exactly_one_has_a_pixel(columns, top, bottom):
     """The edge may run through centres, which lie at odd halves."""
@@ -86,6 +88,7 @@ def test_outside_of_the_image_there_is_nothing(corners):
     assert not whole(rectangle(*corners).area(SHAPE)).any()
 
 
+@settings(deadline=None)
 @given(
     st.tuples(st.floats(-3, 10), st.floats(-3, 12)), st.tuples(st.floats(0.5, 6), st.floats(0.5, 6)), st.floats(0, 180)
 )
@@ -103,6 +106,7 @@ def test_an_ellipse_has_the_centres_within_it(centre, radii, degrees):
                 assert found[y, x] == (total < 2 * a)
 
 
+@settings(deadline=None)
 @given(arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6))), st.booleans())
 def test_run_lengths_fill_their_box(mask, by_column):
     flat = (mask.T if by_column else mask).reshape(-1).tolist()
@@ -119,6 +123,7 @@ def test_run_lengths_fill_their_box(mask, by_column):
     assert (area.top, area.left) == (2, 1)
 
 
+@settings(deadline=None)
 @given(arrays(bool, (3, 4)), st.integers(-3, 8), st.integers(-4, 8))
 def test_a_mask_keeps_its_pixels_and_is_cut_at_the_edges(mask, top, left):
     expected = np.zeros((30, 30), bool)
@@ -146,6 +151,7 @@ def encode(lengths):
     return text
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**7), max_size=12))
 def test_compressed_run_lengths_are_decoded(lengths):
     assert decoded_lengths(encode(lengths)) == tuple(lengths)
