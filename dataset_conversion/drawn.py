@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 from PIL import Image
 
 from unetrpp.core.errors import UserError
@@ -12,10 +11,11 @@ from unetrpp.core.text import composed, escaped, listed
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset_conversion.channels import inferred_channels
 from unetrpp.dataset_conversion.finding import not_used
-from unetrpp.dataset_conversion.polygons import Shape
+from unetrpp.dataset_conversion.masks import Canvas, Painted, Remarks
+from unetrpp.dataset_conversion.polygons import Area, Shape
 from unetrpp.dataset_conversion.source import Made, Source, SourceCase, scheme_of
 from unetrpp.io.formats import strip_ending
-from unetrpp.io.images import Volume, read_geometry
+from unetrpp.io.images import read_geometry
 from unetrpp.io.listing import images_below
 
 BACKGROUND = ("background", "_background_")  # classes that are painted as 0; the second is labelme's name
@@ -54,24 +54,26 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Painted:
+class Drawn:
     """A label map made from objects.
 
     Attributes:
-        objects: value and parts, in the order of painting.
+        objects: in the order of painting.
+        values: class -> value.
     """
 
     file: Path  # the annotations
     image: Path | Made
     size: tuple[int, int] | None
-    objects: tuple[tuple[int, tuple[Shape, ...]], ...]
+    objects: tuple[Object, ...]
+    values: Mapping[str, int]
     largest_first: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
         return (self.file,)
 
-    def read(self) -> Volume:
+    def read(self) -> Painted:
         """
         Raises:
             UserError: the image cannot be read, is stored turned, or has another size than the annotations say.
@@ -86,24 +88,25 @@ class Painted:
             )
         if isinstance(self.image, Path):
             require_upright(self.image)
-        label = np.zeros(geometry.shape_zyx, np.min_scalar_type(max((value for value, _ in self.objects), default=0)))
-        paint(label[0], self.objects, largest_first=self.largest_first)
-        return Volume(label[None], geometry)
+        canvas = Canvas((1, 1, *size), max(self.values.values()))
+        for thing, areas in self._areas((size[0], size[1])):
+            for top, left, mask in areas:
+                place = (slice(top, top + mask.shape[0]), slice(left, left + mask.shape[1]))
+                canvas.paint(thing.name, self.values[thing.name], mask[None, None], (slice(None), slice(None), *place))
+        remarks = canvas.remarks()
+        covered = tuple(f"later objects leave nothing of {name}" for name in remarks.hidden)
+        return Painted(canvas.label, geometry, Remarks(remarks.pairs, others=covered))
+
+    def _areas(self, size: tuple[int, int]) -> list[tuple[Object, list[Area]]]:
+        """The objects with the pixels of their parts, in the order of painting."""
+        areas = [(thing, [shape.area(size) for shape in thing.shapes]) for thing in self.objects]
+        if self.largest_first:
+            areas.sort(key=lambda pair: -sum(int(area.mask.sum()) for area in pair[1]))
+        return areas
 
     @property
     def _image_name(self) -> str:
         return self.image.name if isinstance(self.image, Path) else "the image in it"
-
-
-def paint(label: np.ndarray, objects: Sequence[tuple[int, Sequence[Shape]]], *, largest_first: bool) -> None:
-    """Paint objects (value, parts) into a label map (Y, X), in their order or the one with most pixels first."""
-    y, x = label.shape
-    areas = [(value, [shape.area((y, x)) for shape in shapes]) for value, shapes in objects]
-    if largest_first:
-        areas.sort(key=lambda pair: -sum(int(area.mask.sum()) for area in pair[1]))
-    for value, parts in areas:
-        for top, left, mask in parts:
-            label[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = value
 
 
 def require_upright(image: Path) -> None:
@@ -152,7 +155,7 @@ def source_of(
         SourceCase(
             name,
             (image,),
-            Painted(drawing.file, image, drawing.size, _with_values(drawing.objects, values), largest_first),
+            Drawn(drawing.file, image, drawing.size, drawing.objects, values, largest_first),
             test=drawing.test,
         )
         for drawing, name, image in zip(drawings, names, images, strict=True)
@@ -189,10 +192,6 @@ def valued(classes: Sequence[str]) -> tuple[dict[str, int], LabelScheme]:
     known = {**values, **({"ignore": len(named) + 1} if ignored else {})}
     others = {name: 0 for name in classes if name.casefold() in BACKGROUND}
     return values | others | dict.fromkeys(ignored, len(named) + 1), scheme_of(known)
-
-
-def _with_values(objects: Sequence[Object], values: Mapping[str, int]) -> tuple[tuple[int, tuple[Shape, ...]], ...]:
-    return tuple((values[thing.name], thing.shapes) for thing in objects)
 
 
 def case_names(images: Sequence[str]) -> list[str]:

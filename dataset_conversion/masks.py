@@ -41,11 +41,16 @@ class Canvas:
         self._names: dict[int, str] = {}
         self._pairs: list[str] = []
 
-    def paint(self, name: str, value: int, inside: np.ndarray) -> None:
-        """Give the voxels of a mask the value of its class, also where they had one: the later mask counts."""
-        under = [other for other in np.unique(self.label[inside]).tolist() if other not in (0, value)]
+    def paint(self, name: str, value: int, inside: np.ndarray, at: tuple[slice, ...] = ()) -> None:
+        """Give the voxels of a mask the value of its class, also where they had one: the later mask counts.
+
+        Args:
+            at: the part of the label map that the mask covers; the default is all.
+        """
+        part = self.label[at]
+        under = [other for other in np.unique(part[inside]).tolist() if other not in (0, value)]
         self._pairs += [f"{self._names[other]} and {name}" for other in under]
-        self.label[inside] = value
+        part[inside] = value
         if inside.any():
             self._names[value] = name
 

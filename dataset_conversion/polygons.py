@@ -4,17 +4,17 @@ Coordinates are x to the right and y downwards in pixels, with the edges of pixe
 0 to 1 and has its centre at 0.5. COCO's own tools rasterise so (`rleFrPoly` of cocoapi/common/maskApi.c samples the columns at
 x + 0.5), and labelme and CVAT draw on an image whose first pixel starts at 0.
 
-scikit-image's `polygon` takes every pixel together with every corner, and both of two areas that share an edge get its pixels.
+A pixel belongs to an object when its centre lies inside it or on its outline.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.io.contours import filled
 
 Points: TypeAlias = tuple[tuple[float, float], ...]  # x, y
 
@@ -44,7 +44,11 @@ class Polygon:
         _require_finite(*(value for point in self.points for value in point))
 
     def area(self, shape_yx: tuple[int, int]) -> Area:
-        return inside([np.array(self.points)], shape_yx)
+        """By the even-odd rule where the outline crosses itself."""
+        corners = np.array(self.points)
+        left, top = np.clip(np.floor(corners.min(axis=0)), 0, shape_yx[::-1]).astype(int).tolist()
+        right, bottom = np.clip(np.ceil(corners.max(axis=0)), (left, top), shape_yx[::-1]).astype(int).tolist()
+        return Area(top, left, filled([corners - (left + 0.5, top + 0.5)], (bottom - top, right - left)))
 
 
 @dataclass(frozen=True)
@@ -121,39 +125,6 @@ def _require_finite(*values: float) -> None:
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Polygon:
     return Polygon(((left, top), (right, top), (right, bottom), (left, bottom)))
-
-
-def inside(rings: Sequence[np.ndarray], shape_yx: tuple[int, int]) -> Area:
-    """The pixels whose centres lie inside of closed rings by the even-odd rule: a ring within a ring is a hole.
-
-    A centre on a left or upper edge is inside, one on a right or lower edge is not, so that of two areas that share an edge
-    exactly one has the pixels on it. (On slanted edges rounding may decide, but in the same way for both areas.)
-
-    Args:
-        rings: (corners, 2) of x and y.
-    """
-    corners = np.concatenate(rings)
-    low = np.clip(np.floor(corners.min(axis=0)), 0, shape_yx[::-1]).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=0)), low, shape_yx[::-1]).astype(int)
-    width, height = (high - low).tolist()
-    crossings = np.zeros((height, width + 1), np.int32)
-    for ring in rings:
-        rows, x = _crossings(np.asarray(ring, float) - 0.5 - low, height)
-        np.add.at(crossings, (rows, np.clip(np.ceil(x), 0, width).astype(int)), 1)
-    return Area(int(low[1]), int(low[0]), np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1)
-
-
-def _crossings(ring: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row and x of every point where an edge crosses a line through pixel centres, which lie at whole numbers here."""
-    after = np.roll(ring, -1, axis=0)
-    down = (ring[:, 1] <= after[:, 1])[:, None]
-    upper, lower = np.where(down, ring, after), np.where(down, after, ring)  # an edge is the same in either direction
-    first, end = (np.clip(np.ceil(ends[:, 1]), 0, height).astype(int) for ends in (upper, lower))
-    counts = end - first
-    edge = np.repeat(np.arange(len(ring)), counts)
-    rows = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-    (x0, y0), (x1, y1) = upper[edge].T, lower[edge].T
-    return rows, x0 + (rows - y0) / (y1 - y0) * (x1 - x0)
 
 
 def decoded_lengths(text: str) -> tuple[int, ...]:

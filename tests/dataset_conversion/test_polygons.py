@@ -16,14 +16,13 @@ from unetrpp.dataset_conversion.polygons import (
     Runs,
     decoded_lengths,
     encoded_runs,
-    inside,
     rectangle,
 )
 
 SHAPE = (9, 7)
 # Sixteenths and not halves: centres rarely lie on edges.
 COORDINATES = st.integers(-60, 220).map(lambda i: i / 16 + 1 / 64)
-RINGS = st.lists(st.lists(st.tuples(COORDINATES, COORDINATES), min_size=3, max_size=7), min_size=1, max_size=3)
+RINGS = st.lists(st.tuples(COORDINATES, COORDINATES), min_size=3, max_size=8)
 
 
 def whole(area, shape=SHAPE):
@@ -48,32 +47,12 @@ def is_inside(ring, x, y):
 
 @settings(deadline=None)
 @given(RINGS)
-def test_a_pixel_is_inside_when_its_centre_is(rings):
-    found = whole(inside([np.array(ring) for ring in rings], SHAPE))
+def test_a_pixel_is_inside_when_its_centre_is(ring):
+    found = whole(Polygon(tuple(ring)).area(SHAPE))
     for y in range(SHAPE[0]):
         for x in range(SHAPE[1]):
-            of_rings = [is_inside(ring, Fraction(2 * x + 1, 2), Fraction(2 * y + 1, 2)) for ring in rings]
-            if None not in of_rings:
-                assert found[y, x] == (sum(of_rings) % 2 == 1)
-
-
-def test_a_ring_in_a_ring_is_a_hole():
-    outer, hole = np.array([(0, 0), (6, 0), (6, 6), (0, 6)]), np.array([(2, 2), (4, 2), (4, 4), (2, 4)])
-    mask = whole(inside([outer, hole], SHAPE))
-    assert mask.sum() == 36 - 4
-    assert not mask[2:4, 2:4].any()
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 14), min_size=2, max_size=2, unique=True), st.integers(0, 18), st.integers(0, 18))
-def test_of_two_areas_that_share_an_edge_exactly_one_has_a_pixel(columns, top, bottom):
-    """The edge may run through centres, which lie at odd halves."""
-    left, right = sorted(column / 2 for column in columns)
-    edge = [(left, top / 2), (right, bottom / 2)]
-    above = Polygon(((-1, -1), (8, -1), (8, bottom / 2), edge[1], edge[0], (-1, top / 2)))
-    below = Polygon(((-1, top / 2), edge[0], edge[1], (8, bottom / 2), (8, 10), (-1, 10)))
-    total = whole(above.area(SHAPE)).astype(int) + whole(below.area(SHAPE))
-    np.testing.assert_array_equal(total, 1)
+            expected = is_inside(ring, Fraction(2 * x + 1, 2), Fraction(2 * y + 1, 2))
+            assert found[y, x] == (expected is not False)  # a centre on the outline counts as inside
 
 
 def test_a_rectangle_of_whole_pixels_is_those_pixels():
