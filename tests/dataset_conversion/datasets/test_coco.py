@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import binary_fill_holes
+from skimage import measure
 
 from tests.helpers.downloads import convert, train_two_steps
 from unetrpp.core.errors import UserError
@@ -173,3 +175,40 @@ def test_a_malformed_file_is_refused(root, tmp_path, change, message):
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UserError, match=message):
         convert("coco", root, tmp_path / "w", annotations=["annotations/instances_train2017.json"])
+
+
+def outlines(mask):
+    """The outlines of a mask half-way between the centres of its pixels and of those around it, by scikit-image."""
+    found = measure.find_contours(np.pad(mask, 1), 0.5)
+    return [(contour[:-1, ::-1] - 1 + 0.5).reshape(-1).tolist() for contour in found]
+
+
+def run_lengths(mask):
+    column = np.concatenate([[0], mask.T.reshape(-1), [1 - mask[-1, -1]]])
+    return np.diff(np.concatenate([[0], np.flatnonzero(np.diff(column)), [mask.size]])).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("polygons", [True, False])
+def test_real_nuclei_come_back_from_their_outlines(test_data, tmp_path, polygons):
+    """Outlines of whole pixels and run lengths hold all pixels of a nucleus, so nothing may be lost or added."""
+    images: list[dict[str, object]] = []
+    objects: list[dict[str, object]] = []
+    for path in sorted((test_data / "nuclei_2d/images").glob("*.png"))[:6]:
+        (tmp_path / "src").mkdir(exist_ok=True)
+        (tmp_path / "src" / path.name).symlink_to(path)
+        instances = np.asarray(Image.open(test_data / "nuclei_2d/labels" / path.name))
+        images.append({"id": len(images), "file_name": path.name, "height": 256, "width": 256})
+        for value in np.unique(instances[instances > 0]):
+            mask = binary_fill_holes(instances == value).astype(int)  # COCO's polygons have no holes
+            drawn = outlines(mask) if polygons else {"size": [256, 256], "counts": run_lengths(mask)}
+            objects.append(annotation(len(objects), len(images) - 1, 1, drawn))
+    write(tmp_path / "src/a.json", images, objects, {1: "nucleus"})
+    converted = convert("coco", tmp_path / "src", tmp_path / "w")
+    assert converted.errors == ()
+    for case in converted.cases:
+        instances = np.asarray(Image.open(test_data / f"nuclei_2d/labels/{case}.png"))
+        expected = np.any(
+            [binary_fill_holes(instances == value) for value in np.unique(instances[instances > 0])], axis=0
+        )
+        np.testing.assert_array_equal(label_of(converted.folder, "labelsTr", case), expected)
