@@ -1,6 +1,6 @@
 """CVAT: one XML file ("CVAT for images 1.1") with the shapes of all photographs of a task.
 
-Source: <https://docs.cvat.ai/docs/other/xml_format>.
+Source: <https://docs.cvat.ai/docs/other/xml_format>; run lengths and rotations as in CVAT's own formats/transformations.py.
 Licence: of the photographs.
 
 Expected: the unpacked export, or its .zip; images are found by their `name`, relative to the XML file or anywhere below the

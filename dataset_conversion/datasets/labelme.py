@@ -162,12 +162,12 @@ def _circle(points: Sequence[tuple[float, float]], _: Mapping[str, Any]) -> Shap
 
 
 def _mask(points: Sequence[tuple[float, float]], shape: Mapping[str, Any]) -> Shape:
-    """A PNG whose first pixel lies at the first point."""
+    """A PNG whose first pixel lies at the first point, without its decimals, as in labelme's utils/shape.py."""
     (left, top), _ = points
     content = _decoded(shape["mask"])
     with Image.open(io.BytesIO(content)) as image:
         pixels = np.asarray(image.convert("L"))
-    return encoded_runs(pixels, round(top), round(left))
+    return encoded_runs(pixels, int(top), int(left))
 
 
 KINDS: dict[str, Callable[[Sequence[tuple[float, float]], Mapping[str, Any]], Shape]] = {

@@ -55,7 +55,7 @@ def root(tmp_path):
     mask = np.array([[True, False], [True, True]])
     second = [
         shape("nucleus", [[10, 10], [13, 10]], "circle"),
-        shape("cell", [[4, 5], [5, 6]], "mask", mask=encoded(mask)),
+        shape("cell", [[4.7, 5.0], [5, 6]], "mask", mask=encoded(mask)),
     ]
     write(folder / "json/b.json", second, "../Bilder/b.png")
     old = {"shapes": [{"label": "cell", "points": square}], "imagePath": "c.png"}  # without kinds and sizes
