@@ -10,13 +10,12 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.text import composed, escaped, listed
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset_conversion.channels import inferred_channels
-from unetrpp.dataset_conversion.finding import not_used
+from unetrpp.dataset_conversion.finding import images_in_tree, not_used
 from unetrpp.dataset_conversion.masks import Canvas, Painted, Remarks
 from unetrpp.dataset_conversion.polygons import Area, Shape
 from unetrpp.dataset_conversion.source import Made, Source, SourceCase, scheme_of
 from unetrpp.io.formats import strip_ending
 from unetrpp.io.images import read_geometry
-from unetrpp.io.listing import images_below
 
 BACKGROUND = ("background", "_background_")  # classes that are painted as 0; the second is labelme's name
 IGNORE = ("ignore", "__ignore__")
@@ -211,7 +210,7 @@ def case_names(images: Sequence[str]) -> list[str]:
 def _by_name(folder: Path) -> dict[str, list[Path]]:
     """Name in small letters -> images: annotations often differ in the capitals of an ending."""
     files: dict[str, list[Path]] = {}
-    for path in images_below(folder):
+    for path in images_in_tree(folder):
         files.setdefault(composed(path.name).casefold(), []).append(path)
     return files
 

@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 ABOUT = About(
     title="BIDS: raw images by subject and session, with dseg or masks in derivatives",
     modality="MR, CT, PET or any other",
-    cases="any number",
-    size="yours",
+    cases="any number of cases",
+    size="any size",
     origin="https://openneuro.org and others",
-    licence="the dataset's",
+    licence="that of the data",
 )
 MOST_LISTED = 12  # suffixes or kinds of labels in a message
 

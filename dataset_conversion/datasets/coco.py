@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 ABOUT = About(
     title="COCO: photographs with a JSON file of polygons or run lengths",
     modality="photographs, microscopy",
-    cases="any number",
-    size="yours",
+    cases="any number of cases",
+    size="any size",
     origin="any program that exports COCO's format",
-    licence="of the photographs",
+    licence="that of the data",
 )
 KEYS = ("images", "annotations", "categories")
 

@@ -42,10 +42,10 @@ from unetrpp.io.listing import is_system
 ABOUT = About(
     title="CVAT for images 1.1: photographs with an XML file of shapes",
     modality="photographs, microscopy",
-    cases="any number",
-    size="yours",
+    cases="any number of cases",
+    size="any size",
     origin="https://www.cvat.ai",
-    licence="of the photographs",
+    licence="that of the data",
 )
 NOT_DRAWN = ("tag", "attribute")
 

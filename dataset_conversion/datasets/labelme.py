@@ -49,10 +49,10 @@ from unetrpp.io.listing import is_system
 ABOUT = About(
     title="labelme: photographs with a JSON file of shapes for each",
     modality="photographs, microscopy",
-    cases="any number",
-    size="yours",
+    cases="any number of cases",
+    size="any size",
     origin="https://github.com/wkentaro/labelme",
-    licence="of the photographs",
+    licence="that of the data",
 )
 FORMATS = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp"}  # of an embedded image, by Pillow's names
 

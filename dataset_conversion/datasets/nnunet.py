@@ -42,10 +42,10 @@ from unetrpp.io.formats import strip_ending
 ABOUT = About(
     title="nnU-Net's raw datasets, version 1 (TaskNNN_Name) and 2 (DatasetNNN_Name)",
     modality="any",
-    cases="any number",
-    size="yours",
+    cases="any number of cases",
+    size="any size",
     origin="https://github.com/MIC-DKFZ/nnUNet",
-    licence="of the images",
+    licence="that of the data",
 )
 ENDING = ".nii.gz"  # the only one of version 1
 NEEDS_NONE = "a folder of nnU-Net v2 needs no conversion: unetrpp_plan_and_preprocess takes its path as it is"

@@ -97,6 +97,12 @@ def test_small_objects_lie_on_large_ones_and_a_dataset_can_be_trained(root, tmp_
     assert train_two_steps(converted, tmp_path / "w", configuration="2d").is_file()
 
 
+def test_a_workspace_in_the_source_does_not_count(root):
+    for _ in range(2):
+        converted = convert("coco", root, root / "w", **BOTH)
+        assert (len(converted.cases), converted.errors) == (4, ())
+
+
 def test_compressed_run_lengths_go_down_the_columns(root, tmp_path):
     folder = convert("coco", root, tmp_path / "w", **BOTH).folder
     lengths = (52, 20, 20 * 24 - 72)

@@ -201,7 +201,11 @@ def test_several_gzip_members_and_padding_with_zeros_are_read(tmp_path):
             "a.nii.gz is compressed with bzip2, which is not supported; unpack it",
         ),
         ("a.nii.gz", lambda _: b"/annex/objects/MD5E-s7--1a2b.nii.gz\n", "a.nii.gz is a git-annex pointer"),
-        ("a.nii.gz", lambda _: b"../../.git/annex/objects/x/a.nii.gz", "fetch the image with: git annex get, or datalad"),
+        (
+            "a.nii.gz",
+            lambda _: b"../../.git/annex/objects/x/a.nii.gz",
+            "fetch the image with: git annex get, or datalad",
+        ),
         ("a.nii.gz", lambda _: b"version https://git-lfs.github.com/spec/v1\noid", "a.nii.gz is a Git LFS pointer"),
         ("a.nii.gz", lambda _: b"\n<html>404</html>", "a.nii.gz is a web page"),
         ("a.nii.gz", lambda _: b"", "a.nii.gz is empty"),
