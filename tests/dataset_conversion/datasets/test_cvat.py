@@ -1,6 +1,7 @@
 """CVAT's XML in miniature: shapes of every kind, from the file to training."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -82,6 +83,16 @@ def test_the_higher_shape_lies_on_top_and_a_dataset_can_be_trained(root, tmp_pat
     np.testing.assert_array_equal(label_of(converted.folder, "b"), expected)
     assert not label_of(converted.folder, "ü c").any()
     assert train_two_steps(converted, tmp_path / "w", configuration="2d").is_file()
+
+
+def test_the_export_is_taken_as_it_was_downloaded(root, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "project_1_annotations"), "zip", root)
+    converted = convert("cvat", archive, tmp_path / "w")
+    folder = convert("cvat", root, tmp_path / "w2").folder
+    assert (converted.cases, converted.errors) == (("a", "b", "ü c"), ())
+    assert not (tmp_path / "w/unpacked").exists() or not any((tmp_path / "w/unpacked").iterdir())
+    for case in converted.cases:
+        np.testing.assert_array_equal(label_of(converted.folder, case), label_of(folder, case))
 
 
 def test_what_cannot_be_painted_is_named(root, tmp_path):
