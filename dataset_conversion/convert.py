@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, positive, run
 from unetrpp.dataset_conversion.datasets import add_options, layout, layout_names
-from unetrpp.dataset_conversion.folder_command import build_parser, convert
+from unetrpp.dataset_conversion.own_folder.command import build_parser, convert
 
 if TYPE_CHECKING:
     from unetrpp.dataset_conversion.raw import ConversionResult

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import walk
 from unetrpp.core.text import composed, escaped
-from unetrpp.dataset_conversion.patterns import is_below
+from unetrpp.dataset_conversion.own_folder.patterns import is_below
 from unetrpp.dataset_conversion.source import Made, SourceCase
 from unetrpp.io.listing import entries, images_below, is_system, parts_of, unreadable
 

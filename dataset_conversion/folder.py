@@ -11,10 +11,10 @@ from unetrpp.core.workspace import Workspace, plain_name
 from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset.label_files import LabelFile
 from unetrpp.dataset_conversion.channels import inferred_channels
-from unetrpp.dataset_conversion.classes import ClassOptions, choose_classes
-from unetrpp.dataset_conversion.coloured import BLACK, Coloured
-from unetrpp.dataset_conversion.hold_out import held_out
-from unetrpp.dataset_conversion.pairing import Found, Layout, find_cases
+from unetrpp.dataset_conversion.own_folder.classes import ClassOptions, choose_classes
+from unetrpp.dataset_conversion.own_folder.coloured import BLACK, Coloured
+from unetrpp.dataset_conversion.own_folder.hold_out import held_out
+from unetrpp.dataset_conversion.own_folder.pairing import Found, Layout, find_cases
 from unetrpp.dataset_conversion.raw import ConversionResult, write_raw_dataset
 from unetrpp.dataset_conversion.record import Conversion, earlier_conversion, earlier_description
 from unetrpp.dataset_conversion.source import Source

@@ -89,7 +89,7 @@ def _division(name: str, protocol: Protocol, validate_on_test: bool) -> str:
         )
     if protocol.validation:
         return (
-            f"protocol {name}: fold 0 trains on its {training} and validates on {len(protocol.validation)} others; "
+            f"protocol {name}: fold 0 trains on its {training} and validates on {counted(len(protocol.validation), 'other')}; "
             f"the {tests} of the published table are test cases"
         )
     return (

@@ -63,6 +63,7 @@ EVERY_COMMAND = {
 }
 
 _CONVERSION, _SKIPPED = "dataset_conversion/test_convert.py::", "dataset_conversion/test_skip_unreadable.py::"
+_OWN = "dataset_conversion/own_folder/"
 CONVERT = {
     "--workspace": _CONVERSION + "test_python_and_the_command_do_the_same",
     "--name": _CONVERSION + "test_four_dimensions_become_one_file_per_channel",
@@ -140,10 +141,11 @@ SHOWN: dict[str, dict[str, str]] = {
         "--channel": _CONVERSION + "test_photographs_stay_in_colour_and_instances_become_one_class",
         "--label": _CONVERSION + "test_undeclared_labels_are_named_with_their_file",
         "--foreground-from-instances": _CONVERSION + "test_photographs_stay_in_colour_and_instances_become_one_class",
-        "--test-labels": "dataset_conversion/test_test_cases.py::test_labels_of_test_cases_are_written_beside_their_images",
-        "--hold-out": "dataset_conversion/test_test_cases.py::test_a_number_of_cases_is_held_out_and_stays_so_when_the_source_grows",
-        "--label-file": "dataset_conversion/test_classes.py::test_a_file_lists_the_classes_or_only_names_those_that_are_found",
-        "--labels-from-files": "dataset_conversion/test_classes.py::test_all_values_are_taken_from_the_files_also_of_test_cases",
+        "--test-labels": _OWN + "test_test_cases.py::test_labels_of_test_cases_are_written_beside_their_images",
+        "--hold-out": _OWN
+        + "test_test_cases.py::test_a_number_of_cases_is_held_out_and_stays_so_when_the_source_grows",
+        "--label-file": _OWN + "test_classes.py::test_a_file_lists_the_classes_or_only_names_those_that_are_found",
+        "--labels-from-files": _OWN + "test_classes.py::test_all_values_are_taken_from_the_files_also_of_test_cases",
         "--masks": "dataset_conversion/test_masks.py::test_named_masks_are_painted_in_their_order_and_overlaps_are_said_once",
         "--allow-missing-masks": "dataset_conversion/test_masks.py::test_an_absent_mask_is_refused_unless_the_option_says_what_it_means",
     },

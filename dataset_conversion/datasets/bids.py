@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted, escaped, listed
-from unetrpp.dataset_conversion.bids_names import Name, Tree, Wanted, looks_like_label, names_below, parsed
-from unetrpp.dataset_conversion.bids_pairing import Found, complete_cases, labels_without_image
-from unetrpp.dataset_conversion.bids_tables import table_of
+from unetrpp.dataset_conversion.bids.names import Name, Tree, Wanted, looks_like_label, names_below, parsed
+from unetrpp.dataset_conversion.bids.pairing import Found, complete_cases, labels_without_image
+from unetrpp.dataset_conversion.bids.tables import table_of
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import DEEPEST
 from unetrpp.dataset_conversion.source import Mask, Source, SourceCase, scheme_of

@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING, Any
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, walk
 from unetrpp.core.text import counted, listed
+from unetrpp.dataset_conversion.annotations.drawn import Drawing, Object, source_of
+from unetrpp.dataset_conversion.annotations.polygons import Polygon, Runs, Shape, decoded_lengths
 from unetrpp.dataset_conversion.datasets import About
-from unetrpp.dataset_conversion.drawn import Drawing, Object, source_of
-from unetrpp.dataset_conversion.polygons import Polygon, Runs, Shape, decoded_lengths
 from unetrpp.dataset_conversion.source import Source
 from unetrpp.io.listing import is_system
 
@@ -177,7 +177,7 @@ def _shapes(segmentation: object, size: tuple[int, int]) -> tuple[Shape, ...]:
         raise UserError("has no outline, at most a box; draw one, or remove it")
     if wrong := next((ring for ring in rings if len(ring) < 6 or len(ring) % 2), None):
         raise UserError(
-            f"has an outline of {len(wrong)} numbers, but x and y of three corners at least are needed; correct it"
+            f"has an outline of {counted(len(wrong), 'number')}, but x and y of three corners at least are needed; correct it"
         )
     return tuple(Polygon(tuple(zip(map(float, ring[::2]), map(float, ring[1::2]), strict=True))) for ring in rings)
 

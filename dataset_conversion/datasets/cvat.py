@@ -32,10 +32,10 @@ from xml.etree import ElementTree
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import walk
-from unetrpp.core.text import listed
+from unetrpp.core.text import counted, listed
+from unetrpp.dataset_conversion.annotations.drawn import Drawing, Object, source_of
+from unetrpp.dataset_conversion.annotations.polygons import Ellipse, Points, Polygon, Runs, Shape
 from unetrpp.dataset_conversion.datasets import About
-from unetrpp.dataset_conversion.drawn import Drawing, Object, source_of
-from unetrpp.dataset_conversion.polygons import Ellipse, Points, Polygon, Runs, Shape
 from unetrpp.dataset_conversion.source import Source
 from unetrpp.io.listing import is_system
 
@@ -139,7 +139,7 @@ def _shape(element: ElementTree.Element) -> Shape:
 def _polygon(of: Mapping[str, str]) -> Shape:
     pairs = [pair.split(",") for pair in of["points"].split(";")]
     if len(pairs) < 3:
-        raise ValueError(f"{len(pairs)} corners")
+        raise ValueError(counted(len(pairs), "corner"))
     return Polygon(tuple((float(x), float(y)) for x, y in pairs))
 
 

@@ -37,7 +37,7 @@ from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
 
 if TYPE_CHECKING:
     from unetrpp.core.command_line import Parser
-    from unetrpp.dataset_conversion.dicom_tree import Part, Segmentation, Series
+    from unetrpp.dataset_conversion.dicom.tree import Part, Segmentation, Series
 
 LOG = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def read(
     Raises:
         UserError: no or several modalities have labels, or ``roi`` is not given or names what no case has.
     """
-    from unetrpp.dataset_conversion.dicom_tree import attached, scan
+    from unetrpp.dataset_conversion.dicom.tree import attached, scan
 
     tree = scan(folder)
     series = _of_modality(list(tree.series.values()), attached(tree, tree.series.values())[0], modality)
@@ -140,7 +140,7 @@ def _problem(parts: Sequence["Part"] | None, choice: Choice, allow_missing: bool
 
 
 def _case(series: "Series", parts: Sequence["Part"], choice: Choice) -> SourceCase:
-    from unetrpp.dataset_conversion.dicom_made import ClassPart, DicomImage, DicomLabel
+    from unetrpp.dataset_conversion.dicom.made import ClassPart, DicomImage, DicomLabel
 
     slices = tuple(sorted(series.files))
     chosen = tuple(ClassPart(part, wanted.name, wanted.value) for wanted, part in choice.of(parts))

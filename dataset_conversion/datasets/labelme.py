@@ -38,10 +38,11 @@ import numpy as np
 from PIL import Image
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted
 from unetrpp.core.files import read_json, walk
+from unetrpp.dataset_conversion.annotations.drawn import Drawing, Object, source_of
+from unetrpp.dataset_conversion.annotations.polygons import Ellipse, Polygon, Shape, encoded_runs, rectangle
 from unetrpp.dataset_conversion.datasets import About
-from unetrpp.dataset_conversion.drawn import Drawing, Object, source_of
-from unetrpp.dataset_conversion.polygons import Ellipse, Polygon, Shape, encoded_runs, rectangle
 from unetrpp.dataset_conversion.source import Source
 from unetrpp.io.images import Volume, read_file
 from unetrpp.io.listing import is_system
@@ -141,7 +142,7 @@ def _shape(shape: Mapping[str, Any]) -> Shape:
     points = [(float(x), float(y)) for x, y in shape["points"]]
     if len(points) < 3 if kind == "polygon" else len(points) != 2:
         needed = "three points at least" if kind == "polygon" else "two points"
-        raise UserError(f"is a {kind} of {len(points)} points, but needs {needed}; draw it again")
+        raise UserError(f"is a {kind} of {counted(len(points), 'point')}, but needs {needed}; draw it again")
     return KINDS[kind](points, shape)
 
 

@@ -127,7 +127,13 @@ def test_a_full_disk_is_not_blamed_on_the_archive(tmp_path, monkeypatch):
 def entry(name, content=b"content", **fields):
     """A file of a .zip as the format's description (APPNOTE 6.3) has it, with any ``fields`` of its record changed."""
     packed = zlib.compress(content, wbits=-15)
-    default = {"flags": 0x800, "method": 8, "time": 0x6000, "date": 0x5A21, "attributes": (stat.S_IFREG | 0o644) << 16}
+    default: dict[str, object] = {
+        "flags": 0x800,
+        "method": 8,
+        "time": 0x6000,
+        "date": 0x5A21,
+        "attributes": (stat.S_IFREG | 0o644) << 16,
+    }
     default |= {"size": len(content), "crc": zlib.crc32(content), "packed": packed, "name": name.encode("utf8")}
     return default | fields
 

@@ -121,7 +121,7 @@ def test_images_and_labels_may_be_made(source, tmp_path, monkeypatch):
 def test_sheared_images_and_labels_are_set_at_right_angles_and_named(source, tmp_path, caplog):
     """Also where every file is, so that none tells the format of the others; voxels stay as they are."""
     for path in source.rglob("*.nii.gz"):
-        image = nibabel.load(path)
+        image = nibabel.Nifti1Image.from_filename(path)
         sheared = image.affine.copy()
         sheared[0, 1] = sheared[1, 1] * np.tan(np.radians(0.5))
         nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), sheared), path)
@@ -130,8 +130,10 @@ def test_sheared_images_and_labels_are_set_at_right_angles_and_named(source, tmp
     for case in converted.cases:
         assert f"the axes of {case}.nii.gz were sheared; they were set at right angles" in caplog.text
     for before, after in (("imagesTr/a_1", "imagesTr/a_1_0000"), ("labelsTr/b_1", "labelsTr/b_1")):
-        written = nibabel.load(converted.folder / f"{after}.nii.gz")
-        np.testing.assert_array_equal(written.dataobj, nibabel.load(source / f"{before}.nii.gz").dataobj)
+        written = nibabel.Nifti1Image.from_filename(converted.folder / f"{after}.nii.gz")
+        np.testing.assert_array_equal(
+            written.dataobj, nibabel.Nifti1Image.from_filename(source / f"{before}.nii.gz").dataobj
+        )
         assert abs(written.affine[:3, 0] @ written.affine[:3, 1]) < 1e-5
     assert len(convert(source, tmp_path, name="links", link=True).errors) == 3
 

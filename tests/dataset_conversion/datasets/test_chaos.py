@@ -49,7 +49,7 @@ def source(tmp_path):
         series(mr / "T1DUAL/DICOM_anon/OutPhase", i + 20, reverse=reverse, first=1, step=2)
         series(mr / "T2SPIR/DICOM_anon", i + 30, reverse=reverse, name="IMG-0006-{:05d}")
         if i != 3:
-            inside = (False, True) if i == 1 else np.uint8((0, 255))  # of one bit, and of eight
+            inside = (False, True) if i == 1 else np.array((0, 255), np.uint8)  # of one bit, and of eight
             ground(part / f"CT/{i}/Ground", i, values=inside, name="liver_GT_{:03d}")
             ground(mr / "T1DUAL/Ground", i + 10, values=GRAYS, name="IMG-0004-{:05d}", first=2, step=2)
             ground(mr / "T2SPIR/Ground", i + 30, values=GRAYS, name="IMG-0006-{:05d}")

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_the_higher_shape_lies_on_top_and_a_dataset_can_be_trained(root, tmp_pat
 
 def test_the_export_is_taken_as_it_was_downloaded(root, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "project_1_annotations"), "zip", root)
-    converted = convert("cvat", archive, tmp_path / "w")
+    converted = convert("cvat", Path(archive), tmp_path / "w")
     folder = convert("cvat", root, tmp_path / "w2").folder
     assert (converted.cases, converted.errors) == (("a", "b", "ü c"), ())
     assert not (tmp_path / "w/unpacked").exists() or not any((tmp_path / "w/unpacked").iterdir())

@@ -15,7 +15,7 @@ from tests.helpers.dicom_labels import write_segmentation, write_structures
 from tests.helpers.downloads import convert, train_two_steps
 from unetrpp.core.errors import UserError
 from unetrpp.dataset_conversion.convert import main
-from unetrpp.dataset_conversion.dicom_tree import scan
+from unetrpp.dataset_conversion.dicom.tree import scan
 from unetrpp.io.images import read_file
 
 SHAPE = (12, 16, 16)

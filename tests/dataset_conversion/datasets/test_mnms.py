@@ -92,13 +92,13 @@ def test_sheared_series_are_set_at_right_angles_and_named(source, tmp_path, capl
     sheared[0, 2] = np.tan(np.radians(0.5))
     folder = source / "Testing/C4K8M1"
     for path in folder.iterdir():
-        image = nib.load(path)
+        image = nib.Nifti1Image.from_filename(path)
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj), sheared), path)
     converted = convert("mnms", source, tmp_path / "w")
     assert converted.errors == ()
     assert "the axes of C4K8M1_sa_gt.nii.gz were sheared; they were set at right angles" in caplog.text
     for part, name, frame in (("imagesTs", "_ES_0000", "_sa"), ("labelsTs", "_ES", "_sa_gt")):
-        written = nib.load(converted.folder / f"{part}/C4K8M1{name}.nii.gz")
-        series = nib.load(folder / f"C4K8M1{frame}.nii.gz")
+        written = nib.Nifti1Image.from_filename(converted.folder / f"{part}/C4K8M1{name}.nii.gz")
+        series = nib.Nifti1Image.from_filename(folder / f"C4K8M1{frame}.nii.gz")
         np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(series.dataobj)[..., 1])
         assert abs(written.affine[:3, 0] @ written.affine[:3, 2]) < 1e-5

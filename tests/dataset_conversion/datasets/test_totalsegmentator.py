@@ -52,7 +52,7 @@ def test_chosen_classes_go_to_training(source, tmp_path, caplog):
     drawn = read_label(converted.folder / "labelsTr/s0001.nii.gz").array[0]
     expected = np.zeros(SHAPE, np.uint8)
     for value, name in ((1, "heart"), (2, "liver")):
-        mask = np.asarray(nib.load(source / f"s0001/segmentations/{name}.nii.gz").dataobj).T
+        mask = np.asarray(nib.Nifti1Image.from_filename(source / f"s0001/segmentations/{name}.nii.gz").dataobj).T
         expected[mask == 1] = value
     np.testing.assert_array_equal(drawn, expected)
     assert "this is version 2 with 117 classes; 2 of them are converted" in caplog.text
@@ -138,8 +138,8 @@ def test_117_masks_become_the_label_map_that_they_were_made_from(test_data, tmp_
     shutil.copytree(reference / "example_seg_fast", folder / "segmentations")
     shutil.copy(reference / "example_ct_sm.nii.gz", folder / "ct.nii.gz")
     converted = convert("totalsegmentator", tmp_path / "d", tmp_path / "w")
-    written = nib.load(converted.folder / "labelsTr/s0000.nii.gz")
-    label_map = nib.load(reference / "example_seg_fast.nii.gz")
+    written = nib.Nifti1Image.from_filename(converted.folder / "labelsTr/s0000.nii.gz")
+    label_map = nib.Nifti1Image.from_filename(reference / "example_seg_fast.nii.gz")
     np.testing.assert_allclose(written.affine, label_map.affine, atol=1e-4)
     np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(label_map.dataobj))
     assert written.get_data_dtype() == np.uint8
@@ -152,19 +152,19 @@ def test_cases_with_sheared_axes_are_set_at_right_angles(tmp_path, caplog):
     sheared = np.diag([-1.5, -1.5, 1.5, 1.0])
     sheared[0, 1] = 1.5 * np.tan(np.radians(0.3))
     for path in (tmp_path / "d/s0001").rglob("*.nii.gz"):
-        image = nib.load(path)
+        image = nib.Nifti1Image.from_filename(path)
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj), sheared), path)
     converted = convert("totalsegmentator", tmp_path / "d", tmp_path / "w", classes=["liver"])
     assert (converted.cases, converted.errors) == (("s0000", "s0001", "s0002"), ())
     assert "the axes of ct.nii.gz were sheared; they were set at right angles" in caplog.text
     assert "planning will refuse" not in caplog.text
-    image = nib.load(converted.folder / "imagesTr/s0001_0000.nii.gz")
-    drawn = nib.load(converted.folder / "labelsTr/s0001.nii.gz")
+    image = nib.Nifti1Image.from_filename(converted.folder / "imagesTr/s0001_0000.nii.gz")
+    drawn = nib.Nifti1Image.from_filename(converted.folder / "labelsTr/s0001.nii.gz")
     np.testing.assert_allclose(image.affine, drawn.affine, atol=1e-5)
     cosines = image.affine[:3, :3].T @ image.affine[:3, :3]
     np.testing.assert_allclose(cosines, np.diag(np.diag(cosines)), atol=1e-5)
     for written, name in ((image, "ct"), (drawn, "segmentations/liver")):
-        before = nib.load(tmp_path / f"d/s0001/{name}.nii.gz")
+        before = nib.Nifti1Image.from_filename(tmp_path / f"d/s0001/{name}.nii.gz")
         np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(before.dataobj))
         middle = [(n - 1) / 2 for n in before.shape]
         center = nib.affines.apply_affine(before.affine, middle)

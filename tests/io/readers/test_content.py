@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import itertools
 import os
 import sys
 from contextlib import contextmanager
@@ -19,13 +20,21 @@ from unetrpp.io.readers.content import unreadable
 resource = pytest.importorskip("resource", reason="limits of Unix")
 
 
+def is_open(number):
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def no_more_files_than(count):
     """At most ``count`` files can be opened beside those that are open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with Path(os.devnull).open() as file:
-        first = file.fileno()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (first + count, hard))
+    free = (number for number in itertools.count() if not is_open(number))
+    above = next(itertools.islice(free, count, None))  # numbers of files may have gaps
+    resource.setrlimit(resource.RLIMIT_NOFILE, (above, hard))
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, walk
 from unetrpp.dataset.label_files import read_label_file
-from unetrpp.dataset_conversion.bids_names import Name
+from unetrpp.dataset_conversion.bids.names import Name
 from unetrpp.io.listing import entries, is_system
 
 ENDINGS = (".tsv", ".json")

@@ -10,7 +10,7 @@ from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import run_cases
 from unetrpp.dataset.label_files import LabelFile, Labels, read_label_file
 from unetrpp.dataset.labels import listed_values, present_values
-from unetrpp.dataset_conversion.pairing import Found
+from unetrpp.dataset_conversion.own_folder.pairing import Found
 from unetrpp.io.images import most_voxels, read_label
 from unetrpp.io.label_names import label_names
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from unetrpp.core.text import escaped, listed
-from unetrpp.dataset_conversion.bids_names import Name, Tree, Wanted, by_subject
+from unetrpp.dataset_conversion.bids.names import Name, Tree, Wanted, by_subject
 
 
 class Found(NamedTuple):

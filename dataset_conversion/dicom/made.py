@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unetrpp.dataset_conversion.dicom_tree import Part
+from unetrpp.dataset_conversion.dicom.tree import Part
 from unetrpp.dataset_conversion.masks import Canvas, Painted
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume

@@ -16,8 +16,8 @@ from tests.helpers.dicom_files import write_enhanced, write_series
 from tests.helpers.source_folder import convert, files_in, make_source
 from unetrpp.core.errors import UserError
 from unetrpp.dataset_conversion.folder import convert_folder
-from unetrpp.dataset_conversion.pairing import Layout, find_cases
-from unetrpp.dataset_conversion.patterns import Pattern, not_used
+from unetrpp.dataset_conversion.own_folder.pairing import Layout, find_cases
+from unetrpp.dataset_conversion.own_folder.patterns import Pattern, not_used
 from unetrpp.io.images import read_image, read_label
 
 ARRAY = np.random.default_rng(0).integers(0, 200, (3, 6, 8)).astype(np.uint16)

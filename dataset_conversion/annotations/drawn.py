@@ -9,10 +9,10 @@ from PIL import Image
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import composed, escaped, listed
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.dataset_conversion.annotations.polygons import Area, Shape
 from unetrpp.dataset_conversion.channels import inferred_channels
 from unetrpp.dataset_conversion.finding import images_in_tree, not_used
 from unetrpp.dataset_conversion.masks import Canvas, Painted, Remarks
-from unetrpp.dataset_conversion.polygons import Area, Shape
 from unetrpp.dataset_conversion.source import Made, Source, SourceCase, scheme_of
 from unetrpp.io.formats import strip_ending
 from unetrpp.io.images import read_geometry

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from unetrpp.core.errors import UserError
 from unetrpp.core.parallel import CaseError, error_table
 from unetrpp.core.text import counted, escaped, listed
-from unetrpp.dataset_conversion.patterns import CASE, GROUP, LABEL, Pattern, Tree, not_used
+from unetrpp.dataset_conversion.own_folder.patterns import CASE, GROUP, LABEL, Pattern, Tree, not_used
 from unetrpp.dataset_conversion.source import Mask, SourceCase
 
 BACKGROUND = "background"

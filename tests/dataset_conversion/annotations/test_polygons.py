@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from unetrpp.core.errors import UserError
-from unetrpp.dataset_conversion.polygons import (
+from unetrpp.dataset_conversion.annotations.polygons import (
     Ellipse,
     Polygon,
     Runs,

@@ -137,15 +137,3 @@ def test_a_region_on_the_command_line_is_led_to_the_label_file(tmp_path, capsys)
     (tmp_path / "regions.json").write_text(json.dumps(regions))
     assert convert(tmp_path / "src", "--label-file", tmp_path / "regions.json") == 0
     assert labels_of(tmp_path / "src") == regions["labels"]
-
-
-def test_the_documented_way_from_colours_to_values(tmp_path, monkeypatch):
-    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf8")
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "VALUES" in block)
-    values = np.random.default_rng(0).integers(0, 4, (9, 7))
-    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)[values]
-    (tmp_path / "skin" / "masks").mkdir(parents=True)
-    Image.fromarray(colours).save(tmp_path / "skin" / "masks" / "a.png")
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    np.testing.assert_array_equal(read_label(Path("skin/labels/a.png")).array[0, 0], np.where(values == 3, 0, values))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.helpers.source_folder import convert, files_in, make_source, read, write
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.cases import read_dataset
-from unetrpp.dataset_conversion.hold_out import held_out
+from unetrpp.dataset_conversion.own_folder.hold_out import held_out
 
 ONE = ("--label", "organ=1")
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.dicom_files import write_series
 from tests.helpers.source_folder import convert, files_in, read, write
-from unetrpp.dataset_conversion.patterns import Pattern, Tree
+from unetrpp.dataset_conversion.own_folder.patterns import Pattern, Tree
 
 RNG = np.random.default_rng(11)
 ONE = ("--label", "organ=1")

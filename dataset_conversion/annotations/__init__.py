@@ -1,0 +1,1 @@
+"""What annotated photographs share (COCO, labelme, CVAT): objects as polygons and run lengths, painted into labels."""

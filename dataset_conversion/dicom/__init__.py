@@ -1,0 +1,1 @@
+"""What `datasets/dicom.py` needs: a tree of files as series and segmentations, and what is made from them."""
