@@ -38,10 +38,10 @@ def _overview() -> Parser:
         workspace=False,
     )
     what = (
-        "'list' prints all public datasets with their size and origin; 'folder' takes a folder of your own; the others are "
-        "public datasets and layouts, each with its own --help"
+        f"'list' prints all with their size and origin; 'folder' takes a folder of your own; public datasets and layouts, each "
+        f"with its own --help: {', '.join(layout_names())}"
     )
-    parser.add_argument("dataset", choices=names(), help=what)
+    parser.add_argument("dataset", choices=names(), metavar="DATASET", help=what)
     return parser
 
 
