@@ -38,8 +38,8 @@ import numpy as np
 from PIL import Image
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import counted
 from unetrpp.core.files import read_json, walk
+from unetrpp.core.text import counted
 from unetrpp.dataset_conversion.annotations.drawn import Drawing, Object, source_of
 from unetrpp.dataset_conversion.annotations.polygons import Ellipse, Polygon, Shape, encoded_runs, rectangle
 from unetrpp.dataset_conversion.datasets import About

@@ -1,17 +1,13 @@
 """Classes that are not typed: from a file, from the values of the label files, and what contradicts that."""
 
 import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from PIL import Image
 
 from tests.helpers.source_folder import convert, make_source, write
 from unetrpp.dataset_conversion.folder import convert_folder
-from unetrpp.io.images import read_label
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import itertools
 import os
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
