@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, positive, run
+from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, nearest, positive, run
 from unetrpp.dataset_conversion.datasets import add_options, layout, layout_names
 from unetrpp.dataset_conversion.own_folder.command import build_parser, convert
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] not in names() and not arguments[0].startswith("-"):
+        _overview().error(f"there is no dataset {arguments[0]!r}{nearest(arguments[0], names())}")
     if not arguments or arguments[0] not in names():
         return run(_overview(), lambda _: 2, arguments)
     if arguments[0] == "list":

@@ -281,3 +281,10 @@ def test_the_hippocampus_download(tmp_path):
     assert len(dataset.cases) == 200
     assert len(list((tmp_path / "raw/Hippocampus/imagesTs").iterdir())) == 20
     assert dataset.description.labels.names == ("background", "Anterior", "Posterior")
+
+
+def test_a_misspelt_dataset_is_refused_with_the_nearest_one(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["synpase", "Abdomen"])
+    assert stop.value.code == 2
+    assert "there is no dataset 'synpase'; did you mean synapse?" in capsys.readouterr().err

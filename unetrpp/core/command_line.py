@@ -58,13 +58,14 @@ class Parser(argparse.ArgumentParser):
                 return
             flag = argument.split("=")[0]
             if flag.startswith("--") and flag not in known:
-                self.error(f"unknown option {flag}{_nearest(flag, known)}")
+                self.error(f"unknown option {flag}{nearest(flag, known)}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help lists all options)\n")
 
 
-def _nearest(word: str, known: list[str]) -> str:
+def nearest(word: str, known: Sequence[str]) -> str:
+    """A question for messages that names the most similar of ``known``; nothing where none is similar."""
     import difflib
 
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
