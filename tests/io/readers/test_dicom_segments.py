@@ -106,6 +106,18 @@ def test_frames_go_to_their_slices(tmp_path, series, kind, omit):
     np.testing.assert_array_equal(found[1], array[..., 0])
 
 
+@pytest.mark.parametrize("size", [(5, 3), (13, 17), (4, 4)])
+def test_frames_that_begin_within_a_byte_are_unpacked(tmp_path, size):
+    shape = (5, *size)
+    write_series(tmp_path / "series", np.zeros(shape))
+    array = np.random.default_rng(4).random((*shape, 2)) < 0.4
+    array[2, ..., 0] = False  # so that frames and slices differ
+    path = write_segmentation(tmp_path / "a.dcm", tmp_path / "series", array.astype(np.uint8), ["liver", "tumour"])
+    geometry, _ = dicom.read_header(tmp_path / "series")
+    for number, found in enumerate(draw(path, [1, 2], geometry)):
+        np.testing.assert_array_equal(found, array[..., number])
+
+
 def test_fractions_count_from_one_half_on(tmp_path, series):
     fractions = np.random.default_rng(1).choice([0, 0.2, 0.49, 0.51, 1], (*SHAPE, 1))
     path = write_segmentation(

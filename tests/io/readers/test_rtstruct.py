@@ -1,6 +1,7 @@
 """Contours of RTSTRUCT against the published masks of the same contours, and the rules one by one."""
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 
@@ -113,3 +114,11 @@ def test_a_damaged_file_is_named(series, geometry):
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(UserError, match=r"rs\.dcm"):
         list(draw(path, [1], geometry))
+
+
+def test_an_roi_without_a_name_does_not_stop_the_others(series, geometry):
+    path = write_structures(series.parent / "rs.dcm", series, {"GTV": [square(geometry, 1, (1, 1), (3, 2))], "x": []})
+    dataset = pydicom.dcmread(path)
+    del dataset.StructureSetROISequence[1].ROIName
+    dataset.save_as(path)
+    assert next(draw(path, [1], geometry)).inside.sum() == 6

@@ -78,9 +78,18 @@ def _pasted(path: Path, dataset: Dataset, frames: Sequence[int], geometry: Geome
     if not frames:  # pydicom takes no frames for all frames
         return target
     groups = _groups(dataset)
-    for k, plane in zip(frames, iter_pixels(dataset, indices=list(frames)), strict=True):
+    for k, plane in zip(frames, _planes(dataset, frames), strict=True):
         paste(plane[None], _plane(path, groups[k], geometry), target, geometry, name=path.name)
     return target
+
+
+def _planes(dataset: Dataset, frames: Sequence[int]) -> Iterable[np.ndarray]:
+    """The pixels (Y, X) of some frames."""
+    if dataset.BitsAllocated == 1 and dataset.Rows * dataset.Columns % 8:
+        # Frames then begin within a byte, and iter_pixels of pydicom 3.0.2 cuts such frames short; pixel_array does not.
+        every: np.ndarray = dataset.pixel_array
+        return every.reshape(-1, dataset.Rows, dataset.Columns)[list(frames)]
+    return iter_pixels(dataset, indices=list(frames))
 
 
 def _plane(path: Path, groups: tuple[Dataset, ...], geometry: Geometry) -> Geometry:

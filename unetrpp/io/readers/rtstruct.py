@@ -45,7 +45,7 @@ def draw(path: Path, numbers: Iterable[int], geometry: Geometry) -> Iterator[Dra
     """
     with pydicom_warns_the_log(path), damage_named(path):
         dataset = pydicom.dcmread(path, specific_tags=["StructureSetROISequence", "ROIContourSequence"], force=True)
-        names = {int(roi.ROINumber): str(roi.ROIName) for roi in dataset.StructureSetROISequence}
+        names = {int(roi.ROINumber): str(roi.get("ROIName") or "") for roi in dataset.StructureSetROISequence}
         contours = {int(item.ReferencedROINumber): item for item in dataset.get("ROIContourSequence") or ()}
     for number in numbers:
         what = f"the ROI {names[number]!r} of {path.name}"
