@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, write_json
 from unetrpp.core.machine import default_processes
@@ -20,7 +22,14 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.verification import Problem, inspect
 from unetrpp.dataset_conversion.case_files import WrittenImages, write_images, write_label
 from unetrpp.dataset_conversion.masks import Remarks, warnings_of
-from unetrpp.dataset_conversion.record import PARTS, Conversion, earlier_description, require_same_conversion
+from unetrpp.dataset_conversion.record import (
+    PARTS,
+    Conversion,
+    case_digests,
+    earlier_conversion,
+    earlier_description,
+    require_same_conversion,
+)
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
 from unetrpp.io.formats import ending_of, files_of_image
 from unetrpp.io.images import most_voxels
@@ -51,7 +60,6 @@ class Target:
     channel_names: tuple[str, ...]
     labels: LabelScheme
     one_class: bool = False  # every label value above 0 becomes the one foreground value
-    repaint: bool = False  # labels are made on every run: no file tells that a mask is gone
     link: bool = False  # files that can stay as they are are linked instead of copied
     check_modality: bool = True
     overwrite: bool = False
@@ -95,7 +103,7 @@ def write_raw_dataset(
     ending = common_ending(source.cases)
     require_same_conversion(folder, conversion, overwrite)
     _require_no_others(source, folder, ending, overwrite)
-    write_json(folder / "conversion.json", conversion)
+    write_json(folder / "conversion.json", _without_changed(source, folder, ending, conversion))
     earlier = earlier_description(folder)
     target = Target(
         folder,
@@ -103,7 +111,6 @@ def write_raw_dataset(
         source.channel_names,
         source.labels,
         one_class=foreground_from_instances,
-        repaint=bool(conversion.options.get("allow_missing_masks")),
         link=link,
         check_modality=earlier.check_modality if earlier else True,
         overwrite=overwrite,
@@ -203,6 +210,28 @@ def _require_no_others(source: Source, folder: Path, ending: str, overwrite: boo
             )
 
 
+def _without_changed(source: Source, folder: Path, ending: str, conversion: Conversion) -> Conversion:
+    """``conversion`` with its cases, after those files were removed that an earlier run made in another way.
+
+    They are removed before the record is written, so that no interrupted run leaves files that a later one takes for current.
+    """
+    earlier = earlier_conversion(folder)
+    before = earlier.cases if earlier else {}
+    cases: dict[str, tuple[str, str]] = {}
+    for case in source.cases:
+        now = case_digests(case, conversion.options) or before.get(case.id)
+        if now is None:
+            continue
+        cases[case.id] = now
+        images, label = before.get(case.id, now)
+        for kind in ("Tr", "Ts"):
+            if images != now[0]:
+                _remove_images(case, folder / f"images{kind}", ending)
+            if label != now[1]:
+                (folder / f"labels{kind}" / f"{case.id}{ending}").unlink(missing_ok=True)
+    return replace(conversion, cases=cases)
+
+
 def convert_case(case: SourceCase, target: Target) -> Converted:
     """Write one case, unless an earlier run has done so. Runs in a worker.
 
@@ -217,13 +246,13 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
     label = target.folder / ("labelsTs" if case.test else "labelsTr") / f"{case.id}{target.ending}"
     done = [images / f"{case.id}_0000{target.ending}", *([label] if case.labelled else [])]
     stamp = _newest(case)
-    current = not target.overwrite and all(_is_current(path, stamp, case) for path in done)
-    if current and not target.repaint:
+    current = [not target.overwrite and _is_current(path, stamp, case) for path in done]
+    if all(current):
         return Converted()
     try:
         written = (
-            WrittenImages([])
-            if current
+            WrittenImages(_images_of(case, images, target.ending))
+            if current[0]
             else write_images(case, images, target.ending, target.channel_names, link=target.link)
         )
         remarks = (
@@ -243,8 +272,17 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
 
 def _remove(case: SourceCase, images: Path, label: Path) -> None:
     """Remove the files of a case, where there are any."""
-    for path in (label, *images.glob(f"{glob.escape(case.id)}_[0-9][0-9][0-9][0-9]{ending_of(label)}")):
+    label.unlink(missing_ok=True)
+    _remove_images(case, images, ending_of(label))
+
+
+def _remove_images(case: SourceCase, folder: Path, ending: str) -> None:
+    for path in _images_of(case, folder, ending):
         path.unlink(missing_ok=True)
+
+
+def _images_of(case: SourceCase, folder: Path, ending: str) -> list[Path]:
+    return sorted(folder.glob(f"{glob.escape(case.id)}_[0-9][0-9][0-9][0-9]{ending}"))
 
 
 def _newest(case: SourceCase) -> float:

@@ -1,21 +1,31 @@
 """conversion.json: what a raw dataset was made from, which a later run must agree with."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
 from unetrpp.dataset.description import DatasetDescription, read_description
+from unetrpp.dataset_conversion.source import SourceCase
+from unetrpp.io.formats import files_of_image
 
 PARTS = (("imagesTr", "_0000"), ("labelsTr", ""), ("imagesTs", "_0000"), ("labelsTs", ""))  # folder, first channel
 
 
 class Conversion(Record, frozen=True, kw_only=True):
-    """conversion.json: the source and the options of a conversion; a later run must have the same ones."""
+    """conversion.json: the source and the options of a conversion; a later run must have the same ones.
+
+    ``cases`` has the `case_digests` of each case. Release 0.1.0 did not write it, and of its cases times alone count.
+    """
 
     format: int = 1
     source: str
     options: dict[str, Any]
+    cases: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
 
 
 def earlier_conversion(folder: Path) -> Conversion | None:
@@ -45,9 +55,31 @@ def require_same_conversion(folder: Path, conversion: Conversion, overwrite: boo
     if overwrite:
         return
     earlier = earlier_conversion(folder)
-    if earlier is not None and earlier != conversion:
+    if earlier is not None and (earlier.source, earlier.options) != (conversion.source, conversion.options):
         raise UserError(f"{folder} was converted from {earlier.source} with other options; give --name or --overwrite")
-    if earlier is None and (folder / "dataset.json").exists():
+    if (folder / "dataset.json").exists() and not (folder / "conversion.json").exists():
         raise UserError(
             f"{folder} already holds a dataset that was not converted here; give another --name or --overwrite"
         )
+
+
+def case_digests(case: SourceCase, options: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Digests of the images and of the label of a case: of their files and what is made from them; None while a file is missing.
+
+    Times of files do not tell that a mask is gone, that an older file took the place of another one, or that a class has
+    another value because the dataset has more classes now.
+    """
+    images, others = case.image_files, [file for file in case.files if file not in set(case.image_files)]
+    try:
+        of_images, of_label = (
+            [_state(part) for file in files for part in files_of_image(file)] for files in (images, others)
+        )
+    except OSError:
+        return None
+    made = repr((case.label, case.masks))
+    return digest(repr(case.images), dict(options), of_images), digest(made, dict(options), of_label)
+
+
+def _state(file: Path) -> tuple[str, int, int]:
+    found = file.stat()
+    return file.name, found.st_size, int(found.st_mtime)
