@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import counted
+from unetrpp.core.text import counted, escaped
 from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.splits import Splits
@@ -121,10 +121,11 @@ def common_ending(cases: tuple[SourceCase, ...]) -> str:
 
 def _dimensions(cases: tuple[SourceCase, ...]) -> int:
     """Dimensions of the first image that can be read, so that a damaged file does not decide."""
+    reasons: list[str] = []
     for case in cases:
         image = case.images[0]
         try:
             return read_channels(image)[1] if isinstance(image, Path) else image.read().geometry.dimensions
-        except UserError:
-            continue
-    raise UserError(f"no image of {counted(len(cases), 'case')} can be read; check the download")
+        except UserError as error:
+            reasons.append(f"{escaped(case.id)}: {error}")
+    raise UserError(f"no image of {counted(len(cases), 'case')} can be read, the first because of {reasons[0]}")
