@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import composed, escaped, listed
+from unetrpp.core.files import read_json, walk
+from unetrpp.core.text import composed, counted, escaped, listed
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset_conversion.annotations.polygons import Area, Shape
 from unetrpp.dataset_conversion.channels import inferred_channels
@@ -16,6 +18,7 @@ from unetrpp.dataset_conversion.masks import Canvas, Painted, Remarks
 from unetrpp.dataset_conversion.source import Made, Source, SourceCase, scheme_of
 from unetrpp.io.formats import strip_ending
 from unetrpp.io.images import read_geometry
+from unetrpp.io.listing import is_system
 
 BACKGROUND = ("background", "_background_")  # classes that are painted as 0; the second is labelme's name
 IGNORE = ("ignore", "__ignore__")
@@ -25,10 +28,18 @@ UPRIGHT = 1
 
 @dataclass(frozen=True)
 class Object:
-    """An object of a class; ``shapes`` are its parts, of which it is the union."""
+    """An object of a class; ``shapes`` are its parts, of which it is the union.
+
+    Raises:
+        UserError: the class has no name.
+    """
 
     name: str
     shapes: tuple[Shape, ...]
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise UserError("has no class; name one, or remove it")
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Drawing:
         image: as the annotations name it, which also is the case's name.
         file: that holds the annotations.
         size: height and width of the image as the annotations have them; None where they do not say.
-        embedded: the image itself, where no file has to be there.
+        embedded: the image itself, for where no file is found.
         fault: why it cannot be used, with the repair.
     """
 
@@ -108,6 +119,28 @@ class Drawn:
         return self.image.name if isinstance(self.image, Path) else "the image in it"
 
 
+class JsonFiles(NamedTuple):
+    """The JSON files below a folder that hold an object."""
+
+    read: dict[Path, dict[str, Any]]
+    damaged: dict[Path, str]  # why a file cannot be read, with the repair
+
+
+def json_files(folder: Path) -> JsonFiles:
+    found = JsonFiles({}, {})
+    for path in walk(folder):
+        if path.suffix.lower() != ".json" or is_system(path) or not path.is_file():
+            continue
+        try:
+            content = read_json(path, Any, hint="correct it, or export it again")
+        except (UserError, OSError) as error:
+            found.damaged[path] = f"cannot be read: {error}"
+            continue
+        if isinstance(content, dict):
+            found.read[path] = content
+    return found
+
+
 def require_upright(image: Path) -> None:
     """
     Raises:
@@ -144,11 +177,14 @@ def source_of(
     values, labels = valued(classes)
     files = _by_name(folder)
     names = case_names([drawing.image for drawing in drawings])
-    images = [drawing.embedded or _found(drawing, files) for drawing in drawings]
+    images = [_found(drawing, files) for drawing in drawings]
+    same = {
+        name: [drawing.image for drawing, other in zip(drawings, names, strict=True) if other == name] for name in names
+    }
     faults = {
         name: fault
         for drawing, name, image in zip(drawings, names, images, strict=True)
-        if (fault := _fault(drawing, image, names.count(name))) is not None
+        if (fault := _fault(drawing, image, same[name])) is not None
     }
     cases = [
         SourceCase(
@@ -170,8 +206,14 @@ def source_of(
         cases=tuple(cases),
         left_out=faults,
         unused=not_used(folder, cases, "is not in the annotations; annotate it, or remove it", annotated),
-        notes=tuple(notes),
+        notes=(*notes, *_without_objects(cases)),
     )
+
+
+def _without_objects(cases: Sequence[SourceCase]) -> list[str]:
+    empty = sum(isinstance(case.label, Drawn) and not case.label.objects for case in cases)
+    verb = "counts as an image" if empty == 1 else "count as images"
+    return [f"{counted(empty, 'image')} without annotations {verb} without objects"] if empty else []
 
 
 def valued(classes: Sequence[str]) -> tuple[dict[str, int], LabelScheme]:
@@ -200,11 +242,18 @@ def case_names(images: Sequence[str]) -> list[str]:
     (['1', '2'], ['a_1', 'b_1'])
     """
     paths = [PurePosixPath(composed(image).replace("\\", "/")) for image in images]
-    stems = [strip_ending(path.name) for path in paths]
-    if len(set(stems)) == len({path.as_posix() for path in paths}):
-        return stems
-    folders = [[part for part in path.parent.parts if part not in ("..", "/")] for path in paths]
-    return ["_".join([*above, stem]) for above, stem in zip(folders, stems, strict=True)]
+    places: dict[str, set[PurePosixPath]] = {}
+    for path in paths:
+        places.setdefault(strip_ending(path.name), set()).add(path.parent)
+    return [
+        stem if len(places[stem]) == 1 else "_".join([*_folders(path), stem])
+        for path, stem in ((path, strip_ending(path.name)) for path in paths)
+    ]
+
+
+def _folders(path: PurePosixPath) -> list[str]:
+    """Those above a file, without what only absolute and relative paths have, such as ``C:``."""
+    return [part for part in path.parent.parts if part not in ("..", "/") and not part.endswith(":")]
 
 
 def _by_name(folder: Path) -> dict[str, list[Path]]:
@@ -215,8 +264,9 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _found(drawing: Drawing, files: Mapping[str, Sequence[Path]]) -> Path | str:
-    """The image's file, or what is wrong: relative to the annotations, else the one file of its name below the folder."""
+def _found(drawing: Drawing, files: Mapping[str, Sequence[Path]]) -> Path | Made | str:
+    """The image's file, or what is wrong: relative to the annotations, else the one file of its name below the folder, else the
+    embedded image."""
     given = PurePosixPath(composed(drawing.image).replace("\\", "/"))
     beside = drawing.file.parent / given
     found = files.get(given.name.casefold(), [])
@@ -225,13 +275,22 @@ def _found(drawing: Drawing, files: Mapping[str, Sequence[Path]]) -> Path | str:
     for candidates in ([path for path in found if path.resolve() == beside.resolve()], ending, found):
         if len(candidates) == 1:
             return candidates[0]
+    if drawing.embedded is not None:
+        return drawing.embedded
     if not found:
         return f"{escaped(given.name)} is not there; complete the download, or remove its annotations"
     places = listed([escaped(path.parent.name) for path in found])
     return f"there are several files {escaped(given.name)} (in {places}); give the folder of one"
 
 
-def _fault(drawing: Drawing, image: Path | Made | str, times: int) -> str | None:
-    if times > 1:
-        return f"is annotated {times} times; keep one of them"
+def _fault(drawing: Drawing, image: Path | Made | str, same: Sequence[str]) -> str | None:
+    """Why a photograph cannot be used.
+
+    Args:
+        same: the images that the case's name stands for.
+    """
+    if len(set(same)) > 1:
+        return f"would be the case of several images ({listed([escaped(name) for name in same])}); rename them apart"
+    if len(same) > 1:
+        return f"is annotated {len(same)} times; keep one of them"
     return drawing.fault or (image if isinstance(image, str) else None)

@@ -26,19 +26,19 @@ Traps:
 - A photograph that a camera stored turned (EXIF) is left out and named, because programs differ in what they annotated.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, walk
+from unetrpp.core.files import read_json
 from unetrpp.core.text import counted, listed
-from unetrpp.dataset_conversion.annotations.drawn import Drawing, Object, source_of
+from unetrpp.dataset_conversion.annotations.drawn import Drawing, Object, json_files, source_of
 from unetrpp.dataset_conversion.annotations.polygons import Polygon, Runs, Shape, decoded_lengths
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.source import Source
-from unetrpp.io.listing import is_system
 
 if TYPE_CHECKING:
     from unetrpp.core.command_line import Parser
@@ -78,7 +78,7 @@ def read(folder: Path, *, annotations: Sequence[str] = (), test_annotations: Seq
         used |= dict.fromkeys(name for _, name in sorted(names[file].items()) if name in of_file)
     if not used:
         raise UserError(f"{listed([file.name for file in files])} has no annotation; check the file")
-    return source_of(folder, drawings, list(used), largest_first=True, notes=_notes(names, used, drawings))
+    return source_of(folder, drawings, list(used), largest_first=True, notes=_notes(names, used))
 
 
 def _only_file(folder: Path) -> Path:
@@ -86,25 +86,17 @@ def _only_file(folder: Path) -> Path:
     Raises:
         UserError: no JSON file below the folder has COCO's keys, or several have.
     """
-    found = [path for path in walk(folder) if path.suffix.lower() == ".json" and not is_system(path) and _is_coco(path)]
+    files = json_files(folder)
+    found = [path for path, content in files.read.items() if all(isinstance(content.get(key), list) for key in KEYS)]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UserError(
-            f"{folder} has no JSON file with {', '.join(KEYS)}; give the folder of the annotations and images"
-        )
+        what = next(iter(files.damaged.values()), "give the folder of the annotations and images")
+        raise UserError(f"{folder} has no JSON file with {', '.join(KEYS)}; {what}")
     names = [path.relative_to(folder).as_posix() for path in found]
     raise UserError(
         f"{folder} has {len(names)} files of annotations ({listed(names, 10)}); choose with --annotations, and --test-annotations"
     )
-
-
-def _is_coco(path: Path) -> bool:
-    try:
-        content = read_json(path, dict[str, Any])
-    except (UserError, OSError):
-        return False
-    return all(isinstance(content.get(key), list) for key in KEYS)
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -116,9 +108,22 @@ def _content(file: Path) -> dict[str, Any]:
 
 def _category_names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
     try:
-        return {int(category["id"]): str(category["name"]) for category in content["categories"]}
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{file}: every category must have a number as its id, and a name; correct the file") from None
+        pairs = [(int(category["id"]), category["name"].strip()) for category in content["categories"]]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pairs = [(0, "")]
+    if not all(name for _, name in pairs):
+        raise UserError(f"{file}: every category must have a number as its id, and a name; correct the file")
+    _require_once(file, "category", [id for id, _ in pairs])
+    return dict(pairs)
+
+
+def _require_once(file: Path, what: str, ids: Sequence[Any]) -> None:
+    """
+    Raises:
+        UserError: two have one id, so that annotations do not say which of them they mean.
+    """
+    if twice := [id for id, times in Counter(ids).items() if times > 1]:
+        raise UserError(f"{file} has the {what} {twice[0]!r} twice; give each an id of its own")
 
 
 def _drawings(
@@ -126,6 +131,7 @@ def _drawings(
 ) -> tuple[list[Drawing], set[str]]:
     """The photographs of a file with their objects, and the classes that objects have."""
     try:
+        _require_once(file, "image", [image["id"] for image in content["images"]])
         images = {image["id"]: image for image in content["images"]}
         by_image: dict[Any, list[Mapping[str, Any]]] = {}
         for annotation in content["annotations"]:
@@ -135,7 +141,7 @@ def _drawings(
                 f"{file} has annotations of image {unknown[0]!r}, which is not among its images; correct the file"
             )
         drawings = [_drawing(file, images[key], by_image.get(key, ()), names) for key in images]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{file} is not in COCO's format ({type(error).__name__}: {error}); export the annotations again"
         ) from None
@@ -146,16 +152,19 @@ def _drawings(
 def _drawing(
     file: Path, image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], names: Mapping[int, str]
 ) -> Drawing:
-    size = (int(image["height"]), int(image["width"]))
+    size = (int(image.get("height") or 0), int(image.get("width") or 0))
     objects: list[Object] = []
-    fault: str | None = None
+    fault = None if min(size) > 0 else f"has no width and height in {file.name}; add them"
     for annotation in annotations:
         try:
             shapes = _shapes(annotation.get("segmentation"), size)
-            objects.append(Object(names[int(annotation["category_id"])], shapes))
+            category = annotation["category_id"]
+            if category not in names:
+                raise UserError(f"has the category {category!r}, which the file does not list; correct or remove it")
+            objects.append(Object(names[category], shapes))
         except UserError as error:
             fault = fault or f"annotation {annotation.get('id')} {error}"
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"{type(error).__name__}: {error}"
             fault = fault or f"annotation {annotation.get('id')} is malformed ({what}); correct or remove it"
     return Drawing(str(image["file_name"]), file, size, tuple(objects), fault=fault)
@@ -182,15 +191,12 @@ def _shapes(segmentation: object, size: tuple[int, int]) -> tuple[Shape, ...]:
     return tuple(Polygon(tuple(zip(map(float, ring[::2]), map(float, ring[1::2]), strict=True))) for ring in rings)
 
 
-def _notes(names: Mapping[Path, Mapping[int, str]], used: Mapping[str, None], drawings: Sequence[Drawing]) -> list[str]:
+def _notes(names: Mapping[Path, Mapping[int, str]], used: Mapping[str, None]) -> list[str]:
     known = dict.fromkeys(name for of_file in names.values() for name in of_file.values())
     unused = [name for name in known if name not in used]
-    empty = sum(not drawing.objects and drawing.fault is None for drawing in drawings)
     notes = ["objects are painted from the largest to the smallest, so that small ones lie on top"]
     if unused:
         notes.append(
             f"no annotation has the {'category' if len(unused) == 1 else 'categories'} {listed(unused)}, so it is no class"
         )
-    if empty:
-        notes.append(f"{counted(empty, 'image')} without annotations count as images without objects")
     return notes

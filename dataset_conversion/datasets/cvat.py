@@ -20,6 +20,7 @@ Traps:
 - Touching objects of one class become one region.
 - A pixel belongs to a shape when its centre does; pixels begin at whole numbers. Run lengths of masks go along the rows of
   their box.
+- An image without shapes is an image without objects; one line says how many there are.
 - "CVAT for video" (tracks) is another format; export the task as "CVAT for images".
 - Files with a document type are refused, because entities in it may expand without limit.
 - That CVAT shows photographs upright which a camera stored turned (EXIF) was not verified; they are left out and named.
@@ -111,7 +112,7 @@ def _drawing(file: Path, image: ElementTree.Element) -> Drawing:
             drawn.append((int(element.get("z_order") or 0), thing))
         except UserError as error:
             fault = fault or str(error)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"{type(error).__name__}: {error}"
             fault = fault or f"has a {element.tag} that is malformed ({what}); export the annotations again"
     size = [int(value) for key in ("height", "width") if (value := image.get(key, "")).isdecimal()]
@@ -127,8 +128,10 @@ def _drawing(file: Path, image: ElementTree.Element) -> Drawing:
 def _shape(element: ElementTree.Element) -> Shape:
     """
     Raises:
-        UserError: it has no area.
+        UserError: it has no area, or no label.
     """
+    if not (element.get("label") or "").strip():
+        raise UserError(f"has a shape {element.tag!r} without a label; give it one, or remove it")
     if element.tag not in KINDS:
         raise UserError(
             f"has a shape {element.tag!r} of {element.get('label')!r}, which has no area; draw an outline, or remove it"

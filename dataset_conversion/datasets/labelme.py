@@ -21,7 +21,8 @@ Traps:
 - A pixel belongs to a shape when its centre does; pixels begin at whole numbers. labelme's own export takes every pixel that
   an outline touches, so its objects are larger by about half a pixel on every side.
 - A photograph that a camera stored turned (EXIF) is left out and named: labelme shows it upright.
-- Photographs without a JSON file were not annotated, and are named; one with a file without shapes has no object.
+- Photographs without a JSON file were not annotated, and are named; one with a file without shapes has no object, and one line
+  says how many there are. JSON files that cannot be read are named.
 """
 
 import base64
@@ -30,7 +31,7 @@ import io
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,13 @@ import numpy as np
 from PIL import Image
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, walk
+from unetrpp.core.files import read_json
 from unetrpp.core.text import counted
-from unetrpp.dataset_conversion.annotations.drawn import Drawing, Object, source_of
+from unetrpp.dataset_conversion.annotations.drawn import Drawing, Object, json_files, source_of
 from unetrpp.dataset_conversion.annotations.polygons import Ellipse, Polygon, Shape, encoded_runs, rectangle
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.source import Source
 from unetrpp.io.images import Volume, read_file
-from unetrpp.io.listing import is_system
 
 ABOUT = About(
     title="labelme: photographs with a JSON file of shapes for each",
@@ -86,23 +86,20 @@ def read(folder: Path) -> Source:
     Raises:
         UserError: no file has labelme's form.
     """
-    contents = {path: content for path in walk(folder) if (content := _content(path)) is not None}
+    files = json_files(folder)
+    contents = {file: content for file, content in files.read.items() if _is_labelme(content)}
     if not contents:
-        raise UserError(f"{folder} has no JSON file with shapes and imagePath; give the folder that labelme wrote to")
+        what = next(iter(files.damaged.values()), "give the folder that labelme wrote to")
+        raise UserError(f"{folder} has no JSON file with shapes and imagePath; {what}")
     drawings = [_drawing(file, content) for file, content in contents.items()]
     classes = sorted({thing.name for drawing in drawings for thing in drawing.objects})
-    return source_of(folder, drawings, classes)
+    source = source_of(folder, drawings, classes)
+    return replace(source, unused={**source.unused, **files.damaged})
 
 
-def _content(path: Path) -> dict[str, Any] | None:
-    """What a file of labelme's form holds; None for another file."""
-    if path.suffix.lower() != ".json" or is_system(path) or not path.is_file():
-        return None
-    try:
-        content = read_json(path, dict[str, Any])
-    except UserError:
-        return None
-    return content if isinstance(content.get("shapes"), list) and content.get("imagePath") else None
+def _is_labelme(content: Mapping[str, Any]) -> bool:
+    image = content.get("imagePath")
+    return isinstance(content.get("shapes"), list) and isinstance(image, str) and bool(image)
 
 
 def _drawing(file: Path, content: Mapping[str, Any]) -> Drawing:
@@ -110,23 +107,24 @@ def _drawing(file: Path, content: Mapping[str, Any]) -> Drawing:
     fault: str | None = None
     for number, shape in enumerate(content["shapes"], 1):
         try:
-            objects.append(Object(str(shape["label"]).strip(), (_shape(shape),)))
+            objects.append(Object((shape["label"] or "").strip(), (_shape(shape),)))
         except UserError as error:
             fault = fault or f"shape {number} of {file.name} {error}"
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
             fault = (
                 fault or f"shape {number} of {file.name} is malformed ({type(error).__name__}: {error}); draw it again"
             )
     size = (content.get("imageHeight"), content.get("imageWidth"))
-    image = str(content["imagePath"])
-    beside = file.parent / image.replace("\\", "/")
-    embedded = Embedded(file) if content.get("imageData") and not beside.is_file() else None
+    if not all(value is None or isinstance(value, int) for value in size):
+        fault = (
+            fault or f"{file.name} has an imageHeight or imageWidth that is no whole number; save it again with labelme"
+        )
     return Drawing(
-        image,
+        content["imagePath"],
         file,
-        (int(size[0]), int(size[1])) if size[0] and size[1] else None,
+        (size[0], size[1]) if isinstance(size[0], int) and isinstance(size[1], int) else None,
         tuple(objects),
-        embedded=embedded,
+        embedded=Embedded(file) if content.get("imageData") else None,
         fault=fault,
     )
 

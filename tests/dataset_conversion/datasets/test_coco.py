@@ -145,7 +145,7 @@ def test_what_cannot_be_painted_or_found_is_named_with_its_reason(root, tmp_path
     assert "has an image of 24 x 20 pixels, but small.jpg has 5 x 5" in reasons["small"]
     assert "stored turned (EXIF orientation 3)" in reasons["turned"]
     assert "annotation 9 has no outline, at most a box" in reasons["box"]
-    assert "annotation 50 is malformed (KeyError: 99)" in reasons["unknown"]
+    assert "annotation 50 has the category 99, which the file does not list" in reasons["unknown"]
     assert "has an outline of 4 numbers" in reasons["short"]
     assert "annotation 52 is malformed (ValueError" in reasons["text"]
     assert "run lengths of 1008 pixels do not fill 20 x 24 pixels" in reasons["runs"]
@@ -170,6 +170,9 @@ def test_images_of_one_name_in_several_folders_keep_their_folders_in_the_names(t
     ("change", "message"),
     [
         ({"categories": [{"name": "a"}]}, "every category must have a number as its id"),
+        ({"categories": [{"id": 1, "name": " "}]}, "every category must have a number as its id, and a name"),
+        ({"categories": [{"id": 0, "name": "a"}, {"id": 0, "name": "b"}]}, "has the category 0 twice"),
+        ({"images": [image(9, "000000000009.jpg"), image(9, "000000000025.jpg")]}, "has the image 9 twice"),
         ({"annotations": [{"image_id": 77}]}, "has annotations of image 77, which is not among its images"),
         ({"annotations": [3]}, r"is not in COCO's format \(TypeError"),
         ({"annotations": []}, "has no annotation"),
@@ -181,6 +184,27 @@ def test_a_malformed_file_is_refused(root, tmp_path, change, message):
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UserError, match=message):
         convert("coco", root, tmp_path / "w", annotations=["annotations/instances_train2017.json"])
+
+
+def test_a_file_of_annotations_that_is_no_json_is_named(tmp_path):
+    photograph(tmp_path / "src/a.png")
+    (tmp_path / "src/a.json").write_text('{"images": [], "annotations": [{"area": NaN}], "categories": []}')
+    with pytest.raises(UserError, match=r"no JSON file with images, .*a\.json: JSON is malformed"):
+        convert("coco", tmp_path / "src", tmp_path / "w")
+
+
+def test_images_that_differ_in_their_ending_only_or_lack_a_size_are_named(tmp_path):
+    for name in ("a.png", "a.bmp", "b.png", "c.png"):
+        photograph(tmp_path / "src" / name)
+    sizeless = {"id": 3, "file_name": "b.png"}
+    images = [image(1, "a.png"), image(2, "a.bmp"), sizeless, image(4, "c.png")]
+    objects = [annotation(n, n, 1, [box(0, 0, 3, 3)]) for n in (1, 2, 3, 4)]
+    write(tmp_path / "src/a.json", images, objects, {1: "cell"})
+    converted = convert("coco", tmp_path / "src", tmp_path / "w")
+    assert converted.cases == ("c",)
+    reasons = {e.case: e.message for e in converted.errors}
+    assert "would be the case of several images (a.png and a.bmp); rename them apart" in reasons["a"]
+    assert "has no width and height in a.json" in reasons["b"]
 
 
 def outlines(mask):

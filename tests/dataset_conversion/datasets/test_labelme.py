@@ -139,3 +139,47 @@ def test_a_folder_without_annotations_is_refused(root, tmp_path):
     write(root / "json/b.json", [], "../Bilder/b.png")
     with pytest.raises(UserError, match="no class but the background"):
         convert("labelme", root, tmp_path / "w")
+
+
+def test_a_file_below_the_folder_counts_before_an_embedded_image(root, tmp_path, caplog):
+    caplog.set_level("INFO")
+    write(root / "json/d.json", [], "somewhere/else/d.png", data=encoded(pixels()))
+    Image.fromarray(pixels()).save(root / "Bilder/d.png")
+    converted = convert("labelme", root, tmp_path / "w")
+    assert converted.errors == ()
+    np.testing.assert_array_equal(
+        read_image([converted.folder / "imagesTr/d_0000.png"]).array[:, 0].transpose(1, 2, 0),
+        np.asarray(Image.open(root / "Bilder/d.png")),
+    )
+    assert "1 image without annotations counts as an image without objects" in caplog.text
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_images_outside_of_the_folder_are_not_read(root, tmp_path, absolute):
+    Image.fromarray(pixels()).save(tmp_path / "secret.png")
+    image = str(tmp_path / "secret.png") if absolute else "../../secret.png"
+    write(root / "json/s.json", [shape("cell", [[2, 2], [9, 9]], "rectangle")], image)
+    converted = convert("labelme", root, tmp_path / "w")
+    assert {e.case: e.message for e in converted.errors}.keys() == {"secret"}
+    assert "secret" not in converted.cases
+
+
+def test_malformed_files_are_named_and_the_others_converted(root, tmp_path):
+    square = [[2, 3], [12, 3], [12, 13]]
+    bad = {
+        "no class": {"shapes": [shape("", square)]},
+        "null": {"shapes": [shape(None, square)]},
+        "size": {"shapes": [shape("cell", square)], "imageHeight": "twenty", "imageWidth": 24},
+        "number": {"shapes": [shape({}, square)]},
+    }
+    for name, content in bad.items():
+        Image.fromarray(pixels()).save(root / f"Bilder/{name}.png")
+        (root / f"json/{name}.json").write_text(json.dumps({"imagePath": f"../Bilder/{name}.png", **content}))
+    (root / "json/cut.json").write_text('{"shapes": [], "imagePath": ')
+    converted = convert("labelme", root, tmp_path / "w")
+    assert len(converted.cases) == 3
+    reasons = {e.case: e.message for e in converted.errors}
+    assert reasons.keys() == {*bad, "json/cut.json"}
+    assert "shape 1 of no class.json has no class" in reasons["no class"]
+    assert "no whole number" in reasons["size"]
+    assert "truncated" in reasons["json/cut.json"]
