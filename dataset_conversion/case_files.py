@@ -157,8 +157,15 @@ def _written(volumes: Iterable[Volume], folder: Path, case: str, ending: str) ->
     return WrittenImages(written, gray=gray)
 
 
-def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bool, *, link: bool = False) -> Remarks:
+def write_label(
+    case: SourceCase, path: Path, labels: LabelScheme, one_class: bool, *, link: bool = False, by_options: bool = True
+) -> Remarks:
     """Copy, link or rewrite a label as ``path``, in the smallest integer type that holds its values.
+
+    Args:
+        one_class: every value above 0 becomes the one class.
+        link: make a link to the file instead of a copy.
+        by_options: the user chose the classes, with the options of `unetrpp_convert folder`.
 
     Returns:
         What a user should know about it, such as which masks overlap.
@@ -172,7 +179,7 @@ def write_label(case: SourceCase, path: Path, labels: LabelScheme, one_class: bo
         return _remarks(volume)
     volume = read_label(case.label) if isinstance(case.label, Path) else case.label.read()
     array = labels.one_class(volume.array[0]) if one_class else volume.array[0]
-    _require_declared(files_of(case.label)[0], array, labels)
+    _require_declared(files_of(case.label)[0], array, labels, by_options)
     if isinstance(case.label, Path) and not one_class and path.name.endswith(ending_of(case.label)):
         _copy_or_link(case.label, path, link)
         return Remarks()
@@ -184,18 +191,30 @@ def _remarks(volume: Volume) -> Remarks:
     return volume.remarks if isinstance(volume, Painted) else Remarks()
 
 
-def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme) -> None:
+def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme, by_options: bool) -> None:
     unknown = sorted(set(present_values(array)) - set(labels.known_values))
-    if unknown:
-        several = len(unknown) > 1
-        advice = f"declare {'them' if several else 'it'}, take all values with --labels-from-files, or remap the file"
-        if len(labels.values) == 2 and unknown[0] > 0:
-            if not several and labels.values[1] not in present_values(array):
-                advice += (
-                    f", or give --label {labels.names[1]}={unknown[0]} in place of {labels.names[1]}={labels.values[1]}"
-                )
-            advice += ", or give --foreground-from-instances if the values number objects"
-        raise UserError(
-            f"{file.name} holds the label{'s' if several else ''} {listed_values(unknown)}, but only "
-            f"{listed_values(labels.known_values)} are declared; {advice}"
-        )
+    if not unknown:
+        return
+    here = present_values(array)
+    advice = (
+        _advice(unknown, here, labels)
+        if by_options
+        else "correct the file, or the list of classes that the data came with"
+    )
+    raise UserError(
+        f"{file.name} holds the label{'s' if len(unknown) > 1 else ''} {listed_values(unknown)}, but only "
+        f"{listed_values(labels.known_values)} are declared; {advice}"
+    )
+
+
+def _advice(unknown: Sequence[int], present: Sequence[int], labels: LabelScheme) -> str:
+    """The options of `unetrpp_convert folder` that take undeclared values."""
+    several = len(unknown) > 1
+    advice = f"declare {'them' if several else 'it'}, take all values with --labels-from-files, or remap the file"
+    if len(labels.values) == 2 and unknown[0] > 0:
+        if not several and labels.values[1] not in present:
+            advice += (
+                f", or give --label {labels.names[1]}={unknown[0]} in place of {labels.names[1]}={labels.values[1]}"
+            )
+        advice += ", or give --foreground-from-instances if the values number objects"
+    return advice

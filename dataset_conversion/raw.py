@@ -61,6 +61,7 @@ class Target:
     labels: LabelScheme
     one_class: bool = False  # every label value above 0 becomes the one foreground value
     link: bool = False  # files that can stay as they are are linked instead of copied
+    by_options: bool = True  # the user chose the classes with options, so that these can mend undeclared values
     check_modality: bool = True
     overwrite: bool = False
 
@@ -112,6 +113,7 @@ def write_raw_dataset(
         source.labels,
         one_class=foreground_from_instances,
         link=link,
+        by_options=conversion.options.get("layout") == "folder",
         check_modality=earlier.check_modality if earlier else True,
         overwrite=overwrite,
     )
@@ -255,9 +257,7 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
             if current[0]
             else write_images(case, images, target.ending, target.channel_names, link=target.link)
         )
-        remarks = (
-            write_label(case, label, target.labels, target.one_class, link=target.link) if case.labelled else Remarks()
-        )
+        remarks = _write_label(case, label, target) if case.labelled else Remarks()
     except Exception:
         _remove(case, images, label)
         raise
@@ -268,6 +268,10 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
     before = [target.folder / part for part, _ in PARTS if part.endswith("Ts") != case.test]
     _remove(case, before[0], before[1] / label.name)
     return Converted(remarks, written.alpha, written.gray, _problems(case, label, written, target))
+
+
+def _write_label(case: SourceCase, path: Path, target: Target) -> Remarks:
+    return write_label(case, path, target.labels, target.one_class, link=target.link, by_options=target.by_options)
 
 
 def _remove(case: SourceCase, images: Path, label: Path) -> None:

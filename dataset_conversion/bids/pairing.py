@@ -84,7 +84,10 @@ def _label_of(image: Name, candidates: Sequence[Name], wanted: Wanted, suffixes:
 
 
 def _both(names: Iterable[Name]) -> str:
-    return listed([escaped("/".join(name.path.parts[-3:])) for name in names], 2)
+    """Files from the folder of their subject on, or from higher up where they would look the same."""
+    paths = [name.path.parts for name in names]
+    short = next((n for n in range(3, 10) if len({parts[-n:] for parts in paths}) == len(paths)), 10)
+    return listed([escaped("/".join(parts[-short:])) for parts in paths], 2)
 
 
 def labels_without_image(tree: Tree, first: Wanted, labels: Mapping[Wanted, Sequence[Name]]) -> dict[str, str]:

@@ -53,6 +53,7 @@ ABOUT = About(
     origin="https://openneuro.org and others",
     licence="that of the data",
 )
+NOT_RAW = ("derivatives", "sourcedata")
 MOST_LISTED = 12  # suffixes or kinds of labels in a message
 
 
@@ -104,18 +105,21 @@ def read(
 
 
 def _root(folder: Path) -> Path:
-    """The raw dataset: ``folder`` or the first one below it that holds subjects, not a folder of derivatives.
+    """The raw dataset: ``folder`` or the only one below it that holds subjects, not a folder of derivatives or of source data.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or several.
     """
     level = [folder]
     for _ in range(DEEPEST + 1):
-        for place in level:
-            if any(path.name.startswith("sub-") and path.is_dir() for path in entries(place)):
-                return place
+        found = [place for place in level if any(p.name.startswith("sub-") and p.is_dir() for p in entries(place))]
+        if len(found) > 1:
+            names = listed([escaped(place.relative_to(folder).as_posix()) for place in found])
+            raise UserError(f"{folder} holds several BIDS datasets ({names}); give one of the folders")
+        if found:
+            return found[0]
         below = [path for place in level for path in entries(place) if path.is_dir()]
-        level = [path for path in below if path.name.casefold() != "derivatives"]
+        level = [path for path in below if path.name.casefold() not in NOT_RAW]
     raise UserError(f"{folder} has no folders sub-...; give the folder of a BIDS dataset")
 
 

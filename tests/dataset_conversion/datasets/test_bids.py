@@ -119,6 +119,7 @@ def test_images_and_labels_without_a_partner_are_named(lesions, tmp_path):
     ).unlink()
     [reason] = [r for r in reasons(convert("bids", lesions, tmp_path / "w2")).values() if "several labels" in r]
     assert "choose with --labels or --derivatives" in reason
+    assert "(lesion_masks/sub-" in reason and " and older/sub-" in reason
     assert len(convert("bids", lesions, tmp_path / "w3", derivatives=LESIONS).cases) == 2
 
 
@@ -214,6 +215,26 @@ def test_tables_that_lack_or_differ_are_refused(tmp_path):
         (tmp_path / f"x/derivatives/seg/sub-0{i}/anat/sub-0{i}_dseg.tsv").write_text(text)
     with pytest.raises(UserError, match=r"sub-00_dseg\.tsv and .*sub-01_dseg\.tsv name different classes"):
         convert("bids", tmp_path / "x", tmp_path / "w")
+
+
+def test_a_value_that_the_table_lacks_is_named_with_a_repair_that_exists(tmp_path):
+    segmentations(tmp_path / "x")
+    (tmp_path / "x/derivatives/seg/dseg.tsv").write_text("index\tname\n100\tGray Matter\n")
+    found = reasons(convert("bids", tmp_path / "x", tmp_path / "w"))
+    assert len(found) == 2
+    for reason in found.values():
+        assert "holds the label 101, but only 0, 100 are declared; correct the file, or the list of classes" in reason
+        assert "--label" not in reason
+
+
+def test_several_datasets_in_one_folder_are_refused(tmp_path):
+    for name in ("a", "b", "sourcedata"):
+        segmentations(tmp_path / "all" / name)
+    with pytest.raises(UserError, match=r"holds several BIDS datasets \(a and b\); give one of the folders"):
+        convert("bids", tmp_path / "all", tmp_path / "w")
+    shutil.rmtree(tmp_path / "all/b")
+    (tmp_path / "all/a/derivatives/seg/dseg.tsv").write_text(TSV)
+    assert convert("bids", tmp_path / "all", tmp_path / "w").errors == ()
 
 
 def test_a_label_of_exactly_the_kind_counts_before_one_in_another_space(tmp_path):
