@@ -6,12 +6,11 @@ from pathlib import Path
 from unetrpp.core.errors import UserError
 from unetrpp.dataset_conversion.case_files import read_item
 from unetrpp.dataset_conversion.source import Made, SourceCase
-from unetrpp.io.dicom import dicom_files, is_dicom
+from unetrpp.io.dicom import channel_of, dicom_files, is_dicom
 from unetrpp.io.formats import ending_of, is_picture
 from unetrpp.io.images import read_channels
 
 COLOURS = ("R", "G", "B")
-PET = {"PT": "PET"}  # DICOM's code -> the usual name; the others are usual themselves (CT, MR, US, ...)
 
 
 def inferred_channels(cases: Sequence[SourceCase]) -> tuple[str, ...]:
@@ -77,5 +76,4 @@ def _of_dicom(image: Path) -> str | None:
         header = pydicom.dcmread(file, specific_tags=["Modality"], stop_before_pixels=True, force=True)
     except Exception:  # who reads the image says what is wrong with it
         return None
-    modality = str(header.get("Modality") or "")
-    return PET.get(modality, modality) or None
+    return channel_of(str(header.get("Modality") or "")) or None

@@ -34,6 +34,7 @@ from unetrpp.core.text import counted, escaped, listed
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.segment_choice import Choice, read_choice
 from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
+from unetrpp.io.dicom import channel_of
 
 if TYPE_CHECKING:
     from unetrpp.core.command_line import Parser
@@ -49,7 +50,6 @@ ABOUT = About(
     origin="a hospital's archive, or a collection of The Cancer Imaging Archive (https://www.cancerimagingarchive.net)",
     licence="that of the data",
 )
-CHANNELS = {"PT": "PET"}  # modality -> channel; others are called by their modality
 UNLABELLED = "has no DICOM SEG or RTSTRUCT that refers to it; add one, or remove the series"
 
 
@@ -95,7 +95,7 @@ def read(
     kept = [each for each in series if each.case in {case.id for case in cases}]
     groups, grouping = _groups(kept)
     return Source(
-        channel_names=(CHANNELS.get(series[0].modality, series[0].modality),),
+        channel_names=(channel_of(series[0].modality),),
         labels=scheme_of(choice.classes),
         cases=tuple(cases),
         left_out=left_out,

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import composed, counted
+from unetrpp.core.text import composed, counted, escaped
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import not_used
 from unetrpp.dataset_conversion.masks import Canvas, Painted
@@ -106,7 +106,9 @@ def read(
     """
     pairs, known = _pairs(folder)
     if not pairs:
-        raise UserError(f"{folder} holds no {ENDING} file with its image beside it; give the folder of the cases")
+        file, why = next(iter(known.items()), (None, "give the folder of the cases"))
+        first = f"{escaped(file.relative_to(folder).as_posix())} {why}" if file else why
+        raise UserError(f"{folder} holds no {ENDING} file with its image beside it: {first}")
     if not channel:
         raise UserError("what are the images? give --channel NAME, such as CT (for Hounsfield units) or MR")
     found: dict[str, list[Segment]] = {}

@@ -25,3 +25,8 @@ def dicom_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name.upper() != "DICOMDIR" and is_dicom(path):
             yield path
+
+
+def channel_of(modality: str) -> str:
+    """The usual name of a channel of images of a DICOM Modality: PET for PT, the code itself for others (CT, MR, US, ...)."""
+    return "PET" if modality == "PT" else modality

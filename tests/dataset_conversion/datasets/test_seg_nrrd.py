@@ -137,6 +137,12 @@ def test_the_channel_and_the_segments_are_asked_for(root, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"holds no \.seg\.nrrd file with its image beside it"):
         convert("seg-nrrd", tmp_path / "empty", tmp_path / "w", channel="CT")
+    for name in ("one", "two"):
+        shutil.copy(root / "Müller/Segmentation.seg.nrrd", tmp_path / f"empty/{name}.seg.nrrd")
+    with pytest.raises(
+        UserError, match=r"beside it: one\.seg\.nrrd has no image of its name, and its folder holds 0 other"
+    ):
+        convert("seg-nrrd", tmp_path / "empty", tmp_path / "w", channel="CT")
 
 
 def test_a_segmentation_on_another_grid_costs_its_case(root, tmp_path):

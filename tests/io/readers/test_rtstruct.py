@@ -122,3 +122,9 @@ def test_an_roi_without_a_name_does_not_stop_the_others(series, geometry):
     del dataset.StructureSetROISequence[1].ROIName
     dataset.save_as(path)
     assert next(draw(path, [1], geometry)).inside.sum() == 6
+
+
+@pytest.mark.parametrize("again", [lambda c: c, lambda c: c[::-1], lambda c: np.roll(c, 2, axis=0)])
+def test_a_contour_that_is_there_twice_counts_once(series, geometry, again):
+    contour = square(geometry, 1, (1, 1), (3, 2))
+    assert only(series, [contour, again(contour)], geometry).inside.sum() == 6

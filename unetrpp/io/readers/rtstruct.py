@@ -89,7 +89,9 @@ def _drawn(contours: list[np.ndarray], geometry: Geometry, what: str) -> Drawn:
         if place is None:
             beyond += 1
         else:
-            by_slice.setdefault(place, {})[contour.tobytes()] = contour[:, :0:-1]  # one that is there twice counts once
+            # One that is there twice counts once, also if it runs the other way round or begins elsewhere.
+            points = contour[np.lexsort(contour.T)].tobytes()
+            by_slice.setdefault(place, {})[points] = contour[:, :0:-1]
     inside = np.zeros(geometry.shape_zyx, bool)
     for place, polygons in by_slice.items():
         inside[place] = filled(list(polygons.values()), geometry.shape_zyx[1:])
