@@ -1,9 +1,9 @@
 """What COCO, labelme and CVAT have in common: photographs, and label maps that are painted from the objects drawn into them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image
 
@@ -119,26 +119,21 @@ class Drawn:
         return self.image.name if isinstance(self.image, Path) else "the image in it"
 
 
-class JsonFiles(NamedTuple):
-    """The JSON files below a folder that hold an object."""
+def json_files(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | str]]:
+    """The JSON files below a folder that hold an object, with their content, or why they cannot be read.
 
-    read: dict[Path, dict[str, Any]]
-    damaged: dict[Path, str]  # why a file cannot be read, with the repair
-
-
-def json_files(folder: Path) -> JsonFiles:
-    found = JsonFiles({}, {})
+    One after the other, because embedded images and large files of annotations would fill the memory together.
+    """
     for path in walk(folder):
         if path.suffix.lower() != ".json" or is_system(path) or not path.is_file():
             continue
         try:
             content = read_json(path, Any, hint="correct it, or export it again")
         except (UserError, OSError) as error:
-            found.damaged[path] = f"cannot be read: {error}"
+            yield path, f"cannot be read: {error}"
             continue
         if isinstance(content, dict):
-            found.read[path] = content
-    return found
+            yield path, content
 
 
 def require_upright(image: Path) -> None:

@@ -86,12 +86,17 @@ def _only_file(folder: Path) -> Path:
     Raises:
         UserError: no JSON file below the folder has COCO's keys, or several have.
     """
-    files = json_files(folder)
-    found = [path for path, content in files.read.items() if all(isinstance(content.get(key), list) for key in KEYS)]
+    found: list[Path] = []
+    damaged: list[str] = []
+    for path, content in json_files(folder):
+        if isinstance(content, str):
+            damaged.append(content)
+        elif all(isinstance(content.get(key), list) for key in KEYS):
+            found.append(path)
     if len(found) == 1:
         return found[0]
     if not found:
-        what = next(iter(files.damaged.values()), "give the folder of the annotations and images")
+        what = damaged[0] if damaged else "give the folder of the annotations and images"
         raise UserError(f"{folder} has no JSON file with {', '.join(KEYS)}; {what}")
     names = [path.relative_to(folder).as_posix() for path in found]
     raise UserError(

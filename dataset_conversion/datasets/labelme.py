@@ -86,15 +86,19 @@ def read(folder: Path) -> Source:
     Raises:
         UserError: no file has labelme's form.
     """
-    files = json_files(folder)
-    contents = {file: content for file, content in files.read.items() if _is_labelme(content)}
-    if not contents:
-        what = next(iter(files.damaged.values()), "give the folder that labelme wrote to")
+    drawings: list[Drawing] = []
+    damaged: dict[Path, str] = {}
+    for file, content in json_files(folder):
+        if isinstance(content, str):
+            damaged[file] = content
+        elif _is_labelme(content):
+            drawings.append(_drawing(file, content))
+    if not drawings:
+        what = next(iter(damaged.values()), "give the folder that labelme wrote to")
         raise UserError(f"{folder} has no JSON file with shapes and imagePath; {what}")
-    drawings = [_drawing(file, content) for file, content in contents.items()]
     classes = sorted({thing.name for drawing in drawings for thing in drawing.objects})
     source = source_of(folder, drawings, classes)
-    return replace(source, unused={**source.unused, **files.damaged})
+    return replace(source, unused={**source.unused, **damaged})
 
 
 def _is_labelme(content: Mapping[str, Any]) -> bool:
