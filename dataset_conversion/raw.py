@@ -1,14 +1,11 @@
 """Writing a raw dataset: each case is copied or rewritten unless that was done before, and dataset.json comes last."""
 
-import glob
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
-
-from msgspec.structs import replace
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, write_json
@@ -25,10 +22,10 @@ from unetrpp.dataset_conversion.masks import Remarks, warnings_of
 from unetrpp.dataset_conversion.record import (
     PARTS,
     Conversion,
-    case_digests,
-    earlier_conversion,
     earlier_description,
+    images_of,
     require_same_conversion,
+    without_changed,
 )
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
 from unetrpp.io.formats import ending_of, files_of_image
@@ -104,7 +101,7 @@ def write_raw_dataset(
     ending = common_ending(source.cases)
     require_same_conversion(folder, conversion, overwrite)
     _require_no_others(source, folder, ending, overwrite)
-    write_json(folder / "conversion.json", _without_changed(source, folder, ending, conversion))
+    write_json(folder / "conversion.json", without_changed(source.cases, folder, ending, conversion))
     earlier = earlier_description(folder)
     target = Target(
         folder,
@@ -212,28 +209,6 @@ def _require_no_others(source: Source, folder: Path, ending: str, overwrite: boo
             )
 
 
-def _without_changed(source: Source, folder: Path, ending: str, conversion: Conversion) -> Conversion:
-    """``conversion`` with its cases, after those files were removed that an earlier run made in another way.
-
-    They are removed before the record is written, so that no interrupted run leaves files that a later one takes for current.
-    """
-    earlier = earlier_conversion(folder)
-    before = earlier.cases if earlier else {}
-    cases: dict[str, tuple[str, str]] = {}
-    for case in source.cases:
-        now = case_digests(case, conversion.options) or before.get(case.id)
-        if now is None:
-            continue
-        cases[case.id] = now
-        images, label = before.get(case.id, now)
-        for kind in ("Tr", "Ts"):
-            if images != now[0]:
-                _remove_images(case, folder / f"images{kind}", ending)
-            if label != now[1]:
-                (folder / f"labels{kind}" / f"{case.id}{ending}").unlink(missing_ok=True)
-    return replace(conversion, cases=cases)
-
-
 def convert_case(case: SourceCase, target: Target) -> Converted:
     """Write one case, unless an earlier run has done so. Runs in a worker.
 
@@ -253,7 +228,7 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
         return Converted()
     try:
         written = (
-            WrittenImages(_images_of(case, images, target.ending))
+            WrittenImages(images_of(case, images, target.ending))
             if current[0]
             else write_images(case, images, target.ending, target.channel_names, link=target.link)
         )
@@ -277,16 +252,8 @@ def _write_label(case: SourceCase, path: Path, target: Target) -> Remarks:
 def _remove(case: SourceCase, images: Path, label: Path) -> None:
     """Remove the files of a case, where there are any."""
     label.unlink(missing_ok=True)
-    _remove_images(case, images, ending_of(label))
-
-
-def _remove_images(case: SourceCase, folder: Path, ending: str) -> None:
-    for path in _images_of(case, folder, ending):
+    for path in images_of(case, images, ending_of(label)):
         path.unlink(missing_ok=True)
-
-
-def _images_of(case: SourceCase, folder: Path, ending: str) -> list[Path]:
-    return sorted(folder.glob(f"{glob.escape(case.id)}_[0-9][0-9][0-9][0-9]{ending}"))
 
 
 def _newest(case: SourceCase) -> float:

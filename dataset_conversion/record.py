@@ -1,6 +1,7 @@
 """conversion.json: what a raw dataset was made from, which a later run must agree with."""
 
-from collections.abc import Mapping
+import glob
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,33 @@ def require_same_conversion(folder: Path, conversion: Conversion, overwrite: boo
         raise UserError(
             f"{folder} already holds a dataset that was not converted here; give another --name or --overwrite"
         )
+
+
+def without_changed(cases: Iterable[SourceCase], folder: Path, ending: str, conversion: Conversion) -> Conversion:
+    """``conversion`` with its cases, after those files were removed that an earlier run made in another way.
+
+    They are removed before the record is written, so that no interrupted run leaves files that a later one takes for current.
+    """
+    earlier = earlier_conversion(folder)
+    before = earlier.cases if earlier else {}
+    digests: dict[str, tuple[str, str]] = {}
+    for case in cases:
+        now = case_digests(case, conversion.options) or before.get(case.id)
+        if now is None:
+            continue
+        digests[case.id] = now
+        images, label = before.get(case.id, now)
+        for kind in ("Tr", "Ts"):
+            changed = images_of(case, folder / f"images{kind}", ending) if images != now[0] else []
+            changed += [folder / f"labels{kind}" / f"{case.id}{ending}"] if label != now[1] else []
+            for path in changed:
+                path.unlink(missing_ok=True)
+    return msgspec.structs.replace(conversion, cases=digests)
+
+
+def images_of(case: SourceCase, folder: Path, ending: str) -> list[Path]:
+    """The files of a case's channels that are in a folder of the raw dataset."""
+    return sorted(folder.glob(f"{glob.escape(case.id)}_[0-9][0-9][0-9][0-9]{ending}"))
 
 
 def case_digests(case: SourceCase, options: Mapping[str, Any]) -> tuple[str, str] | None:
