@@ -10,6 +10,7 @@ import msgspec
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
+from unetrpp.core.text import is_utf8
 from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.dataset_conversion.source import SourceCase
 from unetrpp.io.formats import files_of_image
@@ -74,7 +75,7 @@ def without_changed(cases: Iterable[SourceCase], folder: Path, ending: str, conv
     digests: dict[str, tuple[str, str]] = {}
     for case in cases:
         now = case_digests(case, conversion.options) or before.get(case.id)
-        if now is None:
+        if now is None or not is_utf8(case.id):  # such a case is refused when it is converted
             continue
         digests[case.id] = now
         images, label = before.get(case.id, now)
@@ -110,4 +111,4 @@ def case_digests(case: SourceCase, options: Mapping[str, Any]) -> tuple[str, str
 
 def _state(file: Path) -> tuple[str, int, int]:
     found = file.stat()
-    return file.name, found.st_size, int(found.st_mtime)
+    return repr(file.name), found.st_size, int(found.st_mtime)  # repr, because a name may not be UTF-8

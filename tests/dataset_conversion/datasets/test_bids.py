@@ -119,7 +119,8 @@ def test_images_and_labels_without_a_partner_are_named(lesions, tmp_path):
     ).unlink()
     [reason] = [r for r in reasons(convert("bids", lesions, tmp_path / "w2")).values() if "several labels" in r]
     assert "choose with --labels or --derivatives" in reason
-    assert "(lesion_masks/sub-" in reason and " and older/sub-" in reason
+    assert "(lesion_masks/sub-" in reason
+    assert " and older/sub-" in reason
     assert len(convert("bids", lesions, tmp_path / "w3", derivatives=LESIONS).cases) == 2
 
 

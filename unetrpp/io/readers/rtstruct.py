@@ -66,7 +66,8 @@ def _points(contour: Dataset, what: str) -> np.ndarray:
     kind = str(contour.get("ContourGeometricType", ""))
     if kind not in CLOSED:
         raise UserError(
-            f"{what} has a contour of the type {kind or 'that is not named'}, which encloses nothing; leave it out"
+            f"{what} has a contour of the type {kind or 'that is not named'}, which encloses nothing; remove that contour, or leave "
+            "the ROI out"
         )
     values = np.array(contour.get("ContourData") or (), float)
     if len(values) == 0 or len(values) % 3 or not np.isfinite(values).all():
