@@ -98,10 +98,11 @@ def case_digests(case: SourceCase, options: Mapping[str, Any]) -> tuple[str, str
     Times of files do not tell that a mask is gone, that an older file took the place of another one, or that a class has
     another value because the dataset has more classes now.
     """
-    images, others = case.image_files, [file for file in case.files if file not in set(case.image_files)]
+    images = case.image_files
+    others = set(case.files) - set(images)
     try:
         of_images, of_label = (
-            [_state(part) for file in files for part in files_of_image(file)] for files in (images, others)
+            [_state(part) for file in files for part in files_of_image(file)] for files in (images, sorted(others))
         )
     except OSError:
         return None
