@@ -106,8 +106,9 @@ def case_digests(case: SourceCase, options: Mapping[str, Any]) -> tuple[str, str
         )
     except OSError:
         return None
-    made = repr((case.label, case.masks))
-    return digest(repr(case.images), dict(options), of_images), digest(made, dict(options), of_label)
+    made = digest(repr(case.images), dict(options), of_images)
+    # A label that is made lies on the grid of its image, so it depends on that as well.
+    return made, digest(made, repr((case.label, case.masks)), of_label)
 
 
 def _state(file: Path) -> tuple[str, int, int]:

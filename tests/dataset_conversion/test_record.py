@@ -98,3 +98,19 @@ def test_an_interrupted_overwrite_leaves_no_label_of_the_earlier_options(tmp_pat
         drawn = read_label(resumed.folder / f"labelsTr/{case}.nii.gz").array[0]
         expected = read_label(tmp_path / f"src/{case}_cord.nii.gz").array[0] > 0  # the later one
         np.testing.assert_array_equal(drawn == 2, expected)
+
+
+def test_a_label_that_is_drawn_follows_an_image_that_an_older_file_replaced(tmp_path):
+    source = tmp_path / "cells"
+    source.mkdir()
+    annotate(source, "a", "cell")
+    content = json.loads((source / "a.json").read_text()) | {"imageHeight": None, "imageWidth": None}
+    (source / "a.json").write_text(json.dumps(content))
+    convert("labelme", source, tmp_path / "w")
+
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(source / "a.png")
+    os.utime(source / "a.png", (1e9, 1e9))
+    second = convert("labelme", source, tmp_path / "w")
+
+    assert second.errors == ()
+    assert read_label(second.folder / "labelsTr/a.png").array.shape[-2:] == (20, 30)
