@@ -63,7 +63,8 @@ def archive_stem(path: Path) -> str | None:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack the plain files of ``archive`` into ``target``; files that were unpacked before are kept.
+    """Unpack the plain files of ``archive`` into ``target``; files that were unpacked before are kept, and others
+    in ``target``, of an earlier version of the archive, removed.
 
     Metadata files of macOS (``__MACOSX``, ``._*``, ``.DS_Store``) are skipped. Nothing is written before all names are checked.
 
@@ -77,6 +78,7 @@ def unpack(archive: Path, target: Path) -> None:
             _require_space(archive, members, target)
             for member in members:
                 _extract(member, target / member.name)
+            _remove_others(target, {target / member.name for member in members})
     except (*DAMAGED, EOFError, OSError, UnicodeError, NotImplementedError) as error:
         if limit_of(error) is not None:  # of disk, files or permissions: the archive is not to blame
             raise
@@ -214,6 +216,15 @@ def _require_space(archive: Path, members: list[Member], target: Path) -> None:
         raise UserError(
             f"{archive.name} unpacks to {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free in {target}; free space"
         )
+
+
+def _remove_others(target: Path, members: set[Path]) -> None:
+    """Remove all files below ``target`` but ``members``; links to folders are not followed."""
+    known = {normalize("NFC", str(path)).casefold() for path in members}  # as file systems may show the names
+    for folder, _, names in os.walk(target):
+        for path in (Path(folder) / name for name in names):
+            if normalize("NFC", str(path)).casefold() not in known:
+                path.unlink()
 
 
 def _is_unpacked(member: Member, path: Path) -> bool:

@@ -247,3 +247,13 @@ def test_unpacking_a_zip_again_replaces_incomplete_files_only(tmp_path):
     unpack(path, tmp_path / "out")
     assert [(tmp_path / f"out/T/{name}").stat().st_ino for name in "xz"] == before
     assert (tmp_path / "out/T/y").read_bytes() == b"other"
+
+
+def test_files_of_an_earlier_version_of_the_archive_do_not_stay(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/x.txt").write_bytes(b"mine")
+    unpack(make_tar(tmp_path / "a.tar", [("T/x.txt", b"one"), ("T/old.txt", b"old")]), tmp_path / "out")
+    (tmp_path / "out/link").symlink_to(tmp_path / "mine")
+    unpack(make_tar(tmp_path / "a.tar", [("T/x.txt", b"one"), ("U/y.txt", b"two")]), tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.txt")) == ["x.txt", "y.txt"]
+    assert (tmp_path / "mine/x.txt").read_bytes() == b"mine"
