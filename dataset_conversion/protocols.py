@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unetrpp.core.command_line import Parser
 
 LOG = logging.getLogger(__name__)
+PUBLISHED = "published lists of the protocol"  # begins the reason that splits.json states for its folds
 
 
 def with_protocol(
@@ -52,9 +53,7 @@ def with_protocol(
     listed = {*protocol.train, *held_out, *validation}
     cases = tuple(replace(case, test=case.id in held_out) for case in source.cases if case.id in listed)
     others = len(source.cases) + len(source.left_out) - len(cases)
-    splits = Splits(
-        folds=(Fold(train=protocol.train, validation=validation),), why=f"published lists of the protocol {name}"
-    )
+    splits = Splits(folds=(Fold(train=protocol.train, validation=validation),), why=f"{PUBLISHED} {name}")
     notes = (*source.notes, _division(name, protocol, validate_on_test))
     if others:
         notes = (*notes, f"{counted(others, 'case is', 'cases are')} in none of its lists and not converted")
@@ -101,10 +100,26 @@ def _division(name: str, protocol: Protocol, validate_on_test: bool) -> str:
 def require_no_other_splits(path: Path, splits: Splits | None) -> None:
     """
     Raises:
-        UserError: ``path`` has other folds than those to be written.
+        UserError: ``path`` has other folds than those to be written, or those of a protocol where none are to be written.
     """
-    if splits is not None and path.exists() and read_splits(path).folds != splits.folds:
+    if not path.exists():
+        return
+    if splits is None:
+        if _is_published(path):
+            raise UserError(
+                f"{path} still has the folds of an earlier --protocol, which training would take; remove the file, or give "
+                "another --name"
+            )
+    elif read_splits(path).folds != splits.folds:
         raise UserError(f"{path} has other folds than the {splits.why}; remove the file, or give another --name")
+
+
+def _is_published(path: Path) -> bool:
+    """Whether :func:`write_splits` wrote the folds; a file that cannot be read is left to those who need it."""
+    try:
+        return read_splits(path).why.startswith(PUBLISHED)
+    except UserError:
+        return False
 
 
 def write_splits(path: Path, splits: Splits | None, cases: Collection[str]) -> None:

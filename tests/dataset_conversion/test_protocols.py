@@ -172,3 +172,14 @@ def test_published_lists_divide_all_cases_of_the_decathlon(test_data):
         assert (len(found.cases) - len(tests), len(tests)) == parts
         assert set(tests) == set(protocol.test)
         assert len(found.cases) == len({*protocol.train, *protocol.validation, *protocol.test})
+
+
+def test_folds_of_an_earlier_protocol_do_not_stay_unsaid(download, lung, tmp_path):
+    convert("msd", download, tmp_path / "w", protocol="lung")
+    path = tmp_path / "w/preprocessed/Lung/splits.json"
+    for choices in ({}, {"protocol": "lung"}):
+        lung(validation=[])
+        with pytest.raises(UserError, match="still has the folds of an earlier --protocol, which training would take"):
+            convert("msd", download, tmp_path / "w", overwrite=True, **choices)
+    path.write_text("no JSON")
+    assert convert("msd", download, tmp_path / "w", overwrite=True).errors == ()
