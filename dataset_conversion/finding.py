@@ -1,7 +1,7 @@
 """What converters of fixed layouts share: the folder meant, files by case, and images that belong to no case."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from unetrpp.core.files import walk
 from unetrpp.core.text import composed, escaped
 from unetrpp.dataset_conversion.own_folder.patterns import is_below
 from unetrpp.dataset_conversion.source import Made, SourceCase
-from unetrpp.io.listing import entries, images_below, is_system, parts_of, unreadable
+from unetrpp.io.listing import images_below, is_image, is_system, open_entries, parts_of, unreadable
 
 DEEPEST = 3  # folders above those of a dataset that a download or a user may add
 
@@ -30,7 +30,7 @@ def folder_with(source: Path, *names: str) -> Path:
             raise UserError(f"{source} holds several such datasets ({both}); give one of the folders")
         if found:
             return found[0]
-        level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir() and not is_system(path)]
+        level = [path for folder in level for path in open_entries(folder) if path.is_dir()]
     raise UserError(f"{source} has no folder with {' and '.join(names)}; give the folder of the unpacked download")
 
 
@@ -44,7 +44,7 @@ def child(folder: Path, path: str) -> Path | None:
     for part in path.split("/"):
         if not here.is_dir():
             return None
-        found = [p for p in here.iterdir() if p.name.casefold() == part.casefold() and not is_system(p)]
+        found = [p for p in open_entries(here) if p.name.casefold() == part.casefold()]
         if len(found) > 1:
             raise UserError(f"{here} holds both {found[0].name} and {found[1].name}; remove one of them")
         if not found:
@@ -65,7 +65,7 @@ def case_folders(source: Path, expression: str, example: str) -> dict[str, Path]
     found: dict[str, Path] = {}
     level = [source]
     for _ in range(DEEPEST + 1):
-        level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir() and not is_system(path)]
+        level = [path for folder in level for path in open_entries(folder) if path.is_dir()]
         for path in level:
             if re.fullmatch(expression, path.name, re.IGNORECASE):
                 if path.name in found:
@@ -134,7 +134,7 @@ def said_of_case(reason: str) -> str:
 def listed_folder(folder: Path, path: str) -> list[Path]:
     """What the folder at a path such as ``imagesTr`` holds, in any capitals; nothing where there is none."""
     found = child(folder, path)
-    return entries(found) if found is not None and found.is_dir() else []
+    return open_entries(found) if found is not None and found.is_dir() else []
 
 
 def together(*parts: Part) -> Part:
@@ -167,12 +167,23 @@ def by_case(paths: Iterable[Path], expression: str) -> tuple[dict[str, Path], di
         if match:
             found.setdefault(match["case"], []).append(path)
     several = {
-        path: f"is one of several files of this case ({' and '.join(escaped(p.name) for p in of_case)}); keep one"
+        path: f"is one of several files of this case ({_told_apart(of_case)}); keep one"
         for of_case in found.values()
         if len(of_case) > 1
         for path in of_case
     }
     return {case: of_case[0] for case, of_case in found.items() if len(of_case) == 1}, several
+
+
+def _told_apart(paths: Sequence[Path]) -> str:
+    """The names of files, with as many of the folders above them as tell them apart.
+
+    >>> _told_apart([Path("a/P1/x.nii"), Path("b/P1/x.nii")])
+    'a/P1/x.nii and b/P1/x.nii'
+    """
+    most = max(len(path.parts) for path in paths)
+    names = ([Path(*path.parts[-n:]).as_posix() for path in paths] for n in range(1, most + 1))
+    return " and ".join(map(escaped, next(found for found in names if len(set(found)) == len(found))))
 
 
 def by_name(paths: Iterable[Path], expression: str) -> tuple[dict[str, Path], dict[Path, str]]:
@@ -191,21 +202,10 @@ def paired(
     return cases, dict(sorted(lacking.items()))
 
 
-def groups_by(cases: Iterable[SourceCase], expression: str) -> dict[str, str] | None:
-    r"""Case -> patient, which is the group ``patient`` in the case's id; None where every patient has one case.
-
-    >>> groups_by([SourceCase("P1_a", ()), SourceCase("P1_b", ())], r"(?P<patient>P\d)_.")
-    {'P1_a': 'P1', 'P1_b': 'P1'}
-    """
-    matches = {case.id: re.fullmatch(expression, case.id, re.IGNORECASE) for case in cases}
-    found = {case: match["patient"] if match else case for case, match in matches.items()}
-    return found if len(set(found.values())) < len(found) else None
-
-
 def not_used(
     folder: Path, cases: Iterable[SourceCase], reason: str, known: Mapping[Path, str | None] | None = None
 ) -> dict[Path, str]:
-    """Images below ``folder`` that are in no case, with reason and repair.
+    """Images below ``folder`` that are in no case, and folders that may not be opened, with reason and repair.
 
     Args:
         reason: for those of which nothing else is known.
@@ -213,8 +213,11 @@ def not_used(
     """
     used = parts_of({file.resolve() for case in cases for file in case.files})
     found: dict[Path, str] = {}
-    for path in images_below(folder):
-        why = (known or {}).get(path, unreadable(path) or reason)
+    for path in walk(folder):
+        if any(map(is_system, (path, *path.relative_to(folder).parents))):
+            continue
+        damage = unreadable(path)
+        why = (known or {}).get(path, damage or reason) if damage or is_image(path) else None
         if why is not None and path.resolve() not in used:
             found[path] = why
     return found

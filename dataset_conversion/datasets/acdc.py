@@ -10,7 +10,7 @@ From https://humanheart-project.creatis.insa-lyon.fr/database, CC BY-NC-SA 4.0.
     database/training/patient001/patient001_frame12.nii.gz           end systole (ES), and so on
     database/testing/patient101/...                                  50 patients; they become test cases
 
-Folders of patients without training/ and testing/ above them are training cases. Info.cfg has the numbers of the two frames,
+Folders of patients without training/ or testing/ above them are training cases. Info.cfg has the numbers of the two frames,
 from 1; without it, all frames that are there are taken.
 
 Labels: 1 right ventricle, 2 myocardium, 3 left ventricle (M&Ms has 1 and 3 the other way round).
@@ -36,14 +36,22 @@ import numpy as np
 from msgspec import UNSET
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import walk
 from unetrpp.core.text import counted
 from unetrpp.dataset_conversion.datasets import About
-from unetrpp.dataset_conversion.finding import by_case, child, groups_by, not_used, of_named_cases
+from unetrpp.dataset_conversion.finding import (
+    by_case,
+    child,
+    images_in_tree,
+    not_used,
+    of_named_cases,
+)
+from unetrpp.dataset_conversion.naming import groups_by, in_test_set
 from unetrpp.dataset_conversion.protocols import add_options as add_protocols
 from unetrpp.dataset_conversion.protocols import with_protocol
 from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
 from unetrpp.io.images import Volume, read_geometry, whole_numbers
-from unetrpp.io.listing import images_below
+from unetrpp.io.listing import unreadable
 from unetrpp.io.placement import RAS_TO_LPS, qform_lps
 
 if TYPE_CHECKING:
@@ -59,6 +67,7 @@ ABOUT = About(
     licence="CC BY-NC-SA 4.0",
     name="ACDC",
 )
+PATIENT = r"patient\d{3}"
 FRAME = r"(?P<case>patient\d{3}_frame\d{2})"
 NO_LABEL = "has no label; complete the download, or remove its image"
 NO_IMAGE = "has no image; complete the download, or remove its label"
@@ -100,7 +109,7 @@ def read(folder: Path, *, protocol: str | None = None, validate_on_test: bool = 
     Raises:
         UserError: there is no frame of a patient, or the protocol does not fit.
     """
-    files = list(images_below(folder))
+    files = images_in_tree(folder)
     images, twice = by_case(files, rf"{FRAME}\.nii(\.gz)?")
     labels, twice_labelled = by_case(files, rf"{FRAME}_gt\.nii(\.gz)?")
     if not images:
@@ -127,7 +136,7 @@ def read(folder: Path, *, protocol: str | None = None, validate_on_test: bool = 
         cases=tuple(cases),
         reference="Bernard et al., IEEE Transactions on Medical Imaging 37(11), 2018",
         licence=ABOUT.licence,
-        left_out={**lacking, **missing},
+        left_out={**lacking, **missing, **_without_frames(folder, files)},
         unused=not_used(folder, cases, "is neither a frame of a patient nor its label; remove it", known),
         groups=groups_by(cases, r"(?P<patient>patient\d{3})_frame\d{2}"),
     )
@@ -136,7 +145,7 @@ def read(folder: Path, *, protocol: str | None = None, validate_on_test: bool = 
 
 
 def _case(case: str, image: Path, label: Path | None, folder: Path) -> SourceCase:
-    test = "testing" in (part.casefold() for part in image.relative_to(folder).parts)
+    test = in_test_set(image, folder, "^testing$")
     return SourceCase(case, (_placed(image),), None if label is None else _placed(label, label=True), test=test)
 
 
@@ -194,6 +203,19 @@ def _compared_with_info(files: Iterable[Path]) -> tuple[dict[str, str], dict[Pat
             if case not in frames.values()
         }
     return missing, others
+
+
+def _without_frames(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Patients whose folders hold no frame, by the folder."""
+    with_frames = {file.parent for file in files if re.match(FRAME, file.name, re.IGNORECASE)}
+    return {
+        path.relative_to(
+            folder
+        ).as_posix(): "holds no frame of the patient; complete the download, or remove the folder"
+        for path in walk(folder)
+        if path.is_dir() and re.fullmatch(PATIENT, path.name, re.IGNORECASE)
+        if path not in with_frames and unreadable(path) is None
+    }
 
 
 def _info(patient: Path) -> dict[str, int]:

@@ -123,7 +123,9 @@ def _listed(folder: Path) -> set[str]:
     for path in [path for path in entries(folder) if path.name.casefold().endswith("dataset.json")]:
         content = read_edited_json(path, dict[str, Any], hint="download the dataset again")
         for part in ("training", "validation", "test"):
-            for entry in content.get(part) or ():
+            if not isinstance(content.get(part, []), list):
+                raise UserError(f"{path}: {part} must be a list of cases; download the dataset again")
+            for entry in content.get(part, []):
                 found.add(strip_ending(Path(str(entry.get("image") if isinstance(entry, dict) else entry)).name))
     return {case for case in found if case.removeprefix("amos_").isdigit()}
 

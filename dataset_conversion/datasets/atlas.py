@@ -25,6 +25,7 @@ from pathlib import Path
 from unetrpp.core.errors import UserError
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import images_in_tree, not_used, part_of, together
+from unetrpp.dataset_conversion.naming import in_test_set
 from unetrpp.dataset_conversion.source import Source, scheme_of
 
 ABOUT = About(
@@ -52,7 +53,7 @@ def read(folder: Path) -> Source:
         raise UserError(
             f"{first} is of ATLAS 1, which is not supported; download ATLAS 2.0, or use `convert folder --masks`"
         )
-    testing = {path for path in images if "testing" in (part.casefold() for part in path.relative_to(folder).parts)}
+    testing = {path for path in images if in_test_set(path, folder, "^testing$")}
     training = [path for path in images if path not in testing]
     found = together(
         part_of(training, training, image=IMAGE, label=LABEL),

@@ -15,7 +15,7 @@ whole tumour, tumour core, enhancing tumour, and what a challenge scores besides
     MET 2025            the same, and 4 resection cavity; no name tells it from 2023: --year 2025
     PED 2024, 2025      1 enhancing, 2 non-enhancing, 3 cyst, 4 edema; in 2023 as GLI; no name tells: --year
 
-Cases without a label are test cases where a folder or their id has Validation or Testing in its name.
+Cases without a label are test cases where Validation or Testing is in their id, or in the nearest folder that says so.
 
 Traps:
 - nnU-Net's BraTS datasets renumber the labels (1 is edema there). Here they stay, also in predictions.
@@ -34,11 +34,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import walk
 from unetrpp.core.text import listed
 from unetrpp.dataset_conversion.datasets import About
-from unetrpp.dataset_conversion.finding import by_case, groups_by, not_used, of_named_cases
+from unetrpp.dataset_conversion.finding import by_case, images_in_tree, not_used, of_named_cases
+from unetrpp.dataset_conversion.naming import groups_by, in_test_set
 from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
-from unetrpp.io.listing import images_below
+from unetrpp.io.listing import open_entries, unreadable
 
 if TYPE_CHECKING:
     from unetrpp.core.command_line import Parser
@@ -115,7 +117,7 @@ def read(folder: Path, *, year: int | None = None) -> Source:
     Raises:
         UserError: no case, an edition that is not known or not clear, or cases of several editions.
     """
-    files = list(images_below(folder))
+    files = images_in_tree(folder)
     images = {ending: by_case(files, rf"{ANY}{ending}\.nii(\.gz)?") for ending, _ in (*OLD, *NEW)}
     ids = sorted({case for found, _ in images.values() for case in found})
     edition = _edition(folder, ids, year)
@@ -123,6 +125,7 @@ def read(folder: Path, *, year: int | None = None) -> Source:
     channels = [images[ending][0] for ending in edition.endings]
     labels, twice = by_case(files, rf"{ANY}[-_]seg\.nii(\.gz)?")
     notes = _odd_label(files, labels)
+    ids = sorted({*ids, *labels, *_empty_folders(folder, edition)})
     lacking = _lacking(ids, dict(zip(edition.endings, channels, strict=True)), labels, folder)
     cases = [
         SourceCase(case, tuple(found[case] for found in channels), labels.get(case), test=case not in labels)
@@ -196,12 +199,12 @@ def _lacking(
         absent = [ending[1:] for ending, of in channels.items() if case not in of]
         if absent:
             found[case] = f"has no {listed(absent)} ({len(channels)} channels are needed); complete the download"
-        elif case not in labels and not _is_test(present[0], folder):
+        elif case not in labels and not in_test_set(present[0], folder, "validation|testing"):
             found[case] = "has no label; complete the download, or remove its images"
     return found
 
 
-def _is_test(image: Path, folder: Path) -> bool:
-    """Whether a folder (from the given one down) or the case's own name says that it is of validation or testing."""
-    names = (folder.name, *image.relative_to(folder).parts)
-    return any(re.search("validation|testing", name, re.IGNORECASE) for name in names)
+def _empty_folders(folder: Path, edition: Edition) -> set[str]:
+    """Cases of which there is nothing but a folder."""
+    named = (path for path in walk(folder) if path.is_dir() and re.fullmatch(edition.ids, path.name, re.IGNORECASE))
+    return {path.name for path in named if path.name[-1].isdigit() and not (open_entries(path) or unreadable(path))}

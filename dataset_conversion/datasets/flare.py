@@ -23,6 +23,7 @@ from pathlib import Path
 from unetrpp.core.text import counted
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import by_case, images_in_tree, not_used, part_of, together
+from unetrpp.dataset_conversion.naming import in_test_set
 from unetrpp.dataset_conversion.source import Source, scheme_of
 
 ABOUT = About(
@@ -46,7 +47,7 @@ UNLABELLED = rf"(?P<case>Case_\d+)_0000{ENDING}"
 def read(folder: Path) -> Source:
     """The labelled scans and those for tuning and testing, wherever they lie below the folder."""
     images = images_in_tree(folder)
-    testing = [path for path in images if "testing" in (part.casefold() for part in path.relative_to(folder).parts)]
+    testing = [path for path in images if in_test_set(path, folder, "^testing$")]
     others = [path for path in images if path not in set(testing)]
     names = [(others, TRAINING, "{}"), (others, TEST, "{}"), (testing, TEST, "Testing_{}")]
     found = together(

@@ -34,7 +34,7 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import by_name, case_folders, child, not_used, said_of_case
 from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
-from unetrpp.io.listing import entries, images_below
+from unetrpp.io.listing import images_below, open_entries
 
 ABOUT = About(
     title="KiTS19, KiTS21, KiTS23: kidneys, tumours and cysts",
@@ -72,7 +72,7 @@ def read(folder: Path, *, year: str | None = None, aggregation: str = "MAJ", reg
     if year not in (None, *YEARS) or aggregation not in AGGREGATIONS:
         raise UserError(f"year must be one of {', '.join(YEARS)}, and aggregation one of {', '.join(AGGREGATIONS)}")
     folders = case_folders(folder, r"case_\d{5}", "case_00000")
-    found = {case: by_name(entries(path), FILES) for case, path in folders.items()}
+    found = {case: by_name(open_entries(path), FILES) for case, path in folders.items()}
     files = {case: names for case, (names, _) in found.items()}
     year = year or _year(folder, folders, files)
     label = f"aggregated_{aggregation}_seg" if year == "21" else "segmentation"
@@ -115,7 +115,7 @@ def _year(folder: Path, folders: Mapping[str, Path], files: Mapping[str, Mapping
     Raises:
         UserError: nothing tells the year.
     """
-    beside = {path.name for parent in {path.parent for path in folders.values()} for path in parent.iterdir()}
+    beside = {path.name for parent in {path.parent for path in folders.values()} for path in open_entries(parent)}
     segmented = {_number(case) for case, names in files.items() if "segmentation" in names}
     if any(name.startswith("aggregated") for names in files.values() for name in names):
         return "21"

@@ -20,13 +20,12 @@ Traps: the axes of some validation and testing images are not at right angles; u
 columns ED and ES count otherwise, labels are empty, of which planning warns.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import counted
+from unetrpp.core.text import counted, listed
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import (
     Part,
@@ -40,7 +39,8 @@ from unetrpp.dataset_conversion.finding import (
 )
 from unetrpp.dataset_conversion.made import Frame
 from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
-from unetrpp.io.listing import entries, images_below
+from unetrpp.dataset_conversion.tables import read_table
+from unetrpp.io.listing import images_below, open_entries
 
 ABOUT = About(
     title="M&Ms: left and right ventricle and myocardium",
@@ -52,6 +52,7 @@ ABOUT = About(
     name="MnMs",
 )
 PARTS = {"Training/Labeled": False, "Validation": True, "Testing": True}  # whether they are test cases
+UNLABELLED = "Training/Unlabeled"
 PHASES = ("ED", "ES")
 NAMES = r".+_(?P<case>sa|sa_gt)\.nii(\.gz)?"
 
@@ -65,7 +66,7 @@ def read(folder: Path) -> Source:
     folder = folder_with(folder, "Training/Labeled")
     table = _table(folder)
     found = together(*(_part(listed_folder(folder, part), table, test=test) for part, test in PARTS.items()))
-    unlabelled = child(folder, "Training/Unlabeled")
+    unlabelled = child(folder, UNLABELLED)
     known = found.known | dict.fromkeys(images_below(unlabelled) if unlabelled else ())
     patients = {case.id: case.id.rsplit("_", 1)[0] for case in found.cases}
     training = {patients[case.id] for case in found.cases if not case.test}
@@ -81,8 +82,19 @@ def read(folder: Path) -> Source:
         left_out=found.left_out,
         unused=not_used(folder, found.cases, reason, known),
         groups=patients,
-        notes=(f"training cases are of {shown}; patients of Validation and Testing are test cases",),
+        notes=(
+            f"training cases are of {shown}; patients of Validation and Testing are test cases",
+            *_absent(folder, table),
+        ),
     )
+
+
+def _absent(folder: Path, table: Iterable[str]) -> list[str]:
+    """Patients of the table that have no folder."""
+    present = {path.name for part in (*PARTS, UNLABELLED) for path in listed_folder(folder, part)}
+    absent = sorted({*table} - present - {""})
+    have = counted(len(absent), "patient of the table has", "patients of the table have")
+    return [f"{have} no folder ({listed(absent)}); complete the download if they are wanted"] if absent else []
 
 
 def _part(patients: Iterable[Path], table: Mapping[str, Mapping[str, str]], *, test: bool) -> Part:
@@ -92,7 +104,7 @@ def _part(patients: Iterable[Path], table: Mapping[str, Mapping[str, str]], *, t
     known: dict[Path, str | None] = {}
     for patient in patients:
         if patient.is_dir():
-            files, several = by_name(entries(patient), NAMES)
+            files, several = by_name(open_entries(patient), NAMES)
             known |= dict.fromkeys([*files.values(), *several])
             try:
                 cases += _frames(patient.name, (files, several), row=table.get(patient.name), test=test)
@@ -107,16 +119,12 @@ def _table(folder: Path) -> dict[str, dict[str, str]]:
     Raises:
         UserError: there is not exactly one table, or it lacks a column.
     """
-    found = [path for path in entries(folder) if path.suffix.lower() == ".csv"]
+    found = [path for path in open_entries(folder) if path.suffix.lower() == ".csv"]
     if len(found) != 1:
         raise UserError(
             f"{folder} needs one .csv with the frames of all patients, but has {len(found)}; download it again"
         )
-    with found[0].open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if lacking := [name for name in ("External code", *PHASES) if name not in (rows.fieldnames or ())]:
-            raise UserError(f"{found[0].name} has no column {lacking[0]!r}; download it again")
-        return {str(row["External code"]).strip(): row for row in rows}
+    return {row["External code"]: row for row in read_table(found[0], ("External code", *PHASES))}
 
 
 def _frames(
@@ -131,7 +139,7 @@ def _frames(
         raise UserError(said_of_case(next(iter(several.values()))))
     if lacking := [name for name in ("sa", "sa_gt") if name not in files]:
         raise UserError(f"has no {patient}_{lacking[0]}.nii.gz; complete the download")
-    if row is None or not all(str(row[phase]).strip().isdigit() for phase in PHASES):
+    if row is None or not all(str(row[phase]).isdigit() for phase in PHASES):
         raise UserError("has no whole numbers ED and ES in the table; correct the table")
     frames = {phase: int(row[phase]) for phase in PHASES}
     return [

@@ -7,8 +7,9 @@ Expected, in any folders (TrainingData_Part1 to 3, training_data, TestData, test
 
     Case00.mhd with Case00.raw (or .zraw), Case00_segmentation.mhd with its data, ... Case49
 
-Folders whose names contain "test" hold test cases, with or without labels. They use the numbers of the training set again,
-so that these cases are called test_Case00, ..., and live_Case00, ... where the folder's name contains "live" as well.
+Folders whose names contain the word "test" hold test cases, with or without labels; the nearest folder that says so counts.
+They use the numbers of the training set again, so that these cases
+are called test_Case00, ..., and live_Case00, ... where the folder's name contains "live" as well.
 
 Labels: 1 prostate.
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.finding import images_in_tree, not_used, part_of, together
+from unetrpp.dataset_conversion.naming import in_test_set
 from unetrpp.dataset_conversion.source import Source, scheme_of
 
 ABOUT = About(
@@ -30,6 +32,7 @@ ABOUT = About(
     licence="the challenge's terms",
     name="PROMISE12",
 )
+TEST = r"(?<![a-z])test|livetest"  # and not "latest"
 IMAGE, LABEL = r"(?P<case>Case\d+)\.mhd", r"(?P<case>Case\d+)_segmentation\.mhd"
 
 
@@ -37,7 +40,7 @@ def read(folder: Path) -> Source:
     """CaseNN.mhd with CaseNN_segmentation.mhd, wherever they lie below the folder."""
     parts: dict[str, list[Path]] = {"{}": [], "test_{}": [], "live_{}": []}
     for path in images_in_tree(folder):
-        parts[_name(path.relative_to(folder).parent.as_posix())].append(path)
+        parts[_name(path, folder)].append(path)
     found = together(
         *(
             part_of(images, images, image=IMAGE, label=LABEL, name=name, test=name != "{}")
@@ -56,12 +59,12 @@ def read(folder: Path) -> Source:
     )
 
 
-def _name(folder: str) -> str:
-    """How the cases of a folder are called.
+def _name(image: Path, source: Path) -> str:
+    """How a case is called.
 
-    >>> _name("TrainingData_Part1"), _name("promise12/TestData"), _name("livechallenge_test_data")
-    ('{}', 'test_{}', 'live_{}')
+    >>> [_name(Path("d", f, "Case00.mhd"), Path("d")) for f in ("TrainingData_Part1", "TestData", "livechallenge_test_data")]
+    ['{}', 'test_{}', 'live_{}']
     """
-    if "test" not in folder.casefold():
+    if not in_test_set(image.parent, source, TEST):
         return "{}"
-    return "live_{}" if "live" in folder.casefold() else "test_{}"
+    return "live_{}" if "live" in image.relative_to(source.parent).parent.as_posix().casefold() else "test_{}"

@@ -24,7 +24,6 @@ Traps:
 - All masks of a case are read, about a tenth of a second each; --classes reads only those it needs.
 """
 
-import csv
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +44,8 @@ from unetrpp.dataset_conversion.finding import (
     said_of_case,
 )
 from unetrpp.dataset_conversion.source import Mask, Source, SourceCase, scheme_of
-from unetrpp.io.listing import entries
+from unetrpp.dataset_conversion.tables import read_table
+from unetrpp.io.listing import open_entries
 
 ABOUT = About(
     title="TotalSegmentator: structures of the whole body",
@@ -124,7 +124,7 @@ def read(folder: Path, *, classes: Sequence[str] = ()) -> Source:
         UserError: there is no case, the version is not clear, a class is unknown, or meta.csv cannot be read.
     """
     folders = case_folders(folder, r"s\d{4}", "s0000")
-    images = {case: by_name(entries(path), r"(?P<case>ct|mri)\.nii(\.gz)?") for case, path in folders.items()}
+    images = {case: by_name(open_entries(path), r"(?P<case>ct|mri)\.nii(\.gz)?") for case, path in folders.items()}
     masks = {
         case: by_case(listed_folder(path, "segmentations"), r"(?P<case>\w+)\.nii(\.gz)?")
         for case, path in folders.items()
@@ -230,13 +230,8 @@ def _splits(folder: Path, parents: Iterable[Path]) -> dict[str, str]:
     table = next((found for parent in parents if (found := child(parent, "meta.csv"))), None)
     if table is None:
         return {}
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        delimiter = ";" if ";" in file.readline() else ","
-        file.seek(0)
-        rows = list(csv.DictReader(file, delimiter=delimiter))
-    if not rows or not {"image_id", "split"} <= rows[0].keys():
-        raise UserError(f"{table} has no columns image_id and split; download it again")
-    return {row["image_id"].strip(): row["split"].strip().casefold() for row in rows if row["image_id"]}
+    rows = read_table(table, ("image_id", "split"))
+    return {row["image_id"]: row["split"].casefold() for row in rows if row["image_id"]}
 
 
 def _known(images: Mapping[str, Found], masks: Mapping[str, Found], known: Iterable[str]) -> dict[Path, str | None]:

@@ -1,13 +1,20 @@
 """What converters of fixed layouts share: parts of a download, folders of cases, and images below a folder."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from unetrpp.core.errors import UserError
 from unetrpp.dataset_conversion.finding import (
+    by_case,
     by_name,
     case_folders,
+    child,
+    folder_with,
     images_in_tree,
     listed_folder,
+    not_used,
     part_of,
     together,
 )
@@ -84,3 +91,33 @@ def test_names_and_folders_in_any_capitals(tmp_path):
     files = listed_folder(tmp_path, "imagesTr")
     assert by_name(files, r"(?P<case>ct)\.nii(\.gz)?") == ({"ct": tmp_path / "ImagesTr/CT.nii.gz"}, {})
     assert listed_folder(tmp_path, "imagesVa") == []
+
+
+def test_a_folder_that_may_not_be_opened_is_named_and_ends_nothing(folder, monkeypatch):
+    """Root may open all, so that the system's answers are given here."""
+    locked = folder / "locked"
+    (locked / "inside").mkdir(parents=True)
+    iterdir, access = Path.iterdir, os.access
+
+    def opened(path):
+        if path == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", opened)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != locked and access(path, mode))
+    assert listed_folder(folder, "locked") == []
+    assert child(folder, "locked/inside") is None
+    with pytest.raises(UserError, match="has no folders of cases"):
+        case_folders(folder, r"inside", "inside")
+    with pytest.raises(UserError, match="has no folder with inside"):
+        folder_with(folder, "inside")
+    assert "permission denied" in not_used(folder, (), "x")[locked]
+
+
+def test_doubles_of_one_name_are_told_apart_by_their_folders():
+    found, several = by_case([Path(f"d/{a}/p1/x1.nii") for a in ("training", "testing")], r"(?P<case>x\d)\.nii")
+    assert found == {}
+    assert set(several.values()) == {
+        "is one of several files of this case (testing/p1/x1.nii and training/p1/x1.nii); keep one"
+    }

@@ -40,6 +40,14 @@ def entries(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_system(path))
 
 
+def open_entries(folder: Path) -> list[Path]:
+    """:func:`entries`, of which a folder that may not be opened has none; who lists a whole tree names that folder."""
+    try:
+        return entries(folder)
+    except PermissionError:
+        return []
+
+
 def is_image(path: Path) -> bool:
     """Whether a file, or a link that should lead to one, is an image by its name or its first bytes."""
     if is_system(path) or path.is_dir():

@@ -1,5 +1,7 @@
 """ACDC in miniature: frames by Info.cfg, sforms without spacing, patients as groups, and the benchmark's division."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -208,3 +210,28 @@ def test_values_are_those_of_the_download(tmp_path):
     written = read_image(converted.folder / "imagesTr/patient001_frame12_0000.nii.gz").array
     original = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "patient001_frame12.nii.gz")))
     np.testing.assert_array_equal(written[0], original)
+
+
+def test_a_workspace_inside_of_the_download_is_no_part_of_it(tmp_path):
+    patient(tmp_path / "training/patient001")
+    first = convert("acdc", tmp_path, tmp_path / "unetrpp_workspace")
+    assert convert("acdc", tmp_path, tmp_path / "unetrpp_workspace") == first
+    assert first.errors == ()
+    assert len(first.cases) == 2
+
+
+def test_patients_without_frames_are_named(tmp_path):
+    patient(tmp_path / "training/patient001")
+    for file in patient(tmp_path / "training/patient002").glob("*frame*"):
+        file.unlink()
+    (tmp_path / "training/patient003").mkdir()
+    [second, third] = convert("acdc", tmp_path, tmp_path / "w").errors
+    assert (second.case, third.case) == ("training/patient002", "training/patient003")
+    assert "holds no frame" in second.message
+
+
+def test_the_folder_testing_alone_has_test_cases(tmp_path, monkeypatch, caplog):
+    patient(tmp_path / "database/testing/patient101", labelled=False)
+    monkeypatch.chdir(tmp_path / "database/testing")
+    assert len(convert("acdc", Path("."), tmp_path / "w").test_cases) == 2
+    assert "no training case, so dataset.json is not written" in caplog.text

@@ -91,3 +91,9 @@ def test_the_classes_and_numbers_are_those_of_the_published_lists(test_data):
         cases = [entry["image"].split("/")[1][:9] for entry in content["training"] + content["testing"]]
         assert len(cases) == {"ct": 300, "mr": 60}[modality]
         assert all(amos._is_meant(case, modality) for case in cases)
+
+
+def test_a_list_that_is_none_is_refused(source, tmp_path):
+    (source / "dataset.json").write_text('{"training": 5}')
+    with pytest.raises(UserError, match="dataset.json: training must be a list of cases"):
+        convert("amos", source, tmp_path / "w")

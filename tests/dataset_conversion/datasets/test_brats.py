@@ -179,3 +179,41 @@ def test_a_real_case_in_the_form_of_2020(tmp_path, test_data):
         np.testing.assert_array_equal(written, read_image(found / f"raw_bet/TCGA-DU-7294_{theirs}_bet.nii.gz").array)
     values = np.unique(read_label(converted.folder / "labelsTr/BraTS20_Training_001.nii.gz").array)
     assert values.tolist() == [0, 1, 2, 4]
+
+
+def test_a_training_case_without_a_label_is_no_test_case_whatever_a_folder_above_says(tmp_path):
+    """A widespread archive unpacks to a folder whose name has both words."""
+    root = tmp_path / "brats20-dataset-training-validation"
+    case(root / "BraTS2020_TrainingData/BraTS20_Training_001", seed=1)
+    case(root / "BraTS2020_TrainingData/BraTS20_Training_002", seg=False, seed=2)
+    case(root / "BraTS2020_ValidationData/BraTS20_Validation_001", seg=False, seed=3)
+    for i, part in ((1, "TrainingData"), (2, "ValidationData")):
+        case(tmp_path / f"gli/validation/2023-{part}/BraTS-GLI-0000{i}-000", seg=False, endings=NEW)
+    case(tmp_path / "gli/BraTS-GLI-00003-000", (1, 2, 3), endings=NEW)
+    converted = convert("brats", root, tmp_path / "w")
+    assert converted.test_cases == ("BraTS20_Validation_001",)
+    assert [(error.case, error.message[:12]) for error in converted.errors] == [
+        ("BraTS20_Training_002", "has no label")
+    ]
+    converted = convert("brats", tmp_path / "gli", tmp_path / "w")
+    assert converted.test_cases == ("BraTS-GLI-00002-000",)
+    assert [error.case for error in converted.errors] == ["BraTS-GLI-00001-000"]
+
+
+def test_cases_without_images_are_named(tmp_path):
+    case(tmp_path / "d/BraTS20_Training_001")
+    for file in case(tmp_path / "d/BraTS20_Training_002").glob("*[!g].nii.gz"):
+        file.unlink()
+    (tmp_path / "d/BraTS20_Training_003").mkdir()
+    errors = convert("brats", tmp_path / "d", tmp_path / "w").errors
+    assert [error.case for error in errors] == ["BraTS20_Training_002", "BraTS20_Training_003"]
+    assert all(error.message.startswith("has no t1, t1ce, t2 and 1 more") for error in errors)
+
+
+def test_a_value_of_another_year_is_refused_without_advice_for_other_commands(tmp_path):
+    case(tmp_path / "d/BraTS-GLI-00001-000", (1, 2, 3), endings=NEW)
+    case(tmp_path / "d/BraTS-GLI-00002-000", (1, 2, 4), endings=NEW)
+    [error] = convert("brats", tmp_path / "d", tmp_path / "w").errors
+    assert error.message.endswith(
+        "only 0, 1, 2, 3 are declared; check that it is a file of this dataset, and download it again"
+    )

@@ -102,3 +102,10 @@ def test_sheared_series_are_set_at_right_angles_and_named(source, tmp_path, capl
         series = nib.Nifti1Image.from_filename(folder / f"C4K8M1{frame}.nii.gz")
         np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(series.dataobj)[..., 1])
         assert abs(written.affine[:3, 0] @ written.affine[:3, 2]) < 1e-5
+
+
+def test_patients_of_the_table_without_a_folder_are_said(source, tmp_path, caplog):
+    caplog.set_level("INFO")
+    write_table(source, TABLE | {"C0S7W0": ("C", 0, 1), "Z9Z9Z9": ("B", 0, 1)})
+    assert convert("mnms", source, tmp_path / "w").errors == ()
+    assert "1 patient of the table has no folder (Z9Z9Z9)" in caplog.text

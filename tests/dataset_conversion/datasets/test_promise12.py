@@ -38,3 +38,13 @@ def test_a_header_without_its_data_is_refused(tmp_path):
     [error] = converted.errors
     assert error.case == "Case01"
     assert "Case01.raw" in error.message
+
+
+def test_the_nearest_folder_tells_test_cases(tmp_path):
+    for part, numbers in (("latest/training_data", (0, 1)), ("latest/test_data", (0,))):
+        for i in numbers:
+            scan(tmp_path / part / f"Case{i:02d}.mhd", seed=i)
+            label(tmp_path / part / f"Case{i:02d}_segmentation.mhd", [1])
+    assert convert("promise12", tmp_path / "latest", tmp_path / "w").cases == ("Case00", "Case01", "test_Case00")
+    alone = convert("promise12", tmp_path / "latest/test_data", tmp_path / "w", name="Test")
+    assert alone.test_cases == ("test_Case00",)

@@ -126,7 +126,7 @@ def test_what_makes_no_case_is_named(source, tmp_path):
     assert "is no image or mask of a case" in errors["s0002/segmentations/liver_tumour.nii.gz"]
     assert len(errors) == 4
     (source / "meta.csv").write_text("image_id;age\ns0000;4\n")
-    with pytest.raises(UserError, match="has no columns image_id and split"):
+    with pytest.raises(UserError, match="has no column 'split'"):
         totalsegmentator.read(source, classes=["liver"])
 
 
