@@ -25,6 +25,8 @@ from unetrpp.io.images import (
     write_segmentation,
 )
 
+OF_LAYOUT = "check that it is a file of this dataset, and download it again"  # where no option names channels or labels
+
 
 class WrittenImages(NamedTuple):
     """The images of one case in the raw dataset, and what their sources had."""
@@ -35,12 +37,19 @@ class WrittenImages(NamedTuple):
 
 
 def write_images(
-    case: SourceCase, folder: Path, ending: str, channel_names: Sequence[str], *, link: bool = False
+    case: SourceCase,
+    folder: Path,
+    ending: str,
+    channel_names: Sequence[str],
+    *,
+    link: bool = False,
+    by_options: bool = True,
 ) -> WrittenImages:
     """One file per channel; a photograph keeps its colours in one file, as is usual with nnU-Net.
 
     Args:
         link: make links to the files instead of copies.
+        by_options: the user named the channels, with the options of `unetrpp_convert folder`.
 
     Raises:
         UserError: the files cannot be read, do not have the channels that are named, or cannot stay as they are with ``link``.
@@ -50,10 +59,15 @@ def write_images(
         if link:
             made = next(image for image in case.images if not isinstance(image, Path))
             raise _no_link(made.files[0], "the raw dataset needs it changed")
-        return _made_images(case, folder, ending, channel_names)
+        volumes = [read_item(image) for image in case.images]
+        firsts = [files_of(image)[0] for image in case.images]
+        _require_channels(firsts, [len(volume.array) for volume in volumes], channel_names, by_options=by_options)
+        return _written(volumes, folder, case.id, ending)
     found = [read_channels(file) for file in files]
     alpha = [has_alpha(file) for file in files]
-    _require_channels(files, [channels for channels, _ in found], channel_names, any(alpha))
+    _require_channels(
+        files, [channels for channels, _ in found], channel_names, alpha=any(alpha), by_options=by_options
+    )
     as_they_are = all(
         ending_of(file) == ending and (channels == 1 or dimensions == 2)
         for file, (channels, dimensions) in zip(files, found, strict=True)
@@ -103,13 +117,6 @@ def _no_link(file: Path, why: str) -> UserError:
     return UserError(f"{file.name} cannot be a link, because {why}; leave out --link")
 
 
-def _made_images(case: SourceCase, folder: Path, ending: str, channel_names: Sequence[str]) -> WrittenImages:
-    volumes = [read_item(image) for image in case.images]
-    firsts = [files_of(image)[0] for image in case.images]
-    _require_channels(firsts, [len(volume.array) for volume in volumes], channel_names, alpha=False)
-    return _written(volumes, folder, case.id, ending)
-
-
 def read_item(item: Path | Made) -> Volume:
     """The image or label of a case, whether a file holds it or it is made.
 
@@ -119,7 +126,9 @@ def read_item(item: Path | Made) -> Volume:
     return read_file(item) if isinstance(item, Path) else item.read()
 
 
-def _require_channels(files: Sequence[Path], channels: Sequence[int], names: Sequence[str], alpha: bool) -> None:
+def _require_channels(
+    files: Sequence[Path], channels: Sequence[int], names: Sequence[str], *, alpha: bool = False, by_options: bool
+) -> None:
     """
     Raises:
         UserError: the files have other channels than are named.
@@ -132,7 +141,8 @@ def _require_channels(files: Sequence[Path], channels: Sequence[int], names: Seq
     beside = " beside its alpha channel, which is no channel" if alpha else ""
     raise UserError(
         f"{what} {counted(count, 'channel')}{beside}, but {len(names)} "
-        f"{'is' if len(names) == 1 else 'are'} named ({','.join(names)}); correct --channel or the files"
+        f"{'is' if len(names) == 1 else 'are'} named ({','.join(names)}); "
+        f"{'correct --channel or the files' if by_options else OF_LAYOUT}"
     )
 
 
@@ -196,11 +206,7 @@ def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme, by_opt
     if not unknown:
         return
     here = present_values(array)
-    advice = (
-        _advice(unknown, here, labels)
-        if by_options
-        else "correct the file, or the list of classes that the data came with"
-    )
+    advice = _advice(unknown, here, labels) if by_options else OF_LAYOUT
     raise UserError(
         f"{file.name} holds the label{'s' if len(unknown) > 1 else ''} {listed_values(unknown)}, but only "
         f"{listed_values(labels.known_values)} are declared; {advice}"

@@ -20,6 +20,7 @@ from unetrpp.dataset_conversion.raw import ConversionResult, write_raw_dataset
 from unetrpp.dataset_conversion.record import Conversion
 from unetrpp.dataset_conversion.source import Made, Source, SourceCase
 from unetrpp.io.images import is_sheared
+from unetrpp.io.listing import unreadable
 
 LOG = logging.getLogger(__name__)
 
@@ -68,6 +69,11 @@ def convert_dataset(
     folder = _unpacked(path, unpacked)
     found = module.read(folder, **choices)
     found = replace(found, left_out={**found.left_out, **named(found.unused, folder, places.root)})
+    if not (found.cases or found.left_out):
+        raise UserError(
+            f"{path} holds no case of {dataset}; give the folder of the unpacked download, as `unetrpp_convert {dataset} --help` "
+            "shows it"
+        )
     found = replace(found, cases=tuple(_straight(case) for case in found.cases))
     found, broken = _known_broken(found, skip_known_broken)
     for note in found.notes:
@@ -118,6 +124,8 @@ def _unpacked(source: Path, target: Path) -> Path:
     if archive_stem(source) and source.is_file():
         unpack(source, target)
         return target
+    if source.is_dir() and unreadable(source) is not None:
+        raise UserError(f"{source} {unreadable(source)}")
     if not source.is_dir():
         raise UserError(f"{source} is neither a folder nor a .tar, .tar.gz or .zip file; check the path")
     return source

@@ -18,6 +18,7 @@ from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.verification import Problem, inspect
 from unetrpp.dataset_conversion.case_files import WrittenImages, write_images, write_label
+from unetrpp.dataset_conversion.earlier_files import remove_case, remove_other_endings, require_no_others
 from unetrpp.dataset_conversion.masks import Remarks, warnings_of
 from unetrpp.dataset_conversion.record import (
     PARTS,
@@ -28,7 +29,7 @@ from unetrpp.dataset_conversion.record import (
     without_changed,
 )
 from unetrpp.dataset_conversion.source import Source, SourceCase, common_ending
-from unetrpp.io.formats import ending_of, files_of_image
+from unetrpp.io.formats import files_of_image
 from unetrpp.io.images import most_voxels
 
 LOG = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def write_raw_dataset(
         raise UserError(f"no case can be converted: {listed(found) or 'the source holds none'}")
     ending = common_ending(source.cases)
     require_same_conversion(folder, conversion, overwrite)
-    _require_no_others(source, folder, ending, overwrite)
+    require_no_others(source, folder, overwrite)
     write_json(folder / "conversion.json", without_changed(source.cases, folder, ending, conversion))
     earlier = earlier_description(folder)
     target = Target(
@@ -122,8 +123,13 @@ def write_raw_dataset(
     failed = {error.case for error in errors}
     converted = [case for case in source.cases if case.id not in failed]
     training = sum(not case.test for case in converted)
+    remove_other_endings(source, folder, ending)
     if training:
         _write_description(source, folder, ending, training)
+    else:
+        LOG.warning(
+            "warning: there is no training case, so dataset.json is not written, and planning cannot take this dataset"
+        )
     others = [CaseError(name, "finding cases", reason, refused=True) for name, reason in source.left_out.items()]
     return _result(folder, converted, (*errors, *others), skip_unreadable and training > 0)
 
@@ -190,25 +196,6 @@ def _case_bytes(source: Source) -> int:
     return voxels * slices * len(source.channel_names) * BYTES_A_VALUE
 
 
-def _require_no_others(source: Source, folder: Path, ending: str, overwrite: bool) -> None:
-    """Refuse cases in the folder that ``source`` does not have, because they would be trained on or predicted.
-
-    With ``overwrite``, a case may change between training and test; its earlier files are removed once it is converted.
-    """
-    known = {case.id for case in source.cases}
-    for part, number in PARTS:
-        test = part.endswith("Ts")
-        here = {case.id for case in source.cases if case.test == test and (part.startswith("images") or case.labelled)}
-        found = {p.name.removesuffix(number + ending) for p in (folder / part).glob(f"[!.]*{number}{ending}")}
-        if others := sorted(found - (known if overwrite else here)):
-            whose = f"that are {'training' if test else 'test'} cases now" if others[0] in known else ""
-            raise UserError(
-                f"{folder / part} holds {counted(len(others), 'case')} ({listed(others)}) "
-                f"{whose or 'that the source does not have'}; "
-                f"{'give --overwrite to move them' if whose else 'remove these files'}, or give another --name"
-            )
-
-
 def convert_case(case: SourceCase, target: Target) -> Converted:
     """Write one case, unless an earlier run has done so. Runs in a worker.
 
@@ -230,30 +217,30 @@ def convert_case(case: SourceCase, target: Target) -> Converted:
         written = (
             WrittenImages(images_of(case, images, target.ending))
             if current[0]
-            else write_images(case, images, target.ending, target.channel_names, link=target.link)
+            else write_images(
+                case,
+                images,
+                target.ending,
+                target.channel_names,
+                link=target.link,
+                by_options=target.by_options,
+            )
         )
         remarks = _write_label(case, label, target) if case.labelled else Remarks()
     except Exception:
-        _remove(case, images, label)
+        remove_case(case.id, images, label)
         raise
     files = [*written.files, *done[1:]]
     for path in reversed(files):  # the first channel last, because a later run looks at this one only
         if not path.is_symlink():
             os.utime(path, (stamp, stamp))
     before = [target.folder / part for part, _ in PARTS if part.endswith("Ts") != case.test]
-    _remove(case, before[0], before[1] / label.name)
+    remove_case(case.id, before[0], before[1] / label.name)
     return Converted(remarks, written.alpha, written.gray, _problems(case, label, written, target))
 
 
 def _write_label(case: SourceCase, path: Path, target: Target) -> Remarks:
     return write_label(case, path, target.labels, target.one_class, link=target.link, by_options=target.by_options)
-
-
-def _remove(case: SourceCase, images: Path, label: Path) -> None:
-    """Remove the files of a case, where there are any."""
-    label.unlink(missing_ok=True)
-    for path in images_of(case, images, ending_of(label)):
-        path.unlink(missing_ok=True)
 
 
 def _newest(case: SourceCase) -> float:
@@ -272,9 +259,10 @@ def _newest(case: SourceCase) -> float:
 
 
 def _is_current(path: Path, stamp: float, case: SourceCase) -> bool:
-    """Whether a file has the time of its sources, or is a link to one of them."""
+    """Whether a file has the time of its sources, or is a link to one of them that was made, and so checked, after their changes."""
     if path.is_symlink():
-        return any(path.resolve() == file.resolve() for file in case.files)
+        linked = any(path.resolve() == file.resolve() for file in case.files)
+        return linked and path.lstat().st_mtime >= stamp - CLOCK_TOLERANCE_S
     return path.is_file() and abs(path.stat().st_mtime - stamp) <= CLOCK_TOLERANCE_S
 
 

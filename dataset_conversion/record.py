@@ -58,7 +58,8 @@ def require_same_conversion(folder: Path, conversion: Conversion, overwrite: boo
         return
     earlier = earlier_conversion(folder)
     if earlier is not None and (earlier.source, earlier.options) != (conversion.source, conversion.options):
-        raise UserError(f"{folder} was converted from {earlier.source} with other options; give --name or --overwrite")
+        what = "" if earlier.options == conversion.options else " with other options"
+        raise UserError(f"{folder} was converted from {earlier.source}{what}; give --name or --overwrite")
     if (folder / "dataset.json").exists() and not (folder / "conversion.json").exists():
         raise UserError(
             f"{folder} already holds a dataset that was not converted here; give another --name or --overwrite"

@@ -1,6 +1,7 @@
 """What all public datasets share: links, known broken cases, groups, notes, options, the list."""
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -216,3 +217,31 @@ def test_files_are_paired_by_case_and_doubles_are_named():
     assert found == {"1": Path("IMG1.nii.gz")}
     assert sorted(several) == [Path("img2.nii"), Path("img2.nii.gz")]
     assert "keep one" in several[Path("img2.nii")]
+
+
+def test_a_link_is_checked_again_when_its_source_changed(source, tmp_path):
+    assert convert(source, tmp_path, link=True).errors == ()
+    path = source / "labelsTr/a_1.nii.gz"
+    write(path, np.full((4, 5, 6), 7, np.uint8))
+    later = path.stat().st_mtime + 60
+    os.utime(path, (later, later))
+    [error] = convert(source, tmp_path, link=True).errors
+    assert error.message.startswith("a_1.nii.gz holds the label 7")
+    assert not (tmp_path / "w/raw/Three/labelsTr/a_1.nii.gz").is_symlink()
+    assert int(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).min()) == 7
+
+
+def test_copies_after_links_leave_the_source_as_it_is(source, tmp_path):
+    before = {path: path.read_bytes() for path in source.rglob("*.nii.gz")}
+    convert(source, tmp_path, link=True)
+    copied = convert(source, tmp_path, overwrite=True)
+    assert copied.errors == ()
+    assert not any(path.is_symlink() for path in copied.folder.rglob("*"))
+    assert {path: path.read_bytes() for path in source.rglob("*.nii.gz")} == before
+
+
+def test_a_moved_source_is_said_to_be_another_one(source, tmp_path):
+    convert(source, tmp_path)
+    moved = source.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="was converted from .*Task03_Three; give --name"):
+        convert(moved, tmp_path, name="Three")

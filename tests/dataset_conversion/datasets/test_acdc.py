@@ -233,5 +233,5 @@ def test_patients_without_frames_are_named(tmp_path):
 def test_the_folder_testing_alone_has_test_cases(tmp_path, monkeypatch, caplog):
     patient(tmp_path / "database/testing/patient101", labelled=False)
     monkeypatch.chdir(tmp_path / "database/testing")
-    assert len(convert("acdc", Path("."), tmp_path / "w").test_cases) == 2
+    assert len(convert("acdc", Path(), tmp_path / "w").test_cases) == 2
     assert "no training case, so dataset.json is not written" in caplog.text

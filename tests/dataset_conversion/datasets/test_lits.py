@@ -79,5 +79,16 @@ def test_a_folder_without_a_case_is_refused_with_the_first_reason(tmp_path):
     ):
         convert("lits", tmp_path / "d", tmp_path / "w")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no case can be converted: the source holds none"):
+    with pytest.raises(UserError, match="holds no case of lits; give the folder .* `unetrpp_convert lits --help`"):
         convert("lits", tmp_path / "empty", tmp_path / "w")
+
+
+def test_files_of_another_format_replace_those_of_an_earlier_run(source, tmp_path):
+    folder = convert("lits", source, tmp_path / "w").folder
+    assert len(list(folder.glob("*/*.nii"))) == 7
+    path = source / "Training Batch 1/volume-0.nii"
+    scan(path.with_suffix(".nii.gz"), ct=True)
+    path.unlink()
+    convert("lits", source, tmp_path / "w")
+    assert not list(folder.glob("*/*.nii"))
+    assert len(list(folder.glob("*/*.nii.gz"))) == 7
