@@ -10,7 +10,7 @@ from typing import Any
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import remove_folder
 from unetrpp.core.text import counted, listed, recordable, text_table
-from unetrpp.core.workspace import Workspace, plain_name
+from unetrpp.core.workspace import Workspace, dataset_name
 from unetrpp.dataset_conversion.archive import archive_stem, unpack
 from unetrpp.dataset_conversion.datasets import Layout, layout, layout_names
 from unetrpp.dataset_conversion.finding import named
@@ -64,7 +64,7 @@ def convert_dataset(
         raise UserError(f"{dataset!r} is no dataset that can be converted; take one of {', '.join(layout_names())}")
     module, path, places = layout(dataset), Path(source), Workspace.find(workspace)
     _require_known(dataset, module, choices)
-    called = name or module.ABOUT.name or plain_name(archive_stem(path) or path.resolve().name)
+    called = dataset_name(name, module.ABOUT.name or archive_stem(path) or path.resolve().name)
     unpacked = places.root / "unpacked" / called
     folder = _unpacked(path, unpacked)
     found = module.read(folder, **choices)
@@ -92,7 +92,7 @@ def convert_dataset(
         processes=processes,
     )
     write_splits(splits, found.splits, converted.cases)
-    if not converted.errors and not link:
+    if folder != path and not (converted.errors or link):
         remove_folder(unpacked)
     return replace(converted, left_out={**converted.left_out, **broken})
 
@@ -122,6 +122,8 @@ def _unpacked(source: Path, target: Path) -> Path:
         UserError: there is no such source, or the archive cannot be unpacked.
     """
     if archive_stem(source) and source.is_file():
+        if source.resolve().is_relative_to(target.resolve()):
+            raise UserError(f"{source} lies in the folder that it is unpacked to; move it out of {target}")
         unpack(source, target)
         return target
     if source.is_dir() and unreadable(source) is not None:

@@ -82,9 +82,14 @@ def case_folders(source: Path, expression: str, example: str) -> dict[str, Path]
 
 def images_in_tree(folder: Path) -> list[Path]:
     """All images below ``folder`` but those of a workspace with raw datasets, which may lie inside of a download."""
-    raw = {path.parent.parent for path in walk(folder) if path.name == "conversion.json"}
-    made = {place.with_name(name) for place in raw for name in (place.name, "preprocessed", "results", "unpacked")}
+    made = _made_here(walk(folder))
     return [path for path in images_below(folder) if made.isdisjoint(path.parents)]
+
+
+def _made_here(paths: Iterable[Path]) -> set[Path]:
+    """The folders of workspaces with raw datasets among the files and folders of a tree."""
+    raw = {path.parent.parent for path in paths if path.name == "conversion.json"}
+    return {place.with_name(name) for place in raw for name in (place.name, "preprocessed", "results", "unpacked")}
 
 
 class Part(NamedTuple):
@@ -213,8 +218,10 @@ def not_used(
     """
     used = parts_of({file.resolve() for case in cases for file in case.files})
     found: dict[Path, str] = {}
-    for path in walk(folder):
-        if any(map(is_system, (path, *path.relative_to(folder).parents))):
+    paths = [*walk(folder)]
+    made = _made_here(paths)
+    for path in paths:
+        if any(map(is_system, (path, *path.relative_to(folder).parents))) or not made.isdisjoint((path, *path.parents)):
             continue
         damage = unreadable(path)
         why = (known or {}).get(path, damage or reason) if damage or is_image(path) else None

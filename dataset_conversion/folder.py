@@ -7,7 +7,7 @@ from typing import Any
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import recordable
-from unetrpp.core.workspace import Workspace, plain_name
+from unetrpp.core.workspace import Workspace, dataset_name
 from unetrpp.dataset.label_definitions import read_labels
 from unetrpp.dataset.label_files import LabelFile
 from unetrpp.dataset_conversion.channels import inferred_channels
@@ -86,7 +86,7 @@ def convert_folder(
         raise UserError(
             f"{root} is not a folder; the first argument is the folder of your data (--name is the name of the dataset)"
         )
-    folder = places.raw(name or plain_name(root.resolve().name))
+    folder = places.raw(dataset_name(name, root.resolve().name))
     found = find_cases(root, layout, skip_unreadable=skip_unreadable, workspace=places.root)
     if hold_out is not None:
         is_number = isinstance(hold_out, int) or str(hold_out).isdecimal()

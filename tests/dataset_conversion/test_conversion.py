@@ -16,6 +16,7 @@ from unetrpp.dataset_conversion.conversion import convert_dataset
 from unetrpp.dataset_conversion.convert import main
 from unetrpp.dataset_conversion.datasets import layout, layout_names, msd
 from unetrpp.dataset_conversion.finding import by_case, child, folder_with
+from unetrpp.dataset_conversion.folder import convert_folder
 from unetrpp.io.images import Volume, read_image
 
 RNG = np.random.default_rng(8)
@@ -243,5 +244,35 @@ def test_copies_after_links_leave_the_source_as_it_is(source, tmp_path):
 def test_a_moved_source_is_said_to_be_another_one(source, tmp_path):
     convert(source, tmp_path)
     moved = source.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match="was converted from .*Task03_Three; give --name"):
+    with pytest.raises(UserError, match=r"was converted from .*Task03_Three; give --name"):
         convert(moved, tmp_path, name="Three")
+
+
+@pytest.mark.parametrize("name", ["{mine}", "../mine", "a/b", ".", "..", ".hidden"])
+def test_a_name_that_leads_to_another_folder_is_refused(source, tmp_path, name):
+    mine = tmp_path / "w/mine"
+    mine.mkdir(parents=True)
+    (tmp_path / "w/unpacked").mkdir()
+    (mine / "x.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"a dataset cannot be called .* give a --name without /"):
+        convert(source, tmp_path, name=name.format(mine=mine))
+    with pytest.raises(UserError, match="a dataset cannot be called"):
+        convert_folder(
+            source,
+            images=["imagesTr"],
+            labels="labelsTr",
+            channel=["MR"],
+            label=["x=1"],
+            name=name.format(mine=mine),
+            workspace=tmp_path / "w",
+        )
+    assert sorted(path.name for path in (tmp_path / "w").rglob("*")) == ["mine", "unpacked", "x.txt"]
+
+
+def test_a_source_in_the_workspace_stays(source, tmp_path):
+    """What an archive with an error left is completed by hand, and given as a folder."""
+    place = tmp_path / "w/unpacked/Three"
+    place.parent.mkdir(parents=True)
+    source.rename(place)
+    assert convert(place, tmp_path).errors == ()
+    assert (place / "dataset.json").is_file()

@@ -83,6 +83,7 @@ def test_raw_datasets_below_a_download_are_no_part_of_it(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "w/raw/D/conversion.json").write_text("{}")
     assert images_in_tree(tmp_path) == [tmp_path / name for name in ("a/img3.nii", "img1.nii", "w/img4.nii")]
+    assert [*not_used(tmp_path, (), "x")] == images_in_tree(tmp_path)
 
 
 def test_names_and_folders_in_any_capitals(tmp_path):

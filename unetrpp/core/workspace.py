@@ -172,6 +172,20 @@ def plain_name(folder: str) -> str:
     return tail if tail and prefix in ("Task", "Dataset") and prefix != head else folder
 
 
+def dataset_name(given: str | None, folder: str) -> str:
+    """The name of a dataset that is to be made: the one given, else that of the folder it is made from.
+
+    Raises:
+        UserError: no dataset can have this name.
+    """
+    name = given or plain_name(folder)
+    if not is_folder_name(name):
+        raise UserError(
+            f"a dataset cannot be called {escaped(name)!r}; give a --name without / that does not begin with a dot"
+        )
+    return name
+
+
 def _number(folder: str) -> str | None:
     """The number in ``DatasetNNN_Name`` or ``TaskNN_Name``, without leading zeros."""
     head, _, _ = folder.partition("_")

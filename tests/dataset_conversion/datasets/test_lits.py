@@ -79,7 +79,7 @@ def test_a_folder_without_a_case_is_refused_with_the_first_reason(tmp_path):
     ):
         convert("lits", tmp_path / "d", tmp_path / "w")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no case of lits; give the folder .* `unetrpp_convert lits --help`"):
+    with pytest.raises(UserError, match=r"holds no case of lits; give the folder .* `unetrpp_convert lits --help`"):
         convert("lits", tmp_path / "empty", tmp_path / "w")
 
 
