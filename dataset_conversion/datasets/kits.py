@@ -75,6 +75,8 @@ def read(folder: Path, *, year: str | None = None, aggregation: str = "MAJ", reg
     found = {case: by_name(open_entries(path), FILES) for case, path in folders.items()}
     files = {case: names for case, (names, _) in found.items()}
     year = year or _year(folder, folders, files)
+    if year != "21" and aggregation != AGGREGATIONS[0]:
+        raise UserError(f"--aggregation chooses among the labels of KiTS21, but this is KiTS{year}; leave it out")
     label = f"aggregated_{aggregation}_seg" if year == "21" else "segmentation"
     made = {case: _case(case, files[case], label, year=year) for case in sorted(folders)}
     made |= {case: said_of_case(next(iter(several.values()))) for case, (_, several) in found.items() if several}

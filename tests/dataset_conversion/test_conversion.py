@@ -262,7 +262,7 @@ def test_a_name_that_leads_to_another_folder_is_refused(source, tmp_path, name):
             images=["imagesTr"],
             labels="labelsTr",
             channel=["MR"],
-            label=["x=1"],
+            label={"x": 1},
             name=name.format(mine=mine),
             workspace=tmp_path / "w",
         )

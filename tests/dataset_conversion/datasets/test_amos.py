@@ -95,5 +95,5 @@ def test_the_classes_and_numbers_are_those_of_the_published_lists(test_data):
 
 def test_a_list_that_is_none_is_refused(source, tmp_path):
     (source / "dataset.json").write_text('{"training": 5}')
-    with pytest.raises(UserError, match="dataset.json: training must be a list of cases"):
+    with pytest.raises(UserError, match=r"dataset\.json: training must be a list of cases"):
         convert("amos", source, tmp_path / "w")

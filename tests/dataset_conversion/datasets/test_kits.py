@@ -103,3 +103,9 @@ def test_two_years_side_by_side_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no folders of cases, such as case_00000"):
         kits.read(tmp_path / "empty")
+
+
+def test_an_aggregation_is_refused_where_there_is_none(tmp_path):
+    write_cases(tmp_path / "kits23/dataset", (0, 400), values=(1, 2, 3))
+    with pytest.raises(UserError, match="chooses among the labels of KiTS21, but this is KiTS23; leave it out"):
+        convert("kits", tmp_path / "kits23", tmp_path / "w", aggregation="OR")
