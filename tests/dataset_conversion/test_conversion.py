@@ -276,3 +276,12 @@ def test_a_source_in_the_workspace_stays(source, tmp_path):
     source.rename(place)
     assert convert(place, tmp_path).errors == ()
     assert (place / "dataset.json").is_file()
+
+
+def test_an_archive_is_not_unpacked_over_itself(tmp_path):
+    place = tmp_path / "w/unpacked/Three/a.zip"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"PK")
+    with pytest.raises(UserError, match="lies in the folder that it is unpacked to; move it out"):
+        convert(place, tmp_path, name="Three")
+    assert place.is_file()
