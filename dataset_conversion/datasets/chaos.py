@@ -151,7 +151,8 @@ def read(folder: Path, *, scans: str | None = None) -> Source:
     if scans not in SCANS:
         raise UserError(f"CHAOS has three kinds of scans; give --scans {listed(list(SCANS), last='or')}")
     chosen = SCANS[scans]
-    sets = {folder.name: folder} if _is_set(folder.name) else case_folders(folder, SETS, "Train_Sets")
+    own = folder.resolve().name
+    sets = {own: folder} if _is_set(own) else case_folders(folder, SETS, "Train_Sets")
     found = together(*(_part(path, chosen, test=name.casefold() == "test_sets") for name, path in sets.items()))
     organs = ORGANS[: len(chosen.grays)]
     return Source(

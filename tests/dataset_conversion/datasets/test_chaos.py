@@ -1,5 +1,7 @@
 """CHAOS in miniature: PNG labels that follow the names of DICOM files, whatever the order of the slices."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -137,3 +139,8 @@ def test_a_patient_of_both_sets_is_in_none(source):
     found = chaos.read(source, scans="ct")
     assert [case.id for case in found.cases] == ["CT_2"]
     assert found.left_out == {"CT_1": "is in two parts of the dataset; remove one of them"}
+
+
+def test_the_folder_one_is_in_may_be_a_set(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(source / "Train_Sets")
+    assert convert("chaos", Path(), tmp_path / "w", scans="ct").errors == ()
