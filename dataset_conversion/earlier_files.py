@@ -23,9 +23,10 @@ def require_no_others(source: Source, folder: Path, overwrite: bool) -> None:
         found = {case for case, _ in _files_of_cases(folder / part, number)}
         if others := sorted(found - (known if overwrite else here)):
             whose = f"that are {'training' if test else 'test'} cases now" if others[0] in known else ""
+            why = source.left_out.get(others[0])
+            gone = f"of which it is said now: {others[0]} {why}" if why else "that the source does not have"
             raise UserError(
-                f"{folder / part} holds {counted(len(others), 'case')} ({listed(others)}) "
-                f"{whose or 'that the source does not have'}; "
+                f"{folder / part} holds {counted(len(others), 'case')} ({listed(others)}) {whose or gone}; "
                 f"{'give --overwrite to move them' if whose else 'remove these files'}, or give another --name"
             )
 

@@ -109,3 +109,11 @@ def test_an_aggregation_is_refused_where_there_is_none(tmp_path):
     write_cases(tmp_path / "kits23/dataset", (0, 400), values=(1, 2, 3))
     with pytest.raises(UserError, match="chooses among the labels of KiTS21, but this is KiTS23; leave it out"):
         convert("kits", tmp_path / "kits23", tmp_path / "w", aggregation="OR")
+
+
+def test_a_case_that_was_converted_and_lacks_a_file_now_is_refused_with_the_reason(tmp_path):
+    root = write_cases(tmp_path / "kits19/data", (0, 1, 210))
+    convert("kits", tmp_path / "kits19", tmp_path / "w", year="19")
+    (root / "case_00001/imaging.nii.gz").unlink()
+    with pytest.raises(UserError, match=r"\(case_00001\) of which it is said now: case_00001 has no imaging.nii.gz"):
+        convert("kits", tmp_path / "kits19", tmp_path / "w", year="19")
