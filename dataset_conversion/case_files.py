@@ -25,7 +25,9 @@ from unetrpp.io.images import (
     write_segmentation,
 )
 
-OF_LAYOUT = "check that it is a file of this dataset, and download it again"  # where no option names channels or labels
+# Repairs where no option names channels or labels.
+OF_LAYOUT = "check that it is a file of this dataset, and download it again"
+OF_LABEL = "correct the file, or the list of classes that came with it, or download it again"
 
 
 class WrittenImages(NamedTuple):

@@ -1,5 +1,6 @@
 import json
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from unetrpp.dataset_conversion import raw
 from unetrpp.dataset_conversion.folder import convert_folder
 from unetrpp.io.images import read_label
 
-FOLDER = {"images": ["images/{case}.nii.gz"], "channel": ["MR"], "processes": 1}
+FOLDER: dict[str, Any] = {"images": ["images/{case}.nii.gz"], "channel": ["MR"], "processes": 1}
 
 
 def annotate(folder, name, what):

@@ -215,5 +215,5 @@ def test_a_value_of_another_year_is_refused_without_advice_for_other_commands(tm
     case(tmp_path / "d/BraTS-GLI-00002-000", (1, 2, 4), endings=NEW)
     [error] = convert("brats", tmp_path / "d", tmp_path / "w").errors
     assert error.message.endswith(
-        "only 0, 1, 2, 3 are declared; check that it is a file of this dataset, and download it again"
+        "only 0, 1, 2, 3 are declared; correct the file, or the list of classes that came with it, or download it again"
     )

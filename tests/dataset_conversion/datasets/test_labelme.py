@@ -166,7 +166,7 @@ def test_images_outside_of_the_folder_are_not_read(root, tmp_path, absolute):
 
 def test_malformed_files_are_named_and_the_others_converted(root, tmp_path):
     square = [[2, 3], [12, 3], [12, 13]]
-    bad = {
+    bad: dict[str, dict[str, object]] = {
         "no class": {"shapes": [shape("", square)]},
         "null": {"shapes": [shape(None, square)]},
         "size": {"shapes": [shape("cell", square)], "imageHeight": "twenty", "imageWidth": 24},
