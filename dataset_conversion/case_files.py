@@ -208,7 +208,7 @@ def _require_declared(file: Path, array: np.ndarray, labels: LabelScheme, by_opt
     if not unknown:
         return
     here = present_values(array)
-    advice = _advice(unknown, here, labels) if by_options else OF_LAYOUT
+    advice = _advice(unknown, here, labels) if by_options else OF_LABEL
     raise UserError(
         f"{file.name} holds the label{'s' if len(unknown) > 1 else ''} {listed_values(unknown)}, but only "
         f"{listed_values(labels.known_values)} are declared; {advice}"
