@@ -130,14 +130,15 @@ def copy_preprocessed(ready: Path, folder: Path) -> None:
     shutil.copytree(Workspace(ready).preprocessed(DATASET), Workspace(folder).preprocessed(DATASET))
 
 
-def make_ready(folder: Path) -> None:
-    """The demo's dataset, preprocessed, and five folds that were trained for a few steps."""
+def make_ready(tree: Path, folder: Path) -> None:
+    """The demo's dataset, preprocessed, and five folds trained for a few steps, by one checkout: another may not read its plans."""
+    folder.mkdir()
     workspace = Workspace(folder)
     write_synthetic_dataset(workspace.raw(DATASET), seed=0)
     where = f"--workspace={folder}"
-    watch(HERE, ["plan_and_preprocess", DATASET, where, *PLAN], folder)
+    watch(tree, ["plan_and_preprocess", DATASET, where, *PLAN], folder)
     recipe = ["--epochs=1", "--iterations=2", "--no-mirroring", "--device=cpu"]
-    watch(HERE, ["train", DATASET, CONFIGURATION, where, *recipe], folder)
+    watch(tree, ["train", DATASET, CONFIGURATION, where, *recipe], folder)
 
 
 @contextmanager
@@ -161,14 +162,13 @@ def main() -> None:
     trees = {"this": HERE} if arguments.against is None else {"other": arguments.against.resolve(), "this": HERE}
     rows: list[Sequence[str]] = [("part", "busy", "checkout", "wall s", "CPU s", "")]
     with tempfile.TemporaryDirectory() as root:
-        ready = Path(root) / "ready"
-        ready.mkdir()
-        make_ready(ready)
+        for name, tree in trees.items():
+            make_ready(tree, Path(root) / name)
         for part in arguments.parts:
             for count in arguments.busy:
                 for name, tree in trees.items():
                     with tempfile.TemporaryDirectory(dir=root) as folder, busy(count):
-                        spent = PARTS[part](tree, ready, Path(folder))
+                        spent = PARTS[part](tree, Path(root) / name, Path(folder))
                     rows.append((part, str(count), name, f"{spent.wall:.2f}", f"{spent.cpu:.2f}", spent.note))
                     print(*rows[-1], flush=True)
     print(text_table(rows))

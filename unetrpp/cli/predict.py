@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, positive, run
+from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, let_waiting_threads_sleep, positive, run
 
 if TYPE_CHECKING:
     from unetrpp.inference.predict import PredictionResult
@@ -110,6 +110,7 @@ def step(text: str) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    let_waiting_threads_sleep()
     return run(build_parser(), work, argv)
 
 

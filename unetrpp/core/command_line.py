@@ -23,8 +23,7 @@ from unetrpp.core.errors import UserError, in_words
 from unetrpp.core.progress import BesideBars
 
 # GNU OpenMP's threads look so many times whether the others are done, and then sleep. Its own 300,000 times take milliseconds, in
-# which a thread that waits keeps another program, or the thread that it waits for, from the core: a prediction beside one
-# busy process took 93 s (107 CPU s) with them and 41 s (40 CPU s) with 1,000, and as long as before when alone.
+# which a thread that waits keeps another program, or the thread that it waits for, from the core.
 SPINS = "1000"
 SKIP_UNREADABLE = "only name images and cases that cannot be read or used, and end with 0 if all others are done"
 
@@ -145,12 +144,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def let_waiting_threads_sleep() -> None:
+    """Let threads of operators that wait for each other sleep soon, unless the user decides.
+
+    Read when torch is imported, in this process and in those that it starts. For commands whose number of threads is not chosen
+    by timing: beside one busy process a prediction takes less than half of its time so, alone it is as fast. Steps of a
+    training are shorter operators, which two threads compute a tenth slower so.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
 def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse ``argv`` (default: the command line), call ``work``, and turn its errors into one sentence and an exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the command
         sys.stdout.reconfigure(errors="backslashreplace")
-    if "OMP_WAIT_POLICY" not in os.environ:  # read when torch is imported, in this process and in those that it starts
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     given = list(sys.argv[1:] if argv is None else argv)
     parser.refuse_unknown_flags(given)
     arguments = parser.parse_args(given)
