@@ -4,10 +4,9 @@ from pathlib import Path
 
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import listed_values, present_values
-from unetrpp.dataset_conversion.finding import by_case, child, folder_with, not_used, of_named_cases, paired
+from unetrpp.dataset_conversion.finding import by_case, folder_with, listed_folder, not_used, of_named_cases, paired
 from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
 from unetrpp.io.images import read_label
-from unetrpp.io.listing import open_entries
 
 ORGANS = (
     "spleen", "right kidney", "left kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta",
@@ -58,9 +57,7 @@ def read_abdomen(folder: Path, *, testing: bool) -> Source:
 
 def _by_number(root: Path, place: str, name: str) -> tuple[dict[str, Path], dict[Path, str]]:
     """imgNNNN -> file; the image and the label of a case have the number in common."""
-    folder = child(root, place)
-    files = [] if folder is None else open_entries(folder)
-    found, twice = by_case(files, rf"{name}(?P<case>\d{{4}})\.nii(\.gz)?")
+    found, twice = by_case(listed_folder(root, place), rf"{name}(?P<case>\d{{4}})\.nii(\.gz)?")
     return {f"img{number}": file for number, file in found.items()}, twice
 
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import walk
 from unetrpp.core.text import composed, escaped
-from unetrpp.dataset_conversion.own_folder.patterns import is_below
 from unetrpp.dataset_conversion.source import Made, SourceCase
 from unetrpp.io.listing import images_below, is_image, is_system, open_entries, parts_of, unreadable
 
@@ -242,3 +241,9 @@ def named(unused: Mapping[Path, str], folder: Path, workspace: Path) -> dict[str
         for path, why in unused.items()
         if not is_below(path, workspace, folder)
     }
+
+
+def is_below(path: Path, workspace: Path, source: Path) -> bool:
+    """Whether ``path`` is in a workspace that lies in the folder ``source``."""
+    home, top = workspace.resolve(), source.resolve()
+    return home != top and home.is_relative_to(top) and path.absolute().resolve().is_relative_to(home)

@@ -1,16 +1,12 @@
-"""Images and labels that are made from a file: a volume of a 4D file, other label values, axes at right angles."""
+"""Images and labels that are made from a file: a volume of a 4D file, axes at right angles."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted
-from unetrpp.dataset.labels import listed_values, present_values
-from unetrpp.io.images import Volume, read_straight, read_straight_label
+from unetrpp.io.images import Volume, read_straight
 
 LOG = logging.getLogger(__name__)
 
@@ -61,44 +57,3 @@ class Straight:
         if done:
             LOG.warning("warning: %s", done)
         return volume
-
-
-@dataclass(frozen=True)
-class Remapped:
-    """A label map whose values are replaced; every value other than 0 has to be named.
-
-    Attributes:
-        values: pairs of a value in the file and the value that it gets. Ranges of gray levels are listed one by one.
-    """
-
-    file: Path
-    values: tuple[tuple[int, int], ...]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (self.file,)
-
-    def read(self) -> Volume:
-        """
-        Raises:
-            UserError: the file cannot be read, or holds a value that is not named.
-        """
-        volume = read_straight_label(self.file)
-        return Volume(remapped(volume.array, dict(self.values), self.file), volume.geometry)
-
-
-def remapped(label: np.ndarray, values: Mapping[int, int], file: Path) -> np.ndarray:
-    """``label`` (any shape) with every value replaced as ``values`` says; 0 stays 0 unless it is among them.
-
-    Raises:
-        UserError: a value above or below 0 is not among them; ``file`` names the label in the message.
-    """
-    known = {0: 0, **values}
-    found = present_values(label)
-    if unknown := [value for value in found if value not in known]:
-        raise UserError(
-            f"{file.name} holds {listed_values(unknown)}, but only {listed_values(sorted(known))} are expected; check the download"
-        )
-    smallest = np.min_scalar_type(max(known[value] for value in found))
-    places = np.searchsorted(found, label)
-    return np.array([known[value] for value in found], smallest)[places]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, walk
 from unetrpp.core.text import composed, escaped
+from unetrpp.dataset_conversion.finding import is_below
 from unetrpp.io.formats import ending_of, strip_ending
 from unetrpp.io.listing import beside_slices, holds_series, images_below, is_image, is_system, parts_of, unreadable
 
@@ -221,12 +222,6 @@ def not_used(
                 found.setdefault(whole, _reason(path, whole, texts))
     root = patterns[0].root
     return {escaped((p.relative_to(root) if p.is_relative_to(root) else p).as_posix()): why for p, why in found.items()}
-
-
-def is_below(path: Path, workspace: Path, source: Path) -> bool:
-    """Whether ``path`` is in a workspace that lies in the folder ``source``."""
-    home, top = workspace.resolve(), source.resolve()
-    return home != top and home.is_relative_to(top) and path.absolute().resolve().is_relative_to(home)
 
 
 def _reason(path: Path, whole: Path, texts: str) -> str:
