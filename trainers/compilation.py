@@ -1,14 +1,19 @@
 """torch.compile with a trial: where it does not work, training continues without it after one warning."""
 
 import logging
+import warnings
 from collections.abc import Callable
+from types import FunctionType, MethodType
 
 import torch
 
+from unetrpp.networks.build import blocks_of
 from unetrpp.trainers.distributed import Processes
 from unetrpp.trainers.unchanged import unchanged
 
 LOG = logging.getLogger(__name__)
+# The compiler looks whether what a block is given has a gradient, and torch warns of that for all but weights.
+NO_LEAF = "The .grad attribute of a Tensor that is not a leaf"
 
 
 def compile_everywhere(network: torch.nn.Module, probe: Callable[[], torch.Tensor], processes: Processes) -> None:
@@ -25,15 +30,16 @@ def compile_everywhere(network: torch.nn.Module, probe: Callable[[], torch.Tenso
 
 
 def compile_network(network: torch.nn.Module, probe: Callable[[], torch.Tensor]) -> bool:
-    """Compile ``network`` in place if passes of training and of validation through it work; returns whether they did.
+    """Compile the blocks of ``network`` in place if passes of training and of validation through it work; returns whether they did.
 
     ``probe`` runs the network on a batch and returns a scalar. Afterwards weights, running statistics and gradients are
     as before. Every later batch has the same shape, so nothing is compiled after the trial.
     """
     torch.compiler.reset()  # forget an earlier fold's network: torch stops compiling after a number of variants
     try:
-        with unchanged(network):
-            network.compile(dynamic=False)
+        with unchanged(network), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", NO_LEAF)
+            compile_blocks(network)
             network.train()
             torch.autograd.backward(probe())
             network.eval()
@@ -41,8 +47,38 @@ def compile_network(network: torch.nn.Module, probe: Callable[[], torch.Tensor])
                 probe()
     except Exception as error:
         # A compiler may raise anything. Without it everything still works, only slower.
-        network._compiled_call_impl = None
+        interpret_blocks(network)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         LOG.warning("torch.compile does not work here (%s); training continues without it", reason)
         return False
     return True
+
+
+def compile_blocks(network: torch.nn.Module, mode: str = "default") -> None:
+    """Compile the ``forward`` of every block; blocks of one kind and size share what is compiled.
+
+    A network as one graph takes a compiler minutes: UNETR++ repeats a few blocks, and the time grows faster than the graph.
+
+    Args:
+        mode: of torch.compile.
+    """
+    shared: dict[object, Callable[..., torch.Tensor]] = {}
+    for block in blocks_of(network):
+        kind = (type(block), *(value.shape for value in block.state_dict().values()))
+        if kind not in shared:
+            shared[kind] = torch.compile(_copy(type(block).forward), dynamic=False, mode=mode)
+        block.forward = MethodType(shared[kind], block)
+
+
+def interpret_blocks(network: torch.nn.Module) -> None:
+    """Undo :func:`compile_blocks`."""
+    for block in blocks_of(network):
+        vars(block).pop("forward", None)
+
+
+def _copy(function: Callable[..., torch.Tensor]) -> FunctionType:
+    """A function with a code object of its own, because torch keeps at most 8 compiled variants for one."""
+    assert isinstance(function, FunctionType)
+    return FunctionType(
+        function.__code__.replace(), function.__globals__, function.__name__, closure=function.__closure__
+    )

@@ -87,7 +87,7 @@ def train(
         threads: threads that read patches; with ``augmentation="workers"``, processes that also augment them. None: two
             on a CPU, elsewhere two fewer than the cores, at most twelve.
         compute_threads: threads that compute a step on a CPU. None times one and all, and takes the faster number.
-        compile: try torch.compile; None does so on CUDA, False (the command's ``--no-compile``) nowhere.
+        compile: try torch.compile; None does so on CUDA for 5,000 steps or more, False (the command's ``--no-compile``) nowhere.
         tensorboard: also write TensorBoard scalars (an extra).
         mirroring: validate with mirrored passes; False, the command's ``--no-mirroring``, is faster.
         continue_training: extend finished folds to ``epochs``; the command's ``--continue``, a keyword of Python.

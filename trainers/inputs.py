@@ -12,6 +12,8 @@ from unetrpp.preprocessing.store import StoredCase
 from unetrpp.trainers.distributed import ALONE, Processes
 
 MOST_READERS = 12  # as many as nnU-Net has at most
+# Fewer steps are over before compiling has paid: on an H100 it took more than a minute and saved 40 ms a step (docs/networks.md).
+COMPILED_STEPS = 5000
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Machine:
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     threads: int | None = None  # see ``readers``
-    compile: bool | None = None  # try torch.compile; None: on CUDA
+    compile: bool | None = None  # try torch.compile; None: on CUDA, in a training of COMPILED_STEPS or more
     processes: Processes = ALONE  # that share every batch
     # On a CPU: the cores that this fold may use at the time of the call, to choose the number of threads that compute a step
     # (trainers/compute_threads.py), and the number that the user asks for. Without cores torch's number stays.
@@ -65,6 +67,8 @@ class Machine:
         cores = max(1, usable_cores() // self.processes.local_count)
         return min(2, cores) if self.device.type == "cpu" else max(1, min(MOST_READERS, cores - 2))
 
-    @property
-    def compiles(self) -> bool:
-        return self.device.type == "cuda" if self.compile is None else self.compile
+    def compiles(self, steps: int) -> bool:
+        """Whether torch.compile is tried in a training of this length."""
+        if self.compile is not None:
+            return self.compile
+        return self.device.type == "cuda" and steps >= COMPILED_STEPS

@@ -154,7 +154,7 @@ def add_machine(parser: Parser) -> None:
     machine.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="try torch.compile; if it fails, train without it (default: on CUDA)",
+        help="try torch.compile; if it fails, train without it (default: on CUDA, for 5000 steps or more)",
     )
     machine.add_argument(
         "--compute-threads",

@@ -77,7 +77,7 @@ class Trainer(StepTrainer):
         self.resume()
         self.warn_of_missing_classes()
         self.processes.synchronize_batch_norm(self.network, self.device)  # before a compiler sees the network
-        if self.machine.compiles:
+        if self.machine.compiles(self.config.steps):
             compile_everywhere(self.network, self.probe, self.processes)
         self.replica = self.processes.replicate(self.network)
         if self.compute_threads is not None:

@@ -52,7 +52,7 @@ class Look:
         image, label = stored.read((0, 0, 0), stored.shape)
         window = SlidingWindow(self.trainer.configuration.patch)
         logits = window.logits(self.trainer.network, torch.from_numpy(image))
-        found = logits.argmax(0).numpy()
+        found = logits.argmax(0).cpu().numpy()
         both = [((found == c) & (label == c)).sum() for c in self.data.plans.labels.foreground]
         sizes = [(found == c).sum() + (label == c).sum() for c in self.data.plans.labels.foreground]
         return [2 * b / n if n else math.nan for b, n in zip(both, sizes, strict=True)]
@@ -72,7 +72,12 @@ def make_trainer(arm: Arm, data: Data, folder: Path, steps: int, seed: int, argu
     write_json(folder / "training.json", config)
     train, validation = ([data.store.open(c) for c in cases] for cases in (data.fold.train, data.fold.validation))
     kind = AttentionTrainer if config.learn_attention else Trainer
-    trainer = kind(FoldData(configuration, train, validation), config, folder, Machine(torch.device(arguments.device)))
+    trainer = kind(
+        FoldData(configuration, train, validation),
+        config,
+        folder,
+        Machine(torch.device(arguments.device), compile=False),
+    )
     trainer.loader.sampler = arm.sampler(
         train,
         configuration.patch_3d,

@@ -29,6 +29,7 @@ from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.networks.presets import PRESETS
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.plans.architecture import Architecture
+from unetrpp.trainers.compilation import compile_blocks, interpret_blocks
 
 BATCH = 2
 MEASURED = ("synapse", "acdc", "tumor", "lung", "unet", "resunet")
@@ -37,19 +38,15 @@ SMALL: dict[str, Callable[[], Architecture]] = {
     "unetrpp": lambda: unetrpp_architecture(1, 3, (8, 16, 16), SMALL_STRIDES, width=0.25),
     "unet": lambda: unet_architecture(1, 3, (8, 16, 16), SMALL_STRIDES, width=0.25),
 }
-# How torch compiles in each mode; "compiled" is what training does.
-MODES: dict[str, dict[str, object] | None] = {
-    "eager": None,
-    "compiled": {"dynamic": False},
-    "graphs": {"dynamic": False, "mode": "reduce-overhead"},
-}
+# torch.compile's name for each mode but "eager"; "compiled" is what training does.
+MODES = {"compiled": "default", "graphs": "reduce-overhead"}
 
 
 def step_cells(setting: Setting) -> list[Cell]:
     """The synapse preset in bf16 first, then all networks in eager mode, which starts in seconds; compiling takes minutes."""
     names = SMALL if setting.small else MEASURED
     precisions = ("fp32", "bf16") if setting.small else ("bf16", "fp16", "fp32")
-    modes = ("eager",) if setting.small else tuple(MODES)
+    modes = ("eager",) if setting.small else ("eager", *MODES)
     order = [(name, precision, mode) for mode in modes for precision in precisions for name in names]
     order.sort(key=lambda one: one[:2] != ("synapse", "bf16"))  # a stable order
     return [
@@ -97,14 +94,14 @@ def step(setting: Setting, name: str, precision: str, mode: str) -> Values:
 @contextmanager
 def compiled(network: nn.Module, mode: str) -> Iterator[None]:
     """The network compiled in place, until the end of the block, where the memory of its graphs is given back."""
-    options = MODES[mode]
-    if options is None:
+    if mode == "eager":
         yield
         return
-    network.compile(**options)
+    compile_blocks(network, MODES[mode])
     try:
         yield
     finally:
+        interpret_blocks(network)
         torch.compiler.reset()
 
 

@@ -6,8 +6,11 @@ import torch
 from tests.helpers.tiny import configuration, store_balls
 from unetrpp.core.errors import UserError
 from unetrpp.model import checkpoint
+from unetrpp.networks.blocks import ConvolutionBlock
+from unetrpp.networks.build import blocks_of, build_network
+from unetrpp.networks.design import unet_architecture
 from unetrpp.trainers import compilation
-from unetrpp.trainers.compilation import compile_everywhere, compile_network
+from unetrpp.trainers.compilation import NO_LEAF, compile_blocks, compile_everywhere, compile_network, interpret_blocks
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.distributed import Processes
 from unetrpp.trainers.inputs import FoldData, Machine
@@ -16,7 +19,8 @@ from unetrpp.trainers.trainer import Trainer
 
 @pytest.mark.parametrize("works", [True, False])
 def test_the_trial_changes_nothing_and_a_failure_disables_compilation(monkeypatch, caplog, works):
-    network = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 1), torch.nn.BatchNorm3d(2))
+    block = ConvolutionBlock(1, 2, (1, 1, 1), norm=torch.nn.BatchNorm3d)
+    network = torch.nn.Sequential(block)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     calls = []
 
@@ -24,26 +28,26 @@ def test_the_trial_changes_nothing_and_a_failure_disables_compilation(monkeypatc
         calls.append((network.training, torch.is_grad_enabled()))
         if not works:
             raise RuntimeError("no compiler\nlong story")
-        return network.forward(torch.rand(2, 1, 4, 4, 4)).sum()
+        return network(torch.rand(2, 1, 4, 4, 4)).sum()
 
-    monkeypatch.setattr(network, "compile", lambda **options: None)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     assert compile_network(network, loss) is works
     assert calls == [(True, True), (False, False)][: 2 if works else 1]
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
     assert ("no compiler" in caplog.text) is not works
+    assert ("forward" in vars(block)) is works
 
 
-def test_a_failure_in_validation_is_found_before_the_first_epoch(monkeypatch, caplog):
+def test_a_failure_in_validation_is_found_before_the_first_epoch(caplog):
     network = torch.nn.Linear(2, 1)
 
     def loss():
         if not network.training:
             raise AssertionError  # without a message
-        return network.forward(torch.rand(2, 2)).sum()
+        return network(torch.rand(2, 2)).sum()
 
-    monkeypatch.setattr(network, "compile", lambda **options: None)
     assert not compile_network(network, loss)
     assert "(AssertionError)" in caplog.text
 
@@ -53,7 +57,12 @@ def test_a_failure_in_validation_is_found_before_the_first_epoch(monkeypatch, ca
     [("cuda", None, True), ("cpu", None, False), ("mps", None, False), ("cuda", False, False), ("cpu", True, True)],
 )
 def test_it_is_tried_on_cuda_unless_told_otherwise(device, asked, expected):
-    assert Machine(torch.device(device), compile=asked).compiles is expected
+    assert Machine(torch.device(device), compile=asked).compiles(5000) is expected
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, False), (True, True)])
+def test_a_short_training_is_not_compiled_unless_asked(asked, expected):
+    assert Machine(torch.device("cuda"), compile=asked).compiles(4999) is expected
 
 
 @pytest.mark.parametrize("others_work", [True, False])
@@ -78,17 +87,19 @@ def graphs(monkeypatch):
         made.append(torch.is_grad_enabled())
         return graph.forward
 
-    compiled = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled(self, backend=backend, **options))
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compiled(function, backend=backend, **options))
     yield made
     torch.compiler.reset()
 
 
 def test_all_graphs_are_compiled_in_the_trial_for_any_number_of_folds(tmp_path, graphs):
-    """One for training and one for validation, as written; weights and names in checkpoints are those of a plain run."""
+    """Of every kind of block one for training and one for validation; weights and names in checkpoints are those of a plain run."""
     store = store_balls(tmp_path / "store", 4)
     cases = [store.open(case) for case in store.cases()]
     data = FoldData(configuration(), cases[:3], cases[3:])
+    blocks = blocks_of(build_network(data.configuration.architecture))
+    kinds = len({(type(block), *(value.shape for value in block.state_dict().values())) for block in blocks})
 
     def final(fold: int, compiled: bool) -> dict[str, torch.Tensor]:
         folder = tmp_path / f"fold_{fold}_{compiled}"
@@ -100,8 +111,28 @@ def test_all_graphs_are_compiled_in_the_trial_for_any_number_of_folds(tmp_path, 
 
     for fold in range(5):
         found = final(fold, compiled=True)
-        assert graphs == [True, False] * (fold + 1)
+        assert graphs == [*[True] * kinds, *[False] * kinds] * (fold + 1)
     expected = final(4, compiled=False)
     assert found.keys() == expected.keys()
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings(f"ignore:{NO_LEAF}:UserWarning")
+def test_blocks_of_one_kind_share_what_is_compiled_and_any_number_of_kinds_is(graphs):
+    """torch keeps 8 variants of one function at most, and would run the others as they are."""
+    strides = [(2, 2, 2)] * 4
+    network = build_network(unet_architecture(1, 2, (16, 16, 16), strides, width=0.25, residual=True))
+    blocks = list(blocks_of(network))
+    kinds = {(type(block), *(value.shape for value in block.state_dict().values())) for block in blocks}
+    assert 10 < len(kinds) < len(blocks)
+    x = torch.rand(2, 1, 16, 16, 16)
+    expected = [output.detach() for output in network(x)]
+    compile_blocks(network)
+    found = network(x)
+    assert len(graphs) == len(kinds)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    interpret_blocks(network)
+    network(x)
+    assert len(graphs) == len(kinds)

@@ -1,12 +1,14 @@
 """Builds the network that an Architecture describes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from torch import nn
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.registry import find
+from unetrpp.networks.blocks import ConvolutionBlock, ResidualBlock
+from unetrpp.networks.epa import EPABlock
 from unetrpp.networks.layout import to_channels_last
 from unetrpp.networks.unet import UNet
 from unetrpp.networks.unetrpp import UNETRPP
@@ -30,6 +32,15 @@ def build_network(architecture: Architecture) -> nn.Module:
         if parameter.ndim == architecture.dimensions + 2:
             parameter.data = to_channels_last(parameter.data)
     return network
+
+
+def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
+    """The blocks that the levels are made of, outermost ones alone: nearly all operators of a network are in them."""
+    for child in network.children():
+        if isinstance(child, EPABlock | ResidualBlock | ConvolutionBlock):
+            yield child
+        else:
+            yield from blocks_of(child)
 
 
 def check(architecture: Architecture) -> None:
