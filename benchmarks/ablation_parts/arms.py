@@ -80,8 +80,9 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     "resunet": lambda arm: replace(arm, planner="resunet"),
     "epa_deepest": lambda arm: arm.with_change(epa_at(0)),
     "epa_two_deepest": lambda arm: arm.with_change(epa_at(0, 1)),
-    "pooled": lambda arm: arm.with_change(with_pooled_attention),
-    "pooled27": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, 27)),
+    "pooled": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, tokens=None)),
+    "pooled27": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, 27, tokens=None)),
+    "coarse": lambda arm: arm.with_change(with_pooled_attention),
     "gates": lambda arm: arm.with_change(every_gate),
     "focus": lambda arm: arm.with_network(gates="focus"),  # the authors' gate, wherever there are gates
     # losses, with the planner's gamma and scales

@@ -24,7 +24,8 @@ HALF, FLAT = [(2, 2, 2)], [(2, 2)]
 TRANSFORMER = unetrpp_architecture(2, 3, PATCH, HALF, width=0.25, blocks=1)
 NETWORKS = {
     "unetrpp": TRANSFORMER,
-    "unetrpp pooled": with_pooled_attention(TRANSFORMER, 27),
+    "unetrpp pooled": with_pooled_attention(TRANSFORMER, 27, tokens=None),
+    "unetrpp coarse": with_pooled_attention(TRANSFORMER, 27, tokens=64),
     "unetrpp released": msgspec.structs.replace(
         TRANSFORMER, spatial_layout="released", projection="separate", fusion="sum", norm="group"
     ),

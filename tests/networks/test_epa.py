@@ -1,5 +1,6 @@
 """EPA with reordered products against the steps as published."""
 
+import itertools
 import math
 
 import msgspec
@@ -106,7 +107,9 @@ def test_autocast_keeps_the_norms_in_float32():
 def test_a_new_block_is_nearly_a_residual_block():
     """gamma starts at 1e-6, so attention hardly shows at first."""
     norm = norm_maker("batch", 3, 64)
-    block = EPABlock(8, architecture(), tokens=64, projected=16, cell=None, kernel=(3, 3, 3), norm=norm).eval()
+    block = EPABlock(
+        8, architecture(), tokens=64, projected=16, cell=None, token=None, kernel=(3, 3, 3), norm=norm
+    ).eval()
     x = torch.randn(1, 8, 4, 4, 4)
     with torch.no_grad():
         torch.testing.assert_close(block(x), x + block.out(block.convolutions(x)), rtol=0, atol=1e-4)
@@ -114,7 +117,7 @@ def test_a_new_block_is_nearly_a_residual_block():
 
 def test_reference_operators_reach_every_block():
     norm = norm_maker("batch", 3, 64)
-    block = EPABlock(8, architecture(), tokens=64, projected=16, cell=None, kernel=(3, 3, 3), norm=norm)
+    block = EPABlock(8, architecture(), tokens=64, projected=16, cell=None, token=None, kernel=(3, 3, 3), norm=norm)
     use_reference_operators(torch.nn.Sequential(block))
     assert block.attention.reference
 
@@ -160,6 +163,52 @@ def test_pooled_attention_is_what_its_description_says(size, cell, heads):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8 * max(1.0, float(other.detach().abs().max())))
 
 
+@given(
+    size=st.lists(st.integers(1, 7), min_size=2, max_size=3),
+    token=st.lists(st.integers(1, 3), min_size=3, max_size=3),
+)
+@settings(max_examples=15, deadline=None)
+def test_every_voxel_gets_what_attention_adds_to_the_mean_of_its_token(size, token):
+    """Voxel by voxel: means of the tokens, attention among them, and back."""
+    size, token = tuple(size), tuple(min(t, n) for t, n in zip(token, size, strict=False))
+    torch.manual_seed(sum(size))
+    block = EPABlock(
+        8,
+        architecture(layer_scale=1.0),
+        tokens=0,
+        projected=0,
+        cell=(2,) * len(size),
+        token=token,
+        kernel=(3,) * len(size),
+        norm=lambda channels: torch.nn.Identity(),
+    ).double()
+    x = torch.randn(2, 8, *size, dtype=torch.float64)
+    grid = tuple(-(-n // t) for n, t in zip(size, token, strict=True))
+    sums, counts = torch.zeros(2, 8, *grid, dtype=x.dtype), torch.zeros(grid, dtype=x.dtype)
+    for voxel in itertools.product(*map(range, size)):
+        at = tuple(v // t for v, t in zip(voxel, token, strict=True))
+        sums[(..., *at)] += x[(..., *voxel)]
+        counts[at] += 1
+    tokens = block.norm((sums / counts).flatten(2).mT)
+    added = block.attention(tokens, grid).mT.view(2, 8, *grid)
+    found = block.coarsely_attended(x, token)
+    for voxel in itertools.product(*map(range, size)):
+        at = tuple(v // t for v, t in zip(voxel, token, strict=True))
+        torch.testing.assert_close(found[(..., *voxel)], x[(..., *voxel)] + added[(..., *at)])
+
+
+def test_a_level_with_many_voxels_attends_among_their_means():
+    made = with_pooled_attention(unetrpp_architecture(1, 3, (40, 56, 40), [(2, 2, 2)] * 3))
+    assert [(level.token, level.cell) for level in made.levels[1:]] == [
+        ((2, 2, 2), (4, 4, 4)),
+        (None, (4, 4, 4)),
+        (None, (2, 2, 2)),
+    ]
+    every = with_pooled_attention(unetrpp_architecture(1, 3, (40, 56, 40), [(2, 2, 2)] * 3), tokens=None)
+    assert [level.token for level in every.levels] == [None] * 4
+    assert estimate(made, 2).multiply_adds < estimate(every, 2).multiply_adds
+
+
 @given(st.lists(st.integers(1, 70), min_size=2, max_size=3), st.sampled_from([8, 27, 64]))
 def test_cells_are_as_small_as_their_number_allows(size, cells):
     cell = cell_of(tuple(size), cells)
@@ -171,7 +220,7 @@ def test_cells_are_as_small_as_their_number_allows(size, cells):
 
 def test_pooled_networks_take_patches_of_any_size_and_have_the_same_parameters():
     made = {
-        patch: with_pooled_attention(unetrpp_architecture(1, 3, patch, [(2, 2, 2), (2, 2, 2)], width=0.25))
+        patch: with_pooled_attention(unetrpp_architecture(1, 3, patch, [(2, 2, 2), (2, 2, 2)], width=0.25), tokens=64)
         for patch in ((16, 16, 16), (16, 32, 24))
     }
     small, large = (build_network(each).eval() for each in made.values())

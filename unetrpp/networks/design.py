@@ -15,6 +15,7 @@ FIRST_WIDTH = 32
 WIDEST = {2: 512, 3: 320}  # nnU-Net's caps, by dimensions
 PROJECTED_TOKENS = 64  # P
 PROJECTED_TOKENS_DEEPEST = 32
+MOST_TOKENS = 2048  # of a level with pooled attention, which then costs little beside the convolutions
 RESIDUAL_DEPTHS = (1, 3, 4, 6)  # blocks per stage of the residual-encoder U-Net; the last holds for all deeper stages
 
 
@@ -83,15 +84,25 @@ def unetrpp_architecture(
     )
 
 
-def with_pooled_attention(architecture: Architecture, cells: int = PROJECTED_TOKENS) -> Architecture:
-    """The same UNETR++ with keys and values pooled over at most ``cells`` cells of the patch, wherever there is EPA (ours).
+def with_pooled_attention(
+    architecture: Architecture, cells: int = PROJECTED_TOKENS, tokens: int | None = MOST_TOKENS
+) -> Architecture:
+    """The same UNETR++ with EPA among means of voxels, wherever there is EPA (ours).
 
-    The published form learns a projection and a position for every voxel of the patch instead.
+    The published form attends from every voxel, and learns a projection and a position for every voxel of the patch.
+
+    Args:
+        cells: keys and values at most; each is the mean of a cell of tokens.
+        tokens: at most; each is the mean of a few voxels. None: every voxel is one.
     """
-    levels = [
-        msgspec.structs.replace(level, cell=cell_of(size, cells)) if level.attention == "epa" else level
-        for level, size in zip(architecture.levels, architecture.sizes(), strict=True)
-    ]
+    levels = []
+    for level, size in zip(architecture.levels, architecture.sizes(), strict=True):
+        if level.attention == "epa":
+            token = (1,) * len(size) if tokens is None else cell_of(size, tokens)
+            grid = tuple(-(-n // side) for n, side in zip(size, token, strict=True))
+            coarse = token if max(token) > 1 else None
+            level = msgspec.structs.replace(level, cell=cell_of(grid, cells), token=coarse)
+        levels.append(level)
     return msgspec.structs.replace(architecture, levels=tuple(levels))
 
 

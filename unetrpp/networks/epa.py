@@ -187,7 +187,7 @@ class PooledPairedAttention(PairedAttention):
     in a patch of any size; the published form divides queries by their norm along the tokens, which grows with the patch.
 
     Args:
-        cell: voxels of a cell along every axis; cells at the upper end may be cut off.
+        cell: tokens of a cell along every axis; cells at the upper end may be cut off.
     """
 
     def __init__(self, channels: int, cell: tuple[int, ...], architecture: Architecture):
@@ -209,9 +209,20 @@ class PooledPairedAttention(PairedAttention):
 
     def _means(self, rows: Tensor, size: Sequence[int]) -> Tensor:
         """(B, C, N) -> (B, C, P), the means over the cells, in the order of the grid."""
-        pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
-        volume = rows.unflatten(-1, tuple(size))
-        return pool(volume, self.cell, ceil_mode=True, count_include_pad=False).flatten(2)
+        return means(rows.unflatten(-1, tuple(size)), self.cell).flatten(2)
+
+
+def means(x: Tensor, cell: tuple[int, ...]) -> Tensor:
+    """The means (B, C, *grid) of x (B, C, *size) over cells; those at the upper end may be cut off."""
+    pool = F.avg_pool2d if len(cell) == 2 else F.avg_pool3d
+    inside = tuple(min(side, n) for side, n in zip(cell, x.shape[2:], strict=True))
+    return pool(x, inside, ceil_mode=True, count_include_pad=False)
+
+
+def spread(x: Tensor, cell: tuple[int, ...], size: Sequence[int]) -> Tensor:
+    """(B, C, *grid) -> (B, C, *size): every voxel gets the value of its cell."""
+    whole = F.interpolate(x, scale_factor=[float(side) for side in cell], mode="nearest")
+    return whole[(..., *(slice(n) for n in size))]
 
 
 def product_type(x: Tensor) -> torch.dtype:
@@ -259,7 +270,8 @@ class EPABlock(nn.Module):
     Args:
         tokens: voxels of the size.
         projected: P, tokens that keys and values are projected to.
-        cell: of the grid whose means are the keys and values; None for the published form.
+        cell: tokens whose mean is a key and a value; None for the published form.
+        token: voxels whose mean is a token, with cells; None where every voxel is one.
         norm: of the residual convolutions.
     """
 
@@ -271,10 +283,12 @@ class EPABlock(nn.Module):
         tokens: int,
         projected: int,
         cell: tuple[int, ...] | None,
+        token: tuple[int, ...] | None,
         kernel: tuple[int, ...],
         norm: NormMaker,
     ):
         super().__init__()
+        self.token = token
         self.position = nn.Parameter(torch.zeros(1, tokens, channels)) if cell is None else None
         self.norm = nn.LayerNorm(channels)
         self.gamma = nn.Parameter(torch.full((channels,), architecture.layer_scale))
@@ -296,13 +310,22 @@ class EPABlock(nn.Module):
         return [self.position, *[p.weight for p in projections if p is not None]]
 
     def forward(self, x: Tensor) -> Tensor:
+        volume = self.attended(x) if self.token is None else self.coarsely_attended(x, self.token)
+        out: Tensor = volume + self.out(self.dropout(self.convolutions(volume)))
+        return out
+
+    def attended(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2).mT
         if self.position is not None:
             tokens = tokens + self.position
         tokens = torch.addcmul(tokens, self.gamma, self.attention(self.norm(tokens), x.shape[2:]))
-        volume = tokens.mT.reshape(x.shape)
-        out: Tensor = volume + self.out(self.dropout(self.convolutions(volume)))
-        return out
+        return tokens.mT.reshape(x.shape)
+
+    def coarsely_attended(self, x: Tensor, token: tuple[int, ...]) -> Tensor:
+        """What attention adds is computed among means of voxels and added to each of them."""
+        coarse = means(x, token)
+        added = self.gamma * self.attention(self.norm(coarse.flatten(2).mT), coarse.shape[2:])
+        return x + spread(added.mT.reshape(coarse.shape), token, x.shape[2:])
 
 
 def use_reference_operators(network: nn.Module) -> None:

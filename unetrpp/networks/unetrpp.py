@@ -117,6 +117,7 @@ def _stage_blocks(architecture: Architecture, i: int, count: int, projected: int
             tokens=tokens,
             projected=projected,
             cell=level.cell,
+            token=level.token,
             kernel=level.kernel,
             norm=norm,
         )

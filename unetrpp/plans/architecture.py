@@ -25,7 +25,7 @@ class Level(Record, frozen=True, kw_only=True):
     ``gate`` and ``squeeze_excitation`` hold the focal gamma of the module; None means that there is none.
     """
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"cell"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"cell", "token"})
     stride: tuple[int, ...]  # from the level above; the first level has ones
     kernel: tuple[int, ...]  # of its convolutions
     channels: int
@@ -34,7 +34,8 @@ class Level(Record, frozen=True, kw_only=True):
     attention: Literal["epa", "conv"] = "conv"
     encoder_projection: int = 64  # P: tokens that keys and values are projected to
     decoder_projection: int = 64
-    cell: tuple[int, ...] | None = None  # voxels whose mean is one key and value of EPA (ours); None: projections
+    cell: tuple[int, ...] | None = None  # tokens whose mean is one key and value of EPA (ours); None: projections
+    token: tuple[int, ...] | None = None  # with cells: voxels whose mean is one token; None: every voxel is one
     gate: float | None = None
     squeeze_excitation: float | None = None
 
