@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from unetrpp.networks.cost import estimate
-from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture, with_pooled_attention
 from unetrpp.networks.training_memory import FULL, HALF, closed_form, training_memory
 
 HALVED = [(2, 2, 2)] * 4
@@ -16,6 +16,14 @@ ARCHITECTURES = {
     "unetrpp, 33 classes": unetrpp_architecture(1, 33, (64, 96, 96), HALVED),
     "unetrpp, plain blocks": unetrpp_architecture(1, 3, (64, 64, 64), HALVED, attention=["conv", "epa", "conv"]),
     "unetrpp, 2d": unetrpp_architecture(3, 3, (320, 320), [(2, 2)] * 5),
+    "unetrpp, instance norms": unetrpp_architecture(1, 3, (32, 64, 64), HALVED, norm="instance"),
+    "unetrpp, no dropout": msgspec.structs.replace(
+        unetrpp_architecture(1, 3, (32, 64, 64), HALVED), dropout=0.0, attention_dropout=0.0
+    ),
+    "unetrpp, pooled": with_pooled_attention(unetrpp_architecture(1, 3, (40, 56, 40), HALVED[:3]), tokens=None),
+    "unetrpp, coarse": with_pooled_attention(unetrpp_architecture(1, 3, (40, 56, 40), HALVED[:3], norm="instance")),
+    "unetrpp, pooled, 2d": with_pooled_attention(unetrpp_architecture(3, 3, (320, 320), [(2, 2)] * 5), tokens=None),
+    "unetrpp, coarse, 2d": with_pooled_attention(unetrpp_architecture(3, 3, (320, 320), [(2, 2)] * 5)),
     "unet": unet_architecture(1, 3, (32, 64, 64), HALVED),
     "unet, 33 classes": unet_architecture(2, 33, (32, 64, 64), HALVED),
     "unet, 2d": unet_architecture(3, 2, (256, 256), [(2, 2)] * 6),
@@ -29,10 +37,11 @@ def test_the_closed_form_is_the_measured_step(name):
     architecture = ARCHITECTURES[name]
     counted, measured = closed_form(architecture), estimate(architecture, 2, "bf16")
     copies = counted.parameters * HALF  # of the weights, in half precision
+    close = 0.02 if name in ("unetrpp, pooled, 2d", "unetrpp, coarse, 2d") else 0.01
     assert counted.parameters == pytest.approx(measured.parameters, rel=1e-3)
-    assert 2 * counted.kept + copies == pytest.approx(measured.activation_bytes, rel=0.01)
+    assert 2 * counted.kept + copies == pytest.approx(measured.activation_bytes, rel=close)
     training = 2 * (counted.kept + counted.temporary) + copies + 3 * FULL * counted.parameters
-    assert training == pytest.approx(measured.training_bytes, rel=0.01)
+    assert training == pytest.approx(measured.training_bytes, rel=close)
     assert training_memory(architecture).of(2) == training
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from unetrpp.plans.architecture import Architecture, Level
+from unetrpp.plans.architecture import Architecture, Level, cut
 
 Axes = tuple[int, ...]
 
@@ -98,10 +98,9 @@ def with_pooled_attention(
     levels = []
     for level, size in zip(architecture.levels, architecture.sizes(), strict=True):
         if level.attention == "epa":
-            token = (1,) * len(size) if tokens is None else cell_of(size, tokens)
-            grid = tuple(-(-n // side) for n, side in zip(size, token, strict=True))
+            token = cell_of(size, math.prod(size) if tokens is None else tokens)
             coarse = token if max(token) > 1 else None
-            level = msgspec.structs.replace(level, cell=cell_of(grid, cells), token=coarse)
+            level = msgspec.structs.replace(level, cell=cell_of(cut(size, token), cells), token=coarse)
         levels.append(level)
     return msgspec.structs.replace(architecture, levels=tuple(levels))
 
@@ -112,7 +111,7 @@ def cell_of(size: Axes, cells: int) -> Axes:
     >>> cell_of((20, 28, 20), 64), cell_of((2, 40, 40), 64), cell_of((3, 3, 3), 64)
     ((7, 7, 7), (2, 5, 5), (1, 1, 1))
     """
-    side = next(s for s in range(1, max(size) + 1) if math.prod(-(-n // s) for n in size) <= cells)
+    side = next(s for s in range(1, max(size) + 1) if math.prod(cut(size, (s,) * len(size))) <= cells)
     return tuple(min(side, n) for n in size)
 
 

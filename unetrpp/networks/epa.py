@@ -222,7 +222,7 @@ def means(x: Tensor, cell: tuple[int, ...]) -> Tensor:
 def spread(x: Tensor, cell: tuple[int, ...], size: Sequence[int]) -> Tensor:
     """(B, C, *grid) -> (B, C, *size): every voxel gets the value of its cell."""
     whole = F.interpolate(x, scale_factor=[float(side) for side in cell], mode="nearest")
-    return whole[(..., *(slice(n) for n in size))]
+    return whole[(slice(None), slice(None), *(slice(n) for n in size))]
 
 
 def product_type(x: Tensor) -> torch.dtype:

@@ -9,11 +9,18 @@ import math
 from typing import NamedTuple
 
 from unetrpp.core.text import GIGABYTE
-from unetrpp.plans.architecture import Architecture
+from unetrpp.plans.architecture import Architecture, cut
 
 HALF, FULL, INDEX = 2, 4, 8  # bytes of bfloat16, float32 and int64
-EPA_MAPS = 14  # an EPA block keeps 10 bfloat16 and 2 float32 tensors of its tokens' size
-EPA_CHANNEL_MAPS = 9  # its channel attention: C x C maps, counted in bfloat16
+# What an EPA block keeps, counted in bfloat16 maps of C channels:
+CONVOLUTION_MAPS = {
+    "batch": 7,
+    "instance": 5,
+}  # of its voxels, by norm, for the convolutions; with instance norms and dropout one more
+ATTENTION_MAPS = 7  # of its tokens
+ADDED_MAPS = 0.5  # of its voxels where tokens are means of them
+CELL_MAPS = 5  # of the cells of pooled attention
+CHANNEL_MAPS = 9  # of its channel attention: C x C
 MEASURED_BATCH = 2
 FIXED_GB = (
     1.0  # of a GPU, for what does not grow with it: the CUDA context, its kernels, and workspaces of cuDNN and cuBLAS
@@ -67,7 +74,7 @@ class Footprint(NamedTuple):
 def closed_form(architecture: Architecture) -> Footprint | None:
     """None for networks without one: other networks or norms, gates, squeeze-and-excitation.
 
-    Within 1% of the measured step for usual patches, within 2% for very small ones.
+    Within 1% of the measured step for usual patches, within 2% for very small ones and for pooled attention in 2D.
     """
     if any(level.gate is not None or level.squeeze_excitation is not None for level in architecture.levels):
         return None
@@ -77,10 +84,9 @@ def closed_form(architecture: Architecture) -> Footprint | None:
 
 
 def _is_default(architecture: Architecture) -> bool:
-    usual = (architecture.projection, architecture.fusion, architecture.norm, architecture.residual_convs)
+    usual = (architecture.projection, architecture.fusion, architecture.residual_convs)
     many = all(tokens > 1 for tokens in architecture.tokens())  # a single voxel gets another norm
-    published = all(level.cell is None for level in architecture.levels)
-    return usual == ("shared", "concat", "batch", 1) and many and published
+    return usual == ("shared", "concat", 1) and architecture.norm in CONVOLUTION_MAPS and many
 
 
 class _Sum:
@@ -90,9 +96,9 @@ class _Sum:
         self.parameters = 0
         self.kept = 0
 
-    def keep(self, tokens: int, channels: int, maps: int = 1) -> None:
+    def keep(self, tokens: int, channels: int, maps: float = 1) -> None:
         """Bfloat16 feature maps."""
-        self.kept += maps * tokens * channels * HALF
+        self.kept += round(maps * tokens * channels * HALF)
 
     def convolve(self, tokens: int, inputs: int, outputs: int, kernel: tuple[int, ...]) -> None:
         """A convolution and its norm keep their outputs."""
@@ -201,8 +207,28 @@ def _unetrpp_block(total: _Sum, architecture: Architecture, i: int, projected: i
     if level.attention == "conv":
         total.residual(tokens, c, c, kernel=level.kernel)
         return
-    total.keep(tokens, c, EPA_MAPS)
-    total.kept += tokens * (architecture.heads * projected + 2 * FULL)  # the mask of dropout; layer norm
-    total.keep(c, c, EPA_CHANNEL_MAPS)
-    total.parameters += tokens * (c + projected) + 4 * c * c + c * c  # position, projections, maps, outputs
-    total.parameters += 2 * c * c * math.prod(level.kernel) + c * c + 9 * c
+    dropped = architecture.norm == "instance" and architecture.dropout > 0
+    total.keep(tokens, c, CONVOLUTION_MAPS[architecture.norm] + dropped)
+    total.parameters += 2 * c * c * math.prod(level.kernel) + 6 * c * c + 9 * c
+    if level.cell is None:
+        total.parameters += tokens * (c + projected)  # position and projection
+    else:
+        tokens, projected = _pooled(total, architecture, i, level.cell)
+    mask = architecture.heads * projected if architecture.attention_dropout else 0
+    total.kept += tokens * (mask + 2 * FULL)  # and layer norm
+    total.keep(tokens, c, ATTENTION_MAPS)
+    total.keep(c, c, CHANNEL_MAPS)
+
+
+def _pooled(total: _Sum, architecture: Architecture, i: int, cell: tuple[int, ...]) -> tuple[int, int]:
+    """What pooling keeps at level ``i``, which autocast computes in float32 in 3D; numbers of tokens and of cells."""
+    level, size = architecture.levels[i], architecture.sizes()[i]
+    solid = architecture.dimensions == 3
+    grid = size
+    if level.token is not None:
+        grid = cut(size, level.token)
+        total.keep(math.prod(size), level.channels, ADDED_MAPS + (2 if solid else 0.5))
+    tokens, cells = math.prod(grid), math.prod(cut(grid, cell))
+    total.keep(tokens, level.channels, 2 if solid else 0)
+    total.keep(cells, level.channels, CELL_MAPS)
+    return tokens, cells

@@ -19,6 +19,15 @@ def as_3d(size: Sequence[int]) -> tuple[int, int, int]:
     return z, y, x
 
 
+def cut(size: Sequence[int], cell: Sequence[int]) -> tuple[int, ...]:
+    """Cells along every axis; the last one may be smaller.
+
+    >>> cut((20, 28, 5), (2, 3, 8))
+    (10, 10, 1)
+    """
+    return tuple(-(-n // side) for n, side in zip(size, cell, strict=True))
+
+
 class Level(Record, frozen=True, kw_only=True):
     """One resolution level: its encoder stage, its skip and, except at the deepest, its decoder stage.
 
