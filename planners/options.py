@@ -7,7 +7,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Spacing
 from unetrpp.networks.presets import PRESETS
 
-AttentionMode = Literal["paper", "auto", "none", "all"]
+AttentionMode = Literal["paper", "pooled", "auto", "none", "all"]
 StoredType = Literal["float32", "float16"]
 PresetName = Literal["synapse", "acdc", "tumor", "lung", "resenc-m", "resenc-l", "resenc-xl"]
 

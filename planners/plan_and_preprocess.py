@@ -69,8 +69,9 @@ def parser() -> Parser:
     what = "axes to mirror in training and prediction: auto (decided by the labels, default); exchange (all, swapping left and "
     what += "right labels); all; none; or some of z, y, x (left-right) such as zy"
     add("--mirror", default="auto", metavar="AXES", help=what)
-    what = "attention modules: paper (as published, default); auto (planned from the labels, experimental); none; all"
-    add("--attention", choices=("paper", "auto", "none", "all"), default="paper", help=what)
+    what = "attention modules: paper (as published, default); pooled (the same places, but independent of the patch); auto (planned "
+    what += "from the labels, experimental); none; all"
+    add("--attention", choices=("paper", "pooled", "auto", "none", "all"), default="paper", help=what)
     what = "attention modules of single levels: gate@1=1.5, se@3=off, epa@2=on (level 0 is full resolution)"
     add("--place", nargs="+", default=[], metavar="MODULE@LEVEL=GAMMA", help=what)
     what = "keep the cases of a patient in one fold: a pattern whose first group is the patient, or a CSV file of case,group"

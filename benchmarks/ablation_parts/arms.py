@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from unetrpp.networks import focal_module
 from unetrpp.networks.design import with_pooled_attention
 from unetrpp.patches.sampling import PatchDraw, PatchSampler
 from unetrpp.plans.architecture import Architecture
@@ -25,6 +26,7 @@ class Arm:
     changes: tuple[Change, ...] = ()  # of the network, in this order
     recipe: dict[str, Any] = field(default_factory=dict)
     sampler: type[PatchSampler] = PatchSampler
+    gates_start: float = focal_module.OPEN  # A^gamma of a new module
 
     def with_change(self, change: Change) -> "Arm":
         return replace(self, changes=(*self.changes, change))
@@ -84,6 +86,7 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     "pooled27": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, 27, tokens=None)),
     "coarse": lambda arm: arm.with_change(with_pooled_attention),
     "gates": lambda arm: arm.with_change(every_gate),
+    "open": lambda arm: replace(arm, gates_start=0.98),
     "focus": lambda arm: arm.with_network(gates="focus"),  # the authors' gate, wherever there are gates
     # losses, with the planner's gamma and scales
     "ufl": lambda arm: replace(arm, loss="unified_focal"),

@@ -20,6 +20,7 @@ from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.inference.sliding_window import SlidingWindow
+from unetrpp.networks import focal_module
 from unetrpp.networks.focal_module import focal_modules
 from unetrpp.trainers.attention_trainer import AttentionTrainer
 from unetrpp.trainers.inputs import FoldData, Machine
@@ -71,6 +72,7 @@ def make_trainer(arm: Arm, data: Data, folder: Path, steps: int, seed: int, argu
     config = new_config(arguments.fold, overrides)
     write_json(folder / "training.json", config)
     train, validation = ([data.store.open(c) for c in cases] for cases in (data.fold.train, data.fold.validation))
+    focal_module.OPEN = arm.gates_start
     kind = AttentionTrainer if config.learn_attention else Trainer
     trainer = kind(
         FoldData(configuration, train, validation),

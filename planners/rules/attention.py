@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from unetrpp.networks.design import MOST_TOKENS, with_pooled_attention
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits
 from unetrpp.planners.options import AttentionMode
 from unetrpp.planners.rules.attention_overrides import Override, can_attend, overridden, require_possible
@@ -17,6 +18,7 @@ from unetrpp.plans.plans import Decision
 
 LEAST_SHARE, LEAST_CHANNELS = 0.05, 64  # of foreground cells and of channels, for squeeze-and-excitation
 FULL_SHARE = 0.9  # of foreground cells, from which on EPA has little to select
+CHEAP_TOKENS = MOST_TOKENS  # voxels of a level up to which EPA from every voxel costs little beside its convolutions
 
 
 def place_attention(
@@ -27,16 +29,19 @@ def place_attention(
 ) -> tuple[Architecture, list[Decision]]:
     """The architecture with its modules placed, and a decision about each.
 
-    ``paper`` leaves the network as published, ``none`` removes all attention, ``all`` places every module with gamma 1,
-    ``auto`` decides by ``fractions`` (:func:`unetrpp.planners.measure.occupancy.foreground_fractions`, one per level).
+    ``paper`` leaves the network as published, ``pooled`` keeps its EPA blocks and makes them independent of the patch, ``none``
+    removes all attention, ``all`` places every module with gamma 1, ``auto`` decides by ``fractions``
+    (:func:`unetrpp.planners.measure.occupancy.foreground_fractions`, one per level).
 
     Raises:
         UserError: an override names a level or a module that this network does not have.
     """
+    if mode in ("auto", "pooled"):
+        architecture = with_pooled_attention(architecture)
     if mode == "auto":
         levels, decisions = _by_rule(architecture, fractions)
-    elif mode == "paper":
-        levels, decisions = list(architecture.levels), [_decide("attention", "as published", _published(architecture))]
+    elif mode in ("paper", "pooled"):
+        levels, decisions = list(architecture.levels), [_kept(architecture, mode)]
     else:
         place = _all_of if mode == "all" else _none_of
         levels = [place(architecture, i) for i in range(len(architecture.levels))]
@@ -47,7 +52,7 @@ def place_attention(
         levels[override.level] = overridden(levels[override.level], override)
         value = "none" if override.gamma is None else f"gamma {override.gamma:g}"
         decisions.append(_decide(f"{override.module} at level {override.level}", value, "asked for"))
-    return msgspec.structs.replace(architecture, levels=tuple(levels)), decisions
+    return msgspec.structs.replace(architecture, levels=tuple(map(_without_idle_cells, levels))), decisions
 
 
 def _by_rule(architecture: Architecture, fractions: Sequence[float]) -> tuple[list[Level], list[Decision]]:
@@ -64,17 +69,25 @@ def _by_rule(architecture: Architecture, fractions: Sequence[float]) -> tuple[li
         level, excitation = _with_excitation(level, gamma, fractions[i], name)
         decisions.append(excitation)
         if level.attention == "epa":
-            level, blocks = _with_blocks(level, deepest, fractions[i], name)
+            level, blocks = _with_blocks(level, architecture.tokens()[i], fractions[i], name)
             decisions.append(blocks)
         levels.append(msgspec.structs.replace(level, gate=gamma))
     return levels, decisions
 
 
-def _published(architecture: Architecture) -> str:
+def _kept(architecture: Architecture, mode: AttentionMode) -> Decision:
     """Why a network keeps its modules."""
     blocks = sum(level.attention == "epa" for level in architecture.levels)
     has = f"EPA blocks at {blocks} of {len(architecture.levels)} levels" if blocks else "no attention modules"
-    return f"by default a network keeps its published modules, here {has}; --attention auto plans them from the labels"
+    if mode == "pooled":
+        why = f"asked for with --attention pooled: keys and values are means over cells, no parameter depends on the patch; {has}"
+        return _decide("attention", "as published, but pooled", why)
+    why = f"by default a network keeps its published modules, here {has}; --attention auto plans them from the labels"
+    return _decide("attention", "as published", why)
+
+
+def _without_idle_cells(level: Level) -> Level:
+    return level if level.attention == "epa" else msgspec.structs.replace(level, cell=None, token=None)
 
 
 def _with_excitation(level: Level, gate: float | None, fraction: float, name: str) -> tuple[Level, Decision]:
@@ -87,11 +100,13 @@ def _with_excitation(level: Level, gate: float | None, fraction: float, name: st
     return msgspec.structs.replace(level, squeeze_excitation=1.0 if excited else None), decision
 
 
-def _with_blocks(level: Level, deepest: bool, fraction: float, name: str) -> tuple[Level, Decision]:
-    kept = deepest or fraction < FULL_SHARE
-    where = "the deepest level" if deepest else f"{fraction:.0%} of the cells hold foreground"
-    why = f"{where} (EPA below {FULL_SHARE:.0%})"
-    decision = _decide(f"blocks at stride {name}", "EPA" if kept else "plain residual blocks", why)
+def _with_blocks(level: Level, voxels: int, fraction: float, name: str) -> tuple[Level, Decision]:
+    kept = voxels <= CHEAP_TOKENS and fraction < FULL_SHARE
+    why = (
+        f"{voxels} voxels in a patch (EPA up to {CHEAP_TOKENS}, where it costs little), "
+        f"{fraction:.0%} of the cells hold foreground (EPA below {FULL_SHARE:.0%}, where there is something to select)"
+    )
+    decision = _decide(f"blocks at stride {name}", "pooled EPA" if kept else "plain residual blocks", why)
     return msgspec.structs.replace(level, attention="epa" if kept else "conv"), decision
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unetrpp.core.errors import UserError
-from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture, with_pooled_attention
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_fractions
 from unetrpp.planners.rules.attention import place_attention
 from unetrpp.planners.rules.attention_overrides import parse_override
@@ -73,7 +73,7 @@ def test_a_large_compact_object_keeps_few_gates_and_loses_epa_where_all_is_foreg
     whole[:2] = 0
     result = placed(whole)
     assert count(result) == 0
-    assert [level.attention for level in result.levels[1:]] == ["conv", "conv", "epa"]
+    assert [level.attention for level in result.levels[1:]] == ["conv", "conv", "conv"]
 
 
 def test_twenty_tiny_lesions_get_gates_at_high_resolution():
@@ -83,7 +83,35 @@ def test_twenty_tiny_lesions_get_gates_at_high_resolution():
         lesions |= ellipsoid(lesions.shape, centre, (2, 2, 2))
     result = placed(lesions)
     assert result.levels[0].gate == 2
-    assert all(level.attention == "epa" for level in result.levels[1:])
+    assert [n <= 2048 for n in result.tokens()[1:]] == [False, True, True]
+    assert [level.attention for level in result.levels[1:]] == ["conv", "epa", "epa"]
+    assert [level.cell is not None for level in result.levels] == [False, False, True, True]
+
+
+def test_rarer_foreground_never_gets_less_epa_and_a_larger_patch_never_at_a_finer_level():
+    def blocks(architecture, share):
+        fractions = [share * 0.5**i for i in range(len(architecture.levels))][::-1]
+        return [level.attention == "epa" for level in place_attention(architecture, "auto", fractions)[0].levels]
+
+    counts = [sum(blocks(NETWORK, share)) for share in (1.0, 0.95, 0.9, 0.8, 0.2, 0.01)]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+    larger = [unetrpp_architecture(1, 2, (n, n, n), [(2, 2, 2)] * 4) for n in (32, 64, 128, 256)]
+    finest = [blocks(network, 0.2).index(True) for network in larger if any(blocks(network, 0.2))]
+    assert finest == sorted(finest)
+
+
+def test_pooled_keeps_the_places_and_drops_what_is_bound_to_the_patch():
+    made, (decision,) = place_attention(NETWORK, "pooled")
+    assert [level.attention for level in made.levels] == [level.attention for level in NETWORK.levels]
+    assert made == with_pooled_attention(NETWORK)
+    assert decision.value == "as published, but pooled"
+    made, _ = place_attention(NETWORK, "pooled", overrides=[parse_override("epa@2=off")])
+    assert (made.levels[2].attention, made.levels[2].cell, made.levels[2].token) == ("conv", None, None)
+    made, _ = place_attention(NETWORK, "auto", [0.01, 0.1, 0.2, 0.5], overrides=[parse_override("epa@1=on")])
+    assert made.levels[1].attention == "epa"
+    assert made.levels[1].cell is not None
+    assert place_attention(UNET, "pooled")[0] == UNET
 
 
 def test_a_thin_sheet_is_harder_to_find_at_full_resolution_only():
