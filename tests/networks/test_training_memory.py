@@ -16,12 +16,11 @@ ARCHITECTURES = {
     "unetrpp, 33 classes": unetrpp_architecture(1, 33, (64, 96, 96), HALVED),
     "unetrpp, plain blocks": unetrpp_architecture(1, 3, (64, 64, 64), HALVED, attention=["conv", "epa", "conv"]),
     "unetrpp, 2d": unetrpp_architecture(3, 3, (320, 320), [(2, 2)] * 5),
-    "unetrpp, instance norms": unetrpp_architecture(1, 3, (32, 64, 64), HALVED, norm="instance"),
-    "unetrpp, no dropout": msgspec.structs.replace(
-        unetrpp_architecture(1, 3, (32, 64, 64), HALVED), dropout=0.0, attention_dropout=0.0
-    ),
+    "unetrpp, as released": unetrpp_architecture(1, 3, (32, 64, 64), HALVED, norm="batch", dropout=0.1),
+    "unetrpp, dropout": unetrpp_architecture(1, 3, (32, 64, 64), HALVED, dropout=0.1),
+    "unetrpp, batch norms": unetrpp_architecture(1, 3, (40, 56, 40), HALVED[:3], norm="batch"),
     "unetrpp, pooled": with_pooled_attention(unetrpp_architecture(1, 3, (40, 56, 40), HALVED[:3]), tokens=None),
-    "unetrpp, coarse": with_pooled_attention(unetrpp_architecture(1, 3, (40, 56, 40), HALVED[:3], norm="instance")),
+    "unetrpp, coarse": with_pooled_attention(unetrpp_architecture(1, 3, (40, 56, 40), HALVED[:3], norm="batch")),
     "unetrpp, pooled, 2d": with_pooled_attention(unetrpp_architecture(3, 3, (320, 320), [(2, 2)] * 5), tokens=None),
     "unetrpp, coarse, 2d": with_pooled_attention(unetrpp_architecture(3, 3, (320, 320), [(2, 2)] * 5)),
     "unet": unet_architecture(1, 3, (32, 64, 64), HALVED),
@@ -37,11 +36,10 @@ def test_the_closed_form_is_the_measured_step(name):
     architecture = ARCHITECTURES[name]
     counted, measured = closed_form(architecture), estimate(architecture, 2, "bf16")
     copies = counted.parameters * HALF  # of the weights, in half precision
-    close = 0.02 if name in ("unetrpp, pooled, 2d", "unetrpp, coarse, 2d") else 0.01
     assert counted.parameters == pytest.approx(measured.parameters, rel=1e-3)
-    assert 2 * counted.kept + copies == pytest.approx(measured.activation_bytes, rel=close)
+    assert 2 * counted.kept + copies == pytest.approx(measured.activation_bytes, rel=0.01)
     training = 2 * (counted.kept + counted.temporary) + copies + 3 * FULL * counted.parameters
-    assert training == pytest.approx(measured.training_bytes, rel=close)
+    assert training == pytest.approx(measured.training_bytes, rel=0.01)
     assert training_memory(architecture).of(2) == training
 
 

@@ -219,7 +219,10 @@ def test_the_reasons_of_attention_hold_the_shares_of_cells():
     for fraction, level, decision in zip(FRACTIONS, architecture.levels, excitations, strict=True):
         assert numbers(decision.why) == [f"{fraction * 100:.0f}", "5", str(level.channels), "64"]
     blocks = [d for d in decisions if d.about.startswith("blocks")]
-    assert [numbers(d.why) for d in blocks] == [["2", "90"], ["20", "90"], ["90"]]
+    voxels = [str(n) for n in architecture.tokens()[1:]]
+    assert [numbers(d.why) for d in blocks] == [
+        [n, "2048", f"{f * 100:.0f}", "90"] for n, f in zip(voxels, FRACTIONS[1:], strict=True)
+    ]
     assert numbers(asked.why) == []
     assert numbers(
         with_attention(plan("isotropic").configuration("3d_fullres"), (), fingerprint([]), mode="paper")

@@ -28,10 +28,13 @@ def unetrpp_architecture(
     width: float = 1.0,
     blocks: int = 3,
     attention: Sequence[Literal["epa", "conv"]] | None = None,
-    norm: Literal["batch", "instance", "group"] = "batch",
+    norm: Literal["batch", "instance", "group"] = "instance",
+    dropout: float = 0.0,
     layer_scale: float = 1e-6,
 ) -> Architecture:
     """UNETR++ for any patch: the stem is the product of the first two strides when there are four or more.
+
+    Norm and dropout are ours; released are batch norm and 0.1 (docs/focal_attention.md has the comparison).
 
     Planning sets ``width`` alone; the other keywords are for variants that no command offers (benchmarks, tests).
 
@@ -43,6 +46,7 @@ def unetrpp_architecture(
         attention: kind of each stage below full resolution (stem first); by default EPA wherever a stage
             has at least two tokens (with one there is nothing to attend to).
         norm: inside the blocks below full resolution.
+        dropout: of attention, and of channels.
         layer_scale: initial gamma of the EPA residual.
     """
     merged = unetrpp_strides(strides, len(patch))
@@ -80,6 +84,8 @@ def unetrpp_architecture(
         levels=tuple(levels),
         supervised_levels=min(3, len(levels) - 1),
         norm=norm,
+        attention_dropout=dropout,
+        dropout=dropout,
         layer_scale=layer_scale,
     )
 
