@@ -9,7 +9,7 @@ from unetrpp.core.files import write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits, foreground_fractions, training_patches
-from unetrpp.planners.options import AttentionMode, Options
+from unetrpp.planners.options import AttentionMode, LossMode, Options
 from unetrpp.planners.rules.attention import place_attention
 from unetrpp.planners.rules.attention_overrides import Override, parse_override, require_possible
 from unetrpp.planners.rules.loss import plan_focal_loss
@@ -21,9 +21,9 @@ from unetrpp.preprocessing.store import Store, StoredCase
 def plan_attention(
     plans: Plans, path: Path, fingerprint: Fingerprint, *, workspace: Workspace, options: Options
 ) -> Plans:
-    """Attention for every preprocessed configuration without a decision about it; rewrites ``path`` where there is one.
+    """Attention and loss of every preprocessed configuration without a decision on attention; rewrites ``path`` if there is one.
 
-    It comes after preprocessing, because the rule needs labels on the training grid. Preprocessed cases stay current.
+    It comes after preprocessing, because the rules need labels on the training grid. Preprocessed cases stay current.
 
     Args:
         path: of the plans in the workspace.
@@ -35,7 +35,7 @@ def plan_attention(
         cases = [store.open(case) for case in store.cases()]
         if cases and not any(decision.about == "attention" for decision in configuration.decisions):
             decided[name] = with_attention(
-                configuration, cases, fingerprint, mode=options.attention, overrides=overrides
+                configuration, cases, fingerprint, mode=options.attention, overrides=overrides, loss=options.loss
             )
     if decided != plans.configurations:
         plans = msgspec.structs.replace(plans, configurations=decided)
@@ -60,29 +60,31 @@ def with_attention(
     *,
     mode: AttentionMode,
     overrides: Sequence[Override] = (),
+    loss: LossMode = "dice_ce",
 ) -> Configuration:
-    """The configuration with attention placed by ``mode`` and its reasons; ``auto`` also chooses the focal loss.
+    """The configuration with attention placed by ``mode`` and the loss chosen by ``loss``, with the reasons.
 
     Args:
-        cases: preprocessed; modes other than ``auto`` need none.
+        cases: preprocessed; only attention ``auto`` and focal losses look at them.
+        loss: ``dice_ce`` leaves the loss as it is.
 
     Raises:
         UserError: an override is impossible for this network, or no case has any foreground.
     """
-    architecture, loss = configuration.architecture, configuration.loss
-    fractions: tuple[float, ...] = ()
-    reasons: list[Decision] = []
-    if mode == "auto":
-        fractions = training_foreground(configuration, cases)
-        loss, reasons = focal_loss_of(configuration, fractions, fingerprint)
+    architecture = configuration.architecture
+    focal = loss != "dice_ce"
+    fractions = training_foreground(configuration, cases) if focal or mode == "auto" else ()
     placed, decisions = place_attention(architecture, mode, fractions, overrides)
+    planned_loss, reasons = configuration.loss, list[Decision]()
+    if focal:
+        planned_loss, reasons = focal_loss_of(configuration, fractions, fingerprint, mode=loss)
     memory = configuration.training_memory_bytes
     if placed != architecture:
         memory = round(training_memory(placed).of(configuration.batch_size))
     return msgspec.structs.replace(
         configuration,
         architecture=placed,
-        loss=loss,
+        loss=planned_loss,
         training_memory_bytes=memory,
         decisions=(*configuration.decisions, *decisions, *reasons),
     )
@@ -96,7 +98,7 @@ def training_foreground(configuration: Configuration, cases: Sequence[StoredCase
 
 
 def focal_loss_of(
-    configuration: Configuration, fractions: Sequence[float], fingerprint: Fingerprint
+    configuration: Configuration, fractions: Sequence[float], fingerprint: Fingerprint, *, mode: LossMode = "auto"
 ) -> tuple[LossPlan, list[Decision]]:
     """The focal loss for ``fractions`` (:func:`training_foreground`) on the training grid."""
     return plan_focal_loss(
@@ -105,4 +107,5 @@ def focal_loss_of(
         configuration.preprocessing.labels,
         configuration.patch_spacing_mm,
         batch_dice=configuration.loss.batch_dice,
+        mode=mode,
     )

@@ -8,6 +8,7 @@ from unetrpp.io.geometry import Spacing
 from unetrpp.networks.presets import PRESETS
 
 AttentionMode = Literal["paper", "pooled", "auto", "none", "all"]
+LossMode = Literal["dice_ce", "unified_focal", "unified_focal_distance", "auto"]
 StoredType = Literal["float32", "float16"]
 PresetName = Literal["synapse", "acdc", "tumor", "lung", "resenc-m", "resenc-l", "resenc-xl"]
 
@@ -29,6 +30,7 @@ class Options:
     preset: str | None = None
     mirror: str = "auto"  # or exchange, all, none, axes (planners/rules/mirroring.py)
     attention: AttentionMode = "paper"  # docs/focal_attention.md
+    loss: LossMode = "dice_ce"  # planners/rules/loss.py
     store: StoredType = "float32"  # of preprocessed images on disk
     place: tuple[str, ...] = ()  # attention of single levels, such as gate@1=1.5
 
@@ -38,7 +40,7 @@ class Options:
             numbers = given if isinstance(given, tuple) else () if given is None else (given,)
             if any(number <= 0 for number in numbers):
                 raise UserError(f"{name} must be above 0, but is {given}")
-        for name, kind in (("attention", AttentionMode), ("store", StoredType)):
+        for name, kind in (("attention", AttentionMode), ("loss", LossMode), ("store", StoredType)):
             if getattr(self, name) not in get_args(kind):
                 raise UserError(f"{name} is {getattr(self, name)!r}; choose among {', '.join(get_args(kind))}")
 

@@ -1,4 +1,4 @@
-"""`plan_and_preprocess`, the steps in order: verify and measure, split, plan, preprocess, place attention.
+"""`plan_and_preprocess`, the steps in order: verify and measure, split, plan, preprocess, place attention and choose the loss.
 
 Each step keeps what is on disk and current, so the same call again resumes.
 """
@@ -28,7 +28,7 @@ from unetrpp.planners.attention_and_loss import plan_attention, require_possible
 from unetrpp.planners.configurations import CONFIGURATIONS
 from unetrpp.planners.measure.fingerprint import load_or_measure
 from unetrpp.planners.measure.groups import with_groups
-from unetrpp.planners.options import AttentionMode, Options, PresetName, StoredType
+from unetrpp.planners.options import AttentionMode, LossMode, Options, PresetName, StoredType
 from unetrpp.planners.planner import Planner
 from unetrpp.planners.preprocess import preprocess_dataset, remove_old_cases
 from unetrpp.planners.presets import make_planner
@@ -78,6 +78,7 @@ def plan_and_preprocess(
     preset: PresetName | None = None,
     mirror: str = "auto",
     attention: AttentionMode = "paper",
+    loss: LossMode = "dice_ce",
     place: Sequence[str] = (),
     group_by: str | None = None,
     store: StoredType = "float32",
@@ -114,6 +115,7 @@ def plan_and_preprocess(
         preset=preset,
         mirror=mirror,
         attention=attention,
+        loss=loss,
         store=store,
         place=tuple(place),
     )
@@ -171,13 +173,15 @@ def _check(options: Options, plan_only: bool) -> None:
     """Check the options before anything is read.
 
     Raises:
-        UserError: an attention override is malformed, or attention cannot be planned without preprocessing.
+        UserError: an attention override is malformed, or attention or loss cannot be planned without preprocessing.
     """
     for text in options.place:
         parse_override(text)
-    if plan_only and options.attention == "auto":
+    by_labels = [f"--attention {options.attention}"] if options.attention == "auto" else []
+    by_labels += [f"--loss {options.loss}"] if options.loss != "dice_ce" else []
+    if plan_only and by_labels:
         raise UserError(
-            "--attention auto looks at preprocessed labels, so it cannot go with --plan-only; leave one out"
+            f"{' and '.join(by_labels)}: preprocessed labels decide this, so it cannot go with --plan-only; leave one out"
         )
 
 
@@ -239,11 +243,24 @@ def load_or_make_plans(
         return plans
     plans = read_plans(path)
     _require_same(plans, path, planner, raw)
+    if planner.options.attention == "auto" and planner.options.loss == "dice_ce" and _planned_losses(plans):
+        LOG.warning(
+            "warning: %s is of a release in which --attention auto also chose the loss, and keeps its %s; --overwrite plans it again, "
+            "with dice_ce or another --loss",
+            path,
+            ", ".join(_planned_losses(plans)),
+        )
     missing = [name for name in names if name not in plans.configurations]
     if missing:
         more = planner.plan(fingerprint, raw.description, path.stem, missing)
         plans = msgspec.structs.replace(plans, configurations=more.configurations | plans.configurations)
     return plans
+
+
+def _planned_losses(plans: Plans) -> list[str]:
+    """The losses that the rule has chosen."""
+    decided = [c for c in plans.configurations.values() if any(decision.about == "loss" for decision in c.decisions)]
+    return sorted({configuration.loss.name for configuration in decided})
 
 
 def write_plans(path: Path, plans: Plans, *, overwrite: bool = False) -> None:

@@ -72,6 +72,12 @@ def parser() -> Parser:
     what = "attention modules: paper (as published, default); pooled (the same places, but independent of the patch); auto (planned "
     what += "from the labels, experimental); none; all"
     add("--attention", choices=("paper", "pooled", "auto", "none", "all"), default="paper", help=what)
+    what = "training loss: dice_ce (default); experimental: unified_focal, unified_focal_distance (voxels near a boundary count "
+    what += (
+        "more), both with gamma and distances from the labels; auto (the labels also decide whether distances count)"
+    )
+    losses = ("dice_ce", "unified_focal", "unified_focal_distance", "auto")
+    add("--loss", choices=losses, default="dice_ce", help=what)
     what = "attention modules of single levels: gate@1=1.5, se@3=off, epa@2=on (level 0 is full resolution)"
     add("--place", nargs="+", default=[], metavar="MODULE@LEVEL=GAMMA", help=what)
     what = "keep the cases of a patient in one fold: a pattern whose first group is the patient, or a CSV file of case,group"

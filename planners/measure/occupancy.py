@@ -1,4 +1,4 @@
-"""How much of a training patch is foreground at every level of a network; the rules for attention use it."""
+"""How much of a training patch is foreground at every level of a network; the rules for attention and loss use it."""
 
 import math
 import zlib
@@ -54,9 +54,8 @@ def foreground_fractions(
     means = np.mean(shares, axis=0) if shares else np.zeros(len(strides))
     if not means.all():
         raise UserError(
-            f"{counted(len(shares), 'training patch holds', 'training patches hold')} no foreground, so --attention auto cannot "
-            "measure its share; "
-            "label more cases, or choose --attention paper"
+            f"{counted(len(shares), 'training patch holds', 'training patches hold')} no foreground, whose share "
+            "--attention auto and a --loss other than dice_ce need; label more cases, or leave these options out"
         )
     return tuple(float(f) for f in means)
 

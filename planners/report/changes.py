@@ -81,6 +81,13 @@ def _others(fingerprint: Fingerprint, plans: Plans) -> Iterator[Card]:
         "unet and resunet are plain and residual U-Nets; a dataset can have plans from several planners.",
     )
     yield Card(
+        "loss",
+        ", ".join(dict.fromkeys(each.loss.name for each in plans.configurations.values())),
+        "--loss",
+        "The focal losses let rare classes and voxels that are hard to classify count more, with distances also those near a "
+        "boundary. They are experimental.",
+    )
+    yield Card(
         "channels",
         ", ".join(plans.channel_names),
         "channel_names in dataset.json",

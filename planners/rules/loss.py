@@ -1,10 +1,11 @@
-"""The focal loss of ``--attention auto``: gamma by how rare the foreground is, a distance penalty by how thin structures are (ours)."""
+"""The focal losses of ``--loss``: gamma by how rare the foreground is, a distance penalty by how thin structures are (ours)."""
 
 import math
 import statistics
 from collections.abc import Sequence
 
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.planners.options import LossMode
 from unetrpp.plans.fingerprint import ClassStatistics, Fingerprint
 from unetrpp.plans.plans import Decision, LossPlan
 
@@ -17,34 +18,55 @@ SCALES = (2.0, 10.0)  # smallest and largest tau, in voxels of the finest axis
 
 
 def plan_focal_loss(
-    voxel_bits: float, fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float], *, batch_dice: bool
+    voxel_bits: float,
+    fingerprint: Fingerprint,
+    labels: LabelScheme,
+    spacing_mm: Sequence[float],
+    *,
+    batch_dice: bool,
+    mode: LossMode = "auto",
 ) -> tuple[LossPlan, list[Decision]]:
     """The Unified Focal loss of a dataset (docs/focal_attention.md), and the decisions about it.
 
     Args:
         voxel_bits: bits that it takes to find the foreground at full resolution (planners/measure/occupancy.py).
         spacing_mm: of the training grid, one per axis of the patch.
+        mode: a focal loss as asked for, with or without the distance penalty; or ``auto``: the share of the boundary decides.
     """
     gamma = min(max(GAMMA_PER_BIT * voxel_bits, GAMMAS[0]), GAMMAS[1])
-    why = f"{GAMMA_PER_BIT} of gamma per bit, and {voxel_bits:.2f} bits to find the foreground among the voxels{_bound(voxel_bits)}"
-    decisions = [Decision(about="loss", value=f"Unified Focal, gamma {gamma:.2f}, delta {DELTA}", why=why)]
-    share = boundary_share(fingerprint, labels, spacing_mm)
-    near = share >= MOSTLY_BOUNDARY
-    scales = distance_scales(fingerprint, labels, min(spacing_mm)) if near else ()
-    why = f"the median structure has {share:.0%} of its volume within a voxel of its surface (on if at least {MOSTLY_BOUNDARY:.0%})"
-    if near:
-        low, high = (f"{scale * min(spacing_mm):.3g}" for scale in SCALES)
-        why += f"; each distance is half the median radius of a class's components, within {low} to {high} mm"
-    value = f"on, {', '.join(f'{s:.1f}' for s in scales)} mm" if near else "off"
-    decisions.append(Decision(about="distance penalty", value=value, why=why))
+    why = f"asked for with --loss {mode}; {GAMMA_PER_BIT} of gamma per bit, and {voxel_bits:.2f} bits to find the foreground "
+    why += f"among the voxels{_bound(voxel_bits)}"
+    decision = Decision(about="loss", value=f"Unified Focal, gamma {gamma:.2f}, delta {DELTA}", why=why)
+    scales, penalty = _plan_penalty(fingerprint, labels, spacing_mm, mode)
     plan = LossPlan(
-        name="unified_focal_distance" if near else "unified_focal",
+        name="unified_focal_distance" if scales else "unified_focal",
         batch_dice=batch_dice,
         gamma=round(gamma, 3),
         delta=DELTA,
         distance_scale_mm=scales,
     )
-    return plan, decisions
+    return plan, [decision, penalty]
+
+
+def _plan_penalty(
+    fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float], mode: LossMode
+) -> tuple[tuple[float, ...], Decision]:
+    """The scales of the distance penalty, none where it is off, and the decision about it."""
+    share = boundary_share(fingerprint, labels, spacing_mm)
+    by_rule = share >= MOSTLY_BOUNDARY
+    on = by_rule if mode == "auto" else mode == "unified_focal_distance"
+    scales = distance_scales(fingerprint, labels, min(spacing_mm)) if on else ()
+    why = (
+        ""
+        if mode == "auto"
+        else f"asked for with --loss {mode}; with --loss auto it would be {'on' if by_rule else 'off'}: "
+    )
+    why += f"the median structure has {share:.0%} of its volume within a voxel of its surface (on if at least {MOSTLY_BOUNDARY:.0%})"
+    if on:
+        low, high = (f"{scale * min(spacing_mm):.3g}" for scale in SCALES)
+        why += f"; each distance is half the median radius of a class's components, within {low} to {high} mm"
+    value = f"on, {', '.join(f'{s:.1f}' for s in scales)} mm" if on else "off"
+    return scales, Decision(about="distance penalty", value=value, why=why)
 
 
 def _bound(voxel_bits: float) -> str:

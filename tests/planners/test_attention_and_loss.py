@@ -3,6 +3,7 @@
 import pytest
 
 from tests.helpers.raw_dataset import write_dataset
+from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
 from unetrpp.planners.attention_and_loss import with_attention
 from unetrpp.planners.plan_and_preprocess import main
@@ -26,8 +27,8 @@ def planned(tmp_path_factory):
 
 def test_auto_places_by_the_labels_chooses_the_loss_and_gives_reasons(planned):
     before, cases, fingerprint = planned
-    after = with_attention(before, cases, fingerprint, mode="auto")
-    assert after == with_attention(before, cases, fingerprint, mode="auto")
+    after = with_attention(before, cases, fingerprint, mode="auto", loss="auto")
+    assert after == with_attention(before, cases, fingerprint, mode="auto", loss="auto")
     assert after.loss.name == "unified_focal_distance"  # a lesion of 2 x 3 x 3 voxels is all boundary
     assert len(after.loss.distance_scale_mm) == 2
     assert after.preprocessing.digest() == before.preprocessing.digest()
@@ -45,3 +46,36 @@ def test_paper_changes_nothing_but_the_record_and_overrides_win(planned):
     assert gated.architecture.levels[0].gate == 1.5
     assert gated.training_memory_bytes > before.training_memory_bytes
     assert gated.loss == before.loss
+
+
+def test_attention_leaves_the_loss_alone_and_the_loss_attention(planned):
+    before, cases, fingerprint = planned
+    both = with_attention(before, cases, fingerprint, mode="auto", loss="auto")
+    placed = with_attention(before, cases, fingerprint, mode="auto")
+    assert (placed.loss, placed.architecture) == (before.loss, both.architecture)
+    assert not {"loss", "distance penalty"} & {d.about for d in placed.decisions}
+    chosen = with_attention(before, cases, fingerprint, mode="paper", loss="auto")
+    assert (chosen.loss, chosen.architecture) == (both.loss, before.architecture)
+    assert chosen.training_memory_bytes == before.training_memory_bytes
+
+
+@pytest.mark.parametrize("mode", ["unified_focal", "unified_focal_distance"])
+def test_a_focal_loss_that_was_asked_for_has_the_rules_numbers(planned, mode):
+    before, cases, fingerprint = planned
+    by_rule = with_attention(before, cases, fingerprint, mode="paper", loss="auto")
+    asked = with_attention(before, cases, fingerprint, mode="paper", loss=mode)
+    assert asked.loss.name == mode
+    assert (asked.loss.gamma, asked.loss.batch_dice) == (by_rule.loss.gamma, before.loss.batch_dice)
+    assert asked.loss.distance_scale_mm == (by_rule.loss.distance_scale_mm if mode.endswith("distance") else ())
+    reasons = {d.about: d.why for d in asked.decisions}
+    assert reasons["loss"].startswith(f"asked for with --loss {mode}; 0.1 of gamma per bit")
+    assert reasons["distance penalty"].startswith(f"asked for with --loss {mode}; with --loss auto it would be on: ")
+
+
+def test_without_any_foreground_nothing_is_planned_from_it(planned):
+    before, _, fingerprint = planned
+    for options in ({"mode": "auto"}, {"mode": "paper", "loss": "unified_focal"}):
+        with pytest.raises(
+            UserError, match=r"0 training patches hold no foreground.*--attention auto and a --loss other"
+        ):
+            with_attention(before, [], fingerprint, **options)

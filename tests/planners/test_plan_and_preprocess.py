@@ -290,9 +290,37 @@ def test_attention_is_placed_once_by_the_labels_or_as_requested(workspace):
     assert decided(workspace, "asked")["gate at level 1"] == "gamma 1.5"
 
 
+@pytest.mark.parametrize("planner", [[], ["--planner", "unet"], ["--planner", "resunet", "-c", "2d"]])
+def test_loss_and_attention_are_chosen_apart(workspace, capsys, planner):
+    """--loss with every planner, planned again with the same and with another loss."""
+    given = [*planner, "--plans-name", "mine"]
+    path = workspace / "preprocessed" / "Blocks" / "mine.json"
+    assert command(workspace, *given, "--loss", "unified_focal") == 0
+    (configuration,) = read_plans(path).configurations.values()
+    assert configuration.loss.name == "unified_focal"
+    decisions = {d.about: d for d in configuration.decisions}
+    assert decisions["attention"].value == "as published"
+    assert decisions["loss"].why.startswith("asked for with --loss unified_focal; ")
+    before = path.read_bytes()
+    assert command(workspace, *given, "--loss", "unified_focal") == 0
+    for other in ([], ["--loss", "auto"], ["--loss", "unified_focal", "--attention", "auto"]):
+        assert command(workspace, *given, *other) == 2
+        error = capsys.readouterr().err
+        assert "loss unified_focal, not " in error
+        assert "--overwrite replaces it" in error
+    assert path.read_bytes() == before
+    assert command(workspace, *given, "--loss", "unified_focal_distance", "--overwrite") == 0
+    (configuration,) = read_plans(path).configurations.values()
+    assert configuration.loss.name == "unified_focal_distance"
+    assert command(workspace, *given, "--attention", "auto", "--overwrite") == 0
+    (configuration,) = read_plans(path).configurations.values()
+    assert configuration.loss.name == "dice_ce"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--loss", "auto", "--plan-only"], "cannot go with --plan-only"),
         (["--place", "gate1"], "not an attention override"),
         (["--attention", "auto", "--plan-only"], "cannot go with --plan-only"),
     ],
@@ -317,6 +345,18 @@ def test_a_cascade_is_planned_with_its_first_stage(workspace):
     assert command(workspace, "--planner", "unet", "-c", "3d_cascade") == 0
     for name in stages:
         assert len(Store(path.with_name(f"unet_{name}")).cases()) == 4
+
+
+def test_both_stages_of_a_cascade_get_the_loss(workspace):
+    assert command(workspace, "--planner", "unet", "--plan-only") == 0
+    path = workspace / "preprocessed" / "Blocks" / "unet.json"
+    plans = read_plans(path)
+    full = plans.configuration("3d_fullres")
+    stages = {"3d_cascade": msgspec.structs.replace(full, first_stage="3d_lowres"), "3d_lowres": full}
+    asked = plans.options | {"loss": "unified_focal"}
+    write_json(path, msgspec.structs.replace(plans, configurations=stages, options=asked))
+    assert command(workspace, "--planner", "unet", "-c", "3d_cascade", "--loss", "unified_focal") == 0
+    assert {c.loss.name for c in read_plans(path).configurations.values()} == {"unified_focal"}
 
 
 def test_overwriting_leaves_other_plans_alone_and_a_refusal_leaves_everything(workspace):

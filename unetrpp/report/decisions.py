@@ -21,7 +21,7 @@ MEANINGS = {
     "Dice": "Whether the overlap with the reference is computed for each patch or over all patches of a batch during training.",
     "attention": "Which parts of the network learn where in the image to look.",
     "loss": "What training minimises: the measure of how wrong a prediction is.",
-    "distance penalty": "How strongly errors far from a structure's border count in training.",
+    "distance penalty": "Whether errors near a structure's border count more in training.",
     "low resolution": "A coarser copy of the images, on which a first network sees more of the body at once.",
     "cascade": "A second network that refines what the first one found at low resolution.",
 }

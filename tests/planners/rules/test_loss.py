@@ -78,6 +78,21 @@ def test_large_balls_need_no_distance_penalty_and_small_ones_do():
     assert decisions[1].value == "on, 2.5 mm"
 
 
+@pytest.mark.parametrize(("radius", "by_rule"), [(20, "off"), (5, "on")])
+def test_a_penalty_that_was_asked_for_is_on_whatever_the_rule_says(radius, by_rule):
+    found = fingerprint({"ball": balls(radius)})
+    rule, _ = plan_focal_loss(3, found, ONE, (1, 1, 1), batch_dice=False)
+    near, (loss, penalty) = plan_focal_loss(3, found, ONE, (1, 1, 1), batch_dice=False, mode="unified_focal_distance")
+    assert (near.name, near.gamma, near.distance_scale_mm) == ("unified_focal_distance", rule.gamma, (radius / 2,))
+    assert f"with --loss auto it would be {by_rule}: the median structure has" in penalty.why
+    assert penalty.value == f"on, {radius / 2} mm"
+    plain, (_, penalty) = plan_focal_loss(3, found, ONE, (1, 1, 1), batch_dice=False, mode="unified_focal")
+    assert (plain.name, plain.gamma, plain.distance_scale_mm) == ("unified_focal", rule.gamma, ())
+    assert penalty.value == "off"
+    assert "asked for with --loss unified_focal;" in penalty.why
+    assert "asked for with --loss unified_focal_distance; 0.1 of gamma per bit" in loss.why
+
+
 def test_the_share_of_the_boundary_is_in_voxels():
     ball = fingerprint({"ball": balls(6)})
     assert boundary_share(ball, ONE, (1, 1, 1)) == pytest.approx(0.5)
