@@ -1,10 +1,13 @@
 """The plan report as one self-contained HTML page."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from unetrpp import __version__
 from unetrpp.core.text import counted, format_bytes, format_shape
 from unetrpp.planners.report.changes import changes, patch_share
+from unetrpp.planners.report.drawing import Drawing, draw_network
+from unetrpp.planners.report.levels import attention_reason, level_rows, level_words
 from unetrpp.planners.report.measured import (
     MOST_CLASSES,
     class_header,
@@ -49,13 +52,38 @@ def plan_page(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
         class_size=units_of(fingerprint).what,
         decisions=decision_cards(plans.decisions),
         configurations=[
-            (name, decision_cards(each.decisions), resampling_rows(fingerprint, each, names))
+            (
+                name,
+                decision_cards(each.decisions),
+                _network(fingerprint, each),
+                resampling_rows(fingerprint, each, names),
+            )
             for name, each in plans.configurations.items()
         ],
         changes=changes(fingerprint, plans),
         cases=_case_rows(fingerprint, names),
         facts=_facts(plans, folds),
     )
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The planned network: a sentence, the drawing and the same as a table."""
+
+    text: str
+    drawing: Drawing
+    rows: Rows
+
+
+def _network(fingerprint: Fingerprint, configuration: Configuration) -> _Network:
+    architecture, levels = configuration.architecture, level_words(fingerprint, configuration)
+    joined = {"unetrpp": "added to", "unet": "concatenated with", "resunet": "concatenated with"}
+    skips = joined.get(architecture.network, "joined to")
+    what = f"{architecture.network} with {counted(len(levels), 'level')}, its encoder at the left and its decoder at the right. "
+    what += f"Skip connections are {skips} the decoder's features."
+    inputs = counted(architecture.in_channels, "channel")
+    drawing = draw_network(levels, inputs=inputs, from_image=architecture.network == "unetrpp")
+    return _Network(f"{what} {attention_reason(configuration)}".strip(), drawing, level_rows(levels))
 
 
 def _lead(fingerprint: Fingerprint, plans: Plans) -> str:
