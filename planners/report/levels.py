@@ -68,9 +68,9 @@ def _gamma(gamma: float | None) -> str:
     """A focal module by its gamma; with gamma 0 it passes everything on.
 
     >>> _gamma(None), _gamma(0.5312), _gamma(0.0)
-    ('', 'gamma 0.53', 'gamma 0 (off)')
+    ('', 'gamma 0.531', 'gamma 0 (off)')
     """
-    return "" if gamma is None else f"gamma {gamma:.2g}" if gamma else "gamma 0 (off)"
+    return "" if gamma is None else f"gamma {gamma:.3g}" if gamma else "gamma 0 (off)"
 
 
 def _gate(architecture: Architecture, i: int) -> str:

@@ -27,6 +27,12 @@ from unetrpp.plans.plans import Configuration, Plans
 from unetrpp.report.decisions import decision_cards
 from unetrpp.report.page import Rows, render_page
 
+NETWORKS = {  # what they are called, and how skip connections and the decoder's features meet
+    "unetrpp": ("UNETR++", "added to"),
+    "unet": ("U-Net", "concatenated with"),
+    "resunet": ("Residual U-Net", "concatenated with"),
+}
+
 
 def plan_page(fingerprint: Fingerprint, plans: Plans, folds: str = "") -> str:
     """The page; ``folds`` is the sentence in splits.json on how the cases were split."""
@@ -77,13 +83,12 @@ class _Network:
 
 def _network(fingerprint: Fingerprint, configuration: Configuration) -> _Network:
     architecture, levels = configuration.architecture, level_words(fingerprint, configuration)
-    joined = {"unetrpp": "added to", "unet": "concatenated with", "resunet": "concatenated with"}
-    skips = joined.get(architecture.network, "joined to")
-    what = f"{architecture.network} with {counted(len(levels), 'level')}, its encoder at the left and its decoder at the right. "
-    what += f"Skip connections are {skips} the decoder's features."
+    name, joined = NETWORKS.get(architecture.network, (architecture.network, "joined to"))
+    text = f"{name} with {counted(len(levels), 'level')}, its encoder at the left and its decoder at the right. Skip connections are "
+    text += f"{joined} the decoder's features. {attention_reason(configuration)}"
     inputs = counted(architecture.in_channels, "channel")
     drawing = draw_network(levels, inputs=inputs, from_image=architecture.network == "unetrpp")
-    return _Network(f"{what} {attention_reason(configuration)}".strip(), drawing, level_rows(levels))
+    return _Network(text.strip(), drawing, level_rows(levels))
 
 
 def _lead(fingerprint: Fingerprint, plans: Plans) -> str:

@@ -98,7 +98,7 @@ def boxes_of(picture, *kinds):
 
 
 def in_words(gamma):
-    return f"gamma {gamma:.2g}" if gamma else "gamma 0 (off)"
+    return f"gamma {gamma:.3g}" if gamma else "gamma 0 (off)"
 
 
 def epa_blocks(architecture):

@@ -1,5 +1,8 @@
 """The plan report's page, text and pictures, for 1 to 120 classes and 1 to 1000 cases, volumes and photographs."""
 
+import re
+from xml.etree import ElementTree
+
 import msgspec
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -8,13 +11,18 @@ from tests.helpers.figures import require_no_cut_text
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
 from tests.helpers.html import require_self_contained
 from unetrpp.dataset.labels import Region
+from unetrpp.networks.design import unetrpp_architecture
+from unetrpp.planners.attention_and_loss import focal_loss_of
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import UNetPlanner, UnetrppPlanner
 from unetrpp.planners.report.changes import changes, patch_share
 from unetrpp.planners.report.page import plan_page
 from unetrpp.planners.report.picture import class_distributions, draw_classes, plan_panels, report_figure
 from unetrpp.planners.report.text import report_text
+from unetrpp.planners.rules.attention import place_attention
+from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.plans.fingerprint import LeftOut
+from unetrpp.plans.plans import LossPlan
 from unetrpp.report.decisions import meaning
 
 
@@ -151,6 +159,51 @@ def test_what_would_change_the_plan_follows_the_plan():
     (card,) = [card for card in changes(*asked) if card.about.startswith("patch")]
     assert "memory does not change it" in card.text
     assert all(card.note and card.text for card in changes(*asked))
+
+
+def test_every_configuration_has_its_network_drawn_and_as_a_table():
+    measured, plans = planned(names=("3d_fullres", "2d"))
+    content = plan_page(measured, plans)
+    page = require_self_contained(content)
+    pictures = re.findall(r"<svg.*?</svg>", content, re.DOTALL)
+    assert len(pictures) == 2
+    identities = re.findall(r' id="([^"]*)"', content)
+    assert len(set(identities)) == len(identities) == 4
+    for picture, (name, configuration) in zip(pictures, plans.configurations.items(), strict=True):
+        levels = configuration.architecture.levels
+        root = ElementTree.fromstring(picture)
+        assert root[0].text == f"The network of {name}"
+        assert sum(rect.get("class") == "convolution" for rect in root.iter("rect")) == 2 * len(levels) - 1
+        (rows,) = [
+            rows
+            for rows in page.tables
+            if rows[0][0] == "stride" and len(rows[1][0].split()) == len(levels[0].stride) * 2 - 1
+        ]
+        assert [row[2] for row in rows[1:]] == [f"{level.channels} channels" for level in levels]
+        assert f"U-Net with {len(levels)} levels, its encoder at the left and its decoder at the right." in page.text
+    assert "Skip connections are concatenated with the decoder's features." in page.text
+
+
+def test_the_loss_is_among_what_can_be_changed():
+    measured, plans = planned()
+    focal = {
+        name: msgspec.structs.replace(each, loss=LossPlan(name="unified_focal"))
+        for name, each in plans.configurations.items()
+    }
+    for given, name in ((plans, "dice_ce"), (msgspec.structs.replace(plans, configurations=focal), "unified_focal")):
+        (card,) = [card for card in changes(measured, given) if card.about == "loss"]
+        assert (card.value, card.note) == (name, "--loss")
+
+
+def test_every_decision_on_attention_and_loss_has_a_meaning():
+    measured, plans = planned()
+    configuration = plans.configurations["3d_fullres"]
+    network = unetrpp_architecture(1, 2, (16, 64, 64), [(1, 2, 2), (2, 2, 2), (2, 2, 2)])
+    overrides = [parse_override(text) for text in ("gate@1=1.5", "se@0=on", "epa@1=off")]
+    _, decisions = place_attention(network, "auto", (0.01, 0.1, 0.5, 0.9), overrides)
+    _, losses = focal_loss_of(configuration, (0.01, 0.1), measured)
+    for decision in (*decisions, *losses):
+        assert meaning(decision.about), decision.about
 
 
 def test_every_decision_of_the_planners_has_a_meaning():
