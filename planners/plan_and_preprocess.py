@@ -73,9 +73,7 @@ def parser() -> Parser:
     what += "from the labels, experimental); none; all"
     add("--attention", choices=("paper", "pooled", "auto", "none", "all"), default="paper", help=what)
     what = "training loss: dice_ce (default); experimental: unified_focal, unified_focal_distance (voxels near a boundary count "
-    what += (
-        "more), both with gamma and distances from the labels; auto (the labels also decide whether distances count)"
-    )
+    what += "more), both with numbers from the labels; auto (the labels also decide whether distances count)"
     losses = ("dice_ce", "unified_focal", "unified_focal_distance", "auto")
     add("--loss", choices=losses, default="dice_ce", help=what)
     what = "attention modules of single levels: gate@1=1.5, se@3=off, epa@2=on (level 0 is full resolution)"

@@ -87,15 +87,26 @@ def _blocks(architecture: Architecture, i: int, *, decoder: bool) -> Blocks:
         name = counted(count, _convolution(architecture, decoder=decoder))
         return Blocks("convolution", name, f"kernel {format_shape(level.kernel)}")
     if level.cell is not None:
-        return Blocks(
-            "pooled", counted(count, "pooled EPA block"), f"keys and values: means of {format_shape(level.cell)} voxels"
-        )
+        return Blocks("pooled", counted(count, "pooled EPA block"), _pooled(level.cell, level.token))
     return Blocks("epa", counted(count, "EPA block"), f"{_projected(level, decoder)} projected tokens")
 
 
 def _is_entry(architecture: Architecture, i: int) -> bool:
     """Whether it is UNETR++'s level of full resolution, which is convolutional whatever it says of attention."""
     return architecture.network == "unetrpp" and i == 0
+
+
+def _pooled(cell: Sequence[int], token: Sequence[int] | None) -> str:
+    """What the queries, keys and values of a pooled EPA block are.
+
+    >>> _pooled((2, 5, 5), None)
+    'keys and values: means of 2 x 5 x 5 voxels'
+    >>> _pooled((5, 5, 5), (1, 2, 2))
+    'tokens: means of 1 x 2 x 2 voxels; keys and values: of 5 x 5 x 5 tokens'
+    """
+    if token is None:
+        return f"keys and values: means of {format_shape(cell)} voxels"
+    return f"tokens: means of {format_shape(token)} voxels; keys and values: of {format_shape(cell)} tokens"
 
 
 def _projected(level: Level, decoder: bool) -> int:

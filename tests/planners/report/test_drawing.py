@@ -43,6 +43,7 @@ def architectures(draw):
             decoder_blocks=0 if i == count - 1 else draw(st.integers(1, 9)),
             attention=draw(st.sampled_from(["epa", "conv"])),
             cell=draw(st.none() | st.just((16,) * dimensions)),
+            token=draw(st.none() | st.just((2,) * dimensions)),
             gate=None if i == count - 1 else draw(gammas),
             squeeze_excitation=draw(gammas),
         )
@@ -176,7 +177,8 @@ def test_every_text_fits_its_column_in_a_wide_font():
             encoder_blocks=6,
             decoder_blocks=6 * (i < 3),
             attention="epa" if i < 3 else "conv",
-            cell=(4, 16, 16) if i == 2 else None,
+            cell=(4, 16, 16) if i in (1, 2) else None,
+            token=(2, 4, 4) if i == 1 else None,
             gate=0.53 if i < 3 else None,
             squeeze_excitation=1.25,
         )
