@@ -72,10 +72,8 @@ def test_a_focal_loss_that_was_asked_for_has_the_rules_numbers(planned, mode):
     assert reasons["distance penalty"].startswith(f"asked for with --loss {mode}; with --loss auto it would be on: ")
 
 
-def test_without_any_foreground_nothing_is_planned_from_it(planned):
+@pytest.mark.parametrize(("mode", "loss"), [("auto", "dice_ce"), ("paper", "unified_focal"), ("none", "auto")])
+def test_without_any_foreground_nothing_is_planned_from_it(planned, mode, loss):
     before, _, fingerprint = planned
-    for options in ({"mode": "auto"}, {"mode": "paper", "loss": "unified_focal"}):
-        with pytest.raises(
-            UserError, match=r"0 training patches hold no foreground.*--attention auto and a --loss other"
-        ):
-            with_attention(before, [], fingerprint, **options)
+    with pytest.raises(UserError, match=r"0 training patches hold no foreground.*--attention auto and a --loss other"):
+        with_attention(before, [], fingerprint, mode=mode, loss=loss)

@@ -1,6 +1,7 @@
 """The drawing of a network: what it holds for random architectures, and that nothing in it overlaps or is cut off."""
 
 import itertools
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -77,7 +78,8 @@ def drawn(architecture, why=""):
 
 def svg(drawing, title="The network of 3d_fullres"):
     pages = Environment(loader=PackageLoader("unetrpp.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    content = pages.get_template("network.html").module.network(drawing, title, "The table says the same.", "network-1")
+    macros: Any = pages.get_template("network.html").module
+    content = macros.network(drawing, title, "The table says the same.", "network-1")
     (picture,) = ElementTree.fromstring(str(content)).iter("svg")
     return picture
 

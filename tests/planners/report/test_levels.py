@@ -1,5 +1,7 @@
 """What is said of every level equals what the built network holds there."""
 
+from typing import Any
+
 import msgspec
 import pytest
 import torch
@@ -47,7 +49,7 @@ def test_every_module_of_the_network_is_named_at_its_level(found, name):
     architecture = NETWORKS[name]
     levels = level_words(measured, with_network(configuration, architecture))
     with torch.device("meta"):
-        network = build_network(architecture)
+        network: Any = build_network(architecture)
     places = {f"gate@{i}": level.gate for i, level in enumerate(levels) if level.gate}
     places |= {f"se@{i}": level.squeeze_excitation for i, level in enumerate(levels) if level.squeeze_excitation}
     assert places.keys() == modules_by_place(network, architecture).keys()
