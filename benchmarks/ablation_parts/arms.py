@@ -75,6 +75,7 @@ class CentredSampler(PatchSampler):
 PARTS: dict[str, Callable[[Arm], Arm]] = {
     # networks and where attention goes
     "paper": lambda arm: replace(arm, attention="paper"),
+    "pooled": lambda arm: replace(arm, attention="pooled"),
     "none": lambda arm: replace(arm, attention="none"),
     "all": lambda arm: replace(arm, attention="all"),
     "auto": lambda arm: replace(arm, attention="auto"),
@@ -82,9 +83,8 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     "resunet": lambda arm: replace(arm, planner="resunet"),
     "epa_deepest": lambda arm: arm.with_change(epa_at(0)),
     "epa_two_deepest": lambda arm: arm.with_change(epa_at(0, 1)),
-    "pooled": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, tokens=None)),
-    "pooled27": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, 27, tokens=None)),
-    "coarse": lambda arm: arm.with_change(with_pooled_attention),
+    "pooled_voxels": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, tokens=None)),
+    "pooled27_voxels": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, 27, tokens=None)),
     "gates": lambda arm: arm.with_change(every_gate),
     "open": lambda arm: replace(arm, gates_start=0.98),
     "focus": lambda arm: arm.with_network(gates="focus"),  # the authors' gate, wherever there are gates
@@ -100,9 +100,9 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     "scale_1e-2": lambda arm: arm.with_network(layer_scale=1e-2),
     "scale_1e-1": lambda arm: arm.with_network(layer_scale=1e-1),
     "scale_1": lambda arm: arm.with_network(layer_scale=1.0),
-    "instance": lambda arm: arm.with_network(norm="instance"),
+    "batch": lambda arm: arm.with_network(norm="batch"),
     "group": lambda arm: arm.with_network(norm="group"),
-    "no_dropout": lambda arm: arm.with_network(dropout=0.0, attention_dropout=0.0),
+    "dropout": lambda arm: arm.with_network(dropout=0.1, attention_dropout=0.1),
     "decay_all": lambda arm: arm.with_recipe(decay_everything=True),
     "no_decay": lambda arm: arm.with_recipe(weight_decay=0.0),
     # where patches are drawn

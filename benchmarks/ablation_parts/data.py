@@ -11,7 +11,6 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.splits import Splits
 from unetrpp.planners.attention_and_loss import focal_loss_of, training_foreground, with_attention
 from unetrpp.planners.plan_and_preprocess import main as plan_and_preprocess
-from unetrpp.planners.rules.loss import distance_scales
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, LossPlan, read_plans
 from unetrpp.preprocessing.store import Store
@@ -48,14 +47,7 @@ class Data:
 
     def loss(self, arm: Arm, planned: Configuration) -> LossPlan:
         """The arm's loss with the rule's gamma and scales, even where the rule would leave the penalty off."""
-        batch_dice = planned.loss.batch_dice
         if arm.loss == "dice_ce":
-            return LossPlan(batch_dice=batch_dice)
+            return LossPlan(batch_dice=planned.loss.batch_dice)
         cases = [self.store.open(case) for case in self.store.cases()]
-        loss, _ = focal_loss_of(planned, training_foreground(planned, cases), self.fingerprint)
-        scales = (
-            distance_scales(self.fingerprint, self.plans.labels, min(planned.patch_spacing_mm))
-            if arm.loss == "unified_focal_distance"
-            else ()
-        )
-        return msgspec.structs.replace(loss, name=arm.loss, distance_scale_mm=scales)
+        return focal_loss_of(planned, training_foreground(planned, cases), self.fingerprint, mode=arm.loss)[0]

@@ -56,11 +56,11 @@ def test_every_arm_is_a_network_that_can_be_built(part):
 
 
 def test_parts_are_applied_in_their_order_and_unknown_ones_refused():
-    arm = arm_of("pooled+epa_deepest+no_dropout+lr_1e-3")
+    arm = arm_of("pooled_voxels+epa_deepest+dropout+lr_1e-3")
     network = arm.network(PLANNED)
     assert [level.attention for level in network.levels] == ["conv", "conv", "epa"]
     assert network.levels[2].cell is not None
-    assert network.dropout == 0
+    assert network.dropout == 0.1
     assert arm.recipe == {"learning_rate": 1e-3}
     with pytest.raises(SystemExit, match="'none2' is not a part"):
         arm_of("paper+none2")
