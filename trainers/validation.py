@@ -21,8 +21,6 @@ from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import FILE, CaseRecord, Predictions, Progress, Settings, earlier_runs
 from unetrpp.io.formats import files_of_image
 from unetrpp.model.folder import ModelFolder
-from unetrpp.networks.cascade import append_first_stage
-from unetrpp.preprocessing.case import PreprocessedCase
 from unetrpp.preprocessing.store import Store, StoredCase
 
 LOG = logging.getLogger(__name__)
@@ -139,10 +137,7 @@ def predict_cases(
 def _predict_case(predictor: Predictor, stored: StoredCase, path: Path, inputs: str) -> CaseRecord:
     """Write the segmentation of a stored case; returns its record. ``inputs`` is the digest of its image."""
     start, labels = time.monotonic(), predictor.model.plans.labels
-    image, _ = stored.read((0, 0, 0), stored.shape)
-    if predictor.first_stage is not None:  # by the fold of the first stage that held the case out, as in training
-        image = append_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
-    exported = predictor.export(PreprocessedCase(image, None, stored.properties))
+    exported = predictor.export(predictor.from_store(stored))
     segmentation = predictor.to_input_grid(exported, stored.properties)
     segmentation.save(path)
     voxels, geometry = class_voxels(segmentation.array, labels), segmentation.geometry

@@ -19,6 +19,8 @@ _PUBLIC = {
     "Trainer": "unetrpp.trainers.trainer",
     "UserError": "unetrpp.core.errors",
     "Volume": "unetrpp.io.images",
+    "calibrate_model": "unetrpp.evaluation.calibration",
+    "choose_thresholds": "unetrpp.evaluation.operating_points",
     "compare_models": "unetrpp.evaluation.model_comparison",
     "build_network": "unetrpp.networks.build",
     "convert_dataset": "unetrpp.dataset_conversion.conversion",

@@ -3,10 +3,12 @@
 from unetrpp.core.errors import UserError as UserError
 from unetrpp.dataset_conversion.conversion import convert_dataset as convert_dataset
 from unetrpp.dataset_conversion.folder import convert_folder as convert_folder
+from unetrpp.evaluation.calibration import calibrate_model as calibrate_model
 from unetrpp.evaluation.cross_validation import evaluate_model as evaluate_model
 from unetrpp.evaluation.evaluate import evaluate as evaluate
 from unetrpp.evaluation.find_best import find_best as find_best
 from unetrpp.evaluation.model_comparison import compare_models as compare_models
+from unetrpp.evaluation.operating_points import choose_thresholds as choose_thresholds
 from unetrpp.export.model_zip import export_model as export_model
 from unetrpp.export.model_zip import import_model as import_model
 from unetrpp.export.nnunet.models import import_nnunet as import_nnunet

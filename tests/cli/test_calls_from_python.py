@@ -11,10 +11,12 @@ from unetrpp.dataset_conversion import convert
 from unetrpp.dataset_conversion.conversion import convert_dataset
 from unetrpp.dataset_conversion.datasets import layout, layout_names
 from unetrpp.dataset_conversion.folder import convert_folder
+from unetrpp.evaluation.calibration import calibrate_model
 from unetrpp.evaluation.cross_validation import evaluate_model
 from unetrpp.evaluation.evaluate import evaluate as evaluate_folders
 from unetrpp.evaluation.find_best import find_best as find_best_models
 from unetrpp.evaluation.model_comparison import compare_models
+from unetrpp.evaluation.operating_points import choose_thresholds
 from unetrpp.export.model_zip import export_model as export_zip
 from unetrpp.export.model_zip import import_model as import_zip
 from unetrpp.export.nnunet.models import import_nnunet
@@ -26,7 +28,11 @@ from unetrpp.report.model_report import write_report
 SHARED = {"help", "version", "debug"}
 Command = tuple[Callable[[], Parser], list[Callable[..., object]], set[str]]
 CALLS: dict[str, Command] = {  # parser, calls, and the options that are no parameter
-    "evaluate": (evaluate.build_parser, [evaluate_folders, evaluate_model, compare_models], {"compare"}),
+    "evaluate": (
+        evaluate.build_parser,
+        [evaluate_folders, evaluate_model, compare_models, calibrate_model, choose_thresholds],
+        {"compare", "calibrate"},
+    ),
     "convert folder": (convert.folder_parser, [convert_folder], set()),
     "find_best": (find_best.build_parser, [find_best_models], set()),
     "report": (report.build_parser, [write_report], set()),

@@ -28,13 +28,16 @@ def test_the_predictor_takes_every_option_with_the_same_default():
 def test_all_options_reach_the_predictor(tmp_path):
     model = make_model(tmp_path, folds=2)
     (model / "fold_1" / "checkpoint_final.pt").rename(model / "fold_1" / "checkpoint_best.pt")
-    options = InferenceOptions(folds=1, device="cpu", mirroring=False, checkpoint="best", step=0.25, tile_batch=3)
+    options = InferenceOptions(
+        folds=1, device="cpu", mirroring=False, checkpoint="best", step=0.25, tile_batch=3, threshold={"ball": 0.3}
+    )
     defaults = {field.name: field.default for field in dataclasses.fields(InferenceOptions)}
     assert all(getattr(options, name) != default for name, default in defaults.items())  # none is left out here
     predictor = Predictor.with_options(model, options)
     assert predictor.options == options
     assert predictor.folds == ["1"]
     window = predictor.window
+    assert predictor.thresholds == {1: 0.3}
     assert (window.mirror_axes, window.step, window.tile_batch) == ((), 0.25, 3)
 
 

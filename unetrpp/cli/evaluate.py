@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import Parser, above_zero, positive, refuse_ignored, run
+from unetrpp.core.command_line import Parser, above_zero, named_share, positive, refuse_ignored, run
 
 if TYPE_CHECKING:
     from unetrpp.core.parallel import CaseError
@@ -19,6 +19,7 @@ unetrpp_evaluate fold_predictions/ unetrpp_workspace/raw/Hippocampus/labelsTr --
 unetrpp_evaluate predictions/ references/ --protocol synapse
 unetrpp_evaluate --model unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
 unetrpp_evaluate --model MODEL_FOLDER --distances
+unetrpp_evaluate --model MODEL_FOLDER --calibrate --recall lesion=0.9
 unetrpp_evaluate --compare one/summary.json other/summary.json
 """
 
@@ -53,6 +54,13 @@ def build_parser() -> Parser:
     add("--predicted-only", action="store_true", help="leave out references without a prediction")
     what = "gather the validation of all folds into crossval_summary.json; --distances scores the folds again with them"
     add("--model", type=Path, metavar="MODEL_FOLDER", help=what)
+    what = "with --model, fit the temperature of its probabilities to the cross-validation, and measure them"
+    add("--calibrate", action="store_true", help=what)
+    what = "threshold of a class for this recall over all voxels; --threshold of unetrpp_predict takes it"
+    add("--recall", type=named_share, nargs="+", metavar="CLASS=R", help=what)
+    add("--precision", type=named_share, nargs="+", metavar="CLASS=P", help="threshold of a class for this precision")
+    what = "where --calibrate predicts the validation cases: auto, cpu, cuda, cuda:1 or mps (default: auto)"
+    add("--device", default="auto", metavar="DEVICE", help=what)
     what = "two summary.json or crossval_summary.json of the same cases"
     add("--compare", type=Path, nargs=2, metavar="SUMMARY", help=what)
     add("--processes", type=positive, metavar="N", help="worker processes (default: by cores and memory)")
@@ -69,11 +77,16 @@ def work(arguments: argparse.Namespace) -> int:
     folders = (arguments.predictions, arguments.references)
     asked = [folders != (None, None), arguments.model is not None, arguments.compare is not None]
     if asked == [False, True, False]:
-        refuse_ignored(build_parser(), arguments, {"model", "distances", "tolerance", "processes"}, "--model")
+        used = {"model", "distances", "tolerance", "processes", "calibrate", "recall", "precision"}
+        refuse_ignored(build_parser(), arguments, used | ({"device"} if arguments.calibrate else set()), "--model")
         return _model(arguments)
     if asked == [False, False, True]:
         refuse_ignored(build_parser(), arguments, {"compare"}, "--compare")
         return _comparison(*arguments.compare)
+    if asked[0]:
+        own = {"calibrate", "recall", "precision", "device", "model", "compare"}
+        every = {action.dest for action in build_parser()._actions}
+        refuse_ignored(build_parser(), arguments, every - own | {"model", "compare"}, "PREDICTIONS and REFERENCES")
     if asked != [True, False, False] or None in folders:
         raise UserError(
             "give PREDICTIONS and REFERENCES, or --model MODEL_FOLDER alone, or --compare with two summaries alone"
@@ -95,7 +108,26 @@ def _model(arguments: argparse.Namespace) -> int:
     result = evaluate_model(path, distances=arguments.distances, tolerance=arguments.tolerance, processes=processes)
     print(fold_table(result))
     print(_written(path / FILE))
+    _calibration(arguments)
     return 0
+
+
+def _calibration(arguments: argparse.Namespace) -> None:
+    """Fit and print the calibration; without --calibrate, print that of an earlier run."""
+    from unetrpp.evaluation.calibration import calibrate_model, calibration_table
+    from unetrpp.evaluation.operating_points import choose_thresholds, points_table
+    from unetrpp.inference.calibration import FILE, read_calibration
+    from unetrpp.model.folder import ModelFolder
+
+    path = arguments.model
+    if arguments.calibrate:
+        calibrate_model(path, device=arguments.device)
+    found = read_calibration(ModelFolder.open(path))
+    if found is not None:
+        print(f"\n{calibration_table(found)}\n{path / FILE}; unetrpp_report draws it")
+    if arguments.recall or arguments.precision:
+        wanted = {"recall": dict(arguments.recall or ()), "precision": dict(arguments.precision or ())}
+        print(f"\n{points_table(choose_thresholds(path, **wanted))}")
 
 
 def _written(path: Path) -> str:

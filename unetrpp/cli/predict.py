@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, let_waiting_threads_sleep, positive, run
+from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, let_waiting_threads_sleep, named_share, positive, run
 
 if TYPE_CHECKING:
     from unetrpp.inference.predict import PredictionResult
@@ -15,6 +15,7 @@ EXAMPLES = """
 unetrpp_predict -i images/ -o segmentations/ -m unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
 unetrpp_predict -i scan.nii.gz -o segmentations/ -m MODEL --folds 0 --no-mirroring
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty
+unetrpp_predict -i images/ -o segmentations/ -m MODEL --threshold lesion=0.3
 unetrpp_predict -i dicom_series/ -o segmentations/ -m MODEL --dicom-seg
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --devices cuda:0,cuda:1
 unetrpp_predict -i images/ -o segmentations/ -m MODEL OTHER_MODEL      mean of several models
@@ -84,7 +85,15 @@ def build_parser() -> Parser:
     what = "apply the post-processing that a model imported from nnU-Net came with"
     add("--postprocessing", action="store_true", help=what)
     add("--uncertainty", action="store_true", help="also write entropy and fold disagreement, 0 to 1, as volumes")
-    add("--probabilities", action="store_true", help="also write the probability of every class as a volume")
+    what = "also write the probability of every class as a volume, calibrated if unetrpp_evaluate --calibrate was run"
+    add("--probabilities", action="store_true", help=what)
+    add(
+        "--threshold",
+        type=named_share,
+        nargs="+",
+        metavar="CLASS=P",
+        help="predict a class or region where its calibrated probability is at least P (default: the most probable class)",
+    )
     add(
         "--dicom-seg",
         action="store_true",
@@ -135,6 +144,7 @@ def work(arguments: argparse.Namespace) -> int:
         uncertainty=arguments.uncertainty,
         probabilities=arguments.probabilities,
         dicom_seg=arguments.dicom_seg,
+        threshold=dict(arguments.threshold) if arguments.threshold else None,
         fix=arguments.fix,
         part=arguments.part,
         skip_unreadable=arguments.skip_unreadable,

@@ -120,6 +120,24 @@ def above_zero(text: str) -> float:
     return value
 
 
+def named_share(text: str) -> tuple[str, float]:
+    """The type of an option that takes NAME=P, a number above 0 and below 1 for a class.
+
+    >>> named_share("lesion=0.3")
+    ('lesion', 0.3)
+    """
+    name, _, number = text.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if not name or not 0 < value < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be CLASS=P with P above 0 and below 1, such as lesion=0.3, not {text!r}"
+        )
+    return name, value
+
+
 def _whole(text: str) -> int:
     try:
         return int(text)

@@ -80,7 +80,7 @@ def read_validated(path: Path, dataset: RawDataset) -> Validated:
     model = ModelFolder.open(path)
     folds = _finished_folds(model, comparable=len(dataset.cases) > 1)
     _require_networks(model, folds)
-    mirroring = _mirroring(model, folds)
+    mirroring = validation_mirroring(model, folds)
     for fold in folds:
         folder = validation_folder(path, fold)
         recorded = read_fold(folder / "summary.json", model.plans.labels)
@@ -161,7 +161,7 @@ def train_command(model: ModelFolder, folds: Sequence[str] = ()) -> str:
     return f"unetrpp_train {model.dataset} {model.configuration_name}{spelled} -p {plans}"
 
 
-def _mirroring(model: ModelFolder, folds: Sequence[str]) -> bool:
+def validation_mirroring(model: ModelFolder, folds: Sequence[str]) -> bool:
     """Whether the folds were validated with mirroring: predictions.json of every fold records it."""
     found: dict[bool, str] = {}
     for fold in folds:

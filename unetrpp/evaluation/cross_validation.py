@@ -87,21 +87,32 @@ def score_folds_again(model: ModelFolder, options: MetricOptions, processes: int
 
 def _files_of(model: ModelFolder, folder: Path, case: CaseScores) -> tuple[Path, Path]:
     """The prediction of a case in ``folder`` and its reference, where it was scored or in the model's workspace."""
-    prediction, recorded = folder / Path(case.prediction_file).name, Path(case.reference_file)
-    home = Workspace(model.path.resolve().parents[2]).preprocessed(model.dataset) / "labels"
-    reference = next((path for path in (recorded, home / recorded.name) if path.exists()), None)
-    if reference is None:
-        raise UserError(
-            f"its reference {recorded} is neither there nor in {home}, so the fold cannot be scored with --distances; restore "
-            "it, or give the command in the folder where the fold was scored",
-            case=case.case,
-        )
+    prediction = folder / Path(case.prediction_file).name
+    reference = reference_of(model, case, "so the fold cannot be scored with --distances")
     if not prediction.exists():
         raise UserError(
             f"its prediction {prediction} is gone, so the fold cannot be scored with --distances; run unetrpp_train again",
             case=case.case,
         )
     return prediction, reference
+
+
+def reference_of(model: ModelFolder, case: CaseScores, consequence: str) -> Path:
+    """The reference of a validated case, where it was scored or in the model's workspace.
+
+    Raises:
+        UserError: it is in neither; the message has the ``consequence``.
+    """
+    recorded = Path(case.reference_file)
+    home = Workspace(model.path.resolve().parents[2]).preprocessed(model.dataset) / "labels"
+    reference = next((path for path in (recorded, home / recorded.name) if path.exists()), None)
+    if reference is None:
+        raise UserError(
+            f"its reference {recorded} is neither there nor in {home}, {consequence}; restore "
+            "it, or give the command in the folder where the fold was scored",
+            case=case.case,
+        )
+    return reference
 
 
 def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:

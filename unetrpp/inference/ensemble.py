@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from unetrpp.core.errors import UserError
+from unetrpp.inference.calibration import Temperatures, temperature_count
 from unetrpp.inference.export import Exported, append_uncertainty, averaged_slabs, collect
 from unetrpp.inference.memory import image_device
 from unetrpp.inference.options import InferenceOptions
+from unetrpp.inference.output_rule import OutputRule
 from unetrpp.inference.predictor import Image, Predictor, as_volume
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.io.images import Volume
@@ -68,6 +70,15 @@ class Ensemble:
         exported = self.export(prepared, probabilities=probabilities, uncertainty=uncertainty)
         return self.to_input_grid(exported, prepared[0].properties)
 
+    @property
+    def temperatures(self) -> Temperatures:
+        """Those of the one model. The mean of several models was never fitted, so its temperature is 1.
+
+        Raises:
+            UserError: the model's calibration is out of date.
+        """
+        return self.first.temperatures if len(self.members) == 1 else (1.0,) * temperature_count(self.first.model)
+
     def prepare(self, volume: Volume, case: str) -> Prepared:
         """The image as each member's network takes it."""
         return tuple(member.prepare(volume, case) for member in self.members)
@@ -79,7 +90,7 @@ class Ensemble:
         """
         if len(self.members) == 1:
             return self.first.export(prepared[0], probabilities=probabilities, uncertainty=uncertainty)
-        scheme = self.first.model.plans.labels
+        rule = OutputRule(self.first.model.plans.labels, self.temperatures, self.first.thresholds)
         grids = [member.grid(case.properties) for member, case in zip(self.members, prepared, strict=True)]
         same = all(other.kept == grids[0].kept for other in grids)
         grid = grids[0] if same else grids[0].uncropped()
@@ -88,9 +99,9 @@ class Ensemble:
         def means() -> Iterator[Tensor]:
             for models in in_step(streams):
                 mean = models.mean(dim=0)
-                yield append_uncertainty(mean, models, scheme) if uncertainty else mean
+                yield append_uncertainty(mean, models, rule) if uncertainty else mean
 
-        return collect(means(), grid, probabilities=probabilities, uncertainty=uncertainty)
+        return collect(means(), rule, grid, probabilities=probabilities, uncertainty=uncertainty)
 
     def _slabs(self, member: Predictor, case: PreprocessedCase, grid: CaseGrid) -> Iterator[Tensor]:
         """The member's mean probabilities on ``grid``."""

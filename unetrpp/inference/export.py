@@ -2,7 +2,8 @@
 
 The order is the same everywhere: softmax or sigmoid -> mean over folds -> linear resampling -> arg-max or regions ->
 uncrop -> inverse transpose -> inverse orientation -> the user's values. Where a model says so (``averaging`` "logits", nnU-Net's
-order), logits are averaged and resampled, and the softmax or sigmoid follows.
+order), logits are averaged and resampled, and the softmax or sigmoid follows. The temperature is applied to the final mean: to what
+maps show, and to decisions where there are thresholds.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unetrpp.dataset.labels import LabelScheme
-from unetrpp.inference.averaging import Averaging, decide, disagreement, entropy, fold_probabilities, mean_logits
+from unetrpp.inference.averaging import Averaging, disagreement, entropy, fold_probabilities, mean_logits
 from unetrpp.inference.decisions import decided_slabs
 from unetrpp.inference.memory import part_values
+from unetrpp.inference.output_rule import OutputRule
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.inference.taps import Taps, resample_slabs
 from unetrpp.preprocessing.grid import CaseGrid
@@ -48,6 +49,7 @@ def export(
     grid: CaseGrid,
     *,
     averaging: Averaging = "probabilities",
+    rule: OutputRule | None = None,
     probabilities: bool = False,
     uncertainty: bool = False,
 ) -> Exported:
@@ -57,12 +59,14 @@ def export(
         slabs: logits (F, K, n, Y, X) on the network's grid in z order, as ``SlidingWindow.slabs`` yields them.
             ``[logits[None]]`` for one network's logits of the whole volume.
         averaging: what is averaged over folds (``Configuration.averaging``).
+        rule: the temperature and the thresholds; by default neither.
 
     Memory grows with the classes of a slab, not of the volume.
     """
-    if probabilities or uncertainty:
-        averaged = averaged_slabs(slabs, grid, averaging=averaging, uncertainty=uncertainty)
-        return collect(averaged, grid, probabilities=probabilities, uncertainty=uncertainty)
+    rule = rule or OutputRule(grid.plan.labels)
+    if probabilities or uncertainty or rule.thresholds:
+        averaged = averaged_slabs(slabs, grid, averaging=averaging, uncertainty=uncertainty, rule=rule)
+        return collect(averaged, rule, grid, probabilities=probabilities, uncertainty=uncertainty)
     decisions = _no_decisions(grid)
     done = 0
     for slab in decided_slabs(split_slabs(slabs), resampling_taps(grid), grid.plan.labels, averaging=averaging):
@@ -82,49 +86,62 @@ def split_slabs(slabs: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def averaged_slabs(
-    slabs: Iterable[Tensor], grid: CaseGrid, *, averaging: Averaging = "probabilities", uncertainty: bool = False
+    slabs: Iterable[Tensor],
+    grid: CaseGrid,
+    *,
+    averaging: Averaging = "probabilities",
+    uncertainty: bool = False,
+    rule: OutputRule | None = None,
 ) -> Iterator[Tensor]:
     """Mean probabilities of the folds on the cropped grid, slab by slab (K, m, Y, X): what maps and ensembles need.
 
-    With ``uncertainty``, entropy and fold disagreement follow as two more channels.
+    They are before the temperature. With ``uncertainty``, entropy (after the temperature of ``rule``) and fold disagreement
+    follow as two more channels.
     """
     scheme = grid.plan.labels
+    of = (rule or OutputRule(scheme)) if uncertainty else None
     if averaging == "logits":
-        yield from _probabilities_of_mean_logits(slabs, grid, uncertainty=uncertainty)
+        yield from _probabilities_of_mean_logits(slabs, grid, of)
         return
 
     def averaged(logits: Tensor) -> Tensor:
         folds = fold_probabilities(logits, scheme)
         mean = folds.mean(dim=0)
-        return append_uncertainty(mean, folds, scheme) if uncertainty else mean
+        return append_uncertainty(mean, folds, of) if of else mean
 
     yield from resample_slabs(map(averaged, split_slabs(slabs)), resampling_taps(grid))
 
 
-def _probabilities_of_mean_logits(slabs: Iterable[Tensor], grid: CaseGrid, *, uncertainty: bool) -> Iterator[Tensor]:
+def _probabilities_of_mean_logits(
+    slabs: Iterable[Tensor], grid: CaseGrid, uncertainty_of: OutputRule | None
+) -> Iterator[Tensor]:
     """As :func:`averaged_slabs`: mean logits, resampled, then softmax or sigmoid."""
     scheme = grid.plan.labels
 
     def averaged(logits: Tensor) -> Tensor:
         mean = mean_logits(logits)
-        if not uncertainty:
+        if uncertainty_of is None:
             return mean
         folds, both = fold_probabilities(logits, scheme), fold_probabilities(mean[None], scheme)[0]
         return torch.cat([mean, disagreement(folds, both, scheme)[None]])
 
     for slab in resample_slabs(map(averaged, split_slabs(slabs)), resampling_taps(grid)):
         mean = fold_probabilities(slab[None, : scheme.outputs].half().float(), scheme)[0]
-        if uncertainty:
-            mean = torch.cat([mean, entropy(mean, scheme)[None], slab[scheme.outputs :]])
+        if uncertainty_of is not None:
+            mean = torch.cat([mean, entropy(uncertainty_of.calibrated(mean), scheme)[None], slab[scheme.outputs :]])
         yield mean
 
 
-def append_uncertainty(mean: Tensor, members: Tensor, scheme: LabelScheme) -> Tensor:
-    """``mean`` (K, ...), then its entropy and the share of ``members`` (F, K, ...) that decide otherwise: (K + 2, ...)."""
-    return torch.cat([mean, entropy(mean, scheme)[None], disagreement(members, mean, scheme)[None]])
+def append_uncertainty(mean: Tensor, members: Tensor, rule: OutputRule) -> Tensor:
+    """``mean`` (K, ...), then the entropy after the temperature, and the share of ``members`` (F, K, ...) that decide otherwise
+    without thresholds: (K + 2, ...)."""
+    scheme = rule.scheme
+    return torch.cat([mean, entropy(rule.calibrated(mean), scheme)[None], disagreement(members, mean, scheme)[None]])
 
 
-def collect(slabs: Iterable[Tensor], grid: CaseGrid, *, probabilities: bool, uncertainty: bool) -> Exported:
+def collect(
+    slabs: Iterable[Tensor], rule: OutputRule, grid: CaseGrid, *, probabilities: bool, uncertainty: bool
+) -> Exported:
     """Decide slabs of mean probabilities on the cropped grid and keep the requested maps."""
     scheme, shape = grid.plan.labels, grid.properties.cropped_shape
     decisions = _no_decisions(grid)
@@ -134,9 +151,9 @@ def collect(slabs: Iterable[Tensor], grid: CaseGrid, *, probabilities: bool, unc
     for slab in slabs:
         place = slice(done, done + slab.shape[1])
         mean = slab[: scheme.outputs]
-        decisions[place] = decide(mean, scheme).cpu().numpy()
+        decisions[place] = rule.decide(mean).cpu().numpy()
         if kept is not None:
-            kept[:, place] = mean.half().cpu().numpy()
+            kept[:, place] = rule.calibrated(mean).half().cpu().numpy()
         if uncertain is not None:
             uncertain[:, place] = slab[scheme.outputs :].cpu().numpy()
         done = place.stop

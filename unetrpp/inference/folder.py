@@ -55,7 +55,10 @@ def run_folder(
     _refuse_inputs(output.folder, [*outputs.values(), *(name for names in maps.values() for name in names)], cases)
     found = earlier_runs(output.folder)
     earlier = _find_earlier(output, settings, cases, set(outputs.values()))
-    left = {case: files for case, files in cases.items() if not earlier.has(case, output.folder, maps[case])}
+    temperatures = ensemble.temperatures if output.shows_probability else ()
+    left = {
+        case: files for case, files in cases.items() if not earlier.has(case, output.folder, maps[case], temperatures)
+    }
     if not output.overwrite:
         refuse_foreign(output.folder, [outputs[case] for case in left], earlier.runs)
     if len(left) < len(cases):
@@ -96,10 +99,12 @@ class _Earlier:
     recorded: Mapping[str, CaseRecord]  # finished cases
     changed: Mapping[str, CaseRecord]  # finished cases whose images have changed since
 
-    def has(self, case: str, folder: Path, maps: Iterable[str]) -> bool:
-        """Whether the case is finished, with the ``maps`` that are requested now."""
+    def has(self, case: str, folder: Path, maps: Iterable[str], temperatures: Sequence[float] = ()) -> bool:
+        """Whether the case is finished, with the ``maps`` that are requested now, and with these ``temperatures`` of them."""
         record = self.recorded.get(case)
-        return record is not None and all(name in record.maps and (folder / name).is_file() for name in maps)
+        if record is None or not all(name in record.maps and (folder / name).is_file() for name in maps):
+            return False
+        return not temperatures or tuple(temperatures) == (record.temperatures or (1.0,) * len(temperatures))
 
     def kept(self, own: str, cases: Cases) -> dict[str, CaseRecord]:
         """The finished cases that go into the record ``own``: the requested ones, and those it had before."""
@@ -168,6 +173,8 @@ def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
         mirroring=first.options.mirroring,
         step=first.options.step,
         postprocessing=postprocessing,
+        threshold=dict(first.options.threshold or {}),
+        temperatures=ensemble.temperatures if first.options.threshold else (),
     )
 
 

@@ -1,5 +1,6 @@
 """The options of prediction: how a trained model predicts, and what is written where."""
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class InferenceOptions:
         checkpoint: final, best or latest.
         step: of the sliding window, in patches.
         tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
+        threshold: class or region -> the calibrated probability from which it is predicted.
 
     Raises:
         UserError: ``step`` or ``tile_batch`` is out of range.
@@ -33,6 +35,7 @@ class InferenceOptions:
     checkpoint: Checkpoint = "final"
     step: float = 0.5
     tile_batch: int | None = None
+    threshold: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= 1:
@@ -67,6 +70,11 @@ class OutputOptions:
     fix: bool = False
     postprocessing: PostProcessing = NOTHING
     log_warnings: bool = True
+
+    @property
+    def shows_probability(self) -> bool:
+        """Whether files are written that a model's temperature changes."""
+        return self.probabilities or self.uncertainty
 
     def maps(self, output: str, classes: int) -> tuple[str, ...]:
         """Names of the files that are written beside the segmentation ``output``: maps and the DICOM SEG."""

@@ -1,7 +1,7 @@
 """`predict`: the work of the command unetrpp_predict as one call from Python, with the same options."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.text import listed
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription
+from unetrpp.inference.calibration import temperatures_of
 from unetrpp.inference.devices import DeviceWorkers
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import run_folder
@@ -65,6 +66,7 @@ def predict(
     probabilities: bool = False,
     dicom_seg: bool = False,
     fix: bool = False,
+    threshold: Mapping[str, float] | None = None,
     part: str | None = None,
     skip_unreadable: bool = False,
     overwrite: bool = False,
@@ -90,10 +92,11 @@ def predict(
             own, so a script that gives them needs ``if __name__ == "__main__":``.
         tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
         postprocessing: apply what an imported ``model`` came with; ``best`` says itself whether and what.
-        uncertainty: also write entropy and fold disagreement, 0 to 1.
-        probabilities: also write a probability map per class.
+        uncertainty: also write the entropy of the calibrated mean and fold disagreement, 0 to 1.
+        probabilities: also write a calibrated probability map per class.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
         fix: straighten images with slightly sheared axes, into ``output``/fixed.
+        threshold: class or region -> the calibrated probability from which it is predicted, in place of the usual rule.
         part: "k/n": predict every n-th case from the k-th on, so that machines or GPUs share a folder; images that belong
             to no case are listed by the first.
         skip_unreadable: images that cannot be read or used are ``left_out`` of the result and not ``failed``.
@@ -101,7 +104,7 @@ def predict(
 
     Raises:
         UserError: neither or both of ``model`` and ``best``, a model or input that cannot be used, or an output folder
-            with predictions of other settings. A single case that fails raises nothing: see ``failed``.
+            with predictions of other settings; a calibration that is out of date, where maps or thresholds need it. A single case that fails raises nothing: see ``failed``.
     """
     if (model is None) == (best is None):
         raise UserError("give either a model folder (model) or a dataset (best)")
@@ -113,7 +116,13 @@ def predict(
     if dicom_seg:
         require_dicom_seg()
     options = InferenceOptions(
-        folds=folds, device=device, mirroring=mirroring, checkpoint=checkpoint, step=step, tile_batch=tile_batch
+        folds=folds,
+        device=device,
+        mirroring=mirroring,
+        checkpoint=checkpoint,
+        step=step,
+        tile_batch=tile_batch,
+        threshold=threshold,
     )
     written = OutputOptions(
         Path(output),
@@ -133,6 +142,8 @@ def predict(
     ensemble = Ensemble.load(models, replace(options, device="cpu") if names else options)
     for member in ensemble.members:
         LOG.info("%s: folds averaged: %s", member.model.path.resolve().name, spell_folds(member.folds))
+    if written.shows_probability or threshold:
+        LOG.info("%s", temperature_text(ensemble))
     if uncertainty and [len(member.folds) for member in ensemble.members] == [1]:
         LOG.warning("the disagreement maps are 0 everywhere: a single fold has no other to disagree with")
     inputs, description = _paths(input), ensemble.first.model.description
@@ -176,6 +187,19 @@ def _follow_selection(
     options = replace(options, mirroring=options.mirroring and selection.mirroring)
     output = replace(output, postprocessing=selection.postprocessing)
     return models, options, output
+
+
+def temperature_text(ensemble: Ensemble) -> str:
+    """The temperature of the written probabilities, and why it is 1 where none was fitted."""
+    first = ensemble.first
+    if len(ensemble.members) > 1:
+        return "temperature of the probabilities: 1 (the mean of several models was never fitted)"
+    values, why = temperatures_of(first.model, first.folds, first.options.checkpoint)
+    if why:
+        return f"temperature of the probabilities: 1 ({why})"
+    regions = [region.name for region in first.model.plans.labels.regions]
+    named = [f"{name} {value:.3f}" for name, value in zip(regions, values, strict=True)] if regions else []
+    return f"temperature of the probabilities: {', '.join(named) or format(values[0], '.3f')}"
 
 
 def _paths(given: Paths) -> list[Path]:

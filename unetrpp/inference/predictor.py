@@ -1,9 +1,10 @@
 """A trained model kept loaded: one call takes an image and returns its segmentation on the image's own grid."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,8 +14,10 @@ from torch import Tensor
 from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.core.devices import find_device, half_precision, try_kernels
 from unetrpp.core.errors import UserError
+from unetrpp.inference.calibration import Temperatures, temperatures_of
 from unetrpp.inference.export import Exported, export
 from unetrpp.inference.options import InferenceOptions
+from unetrpp.inference.output_rule import OutputRule, channel_thresholds
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.inference.weights import load_networks
@@ -24,6 +27,9 @@ from unetrpp.model.folds import Folds
 from unetrpp.networks.cascade import append_first_stage
 from unetrpp.preprocessing.case import PreprocessedCase, preprocess
 from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
+
+if TYPE_CHECKING:  # prediction reads no store
+    from unetrpp.preprocessing.store import StoredCase
 
 Image: TypeAlias = Path | str | Sequence[Path | str] | Volume | sitk.Image
 NetworkInput: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.float32]]
@@ -50,6 +56,7 @@ class Predictor:
         checkpoint: final, best or latest; a cascade's first stage always takes its final one.
         step: of the sliding window, in patches.
         tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
+        threshold: class or region -> the calibrated probability from which it is predicted.
 
     Attributes:
         model: the opened model folder.
@@ -59,9 +66,11 @@ class Predictor:
         networks: one per fold, in evaluation mode.
         first_stage: the predictor of a cascade's first stage, else None.
         window: how the networks run over an image.
+        temperatures: of the probabilities; see docs/calibration.md.
+        thresholds: by output channel.
 
     Raises:
-        UserError: no model folder, an untrained fold, a damaged checkpoint, no such device, or an option out of range.
+        UserError: no model folder, an untrained fold, a damaged checkpoint, no such device or class, or an option out of range.
     """
 
     def __init__(
@@ -74,17 +83,25 @@ class Predictor:
         checkpoint: Checkpoint = "final",
         step: float = 0.5,
         tile_batch: int | None = None,
+        threshold: Mapping[str, float] | None = None,
     ):
         self.options = InferenceOptions(
-            folds=folds, device=device, mirroring=mirroring, checkpoint=checkpoint, step=step, tile_batch=tile_batch
+            folds=folds,
+            device=device,
+            mirroring=mirroring,
+            checkpoint=checkpoint,
+            step=step,
+            tile_batch=tile_batch,
+            threshold=threshold,
         )
         self.model = ModelFolder.open(model_folder)
+        self.thresholds = channel_thresholds(self.model.plans.labels, threshold or {})
         self.device = find_device(device)
         self.folds = self.model.choose_folds(folds, checkpoint)
         self.networks = load_networks(self.model, self.folds, checkpoint, self.device)
         self.first_stage: Predictor | None = None
         if (first := self.model.first_stage) is not None:
-            options = replace(self.options, folds=first.source_folds(self.folds), checkpoint="final")
+            options = replace(self.options, folds=first.source_folds(self.folds), checkpoint="final", threshold=None)
             self.first_stage = Predictor.with_options(first.path, options)
         self.window = self._window()
         try_kernels(self.device)
@@ -100,6 +117,7 @@ class Predictor:
             checkpoint=options.checkpoint,
             step=options.step,
             tile_batch=options.tile_batch,
+            threshold=options.threshold,
         )
 
     def _window(self) -> SlidingWindow:
@@ -125,11 +143,12 @@ class Predictor:
         Args:
             image: a path, one path per channel, an ITK image, or a ``Volume``: array (C, Z, Y, X) with its geometry.
             case: its name in error messages.
-            probabilities: also return a probability map per class.
-            uncertainty: also return the entropy of the mean and the disagreement of the folds.
+            probabilities: also return a calibrated probability map per class.
+            uncertainty: also return the entropy of the calibrated mean and the disagreement of the folds.
 
         Raises:
-            UserError: the image cannot be read, has another number of channels, or holds NaN or infinite values.
+            UserError: the image cannot be read, has another number of channels, or holds NaN or infinite values; or the model's
+                calibration, which maps and thresholds need, is out of date.
         """
         prepared = self.prepare(as_volume(image), case)
         exported = self.export(prepared, probabilities=probabilities, uncertainty=uncertainty)
@@ -148,11 +167,36 @@ class Predictor:
             return prepared
         return CascadeCase(prepared.image, None, prepared.properties, self.first_stage.prepare(volume, case))
 
+    def from_store(self, stored: "StoredCase") -> PreprocessedCase:
+        """A training case as the network takes it; for a second stage with the segmentation that training took, by the fold of the
+        first stage that held the case out."""
+        image, _ = stored.read((0, 0, 0), stored.shape)
+        if self.first_stage is not None:
+            image = append_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
+        return PreprocessedCase(image, None, stored.properties)
+
     def export(self, prepared: PreprocessedCase, *, probabilities: bool = False, uncertainty: bool = False) -> Exported:
         """Run the networks and decide on the cropped grid, slab by slab."""
-        slabs, grid = self.logits(prepared), self.grid(prepared.properties)
-        averaging = self.model.configuration.averaging
-        return export(slabs, grid, averaging=averaging, probabilities=probabilities, uncertainty=uncertainty)
+        rule = None
+        if probabilities or uncertainty or self.thresholds:
+            rule = OutputRule(self.model.plans.labels, self.temperatures, self.thresholds)
+        return export(
+            self.logits(prepared),
+            self.grid(prepared.properties),
+            averaging=self.model.configuration.averaging,
+            rule=rule,
+            probabilities=probabilities,
+            uncertainty=uncertainty,
+        )
+
+    @cached_property
+    def temperatures(self) -> Temperatures:
+        """Of the mean of the folds: one, or one for each region; 1 where none was fitted.
+
+        Raises:
+            UserError: the model's calibration is out of date.
+        """
+        return temperatures_of(self.model, self.folds, self.options.checkpoint)[0]
 
     def logits(self, prepared: PreprocessedCase) -> Iterator[Tensor]:
         """Logits (F, K, n, Y, X) of all folds on the network's grid, slab by slab in z order."""

@@ -35,6 +35,7 @@ class CaseRecord(Record, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     seconds: float  # network and export
     maps: tuple[FileName, ...] = ()
+    temperatures: tuple[float, ...] = ()  # of the maps and thresholds: one, or one for each region; none: 1
 
 
 class Member(Record, frozen=True, kw_only=True):
@@ -51,11 +52,14 @@ class Member(Record, frozen=True, kw_only=True):
 class Settings(Record, frozen=True, kw_only=True):
     """Everything that determines a prediction. Outputs of other settings do not count as finished."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"threshold", "temperatures"})
     dataset: str
     members: tuple[Member, ...]
     mirroring: bool
     step: float
     postprocessing: PostProcessing
+    threshold: dict[str, float] = msgspec.field(default_factory=dict)  # by class or region
+    temperatures: tuple[float, ...] = ()  # that these thresholds are compared after
 
 
 class Predictions(Record, frozen=True, kw_only=True):

@@ -138,6 +138,7 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
         warnings=tuple(notice.text for notice in notices),
         seconds=round(predicted.seconds, 3),
         maps=output.maps(name, labels.outputs),
+        temperatures=ensemble.temperatures if output.shows_probability or ensemble.first.thresholds else (),
     )
     return record, notices
 

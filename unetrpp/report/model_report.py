@@ -1,5 +1,6 @@
 """The report of a trained model: what it is, its scores, its worst and best cases, and the reasons for its plans."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,21 +8,26 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from unetrpp import __version__
+from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json_lines, write_bytes
 from unetrpp.core.text import counted, format_score, listed
 from unetrpp.dataset.cases import Case
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.evaluation.calibration import calibration_rows
 from unetrpp.evaluation.cross_validation import CrossValidation, pool_folds
 from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.summary import Summary
+from unetrpp.inference.calibration import Calibration, read_calibration
 from unetrpp.model.folder import ModelFolder
 from unetrpp.report.charts import Distribution, draw_distributions, draw_heat
 from unetrpp.report.curves import draw_folds
 from unetrpp.report.decisions import decision_cards
 from unetrpp.report.page import Rows, render_page, require_page
+from unetrpp.report.reliability import draw_reliability
 from unetrpp.report.score_tables import case_rows, class_scores, fold_scores, ranked_cases, typical_rows
 from unetrpp.report.shown_cases import raw_cases, shown_cases
 
+LOG = logging.getLogger(__name__)
 ALL = "all"  # the fold that is trained on every case
 MOST_NAMED = 15  # classes that the table of facts names
 FEWEST_CASES = 5  # in the picture of every case and class
@@ -58,9 +64,19 @@ def _cross_validation(model: ModelFolder) -> CrossValidation | None:
     return pool_folds(model.path, model.plans.labels)
 
 
+def _calibration(model: ModelFolder) -> Calibration | None:
+    """The calibration of the model; None where there is none, or with a warning where it is out of date."""
+    try:
+        return read_calibration(model)
+    except UserError as error:
+        LOG.warning("left out of the page: %s", error)
+        return None
+
+
 def model_page(model: ModelFolder, result: CrossValidation | None, cases: Sequence[Case]) -> str:
     """The page. ``cases`` of the raw dataset hold the images of the pictures; a case without one gets no picture."""
     plans, summary = model.plans, result.summary if result else None
+    calibration = _calibration(model)
     epochs = {fold: read_json_lines(model.path / f"fold_{fold}" / "metrics.jsonl") for fold in model.folds()}
     trained = {fold: lines for fold, lines in epochs.items() if lines}
     return render_page(
@@ -76,6 +92,8 @@ def model_page(model: ModelFolder, result: CrossValidation | None, cases: Sequen
         some_cases=case_rows(summary, typical_rows(summary)) if summary else [],
         every_case=_every_case(summary) if summary else [],
         cases=list(shown_cases(model, summary, {case.id: case for case in cases})) if summary else [],
+        calibration=calibration_rows(calibration) if calibration else [],
+        reliability=draw_reliability(calibration) if calibration else None,
         training=_training(trained),
         curves=draw_folds(trained) if trained else None,
         curves_by_fold=_curves(model),

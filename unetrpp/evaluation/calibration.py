@@ -1,0 +1,241 @@
+"""Calibrating a model on its own cross-validation: every case predicted by the fold that did not train on it."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unetrpp.core.digest import digest, file_digest, read_current
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_bytes, write_json
+from unetrpp.core.progress import progress_bar
+from unetrpp.core.text import counted, text_table
+from unetrpp.core.workspace import Workspace
+from unetrpp.evaluation.candidates import validation_folder, validation_mirroring
+from unetrpp.evaluation.cross_validation import pool_folds, reference_of
+from unetrpp.evaluation.operating_points import best_dice, point_cells
+from unetrpp.evaluation.summary import CaseScores
+from unetrpp.evaluation.temperature import (
+    THRESHOLDS,
+    calibrated,
+    fit_temperatures,
+    log_loss,
+    precision_and_recall,
+    reliability,
+)
+from unetrpp.evaluation.voxel_sample import MOST_DOUBTFUL, MOST_SURE, MOST_VALUES, SURE, VoxelSample, VoxelSampler
+from unetrpp.inference.calibration import (
+    FILE,
+    Calibration,
+    ClassCalibration,
+    Temperatures,
+    calibration_basis,
+    temperature_count,
+    validated_folds,
+)
+from unetrpp.inference.export import averaged_slabs
+from unetrpp.inference.predictor import Predictor
+from unetrpp.io.formats import files_of_image
+from unetrpp.io.images import read_label
+from unetrpp.model.folder import ModelFolder
+from unetrpp.model.folds import spell_folds
+from unetrpp.preprocessing.store import Store
+
+SAMPLE = "calibration.npz"  # of a fold's validation cases, so that an interrupted run resumes
+HINT = "predict from the workspace that the model was trained in"
+
+
+def calibrate_model(model: Path | str, *, device: str = "auto") -> Calibration:
+    """Fit the temperature of a model, measure its probabilities before and after it, and write calibration.json.
+
+    This is what `unetrpp_evaluate --model --calibrate` does. What is current is kept: the whole, or the samples of folds whose weights, images and references are the same.
+
+    Args:
+        model: a model folder with validated folds, in the workspace that it was trained in.
+        device: where the validation cases are predicted: auto, cpu, cuda, cuda:1 or mps.
+
+    Raises:
+        UserError: no fold is validated, folds were validated differently, or a preprocessed case or a reference is gone.
+    """
+    opened = ModelFolder.open(Path(model))
+    pooled = pool_folds(opened.path, opened.plans.labels).summary.metric_per_case
+    names = validated_folds(opened)
+    mirroring = validation_mirroring(opened, names)
+    if (found := read_current(opened.path / FILE, Calibration, calibration_basis(opened))) is not None:
+        return found
+    by_fold = {name: tuple(case for case in pooled if str(case.fold) == name) for name in names}
+    folds = [_Fold(opened, name, cases, mirroring) for name, cases in by_fold.items() if cases]
+    result = measure(opened, [fold.sample(device) for fold in folds], names, mirroring=mirroring)
+    write_json(opened.path / FILE, result)
+    return result
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """The validation cases of one fold."""
+
+    model: ModelFolder
+    name: str
+    cases: tuple[CaseScores, ...]
+    mirroring: bool
+
+    @property
+    def folder(self) -> Path:
+        return validation_folder(self.model.path, self.name)
+
+    def sample(self, device: str) -> VoxelSample:
+        """The sample of its cases: the stored one where it is current, else a new one."""
+        store, path = store_of(self.model), self.folder / SAMPLE
+        made_from = self._basis(store)
+        if (found := _stored(path, made_from)) is not None:
+            return found
+        predictor = Predictor(self.model.path, folds=self.name, device=device, mirroring=self.mirroring)
+        samples = []
+        with progress_bar(f"fold {self.name} calibration", len(self.cases)) as bar:
+            for case in self.cases:
+                samples.append(sample_case(predictor, store, case.case, self._reference(case)))
+                bar.update()
+        sample = VoxelSample.joined(samples)
+        _write(path, sample, made_from)
+        return sample
+
+    def _reference(self, case: CaseScores) -> Path:
+        return reference_of(self.model, case, "so the fold cannot be calibrated")
+
+    def _basis(self, store: Store) -> str:
+        """Digest of all that the sample depends on."""
+        cascade, labels = self.model.configuration.first_stage is not None, self.model.plans.labels
+        content: list[object] = [self.model.digest([self.name]), labels, self.mirroring]
+        content += [MOST_DOUBTFUL, MOST_SURE, MOST_VALUES, SURE]
+        for case in self.cases:
+            content += [case.case, store.image_digest(case.case, with_first_stage=cascade)]
+            content += [file_digest(file) for file in files_of_image(self._reference(case))]
+        return digest(*content)
+
+
+def store_of(model: ModelFolder) -> Store:
+    """The preprocessed cases that the model was trained on.
+
+    Raises:
+        UserError: they are not in its workspace.
+    """
+    workspace = Workspace(model.path.resolve().parents[2])
+    plans = model.path.resolve().name.rpartition("__")[0] or model.plans.name
+    folder = workspace.store(model.dataset, plans, model.configuration_name)
+    if not folder.is_dir():
+        raise UserError(f"the preprocessed cases of {model.path} are not in {folder}; {HINT}")
+    return Store(folder)
+
+
+def sample_case(predictor: Predictor, store: Store, case: str, reference: Path) -> VoxelSample:
+    """A sample of the voxels inside a case's crop, on the image's own spacing; outside of it nothing is predicted."""
+    stored, labels = store.open(case), predictor.model.plans.labels
+    prepared = predictor.from_store(stored)
+    grid = predictor.grid(prepared.properties)
+    truth = grid.crop(labels.encode(read_label(reference).array[0]))
+    if truth.shape != prepared.properties.cropped_shape:
+        raise UserError(f"its reference {reference} is on another grid than its image; restore it", case=case)
+    sampler = VoxelSampler(labels, int(digest(case), 16))
+    done = 0
+    for slab in averaged_slabs(predictor.logits(prepared), grid, averaging=predictor.model.configuration.averaging):
+        known = truth[done : done + slab.shape[1]].reshape(-1)
+        sampler.add(slab.flatten(1).cpu().numpy(), known)
+        done += slab.shape[1]
+    return sampler.sample()
+
+
+def measure(
+    model: ModelFolder, samples: Sequence[VoxelSample], folds: Sequence[str], *, mirroring: bool
+) -> Calibration:
+    """Fit the temperatures to the ``samples`` of all ``folds``, and compare probabilities with the truth before and after them.
+
+    Raises:
+        UserError: no voxel is annotated.
+    """
+    scheme, sample = model.plans.labels, VoxelSample.joined(samples)
+    if not len(sample.truth):
+        raise UserError(f"no voxel of the validation cases of {model.path} is annotated, so nothing can be calibrated")
+    temperatures = fit_temperatures(sample, scheme)
+    ones = (1.0,) * temperature_count(model)
+    return Calibration(
+        made_from=calibration_basis(model),
+        temperatures=temperatures,
+        folds=tuple(folds),
+        mirroring=mirroring,
+        voxels=len(sample.truth),
+        log_loss_before=log_loss(sample, scheme, ones),
+        log_loss_after=log_loss(sample, scheme, temperatures),
+        thresholds=THRESHOLDS,
+        classes=_classes(model, sample, temperatures),
+    )
+
+
+def _classes(model: ModelFolder, sample: VoxelSample, temperatures: Temperatures) -> dict[str, ClassCalibration]:
+    scheme = model.plans.labels
+    before = calibrated(sample, scheme, (1.0,) * len(temperatures))
+    after = calibrated(sample, scheme, temperatures)
+    found = {}
+    first = scheme.outputs - len(scheme.targets)  # the background of a softmax is not scored
+    for k, members in enumerate(scheme.membership()[first:], start=first):
+        true = members[sample.truth]
+        precision, recall = precision_and_recall(after[:, k], true, sample.weight)
+        found[scheme.output_channels[k].name] = ClassCalibration(
+            before=reliability(before[:, k], true, sample.weight),
+            after=reliability(after[:, k], true, sample.weight),
+            precision=precision,
+            recall=recall,
+        )
+    return found
+
+
+def _stored(path: Path, made_from: str) -> VoxelSample | None:
+    """The sample at ``path`` where it was made from these inputs."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if content["made_from"].item() != made_from:
+                return None
+            return VoxelSample(content["logits"], content["truth"], content["weight"])
+    except (OSError, ValueError, KeyError, EOFError):  # none, or damaged
+        return None
+
+
+def _write(path: Path, sample: VoxelSample, made_from: str) -> None:
+    buffer = io.BytesIO()
+    arrays = {"logits": sample.logits, "truth": sample.truth, "weight": sample.weight, "made_from": np.array(made_from)}
+    np.savez_compressed(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def calibration_rows(found: Calibration) -> list[list[str]]:
+    """A header, and one row per class: errors before and after the temperature, and the threshold of the best Dice."""
+    rows = [
+        [
+            "class",
+            "temperature",
+            "ECE before",
+            "after",
+            "Brier before",
+            "after",
+            "threshold of best Dice",
+            "precision",
+            "recall",
+            "Dice of all voxels",
+        ]
+    ]
+    temperatures = found.temperatures if len(found.temperatures) > 1 else found.temperatures * len(found.classes)
+    for (name, scored), temperature in zip(found.classes.items(), temperatures, strict=True):
+        errors = [f"{part.expected_calibration_error:.4f}" for part in (scored.before, scored.after)]
+        brier = [f"{part.brier_score:.4f}" for part in (scored.before, scored.after)]
+        rows.append([name, f"{temperature:.3f}", *errors, *brier, *point_cells(best_dice(found, scored))])
+    return rows
+
+
+def calibration_table(found: Calibration) -> str:
+    """The rows, and what they were measured on."""
+    told = (
+        f"temperature fitted on {counted(found.voxels, 'sampled voxel')} of fold {spell_folds(found.folds)}: log loss "
+        f"{found.log_loss_before:.4f} before and {found.log_loss_after:.4f} after it, on the same voxels"
+    )
+    return f"calibration:\n{text_table(calibration_rows(found))}\n{told}"

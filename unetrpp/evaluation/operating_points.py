@@ -1,0 +1,105 @@
+"""Thresholds for a wanted recall or precision of a class, chosen on the cross-validation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.text import format_score, listed, text_table
+from unetrpp.inference.calibration import FILE, Calibration, ClassCalibration, read_calibration
+from unetrpp.model.folder import ModelFolder
+
+
+class OperatingPoint(msgspec.Struct, frozen=True):
+    """A class is predicted where its calibrated probability is at least ``threshold``; over all voxels of the cross-validation."""
+
+    threshold: float
+    precision: float
+    recall: float
+
+    @property
+    def dice(self) -> float:
+        """Of all voxels of all cases together, not the mean over cases.
+
+        >>> OperatingPoint(0.5, 0.5, 1.0).dice
+        0.6666666666666666
+        """
+        both = self.precision + self.recall
+        return 2 * self.precision * self.recall / both if both else 0.0
+
+
+def choose_thresholds(
+    model: Path | str, *, recall: Mapping[str, float] | None = None, precision: Mapping[str, float] | None = None
+) -> dict[str, OperatingPoint]:
+    """By class: the threshold for a wanted recall or precision, as ``unetrpp_evaluate --model --recall`` prints it.
+
+    For a recall it is the highest threshold that has it, so the one with the fewest false voxels; for a precision the lowest.
+
+    Args:
+        model: a calibrated model folder.
+        recall: class or region -> the share of its voxels that are to be found.
+        precision: class or region -> the share of the predicted voxels that are to be right.
+
+    Raises:
+        UserError: the model is not calibrated, there is no such class, or no threshold reaches what is wanted.
+    """
+    opened = ModelFolder.open(Path(model))
+    found = read_calibration(opened)
+    if found is None:
+        raise UserError(f"{opened.path} has no {FILE}; add --calibrate, which writes it")
+    recalls = {name: _for_recall(_points(found, name), name, wanted) for name, wanted in (recall or {}).items()}
+    return recalls | {n: _for_precision(_points(found, n), n, wanted) for n, wanted in (precision or {}).items()}
+
+
+def _for_recall(points: list[OperatingPoint], name: str, wanted: float) -> OperatingPoint:
+    fit = [point for point in points if point.recall >= wanted]
+    if not fit:
+        raise _unreached("recall", name, wanted, max((point.recall for point in points), default=None))
+    return fit[-1]
+
+
+def _for_precision(points: list[OperatingPoint], name: str, wanted: float) -> OperatingPoint:
+    fit = [point for point in points if point.precision >= wanted]
+    if not fit:
+        raise _unreached("precision", name, wanted, max((point.precision for point in points), default=None))
+    return fit[0]
+
+
+def _unreached(what: str, name: str, wanted: float, best: float | None) -> UserError:
+    return UserError(
+        f"no threshold from 0.01 to 0.99 gives {name!r} a {what} of {wanted:g} on the cross-validation; the highest is "
+        f"{format_score(best)}, so ask for less"
+    )
+
+
+def _points(found: Calibration, name: str) -> list[OperatingPoint]:
+    if name not in found.classes:
+        raise UserError(f"there is no class {name!r}; the model has {listed(list(found.classes), 20)}")
+    return operating_points(found, found.classes[name])
+
+
+def operating_points(found: Calibration, scored: ClassCalibration) -> list[OperatingPoint]:
+    """Those of all thresholds at which precision and recall are defined, in ascending order."""
+    rows = zip(found.thresholds, scored.precision, scored.recall, strict=True)
+    return [OperatingPoint(t, p, r) for t, p, r in rows if p is not None and r is not None]
+
+
+def best_dice(found: Calibration, scored: ClassCalibration) -> OperatingPoint | None:
+    """The threshold of the highest Dice over all voxels; None where the class is nowhere."""
+    return max(operating_points(found, scored), key=lambda point: point.dice, default=None)
+
+
+def points_table(points: Mapping[str, OperatingPoint]) -> str:
+    """One line per class, and the option that predicts so."""
+    rows = [["class", "threshold", "precision", "recall", "Dice of all voxels"]]
+    rows += [[name, *point_cells(point)] for name, point in points.items()]
+    option = " ".join(f"{name}={point.threshold:g}" for name, point in points.items())
+    return f"{text_table(rows)}\nunetrpp_predict ... --threshold {option}"
+
+
+def point_cells(point: OperatingPoint | None) -> list[str]:
+    """Threshold, precision, recall and Dice."""
+    if point is None:
+        return ["-"] * 4
+    return [f"{point.threshold:.2f}", *map(format_score, (point.precision, point.recall, point.dice))]
