@@ -83,6 +83,7 @@ CONVERT_DATASET = {
 _EVALUATE, _REPORT, _ATTENTION = (f"cli/test_{name}.py::" for name in ("evaluate", "report", "attention_report"))
 _BEST = "evaluation/test_find_best.py::test_find_best_and_predict_with_it"
 _EXPORT, _IMPORT = "cli/test_export_model.py::", "cli/test_import_model.py::"
+_CALIBRATION = "evaluation/test_calibration.py::"
 _HERE = "test_options.py::"
 _COST = "cli/test_cost.py::test_choices"
 _DEMO = _HERE + "test_the_demo_passes_its_options_on"
@@ -222,6 +223,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--probabilities": _FOLDER + "test_maps_requested_later_are_written_and_other_records_stay",
         "--dicom-seg": _FOLDER + "test_dicom_series_in_and_dicom_seg_out",
         "--fix": _FOLDER + "test_a_sheared_image_is_straightened_when_asked",
+        "--threshold": _CALIBRATION + "test_a_threshold_is_followed_and_recorded",
         "--part": _FOLDER + "test_parts_share_a_folder",
         "--skip-unreadable": "inference/test_skip_unreadable.py::test_every_defect_is_named_and_the_others_are_segmented",
         "--overwrite": _FOLDER + "test_segmentations_of_other_settings_that_stay_are_named",
@@ -234,6 +236,10 @@ SHOWN: dict[str, dict[str, str]] = {
         "--predicted-only": _EVALUATE + "test_a_missing_prediction_is_named_and_exits_with_1",
         "--foreground-from-instances": _EVALUATE + "test_predictions_are_scored_where_no_dataset_json_is_named",
         "--model": _EVALUATE + "test_cross_validation_of_a_model_folder",
+        "--calibrate": _CALIBRATION + "test_the_table_and_the_page",
+        "--recall": _CALIBRATION + "test_thresholds_for_a_wanted_recall_or_precision",
+        "--precision": _CALIBRATION + "test_thresholds_for_a_wanted_recall_or_precision",
+        "--device": _CALIBRATION + "test_a_fold_whose_sample_is_missing_or_damaged_is_predicted_again",
         "--compare": _HERE + "test_two_summaries_are_compared",
         "--processes": _EVALUATE + "test_folders",
     },
@@ -369,6 +375,8 @@ REFUSED = {  # the command, and what its one sentence says; more of evaluate's a
     "import dataset.zip --configuration 2d": "add --preset",
     "evaluate --model unetrpp__3d_fullres --tolerance 2": "add --distances, or leave --tolerance out",
     "evaluate --model unetrpp__3d_fullres --predicted-only": "--predicted-only has no effect with --model; leave it out",
+    "evaluate --model unetrpp__3d_fullres --device cpu": "--device is where --calibrate predicts, so it has no effect without",
+    "evaluate a b --calibrate": "--calibrate has no effect with PREDICTIONS and REFERENCES; leave it out",
     "evaluate --compare a b --distances --protocol acdc": "--distances and --protocol have no effect with --compare",
 }
 

@@ -30,7 +30,7 @@ Command = tuple[Callable[[], Parser], list[Callable[..., object]], set[str]]
 CALLS: dict[str, Command] = {  # parser, calls, and the options that are no parameter
     "evaluate": (
         evaluate.build_parser,
-        [evaluate_folders, evaluate_model, compare_models, calibrate_model, choose_thresholds],
+        [evaluate_folders, evaluate_model, calibrate_model, choose_thresholds, compare_models],
         {"compare", "calibrate"},
     ),
     "convert folder": (convert.folder_parser, [convert_folder], set()),

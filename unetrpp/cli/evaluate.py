@@ -23,6 +23,8 @@ unetrpp_evaluate --model MODEL_FOLDER --calibrate --recall lesion=0.9
 unetrpp_evaluate --compare one/summary.json other/summary.json
 """
 
+CALIBRATION = {"calibrate", "recall", "precision", "device"}
+
 
 def build_parser() -> Parser:
     parser = Parser(
@@ -77,16 +79,17 @@ def work(arguments: argparse.Namespace) -> int:
     folders = (arguments.predictions, arguments.references)
     asked = [folders != (None, None), arguments.model is not None, arguments.compare is not None]
     if asked == [False, True, False]:
-        used = {"model", "distances", "tolerance", "processes", "calibrate", "recall", "precision"}
-        refuse_ignored(build_parser(), arguments, used | ({"device"} if arguments.calibrate else set()), "--model")
+        used = {"model", "distances", "tolerance", "processes"} | CALIBRATION
+        refuse_ignored(build_parser(), arguments, used, "--model")
+        if arguments.device != "auto" and not arguments.calibrate:
+            raise UserError("--device is where --calibrate predicts, so it has no effect without; leave it out")
         return _model(arguments)
     if asked == [False, False, True]:
         refuse_ignored(build_parser(), arguments, {"compare"}, "--compare")
         return _comparison(*arguments.compare)
     if asked[0]:
-        own = {"calibrate", "recall", "precision", "device", "model", "compare"}
         every = {action.dest for action in build_parser()._actions}
-        refuse_ignored(build_parser(), arguments, every - own | {"model", "compare"}, "PREDICTIONS and REFERENCES")
+        refuse_ignored(build_parser(), arguments, every - CALIBRATION, "PREDICTIONS and REFERENCES")
     if asked != [True, False, False] or None in folders:
         raise UserError(
             "give PREDICTIONS and REFERENCES, or --model MODEL_FOLDER alone, or --compare with two summaries alone"

@@ -50,7 +50,8 @@ HINT = "predict from the workspace that the model was trained in"
 def calibrate_model(model: Path | str, *, device: str = "auto") -> Calibration:
     """Fit the temperature of a model, measure its probabilities before and after it, and write calibration.json.
 
-    This is what `unetrpp_evaluate --model --calibrate` does. What is current is kept: the whole, or the samples of folds whose weights, images and references are the same.
+    This is what `unetrpp_evaluate --model --calibrate` does. What is current is kept: the whole, or the samples of folds whose
+    weights, images and references are the same.
 
     Args:
         model: a model folder with validated folds, in the workspace that it was trained in.

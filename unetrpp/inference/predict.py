@@ -104,7 +104,8 @@ def predict(
 
     Raises:
         UserError: neither or both of ``model`` and ``best``, a model or input that cannot be used, or an output folder
-            with predictions of other settings; a calibration that is out of date, where maps or thresholds need it. A single case that fails raises nothing: see ``failed``.
+            with predictions of other settings; maps or thresholds are asked for and the model's calibration is out of date.
+            A single case that fails raises nothing: see ``failed``.
     """
     if (model is None) == (best is None):
         raise UserError("give either a model folder (model) or a dataset (best)")

@@ -1,0 +1,276 @@
+"""A trained model is calibrated on its cross-validation, from the command to the maps of a prediction."""
+
+import json
+import re
+import shutil
+
+import msgspec
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from scipy.optimize import minimize_scalar
+
+from tests.helpers.tiny import ball, workspace_of_balls
+from unetrpp.cli.evaluate import main as evaluate
+from unetrpp.cli.predict import main as predict
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json, write_json
+from unetrpp.dataset.splits import Fold, Splits
+from unetrpp.evaluation import calibration
+from unetrpp.evaluation.calibration import SAMPLE, calibrate_model
+from unetrpp.evaluation.operating_points import choose_thresholds
+from unetrpp.export.model_zip import export_model, import_model
+from unetrpp.inference.calibration import FILE, Calibration, calibration_basis
+from unetrpp.inference.ensemble import Ensemble
+from unetrpp.inference.predictor import Predictor
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume, write_image
+from unetrpp.model.folder import ModelFolder
+from unetrpp.report.model_report import write_report
+from unetrpp.trainers.folds import train
+
+BALLS = ("ball_0", "ball_1", "ball_2", "ball_3")
+SPLITS = Splits(folds=(Fold(train=BALLS[2:], validation=BALLS[:2]), Fold(train=BALLS[:2], validation=BALLS[2:])))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace with two trained folds, and an image; calibrated."""
+    workspace = workspace_of_balls(tmp_path_factory.mktemp("calibrated"))
+    write_json(workspace.preprocessed("balls") / "splits.json", SPLITS)
+    options = {"epochs": 1, "iterations": 15, "mirroring": False, "plans_name": "unet", "device": "cpu"}
+    train("balls", "3d_fullres", [0, 1], workspace=workspace.root, **options)
+    volume = Volume(ball(np.random.default_rng(9))[0], Geometry(shape_zyx=(12, 24, 24), spacing_zyx_mm=(1.0, 1.0, 1.0)))
+    write_image(workspace.root / "images" / "new_0000.nii.gz", volume)
+    model = workspace.model("balls", "unet", "3d_fullres")
+    assert evaluate(["--model", str(model), "--calibrate", "--device", "cpu"]) == 0
+    return model
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    """A copy of the workspace, to be changed."""
+    shutil.copytree(trained.parents[2], tmp_path / "copy")
+    return tmp_path / "copy" / trained.relative_to(trained.parents[2])
+
+
+def recorded(model):
+    return read_json(model / FILE, Calibration)
+
+
+def image(model):
+    return model.parents[2] / "images" / "new_0000.nii.gz"
+
+
+def with_temperature(model, value):
+    """As if it had been fitted."""
+    write_json(model / FILE, msgspec.structs.replace(recorded(model), temperatures=(value,)))
+
+
+def naive_logits(model):
+    """Logits (n, 2) and truth (n,) of all voxels, of every case by the fold that held it out; spacing and crop are the image's."""
+    logits, truth = [], []
+    for i, case in enumerate(BALLS):
+        array, label = ball(np.random.default_rng(i))
+        predictor = Predictor(model, folds=[i // 2], device="cpu", mirroring=False)
+        volume = Volume(array, Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0)))
+        prepared = predictor.prepare(volume, case)
+        assert prepared.properties.shape == label.shape
+        logits.append(torch.cat(list(predictor.logits(prepared)), dim=2)[0].flatten(1).double().numpy().T)
+        truth.append(label.reshape(-1))
+    return np.concatenate(logits), np.concatenate(truth)
+
+
+def test_the_temperature_is_that_of_all_voxels(trained):
+    logits, truth = naive_logits(trained)
+    margin = np.where(truth == 1, 1, -1) * (logits[:, 1] - logits[:, 0])  # a softmax of two is a sigmoid
+    best = minimize_scalar(lambda t: np.logaddexp(0, -margin / t).mean(), bounds=(0.1, 10), method="bounded")
+    found = recorded(trained)
+    assert found.temperatures == pytest.approx((best.x,), rel=0.02)
+    assert found.log_loss_before == pytest.approx(np.logaddexp(0, -margin).mean(), rel=0.02)
+    assert found.log_loss_after < found.log_loss_before
+    probability = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+    assert found.classes["ball"].before.brier_score == pytest.approx(((probability - truth) ** 2).mean(), rel=0.02)
+    assert (found.folds, found.mirroring) == (("0", "1"), False)
+    assert sum(found.classes["ball"].after.share) == pytest.approx(1)
+
+
+def test_what_is_current_is_kept_and_an_interrupted_run_resumes(model, monkeypatch):
+    written, stamp = recorded(model), (model / FILE).stat().st_mtime_ns
+    monkeypatch.setattr(calibration, "Predictor", None)  # nothing is predicted
+    assert calibrate_model(model) == written
+    assert (model / FILE).stat().st_mtime_ns == stamp
+    (model / FILE).unlink()
+    assert calibrate_model(model) == written
+
+
+def test_a_fold_whose_sample_is_missing_or_damaged_is_predicted_again(model):
+    written = recorded(model)
+    (model / FILE).unlink()
+    (model / "fold_0" / "validation" / SAMPLE).write_bytes(b"half")
+    (model / "fold_1" / "validation" / SAMPLE).unlink()
+    assert calibrate_model(model, device="cpu") == written
+
+
+def change_weights(model, fold=0):
+    path = model / f"fold_{fold}" / "checkpoint_final.pt"
+    content = torch.load(path, weights_only=True)
+    for tensor in content["network"].values():
+        if tensor.is_floating_point():
+            tensor.mul_(1.1)
+    torch.save(content, path)
+
+
+def test_a_calibration_of_other_weights_or_scores_is_refused(model, capsys):
+    change_weights(model)
+    assert Predictor(model, device="cpu")(image(model)).probabilities is None  # labels need none
+    out = model.parent / "out"
+    arguments = ["-i", str(image(model)), "-o", str(out), "-m", str(model), "--device", "cpu"]
+    assert predict([*arguments, "--probabilities"]) == 2
+    message = capsys.readouterr().err
+    assert re.search("was fitted to other weights or validation scores than are there now; fit it again", message)
+    assert evaluate(["--model", str(model)]) == 2
+    before = recorded(model)
+    calibrate_model(model, device="cpu")
+    assert recorded(model).made_from == calibration_basis(ModelFolder.open(model)) != before.made_from
+    assert predict([*arguments, "--probabilities"]) == 0
+    summary = model / "fold_1" / "validation" / "summary.json"
+    summary.write_text(summary.read_text() + "\n")
+    with pytest.raises(UserError, match="delete it for a temperature of 1"):
+        Predictor(model, device="cpu")(image(model), uncertainty=True)
+
+
+def test_maps_are_calibrated_and_labels_stay(model):
+    with_temperature(model, 2.5)
+    new = Predictor(model, device="cpu")(image(model), probabilities=True, uncertainty=True)
+    (model / FILE).unlink()
+    old = Predictor(model, device="cpu")(image(model), probabilities=True, uncertainty=True)
+    np.testing.assert_array_equal(new.array, old.array)
+    power = old.probabilities.astype(float) ** (1 / 2.5)
+    np.testing.assert_allclose(new.probabilities, power / power.sum(axis=0), atol=5e-3)
+    p = np.clip(new.probabilities.astype(float), 1e-12, 1)
+    np.testing.assert_allclose(new.entropy, -(p * np.log(p)).sum(axis=0) / np.log(2), atol=5e-3)
+    np.testing.assert_array_equal(new.disagreement, old.disagreement)
+
+
+def test_the_record_says_which_temperature_was_used(model, tmp_path, caplog):
+    caplog.set_level("INFO")
+    with_temperature(model, 2.5)
+    arguments = ["-i", str(image(model)), "-o", str(tmp_path / "out"), "-m", str(model), "--device", "cpu"]
+    assert predict(arguments) == 0
+    assert case_record(tmp_path)["temperatures"] == []  # labels have none
+    assert predict([*arguments, "--probabilities"]) == 0
+    assert case_record(tmp_path)["temperatures"] == [2.5]
+    assert "temperature of the probabilities: 2.500" in caplog.text
+    with_temperature(model, 1.5)  # maps of another one are written again
+    assert predict([*arguments, "--probabilities"]) == 0
+    assert case_record(tmp_path)["temperatures"] == [1.5]
+    stamp = (tmp_path / "out" / "new.nii.gz").stat().st_mtime_ns
+    assert predict([*arguments, "--probabilities"]) == 0
+    assert (tmp_path / "out" / "new.nii.gz").stat().st_mtime_ns == stamp
+
+
+def case_record(folder):
+    return json.loads((folder / "out" / "predictions.json").read_text())["cases"]["new"]
+
+
+def test_what_was_not_fitted_has_a_temperature_of_1(model, tmp_path, caplog):
+    """Imported models, other checkpoints, folds that were not fitted, and the mean of several models."""
+    caplog.set_level("INFO")
+    with_temperature(model, 2.5)
+    assert Predictor(model, folds=[1], device="cpu").temperatures == (2.5,)
+    both = Ensemble([Predictor(model, folds=[fold], device="cpu") for fold in (0, 1)])
+    assert both.temperatures == (1.0,)
+    shutil.copy(model / "fold_0" / "checkpoint_final.pt", model / "fold_0" / "checkpoint_best.pt")
+    assert Predictor(model, folds=[0], device="cpu", checkpoint="best").temperatures == (1.0,)
+    shutil.copytree(model / "fold_0", model / "fold_all", ignore=shutil.ignore_patterns("validation"))
+    assert Predictor(model, folds="all", device="cpu").temperatures == (1.0,)
+    copy = import_model(export_model(model, tmp_path / "model.zip"), workspace=tmp_path / "other")
+    assert not (copy / FILE).exists()
+    assert (
+        predict(
+            ["-i", str(image(model)), "-o", str(tmp_path / "out"), "-m", str(copy), "--uncertainty", "--device", "cpu"]
+        )
+        == 0
+    )
+    assert case_record(tmp_path)["temperatures"] == [1.0]
+    assert "temperature of the probabilities: 1 (never fitted)" in caplog.text
+
+
+def test_a_threshold_is_followed_and_recorded(model, tmp_path, capsys):
+    with_temperature(model, 2.5)
+    expected = Predictor(model, device="cpu")(image(model), probabilities=True).probabilities[1]
+    arguments = ["-i", str(image(model)), "-o", str(tmp_path / "out"), "-m", str(model), "--device", "cpu"]
+    limit = float(np.quantile(expected.astype(float), 0.9))
+    assert predict([*arguments, "--threshold", f"ball={limit}"]) == 0
+    predicted = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "new.nii.gz")))
+    clear = np.abs(expected.astype(float) - limit) > 1e-3  # of float16
+    np.testing.assert_array_equal(predicted[clear], (expected > limit)[clear])
+    settings = json.loads((tmp_path / "out" / "predictions.json").read_text())["settings"]
+    assert (settings["threshold"], settings["temperatures"]) == ({"ball": limit}, [2.5])
+    assert case_record(tmp_path)["temperatures"] == [2.5]
+    assert predict([*arguments, "--threshold", "ball=0.99"]) == 2
+    assert "made with other settings (threshold)" in capsys.readouterr().err
+    assert predict([*arguments, "--threshold", "liver=0.5"]) == 2
+    assert "'liver', which is no foreground class; there is ball" in capsys.readouterr().err
+
+
+def test_thresholds_for_a_wanted_recall_or_precision(trained, capsys):
+    found = recorded(trained).classes["ball"]
+    recall = choose_thresholds(trained, recall={"ball": 0.5})["ball"]
+    fit = [i for i, value in enumerate(found.recall) if value >= 0.5]
+    assert recall.threshold == round((fit[-1] + 1) / 100, 2)  # the highest
+    wanted = max(value for value in found.precision if value is not None)
+    precision = choose_thresholds(trained, precision={"ball": wanted})["ball"]
+    assert precision.precision == wanted
+    assert found.precision.index(wanted) == round(precision.threshold * 100) - 1  # the lowest
+    assert evaluate(["--model", str(trained), "--recall", "ball=0.5"]) == 0
+    assert f"unetrpp_predict ... --threshold ball={recall.threshold:g}" in capsys.readouterr().out
+    assert evaluate(["--model", str(trained), "--precision", f"ball={wanted:.6f}"]) in (0, 2)
+    with pytest.raises(UserError, match="there is no class 'liver'; the model has ball"):
+        choose_thresholds(trained, recall={"liver": 0.5})
+    with pytest.raises(UserError, match=r"no threshold from 0.01 to 0.99 gives 'ball' a recall of 1.1"):
+        choose_thresholds(trained, recall={"ball": 1.1})
+
+
+def test_the_table_and_the_page(model, capsys):
+    assert evaluate(["--model", str(model), "--calibrate", "--precision", "ball=0.01"]) == 0
+    out = capsys.readouterr().out
+    found = recorded(model)
+    row = next(line for line in out.splitlines() if line.startswith("ball") and line.count("0.") > 5)
+    after = found.classes["ball"].after
+    assert f"{after.expected_calibration_error:.4f}" in row
+    assert f"{after.brier_score:.4f}" in row
+    page = write_report(model).read_text()
+    assert "<h2>Calibration</h2>" in page
+    assert "<h2>Reliability</h2>" in page
+    assert f"<td>{after.brier_score:.4f}</td>" in page
+    change_weights(model)
+    assert "<h2>Calibration</h2>" not in write_report(model).read_text()
+
+
+def test_without_the_preprocessed_cases_nothing_is_calibrated(model):
+    (model / FILE).unlink()
+    shutil.rmtree(model.parents[2] / "preprocessed" / "balls" / "unet_3d_fullres")
+    with pytest.raises(UserError, match="predict from the workspace that the model was trained in"):
+        calibrate_model(model, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "{model}", "--device", "cpu"], "--device is where --calibrate predicts"),
+        (["predictions", "references", "--calibrate"], "--calibrate has no effect with PREDICTIONS and REFERENCES"),
+        (["--compare", "a", "b", "--recall", "ball=0.5"], "--recall has no effect with --compare"),
+    ],
+)
+def test_options_without_effect_are_refused(trained, arguments, message, capsys):
+    assert evaluate([argument.format(model=trained) for argument in arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_recall_without_a_calibration(model, capsys):
+    (model / FILE).unlink()
+    assert evaluate(["--model", str(model), "--recall", "ball=0.5"]) == 2
+    assert "add --calibrate, which writes it" in capsys.readouterr().err
