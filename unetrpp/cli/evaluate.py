@@ -117,6 +117,7 @@ def _model(arguments: argparse.Namespace) -> int:
 
 def _calibration(arguments: argparse.Namespace) -> None:
     """Fit and print the calibration; without --calibrate, print that of an earlier run."""
+    from unetrpp.core.errors import UserError
     from unetrpp.evaluation.calibration import calibrate_model, calibration_table
     from unetrpp.evaluation.operating_points import choose_thresholds, points_table
     from unetrpp.inference.calibration import FILE, read_calibration
@@ -125,7 +126,11 @@ def _calibration(arguments: argparse.Namespace) -> None:
     path = arguments.model
     if arguments.calibrate:
         calibrate_model(path, device=arguments.device)
-    found = read_calibration(ModelFolder.open(path))
+    try:
+        found = read_calibration(ModelFolder.open(path))
+    except UserError as error:  # out of date, which the scores are not
+        print(f"warning: {error}", file=sys.stderr)
+        found = None
     if found is not None:
         print(f"\n{calibration_table(found)}\n{path / FILE}; unetrpp_report draws it")
     if arguments.recall or arguments.precision:

@@ -63,6 +63,10 @@ def calibrate_model(model: Path | str, *, device: str = "auto") -> Calibration:
     opened = ModelFolder.open(Path(model))
     pooled = pool_folds(opened.path, opened.plans.labels).summary.metric_per_case
     names = validated_folds(opened)
+    if not names:
+        raise UserError(
+            f"no validated fold of {opened.path} has its final checkpoint; finish its training with unetrpp_train"
+        )
     mirroring = validation_mirroring(opened, names)
     if (found := read_current(opened.path / FILE, Calibration, calibration_basis(opened))) is not None:
         return found

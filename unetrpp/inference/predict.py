@@ -12,7 +12,6 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.text import listed
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription
-from unetrpp.inference.calibration import temperatures_of
 from unetrpp.inference.devices import DeviceWorkers
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import run_folder
@@ -195,9 +194,9 @@ def temperature_text(ensemble: Ensemble) -> str:
     first = ensemble.first
     if len(ensemble.members) > 1:
         return "temperature of the probabilities: 1 (the mean of several models was never fitted)"
-    values, why = temperatures_of(first.model, first.folds, first.options.checkpoint)
-    if why:
-        return f"temperature of the probabilities: 1 ({why})"
+    values = first.temperatures
+    if first.uncalibrated:
+        return f"temperature of the probabilities: 1 ({first.uncalibrated})"
     regions = [region.name for region in first.model.plans.labels.regions]
     named = [f"{name} {value:.3f}" for name, value in zip(regions, values, strict=True)] if regions else []
     return f"temperature of the probabilities: {', '.join(named) or format(values[0], '.3f')}"

@@ -14,7 +14,7 @@ from torch import Tensor
 from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.core.devices import find_device, half_precision, try_kernels
 from unetrpp.core.errors import UserError
-from unetrpp.inference.calibration import Temperatures, temperatures_of
+from unetrpp.inference.calibration import Temperatures, Uncalibrated, temperatures_of
 from unetrpp.inference.export import Exported, export
 from unetrpp.inference.options import InferenceOptions
 from unetrpp.inference.output_rule import OutputRule, channel_thresholds
@@ -189,14 +189,23 @@ class Predictor:
             uncertainty=uncertainty,
         )
 
-    @cached_property
+    @property
     def temperatures(self) -> Temperatures:
         """Of the mean of the folds: one, or one for each region; 1 where none was fitted.
 
         Raises:
             UserError: the model's calibration is out of date.
         """
-        return temperatures_of(self.model, self.folds, self.options.checkpoint)[0]
+        return self._calibration[0]
+
+    @property
+    def uncalibrated(self) -> Uncalibrated:
+        """Why the temperatures are 1; empty where they were fitted."""
+        return self._calibration[1]
+
+    @cached_property
+    def _calibration(self) -> tuple[Temperatures, Uncalibrated]:
+        return temperatures_of(self.model, self.folds, self.options.checkpoint)
 
     def logits(self, prepared: PreprocessedCase) -> Iterator[Tensor]:
         """Logits (F, K, n, Y, X) of all folds on the network's grid, slab by slab in z order."""
