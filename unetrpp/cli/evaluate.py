@@ -118,13 +118,15 @@ def _model(arguments: argparse.Namespace) -> int:
 def _calibration(arguments: argparse.Namespace) -> None:
     """Fit and print the calibration; without --calibrate, print that of an earlier run."""
     from unetrpp.core.errors import UserError
-    from unetrpp.evaluation.calibration import calibrate_model, calibration_table
+    from unetrpp.evaluation.calibration_table import calibration_table
     from unetrpp.evaluation.operating_points import choose_thresholds, points_table
     from unetrpp.inference.calibration import FILE, read_calibration
     from unetrpp.model.folder import ModelFolder
 
     path = arguments.model
     if arguments.calibrate:
+        from unetrpp.evaluation.calibration import calibrate_model
+
         calibrate_model(path, device=arguments.device)
     try:
         found = read_calibration(ModelFolder.open(path))

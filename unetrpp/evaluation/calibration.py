@@ -11,11 +11,9 @@ from unetrpp.core.digest import digest, file_digest, read_current
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_bytes, write_json
 from unetrpp.core.progress import progress_bar
-from unetrpp.core.text import counted, text_table
 from unetrpp.core.workspace import Workspace
 from unetrpp.evaluation.candidates import validation_folder, validation_mirroring
 from unetrpp.evaluation.cross_validation import pool_folds, reference_of
-from unetrpp.evaluation.operating_points import best_dice, point_cells
 from unetrpp.evaluation.summary import CaseScores
 from unetrpp.evaluation.temperature import (
     THRESHOLDS,
@@ -40,7 +38,6 @@ from unetrpp.inference.predictor import Predictor
 from unetrpp.io.formats import files_of_image
 from unetrpp.io.images import read_label
 from unetrpp.model.folder import ModelFolder
-from unetrpp.model.folds import spell_folds
 from unetrpp.preprocessing.store import Store
 
 SAMPLE = "calibration.npz"  # of a fold's validation cases, so that an interrupted run resumes
@@ -211,36 +208,3 @@ def _write(path: Path, sample: VoxelSample, made_from: str) -> None:
     arrays = {"logits": sample.logits, "truth": sample.truth, "weight": sample.weight, "made_from": np.array(made_from)}
     np.savez_compressed(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
-
-
-def calibration_rows(found: Calibration) -> list[list[str]]:
-    """A header, and one row per class: errors before and after the temperature, and the threshold of the best Dice."""
-    rows = [
-        [
-            "class",
-            "temperature",
-            "ECE before",
-            "after",
-            "Brier before",
-            "after",
-            "threshold of best Dice",
-            "precision",
-            "recall",
-            "Dice of all voxels",
-        ]
-    ]
-    temperatures = found.temperatures if len(found.temperatures) > 1 else found.temperatures * len(found.classes)
-    for (name, scored), temperature in zip(found.classes.items(), temperatures, strict=True):
-        errors = [f"{part.expected_calibration_error:.4f}" for part in (scored.before, scored.after)]
-        brier = [f"{part.brier_score:.4f}" for part in (scored.before, scored.after)]
-        rows.append([name, f"{temperature:.3f}", *errors, *brier, *point_cells(best_dice(found, scored))])
-    return rows
-
-
-def calibration_table(found: Calibration) -> str:
-    """The rows, and what they were measured on."""
-    told = (
-        f"temperature fitted on {counted(found.voxels, 'sampled voxel')} of fold {spell_folds(found.folds)}: log loss "
-        f"{found.log_loss_before:.4f} before and {found.log_loss_after:.4f} after it, on the same voxels"
-    )
-    return f"calibration:\n{text_table(calibration_rows(found))}\n{told}"

@@ -13,7 +13,7 @@ from unetrpp.core.files import read_json_lines, write_bytes
 from unetrpp.core.text import counted, format_score, listed
 from unetrpp.dataset.cases import Case
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.calibration import calibration_rows
+from unetrpp.evaluation.calibration_table import calibration_rows
 from unetrpp.evaluation.cross_validation import CrossValidation, pool_folds
 from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.summary import Summary

@@ -1,0 +1,39 @@
+"""The calibration of a model as a table: for the terminal and for the report. Imports no torch."""
+
+from unetrpp.core.text import counted, text_table
+from unetrpp.evaluation.operating_points import best_dice, point_cells
+from unetrpp.inference.calibration import Calibration
+from unetrpp.model.folds import spell_folds
+
+
+def calibration_rows(found: Calibration) -> list[list[str]]:
+    """A header, and one row per class: errors before and after the temperature, and the threshold of the best Dice."""
+    rows = [
+        [
+            "class",
+            "temperature",
+            "ECE before",
+            "after",
+            "Brier before",
+            "after",
+            "threshold of best Dice",
+            "precision",
+            "recall",
+            "Dice of all voxels",
+        ]
+    ]
+    temperatures = found.temperatures if len(found.temperatures) > 1 else found.temperatures * len(found.classes)
+    for (name, scored), temperature in zip(found.classes.items(), temperatures, strict=True):
+        errors = [f"{part.expected_calibration_error:.4f}" for part in (scored.before, scored.after)]
+        brier = [f"{part.brier_score:.4f}" for part in (scored.before, scored.after)]
+        rows.append([name, f"{temperature:.3f}", *errors, *brier, *point_cells(best_dice(found, scored))])
+    return rows
+
+
+def calibration_table(found: Calibration) -> str:
+    """The rows, and what they were measured on."""
+    told = (
+        f"temperature fitted on {counted(found.voxels, 'sampled voxel')} of fold {spell_folds(found.folds)}: log loss "
+        f"{found.log_loss_before:.4f} before and {found.log_loss_after:.4f} after it, on the same voxels"
+    )
+    return f"calibration:\n{text_table(calibration_rows(found))}\n{told}"
