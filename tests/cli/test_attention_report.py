@@ -67,6 +67,19 @@ def test_a_training_case_is_shown_with_its_label(model, tmp_path, capsys):
     assert "neither a file nor a training case" in capsys.readouterr().err
 
 
+def test_a_label_that_fix_repaired_is_taken_instead_of_the_drawn_one(model, tmp_path, capsys):
+    raw, (image, label) = tmp_path / "raw" / "balls", one_tile()
+    write_image(raw / "imagesTr" / "ball_7_0000.nii.gz", image)
+    elsewhere = Geometry(shape_zyx=SHAPE, spacing_zyx_mm=(9.0, 9.0, 9.0))
+    write_segmentation(raw / "labelsTr" / "ball_7.nii.gz", label, elsewhere)
+    write_json(raw / "dataset.json", msgspec.json.decode((model / "dataset.json").read_bytes()))
+    command = [str(model), "ball_7", "--workspace", str(tmp_path), "--device", "cpu", "-o", str(tmp_path / "p.html")]
+    assert main(command) == 2
+    assert "image and label lie on different grids" in capsys.readouterr().err
+    write_segmentation(tmp_path / "preprocessed" / "balls" / "labels" / "ball_7.nii.gz", label, image.geometry)
+    assert main(command) == 0
+
+
 def test_a_2d_model(tmp_path, capsys):
     model = make_model_2d(tmp_path)
     plans = read_json(model / "plans.json", Plans)

@@ -16,7 +16,7 @@ from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.io.images import Volume, write_image, write_segmentation
 from unetrpp.report.model_report import write_report
-from unetrpp.report.shown_cases import typical_cases
+from unetrpp.report.shown_cases import raw_cases, typical_cases
 
 
 @pytest.fixture
@@ -105,6 +105,14 @@ def test_without_the_raw_data_the_pictures_are_missing(workspace, tmp_path, capl
     assert page.read_text().count("<img") == 2
     assert write_report(model, output=tmp_path / "again.html", workspace=workspace) == tmp_path / "again.html"
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+def test_labels_that_fix_repaired_are_shown_instead_of_the_drawn_ones(workspace):
+    repaired = workspace / "preprocessed" / "balls" / "labels" / "case_3.nii.gz"
+    write_segmentation(repaired, np.zeros(GEOMETRY.shape_zyx, np.uint8), GEOMETRY)
+    labels = {case.id: case.label for case in raw_cases("balls", workspace)}
+    assert labels["case_3"] == repaired
+    assert labels["case_4"] == workspace / "raw" / "balls" / "labelsTr" / "case_4.nii.gz"
 
 
 def test_a_model_without_validation_is_refused(tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
 
@@ -51,6 +51,17 @@ def read_dataset(folder: Path, name: str) -> RawDataset:
             f"{folder} has no training case: no *_0000{description.file_ending} in imagesTr and nothing in labelsTr{found}"
         )
     return RawDataset(folder, description, tuple(_case(folder, description, i) for i in ids))
+
+
+def with_references(dataset: RawDataset, folder: Path) -> RawDataset:
+    """The dataset with the labels that folds are validated against: the copies in ``folder``, which --fix may have repaired."""
+    ending = dataset.description.file_ending
+
+    def with_copy(case: Case) -> Case:
+        copy = folder / f"{case.id}{ending}"
+        return replace(case, label=copy) if copy.is_file() else case
+
+    return replace(dataset, cases=tuple(map(with_copy, dataset.cases)))
 
 
 def _case(folder: Path, description: DatasetDescription, case: str) -> Case:

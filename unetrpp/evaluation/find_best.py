@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,7 @@ from unetrpp.core.errors import UserError, limit_of
 from unetrpp.core.files import write_json
 from unetrpp.core.text import counted
 from unetrpp.core.workspace import Workspace
-from unetrpp.dataset.cases import Case, RawDataset, read_dataset
+from unetrpp.dataset.cases import RawDataset, read_dataset, with_references
 from unetrpp.evaluation.candidates import (
     Validated,
     choose_comparable,
@@ -57,17 +56,6 @@ def find_best(
     raw = with_references(read_dataset(folder, name), home.preprocessed(name) / "labels")
     results = home.root / "results" / name
     return select_best(results, raw, pairs=pairs, device=device), results / FILE
-
-
-def with_references(dataset: RawDataset, folder: Path) -> RawDataset:
-    """The dataset with the labels that folds are validated against: the copies in ``folder``, which --fix may have repaired."""
-    ending = dataset.description.file_ending
-
-    def with_copy(case: Case) -> Case:
-        copy = folder / f"{case.id}{ending}"
-        return replace(case, label=copy) if copy.is_file() else case
-
-    return replace(dataset, cases=tuple(map(with_copy, dataset.cases)))
 
 
 def select_best(results: Path, dataset: RawDataset, *, pairs: bool = True, device: str = "auto") -> Selection:

@@ -7,7 +7,7 @@ import numpy as np
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.workspace import Workspace
-from unetrpp.dataset.cases import read_dataset
+from unetrpp.dataset.cases import read_dataset, with_references
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.inference.inputs import case_id
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
@@ -46,8 +46,10 @@ def find_case(
     if len(given) > 1:
         missing = next(path for path in paths if not path.is_file())
         raise UserError(f"{missing} does not exist; give one file per channel, or the name of one case")
-    dataset, folder = Workspace.find(workspace).find_raw(model.dataset)
-    case = next((case for case in read_dataset(folder, dataset).cases if case.id == given[0]), None)
+    home = Workspace.find(workspace)
+    dataset, folder = home.find_raw(model.dataset)
+    raw = with_references(read_dataset(folder, dataset), home.preprocessed(dataset) / "labels")
+    case = next((case for case in raw.cases if case.id == given[0]), None)
     if case is None:
         raise UserError(f"{given[0]!r} is neither a file nor a training case of {folder}; check the name")
     return case.id, list(case.images), label or case.label

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.workspace import Workspace
-from unetrpp.dataset.cases import Case, read_dataset
+from unetrpp.dataset.cases import Case, read_dataset, with_references
 from unetrpp.evaluation.summary import CaseScores, Summary
 from unetrpp.io.images import read_image, read_label
 from unetrpp.model.folder import ModelFolder
@@ -33,10 +33,14 @@ class ShownCase:
 
 
 def raw_cases(dataset: str, workspace: Path | None) -> Sequence[Case]:
-    """The cases of the raw dataset; none, with a warning, where the workspace does not hold it."""
+    """The cases of the raw dataset, with the labels that folds are validated against, which --fix may have repaired.
+
+    None, with a warning, where the workspace does not hold it.
+    """
     try:
-        name, folder = Workspace.find(workspace).find_raw(dataset)
-        return read_dataset(folder, name).cases
+        home = Workspace.find(workspace)
+        name, folder = home.find_raw(dataset)
+        return with_references(read_dataset(folder, name), home.preprocessed(name) / "labels").cases
     except UserError as error:
         LOG.warning("the report has no pictures of cases: %s", error)
         return ()
