@@ -109,7 +109,7 @@ class Planner(ABC):
         configurations: dict[str, Configuration] = {}
         for name in names or ["2d" if grid.flat else "3d_fullres"]:
             configurations |= maker.plan(name)
-        warnings = [*grid_warnings, *dataset_warnings(fingerprint, grid)]
+        warnings = [*grid_warnings, *dataset_warnings(fingerprint, grid, description.groups)]
         for name, configuration in configurations.items():
             found = patch_warnings(fingerprint, grid, configuration, patch_asked=options.patch is not None)
             warnings += [f"{name}: {warning}" for warning in found]

@@ -4,7 +4,7 @@ Each is one sentence, however many classes or cases it is about.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +22,10 @@ COARSE_MM = 25  # voxels with a longer edge are hardly of a patient; the size ma
 MIXED = 0.1  # share of the cases with another plane, from which on there is a warning
 
 
-def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str]:
-    """Warnings about the data, for every configuration."""
+def dataset_warnings(
+    fingerprint: Fingerprint, grid: TargetGrid, groups: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Warnings about the data, for every configuration. ``groups``: case -> patient, where that is known."""
     cases = len(fingerprint.cases)
     if cases < FEW_CASES:
         folds = (
@@ -33,7 +35,7 @@ def dataset_warnings(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str
     yield from _implausible(fingerprint)
     if not grid.flat:
         yield from _thin(fingerprint)
-    yield from _rare(fingerprint)
+    yield from _rare(fingerprint, groups or {})
     yield from _mixed_planes(fingerprint)
     yield from _vanishing(fingerprint, grid)
 
@@ -124,12 +126,18 @@ def _thin(fingerprint: Fingerprint) -> Iterator[str]:
         )
 
 
-def _rare(fingerprint: Fingerprint) -> Iterator[str]:
-    """Warnings about classes that no fold, or not every fold, trains on."""
+def _rare(fingerprint: Fingerprint, groups: Mapping[str, str]) -> Iterator[str]:
+    """Warnings about classes that no fold, or not every fold, trains on. A fold holds out all cases of a patient together."""
     cases = fingerprint.cases
     having = {name: [c.case for c in cases if c.classes[name].voxels] for name in cases[0].classes}
     nowhere = [name for name, found in having.items() if not found and len(cases) > 1]
-    once = {name: found[0] for name, found in having.items() if len(found) == 1 and len(cases) > 1}
+    once = {
+        name: found[0] if len(found) == 1 else f"{groups[found[0]]!r} ({counted(len(found), 'case')})"
+        for name, found in having.items()
+        if len({groups.get(case, case) for case in found}) == 1 and len(cases) > 1
+    }
+    patients = any(len(having[name]) > 1 for name in once)
+    this, one = ("this patient", "one patient") if patients else ("this case", "one case")
     if nowhere:
         are, them = ("are", "them") if len(nowhere) > 1 else ("is", "it")
         they = "they" if len(nowhere) > 1 else "it"
@@ -138,11 +146,11 @@ def _rare(fingerprint: Fingerprint) -> Iterator[str]:
             "dataset.json"
         )
     if len(once) == 1:
-        ((name, case),) = once.items()
-        yield f"{name!r} is in {case} only: the fold that holds this case out never learns it"
+        ((name, where),) = once.items()
+        yield f"{name!r} is in {where} only: the fold that holds {this} out never learns it"
     elif once:
-        where = listed([f"{name!r} in {case}" for name, case in once.items()], MOST_NAMED)
-        yield f"{len(once)} classes are in one case only ({where}): the fold that holds this case out never learns the class"
+        where = listed([f"{name!r} in {place}" for name, place in once.items()], MOST_NAMED)
+        yield f"{len(once)} classes are in {one} only ({where}): the fold that holds {this} out never learns the class"
 
 
 def _vanishing(fingerprint: Fingerprint, grid: TargetGrid) -> Iterator[str]:

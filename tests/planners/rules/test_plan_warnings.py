@@ -28,10 +28,10 @@ def labelled(names, cases=6, **changes):
     )
 
 
-def warnings(data, **options):
+def warnings(data, groups=None, **options):
     names = ("background", *data.cases[0].classes)
     planner = make_planner("unetrpp", Options(width=0.25, gpu_memory_gb=8, **options))
-    return planner.plan(data, description(names), "mine").warnings
+    return planner.plan(data, msgspec.structs.replace(description(names), groups=groups), "mine").warnings
 
 
 LAYERS = [f"layer{i}" for i in range(1, 13)]
@@ -68,6 +68,20 @@ def test_absent_and_rare_classes_share_one_warning_each():
         "3 classes are in one case only ('layer8' in case_2, 'layer9' in case_2 and 'layer10' in case_2): the fold that "
         "holds this case out never learns the class",
     )
+
+
+def test_a_class_of_one_patient_is_rare_however_many_cases_the_patient_has():
+    data = labelled(["a", "b", "c"], absent=lambda name, case: {"a": case > 1, "b": case != 4}.get(name, False))
+    patients = {f"case_{k}": f"patient_{k // 2}" for k in range(6)}
+    assert warnings(data, groups=patients) == (
+        "2 classes are in one patient only ('a' in 'patient_0' (2 cases) and 'b' in case_4): the fold that holds this patient "
+        "out never learns the class",
+    )
+    only = labelled(["a", "c"], absent=lambda name, case: name == "a" and case > 1)
+    assert warnings(only, groups=patients) == (
+        "'a' is in 'patient_0' (2 cases) only: the fold that holds this patient out never learns it",
+    )
+    assert warnings(only) == ()
 
 
 def test_vanishing_classes_share_one_spacing_that_keeps_all():
