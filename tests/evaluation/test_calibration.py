@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 from scipy.optimize import minimize_scalar
 
+from tests.helpers.model import fingerprint
 from tests.helpers.tiny import ball, workspace_of_balls
 from unetrpp.cli.evaluate import main as evaluate
 from unetrpp.cli.predict import main as predict
@@ -39,6 +40,7 @@ def trained(tmp_path_factory):
     """A workspace with two trained folds, and an image; calibrated."""
     workspace = workspace_of_balls(tmp_path_factory.mktemp("calibrated"))
     write_json(workspace.preprocessed("balls") / "splits.json", SPLITS)
+    write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
     options = {"epochs": 1, "iterations": 15, "mirroring": False, "plans_name": "unet", "device": "cpu"}
     train("balls", "3d_fullres", [0, 1], workspace=workspace.root, **options)
     volume = Volume(ball(np.random.default_rng(9))[0], Geometry(shape_zyx=(12, 24, 24), spacing_zyx_mm=(1.0, 1.0, 1.0)))

@@ -205,6 +205,6 @@ def _stored(path: Path, made_from: str) -> VoxelSample | None:
 
 def _write(path: Path, sample: VoxelSample, made_from: str) -> None:
     buffer = io.BytesIO()
-    arrays = {"logits": sample.logits, "truth": sample.truth, "weight": sample.weight, "made_from": np.array(made_from)}
-    np.savez_compressed(buffer, **arrays)
+    made = np.array(made_from)
+    np.savez_compressed(buffer, logits=sample.logits, truth=sample.truth, weight=sample.weight, made_from=made)
     write_bytes(path, buffer.getvalue())

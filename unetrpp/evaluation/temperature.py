@@ -53,8 +53,11 @@ def calibrated(sample: VoxelSample, scheme: LabelScheme, temperatures: Temperatu
     """Probabilities (n, K) after the temperature."""
     logits = sample.logits.astype(np.float64) / np.array(temperatures)
     if scheme.overlapping:
-        return np.exp(-np.logaddexp(0, -logits))
-    return np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+        logs = -np.logaddexp(0, -logits)
+    else:
+        logs = logits - logsumexp(logits, axis=1, keepdims=True)
+    probability: np.ndarray = np.exp(logs)
+    return probability
 
 
 def reliability(probability: np.ndarray, true: np.ndarray, weight: np.ndarray) -> Reliability:

@@ -74,11 +74,11 @@ class VoxelSampler:
 def is_sure(probabilities: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> np.ndarray:
     """(n,) bool: everything that is true has a probability above 0.999. ``probabilities`` (K, n), ``truth`` (n,)."""
     if not scheme.overlapping:
-        own: np.ndarray = np.take_along_axis(probabilities, truth[None].astype(np.intp), axis=0)[0]
-        return own > SURE
-    inside = scheme.membership()[:, truth]
-    right: np.ndarray = np.where(inside, probabilities, 1 - probabilities) > SURE
-    return right.all(axis=0)
+        right = np.take_along_axis(probabilities, truth[None].astype(np.intp), axis=0)
+    else:
+        right = np.where(scheme.membership()[:, truth], probabilities, 1 - probabilities)
+    sure: np.ndarray = (right > SURE).all(axis=0)
+    return sure
 
 
 class _Group:
