@@ -52,11 +52,8 @@ def _log_losses(sample: VoxelSample, scheme: LabelScheme, k: int, inverse: float
 def calibrated(sample: VoxelSample, scheme: LabelScheme, temperatures: Temperatures) -> np.ndarray:
     """Probabilities (n, K) after the temperature."""
     logits = sample.logits.astype(np.float64) / np.array(temperatures)
-    if scheme.overlapping:
-        logs = -np.logaddexp(0, -logits)
-    else:
-        logs = logits - logsumexp(logits, axis=1, keepdims=True)
-    probability: np.ndarray = np.exp(logs)
+    total = np.logaddexp(0, logits) if scheme.overlapping else logsumexp(logits, axis=1, keepdims=True)
+    probability: np.ndarray = np.exp(logits - total)
     return probability
 
 
