@@ -73,11 +73,11 @@ class VoxelSampler:
 
 def is_sure(probabilities: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> np.ndarray:
     """(n,) bool: everything that is true has a probability above 0.999. ``probabilities`` (K, n), ``truth`` (n,)."""
-    if not scheme.overlapping:
-        right = np.take_along_axis(probabilities, truth[None].astype(np.intp), axis=0)
-    else:
+    if scheme.overlapping:
         right = np.where(scheme.membership()[:, truth], probabilities, 1 - probabilities)
-    sure: np.ndarray = (right > SURE).all(axis=0)
+    else:
+        right = np.take_along_axis(probabilities, truth[None].astype(np.intp), axis=0)
+    sure: np.ndarray = np.all(right > SURE, axis=0)
     return sure
 
 
