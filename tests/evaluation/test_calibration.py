@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -41,7 +42,7 @@ def trained(tmp_path_factory):
     workspace = workspace_of_balls(tmp_path_factory.mktemp("calibrated"))
     write_json(workspace.preprocessed("balls") / "splits.json", SPLITS)
     write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
-    options = {"epochs": 1, "iterations": 15, "mirroring": False, "plans_name": "unet", "device": "cpu"}
+    options: dict[str, Any] = {"epochs": 1, "iterations": 15, "mirroring": False, "plans_name": "unet", "device": "cpu"}
     train("balls", "3d_fullres", [0, 1], workspace=workspace.root, **options)
     volume = Volume(ball(np.random.default_rng(9))[0], Geometry(shape_zyx=(12, 24, 24), spacing_zyx_mm=(1.0, 1.0, 1.0)))
     write_image(workspace.root / "images" / "new_0000.nii.gz", volume)
@@ -151,6 +152,9 @@ def test_maps_are_calibrated_and_labels_stay(model):
     (model / FILE).unlink()
     old = Predictor(model, device="cpu")(image(model), probabilities=True, uncertainty=True)
     np.testing.assert_array_equal(new.array, old.array)
+    assert new.probabilities is not None
+    assert old.probabilities is not None
+    assert new.entropy is not None
     power = old.probabilities.astype(float) ** (1 / 2.5)
     np.testing.assert_allclose(new.probabilities, power / power.sum(axis=0), atol=5e-3)
     p = np.clip(new.probabilities.astype(float), 1e-12, 1)
@@ -204,7 +208,9 @@ def test_what_was_not_fitted_has_a_temperature_of_1(model, tmp_path, caplog):
 
 def test_a_threshold_is_followed_and_recorded(model, tmp_path, capsys):
     with_temperature(model, 2.5)
-    expected = Predictor(model, device="cpu")(image(model), probabilities=True).probabilities[1]
+    maps = Predictor(model, device="cpu")(image(model), probabilities=True).probabilities
+    assert maps is not None
+    expected = maps[1]
     arguments = ["-i", str(image(model)), "-o", str(tmp_path / "out"), "-m", str(model), "--device", "cpu"]
     limit = float(np.quantile(expected.astype(float), 0.9))
     assert predict([*arguments, "--threshold", f"ball={limit}"]) == 0

@@ -57,16 +57,18 @@ def logits_with_ties(scheme, folds=2):
 def test_labels_never_change_by_a_temperature(of, averaging, shape):
     scheme, temperatures = OF[of]
     grid = CaseGrid(properties((5, 8, 8), shape, (1.0, 1.0, 1.0)), plan((1.0, 1.0, 1.0), labels=scheme))
-    logits = logits_with_ties(scheme)
-    maps = {"probabilities": True, "uncertainty": True}
-    before = export([logits], grid, averaging=averaging, **maps)
-    after = export([logits], grid, averaging=averaging, rule=OutputRule(scheme, temperatures), **maps)
+    logits, rule = logits_with_ties(scheme), OutputRule(scheme, temperatures)
+    before = export([logits], grid, averaging=averaging, probabilities=True, uncertainty=True)
+    after = export([logits], grid, averaging=averaging, rule=rule, probabilities=True, uncertainty=True)
     np.testing.assert_array_equal(after.decisions, before.decisions)
-    without_maps = export([logits], grid, averaging=averaging, rule=OutputRule(scheme, temperatures))
+    without_maps = export([logits], grid, averaging=averaging, rule=rule)
     if shape == (5, 8, 8):  # elsewhere a plain prediction rounds otherwise at ties
         np.testing.assert_array_equal(without_maps.decisions, before.decisions)
     mean = torch.cat(list(averaged_slabs([logits], grid, averaging=averaging)), dim=1)
-    expected = OutputRule(scheme, temperatures).calibrated(mean)
+    expected = rule.calibrated(mean)
+    assert after.probabilities is not None
+    assert after.uncertainty is not None
+    assert before.uncertainty is not None
     np.testing.assert_allclose(after.probabilities, expected, atol=1e-3)
     np.testing.assert_array_equal(after.uncertainty[1], before.uncertainty[1])  # disagreement
     if shape == (5, 8, 8):
