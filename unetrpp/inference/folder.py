@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET
+
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted, counted_of
 from unetrpp.inference.devices import DeviceWorkers
@@ -173,8 +175,8 @@ def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
         mirroring=first.options.mirroring,
         step=first.options.step,
         postprocessing=postprocessing,
-        threshold=dict(first.options.threshold or {}),
-        temperatures=ensemble.temperatures if first.options.threshold else (),
+        threshold=dict(first.options.threshold) if first.options.threshold else UNSET,
+        temperatures=ensemble.temperatures if first.options.threshold else UNSET,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
@@ -58,8 +59,8 @@ class Settings(Record, frozen=True, kw_only=True):
     mirroring: bool
     step: float
     postprocessing: PostProcessing
-    threshold: dict[str, float] = msgspec.field(default_factory=dict)  # by class or region
-    temperatures: tuple[float, ...] = ()  # that these thresholds are compared after
+    threshold: dict[str, float] | UnsetType = UNSET  # by class or region, where there are any
+    temperatures: tuple[float, ...] | UnsetType = UNSET  # that these thresholds are compared after
 
 
 class Predictions(Record, frozen=True, kw_only=True):
