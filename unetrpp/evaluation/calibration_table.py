@@ -1,6 +1,6 @@
 """The calibration of a model as a table: for the terminal and for the report. Imports no torch."""
 
-from unetrpp.core.text import counted, text_table
+from unetrpp.core.text import text_table
 from unetrpp.evaluation.operating_points import best_dice, point_cells
 from unetrpp.inference.calibration import Calibration
 from unetrpp.model.folds import spell_folds
@@ -33,7 +33,7 @@ def calibration_rows(found: Calibration) -> list[list[str]]:
 def calibration_table(found: Calibration) -> str:
     """The rows, and what they were measured on."""
     told = (
-        f"temperature fitted on {counted(found.voxels, 'sampled voxel')} of fold {spell_folds(found.folds)}: log loss "
+        f"temperature fitted on {found.voxels:,} sampled voxels of fold {spell_folds(found.folds)}: log loss "
         f"{found.log_loss_before:.4f} before and {found.log_loss_after:.4f} after it, on the same voxels"
     )
     return f"calibration:\n{text_table(calibration_rows(found))}\n{told}"
