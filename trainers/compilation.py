@@ -63,7 +63,7 @@ def compile_blocks(network: torch.nn.Module, mode: str = "default") -> None:
         mode: of torch.compile.
     """
     shared: dict[object, Callable[..., torch.Tensor]] = {}
-    for block in blocks_of(network):
+    for block in _parts(network):
         kind = (type(block), *(value.shape for value in block.state_dict().values()))
         if kind not in shared:
             shared[kind] = torch.compile(_copy(type(block).forward), dynamic=False, mode=mode)
@@ -72,8 +72,13 @@ def compile_blocks(network: torch.nn.Module, mode: str = "default") -> None:
 
 def interpret_blocks(network: torch.nn.Module) -> None:
     """Undo :func:`compile_blocks`."""
-    for block in blocks_of(network):
+    for block in _parts(network):
         vars(block).pop("forward", None)
+
+
+def _parts(network: torch.nn.Module) -> list[torch.nn.Module]:
+    """What is compiled apart: the blocks, or the whole network of a plugin that has none of ours."""
+    return list(blocks_of(network)) or [network]
 
 
 def _copy(function: Callable[..., torch.Tensor]) -> FunctionType:

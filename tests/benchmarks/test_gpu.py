@@ -141,7 +141,7 @@ def test_on_a_gpu_the_goals_come_first_and_every_combination_is_measured():
 
 @pytest.mark.parametrize("mode", ["compiled", "graphs"])
 def test_modes_compile_the_network_for_one_shape(mode, monkeypatch):
-    given = []
+    given: list[object] = []
 
     def compiled(function, **options):
         given.append(options)

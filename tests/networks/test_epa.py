@@ -1,9 +1,9 @@
 """EPA with reordered products against the steps as published."""
 
-import itertools
 import math
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -185,16 +185,16 @@ def test_every_voxel_gets_what_attention_adds_to_the_mean_of_its_token(size, tok
     x = torch.randn(2, 8, *size, dtype=torch.float64)
     grid = tuple(-(-n // t) for n, t in zip(size, token, strict=True))
     sums, counts = torch.zeros(2, 8, *grid, dtype=x.dtype), torch.zeros(grid, dtype=x.dtype)
-    for voxel in itertools.product(*map(range, size)):
+    for voxel in np.ndindex(*size):
         at = tuple(v // t for v, t in zip(voxel, token, strict=True))
-        sums[(..., *at)] += x[(..., *voxel)]
+        sums[:, :, *at] += x[:, :, *voxel]
         counts[at] += 1
     tokens = block.norm((sums / counts).flatten(2).mT)
     added = block.attention(tokens, grid).mT.view(2, 8, *grid)
     found = block.coarsely_attended(x, token)
-    for voxel in itertools.product(*map(range, size)):
+    for voxel in np.ndindex(*size):
         at = tuple(v // t for v, t in zip(voxel, token, strict=True))
-        torch.testing.assert_close(found[(..., *voxel)], x[(..., *voxel)] + added[(..., *at)])
+        torch.testing.assert_close(found[:, :, *voxel], x[:, :, *voxel] + added[:, :, *at])
 
 
 def test_a_level_with_many_voxels_attends_among_their_means():

@@ -40,7 +40,8 @@ def test_the_trial_changes_nothing_and_a_failure_disables_compilation(monkeypatc
     assert ("forward" in vars(block)) is works
 
 
-def test_a_failure_in_validation_is_found_before_the_first_epoch(caplog):
+def test_a_failure_in_validation_is_found_before_the_first_epoch(monkeypatch, caplog):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     network = torch.nn.Linear(2, 1)
 
     def loss():
@@ -136,3 +137,9 @@ def test_blocks_of_one_kind_share_what_is_compiled_and_any_number_of_kinds_is(gr
     interpret_blocks(network)
     network(x)
     assert len(graphs) == len(kinds)
+
+
+def test_a_network_without_our_blocks_is_compiled_as_one(graphs):
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    assert compile_network(network, lambda: network(torch.ones(2, 4)).sum())
+    assert graphs == [True, False]
