@@ -1,11 +1,18 @@
-"""setup.py's lists against what is on disk."""
+"""pyproject.toml's and setup.py's lists against what is on disk and what the code imports."""
 
 import ast
 import importlib
 import os
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+ROOMS = ("dataset_conversion", "planners", "trainers")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
+PROJECT = PYPROJECT["project"]
 
 
 def constant(name: str):
@@ -17,6 +24,34 @@ def constant(name: str):
     raise AssertionError(f"setup.py has no {name}")
 
 
+def names(requirements: list[str]) -> set[str]:
+    """The names of the packages, as normalised by PEP 503."""
+    return {re.sub(r"[-_.]+", "-", re.split(r"[<>=!\[; ]", line)[0]).lower() for line in requirements}
+
+
+class AtRuntime(ast.NodeTransformer):
+    """Takes out what stands below ``if TYPE_CHECKING``."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+
+def third_party_imports(folders: tuple[str, ...]) -> set[str]:
+    """The top-level modules that files below the folders import, also inside functions, but not for type checkers alone.
+
+    Neither the standard library's nor ours.
+    """
+    found = set()
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(AtRuntime().visit(ast.parse(path.read_text(encoding="utf8")))):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                    found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"unetrpp"}
+
+
 def test_every_package_on_disk_is_listed():
     roots = constant("PACKAGE_DIR")
     on_disk = set()
@@ -24,7 +59,7 @@ def test_every_package_on_disk_is_listed():
         for init in (ROOT / folder).rglob("__init__.py"):  # does not follow the three links
             on_disk.add(".".join((package, *init.parent.relative_to(ROOT / folder).parts)))
     assert sorted(constant("PACKAGES")) == sorted(on_disk)
-    assert set(roots) == {"unetrpp", *(f"unetrpp.{room}" for room in ("dataset_conversion", "planners", "trainers"))}
+    assert set(roots) == {"unetrpp", *(f"unetrpp.{room}" for room in ROOMS)}
 
 
 def test_the_root_holds_packages_only():
@@ -33,23 +68,40 @@ def test_the_root_holds_packages_only():
 
 
 def test_links_let_a_bare_checkout_import_the_rooms():
-    for room in ("dataset_conversion", "planners", "trainers"):
+    for room in ROOMS:
         link = ROOT / "unetrpp" / room
         assert link.is_symlink()
         assert os.readlink(link) == f"../{room}"  # noqa: PTH115
 
 
 def test_every_command_exists():
-    for line in constant("COMMANDS"):
-        target = line.split(" = ")[1]
+    for target in PROJECT["scripts"].values():
         module, function = target.split(":")
         assert callable(getattr(importlib.import_module(module), function))
 
 
-def test_import_linter_orders_every_package():
-    import tomllib
+def test_every_imported_package_is_a_dependency():
+    """An environment for tests holds more than the dependencies, and would hide one that is missing."""
+    distributions = packages_distributions()
+    extras = PROJECT["optional-dependencies"]
+    optional = names(extras["dicom"] + extras["onnx"] + extras["tensorboard"])
+    declared = names(PROJECT["dependencies"])
+    imported = third_party_imports(("unetrpp", *ROOMS))
+    undeclared = {
+        module for module in imported if not names(distributions.get(module, [module])) & (declared | optional)
+    }
+    assert undeclared == set()
+    used = set().union(*(names(distributions.get(module, [module])) for module in imported))
+    assert declared - used == set()
 
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["tool"]["importlinter"]["contracts"]
+
+def test_the_tests_install_what_the_extras_name():
+    extras = PROJECT["optional-dependencies"]
+    assert set(extras["dicom"] + extras["onnx"]) <= set(extras["test"])
+
+
+def test_import_linter_orders_every_package():
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     listed = [name for layer in layers for name in layer.split(" | ")]
     assert sorted(listed) == sorted(name for name in constant("PACKAGES") if name.count(".") == 1)

@@ -1,0 +1,73 @@
+"""Sessions that run the steps of .ci/steps.py, each in an environment of its own: `nox -l` lists them, `nox -s NAME` runs one."""
+
+import nox
+
+nox.options.sessions = ["tests", "checks", "package", "demo"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+def step(session: nox.Session, name: str) -> None:
+    """Run a step with the versions of constraints.txt; what follows -- goes to its last command."""
+    session.install("-c", "constraints.txt", "-e", ".[test]")
+    run(session, name)
+
+
+def run(session: nox.Session, name: str, *arguments: str) -> None:
+    session.run("python", ".ci/steps.py", name, *arguments, *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Tests and doctests."""
+    step(session, "tests")
+
+
+@nox.session
+def checks(session: nox.Session) -> None:
+    """ruff, mypy, the order of imports, and the structure in numbers."""
+    step(session, "checks")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist and wheel, install the wheel in a fresh environment and run a short demo there."""
+    step(session, "package")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The README's demo, and its number recomputed."""
+    step(session, "demo")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The tests, with the share of lines and branches that they run."""
+    session.install("-c", "constraints.txt", "-e", ".[test]", "pytest-cov")
+    run(session, "coverage")
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """Tests with the newest versions of all packages."""
+    session.install("--upgrade", "-e", ".[test,tensorboard]")
+    run(session, "tests")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Quick tests with the lowest versions that pyproject.toml allows; needs Python 3.11, which all of them support."""
+    session.install("uv")
+    install = ("uv", "pip", "install", "--python", session.virtualenv.location)
+    session.run(*install, "--resolution", "lowest-direct", "-e", ".[dicom,onnx,tensorboard]")
+    session.run(*install, "-e", ".[test]")  # the tools of the tests are the newest that fit
+    run(session, "tests", "-m", "not slow")
+
+
+@nox.session
+@nox.parametrize("extra", [nox.param("", id="none"), "tensorboard", "dicom", "onnx"])
+def extras(session: nox.Session, extra: str) -> None:
+    """The package without extras, and with each of them alone: unetrpp_doctor, and a short demo."""
+    session.install("-e", f".[{extra}]" if extra else ".")
+    session.run("unetrpp_doctor")
+    session.run("unetrpp_demo", "--folder", session.create_tmp(), "--epochs", "1", "--iterations", "1")
