@@ -46,6 +46,7 @@ PACKAGES = [
 setup(
     packages=PACKAGES,
     package_dir=PACKAGE_DIR,
+    include_package_data=False,  # only what stands here
     package_data={
         "unetrpp": ["py.typed", "__init__.pyi"],
         "unetrpp.evaluation": ["protocols/*.json"],

@@ -21,7 +21,7 @@ FOLDERS = {
     **{f"unetrpp/{room}": room for room in ("dataset_conversion", "planners", "trainers")},
 }
 DEMO = ("--epochs", "1", "--iterations", "1")
-IMPORT_ALL = """
+IMPORT_ALL = """\
 import importlib, pathlib, pkgutil, sys, unetrpp
 package = pathlib.Path(unetrpp.__file__).parent
 assert package.is_relative_to(sys.prefix), f"{package} was imported, not the wheel"
@@ -34,7 +34,7 @@ print(f"imported {len(names)} modules")
 
 def call(*command: str | Path, cwd: Path = ROOT) -> None:
     """Run a command with nothing of the repository on its path, and end with its exit code if it fails."""
-    print("$", *command, flush=True)
+    print("$", " ".join(map(str, command)).partition("\n")[0], flush=True)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     code = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, check=False).returncode
     if code:
@@ -43,7 +43,7 @@ def call(*command: str | Path, cwd: Path = ROOT) -> None:
 
 def build(folder: Path) -> Path:
     """Write sdist and wheel into ``folder`` and check their metadata; returns the wheel."""
-    call(sys.executable, "-m", "build", "--outdir", folder)
+    call(sys.executable, "-m", "build", "--quiet", "--outdir", folder)
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     call(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel)
     return wheel
