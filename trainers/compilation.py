@@ -14,6 +14,9 @@ from unetrpp.trainers.unchanged import unchanged
 LOG = logging.getLogger(__name__)
 # The compiler looks whether what a block is given has a gradient, and torch warns of that for all but weights.
 NO_LEAF = "The .grad attribute of a Tensor that is not a leaf"
+# Of one kind of block. Each has two for every size that it is used at, and a U-Net may have blocks of its widest kind, with a
+# stride and without, at many levels; torch's own limit of 8 would leave some of them uncompiled.
+MOST_VARIANTS = 64
 
 
 def compile_everywhere(network: torch.nn.Module, probe: Callable[[], torch.Tensor], processes: Processes) -> None:
@@ -37,7 +40,8 @@ def compile_network(network: torch.nn.Module, probe: Callable[[], torch.Tensor])
     """
     torch.compiler.reset()  # forget an earlier fold's network: torch stops compiling after a number of variants
     try:
-        with unchanged(network), warnings.catch_warnings():
+        limit = torch._dynamo.config.patch(recompile_limit=MOST_VARIANTS)
+        with unchanged(network), limit, warnings.catch_warnings():
             warnings.filterwarnings("ignore", NO_LEAF)
             compile_blocks(network)
             network.train()
@@ -84,6 +88,8 @@ def _parts(network: torch.nn.Module) -> list[torch.nn.Module]:
 def _copy(function: Callable[..., torch.Tensor]) -> FunctionType:
     """A function with a code object of its own, because torch keeps at most 8 compiled variants for one."""
     assert isinstance(function, FunctionType)
-    return FunctionType(
-        function.__code__.replace(), function.__globals__, function.__name__, closure=function.__closure__
+    copy = FunctionType(
+        function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__, function.__closure__
     )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy

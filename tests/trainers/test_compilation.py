@@ -143,3 +143,35 @@ def test_a_network_without_our_blocks_is_compiled_as_one(graphs):
     network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
     assert compile_network(network, lambda: network(torch.ones(2, 4)).sum())
     assert graphs == [True, False]
+
+
+def test_a_network_whose_forward_has_defaults(graphs):
+    class Own(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(2, 1)
+
+        def forward(self, x: torch.Tensor, shift: float = 1.0, *, scale: float = 2.0) -> torch.Tensor:
+            return scale * torch.nn.functional.relu(self.linear(x)) + shift
+
+    network = Own()
+    assert compile_network(network, lambda: network(torch.ones(4, 2)).sum())
+    assert graphs == [True, False]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_kind_of_block_at_many_levels_is_compiled_at_all_of_them(graphs):
+    """The widest blocks of a 2D U-Net are at five levels, with a stride and without, in training and in validation."""
+    network = build_network(unet_architecture(1, 2, (256, 256), [(2, 2)] * 7, width=1 / 16))
+    x, used = torch.rand(1, 1, 256, 256), set()
+
+    def note(block: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        shapes = tuple(value.shape for value in block.state_dict().values())
+        used.add((type(block.norm), shapes, block.conv.stride, given[0].shape))
+
+    hooks = [block.register_forward_pre_hook(note) for block in blocks_of(network)]
+    network(x)
+    for hook in hooks:
+        hook.remove()
+    assert compile_network(network, lambda: sum(output.mean() for output in network(x)))
+    assert len(graphs) == 2 * len(used)
