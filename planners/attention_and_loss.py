@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.networks.training_memory import training_memory
@@ -46,11 +47,16 @@ def plan_attention(
 def require_possible_attention(plans: Plans, options: Options) -> None:
     """
     Raises:
-        UserError: an override names a module that a network of the plans cannot have.
+        UserError: an override names a module that a network of the plans cannot have, or none has EPA blocks to be pooled.
     """
-    for configuration in plans.configurations.values():
+    networks = [configuration.architecture for configuration in plans.configurations.values()]
+    if options.attention == "pooled" and not any(level.attention == "epa" for net in networks for level in net.levels):
+        raise UserError(
+            f"--attention pooled is about EPA blocks, of which {networks[0].network} has none; leave it out"
+        )
+    for network in networks:
         for text in options.place:
-            require_possible(configuration.architecture, parse_override(text))
+            require_possible(network, parse_override(text))
 
 
 def with_attention(

@@ -114,10 +114,15 @@ UNKNOWN_CASE = '[{"train": ["case_0"], "val": ["case_9"]}]'
         ({"labels": {"background": 0, "organ": 1, "tumour": 2}}, {}, "was made for other labels or channels"),
         ({}, {"batch_size": 3}, "was made with"),
         ({"name": "renamed"}, {"plans_name": "mine", "place": ["gate@9=1"]}, "the network has the levels"),
+        (
+            {"name": "renamed"},
+            {"plans_name": "mine", "attention": "pooled"},
+            "is about EPA blocks, of which unet has none",
+        ),
         ({"name": "renamed"}, {"plans_name": "mine", "configurations": ["3d_lowres"]}, "3d_lowres is of no use"),
         ({"name": "renamed"}, {"splits": UNKNOWN_CASE}, "case_9.*not a case"),
     ],
-    ids=["labels", "options", "attention", "configuration", "splits"],
+    ids=["labels", "options", "attention", "pooled", "configuration", "splits"],
 )
 def test_planning_that_is_refused_writes_nothing(tmp_path, changed, options, words):
     raw, home = write_dataset(tmp_path / "raw" / "Blocks"), tmp_path / "preprocessed" / "Blocks"
