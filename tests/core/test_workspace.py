@@ -111,3 +111,10 @@ def test_any_text_becomes_the_name_of_a_folder(text):
     assert as_folder_name(name) == name
     if is_folder_name(text):
         assert name == text
+
+
+def test_the_workspace_of_a_model_folder_however_high_it_lies(tmp_path):
+    inside = Workspace(tmp_path.resolve()).model("Heart", "unetrpp", "2d")
+    assert Workspace.of_model(inside).root == tmp_path.resolve()
+    for folder in (Path("/models/mine"), Path("/mine"), Path("/")):
+        assert Workspace.of_model(folder).root == Path("/")

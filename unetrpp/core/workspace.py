@@ -37,6 +37,11 @@ class Workspace:
             )
         return cls(Path(root))
 
+    @classmethod
+    def of_model(cls, folder: Path) -> "Workspace":
+        """The workspace that a model folder lies in, or would if it lay in one: a copy may be anywhere, as high as in the root."""
+        return cls(folder.resolve().parent.parent.parent)
+
     def raw(self, dataset: str) -> Path:
         """The folder of a raw dataset: dataset.json, imagesTr, labelsTr, imagesTs."""
         return self.root / "raw" / dataset

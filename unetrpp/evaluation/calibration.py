@@ -123,7 +123,7 @@ def store_of(model: ModelFolder) -> Store:
     Raises:
         UserError: they are not in its workspace.
     """
-    workspace = Workspace(model.path.resolve().parents[2])
+    workspace = Workspace.of_model(model.path)
     plans = model.path.resolve().name.rpartition("__")[0] or model.plans.name
     folder = workspace.store(model.dataset, plans, model.configuration_name)
     if not folder.is_dir():

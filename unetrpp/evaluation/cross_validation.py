@@ -104,7 +104,7 @@ def reference_of(model: ModelFolder, case: CaseScores, consequence: str) -> Path
         UserError: it is in neither; the message has the ``consequence``.
     """
     recorded = Path(case.reference_file)
-    home = Workspace(model.path.resolve().parents[2]).preprocessed(model.dataset) / "labels"
+    home = Workspace.of_model(model.path).preprocessed(model.dataset) / "labels"
     reference = next((path for path in (recorded, home / recorded.name) if path.exists()), None)
     if reference is None:
         raise UserError(
