@@ -141,9 +141,24 @@ def test_a_calibration_of_other_weights_or_scores_is_refused(model, capsys):
     assert recorded(model).made_from == calibration_basis(ModelFolder.open(model)) != before.made_from
     assert predict([*arguments, "--probabilities"]) == 0
     summary = model / "fold_1" / "validation" / "summary.json"
-    summary.write_text(summary.read_text() + "\n")
+    scores = json.loads(summary.read_text())
+    scores["metric_per_case"][0]["metrics"]["1"]["n_ref"] += 1
+    summary.write_text(json.dumps(scores))
     with pytest.raises(UserError, match="delete it for a temperature of 1"):
         Predictor(model, device="cpu")(image(model), uncertainty=True)
+
+
+def test_distances_that_are_scored_later_leave_a_calibration_current(model, capsys):
+    before = (model / "fold_0" / "validation" / "summary.json").read_text()
+    assert evaluate(["--model", str(model), "--distances"]) == 0
+    assert (model / "fold_0" / "validation" / "summary.json").read_text() != before
+    said = capsys.readouterr()
+    assert "HD95" in said.out
+    assert "calibration:" in said.out
+    assert "warning" not in said.err
+    summary = model / "fold_1" / "validation" / "summary.json"
+    summary.write_text("half")  # which the scores say themselves
+    assert calibration_basis(ModelFolder.open(model)) != recorded(model).made_from
 
 
 def test_maps_are_calibrated_and_labels_stay(model):
@@ -224,6 +239,8 @@ def test_a_threshold_is_followed_and_recorded(model, tmp_path, capsys):
     assert "made with other settings (threshold)" in capsys.readouterr().err
     assert predict([*arguments, "--threshold", "liver=0.5"]) == 2
     assert "'liver', which is no foreground class; there is ball" in capsys.readouterr().err
+    assert predict([*arguments, "--threshold", "ball=0.5", "--threshold", "ball=0.9"]) == 2
+    assert "--threshold is given twice for 'ball'" in capsys.readouterr().err
 
 
 def test_thresholds_for_a_wanted_recall_or_precision(trained, capsys):
@@ -284,3 +301,16 @@ def test_a_recall_without_a_calibration(model, capsys):
     (model / FILE).unlink()
     assert evaluate(["--model", str(model), "--recall", "ball=0.5"]) == 2
     assert "add --calibrate, which writes it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (["--recall", "ball=0.5", "--precision", "ball=0.5"], "'ball' is given a recall and a precision"),
+        (["--recall", "ball=0.5", "ball=0.7"], "--recall is given twice for 'ball'; give one number for every class"),
+        (["--precision", "ball=0.5", "--precision", "ball=0.7"], "--precision is given twice for 'ball'"),
+    ],
+)
+def test_a_class_has_one_threshold(trained, wanted, message, capsys):
+    assert evaluate(["--model", str(trained), *wanted]) == 2
+    assert message in capsys.readouterr().err

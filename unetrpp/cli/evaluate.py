@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import Parser, above_zero, named_share, positive, refuse_ignored, run
+from unetrpp.core.command_line import Parser, above_zero, by_name, named_share, positive, refuse_ignored, run
 
 if TYPE_CHECKING:
     from unetrpp.core.parallel import CaseError
@@ -59,8 +59,9 @@ def build_parser() -> Parser:
     what = "with --model, fit the temperature of its probabilities to the cross-validation, and measure them"
     add("--calibrate", action="store_true", help=what)
     what = "threshold of a class for this recall over all voxels; --threshold of unetrpp_predict takes it"
-    add("--recall", type=named_share, nargs="+", metavar="CLASS=R", help=what)
-    add("--precision", type=named_share, nargs="+", metavar="CLASS=P", help="threshold of a class for this precision")
+    add("--recall", type=named_share, nargs="+", action="extend", metavar="CLASS=R", help=what)
+    what = "threshold of a class for this precision"
+    add("--precision", type=named_share, nargs="+", action="extend", metavar="CLASS=P", help=what)
     what = "where --calibrate predicts the validation cases: auto, cpu, cuda, cuda:1 or mps (default: auto)"
     add("--device", default="auto", metavar="DEVICE", help=what)
     what = "two summary.json or crossval_summary.json of the same cases"
@@ -83,7 +84,7 @@ def work(arguments: argparse.Namespace) -> int:
         refuse_ignored(build_parser(), arguments, used, "--model")
         if arguments.device != "auto" and not arguments.calibrate:
             raise UserError("--device is where --calibrate predicts, so it has no effect without; leave it out")
-        return _model(arguments)
+        return _model(arguments, _wanted(arguments))
     if asked == [False, False, True]:
         refuse_ignored(build_parser(), arguments, {"compare"}, "--compare")
         return _comparison(*arguments.compare)
@@ -104,18 +105,22 @@ def _comparison(first: Path, second: Path) -> int:
     return 0
 
 
-def _model(arguments: argparse.Namespace) -> int:
+def _wanted(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    return {what: by_name(getattr(arguments, what), f"--{what}") for what in ("recall", "precision")}
+
+
+def _model(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str, float]]) -> int:
     from unetrpp.evaluation.cross_validation import FILE, evaluate_model, fold_table
 
     path, processes = arguments.model, arguments.processes
     result = evaluate_model(path, distances=arguments.distances, tolerance=arguments.tolerance, processes=processes)
     print(fold_table(result))
     print(_written(path / FILE))
-    _calibration(arguments)
+    _calibration(arguments, wanted)
     return 0
 
 
-def _calibration(arguments: argparse.Namespace) -> None:
+def _calibration(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str, float]]) -> None:
     """Fit and print the calibration; without --calibrate, print that of an earlier run."""
     from unetrpp.core.errors import UserError
     from unetrpp.evaluation.calibration_table import calibration_table
@@ -135,8 +140,7 @@ def _calibration(arguments: argparse.Namespace) -> None:
         found = None
     if found is not None:
         print(f"\n{calibration_table(found)}\n{path / FILE}; unetrpp_report draws it")
-    if arguments.recall or arguments.precision:
-        wanted = {"recall": dict(arguments.recall or ()), "precision": dict(arguments.precision or ())}
+    if any(wanted.values()):
         print(f"\n{points_table(choose_thresholds(path, **wanted))}")
 
 

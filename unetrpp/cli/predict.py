@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, let_waiting_threads_sleep, named_share, positive, run
+from unetrpp.core.command_line import (
+    SKIP_UNREADABLE,
+    Parser,
+    by_name,
+    let_waiting_threads_sleep,
+    named_share,
+    positive,
+    run,
+)
 
 if TYPE_CHECKING:
     from unetrpp.inference.predict import PredictionResult
@@ -91,6 +99,7 @@ def build_parser() -> Parser:
         "--threshold",
         type=named_share,
         nargs="+",
+        action="extend",
         metavar="CLASS=P",
         help="predict a class or region where its calibrated probability is at least P (default: the most probable class)",
     )
@@ -144,7 +153,7 @@ def work(arguments: argparse.Namespace) -> int:
         uncertainty=arguments.uncertainty,
         probabilities=arguments.probabilities,
         dicom_seg=arguments.dicom_seg,
-        threshold=dict(arguments.threshold) if arguments.threshold else None,
+        threshold=by_name(arguments.threshold, "--threshold") or None,
         fix=arguments.fix,
         part=arguments.part,
         skip_unreadable=arguments.skip_unreadable,

@@ -138,6 +138,18 @@ def named_share(text: str) -> tuple[str, float]:
     return name, value
 
 
+def by_name(pairs: Sequence[tuple[str, float]] | None, flag: str) -> dict[str, float]:
+    """What an option of :func:`named_share` took, by class.
+
+    Raises:
+        UserError: a class is given twice.
+    """
+    names = [name for name, _ in pairs or ()]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{flag} is given twice for {twice[0]!r}; give one number for every class")
+    return dict(pairs or ())
+
+
 def _whole(text: str) -> int:
     try:
         return int(text)

@@ -42,8 +42,11 @@ def choose_thresholds(
         precision: class or region -> the share of the predicted voxels that are to be right.
 
     Raises:
-        UserError: the model is not calibrated, there is no such class, or no threshold reaches what is wanted.
+        UserError: the model is not calibrated, there is no such class, no threshold reaches what is wanted, or both a recall
+            and a precision of a class are given.
     """
+    if both := sorted(set(recall or ()) & set(precision or ())):
+        raise UserError(f"{both[0]!r} is given a recall and a precision, but has one threshold; leave one of them out")
     opened = ModelFolder.open(Path(model))
     found = read_calibration(opened)
     if found is None:

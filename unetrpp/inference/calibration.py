@@ -6,7 +6,10 @@ was never fitted.
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from unetrpp.core.digest import Derived, digest, file_digest, read_current
 from unetrpp.core.errors import UserError
@@ -14,6 +17,7 @@ from unetrpp.core.files import Record
 from unetrpp.model.folder import ModelFolder
 
 FILE = "calibration.json"
+COUNTS = ("TP", "n_pred", "n_ref")  # of voxels, in the scores of a class
 Temperatures: TypeAlias = tuple[float, ...]  # one for a softmax, one for each region
 
 Uncalibrated: TypeAlias = Literal["", "never fitted", "not the final checkpoint", "a fold that was not fitted"]
@@ -65,10 +69,36 @@ def validated_folds(model: ModelFolder) -> list[str]:
 
 
 def calibration_basis(model: ModelFolder) -> str:
-    """Digest of what a calibration rests on: the weights and the validation scores of all validated folds."""
+    """Digest of what a calibration rests on: the weights, and the validation's voxels that are right and wrong, of all validated folds.
+
+    Distances and lesions, which ``unetrpp_evaluate --model --distances`` adds to the scores later, are none of it.
+    """
     folds = validated_folds(model)
-    scores = {fold: file_digest(model.path / f"fold_{fold}" / "validation" / "summary.json").hex() for fold in folds}
-    return digest(model.digest(folds), scores)
+    found = {fold: _counted(model.path / f"fold_{fold}" / "validation" / "summary.json") for fold in folds}
+    return digest(model.digest(folds), found)
+
+
+class _Case(msgspec.Struct):
+    case: str
+    metrics: dict[str, dict[str, float | None]]
+
+
+class _Scores(msgspec.Struct):
+    """Of summary.json what a calibration rests on; the record itself is of the evaluation."""
+
+    metric_per_case: list[_Case]
+
+
+def _counted(path: Path) -> list[object]:
+    """By case and class the numbers of voxels in the scores; of scores that cannot be read, their bytes."""
+    try:
+        scores = msgspec.json.decode(path.read_bytes(), type=_Scores)
+    except msgspec.DecodeError:
+        return [file_digest(path).hex()]
+    return [
+        [case.case, {key: [values.get(name) for name in COUNTS] for key, values in case.metrics.items()}]
+        for case in scores.metric_per_case
+    ]
 
 
 def read_calibration(model: ModelFolder) -> Calibration | None:
