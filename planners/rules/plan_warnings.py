@@ -132,7 +132,7 @@ def _rare(fingerprint: Fingerprint, groups: Mapping[str, str]) -> Iterator[str]:
     having = {name: [c.case for c in cases if c.classes[name].voxels] for name in cases[0].classes}
     nowhere = [name for name, found in having.items() if not found and len(cases) > 1]
     once = {
-        name: found[0] if len(found) == 1 else f"{groups[found[0]]!r} ({counted(len(found), 'case')})"
+        name: found[0] if len(found) == 1 else f"{groups.get(found[0], found[0])!r} ({counted(len(found), 'case')})"
         for name, found in having.items()
         if len({groups.get(case, case) for case in found}) == 1 and len(cases) > 1
     }

@@ -82,6 +82,10 @@ def test_a_class_of_one_patient_is_rare_however_many_cases_the_patient_has():
         "'a' is in 'patient_0' (2 cases) only: the fold that holds this patient out never learns it",
     )
     assert warnings(only) == ()
+    follow_up = {"case_1": "case_0"}  # the patient is called as the case that no group names
+    assert warnings(only, groups=follow_up) == (
+        "'a' is in 'case_0' (2 cases) only: the fold that holds this patient out never learns it",
+    )
 
 
 def test_vanishing_classes_share_one_spacing_that_keeps_all():
