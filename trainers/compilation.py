@@ -89,7 +89,11 @@ def _copy(function: Callable[..., torch.Tensor]) -> FunctionType:
     """A function with a code object of its own, because torch keeps at most 8 compiled variants for one."""
     assert isinstance(function, FunctionType)
     copy = FunctionType(
-        function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__, function.__closure__
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy

@@ -152,7 +152,7 @@ def test_nothing_is_measured_for_plans_of_other_labels(tmp_path, monkeypatch):
 def test_a_warning_about_many_classes_is_logged_once_and_recorded_for_each(tmp_path, caplog, monkeypatch):
     write_dataset(tmp_path / "raw" / "Blocks")
     warnings = [f"'region_{i}' may vanish: 0.{i} mm" for i in range(1, 38)]
-    monkeypatch.setattr("unetrpp.planners.planner.dataset_warnings", lambda fingerprint, grid: iter(warnings))
+    monkeypatch.setattr("unetrpp.planners.planner.dataset_warnings", lambda fingerprint, grid, groups: iter(warnings))
     with ThreadPoolExecutor(1) as here:
         done = plan_and_preprocess("Blocks", workspace=tmp_path, planner="unet", plan_only=True, executor=here)
     assert set(warnings) <= set(done.plans.warnings)
