@@ -36,8 +36,6 @@ def place_attention(
     Raises:
         UserError: an override names a level or a module that this network does not have.
     """
-    if mode in ("auto", "pooled"):
-        architecture = with_pooled_attention(architecture)
     if mode == "auto":
         levels, decisions = _by_rule(architecture, fractions)
     elif mode in ("paper", "pooled"):
@@ -52,7 +50,8 @@ def place_attention(
         levels[override.level] = overridden(levels[override.level], override)
         value = "none" if override.gamma is None else f"gamma {override.gamma:g}"
         decisions.append(_decide(f"{override.module} at level {override.level}", value, "asked for"))
-    return msgspec.structs.replace(architecture, levels=tuple(map(_without_idle_cells, levels))), decisions
+    placed = msgspec.structs.replace(architecture, levels=tuple(levels))
+    return with_pooled_attention(placed) if mode in ("auto", "pooled") else placed, decisions
 
 
 def _by_rule(architecture: Architecture, fractions: Sequence[float]) -> tuple[list[Level], list[Decision]]:
@@ -84,10 +83,6 @@ def _kept(architecture: Architecture, mode: AttentionMode) -> Decision:
         return _decide("attention", "as published, but pooled", why)
     why = f"by default a network keeps its published modules, here {has}; --attention auto plans them from the labels"
     return _decide("attention", "as published", why)
-
-
-def _without_idle_cells(level: Level) -> Level:
-    return level if level.attention == "epa" else msgspec.structs.replace(level, cell=None, token=None)
 
 
 def _with_excitation(level: Level, gate: float | None, fraction: float, name: str) -> tuple[Level, Decision]:

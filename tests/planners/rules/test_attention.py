@@ -111,7 +111,9 @@ def test_pooled_keeps_the_places_and_drops_what_is_bound_to_the_patch():
     made, _ = place_attention(NETWORK, "auto", [0.01, 0.1, 0.2, 0.5], overrides=[parse_override("epa@1=on")])
     assert made.levels[1].attention == "epa"
     assert made.levels[1].cell is not None
-    assert place_attention(UNET, "pooled")[0] == UNET
+    plain = place_attention(NETWORK, "none")[0]
+    made, _ = place_attention(plain, "pooled", overrides=[parse_override("epa@2=on")])
+    assert made.levels[2].cell is not None
 
 
 def test_a_thin_sheet_is_harder_to_find_at_full_resolution_only():
