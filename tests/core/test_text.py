@@ -114,7 +114,7 @@ SEVERAL = (
     " errors:", " members, more than", " names that are not cases", " values)", " classes together", " classes)",
     " files for a model with", " channels", " positions, ", " images (", " pages", " initial logits for", " classes",
     " cases, from the lowest mean Dice", " classes; the lowest", " classes, of which", " levels",
-    " classes (", " classes are in one case only", " cases", " cases at ", " image folders for",
+    " classes (", " classes are in ", " cases", " cases at ", " image folders for",
 )  # fmt: skip
 
 

@@ -208,7 +208,8 @@ def test_batch_norm_is_synchronised_before_the_network_is_compiled(cases, tmp_pa
     """A compiled network whose modules are replaced is compiled again in the first step, where no trial catches errors."""
     config, two = TrainingConfig(fold=0, epochs=2, iterations=2), Processes(rank=0, count=2)
     machine = Machine(GPU, threads=1, compile=True, processes=two)
-    trained = Trainer(FoldData(plan("unetrpp"), cases[:1], cases[1:]), config, tmp_path, machine)
+    released = plan("unetrpp", architecture=msgspec.structs.replace(architecture("unetrpp"), norm="batch"))
+    trained = Trainer(FoldData(released, cases[:1], cases[1:]), config, tmp_path, machine)
     norms = [m for m in trained.network.modules() if isinstance(m, torch.nn.BatchNorm3d)]
     found = []
 

@@ -101,8 +101,8 @@ def test_a_sum_returns_when_the_thread_that_computed_it_let_go(monkeypatch):
     def all_reduce(tensor, operation):
         def work(held):
             time.sleep(0.1)
-            held.clear()
             events.append("released")
+            held.clear()
 
         tensor.mul_(2)
         threading.Thread(target=work, args=([tensor],)).start()
