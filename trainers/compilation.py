@@ -40,7 +40,7 @@ def compile_network(network: torch.nn.Module, probe: Callable[[], torch.Tensor])
     """
     torch.compiler.reset()  # forget an earlier fold's network: torch stops compiling after a number of variants
     try:
-        limit = torch._dynamo.config.patch(recompile_limit=MOST_VARIANTS)
+        limit = torch._dynamo.config.patch(cache_size_limit=MOST_VARIANTS)  # its name in every torch from 2.5 on
         with unchanged(network), limit, warnings.catch_warnings():
             warnings.filterwarnings("ignore", NO_LEAF)
             compile_blocks(network)
@@ -86,7 +86,7 @@ def _parts(network: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def _copy(function: Callable[..., torch.Tensor]) -> FunctionType:
-    """A function with a code object of its own, because torch keeps at most 8 compiled variants for one."""
+    """A function with a code object of its own: at every call torch looks through all variants that were compiled for one."""
     assert isinstance(function, FunctionType)
     copy = FunctionType(
         function.__code__.replace(),

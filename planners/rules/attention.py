@@ -18,7 +18,6 @@ from unetrpp.plans.plans import Decision
 
 LEAST_SHARE, LEAST_CHANNELS = 0.05, 64  # of foreground cells and of channels, for squeeze-and-excitation
 FULL_SHARE = 0.9  # of foreground cells, from which on EPA has little to select
-CHEAP_TOKENS = MOST_TOKENS  # voxels of a level up to which EPA from every voxel costs little beside its convolutions
 
 
 def place_attention(
@@ -96,9 +95,9 @@ def _with_excitation(level: Level, gate: float | None, fraction: float, name: st
 
 
 def _with_blocks(level: Level, voxels: int, fraction: float, name: str) -> tuple[Level, Decision]:
-    kept = voxels <= CHEAP_TOKENS and fraction < FULL_SHARE
+    kept = voxels <= MOST_TOKENS and fraction < FULL_SHARE
     why = (
-        f"{voxels} voxels in a patch (EPA up to {CHEAP_TOKENS}, where it costs little), "
+        f"{voxels} voxels in a patch (EPA up to {MOST_TOKENS}, where it costs little), "
         f"{fraction:.0%} of the cells hold foreground (EPA below {FULL_SHARE:.0%}, where there is something to select)"
     )
     decision = _decide(f"blocks at stride {name}", "pooled EPA" if kept else "plain residual blocks", why)

@@ -30,7 +30,6 @@ from unetrpp.inference.calibration import (
     ClassCalibration,
     Temperatures,
     calibration_basis,
-    temperature_count,
     validated_folds,
 )
 from unetrpp.inference.export import averaged_slabs
@@ -160,14 +159,13 @@ def measure(
     if not len(sample.truth):
         raise UserError(f"no voxel of the validation cases of {model.path} is annotated, so nothing can be calibrated")
     temperatures = fit_temperatures(sample, scheme)
-    ones = (1.0,) * temperature_count(model)
     return Calibration(
         made_from=calibration_basis(model),
         temperatures=temperatures,
         folds=tuple(folds),
         mirroring=mirroring,
         voxels=len(sample.truth),
-        log_loss_before=log_loss(sample, scheme, ones),
+        log_loss_before=log_loss(sample, scheme, (1.0,) * len(temperatures)),
         log_loss_after=log_loss(sample, scheme, temperatures),
         thresholds=THRESHOLDS,
         classes=_classes(model, sample, temperatures),

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.voxel_sample import VoxelSample
-from unetrpp.inference.calibration import Reliability, Temperatures
+from unetrpp.inference.calibration import Reliability, Temperatures, temperature_count
 
 LOWEST, HIGHEST = 0.1, 10.0  # temperatures
 BINS = 15  # of the reliability diagram, as in Guo et al.
@@ -21,8 +21,7 @@ THRESHOLDS = tuple(round(i / 100, 2) for i in range(1, 100))
 
 def fit_temperatures(sample: VoxelSample, scheme: LabelScheme) -> Temperatures:
     """The temperatures between 0.1 and 10 with the lowest log loss: one of a softmax, or one for each region."""
-    count = len(scheme.regions) or 1
-    return tuple(_lowest(partial(_log_losses, sample, scheme, k)) for k in range(count))
+    return tuple(_lowest(partial(_log_losses, sample, scheme, k)) for k in range(temperature_count(scheme)))
 
 
 def _lowest(loss: Callable[[float], float]) -> float:

@@ -14,6 +14,7 @@ import msgspec
 from unetrpp.core.digest import Derived, digest, file_digest, read_current
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.model.folder import ModelFolder
 
 FILE = "calibration.json"
@@ -119,9 +120,9 @@ def read_calibration(model: ModelFolder) -> Calibration | None:
     return found
 
 
-def temperature_count(model: ModelFolder) -> int:
+def temperature_count(scheme: LabelScheme) -> int:
     """One for each region, or one for the softmax."""
-    return len(model.plans.labels.regions) or 1
+    return len(scheme.regions) or 1
 
 
 def temperatures_of(model: ModelFolder, folds: Sequence[str], checkpoint: str) -> tuple[Temperatures, Uncalibrated]:
@@ -130,7 +131,7 @@ def temperatures_of(model: ModelFolder, folds: Sequence[str], checkpoint: str) -
     Raises:
         UserError: as :func:`read_calibration`.
     """
-    ones = (1.0,) * temperature_count(model)
+    ones = (1.0,) * temperature_count(model.plans.labels)
     if not (model.path / FILE).is_file():
         return ones, "never fitted"
     if checkpoint != "final":

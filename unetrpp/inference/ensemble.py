@@ -77,7 +77,9 @@ class Ensemble:
         Raises:
             UserError: the model's calibration is out of date.
         """
-        return self.first.temperatures if len(self.members) == 1 else (1.0,) * temperature_count(self.first.model)
+        if len(self.members) == 1:
+            return self.first.temperatures
+        return (1.0,) * temperature_count(self.first.model.plans.labels)
 
     def prepare(self, volume: Volume, case: str) -> Prepared:
         """The image as each member's network takes it."""
