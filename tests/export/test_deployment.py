@@ -99,6 +99,40 @@ def test_regions(tmp_path):
     agree(model, exported(model, tmp_path / "onnx"), volume)
 
 
+def make_cascade(folder, folds=2):
+    """A second stage whose sides are exchanged when mirrored, and its first stage of a coarser spacing."""
+    sides = {"mirror_axes": (0, 2), "swap_axis": 2, "swapped_labels": ((1, 2),)}
+    first = anisotropic(SIDES, **sides)
+    coarser = msgspec.structs.replace(first.preprocessing, spacing_mm=(4.0, 1.7, 1.9))
+    lowres = msgspec.structs.replace(first, preprocessing=coarser)
+    network = unet_architecture(2 + 3, SIDES.outputs, (8, 16, 16), [(1, 2, 2)], width=0.25)
+    second = anisotropic(SIDES, **sides, first_stage="3d_lowres")
+    second = msgspec.structs.replace(second, architecture=network)
+    model = make_model(folder, folds, second, "3d_cascade", channels=("CT", "MR"))
+    make_model(folder / "first", folds, lowres, "3d_lowres", channels=("CT", "MR")).rename(model / "previous_stage")
+    return model
+
+
+def test_a_cascade(tmp_path):
+    model = make_cascade(tmp_path)
+    folder = exported(model, tmp_path / "onnx")
+    geometry = Geometry(shape_zyx=(12, 22, 20), spacing_zyx_mm=(1.0, 0.7, 4.0), direction=TURNED)
+    agree(model, folder, Volume(two_channels(np.random.default_rng(0), geometry.shape_zyx), geometry))
+    found = read_json(folder / "model.json", Deployment)
+    first = read_json(folder / "first_stage" / "model.json", Deployment)
+    assert found.first_stage is not None
+    assert (found.first_stage.hash, found.first_stage.values) == (first.hash, (4, 2, 9))
+    assert found.mirroring.exchanged_inputs == (0, 1, 3, 2, 4)
+    assert [step for step in found.steps if "first_stage" in step] == [found.steps[6]]
+    assert not any("first_stage" in step for step in first.steps)
+
+
+def test_of_a_cascade_the_first_stage_is_exported_for_the_same_folds(tmp_path):
+    model = make_cascade(tmp_path)
+    export_onnx(model, tmp_path / "onnx", folds=["1"])
+    assert sorted(path.name for path in (tmp_path / "onnx" / "first_stage").glob("*.onnx")) == ["fold_1.onnx"]
+
+
 def test_slices_of_a_2d_network(tmp_path):
     model = make_model_2d(tmp_path)
     geometry = Geometry(shape_zyx=(2, 20, 30), spacing_zyx_mm=(5.0, 1.5, 1.0))

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 
+from tests.export.test_deployment import make_cascade
 from tests.helpers.model import PLAN, make_model, make_model_2d
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
@@ -105,10 +106,22 @@ def test_a_network_that_differs_is_not_written(tmp_path, monkeypatch):
     assert not (tmp_path / "onnx").exists()
 
 
+def test_a_cascade_is_whole_with_its_first_stage(tmp_path, monkeypatch):
+    model, target = make_cascade(tmp_path, folds=1), tmp_path / "onnx"
+    written = export_onnx(model, target)
+    with monkeypatch.context() as patch:
+        patch.setattr("unetrpp.export.onnx.to_onnx", lambda *_: pytest.fail("exported again"))
+        assert export_onnx(model, target) == written
+    (target / "first_stage" / "fold_0.onnx").write_bytes(b"half")
+    with pytest.raises(UserError, match="exists already"):
+        export_onnx(model, target)
+    assert export_onnx(model, target, overwrite=True) == written
+
+
 def test_what_cannot_be_exported_is_refused(tmp_path, monkeypatch):
     second = msgspec.structs.replace(PLAN, first_stage="3d_lowres")
     cascade = make_model(tmp_path / "cascade", 1, second, "3d_cascade")
-    with pytest.raises(UserError, match="second stage"):
+    with pytest.raises(UserError, match="second stage without previous_stage"):
         export_onnx(cascade, tmp_path / "onnx")
     model = make_model(tmp_path / "single", 1)
     with pytest.raises(UserError, match="fold 3"):

@@ -22,6 +22,7 @@ def predict(folder: Path, array: np.ndarray, spacing: np.ndarray, direction: np.
     axes, flips = to_frame(direction, model["orientation"])
     turned = np.flip(array.transpose(0, *(1 + a for a in axes)), tuple(1 + f for f in flips))
     image = turned.transpose(0, *(1 + a for a in model["transpose"]))
+    grid = (spacing, direction)
     spacing = np.array(spacing)[axes][model["transpose"]]
 
     background = [0.0 if nnunet else background_value(channel) for channel in image]
@@ -33,6 +34,10 @@ def predict(folder: Path, array: np.ndarray, spacing: np.ndarray, direction: np.
         share = zoom(mask.astype(float), resampled.shape[1:], [min(order, 1) for order in orders])
         for channel, how in zip(resampled, model["channels"], strict=True):
             channel[(share < 0.5 + 1e-6) & how["masked"]] = 0
+    if model["first_stage"] is not None:
+        first = predict(folder / model["first_stage"]["folder"], array, *grid)
+        first = np.flip(first.transpose(axes), flips).transpose(model["transpose"])[box]
+        resampled = np.concatenate([resampled, one_hot(first, resampled.shape[1:], orders, model)])
 
     logits = [tiled(session, resampled, model) for session in sessions]
     late = model["averaging"] == "logits"  # the softmax comes after the mean and the resampling
@@ -125,6 +130,21 @@ def resample(image: np.ndarray, spacing: np.ndarray, how: dict, nnunet: bool) ->
     return out, orders
 
 
+def one_hot(labels: np.ndarray, shape: tuple[int, ...], orders: list[int], model: dict) -> np.ndarray:
+    """The first stage's labels on the network's grid, a channel for each value."""
+    values = model["first_stage"]["values"]
+    whole = [(labels == value).astype(float) for value in values]
+    shares = np.stack([zoom(mask, shape, [min(order, 1) for order in orders]) for mask in whole])
+    if labels.shape == shape:
+        return shares
+    if model["rules"] == "nnunet":
+        reaching = shares >= 0.5 - 1e-6
+        winner = np.where(reaching.any(axis=0), len(values) - reaching[::-1].argmax(axis=0), 0)
+    else:
+        winner = np.concatenate([1 - shares.sum(axis=0, keepdims=True) + 1e-6, shares]).argmax(axis=0)
+    return np.stack([(winner == k + 1).astype(float) for k in range(len(values))])
+
+
 def separate_axis(spacing: np.ndarray, target: np.ndarray, ratio: float) -> int | None:
     for mm in (spacing, target):
         if mm.max() > ratio * mm.min():
@@ -184,6 +204,8 @@ def mirrored(session: onnxruntime.InferenceSession, tile: np.ndarray, model: dic
     for axes in itertools.chain(*(itertools.combinations(how["axes"], n) for n in range(len(how["axes"]) + 1))):
         flips = tuple(a - len(model["tiles"]["patch"]) for a in axes)
         batch = np.flip(tile, flips)[None].astype(np.float32)
+        if how["exchanged_inputs"] and how["exchange_axis"] in axes:
+            batch = batch[:, how["exchanged_inputs"]]
         (logits,) = session.run([model["output"]], {model["input"]: batch[:, :, 0] if flat else batch})
         logits = logits[0][:, None] if flat else logits[0]
         logits = logits[how["exchanged_outputs"]] if how["exchange_axis"] in axes else logits

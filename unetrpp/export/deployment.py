@@ -17,6 +17,7 @@ from unetrpp.preprocessing.resample import CUBIC, LINEAR, NEAREST
 FILE = "model.json"
 INPUT, OUTPUT = "image", "logits"
 STEP = 0.5  # the default of unetrpp_predict
+FIRST_STAGE = "first_stage"  # folder of a cascade's first stage, an export of its own
 
 STEPS = (
     "read the channels as one array (C, Z, Y, X) in the given order",
@@ -47,7 +48,16 @@ REPLACED = {  # by number of the step: what differs in a model with the rules of
     "image's spacing",
     10: "softmax or sigmoid; the largest class, or the last region above the threshold; its value; 0 outside the crop",
 }
-NNUNET_STEPS = tuple(REPLACED.get(number, step) for number, step in enumerate(STEPS))
+FIRST_STAGE_STEP = (
+    "predict the image with the export in `first_stage`; crop its labels and resample them to the same voxels: the class with the "
+    "largest linearly interpolated share, of equal ones the lower; append a channel for each of `values`, 1 where it is the label, else 0"
+)
+NNUNET_FIRST_STAGE_STEP = (
+    "predict the image with the export in `first_stage`; crop its labels and resample them to the same voxels: the class whose "
+    "linearly interpolated share is one half or more, of two the later in `values`; append a channel for each of `values`, 1 where it is "
+    "the label, else 0"
+)
+RESAMPLED = 6  # steps until an image is on the network's grid
 
 
 class ExportedNetwork(Record, frozen=True, kw_only=True):
@@ -104,12 +114,22 @@ class Mirroring(Record, frozen=True, kw_only=True):
     """Every subset of ``axes`` (of the patch) is mirrored before the network and back after it.
 
     Where the subset holds ``swap_axis`` (in the file: exchange_axis), channel k of the logits is taken from channel
-    ``exchanged_outputs[k]``.
+    ``exchanged_outputs[k]``, and in a cascade channel k of the input from ``exchanged_inputs[k]``.
     """
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"exchanged_inputs"})
     axes: tuple[int, ...]
     swap_axis: int | None = msgspec.field(default=None, name="exchange_axis")
     exchanged_outputs: tuple[int, ...] = ()
+    exchanged_inputs: tuple[int, ...] = ()
+
+
+class FirstStage(Record, frozen=True, kw_only=True):
+    """Of a cascade's second stage: the export whose labels are further channels of its input, one for each of ``values``."""
+
+    folder: str = FIRST_STAGE
+    hash: str  # as that in its model.json
+    values: tuple[int, ...]
 
 
 class Output(Record, frozen=True, kw_only=True):
@@ -125,7 +145,7 @@ class Deployment(Record, frozen=True, kw_only=True):
     ``rules`` and ``averaging`` are those of the plans; ``steps`` say what they mean.
     """
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"rules", "averaging", "zero_outside_mask"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"rules", "averaging", "zero_outside_mask", "first_stage"})
     format: int = 1
     version: str  # of unetrpp
     dataset: str
@@ -148,6 +168,7 @@ class Deployment(Record, frozen=True, kw_only=True):
     activation: Literal["softmax", "sigmoid"]
     threshold: float | None  # of regions
     outputs: tuple[Output, ...]
+    first_stage: FirstStage | None = None  # of a cascade
 
 
 def describe(
@@ -162,7 +183,7 @@ def describe(
         model=f"{model.plans.name}__{model.configuration_name}",
         hash=model.digest(folds, checkpoint),
         networks=tuple(networks),
-        steps=STEPS if preprocessing.rules == "unetrpp" else NNUNET_STEPS,
+        steps=_steps(configuration),
         rules=preprocessing.rules,
         zero_outside_mask=preprocessing.zero_outside_mask,
         averaging=configuration.averaging,
@@ -177,7 +198,24 @@ def describe(
         activation="sigmoid" if scheme.overlapping else "softmax",
         threshold=0.5 if scheme.overlapping else None,
         outputs=_outputs(preprocessing),
+        first_stage=_first_stage(model, folds),
     )
+
+
+def _steps(configuration: Configuration) -> tuple[str, ...]:
+    nnunet = configuration.preprocessing.rules == "nnunet"
+    steps = [REPLACED.get(number, step) if nnunet else step for number, step in enumerate(STEPS)]
+    if configuration.first_stage is not None:
+        steps.insert(RESAMPLED, NNUNET_FIRST_STAGE_STEP if nnunet else FIRST_STAGE_STEP)
+    return tuple(steps)
+
+
+def _first_stage(model: ModelFolder, folds: Sequence[str]) -> FirstStage | None:
+    first, scheme = model.first_stage, model.configuration.preprocessing.labels
+    if first is None:
+        return None
+    values = tuple(scheme.values[index] for index in scheme.foreground)
+    return FirstStage(hash=first.digest(first.source_folds(folds)), values=values)
 
 
 def _channel(plan: Normalization) -> Channel:
@@ -197,8 +235,14 @@ def _mirroring(configuration: Configuration) -> Mirroring:
     if configuration.swap_axis is None:
         return Mirroring(axes=configuration.mirror_axes)
     scheme = configuration.preprocessing.labels
-    outputs = output_table(scheme, label_table(scheme, configuration.swapped_labels))
-    return Mirroring(axes=configuration.mirror_axes, swap_axis=configuration.swap_axis, exchanged_outputs=outputs)
+    labels, channels = label_table(scheme, configuration.swapped_labels), len(configuration.preprocessing.normalization)
+    first_stage = [channels + labels[index] - 1 for index in scheme.foreground]
+    return Mirroring(
+        axes=configuration.mirror_axes,
+        swap_axis=configuration.swap_axis,
+        exchanged_outputs=output_table(scheme, labels),
+        exchanged_inputs=(*range(channels), *first_stage) if configuration.first_stage else (),
+    )
 
 
 def _outputs(preprocessing: Preprocessing) -> tuple[Output, ...]:

@@ -20,7 +20,7 @@ from unetrpp.core.leftovers import remove_leftovers
 from unetrpp.core.progress import progress_bar
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
-from unetrpp.export.deployment import FILE, INPUT, OUTPUT, Deployment, ExportedNetwork, describe
+from unetrpp.export.deployment import FILE, FIRST_STAGE, INPUT, OUTPUT, Deployment, ExportedNetwork, describe
 from unetrpp.inference.sliding_window import predicting
 from unetrpp.inference.weights import load_network
 from unetrpp.model.folder import Checkpoint, ModelFolder
@@ -47,6 +47,8 @@ def export_onnx(
 ) -> Deployment:
     """Write ``fold_k.onnx`` of every chosen fold, model.json and a model card into a new folder, as `unetrpp_export --onnx` does.
 
+    Of a cascade's second stage, ``first_stage`` in that folder is the export of its first.
+
     Networks take float32 (batch, C, *patch) with any batch size and give logits at full resolution. The folder appears
     when it is complete. The same call again leaves it as it is.
 
@@ -58,39 +60,41 @@ def export_onnx(
         overwrite: replace a folder of an earlier export.
 
     Raises:
-        UserError: no model folder, an untrained fold, a cascade's second stage, a missing package, a network that cannot
-            be expressed in ONNX, or the folder exists and is no such export.
+        UserError: no model folder, an untrained fold, a missing package, a network that cannot be expressed in ONNX, or the
+            folder exists and is no such export.
     """
     _require_packages()
     target = Path(output)
     exported_before = (target / FILE).is_file()  # no other folder is ever deleted
     opened = ModelFolder.open(Path(model))
     chosen = opened.choose_folds(folds, checkpoint)
-    if opened.configuration.first_stage is not None:
-        raise UserError(
-            f"{model} is a cascade's second stage, which needs another network's segmentation; "
-            "give a model of one stage, such as 3d_fullres"
-        )
-
     LOG.info("%s: folds exported: %s", opened.path.resolve().name, spell_folds(chosen))
     if not overwrite and (done := _find_written(target, opened, chosen, checkpoint)) is not None:
         return done
 
     def fill(folder: Path) -> Deployment:
-        networks = []
-        with progress_bar("export", len(chosen), unit="fold") as bar:
-            for fold in chosen:
-                networks.append(_export_fold(opened, fold, checkpoint, folder))
-                bar.update()
-        deployment = describe(opened, chosen, checkpoint, networks)
-        write_json(folder / FILE, deployment)
-        write_bytes(folder / CARD, _card(opened, chosen, checkpoint))
-        return deployment
+        return _write(opened, chosen, checkpoint, folder)
 
     hint = (
         "remove it, give another folder, or replace it with --overwrite" if exported_before else "give another folder"
     )
     return write_folder_atomically(target, fill, replace=overwrite and exported_before, hint=hint)
+
+
+def _write(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint, folder: Path) -> Deployment:
+    """All files of the export; those of a first stage, of which prediction takes the final checkpoint, in a folder of their own."""
+    networks = []
+    with progress_bar("export", len(folds), unit="fold") as bar:
+        for fold in folds:
+            networks.append(_export_fold(model, fold, checkpoint, folder))
+            bar.update()
+    if (first := model.first_stage) is not None:
+        (folder / FIRST_STAGE).mkdir()
+        _write(first, first.source_folds(folds), "final", folder / FIRST_STAGE)
+    deployment = describe(model, folds, checkpoint, networks)
+    write_json(folder / FILE, deployment)
+    write_bytes(folder / CARD, _card(model, folds, checkpoint))
+    return deployment
 
 
 def _find_written(folder: Path, model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> Deployment | None:
@@ -102,7 +106,11 @@ def _find_written(folder: Path, model: ModelFolder, folds: Sequence[str], checkp
         return None
     networks = {network.file: network.sha256 for network in found.networks}
     same = found == describe(model, folds, checkpoint, found.networks) and [n.fold for n in found.networks] == [*folds]
-    whole = {path.name for path in folder.iterdir()} == {FILE, CARD, *networks}
+    whole = {path.name for path in folder.iterdir()} - {FIRST_STAGE} == {FILE, CARD, *networks}
+    if (first := model.first_stage) is not None:
+        whole = whole and _find_written(folder / FIRST_STAGE, first, first.source_folds(folds), "final") is not None
+    elif (folder / FIRST_STAGE).exists():
+        return None
     if not (same and whole and (folder / CARD).read_bytes() == _card(model, folds, checkpoint)):
         return None
     return found if all(file_digest(folder / name).hex() == expected for name, expected in networks.items()) else None
