@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.ablation_parts.arms import arm_of
 from benchmarks.ablation_parts.data import Data
+from benchmarks.ablation_parts.figure import write_costs
 from benchmarks.ablation_parts.results import (
     Record,
     add_result,
@@ -59,6 +60,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=1.0)
     what = "also score the validation cases after these steps"
     parser.add_argument("--look", nargs="+", type=int, default=[], help=what)
+    what = "draw Dice against CPU seconds, a point an arm, into FOLDER/trial_DATASET.png"
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help=what)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser.parse_args()
@@ -133,6 +136,8 @@ def main() -> None:
         print(pooled_table(records, arguments.arms, arguments.references or arguments.arms[:1]))
     if any(record.curve for record in records):
         print(curves(records, arguments.arms))
+    if arguments.figures is not None:
+        print(*write_costs(records, arguments.arms, arguments.figures), sep="\n")
     return None
 
 

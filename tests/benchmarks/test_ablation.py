@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import ablation
 from benchmarks.ablation_parts.arms import PARTS, arm_of
+from benchmarks.ablation_parts.figure import draw_costs, write_costs
 from benchmarks.ablation_parts.results import (
     Record,
     add_result,
@@ -144,3 +145,20 @@ def test_two_arms_from_raw_data_to_the_table(tmp_path, monkeypatch, capsys):
     again = call("--steps", "2")  # nothing is run twice
     assert len(read_results(tmp_path / "out/results.jsonl")) == 2
     assert [line.split()[0] for line in again.out.splitlines()[2:]][-2:] == ["paper", "none"]
+
+
+def test_the_figure_has_a_point_for_each_arm_and_a_mark_for_each_seed(tmp_path):
+    records = [
+        record("paper", 0, cpu_seconds=10.0),
+        record("paper", 1, dice=(0.6, 0.8), cpu_seconds=14.0),
+        record("none", 0, cpu_seconds=5.0),
+        record("none", 0, dataset="b"),
+    ]
+    axes = draw_costs(records, ["paper", "none", "not run"], "a").axes[0]
+    seeds, mean, *_ = axes.lines
+    assert np.asarray(seeds.get_xydata()).tolist() == [[12, 0.6], [12, pytest.approx(0.7)]]
+    assert np.asarray(mean.get_xydata()).tolist() == [[12, pytest.approx(0.65)]]
+    assert [text.get_text() for text in axes.texts] == [" paper", " none"]
+    written = write_costs(records, ["paper", "none"], tmp_path / "new")
+    assert [path.name for path in written] == ["trial_a.png", "trial_b.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
