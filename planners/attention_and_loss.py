@@ -22,9 +22,10 @@ from unetrpp.preprocessing.store import Store, StoredCase
 def plan_attention(
     plans: Plans, path: Path, fingerprint: Fingerprint, *, workspace: Workspace, options: Options
 ) -> Plans:
-    """Attention and loss of every preprocessed configuration without a decision on attention; rewrites ``path`` if there is one.
+    """Attention and loss of every configuration without a decision on attention; rewrites ``path`` if there is one.
 
-    It comes after preprocessing, because the rules need labels on the training grid. Preprocessed cases stay current.
+    It comes after preprocessing, because the rules need labels on the training grid; what needs none is decided for
+    configurations that are not preprocessed, too. Preprocessed cases stay current.
 
     Args:
         path: of the plans in the workspace.
@@ -34,7 +35,9 @@ def plan_attention(
     for name, configuration in plans.configurations.items():
         store = Store(workspace.store(path.parent.name, path.stem, name))
         cases = [store.open(case) for case in store.cases()]
-        if cases and not any(decision.about == "attention" for decision in configuration.decisions):
+        if (cases or not options.by_labels) and not any(
+            decision.about == "attention" for decision in configuration.decisions
+        ):
             decided[name] = with_attention(
                 configuration, cases, fingerprint, mode=options.attention, overrides=overrides, loss=options.loss
             )

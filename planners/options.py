@@ -49,6 +49,12 @@ class Options:
         """The preset, if patch and network are as published."""
         return self.preset if self.preset in PRESETS else None
 
+    @property
+    def by_labels(self) -> list[str]:
+        """The options that ask for what preprocessed labels decide, as they are given on the command line."""
+        by_labels = [f"--attention {self.attention}"] if self.attention == "auto" else []
+        return by_labels + ([f"--loss {self.loss}"] if self.loss != "dice_ce" else [])
+
     def as_text(self) -> dict[str, str]:
         """The options that differ from their defaults, as the plans record them.
 

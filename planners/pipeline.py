@@ -156,7 +156,7 @@ def plan_and_preprocess(
             errors += preprocess_dataset(
                 raw, preprocessing, target, digests=digests, stage=configuration, executor=pool
             )
-        if not errors and not plan_only:
+        if not errors:
             plans = plan_attention(plans, path, fingerprint, workspace=home, options=options)
     left_out = {case: skipped.reason for case, skipped in fingerprint.left_out.items()}
     return PlanningResult(plans, folder, tuple(errors), left_out)
@@ -177,11 +177,9 @@ def _check(options: Options, plan_only: bool) -> None:
     """
     for text in options.place:
         parse_override(text)
-    by_labels = [f"--attention {options.attention}"] if options.attention == "auto" else []
-    by_labels += [f"--loss {options.loss}"] if options.loss != "dice_ce" else []
-    if plan_only and by_labels:
+    if plan_only and options.by_labels:
         raise UserError(
-            f"{' and '.join(by_labels)}: preprocessed labels decide this, so it cannot go with --plan-only; leave one out"
+            f"{' and '.join(options.by_labels)}: preprocessed labels decide this, so it cannot go with --plan-only; leave one out"
         )
 
 

@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -250,27 +251,30 @@ def test_a_first_stage_comes_before_its_cascade_and_once():
         with_first_stages(plans, ["3d_fullres"])
 
 
-def test_attention_is_planned_once_and_where_cases_are_preprocessed(tmp_path):
+def test_attention_by_labels_is_planned_once_and_where_cases_are_preprocessed(tmp_path):
     workspace = workspace_of_balls(tmp_path)
     path = workspace.plans("balls", "unet")
     plans = read_plans(path)
     both = msgspec.structs.replace(
         plans, configurations=plans.configurations | {"2d": plans.configuration("3d_fullres")}
     )
-    options = Options(attention="all", place=("gate@0=1.5",))
+    options = Options(attention="auto", place=("gate@0=1.5",))
     decided = plan_attention(both, path, MEASURED, workspace=workspace, options=options)
     full = decided.configuration("3d_fullres")
     assert full.architecture.levels[0].gate == 1.5
-    assert [d.about for d in full.decisions] == ["attention", "gate at level 0"]
+    assert [full.decisions[i].about for i in (0, -1)] == ["attention", "gate at level 0"]
     assert full.training_memory_bytes > 0
     assert decided.configuration("2d") == both.configuration("2d")
     assert read_plans(path) == decided
     stamp = path.stat().st_mtime_ns
-    assert plan_attention(decided, path, MEASURED, workspace=workspace, options=Options()) == decided
+    by_labels = Options(attention="auto")
+    assert plan_attention(decided, path, MEASURED, workspace=workspace, options=by_labels) == decided
     assert path.stat().st_mtime_ns == stamp
+    as_published = plan_attention(decided, path, MEASURED, workspace=workspace, options=Options())
+    assert as_published.configuration("2d").decisions[0].value == "as published"  # which takes no labels
     store_balls(workspace.store("balls", "unet", "2d"), 1)
-    later = plan_attention(decided, path, MEASURED, workspace=workspace, options=Options())
-    assert later.configuration("2d").decisions[0].value == "as published"
+    later = plan_attention(decided, path, MEASURED, workspace=workspace, options=by_labels)
+    assert later.configuration("2d").decisions[0].value == "by the rule"
     assert later.configuration("3d_fullres") == full
 
 
@@ -313,3 +317,18 @@ def test_groups_of_files_are_refused_before_folds_are_drawn(tmp_path, given):
     with pytest.raises(UserError, match=r"4 names that are not cases .*'case_0.nii.gz' \(did you mean case_0\?\)"):
         plan_and_preprocess("Blocks", workspace=tmp_path, plan_only=True, processes=1, group_by=group_by)
     assert not [*tmp_path.glob("preprocessed/*/splits.json")]
+
+
+def test_attention_that_needs_no_labels_is_planned_without_preprocessing(tmp_path):
+    write_dataset(tmp_path / "raw" / "Blocks")
+    options: dict[str, Any] = {
+        "workspace": tmp_path,
+        "processes": 1,
+        "attention": "pooled",
+        "width": 0.25,
+        "gpu_memory_gb": 2,
+    }
+    planned = plan_and_preprocess("Blocks", plan_only=True, **options).plans
+    (network,) = {configuration.architecture for configuration in planned.configurations.values()}
+    assert any(level.cell for level in network.levels)
+    assert plan_and_preprocess("Blocks", **options).plans == planned
