@@ -108,6 +108,8 @@ def _convert_dataset(name: str) -> Callable[[argparse.Namespace], int]:
 def _report(converted: "ConversionResult") -> int:
     from unetrpp.core.parallel import CaseError, error_table
     from unetrpp.core.text import counted
+    from unetrpp.core.workspace import Workspace
+    from unetrpp.report.next_step import next_command
 
     others = [*converted.errors, *(CaseError(name, "", reason) for name, reason in converted.left_out.items())]
     if others:
@@ -116,7 +118,10 @@ def _report(converted: "ConversionResult") -> int:
     counts = f"{training} training and {counted(tests, 'test case')}" if tests else counted(training, "training case")
     rest = f"; {counted(len(others), 'other was', 'others were')} not" if others else ""
     print(f"{converted.folder}: {counts} converted{rest}")
-    return 1 if converted.errors else 0
+    if converted.errors:
+        return 1
+    print(f"next: {next_command(Workspace(converted.folder.parent.parent), converted.folder.name)}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -96,7 +96,9 @@ def work(arguments: argparse.Namespace) -> int:
 
     start_method()  # workers import while this process does
     from unetrpp.core.parallel import error_table
+    from unetrpp.core.workspace import Workspace
     from unetrpp.planners.pipeline import plan_and_preprocess
+    from unetrpp.report.next_step import next_command
 
     options = {name: value for name, value in vars(arguments).items() if name not in ("dataset", "debug")}
     result = plan_and_preprocess(arguments.dataset, **options)
@@ -104,6 +106,7 @@ def work(arguments: argparse.Namespace) -> int:
         print(error_table(result.errors), file=sys.stderr)
         return 1
     print(result.summary)
+    print(f"next: {next_command(Workspace(result.folder.parent.parent), result.folder.name)}")
     return 0
 
 

@@ -25,6 +25,15 @@ def purpose(script: EntryPoint) -> str:
     return described.partition("\n")[0].partition(": ")[2].rstrip(".")
 
 
+def print_next_steps() -> None:
+    from unetrpp.core.workspace import Workspace
+    from unetrpp.report.next_step import next_steps
+
+    workspace = Workspace.find()
+    print(f"\nnext, in {workspace.root}:")
+    print("\n".join(f"  {line}" for line in next_steps(workspace)))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = commands()
@@ -35,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("usage: unetrpp COMMAND [ARGUMENT ...]\n\ncommands (each has --help):")
         print("\n".join(f"  {name:20s} {purpose(script)}" for name, script in sorted(known.items())))
         print(f"\nEach is also installed under its own name, such as {PREFIX}train.")
+        if not arguments:
+            print_next_steps()
         return 0
     name = arguments[0].replace("_", "-")
     if name not in known:

@@ -1,0 +1,77 @@
+"""`unetrpp` says for every dataset of the workspace what to run next; what it names runs."""
+
+import pytest
+
+from tests.helpers.model import make_model
+from tests.helpers.tiny import workspace_of_balls
+from unetrpp.__main__ import main
+from unetrpp.core.workspace import Workspace
+from unetrpp.inference.selection import FILE
+from unetrpp.report.next_step import SELECTION, next_command, next_steps
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """Four balls, so four folds; it is the workspace that commands find by themselves."""
+    monkeypatch.setenv("UNETRPP_WORKSPACE", str(tmp_path / "w"))
+    return workspace_of_balls(tmp_path / "w")
+
+
+def only(workspace):
+    (line,) = next_steps(workspace)
+    return line
+
+
+def test_an_empty_workspace(tmp_path):
+    assert "has no dataset yet: unetrpp_convert list" in only(Workspace(tmp_path / "none"))
+
+
+def test_raw_then_planned_then_trained(workspace):
+    (workspace.raw("new one")).mkdir(parents=True)
+    unplanned = 'new one is not planned: unetrpp_plan_and_preprocess "new one"'
+    planned = "balls is planned and not trained: unetrpp_train balls 3d_fullres -p unet"
+    assert next_steps(workspace) == [planned, unplanned]
+
+
+@pytest.mark.parametrize(("folds", "told"), [(1, "1 of 4 folds is trained"), (3, "3 of 4 folds are trained")])
+def test_unfinished_trainings_go_on(workspace, folds, told):
+    model = workspace.model("balls", "unet", "3d_fullres")
+    model.parent.mkdir(parents=True)
+    make_model(model.parent, folds).rename(model)
+    (model / "fold_3").mkdir()  # begun
+    assert only(workspace) == f"balls, unet__3d_fullres: {told}: unetrpp_train balls 3d_fullres -p unet"
+
+
+def test_trained_models_predict(workspace):
+    results = workspace.root / "results" / "balls"
+    results.mkdir(parents=True)
+    make_model(results, 4).rename(results / "unet__3d_fullres")
+    assert only(workspace) == f"balls is trained: unetrpp_predict -i IMAGES -o OUT -m {results / 'unet__3d_fullres'}"
+    make_model(results, 1)  # imported: there are no plans of it here
+    assert only(workspace).endswith("-m MODEL_FOLDER, or choose with unetrpp_find_best balls")
+    (results / "inference.json").touch()
+    assert only(workspace) == "balls is trained: unetrpp_predict -i IMAGES -o OUT --best balls"
+
+
+def test_a_model_of_all_cases_is_trained(workspace):
+    results = workspace.root / "results" / "balls"
+    results.mkdir(parents=True)
+    make_model(results, 1).rename(results / "unet__3d_fullres")
+    (results / "unet__3d_fullres" / "fold_0").rename(results / "unet__3d_fullres" / "fold_all")
+    assert only(workspace).startswith("balls is trained: ")
+
+
+def test_another_workspace_is_named(workspace, monkeypatch):
+    monkeypatch.delenv("UNETRPP_WORKSPACE")
+    assert next_command(workspace, "balls") == f"unetrpp_train balls 3d_fullres -p unet --workspace {workspace.root}"
+
+
+def test_it_knows_the_file_of_find_best():
+    assert SELECTION == FILE
+
+
+def test_the_command_prints_it_without_arguments_only(workspace, capsys):
+    assert main([]) == 0
+    assert capsys.readouterr().out.endswith(f"\nnext, in {workspace.root}:\n  {only(workspace)}\n")
+    assert main(["--help"]) == 0
+    assert "next, in" not in capsys.readouterr().out

@@ -1,0 +1,99 @@
+"""What to run next in a workspace, dataset by dataset, by the files that are there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import read_json
+from unetrpp.core.text import counted_of
+from unetrpp.core.workspace import NO_PLANS, Workspace
+from unetrpp.dataset.splits import Splits
+
+STANDARD_PLANS = "unetrpp"
+SELECTION = "inference.json"  # of inference/selection.py, which needs torch
+START = "unetrpp_convert list (known datasets and layouts), or unetrpp_demo (the whole way on made data, in minutes)"
+
+
+def next_steps(workspace: Workspace) -> list[str]:
+    """Lines for every dataset of the workspace: how far it is, and the command that goes on."""
+    parts = [workspace.root / part for part in ("raw", "preprocessed", "results")]
+    names = sorted({path.name for part in parts for path in part.glob("[!.]*") if path.is_dir()})
+    if not names:
+        return [f"{workspace.root} has no dataset yet: {START}"]
+    return [f"{state}: {command}" for name in names for state, command in _steps(workspace, name)]
+
+
+def next_command(workspace: Workspace, dataset: str) -> str:
+    """The first command that goes on with a dataset."""
+    return next(command for _, command in _steps(workspace, dataset))
+
+
+def _steps(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
+    """How far the dataset's configurations and models are, each with the command that goes on."""
+    dataset, configurations = quoted(name), list(_preprocessed(workspace, name))
+    where = (
+        ""
+        if workspace.root.resolve() == Workspace.find().root.resolve()
+        else f" --workspace {quoted(str(workspace.root))}"
+    )
+    models = sorted(path for path in (workspace.root / "results" / name).glob("*__*") if any(path.glob("fold_*")))
+    if not configurations and not models:
+        yield f"{name} is not planned", f"unetrpp_plan_and_preprocess {dataset}{where}"
+    for plans, configuration in configurations:
+        if f"{plans}__{configuration}" not in {path.name for path in models}:
+            yield f"{name} is planned and not trained", _train(dataset, plans, configuration) + where
+    finished = []
+    for path in models:
+        plans, _, configuration = path.name.partition("__")
+        done, count = _trained(path), 0 if (path / "fold_all").is_dir() else _folds(workspace, name)
+        if (plans, configuration) in configurations and done < count:
+            state = f"{name}, {path.name}: {counted_of(done, count, 'fold', 'is/are')} trained"
+            yield state, _train(dataset, plans, configuration) + where
+        elif done:
+            finished.append(path)
+    if finished:
+        yield f"{name} is trained", f"unetrpp_predict -i IMAGES -o OUT {_model(workspace, name, finished)}{where}"
+
+
+def _preprocessed(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
+    """Plans and configuration of every store."""
+    home = workspace.preprocessed(name)
+    for file in sorted(home.glob("*.json")):
+        if file.stem not in NO_PLANS:
+            stores = sorted(path.name for path in home.glob(f"{file.stem}_[23]d*") if path.is_dir())
+            yield from ((file.stem, store.removeprefix(f"{file.stem}_")) for store in stores)
+
+
+def _train(dataset: str, plans: str, configuration: str) -> str:
+    chosen = "" if plans == STANDARD_PLANS else f" -p {quoted(plans)}"
+    return f"unetrpp_train {dataset} {configuration}{chosen}"
+
+
+def _folds(workspace: Workspace, name: str) -> int:
+    """How many folds the dataset has; 1 where it has too few cases for any, so that only the fold "all" is trained."""
+    try:
+        return len(read_json(workspace.preprocessed(name) / "splits.json", Splits).folds) or 1
+    except UserError:
+        return 0
+
+
+def _trained(model: Path) -> int:
+    return len(list(model.glob("fold_*/checkpoint_final.pt")))
+
+
+def _model(workspace: Workspace, name: str, models: list[Path]) -> str:
+    """The option that names the model: what unetrpp_find_best chose, or the only one, or the advice to choose."""
+    if (workspace.root / "results" / name / SELECTION).is_file():
+        return f"--best {quoted(name)}"
+    if len(models) == 1:
+        return f"-m {quoted(str(models[0]))}"
+    return f"-m MODEL_FOLDER, or choose with unetrpp_find_best {quoted(name)}"
+
+
+def quoted(text: str) -> str:
+    """As every shell takes it.
+
+    >>> quoted("liver"), quoted("my liver")
+    ('liver', '"my liver"')
+    """
+    return f'"{text}"' if " " in text else text
