@@ -25,9 +25,10 @@ from unetrpp.evaluation.operating_points import choose_thresholds
 from unetrpp.export.model_zip import export_model, import_model
 from unetrpp.inference.calibration import FILE, Calibration, calibration_basis
 from unetrpp.inference.ensemble import Ensemble
+from unetrpp.inference.expected_dice import summary_of, to_scale
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.geometry import Geometry
-from unetrpp.io.images import Volume, write_image
+from unetrpp.io.images import Volume, read_image, write_image
 from unetrpp.model.folder import ModelFolder
 from unetrpp.report.model_report import write_report
 from unetrpp.trainers.folds import train
@@ -138,7 +139,7 @@ def test_a_calibration_of_other_weights_or_scores_is_refused(model, capsys):
     assert "calibration:" not in said.out
     before = recorded(model)
     calibrate_model(model, device="cpu")
-    assert recorded(model).made_from == calibration_basis(ModelFolder.open(model)) != before.made_from
+    assert recorded(model).made_from == calibration_basis(ModelFolder.open(model), ["0", "1"]) != before.made_from
     assert predict([*arguments, "--probabilities"]) == 0
     summary = model / "fold_1" / "validation" / "summary.json"
     scores = json.loads(summary.read_text())
@@ -158,7 +159,7 @@ def test_distances_that_are_scored_later_leave_a_calibration_current(model, caps
     assert "warning" not in said.err
     summary = model / "fold_1" / "validation" / "summary.json"
     summary.write_text("half")  # which the scores say themselves
-    assert calibration_basis(ModelFolder.open(model)) != recorded(model).made_from
+    assert calibration_basis(ModelFolder.open(model), ["0", "1"]) != recorded(model).made_from
 
 
 def test_maps_are_calibrated_and_labels_stay(model):
@@ -199,7 +200,7 @@ def case_record(folder):
 
 
 def test_what_was_not_fitted_has_a_temperature_of_1(model, tmp_path, caplog):
-    """Imported models, other checkpoints, folds that were not fitted, and the mean of several models."""
+    """Other checkpoints, folds that were not fitted, and the mean of several models."""
     caplog.set_level("INFO")
     with_temperature(model, 2.5)
     assert Predictor(model, folds=[1], device="cpu").temperatures == (2.5,)
@@ -209,16 +210,30 @@ def test_what_was_not_fitted_has_a_temperature_of_1(model, tmp_path, caplog):
     assert Predictor(model, folds=[0], device="cpu", checkpoint="best").temperatures == (1.0,)
     shutil.copytree(model / "fold_0", model / "fold_all", ignore=shutil.ignore_patterns("validation"))
     assert Predictor(model, folds="all", device="cpu").temperatures == (1.0,)
-    copy = import_model(export_model(model, tmp_path / "model.zip"), workspace=tmp_path / "other")
-    assert not (copy / FILE).exists()
-    assert (
-        predict(
-            ["-i", str(image(model)), "-o", str(tmp_path / "out"), "-m", str(copy), "--uncertainty", "--device", "cpu"]
-        )
-        == 0
-    )
+    (model / FILE).unlink()
+    assert predict([*arguments_of(model, tmp_path / "out"), "--uncertainty"]) == 0
     assert case_record(tmp_path)["temperatures"] == [1.0]
     assert "temperature of the probabilities: 1 (never fitted)" in caplog.text
+
+
+def arguments_of(model, output):
+    return ["-i", str(image(model)), "-o", str(output), "-m", str(model), "--device", "cpu"]
+
+
+def test_a_copy_is_calibrated_for_its_own_weights(model, tmp_path):
+    with_temperature(model, 2.5)
+    copy = import_model(export_model(model, tmp_path / "model.zip"), workspace=tmp_path / "other")
+    assert not (copy / "fold_0" / "validation").exists()
+    assert Predictor(copy, device="cpu").temperatures == (2.5,)
+    change_weights(copy)
+    with pytest.raises(UserError, match="was fitted to other weights"):
+        _ = Predictor(copy, device="cpu").temperatures
+    one = import_model(export_model(model, tmp_path / "one.zip", folds=[1]), workspace=tmp_path / "fold_1")
+    assert recorded(one).folds == ("1",)
+    assert Predictor(one, device="cpu").temperatures == (2.5,)
+    change_weights(model)  # what is out of date does not travel
+    other = import_model(export_model(model, tmp_path / "other.zip"), workspace=tmp_path / "changed")
+    assert not (other / FILE).exists()
 
 
 def test_a_threshold_is_followed_and_recorded(model, tmp_path, capsys):
@@ -297,6 +312,12 @@ def test_options_without_effect_are_refused(trained, arguments, message, capsys)
     assert message in capsys.readouterr().err
 
 
+def test_an_unknown_class_is_refused_before_anything_is_computed(model, monkeypatch, capsys):
+    monkeypatch.setattr("unetrpp.evaluation.cross_validation.evaluate_model", lambda *_, **__: pytest.fail("evaluated"))
+    assert evaluate(["--model", str(model), "--calibrate", "--recall", "liver=0.5"]) == 2
+    assert "there is no class 'liver'; the model has ball" in capsys.readouterr().err
+
+
 def test_a_recall_without_a_calibration(model, capsys):
     (model / FILE).unlink()
     assert evaluate(["--model", str(model), "--recall", "ball=0.5"]) == 2
@@ -314,3 +335,139 @@ def test_a_recall_without_a_calibration(model, capsys):
 def test_a_class_has_one_threshold(trained, wanted, message, capsys):
     assert evaluate(["--model", str(trained), *wanted]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def expecting(tmp_path_factory):
+    """A model of three folds and twelve cases, which are enough for an expected Dice; calibrated, with three images."""
+    workspace = workspace_of_balls(tmp_path_factory.mktemp("expecting"), count=12)
+    write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
+    cases = [f"ball_{i}" for i in range(12)]
+    folds = [
+        Fold(train=tuple(c for c in cases if c not in cases[k::3]), validation=tuple(cases[k::3])) for k in range(3)
+    ]
+    write_json(workspace.preprocessed("balls") / "splits.json", Splits(folds=tuple(folds)))
+    options: dict[str, Any] = {"epochs": 1, "iterations": 15, "mirroring": False, "plans_name": "unet", "device": "cpu"}
+    train("balls", "3d_fullres", [0, 1, 2], workspace=workspace.root, **options)
+    for i in range(3):
+        image = ball(np.random.default_rng(100 + i))[0]
+        volume = Volume(image, Geometry(shape_zyx=(12, 24, 24), spacing_zyx_mm=(1.0, 1.0, 1.0)))
+        write_image(workspace.root / "images" / f"new_{i}_0000.nii.gz", volume)
+    model = workspace.model("balls", "unet", "3d_fullres")
+    calibrate_model(model, device="cpu")
+    return model
+
+
+def predictor_of(model, **options):
+    return Predictor(model, device="cpu", mirroring=False, **options)
+
+
+def test_the_expected_dice_is_that_of_each_folds_own_prediction(expecting):
+    """Against features that are computed from each fold alone, put together by hand."""
+    path = expecting.parents[2] / "images" / "new_0_0000.nii.gz"
+    found = predictor_of(expecting)(path)
+    assert found.expected_dice is not None
+    values = []
+    models = recorded(expecting).expected_dice["ball"].folds
+    for fold in range(3):
+        alone = predictor_of(expecting, folds=[fold])
+        prepared = alone.prepare(read_image([path]), "new")
+        features = alone.features(prepared)
+        for _ in features.watch(alone.logits(prepared)):
+            pass
+        values.append(models[str(fold)].regression(features.rows()[0]) + np.array(models[str(fold)].residuals))
+    assert len(np.concatenate(values)) == 12
+    assert found.expected_dice["ball"] == summary_of(np.concatenate(values))
+    everything = predictor_of(expecting)(path, probabilities=True, uncertainty=True)
+    assert everything.expected_dice == found.expected_dice
+
+
+def test_features_and_dice_are_those_of_the_validation(expecting):
+    """The model's residuals, from predictions of the images themselves and the scores of each fold."""
+    model = recorded(expecting).expected_dice["ball"]
+    for fold in range(3):
+        summary = json.loads((expecting / f"fold_{fold}" / "validation" / "summary.json").read_text())
+        predictor = predictor_of(expecting, folds=[fold])
+        residuals = []
+        for case in summary["metric_per_case"]:
+            number = int(case["case"].removeprefix("ball_"))
+            array, label = ball(np.random.default_rng(number))
+            volume = Volume(array, Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0)))
+            prepared = predictor.prepare(volume, case["case"])
+            features = predictor.features(prepared)
+            list(features.watch(predictor.logits(prepared)))
+            expected = model.folds[str(fold)].regression(features.rows()[0])
+            residuals.append(float((to_scale(np.array(case["metrics"]["1"]["Dice"])) - expected)[0]))
+        assert residuals == pytest.approx(model.folds[str(fold)].residuals, abs=1e-3)
+
+
+def test_predictions_say_what_to_look_at_first(expecting, tmp_path, capsys):
+    images = expecting.parents[2] / "images"
+    arguments = [
+        "-i",
+        str(images),
+        "-o",
+        str(tmp_path / "out"),
+        "-m",
+        str(expecting),
+        "--device",
+        "cpu",
+        "--no-mirroring",
+    ]
+    assert predict(arguments) == 0
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    expected = {case: found["expected_dice"]["ball"]["expected"] for case, found in record["cases"].items()}
+    assert record["review_order"] == sorted(expected, key=lambda case: expected[case])
+    assert f"look first at {record['review_order'][0]}" in capsys.readouterr().out
+    lines = (tmp_path / "out" / "volumes.csv").read_text().splitlines()
+    assert len(lines) == 4
+    assert any(line.startswith("new_0,ball,") and str(expected["new_0"]) in line for line in lines)
+    assert predict(arguments) == 0  # nothing is left to do, and it is said again
+    assert "look first at" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--step", "0.25", "--no-mirroring"], "differs by the step"),
+        ([], "differs by mirroring"),
+        (["--no-mirroring", "--threshold", "ball=0.3"], "differs by thresholds"),
+    ],
+)
+def test_other_predictions_have_no_expected_dice(expecting, options, reason, tmp_path, caplog):
+    caplog.set_level("INFO")
+    image = expecting.parents[2] / "images" / "new_1_0000.nii.gz"
+    assert predict(["-i", str(image), "-o", str(tmp_path), "-m", str(expecting), "--device", "cpu", *options]) == 0
+    assert reason in caplog.text
+    assert "no expected Dice: " in caplog.text
+    assert json.loads((tmp_path / "predictions.json").read_text())["review_order"] == []
+
+
+def test_several_models_and_too_few_cases_have_none(expecting, trained):
+    both = Ensemble([predictor_of(expecting, folds=[fold]) for fold in (0, 1)])
+    assert both.why_no_expected_dice == "it is not fitted for the mean of several models"
+    assert both.expected_by == ""
+    assert "too few cases or folds (it takes 10 cases" in predictor_of(trained).why_no_expected_dice
+    assert recorded(trained).expected_dice == {}
+
+
+def test_the_check_is_in_the_table_and_the_record(expecting, capsys):
+    assert evaluate(["--model", str(expecting)]) == 0
+    out = capsys.readouterr().out
+    check = recorded(expecting).dice_check
+    assert check is not None
+    assert check.classes["ball"].cases == 12
+    assert f"{check.classes['ball'].coverage:.0%}" in out
+    assert "of the worst tenth of the cases" in out
+    assert evaluate(["--model", str(expecting), "--calibrate", "--device", "cpu"]) == 0  # all is current
+
+
+def test_a_foreign_volumes_csv_is_not_replaced(expecting, tmp_path, capsys):
+    (tmp_path / "volumes.csv").write_text("mine")
+    image = expecting.parents[2] / "images" / "new_1_0000.nii.gz"
+    arguments = ["-i", str(image), "-o", str(tmp_path), "-m", str(expecting), "--device", "cpu"]
+    assert predict(arguments) == 2
+    assert "holds volumes.csv, which no predictions.json lists" in capsys.readouterr().err
+    assert (tmp_path / "volumes.csv").read_text() == "mine"
+    assert predict([*arguments, "--overwrite"]) == 0
+    assert (tmp_path / "volumes.csv").read_text().startswith("case,class,")

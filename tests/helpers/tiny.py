@@ -78,11 +78,11 @@ def replace_ball(workspace: Workspace, number: int, image: np.ndarray, label: np
     store.write(prepared, plan.digest(), digest(image.tobytes(), label.tobytes()), PATCH)
 
 
-def workspace_of_balls(root: Path, loss: LossPlan | None = None) -> Workspace:
-    """Plans named "unet", splits, store and reference labels of four balls."""
+def workspace_of_balls(root: Path, loss: LossPlan | None = None, count: int = 4) -> Workspace:
+    """Plans named "unet", splits, store and reference labels of ``count`` balls."""
     workspace = Workspace(root)
     home = workspace.preprocessed("balls")
-    store = store_balls(workspace.store("balls", "unet", "3d_fullres"), 4)
+    store = store_balls(workspace.store("balls", "unet", "3d_fullres"), count)
     description = DatasetDescription(name="balls", channel_names=("MRI",), labels=LABELS, file_ending=".nii.gz")
     plans = Plans(
         dataset="balls",
@@ -96,10 +96,10 @@ def workspace_of_balls(root: Path, loss: LossPlan | None = None) -> Workspace:
     )
     write_json(home / "unet.json", plans)
     write_json(home / "splits.json", make_splits(store.cases()))
-    write_json(home / "dataset.json", nnunet_json(description, 4))
+    write_json(home / "dataset.json", nnunet_json(description, count))
     write_json(home / "fingerprint.json", {})
-    for i, case in enumerate(store.cases()):
-        label = ball(np.random.default_rng(i))[1]
+    for case in store.cases():
+        label = ball(np.random.default_rng(int(case.removeprefix("ball_"))))[1]
         geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0))
         write_segmentation(home / "labels" / f"{case}.nii.gz", label, geometry)
     return workspace

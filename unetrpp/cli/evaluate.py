@@ -111,8 +111,11 @@ def _wanted(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 def _model(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str, float]]) -> int:
     from unetrpp.evaluation.cross_validation import FILE, evaluate_model, fold_table
+    from unetrpp.evaluation.operating_points import require_classes
+    from unetrpp.model.folder import ModelFolder
 
     path, processes = arguments.model, arguments.processes
+    require_classes(ModelFolder.open(path).plans.labels, **wanted)  # before anything is computed
     result = evaluate_model(path, distances=arguments.distances, tolerance=arguments.tolerance, processes=processes)
     print(fold_table(result))
     print(_written(path / FILE))

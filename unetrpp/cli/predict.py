@@ -19,6 +19,8 @@ from unetrpp.core.command_line import (
 if TYPE_CHECKING:
     from unetrpp.inference.predict import PredictionResult
 
+MOST_TO_REVIEW = 5  # cases that are named at the end
+
 EXAMPLES = """
 unetrpp_predict -i images/ -o segmentations/ -m unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
 unetrpp_predict -i scan.nii.gz -o segmentations/ -m MODEL --folds 0 --no-mirroring
@@ -172,11 +174,14 @@ def _models(arguments: argparse.Namespace) -> Iterator[Path]:
 def report(result: "PredictionResult") -> int:
     """Print how many cases are segmented, and on stderr what failed or was left out; returns the exit code."""
     from unetrpp.core.problems import grouped
-    from unetrpp.core.text import counted_of, text_table
+    from unetrpp.core.text import counted_of, listed, text_table
 
     count, others = len(result.segmented), result.failed | result.left_out
     total = count + len(others)
     print(f"{counted_of(count, total, 'case', 'is/are')} segmented in {result.output}")
+    if result.review_order:
+        first = listed(result.review_order, MOST_TO_REVIEW)
+        print(f"by expected Dice, look first at {first} (volumes.csv and predictions.json have all)")
     if others:
         print(text_table(grouped(sorted(others.items())), align="l"), file=sys.stderr)
     return 1 if result.failed else 0

@@ -3,6 +3,7 @@
 from unetrpp.core.text import text_table
 from unetrpp.evaluation.operating_points import best_dice, point_cells
 from unetrpp.inference.calibration import Calibration
+from unetrpp.inference.expected_dice import FEWEST_CASES, DiceCheck
 from unetrpp.model.folds import spell_folds
 
 
@@ -30,10 +31,49 @@ def calibration_rows(found: Calibration) -> list[list[str]]:
     return rows
 
 
+def expected_dice_rows(check: DiceCheck) -> list[list[str]]:
+    """A header, and one row per class: intervals of cases that nothing was fitted to."""
+    header = [
+        "class",
+        "cases",
+        "Dice in its interval",
+        "mean width",
+        "one interval for all",
+        "mean error of expected Dice",
+    ]
+    rows = [
+        [
+            name,
+            str(found.cases),
+            f"{found.coverage:.0%}",
+            f"{found.width:.3f}",
+            f"{found.constant_width:.3f}",
+            f"{found.error:.3f}",
+        ]
+        for name, found in check.classes.items()
+    ]
+    return [header, *rows]
+
+
+def expected_dice_table(found: Calibration) -> str:
+    """How good the expected Dice was on the cross-validation, or why there is none."""
+    if not found.expected_dice:
+        return f"no expected Dice: that takes {FEWEST_CASES} validated cases with a class, in two folds or more"
+    if found.dice_check is None:
+        return "the expected Dice was not checked: that takes three validated folds"
+    worst = found.dice_check.worst_found
+    share = (
+        ""
+        if worst is None
+        else f"\nof the worst tenth of the cases, {worst:.0%} are in the first fifth of the review order"
+    )
+    return f"expected Dice, of cases left out of its fit:\n{text_table(expected_dice_rows(found.dice_check))}{share}"
+
+
 def calibration_table(found: Calibration) -> str:
     """The rows, and what they were measured on."""
     told = (
         f"temperature fitted on {found.voxels:,} sampled voxels of fold {spell_folds(found.folds)}: log loss "
         f"{found.log_loss_before:.4f} before and {found.log_loss_after:.4f} after it, on the same voxels"
     )
-    return f"calibration:\n{text_table(calibration_rows(found))}\n{told}"
+    return f"calibration:\n{text_table(calibration_rows(found))}\n{told}\n\n{expected_dice_table(found)}"

@@ -7,6 +7,7 @@ import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import format_score, listed, text_table
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.calibration import FILE, Calibration, ClassCalibration, read_calibration
 from unetrpp.model.folder import ModelFolder
 
@@ -45,14 +46,25 @@ def choose_thresholds(
         UserError: the model is not calibrated, there is no such class, no threshold reaches what is wanted, or both a recall
             and a precision of a class are given.
     """
-    if both := sorted(set(recall or ()) & set(precision or ())):
-        raise UserError(f"{both[0]!r} is given a recall and a precision, but has one threshold; leave one of them out")
     opened = ModelFolder.open(Path(model))
+    require_classes(opened.plans.labels, recall or {}, precision or {})
     found = read_calibration(opened)
     if found is None:
         raise UserError(f"{opened.path} has no {FILE}; add --calibrate, which writes it")
     recalls = {name: _for_recall(_points(found, name), name, wanted) for name, wanted in (recall or {}).items()}
     return recalls | {n: _for_precision(_points(found, n), n, wanted) for n, wanted in (precision or {}).items()}
+
+
+def require_classes(scheme: LabelScheme, recall: Mapping[str, float], precision: Mapping[str, float]) -> None:
+    """
+    Raises:
+        UserError: there is no such class or region, or both a recall and a precision of one are given.
+    """
+    names = [target.name for target in scheme.targets]
+    if unknown := next((name for name in (*recall, *precision) if name not in names), None):
+        raise UserError(f"there is no class {unknown!r}; the model has {listed(names, 20)}")
+    if both := sorted(set(recall) & set(precision)):
+        raise UserError(f"{both[0]!r} is given a recall and a precision, but has one threshold; leave one of them out")
 
 
 def _for_recall(points: list[OperatingPoint], name: str, wanted: float) -> OperatingPoint:
@@ -77,8 +89,6 @@ def _unreached(what: str, name: str, wanted: float, best: float | None) -> UserE
 
 
 def _points(found: Calibration, name: str) -> list[OperatingPoint]:
-    if name not in found.classes:
-        raise UserError(f"there is no class {name!r}; the model has {listed(list(found.classes), 20)}")
     return operating_points(found, found.classes[name])
 
 

@@ -15,8 +15,8 @@ from unetrpp.model.folder import FIRST_STAGE
 
 MANIFEST = "manifest.json"
 EXPECTED = re.compile(
-    rf"({FIRST_STAGE}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|postprocessing\.json|MODEL_CARD\.md|"
-    r"fold_([0-9]+|all)/(checkpoint_final\.pt|architecture\.json))"
+    rf"({FIRST_STAGE}/)?(plans\.json|dataset\.json|fingerprint\.json|crossval_summary\.json|calibration\.json|postprocessing\.json|"
+    r"MODEL_CARD\.md|fold_([0-9]+|all)/(checkpoint_final\.pt|architecture\.json))"
 )
 MOST_FILES = 100
 LARGEST_MANIFEST = 1 << 20  # bytes

@@ -5,7 +5,7 @@ import io
 import logging
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from unetrpp import __version__
@@ -18,8 +18,10 @@ from unetrpp.export.anonymize import Pseudonyms, shared_records
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
 from unetrpp.export.manifest import MANIFEST, Manifest, checked_manifest
+from unetrpp.inference.calibration import FILE as CALIBRATION
+from unetrpp.inference.calibration import calibration_of_copy
 from unetrpp.inference.postprocessing import FILE as POSTPROCESSING
-from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, ModelFolder
+from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE, Checkpoint, ModelFolder, content_digest
 from unetrpp.model.folds import Folds, spell_folds
 
 LOG = logging.getLogger(__name__)
@@ -95,27 +97,43 @@ def _manifest(model: ModelFolder, hashes: dict[str, str]) -> Manifest:
 
 def _members(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> Iterator[tuple[str, bytes]]:
     """Name and content of everything in the zip but its manifest; the same model gives the same bytes."""
-    names = Pseudonyms.of(model)
-    yield from _of_folder(model, names, folds, checkpoint)
+    names, first_digest = Pseudonyms.of(model), ""
+    if (first := model.first_stage) is not None:
+        inside = f"{FIRST_STAGE}/"
+        first_digest = yield from _of_folder(first, names, first.source_folds(folds), "final", inside=inside)
+    weights = yield from _of_folder(model, names, folds, checkpoint, first_stage=first_digest)
+    calibration = calibration_of_copy(model, folds, weights) if checkpoint == "final" else None
+    if calibration is not None:
+        yield CALIBRATION, to_json(calibration)
     yield CARD, model_card(model, folds, checkpoint, _use(model)).encode()
-    first = model.first_stage
-    if first is not None:
-        for name, content in _of_folder(first, names, first.source_folds(folds), "final"):
-            yield f"{FIRST_STAGE}/{name}", content
 
 
 def _of_folder(
-    model: ModelFolder, names: Pseudonyms, folds: Sequence[str], checkpoint: Checkpoint
-) -> Iterator[tuple[str, bytes]]:
-    """Records and weights of one model folder."""
-    yield from shared_records(model, names).items()
+    model: ModelFolder,
+    names: Pseudonyms,
+    folds: Sequence[str],
+    checkpoint: Checkpoint,
+    *,
+    inside: str = "",
+    first_stage: str = "",
+) -> Generator[tuple[str, bytes], None, str]:
+    """Records and weights of one model folder, with the folder ``inside`` the zip before their names; returns the copy's
+    ``ModelFolder.digest``, given that of its ``first_stage``."""
+    records = shared_records(model, names)
+    for name, content in records.items():
+        yield inside + name, content
     if (model.path / POSTPROCESSING).is_file():
-        yield POSTPROCESSING, (model.path / POSTPROCESSING).read_bytes()
+        yield inside + POSTPROCESSING, (model.path / POSTPROCESSING).read_bytes()
+    parts = []
     for fold in folds:
-        yield f"fold_{fold}/checkpoint_final.pt", _weights_only(model.checkpoint(fold, checkpoint))
+        weights = _weights_only(model.checkpoint(fold, checkpoint))
+        yield f"{inside}fold_{fold}/checkpoint_final.pt", weights
         own = model.path / f"fold_{fold}" / ARCHITECTURE
-        if own.is_file():
-            yield f"fold_{fold}/{ARCHITECTURE}", own.read_bytes()
+        architecture = own.read_bytes() if own.is_file() else b""
+        if architecture:
+            yield f"{inside}fold_{fold}/{ARCHITECTURE}", architecture
+        parts += [architecture, hashlib.sha256(weights).digest()]
+    return content_digest(records["plans.json"], parts, first_stage)
 
 
 def _name(model: ModelFolder) -> str:
@@ -129,7 +147,8 @@ def _use(model: ModelFolder) -> str:
     return (
         f"    unetrpp_import MODEL.zip\n    unetrpp_predict -i IMAGES -o OUT -m {folder}\n\n"
         "The training cases have running numbers instead of their names. Sizes, spacings, class volumes and a hash of the "
-        "files of each are in fingerprint.json, its scores (where cross-validated) in crossval_summary.json.\n"
+        "files of each are in fingerprint.json, its scores (where cross-validated) in crossval_summary.json; calibration.json (of a "
+        "calibrated model) says how far its Dice was from the expected one.\n"
     )
 
 

@@ -5,7 +5,7 @@ was never fitted.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -13,8 +13,10 @@ import msgspec
 
 from unetrpp.core.digest import Derived, digest, file_digest, read_current
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record
+from unetrpp.core.files import Record, read_json
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.inference.expected_dice import FEWEST_CASES, DiceCheck, DiceModel
+from unetrpp.inference.options import InferenceOptions
 from unetrpp.model.folder import ModelFolder
 
 FILE = "calibration.json"
@@ -58,6 +60,8 @@ class Calibration(Derived, frozen=True, kw_only=True):
     log_loss_after: float
     thresholds: tuple[float, ...]
     classes: dict[str, ClassCalibration]  # by name, those that are scored
+    expected_dice: dict[str, DiceModel]  # by name, those with enough cases
+    dice_check: DiceCheck | None  # None: too few folds or cases for it
 
 
 def validated_folds(model: ModelFolder) -> list[str]:
@@ -69,14 +73,14 @@ def validated_folds(model: ModelFolder) -> list[str]:
     ]
 
 
-def calibration_basis(model: ModelFolder) -> str:
-    """Digest of what a calibration rests on: the weights, and the validation's voxels that are right and wrong, of all validated folds.
+def calibration_basis(model: ModelFolder, folds: Sequence[str]) -> str:
+    """Digest of what a calibration of ``folds`` rests on: their weights, and the voxels that are right and wrong in their validation.
 
-    Distances and lesions, which ``unetrpp_evaluate --model --distances`` adds to the scores later, are none of it.
+    Distances and lesions, which ``unetrpp_evaluate --model --distances`` adds to the scores later, are none of it. A copy without
+    the validation has the weights alone.
     """
-    folds = validated_folds(model)
-    found = {fold: _counted(model.path / f"fold_{fold}" / "validation" / "summary.json") for fold in folds}
-    return digest(model.digest(folds), found)
+    paths = {fold: model.path / f"fold_{fold}" / "validation" / "summary.json" for fold in folds}
+    return digest(model.digest(folds), {fold: _counted(path) for fold, path in paths.items() if path.is_file()})
 
 
 class _Case(msgspec.Struct):
@@ -111,13 +115,34 @@ def read_calibration(model: ModelFolder) -> Calibration | None:
     path = model.path / FILE
     if not path.is_file():
         return None
-    found = read_current(path, Calibration, calibration_basis(model))
+    found = current_calibration(model)
     if found is None:
         raise UserError(
             f"{path} was fitted to other weights or validation scores than are there now; "
             f"fit it again (unetrpp_evaluate --model {model.path} --calibrate), or delete it for a temperature of 1"
         )
     return found
+
+
+def current_calibration(model: ModelFolder) -> Calibration | None:
+    """The calibration of a model where it rests on the folds, weights and validation scores that are there; else None."""
+    path = model.path / FILE
+    try:
+        folds = read_json(path, Calibration).folds
+    except UserError:
+        return None
+    if not set(validated_folds(model)) <= set(folds) <= set(model.trained()):
+        return None
+    return read_current(path, Calibration, calibration_basis(model, folds))
+
+
+def calibration_of_copy(model: ModelFolder, folds: Sequence[str], weights: str) -> Calibration | None:
+    """The calibration for a copy of ``folds`` without their validation, whose :meth:`ModelFolder.digest` is ``weights``; None where the
+    model has none that is current for all of them."""
+    found = current_calibration(model)
+    if found is None or not set(folds) <= set(found.folds):
+        return None
+    return msgspec.structs.replace(found, folds=tuple(folds), made_from=digest(weights, {}))
 
 
 def temperature_count(scheme: LabelScheme) -> int:
@@ -140,3 +165,32 @@ def temperatures_of(model: ModelFolder, folds: Sequence[str], checkpoint: str) -
     if found is None or not set(folds) <= set(found.folds):
         return ones, "a fold that was not fitted"
     return found.temperatures, ""
+
+
+def dice_models_of(
+    model: ModelFolder, folds: Sequence[str], options: InferenceOptions
+) -> tuple[Mapping[str, DiceModel], str]:
+    """How the Dice of each class can be expected of a prediction by ``folds``; where it cannot, why.
+
+    It can where a prediction runs as the validation did that the calibration rests on.
+    """
+    if not (model.path / FILE).is_file():
+        return {}, f"the model was not calibrated (unetrpp_evaluate --model {model.path} --calibrate)"
+    try:
+        found = read_calibration(model)
+    except UserError as error:
+        return {}, str(error)
+    assert found is not None
+    mirrored = options.mirroring and bool(model.configuration.mirror_axes)
+    differing = {
+        "the checkpoint": options.checkpoint != "final",
+        "the folds": not set(folds) <= set(found.folds),
+        "mirroring": mirrored != (found.mirroring and bool(model.configuration.mirror_axes)),
+        "the step": options.step != InferenceOptions().step,
+        "thresholds": bool(options.threshold),
+    }
+    others = [what for what, differs in differing.items() if differs]
+    if others:
+        return {}, f"it was fitted to the validation, from which this prediction differs by {' and '.join(others)}"
+    few = f"the validation has too few cases or folds (it takes {FEWEST_CASES} cases with a class, in two folds)"
+    return found.expected_dice, "" if found.expected_dice else few

@@ -81,6 +81,18 @@ class Ensemble:
             return self.first.temperatures
         return (1.0,) * temperature_count(self.first.model.plans.labels)
 
+    @property
+    def expected_by(self) -> str:
+        """Digest of what the expected Dice is computed with; empty where there is none."""
+        return "" if self.why_no_expected_dice else self.first.expected_by
+
+    @property
+    def why_no_expected_dice(self) -> str:
+        """Empty where there is an expected Dice."""
+        if len(self.members) > 1:
+            return "it is not fitted for the mean of several models"
+        return self.first.why_no_expected_dice
+
     def prepare(self, volume: Volume, case: str) -> Prepared:
         """The image as each member's network takes it."""
         return tuple(member.prepare(volume, case) for member in self.members)

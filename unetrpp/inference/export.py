@@ -6,7 +6,7 @@ order), logits are averaged and resampled, and the softmax or sigmoid follows. T
 maps show, and to decisions where there are thresholds.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unetrpp.inference.averaging import Averaging, disagreement, entropy, fold_probabilities, mean_logits
 from unetrpp.inference.decisions import decided_slabs
+from unetrpp.inference.expected_dice import ExpectedDice
 from unetrpp.inference.memory import part_values
 from unetrpp.inference.output_rule import OutputRule
 from unetrpp.inference.segmentation import Segmentation
@@ -29,6 +30,7 @@ class Exported:
     decisions: np.ndarray  # (Z, Y, X), for LabelScheme.decode
     probabilities: np.ndarray | None = None  # float16 (K, Z, Y, X)
     uncertainty: np.ndarray | None = None  # float32 (2, Z, Y, X): entropy and fold disagreement, both 0 to 1
+    expected_dice: Mapping[str, ExpectedDice | None] | None = None  # by class, of a calibrated model
 
     def to_input(self, grid: CaseGrid) -> Segmentation:
         """The user's label values and the maps on the input's grid. Outside the crop: background, uncertainty 0."""
@@ -41,7 +43,7 @@ class Exported:
             probabilities = np.stack([grid.to_input(probability, outside) for probability, outside in pairs])
         if self.uncertainty is not None:
             entropy, disagreement = (grid.to_input(values) for values in self.uncertainty)
-        return Segmentation(array, grid.properties.geometry, probabilities, entropy, disagreement)
+        return Segmentation(array, grid.properties.geometry, probabilities, entropy, disagreement, self.expected_dice)
 
 
 def export(

@@ -30,6 +30,7 @@ from unetrpp.inference.record import (
     remove_maps,
 )
 from unetrpp.inference.stream import predicted_cases, record_cases
+from unetrpp.inference.volumes import volumes_path, write_volumes
 from unetrpp.model.folder import Checkpoint, ModelFolder
 
 LOG = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ def run_folder(
         case: files for case, files in cases.items() if not earlier.has(case, output.folder, maps[case], temperatures)
     }
     if not output.overwrite:
-        refuse_foreign(output.folder, [outputs[case] for case in left], earlier.runs)
+        tables = [] if found else [volumes_path(output.folder / file_name(output.part)).name]
+        refuse_foreign(output.folder, [*(outputs[case] for case in left), *tables], earlier.runs)
     if len(left) < len(cases):
         LOG.info("%s finished already", counted_of(len(cases) - len(left), len(cases), "case", "is/are"))
     own = file_name(output.part)
@@ -78,6 +80,7 @@ def run_folder(
         pending=earlier.pending(own, output.folder) | {outputs[case] for case in left},
         labels=described.labels,
         file_ending=described.file_ending,
+        expected_by=ensemble.expected_by,
         outdated=_removable(output.folder, {case: (outputs[case], *maps[case]) for case in left}, our_files(found)),
     )
     progress.save()
@@ -90,6 +93,7 @@ def run_folder(
         record_cases(finished, len(left), progress, notices)
     finally:
         progress.save()
+        write_volumes(progress)
     return progress
 
 

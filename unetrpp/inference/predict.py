@@ -19,6 +19,7 @@ from unetrpp.inference.inputs import Cases, find_cases, named_in_utf8, require_s
 from unetrpp.inference.left_out import left_out
 from unetrpp.inference.options import InferenceOptions, OutputOptions
 from unetrpp.inference.postprocessing import postprocessing_of
+from unetrpp.inference.record import review_order
 from unetrpp.inference.selection import find_selection
 from unetrpp.io.dicom_seg import require_dicom_seg
 from unetrpp.model.folder import Checkpoint
@@ -36,6 +37,7 @@ class PredictionResult:
     Attributes:
         output: the folder of the results and of predictions.json.
         segmented: case -> its segmentation, those that earlier runs finished included.
+        review_order: the segmented cases by expected Dice, the lowest first; empty where there is none.
         failed: case -> why it has none; also every image in the folder of ``input`` that belongs to no case.
         left_out: those of ``failed`` that cannot be read or used, in place of it where ``skip_unreadable`` asked for that.
     """
@@ -44,6 +46,7 @@ class PredictionResult:
     segmented: dict[str, Path]
     failed: dict[str, str]
     left_out: dict[str, str] = field(default_factory=dict)
+    review_order: tuple[str, ...] = ()
 
 
 def predict(
@@ -144,6 +147,8 @@ def predict(
         LOG.info("%s: folds averaged: %s", member.model.path.resolve().name, spell_folds(member.folds))
     if written.shows_probability or threshold:
         LOG.info("%s", temperature_text(ensemble))
+    if ensemble.why_no_expected_dice:
+        LOG.info("no expected Dice: %s", ensemble.why_no_expected_dice)
     if uncertainty and [len(member.folds) for member in ensemble.members] == [1]:
         LOG.warning("the disagreement maps are 0 everywhere: a single fold has no other to disagree with")
     inputs, description = _paths(input), ensemble.first.model.description
@@ -160,7 +165,8 @@ def predict(
     failed = {case: reason for case, reason in (others | progress.failed).items() if case not in skipped}
     ending = ensemble.first.model.plans.file_ending
     segmented = {case: written.folder / f"{case}{ending}" for case in cases if case not in progress.failed}
-    return PredictionResult(written.folder, segmented, failed, skipped)
+    order = tuple(case for case in review_order(progress.cases, progress.expected_by) if case in segmented)
+    return PredictionResult(written.folder, segmented, failed, skipped, order)
 
 
 def _cases_and_others(

@@ -13,14 +13,18 @@ from torch import Tensor
 
 from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.core.devices import find_device, half_precision, try_kernels
+from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
-from unetrpp.inference.calibration import Temperatures, Uncalibrated, temperatures_of
+from unetrpp.inference.calibration import Temperatures, Uncalibrated, dice_models_of, temperatures_of
+from unetrpp.inference.case_features import CaseFeatures
+from unetrpp.inference.expected_dice import DiceModel, ExpectedDice
 from unetrpp.inference.export import Exported, export
 from unetrpp.inference.options import InferenceOptions
 from unetrpp.inference.output_rule import OutputRule, channel_thresholds
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.inference.weights import load_networks
+from unetrpp.io.geometry import voxel_volume_mm3
 from unetrpp.io.images import Volume, from_sitk, read_image
 from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.model.folds import Folds
@@ -180,14 +184,49 @@ class Predictor:
         rule = None
         if probabilities or uncertainty or self.thresholds:
             rule = OutputRule(self.model.plans.labels, self.temperatures, self.thresholds)
-        return export(
-            self.logits(prepared),
+        features = self.features(prepared) if self.dice_models else None
+        slabs = self.logits(prepared)
+        exported = export(
+            features.watch(slabs) if features else slabs,
             self.grid(prepared.properties),
             averaging=self.model.configuration.averaging,
             rule=rule,
             probabilities=probabilities,
             uncertainty=uncertainty,
         )
+        return replace(exported, expected_dice=self._expected(features.rows())) if features else exported
+
+    def features(self, prepared: PreprocessedCase) -> CaseFeatures:
+        """What sums up the features of a case while its logits pass through ``watch``."""
+        model, properties = self.model, prepared.properties
+        spacing = model.configuration.preprocessing.target_spacing(properties.cropped_spacing_mm)
+        image = prepared.image[: len(model.plans.channel_names)]  # without the first stage's segmentation
+        return CaseFeatures(model.plans.labels, image, voxel_volume_mm3(spacing))
+
+    def _expected(self, features: np.ndarray) -> dict[str, ExpectedDice | None]:
+        """By class, from features (F, classes, P)."""
+        names = [target.name for target in self.model.plans.labels.targets]
+        by_class = {name: dict(zip(self.folds, features[:, k], strict=True)) for k, name in enumerate(names)}
+        return {name: model(by_class[name]) for name, model in self.dice_models.items()}
+
+    @property
+    def dice_models(self) -> Mapping[str, DiceModel]:
+        """Class -> how its Dice is expected; empty where that was not fitted to predictions like this one's."""
+        return self._dice_models[0]
+
+    @property
+    def why_no_expected_dice(self) -> str:
+        """Why ``dice_models`` is empty; else empty."""
+        return self._dice_models[1]
+
+    @cached_property
+    def expected_by(self) -> str:
+        """Digest of ``dice_models``."""
+        return digest(self.dice_models)
+
+    @cached_property
+    def _dice_models(self) -> tuple[Mapping[str, DiceModel], str]:
+        return dice_models_of(self.model, self.folds, self.options)
 
     @property
     def temperatures(self) -> Temperatures:

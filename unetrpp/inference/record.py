@@ -14,6 +14,7 @@ from unetrpp import __version__
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, update_json, write_json
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.inference.expected_dice import ExpectedDice
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.io.formats import files_of_image
 from unetrpp.io.geometry import Geometry
@@ -37,6 +38,14 @@ class CaseRecord(Record, frozen=True, kw_only=True):
     seconds: float  # network and export
     maps: tuple[FileName, ...] = ()
     temperatures: tuple[float, ...] = ()  # of the maps and thresholds: one, or one for each region; none: 1
+    expected_dice: dict[str, ExpectedDice | None] = msgspec.field(default_factory=dict)  # by class name
+    expected_by: str = ""  # digest of what the expected Dice was computed with
+
+    @property
+    def mean_expected_dice(self) -> float | None:
+        """Over the classes that have one; None where none has."""
+        known = [each.expected for each in self.expected_dice.values() if each is not None]
+        return sum(known) / len(known) if known else None
 
 
 class Member(Record, frozen=True, kw_only=True):
@@ -66,7 +75,7 @@ class Settings(Record, frozen=True, kw_only=True):
 class Predictions(Record, frozen=True, kw_only=True):
     """The content of predictions.json."""
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"labels", "file_ending"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"labels", "file_ending", "review_order"})
     format: int = 1
     version: str  # of unetrpp
     device: str
@@ -76,6 +85,7 @@ class Predictions(Record, frozen=True, kw_only=True):
     pending: tuple[str, ...] = ()  # outputs not recorded yet; a killed run may have written some of them
     labels: LabelScheme | None = None  # of the segmentations; release 0.1.0 did not write it
     file_ending: str = ""  # of the segmentations
+    review_order: tuple[str, ...] = ()  # cases by expected Dice, the lowest first
 
 
 def file_name(part: str | None) -> str:
@@ -164,6 +174,14 @@ def remove_maps(folder: Path, records: Iterable[CaseRecord]) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
+def review_order(cases: Mapping[str, CaseRecord], expected_by: str) -> tuple[str, ...]:
+    """The cases whose expected Dice was computed with ``expected_by``, by its mean over the classes, the lowest first."""
+    found = {case: record.mean_expected_dice for case, record in cases.items() if record.expected_by == expected_by}
+    return tuple(
+        sorted((case for case, mean in found.items() if mean is not None), key=lambda case: (found[case], case))
+    )
+
+
 @dataclass
 class Progress:
     """The record of the run in progress, written again as cases finish.
@@ -178,6 +196,7 @@ class Progress:
     pending: set[str]
     labels: LabelScheme | None = None
     file_ending: str = ""
+    expected_by: str = ""  # digest of what the expected Dice of this run's cases is computed with
     failed: dict[str, str] = field(default_factory=dict)  # case -> message
     refused: set[str] = field(default_factory=set)  # failed cases whose input cannot be read or used
     limits: dict[str, int] = field(default_factory=dict)  # failed case -> errno of what the system lacked or refused
@@ -211,6 +230,7 @@ class Progress:
             pending=tuple(sorted(self.pending)),
             labels=self.labels,
             file_ending=self.file_ending,
+            review_order=review_order(self.cases, self.expected_by),
         )
         update_json(self.path, record)  # the bytes of release 0.1.0 stay where nothing changed
         self.saved = time.monotonic()

@@ -1,6 +1,6 @@
 """The result of a prediction: label values and optional maps on the input's grid, and the names of their files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import SimpleITK as sitk
 
+from unetrpp.inference.expected_dice import ExpectedDice
 from unetrpp.io.formats import strip_ending
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume, to_sitk, write_image, write_segmentation
@@ -30,6 +31,9 @@ class Segmentation:
         probabilities: (K, Z, Y, X), one map per class in the order of the labels (per region if there are any).
         entropy: (Z, Y, X), entropy of the mean probabilities divided by its maximum: 0 (sure) to 1.
         disagreement: (Z, Y, X), share of the folds whose decision differs from that of their mean: 0 to 1.
+        expected_dice: by class or region, the Dice to be expected and its 90% interval; None for a class where nothing tells
+            whether it should be there. The whole is None where the model is not calibrated, or predicts otherwise than in
+            its validation.
     """
 
     array: LabelMap
@@ -37,6 +41,7 @@ class Segmentation:
     probabilities: ProbabilityMaps | None = None
     entropy: UncertaintyMap | None = None
     disagreement: UncertaintyMap | None = None
+    expected_dice: Mapping[str, ExpectedDice | None] | None = None
 
     def to_sitk(self) -> sitk.Image:
         """The label values as a SimpleITK image with the grid of the input."""

@@ -139,6 +139,8 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
         seconds=round(predicted.seconds, 3),
         maps=output.maps(name, labels.outputs),
         temperatures=ensemble.temperatures if output.shows_probability or ensemble.first.thresholds else (),
+        expected_dice=dict(segmentation.expected_dice or {}),
+        expected_by=ensemble.expected_by,
     )
     return record, notices
 

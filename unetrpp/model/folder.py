@@ -160,13 +160,18 @@ class ModelFolder:
 
     def digest(self, folds: Sequence[str], which: Checkpoint = "final") -> str:
         """Hash of everything that determines a prediction: plans, checkpoints and architectures of ``folds``, and a first stage."""
-        parts = [(self.path / "plans.json").read_bytes()]
+        parts = []
         for fold in folds:
             own = self.path / f"fold_{fold}" / ARCHITECTURE
             parts += [own.read_bytes() if own.is_file() else b"", file_digest(self.checkpoint(fold, which))]
-        if self.first_stage is not None:
-            parts.append(self.first_stage.digest(self.first_stage.source_folds(folds)).encode())
-        return digest(*parts)
+        first = "" if self.first_stage is None else self.first_stage.digest(self.first_stage.source_folds(folds))
+        return content_digest((self.path / "plans.json").read_bytes(), parts, first)
+
+
+def content_digest(plans: bytes, folds: Sequence[bytes], first_stage: str) -> str:
+    """:meth:`ModelFolder.digest`, from the content of plans.json, of every fold's architecture (empty where it has none of its
+    own) the content and of its checkpoint the SHA-256, and from the digest of the first stage (empty where there is none)."""
+    return digest(plans, *folds, first_stage.encode())
 
 
 def typed_folds(
