@@ -20,15 +20,21 @@ from unetrpp.preprocessing.store import Store, StoredCase
 
 
 def plan_attention(
-    plans: Plans, path: Path, fingerprint: Fingerprint, *, workspace: Workspace, options: Options
+    plans: Plans,
+    path: Path,
+    fingerprint: Fingerprint,
+    *,
+    workspace: Workspace,
+    options: Options,
+    unprepared: bool = False,
 ) -> Plans:
-    """Attention and loss of every configuration without a decision on attention; rewrites ``path`` if there is one.
+    """Attention and loss of every preprocessed configuration without a decision on attention; rewrites ``path`` if there is one.
 
-    It comes after preprocessing, because the rules need labels on the training grid; what needs none is decided for
-    configurations that are not preprocessed, too. Preprocessed cases stay current.
+    It comes after preprocessing, because the rules need labels on the training grid. Preprocessed cases stay current.
 
     Args:
         path: of the plans in the workspace.
+        unprepared: also of configurations that are not preprocessed; ``options`` may then ask for nothing by labels.
     """
     overrides = [parse_override(text) for text in options.place]
     decided = dict(plans.configurations)

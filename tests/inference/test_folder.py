@@ -179,7 +179,8 @@ def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path,
         == 0
     )
     names = {p.name for p in (tmp_path / "one").iterdir()}
-    assert names == {"predictions.json", "case_0.nii.gz", "case_0_entropy.nii.gz", "case_0_disagreement.nii.gz"}
+    maps = {"case_0_entropy.nii.gz", "case_0_disagreement.nii.gz"}
+    assert names == {"predictions.json", "volumes.csv", "case_0.nii.gz", *maps}
     capsys.readouterr()
     assert predict("-i", tmp_path / "nowhere", "-o", tmp_path / "o", "-m", model) == 2
     assert "does not exist" in capsys.readouterr().err
