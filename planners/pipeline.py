@@ -157,9 +157,7 @@ def plan_and_preprocess(
                 raw, preprocessing, target, digests=digests, stage=configuration, executor=pool
             )
         if not errors and not (plan_only and planned):  # plans that are there stay as they are
-            plans = plan_attention(
-                plans, path, fingerprint, workspace=home, options=options, unprepared=plan_only
-            )
+            plans = plan_attention(plans, path, fingerprint, workspace=home, options=options, unprepared=plan_only)
     left_out = {case: skipped.reason for case, skipped in fingerprint.left_out.items()}
     return PlanningResult(plans, folder, tuple(errors), left_out)
 

@@ -373,7 +373,7 @@ def test_the_expected_dice_is_that_of_each_folds_own_prediction(expecting):
         alone = predictor_of(expecting, folds=[fold])
         prepared = alone.prepare(read_image([path]), "new")
         features = alone.features(prepared)
-        for _ in features.watch(alone.logits(prepared)):
+        for _ in alone.logits(prepared, features):
             pass
         values.append(models[str(fold)].regression(features.rows()[0]) + np.array(models[str(fold)].residuals))
     assert len(np.concatenate(values)) == 12
@@ -395,7 +395,7 @@ def test_features_and_dice_are_those_of_the_validation(expecting):
             volume = Volume(array, Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0)))
             prepared = predictor.prepare(volume, case["case"])
             features = predictor.features(prepared)
-            list(features.watch(predictor.logits(prepared)))
+            list(predictor.logits(prepared, features))
             expected = model.folds[str(fold)].regression(features.rows()[0])
             residuals.append(float((to_scale(np.array(case["metrics"]["1"]["Dice"])) - expected)[0]))
         assert residuals == pytest.approx(model.folds[str(fold)].residuals, abs=1e-3)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit, softmax
+from scipy.special import expit, logit, softmax
 
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference import export
-from unetrpp.inference.case_features import CaseFeatures, contains, feature_names
+from unetrpp.inference.case_features import CaseFeatures, PassAgreement, contains, feature_names
 
 CLASSES = LabelScheme(names=("background", "a", "b"), values=(0, 3, 5))
 REGIONS = LabelScheme(
@@ -30,15 +30,18 @@ def example(scheme, folds=2, seed=0):
     return torch.from_numpy(logits), rng.normal(0, 1, (2, *SHAPE)).astype(np.float32)
 
 
+def masks_of(scheme, logits):
+    """(2, ...) of one fold: the voxels of each class or region."""
+    if scheme.overlapping:
+        return np.stack([(logits > 0).any(axis=0), logits[1] > 0])
+    winner = logits.argmax(axis=0)
+    return np.stack([winner == 1, winner == 2])
+
+
 def naive(scheme, logits, image):
     """(classes, P) of one fold, from whole arrays."""
     probability = expit(logits) if scheme.overlapping else softmax(logits, axis=0)[1:]
-    if scheme.overlapping:
-        core, whole = probability[1] > 0.5, probability[0] > 0.5
-        masks = [core | whole, core]
-    else:
-        winner = logits.argmax(axis=0)
-        masks = [winner == 1, winner == 2]
+    masks = masks_of(scheme, logits)
     rows = []
     for p, mask in zip(probability.astype(float), masks, strict=True):
         n, shares = mask.sum(), []
@@ -53,7 +56,7 @@ def naive(scheme, logits, image):
 
 
 def rows_of(scheme, logits, image, cuts):
-    features = CaseFeatures(scheme, image, VOXEL_MM3)
+    features = CaseFeatures(scheme, image, VOXEL_MM3, mirrored=False)
     slabs = list(features.watch(torch.split(logits, cuts, dim=2)))
     np.testing.assert_array_equal(torch.cat(slabs, dim=2), logits)  # they pass unchanged
     return features.rows()
@@ -62,7 +65,7 @@ def rows_of(scheme, logits, image, cuts):
 def test_features_are_those_of_whole_arrays(scheme):
     logits, image = example(scheme)
     found = rows_of(scheme, logits, image, [7])
-    assert found.shape == (2, 2, len(feature_names(2)))
+    assert found.shape == (2, 2, len(feature_names(2, mirrored=False)))
     for fold, rows in zip(logits.numpy(), found, strict=True):
         np.testing.assert_allclose(rows, naive(scheme, fold, image), rtol=1e-3, atol=1e-3)
 
@@ -104,4 +107,32 @@ def test_regions_contain_the_decisions_for_regions_within_them():
 
 def test_without_a_slab_there_are_no_features():
     with pytest.raises(ValueError, match="no slab"):
-        CaseFeatures(CLASSES, np.zeros((1, *SHAPE), np.float32), 1.0).rows()
+        CaseFeatures(CLASSES, np.zeros((1, *SHAPE), np.float32), 1.0, mirrored=False).rows()
+
+
+def test_the_agreement_of_passes_is_that_of_their_masks(scheme):
+    """Two tiles, three passes each, against masks of each pass put together."""
+    tiles = [[example(scheme, seed=10 * tile + i)[0] for i in range(3)] for tile in range(2)]
+    found = PassAgreement(scheme)
+    for tile in tiles:
+        for logits, axes in zip(tile, [(), (0,), (0, 2)], strict=True):
+            found.add(logits, axes)
+    agreement, spread = found.columns()
+    for fold in range(2):
+        masks = [np.concatenate([masks_of(scheme, tile[i][fold].numpy()) for tile in tiles], axis=1) for i in range(3)]
+        for k in range(2):
+            both = sum((masks[0][k] & other[k]).sum() for other in masks[1:])
+            sizes = sum(masks[0][k].sum() + other[k].sum() for other in masks[1:])
+            assert agreement[fold, k] == pytest.approx(logit(2 * both / sizes))
+            volumes = [mask[k].sum() for mask in masks]
+            assert spread[fold, k] == pytest.approx(np.log(np.std(volumes) / np.mean(volumes) + 1e-4))
+
+
+def test_passes_that_agree_have_finite_features(scheme):
+    logits, _ = example(scheme)
+    found = PassAgreement(scheme)
+    for axes in [(), (1,)]:
+        found.add(logits, axes)
+    assert all(np.isfinite(column).all() for column in found.columns())
+    with pytest.raises(ValueError, match="no mirrored pass"):
+        PassAgreement(scheme).columns()

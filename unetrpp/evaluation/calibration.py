@@ -122,7 +122,8 @@ class _Fold:
         """Digest of all that the sample depends on."""
         cascade, labels = self.model.configuration.first_stage is not None, self.model.plans.labels
         content: list[object] = [self.model.digest([self.name]), labels, self.mirroring]
-        content += [MOST_DOUBTFUL, MOST_SURE, MOST_VALUES, SURE, feature_names(len(self.model.plans.channel_names))]
+        content += [MOST_DOUBTFUL, MOST_SURE, MOST_VALUES, SURE]
+        content.append(feature_names(len(self.model.plans.channel_names), mirrored=self.mirroring))
         for case in self.cases:
             content += [case.case, store.image_digest(case.case, with_first_stage=cascade)]
             content += [file_digest(file) for file in files_of_image(self._reference(case))]
@@ -154,7 +155,7 @@ def sample_case(predictor: Predictor, store: Store, case: str, reference: Path) 
         raise UserError(f"its reference {reference} is on another grid than its image; restore it", case=case)
     sampler = VoxelSampler(labels, int(digest(case), 16))
     features = predictor.features(prepared)
-    slabs = features.watch(predictor.logits(prepared))
+    slabs = predictor.logits(prepared, features)
     done = 0
     for slab in averaged_slabs(slabs, grid, averaging=predictor.model.configuration.averaging):
         known = truth[done : done + slab.shape[1]].reshape(-1)

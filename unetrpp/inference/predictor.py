@@ -185,9 +185,8 @@ class Predictor:
         if probabilities or uncertainty or self.thresholds:
             rule = OutputRule(self.model.plans.labels, self.temperatures, self.thresholds)
         features = self.features(prepared) if self.dice_models else None
-        slabs = self.logits(prepared)
         exported = export(
-            features.watch(slabs) if features else slabs,
+            self.logits(prepared, features),
             self.grid(prepared.properties),
             averaging=self.model.configuration.averaging,
             rule=rule,
@@ -197,11 +196,12 @@ class Predictor:
         return replace(exported, expected_dice=self._expected(features.rows())) if features else exported
 
     def features(self, prepared: PreprocessedCase) -> CaseFeatures:
-        """What sums up the features of a case while its logits pass through ``watch``."""
+        """What sums up the features of a case while ``logits`` computes them."""
         model, properties = self.model, prepared.properties
         spacing = model.configuration.preprocessing.target_spacing(properties.cropped_spacing_mm)
         image = prepared.image[: len(model.plans.channel_names)]  # without the first stage's segmentation
-        return CaseFeatures(model.plans.labels, image, voxel_volume_mm3(spacing))
+        mirrored = bool(self.window.mirror_axes)
+        return CaseFeatures(model.plans.labels, image, voxel_volume_mm3(spacing), mirrored=mirrored)
 
     def _expected(self, features: np.ndarray) -> dict[str, ExpectedDice | None]:
         """By class, from features (F, classes, P)."""
@@ -246,9 +246,11 @@ class Predictor:
     def _calibration(self) -> tuple[Temperatures, Uncalibrated]:
         return temperatures_of(self.model, self.folds, self.options.checkpoint)
 
-    def logits(self, prepared: PreprocessedCase) -> Iterator[Tensor]:
-        """Logits (F, K, n, Y, X) of all folds on the network's grid, slab by slab in z order."""
-        return self.window.slabs(self.networks, torch.from_numpy(self.network_input(prepared)))
+    def logits(self, prepared: PreprocessedCase, features: CaseFeatures | None = None) -> Iterator[Tensor]:
+        """Logits (F, K, n, Y, X) of all folds on the network's grid, slab by slab in z order; ``features`` sums them up."""
+        on_pass = features.passes.add if features and features.passes else None
+        slabs = self.window.slabs(self.networks, torch.from_numpy(self.network_input(prepared)), on_pass)
+        return features.watch(slabs) if features else slabs
 
     def network_input(self, prepared: PreprocessedCase) -> NetworkInput:
         """The image (C, Z, Y, X); for a second stage with the segmentation of the first, which runs now, as last channel."""

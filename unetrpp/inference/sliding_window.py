@@ -3,7 +3,7 @@
 import itertools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 
@@ -25,6 +25,7 @@ LOG = logging.getLogger(__name__)
 FIRST_BATCH = {"cpu": 1, "cuda": 16, "mps": 4}
 CPU_BATCH_VOXELS = 256**2  # small tiles (2D slices) are batched up to this many voxels
 
+OnPass = Callable[[Tensor, tuple[int, ...]], None]
 Pass = tuple[Tile, tuple[int, ...]]  # a tile and the axes (of its patch) along which it is mirrored
 
 
@@ -59,11 +60,15 @@ class SlidingWindow:
         return torch.cat(list(self.slabs([network], image)), dim=2)[0].float()
 
     @torch.no_grad()
-    def slabs(self, networks: Sequence[nn.Module], image: Tensor) -> Iterator[Tensor]:
+    def slabs(self, networks: Sequence[nn.Module], image: Tensor, on_pass: OnPass | None = None) -> Iterator[Tensor]:
         """Logits (F, K, n, Y, X) of F networks (the folds) on ``image`` (C, Z, Y, X), slab by slab in z order.
 
         The tiles are cut once for all networks, on their device where the image fits there. At most one row of tiles is held,
         for an image of any size; on a GPU with little free memory in float16, or in the host's memory.
+
+        Args:
+            on_pass: gets the logits (F, K, *patch) of every pass, mirrored back, and the axes along which it was mirrored; of
+                each tile first those of the pass that is not.
         """
         device = device_of(networks[0], image)
         place = device if image.device == device else image_device(image.nbytes, device)
@@ -83,7 +88,10 @@ class SlidingWindow:
                     depth = _slices_held(passes, batch, sampler.patch[0])
                     aggregator = self._aggregator(sampler, (logits.shape[1], logits.shape[2]), depth, device)
                 for i, (tile, axes) in enumerate(chunk):
-                    aggregator.add(self._unmirror(logits[i], axes), tile, 1 / len(mirrorings))
+                    of_pass = self._unmirror(logits[i], axes)
+                    aggregator.add(of_pass, tile, 1 / len(mirrorings))
+                    if on_pass is not None:
+                        on_pass(of_pass, axes)
                 del logits  # before the next forward pass needs the memory
                 done += len(chunk)
                 finished = aggregator.flush(passes[done][0].start[0] if done < len(passes) else sampler.padded_shape[0])
