@@ -50,7 +50,7 @@ setup(
     package_data={
         "unetrpp": ["py.typed", "__init__.pyi"],
         "unetrpp.evaluation": ["protocols/*.json"],
-        "unetrpp.report": ["templates/*.html"],
+        "unetrpp.report": ["templates/*.html", "templates/*.js"],
         "unetrpp.export": ["templates/*.md"],
     },
 )

@@ -24,7 +24,7 @@ MOST_TO_REVIEW = 5  # cases that are named at the end
 EXAMPLES = """
 unetrpp_predict -i images/ -o segmentations/ -m unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
 unetrpp_predict -i scan.nii.gz -o segmentations/ -m MODEL --folds 0 --no-mirroring
-unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty
+unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty --report
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --threshold lesion=0.3
 unetrpp_predict -i dicom_series/ -o segmentations/ -m MODEL --dicom-seg
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --devices cuda:0,cuda:1
@@ -117,6 +117,7 @@ def build_parser() -> Parser:
         help="predict every N-th case from the K-th on, so that machines or GPUs share a folder",
     )
     add("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
+    add("--report", action="store_true", help="also write OUT/report.html: a table and a viewer of all cases in OUT")
     add("--overwrite", action="store_true", help="predict finished cases again")
     return parser
 
@@ -138,6 +139,8 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.inference.predict import predict
     from unetrpp.model.folder import typed_folds
 
+    if arguments.report:
+        _require_room_for_page(arguments.output)
     result = predict(
         input=arguments.input,
         output=arguments.output,
@@ -161,7 +164,26 @@ def work(arguments: argparse.Namespace) -> int:
         skip_unreadable=arguments.skip_unreadable,
         overwrite=arguments.overwrite,
     )
-    return report(result)
+    code = report(result)
+    if arguments.report:
+        _write_page(arguments)
+    return code
+
+
+def _require_room_for_page(output: Path) -> None:
+    """Refuse --report before anything is predicted where a file of the user would be replaced."""
+    from unetrpp.report.page import require_page
+    from unetrpp.report.prediction_report import FILE
+
+    require_page(output / FILE)
+
+
+def _write_page(arguments: argparse.Namespace) -> None:
+    from unetrpp.report.prediction_report import write_prediction_report
+
+    models = list(_models(arguments))
+    page = write_prediction_report(arguments.output, input=arguments.input, model=models)
+    print(f"report: {page}")
 
 
 def _models(arguments: argparse.Namespace) -> Iterator[Path]:

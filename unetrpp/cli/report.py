@@ -10,19 +10,26 @@ from unetrpp.core.command_line import Parser, run
 EXAMPLES = """
 unetrpp_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
 unetrpp_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres -o hippocampus.html
+unetrpp_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres --maps --device cuda
 """
 
 
 def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_report",
-        "Write the cross-validation of a model, its worst and best cases, its learning curves and the reasons for its plans "
-        "as one self-contained HTML page.",
+        "Write the cross-validation of a model, a viewer of its cases, its learning curves and the reasons for its plans as one "
+        "self-contained HTML page.",
         EXAMPLES,
     )
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a model folder with at least one validated fold")
     add("-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html in the model folder)")
+    add(
+        "--maps",
+        action="store_true",
+        help="predict the shown cases again, for maps of their uncertainty and of the model's gates",
+    )
+    add("--device", default="auto", metavar="DEVICE", help="for --maps: auto, cpu, cuda, cuda:1 or mps (default: auto)")
     return parser
 
 
@@ -33,7 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.report.model_report import write_report
 
-    page = write_report(arguments.model, output=arguments.output, workspace=arguments.workspace)
+    page = write_report(
+        arguments.model,
+        output=arguments.output,
+        workspace=arguments.workspace,
+        maps=arguments.maps,
+        device=arguments.device,
+    )
     print(f"report: {page}")
     return 0
 

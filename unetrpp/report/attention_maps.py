@@ -95,7 +95,7 @@ def inspect_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
         array = predictor.to_input_grid(predictor.export(prepared), properties).array
         return array, None if label is None else score_case(array, label, image.geometry, model.plans.labels)
 
-    recorded, maps = _record(predictor, prepared)
+    _, recorded, maps = recorded_pass(predictor, prepared)
     segmentation, scores = predict()
     without = {}
     for place, module in recorded.modules_by_place.items():
@@ -112,16 +112,23 @@ def inspect_case(predictor: Predictor, image: Volume, label: np.ndarray | None, 
     )
 
 
-def _record(predictor: Predictor, prepared: PreprocessedCase) -> tuple[RecordingNetwork, dict[str, np.ndarray]]:
-    """The network after one pass over the whole case, and the map (Z, Y, X) of every gate by its place."""
+def recorded_pass(
+    predictor: Predictor, prepared: PreprocessedCase
+) -> tuple[Tensor, RecordingNetwork, dict[str, np.ndarray]]:
+    """One pass of the predictor's one fold over the whole case, without mirroring.
+
+    Returns:
+        The logits (K, Z, Y, X) on the network's grid, the network with what it recorded, and the map (Z, Y, X) of every gate
+        by its place.
+    """
     model, network = predictor.model, predictor.networks[0]
     placed = modules_by_place(network, model.architecture(predictor.folds[0]))
     recording = RecordingNetwork(network, {place: module for place, module in placed.items() if not module.off})
     unmirrored = replace(predictor.window, mirror_axes=())
     outputs = unmirrored.logits(recording, torch.from_numpy(prepared.image))
     gates = [place for place, module in recording.modules_by_place.items() if isinstance(module, Gate)]
-    maps = outputs[model.plans.labels.outputs :].cpu().numpy()
-    return recording, dict(zip(gates, maps, strict=True))
+    logits, maps = outputs[: model.plans.labels.outputs], outputs[model.plans.labels.outputs :].cpu().numpy()
+    return logits, recording, dict(zip(gates, maps, strict=True))
 
 
 def _findings(

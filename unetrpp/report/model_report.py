@@ -24,8 +24,9 @@ from unetrpp.report.curves import draw_folds
 from unetrpp.report.decisions import decision_cards
 from unetrpp.report.page import Rows, render_page, require_page
 from unetrpp.report.reliability import draw_reliability
-from unetrpp.report.score_tables import case_rows, class_scores, fold_scores, ranked_cases, typical_rows
+from unetrpp.report.score_tables import class_scores, fold_scores, ranked_cases
 from unetrpp.report.shown_cases import raw_cases, shown_cases
+from unetrpp.report.validated_cases import case_viewer
 
 LOG = logging.getLogger(__name__)
 ALL = "all"  # the fold that is trained on every case
@@ -33,27 +34,40 @@ MOST_NAMED = 15  # classes that the table of facts names
 FEWEST_CASES = 5  # in the picture of every case and class
 
 
-def write_report(model: Path | str, *, output: Path | str | None = None, workspace: Path | str | None = None) -> Path:
+def write_report(
+    model: Path | str,
+    *,
+    output: Path | str | None = None,
+    workspace: Path | str | None = None,
+    maps: bool = False,
+    device: str = "auto",
+) -> Path:
     """Write the cross-validation and the plans of a model as one HTML page, as `unetrpp_report` does.
 
     Args:
         model: a model folder with at least one validated fold, or with the trained fold "all", which has no scores.
         output: by default report.html in the model folder.
         workspace: where the raw images of the pictures are; by default $UNETRPP_WORKSPACE, else ./unetrpp_workspace.
+        maps: also show where every shown case is uncertain, and its gates: the fold that held it out predicts it again, once.
+        device: of these maps: auto, cpu, cuda, cuda:1 or mps.
 
     Returns:
         The page's path.
 
     Raises:
         UserError: no model folder, no fold is validated and the fold "all" is not trained, or ``output`` is a file that is
-            not a page.
+            not a page; maps are asked for and a validated fold has no final checkpoint.
     """
+    if device != "auto" and not maps:
+        raise UserError("--device is where --maps predicts, so it has no effect without it; add --maps or leave it out")
     opened = ModelFolder.open(Path(model))
     path = opened.path / "report.html" if output is None else Path(output)
     require_page(path)
     result = _cross_validation(opened)
     cases = raw_cases(opened.dataset, None if workspace is None else Path(workspace)) if result else ()
-    write_bytes(path, model_page(opened, result, cases).encode())
+    if maps and result is not None:
+        opened.choose_folds([fold.fold for fold in result.folds])
+    write_bytes(path, model_page(opened, result, cases, maps_on=device if maps else None).encode())
     return path
 
 
@@ -73,8 +87,13 @@ def _calibration(model: ModelFolder) -> Calibration | None:
         return None
 
 
-def model_page(model: ModelFolder, result: CrossValidation | None, cases: Sequence[Case]) -> str:
-    """The page. ``cases`` of the raw dataset hold the images of the pictures; a case without one gets no picture."""
+def model_page(
+    model: ModelFolder, result: CrossValidation | None, cases: Sequence[Case], *, maps_on: str | None = None
+) -> str:
+    """The page. ``cases`` of the raw dataset hold the images of the pictures; a case without one gets no picture.
+
+    ``maps_on`` is the device on which maps are computed, where they are asked for.
+    """
     plans, summary = model.plans, result.summary if result else None
     calibration = _calibration(model)
     epochs = {fold: read_json_lines(model.path / f"fold_{fold}" / "metrics.jsonl") for fold in model.folds()}
@@ -89,8 +108,8 @@ def model_page(model: ModelFolder, result: CrossValidation | None, cases: Sequen
         classes=class_scores(summary) if summary else [],
         spread=draw_spread(summary) if summary else None,
         heat=draw_cases(summary) if summary else None,
-        some_cases=case_rows(summary, typical_rows(summary)) if summary else [],
-        every_case=_every_case(summary) if summary else [],
+        all_cases=f"All {counted(len(summary.metric_per_case), 'case')}" if summary else "",
+        viewer=case_viewer(model, summary, cases, maps_on=maps_on),
         cases=list(shown_cases(model, summary, {case.id: case for case in cases})) if summary else [],
         calibration=calibration_rows(calibration) if calibration else [],
         reliability=draw_reliability(calibration) if calibration else None,
@@ -200,12 +219,6 @@ def draw_cases(summary: Summary) -> Figure | None:
 
 def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _every_case(summary: Summary) -> Rows:
-    """All cases, where the table of some leaves cases out."""
-    ranked = ranked_cases(summary)
-    return case_rows(summary, ranked) if len(typical_rows(summary)) < len(ranked) else []
 
 
 def _training(folds: Mapping[str, Sequence[Mapping[str, float | None]]]) -> Rows:

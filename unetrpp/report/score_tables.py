@@ -10,9 +10,7 @@ from unetrpp.report.colors import shade
 from unetrpp.report.page import Rows, Shaded
 
 MOST_CLASSES = 15  # in a table without colours, and with one column per class
-MOST_COLUMNS = 5  # classes with a column of their own in the table of cases
 MOST_NAMED = 6  # classes named in a sentence
-ENDS, MIDDLE = 5, 3  # cases in the table of cases: the lowest and the highest, and those in the middle
 
 
 def fold_scores(result: CrossValidation) -> Rows | Shaded:
@@ -67,37 +65,18 @@ def _rank(dice: float | None) -> tuple[bool, float]:
     return dice is None, dice or 0.0
 
 
-def case_rows(summary: Summary, cases: Sequence[CaseScores]) -> Rows:
-    """A header and one row per case: its Dice of every class, or above five classes its mean and its lowest class."""
-    few = len(summary.classes) <= MOST_COLUMNS
-    names = [f"Dice {name}" for name in summary.classes.values()] if few else ["lowest class", "Dice of this class"]
-    means = ["mean Dice"] if len(summary.classes) > 1 else []
-    rows = [["case", "fold", *means, *names]]
-    for case in cases:
-        dice = {key: case.metrics[key]["Dice"] for key in summary.classes}
-        cells = list(map(format_score, dice.values())) if few else _lowest_cells(summary, dice)
-        rows.append([case.case, str(case.fold), *([format_score(mean_dice(case))] if means else []), *cells])
-    return rows
-
-
-def _lowest_cells(summary: Summary, dice: dict[str, float | None]) -> list[str]:
+def lowest_class(summary: Summary, case: CaseScores) -> tuple[str, float] | None:
+    """Name and Dice of the class with the lowest Dice in a case; None where no class has one."""
+    dice = {key: case.metrics[key]["Dice"] for key in summary.classes}
+    defined = {key: value for key, value in dice.items() if value is not None}
     lowest = _lowest(dice)
-    return [summary.classes[lowest[0]], format_score(dice[lowest[0]])] if lowest else ["-", "-"]
+    return (summary.classes[lowest[0]], defined[lowest[0]]) if lowest else None
 
 
 def _lowest(dice: dict[str, float | None]) -> list[str]:
     """The keys of the classes with a Dice, from the lowest on."""
     defined = {key: value for key, value in dice.items() if value is not None}
     return sorted(defined, key=lambda key: defined[key])
-
-
-def typical_rows(summary: Summary) -> list[CaseScores]:
-    """The five lowest cases, three in the middle and the five highest; all where there are no more than fifteen."""
-    ranked = ranked_cases(summary)
-    if len(ranked) <= 2 * ENDS + MIDDLE + 2:
-        return ranked
-    middle = (len(ranked) - MIDDLE) // 2
-    return ranked[:ENDS] + ranked[middle : middle + MIDDLE] + ranked[-ENDS:]
 
 
 def dice_sentence(summary: Summary, metrics: dict[str, Scores]) -> str:

@@ -1,0 +1,160 @@
+"""The page of a folder of predictions: every case with its volumes and warnings, and a viewer of images and segmentations."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_bytes
+from unetrpp.core.text import counted, listed
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.inference.inputs import Cases, files_digest, find_cases, named_in_utf8
+from unetrpp.inference.record import CaseRecord, Predictions, earlier_runs
+from unetrpp.inference.segmentation import map_path
+from unetrpp.io.formats import ending_of
+from unetrpp.model.folder import ModelFolder
+from unetrpp.report.case_images import UNCERTAINTY, CaseImages, read_case_images
+from unetrpp.report.case_table import CaseTable, CaseVolumes, Column, volume_columns, warnings_column
+from unetrpp.report.page import Rows, render_page, require_page
+from unetrpp.report.viewer import Viewer, embed_cases
+
+LOG = logging.getLogger(__name__)
+FILE = "report.html"
+NO_IMAGE = "its image is not among those given to the command that wrote this page"
+
+
+def write_prediction_report(
+    output: Path | str, *, input: Path | str | Sequence[Path | str], model: Path | str | Sequence[Path | str]
+) -> Path:
+    """Write one HTML page about all predictions in a folder, as `unetrpp_predict --report` does when it is done.
+
+    It lists the cases of all records in the folder, of every part, and holds pictures of up to 40 of them: those with
+    most warnings first.
+
+    Args:
+        output: folder of a prediction.
+        input: the images, as :func:`unetrpp.predict` took them; a case whose image is not among them has no picture.
+        model: the model folder, or several.
+
+    Returns:
+        The page's path, report.html in ``output``.
+
+    Raises:
+        UserError: there are no predictions in ``output``, ``input`` holds no images, or report.html is not a page.
+            A single case that cannot be read raises nothing: it has no picture, and the page says why.
+    """
+    folder, page = Path(output), Path(output) / FILE
+    require_page(page)
+    runs = earlier_runs(folder)
+    if not runs:
+        raise UserError(f"{folder} has no predictions.json; give a folder that unetrpp_predict wrote")
+    first = ModelFolder.open(_paths(model)[0])
+    images, _ = named_in_utf8(find_cases(_paths(input), first.description))
+    write_bytes(page, prediction_page(folder, runs, images, first).encode())
+    return page
+
+
+def prediction_page(folder: Path, runs: Mapping[str, Predictions], images: Cases, model: ModelFolder) -> str:
+    """The page about the ``runs`` recorded in a folder; ``images`` are the files of cases. ``model`` is the first one."""
+    records = {
+        case: record
+        for run in runs.values()
+        for case, record in run.cases.items()
+        if (folder / record.output).is_file()
+    }
+    failed = {case: reason for run in runs.values() for case, reason in run.failed.items() if case not in records}
+    cases = sorted(records)
+    ranked = sorted(cases, key=lambda case: (-len(records[case].warnings), case))
+    labels = next((run.labels for run in runs.values() if run.labels is not None), model.plans.labels)
+    volumes = {case: CaseVolumes.of(records[case]) for case in cases}
+    warnings = {case: records[case].warnings for case in cases}
+    viewer = Viewer(
+        labels=labels,
+        channels=model.plans.channel_names,
+        table=CaseTable(cases, prediction_columns(volumes, warnings, labels)),
+        pictures=embed_cases(
+            {case: partial(_images, folder, case, records[case], images[case]) for case in ranked if case in images},
+            labels,
+            model.plans.channel_names,
+            absent={case: NO_IMAGE for case in cases if case not in images},
+        ),
+        volumes=volumes,
+        warnings=warnings,
+    )
+    return render_page(
+        "prediction.html",
+        title=f"Predictions of {model.path.resolve().name} ({model.dataset})",
+        lead=f"{counted(len(cases), 'case')} segmented in {folder.resolve().name}{_unfinished(runs)}.",
+        tiles=_tiles(records, failed, labels),
+        notices=_notices(runs),
+        about_cases="A click on a heading sorts by this column, a click on a case shows its pictures.",
+        viewer=viewer,
+        failed=[["case", "reason"], *map(list, sorted(failed.items()))] if failed else [],
+        facts=_facts(runs),
+    )
+
+
+def prediction_columns(
+    volumes: Mapping[str, CaseVolumes], warnings: Mapping[str, Sequence[str]], labels: LabelScheme
+) -> list[Column]:
+    """The columns of the table, from the left; the first one, the case, is not among them."""
+    names = [labels.names[i] for i in labels.foreground]
+    return [*volume_columns(volumes, names), warnings_column(warnings)]
+
+
+def _images(folder: Path, case: str, record: CaseRecord, files: tuple[Path, ...]) -> CaseImages:
+    """The image, its segmentation and its uncertainty maps.
+
+    Raises:
+        UserError: the image has changed since, or a file cannot be read or lies on another grid.
+    """
+    if files_digest(case, files) != record.inputs:
+        raise UserError("its image has changed since it was segmented")
+    fixed = [folder / "fixed" / f"{case}_{i:04d}{ending_of(path)}" for i, path in enumerate(files)]
+    straight = [copy if copy.is_file() else path for copy, path in zip(fixed, files, strict=True)]
+    output = folder / record.output
+    maps = {name: path for name in UNCERTAINTY if (path := map_path(output, name)).name in record.maps}
+    return read_case_images(straight, output, maps=maps)
+
+
+def _tiles(records: Mapping[str, CaseRecord], failed: Mapping[str, str], labels: LabelScheme) -> list[tuple[str, str]]:
+    warned = sum(bool(record.warnings) for record in records.values())
+    return [
+        ("segmented", str(len(records))),
+        ("with warnings", str(warned)),
+        ("failed", str(len(failed))),
+        ("classes", str(len(labels.foreground))),
+    ]
+
+
+def _unfinished(runs: Mapping[str, Predictions]) -> str:
+    """What other parts still had to do, or an interrupted one left."""
+    pending = len({name for run in runs.values() for name in run.pending})
+    return f"; {pending} more not finished when this page was written" if pending else ""
+
+
+def _notices(runs: Mapping[str, Predictions]) -> list[str]:
+    """What a reader should know before comparing the cases."""
+    settings = [run.settings for run in runs.values() if run.cases]
+    if all(each == settings[0] for each in settings[1:]):
+        return []
+    return ["the cases were predicted with different models or settings; the table below has each of them"]
+
+
+def _facts(runs: Mapping[str, Predictions]) -> Rows:
+    """What each record says about its models and settings, one row for equal ones."""
+    rows: list[list[str]] = []
+    for run in runs.values():
+        settings = run.settings
+        members = [f"{m.model}, folds {', '.join(m.folds)}, checkpoint {m.checkpoint}" for m in settings.members]
+        done = [str(step) for step in (f"threshold {settings.threshold}",) if settings.threshold]
+        mirrored = "mirrored" if settings.mirroring else "not mirrored"
+        row = [listed(members, 5), mirrored, f"{settings.step:g}", "; ".join(done) or "-", run.device, run.version]
+        if row not in rows:
+            rows.append(row)
+    return [["models", "passes", "step (patches)", "decisions", "device", "unetrpp"], *rows]
+
+
+def _paths(given: Path | str | Sequence[Path | str]) -> list[Path]:
+    return [Path(given)] if isinstance(given, str | Path) else [Path(path) for path in given]
