@@ -81,6 +81,7 @@ CONVERT_DATASET = {
     "--skip-known-broken": "dataset_conversion/test_conversion.py::test_known_broken_cases_are_named_and_left_out_on_request",
 }
 _EVALUATE, _REPORT, _ATTENTION = (f"cli/test_{name}.py::" for name in ("evaluate", "report", "attention_report"))
+_VALIDATED = "report/test_validated_cases.py::"
 _BEST = "evaluation/test_find_best.py::test_find_best_and_predict_with_it"
 _EXPORT, _IMPORT = "cli/test_export_model.py::", "cli/test_import_model.py::"
 _CALIBRATION = "evaluation/test_calibration.py::"
@@ -226,6 +227,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--threshold": _CALIBRATION + "test_a_threshold_is_followed_and_recorded",
         "--part": _FOLDER + "test_parts_share_a_folder",
         "--skip-unreadable": "inference/test_skip_unreadable.py::test_every_defect_is_named_and_the_others_are_segmented",
+        "--report": "report/test_prediction_report.py::test_the_page_lists_and_shows_every_case",
         "--overwrite": _FOLDER + "test_segmentations_of_other_settings_that_stay_are_named",
     },
     "evaluate": {
@@ -251,6 +253,8 @@ SHOWN: dict[str, dict[str, str]] = {
     "report": {
         "--workspace": _REPORT + "test_without_the_raw_data_the_pictures_are_missing",
         "--output": _REPORT + "test_another_file_is_not_replaced_by_the_page",
+        "--maps": _VALIDATED + "test_maps_are_those_of_the_fold_that_held_the_case_out",
+        "--device": _VALIDATED + "test_maps_are_those_of_the_fold_that_held_the_case_out",
     },
     "attention-report": {
         "--workspace": _ATTENTION + "test_a_training_case_is_shown_with_its_label",
@@ -368,6 +372,7 @@ REFUSED = {  # the command, and what its one sentence says; more of evaluate's a
     "train balls 3d_fullres 0 -p unet --workspace planned --learn-attention --epochs 1": "give --epochs 2 or more",
     f"predict -i {IMAGE} -o out -m unetrpp__3d_fullres --dicom-seg": "DICOM",
     f"attention-report unetrpp__3d_fullres {IMAGE} --workspace planned": "one given by its files; leave it out",
+    "report unetrpp__3d_fullres --device cpu": "--device is where --maps predicts, so it has no effect without it",
     "cost synapse -c 3d_fullres": "--configurations are those of a plans file; synapse is one network",
     "import released.model --preset acdc --dataset Blocks --largest-gb 3": "--largest-gb is for a zip",
     "import released.model --preset acdc --dataset Blocks --name Mine": "--name is not for a released checkpoint",

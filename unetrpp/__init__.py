@@ -40,6 +40,7 @@ _PUBLIC = {
     "train": "unetrpp.trainers.folds",
     "write_attention_report": "unetrpp.report.attention_report",
     "write_plan_report": "unetrpp.planners.report.write",
+    "write_prediction_report": "unetrpp.report.prediction_report",
     "write_report": "unetrpp.report.model_report",
 }
 

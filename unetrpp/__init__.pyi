@@ -29,6 +29,7 @@ from unetrpp.planners.report.write import write_plan_report as write_plan_report
 from unetrpp.plans.plans import read_plans as read_plans
 from unetrpp.report.attention_report import write_attention_report as write_attention_report
 from unetrpp.report.model_report import write_report as write_report
+from unetrpp.report.prediction_report import write_prediction_report as write_prediction_report
 from unetrpp.trainers.folds import train as train
 from unetrpp.trainers.trainer import Trainer as Trainer
 

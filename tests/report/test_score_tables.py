@@ -11,13 +11,12 @@ from unetrpp.evaluation.cross_validation import fold_mean_cells
 from unetrpp.evaluation.summary import Distances
 from unetrpp.report.page import Shaded
 from unetrpp.report.score_tables import (
-    case_rows,
     class_scores,
     dice_rows,
     dice_sentence,
     fold_scores,
+    lowest_class,
     ranked_cases,
-    typical_rows,
 )
 
 
@@ -54,33 +53,24 @@ def test_heads_have_units_and_a_mean_over_few_values_says_over_how_many():
     assert rows[3][column] == f"{summary.foreground_mean['HD95']:.3f} (2 of 3 classes)"
 
 
-@pytest.mark.parametrize(("cases", "listed"), [(1, 1), (15, 15), (16, 13), (1000, 13)])
-def test_of_many_cases_the_lowest_the_middle_and_the_highest_are_listed(cases, listed):
-    summary = cross_validation(2, cases=cases).summary
-    ranked = ranked_cases(summary)
-    means = [sum(scores["Dice"] or 0 for scores in case.metrics.values()) / 2 for case in ranked]
+def test_cases_are_ranked_from_the_lowest_mean_dice_on():
+    summary = cross_validation(2, cases=16).summary
+    means = [sum(scores["Dice"] or 0 for scores in case.metrics.values()) / 2 for case in ranked_cases(summary)]
     assert means == sorted(means)
-    typical = typical_rows(summary)
-    assert len(typical) == listed
-    if cases > 15:
-        assert typical[:5] + typical[-5:] == ranked[:5] + ranked[-5:]
-        assert ranked.index(typical[6]) in (cases // 2 - 1, cases // 2)
+    assert len(means) == 16
 
 
 def test_a_case_of_many_classes_is_a_mean_and_its_lowest_class():
     summary = cross_validation(37, cases=1).summary
     (case,) = summary.metric_per_case
     lowest = min(case.metrics, key=lambda key: case.metrics[key]["Dice"] or 0)
-    header, row = case_rows(summary, [case])
-    assert header == ["case", "fold", "mean Dice", "lowest class", "Dice of this class"]
-    assert row[3:] == [f"class {lowest}", f"{case.metrics[lowest]['Dice']:.3f}"]
+    assert lowest_class(summary, case) == (f"class {lowest}", case.metrics[lowest]["Dice"])
     sentence = dice_sentence(summary, case.metrics)
     assert sentence.startswith("Mean Dice 0.")
     assert "over 37 classes" in sentence
     assert sentence.count("class ") == 3
     assert len(dice_rows(summary, case.metrics)) == 38
     few = cross_validation(3, cases=1).summary
-    assert len(case_rows(few, few.metric_per_case)[0]) == 6
     assert dice_rows(few, few.metric_per_case[0].metrics) == []
 
 

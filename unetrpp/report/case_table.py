@@ -54,7 +54,16 @@ class CaseVolumes:
 
     def texts(self) -> dict[str, str]:
         """By class, its size with its unit."""
-        return {name: f"{size:.4g} {self.unit}" for name, size in self.sizes.items()}
+        return {name: f"{format_size(size)} {self.unit}" for name, size in self.sizes.items()}
+
+
+def format_size(size: float) -> str:
+    """Four digits, without an exponent for large sizes.
+
+    >>> format_size(15234.4), format_size(1.23456), format_size(0)
+    ('15234', '1.235', '0')
+    """
+    return f"{size:.0f}" if size >= 1000 else f"{size:.4g}"
 
 
 def score_column(heading: str, scores: Mapping[str, float | None]) -> Column:
@@ -80,13 +89,13 @@ def volume_columns(volumes: Mapping[str, CaseVolumes], names: Sequence[str]) -> 
         totals = {case: sum(volume.sizes.values()) for case, volume in volumes.items() if volume.sizes}
         found = {case: sum(size > 0 for size in v.sizes.values()) for case, v in volumes.items() if v.sizes}
         return [
-            Column(f"all classes ({unit})", {case: Cell(f"{size:.4g}", size) for case, size in totals.items()}),
+            Column(f"all classes ({unit})", {case: Cell(format_size(size), size) for case, size in totals.items()}),
             Column("classes found", {case: Cell(str(count), count) for case, count in found.items()}),
         ]
     return [
         Column(
             f"{name} ({unit})",
-            {case: Cell(f"{v.sizes[name]:.4g}", v.sizes[name]) for case, v in volumes.items() if name in v.sizes},
+            {case: Cell(format_size(v.sizes[name]), v.sizes[name]) for case, v in volumes.items() if name in v.sizes},
         )
         for name in names
     ]

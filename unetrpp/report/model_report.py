@@ -108,7 +108,7 @@ def model_page(
         classes=class_scores(summary) if summary else [],
         spread=draw_spread(summary) if summary else None,
         heat=draw_cases(summary) if summary else None,
-        all_cases=f"All {counted(len(summary.metric_per_case), 'case')}" if summary else "",
+        all_cases=_all_cases(summary) if summary else "",
         viewer=case_viewer(model, summary, cases, maps_on=maps_on),
         cases=list(shown_cases(model, summary, {case.id: case for case in cases})) if summary else [],
         calibration=calibration_rows(calibration) if calibration else [],
@@ -219,6 +219,12 @@ def draw_cases(summary: Summary) -> Figure | None:
 
 def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def _all_cases(summary: Summary) -> str:
+    """The heading of the table of cases."""
+    count = len(summary.metric_per_case)
+    return f"All {count} cases" if count > 1 else "The one case"
 
 
 def _training(folds: Mapping[str, Sequence[Mapping[str, float | None]]]) -> Rows:

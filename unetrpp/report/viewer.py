@@ -89,7 +89,9 @@ class Viewer:
             return "This page holds no pictures of cases."
         if shown == total:
             return f"This page holds a picture of {'every case' if total > 1 else 'the case'}."
-        return f"Of {counted_of(shown, total, 'case', 'has/have')} a picture in this page; the others are listed without one."
+        return (
+            f"{counted_of(shown, total, 'case', 'has/have')} a picture in this page; the others are listed without one."
+        )
 
     @property
     def left_out(self) -> list[tuple[str, str]]:
