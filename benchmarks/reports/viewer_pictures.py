@@ -40,7 +40,9 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=arguments.chromium)
         page = opened(browser, arguments.page, SCREEN, "light")
-        page.locator("table.cases").evaluate("(table) => table.closest('.scroll').previousElementSibling.scrollIntoView()")
+        page.locator("table.cases").evaluate(
+            "(table) => table.closest('.scroll').previousElementSibling.scrollIntoView()"
+        )
         page.locator("table.cases thead button").last.click()
         save(page, arguments.folder / "viewer_model.png")
         page = opened(browser, arguments.page, PHONE, "dark", phone=True)

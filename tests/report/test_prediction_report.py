@@ -120,7 +120,10 @@ def test_photographs_have_pixels_and_colours(tmp_path):
     assert page.tables[0][0] == ["case", "ball (pixels)", "warnings"]
     (case,) = cases_of(page).values()
     assert case["picture"]["flat"]
-    assert [len(levels) for levels in case["picture"]["levels"]] == [256] * 3
+    (data,) = [content for kind, content in page.scripts if kind == "text/plain"]
+    arrays = unpacked(Embedded(case["picture"], data))
+    for k, levels in enumerate(case["picture"]["levels"]):
+        np.testing.assert_array_equal(np.array(levels)[arrays[f"channel {k}"]], photo[k])
 
 
 def test_another_file_of_this_name_is_not_replaced(model, images, tmp_path, capsys):

@@ -257,7 +257,7 @@ def test_keys_the_wheel_and_clicks_go_through_the_slices(page):
     painted(page)
     assert position(page) == (1, row, column)
     value = in_lps(asymmetric_case().image.array[0])[1, row, column]
-    assert page.locator("#readout").inner_text().startswith(f"x {column}, y {row}, z 1 · {value:.0f} · predicted: ")
+    assert page.locator("#readout").inner_text().startswith(f"x {column + 1}, y {row + 1}, z 2 · {value:.0f} · predicted: ")
     box = page.locator("[data-plane=coronal] canvas").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.5 / shape[2], box["y"] + 1)
     painted(page)
@@ -299,6 +299,11 @@ def test_cases_are_chosen_in_the_table_by_the_list_and_by_keys(page):
     page.locator("body").press(".")
     page.locator("body").press(".")
     assert page.locator("#case option:checked").inner_text() == EVIL
+    page.locator("table.cases thead button").nth(1).click()  # by Dice: photo, case_9, case_10, gone
+    page.locator("#previous").click()
+    assert page.locator("#case option:checked").inner_text() == "gone"
+    page.locator("#previous").click()
+    assert page.locator("tr[aria-current=true] th").inner_text() == "case_10"
     page.locator("#case").select_option("3")
     assert page.locator("#status").inner_text() == "its image is gone"
     assert page.locator("#planes").is_hidden()

@@ -56,7 +56,7 @@ def write_report(
 
     Raises:
         UserError: no model folder, no fold is validated and the fold "all" is not trained, or ``output`` is a file that is
-            not a page; maps are asked for and a validated fold has no final checkpoint.
+            not a page; maps are asked for and no fold is validated, or one has no final checkpoint.
     """
     if device != "auto" and not maps:
         raise UserError("--device is where --maps predicts, so it has no effect without it; add --maps or leave it out")
@@ -65,10 +65,20 @@ def write_report(
     require_page(path)
     result = _cross_validation(opened)
     cases = raw_cases(opened.dataset, None if workspace is None else Path(workspace)) if result else ()
-    if maps and result is not None:
-        opened.choose_folds([fold.fold for fold in result.folds])
+    if maps:
+        _require_networks(opened, result)
     write_bytes(path, model_page(opened, result, cases, maps_on=device if maps else None).encode())
     return path
+
+
+def _require_networks(model: ModelFolder, result: CrossValidation | None) -> None:
+    """
+    Raises:
+        UserError: there is no validated case to predict again, or a fold's final checkpoint is gone.
+    """
+    if result is None:
+        raise UserError("--maps predicts validated cases again, and this model has none; leave it out")
+    model.choose_folds([fold.fold for fold in result.folds])
 
 
 def _cross_validation(model: ModelFolder) -> CrossValidation | None:

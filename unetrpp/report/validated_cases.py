@@ -20,6 +20,7 @@ from unetrpp.report.case_table import (
     MOST_CLASSES,
     CaseTable,
     CaseVolumes,
+    Cell,
     Column,
     score_column,
     volume_columns,
@@ -68,7 +69,7 @@ def validation_columns(
 ) -> list[Column]:
     """The columns of the table, from the left; the first one, the case, is not among them."""
     cases = summary.metric_per_case
-    columns = [word_column("fold", {case.case: str(case.fold) for case in cases})]
+    columns = [Column("fold", {case.case: Cell(str(case.fold), case.fold) for case in cases})]
     if len(summary.classes) > 1:
         columns.append(score_column("mean Dice", {case.case: mean_dice(case) for case in cases}))
     if len(summary.classes) <= MOST_CLASSES:

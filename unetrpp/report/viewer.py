@@ -25,7 +25,7 @@ LOG = logging.getLogger(__name__)
 MOST_PICTURES = 40  # cases
 MOST_CHARACTERS = 24_000_000  # of all pictures together, so that the page stays below 30 MB
 MOST_OF_A_CASE = 4_000_000
-SCRIPTS = ("table.js", "slices.js", "viewer.js")  # in templates/
+SCRIPTS = ("table.js", "slices.js", "viewer.js", "controls.js")  # in templates/
 
 # Level and width in Hounsfield units, as usual in radiology.
 CT_PRESETS = {
