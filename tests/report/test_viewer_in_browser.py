@@ -111,8 +111,8 @@ def move(page, z: int, y: int, x: int) -> None:
 
 
 def hide_labels(page) -> None:
-    page.keyboard.press("p")
-    page.keyboard.press("r")
+    page.locator("[data-overlay=prediction]").click()
+    page.locator("[data-overlay=reference]").click()
 
 
 def test_every_plane_is_the_slice_that_simpleitk_gives(page):
