@@ -69,8 +69,14 @@ def browser():
 @pytest.fixture
 def page(browser, file):
     with opened(browser, file, viewport={"width": 1200, "height": 1000}) as page:
-        page.wait_for_selector("#planes:not([hidden])")
+        loaded(page)
         yield page
+
+
+def loaded(page) -> None:
+    """Wait until the chosen case is unpacked and painted."""
+    page.wait_for_selector("#planes:not([hidden])")
+    painted(page)
 
 
 def in_lps(values: np.ndarray) -> np.ndarray:
@@ -257,7 +263,11 @@ def test_keys_the_wheel_and_clicks_go_through_the_slices(page):
     painted(page)
     assert position(page) == (1, row, column)
     value = in_lps(asymmetric_case().image.array[0])[1, row, column]
-    assert page.locator("#readout").inner_text().startswith(f"x {column + 1}, y {row + 1}, z 2 · {value:.0f} · predicted: ")
+    assert (
+        page.locator("#readout")
+        .inner_text()
+        .startswith(f"x {column + 1}, y {row + 1}, z 2 · {value:.0f} · predicted: ")
+    )
     box = page.locator("[data-plane=coronal] canvas").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.5 / shape[2], box["y"] + 1)
     painted(page)
@@ -289,11 +299,10 @@ def test_cases_are_chosen_in_the_table_by_the_list_and_by_keys(page):
     hide_labels(page)
     volume = in_lps(asymmetric_case(seed=1).image.array[0])
     page.get_by_role("button", name="case_9", exact=True).click()
-    page.wait_for_function("document.getElementById('case').value === '1'")
-    painted(page)
+    loaded(page)
     np.testing.assert_array_equal(pixels(page, "axial"), grey(volume[position(page)[0]], *window(page)))
     page.locator("#previous").click()
-    painted(page)
+    loaded(page)
     assert page.locator("#case-warnings li").all_inner_texts() == ["one", EVIL]
     assert page.locator("#legend li").all_inner_texts() == ["liver 12.5 ml", "tumour 0.5 ml"]
     page.locator("body").press(".")
@@ -312,8 +321,8 @@ def test_cases_are_chosen_in_the_table_by_the_list_and_by_keys(page):
 
 def test_a_photograph_has_one_plane_and_its_colours(page):
     page.locator("#case").select_option("4")
-    page.wait_for_function("document.querySelector('figure.flat')")
-    painted(page)
+    page.wait_for_selector("figure.flat")
+    loaded(page)
     assert page.locator("figure.plane:visible").count() == 1
     hide_labels(page)
     values = asymmetric_case(PHOTO, channels=3).image.array[:, 0]
@@ -353,7 +362,7 @@ def test_nothing_is_hidden_from_a_keyboard(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_scrolls_only_up_and_down_in_dark_and_light(browser, file, scheme):
     with opened(browser, file, viewport=PHONE, color_scheme=scheme, has_touch=True, is_mobile=True) as page:
-        page.wait_for_selector("#planes:not([hidden])")
+        loaded(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         background = "getComputedStyle(document.body).backgroundColor"
         white = page.evaluate(background) == "rgb(255, 255, 255)"

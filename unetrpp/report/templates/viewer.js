@@ -54,11 +54,10 @@ async function chooseCase(index) {
 }
 
 function showPicture(picture, bytes) {
-  const before = byId("channel").value;
   Object.assign(state, { picture, volumes: volumesOf(picture, bytes) });
   state.position = middleOf(picture, state.volumes);
   state.map = state.map < picture.maps.length ? state.map : -1;
-  listChannels(picture, before);
+  listChannels(picture);
   setFirstWindow();
   for (const { plane, figure, slider } of planes) {
     figure.hidden = picture.flat && plane !== PLANES.axial;
@@ -72,7 +71,7 @@ function showPicture(picture, bytes) {
   draw();
 }
 
-// The voxel with most labelled voxels in its three planes, so that there is something to see at first.
+// Along every axis the slice with most labelled voxels, of equal ones that in the middle, so that there is something to see.
 function middleOf(picture, { prediction, reference }) {
   const [, height, width] = picture.shape, counts = picture.shape.map((n) => new Uint32Array(n));
   for (let i = 0; i < prediction.length; i++) {
@@ -81,7 +80,10 @@ function middleOf(picture, { prediction, reference }) {
     counts[1][Math.floor(i / width) % height]++;
     counts[2][i % width]++;
   }
-  return counts.map((count) => (count.some(Boolean) ? count.indexOf(Math.max(...count)) : count.length >> 1));
+  return counts.map((count) => {
+    const most = Math.max(...count), places = Array.from(count.keys()).filter((place) => count[place] === most);
+    return places[places.length >> 1];
+  });
 }
 
 function say(words) {
@@ -96,14 +98,16 @@ function showFacts(chosen) {
   byId("case-warnings").replaceChildren(...chosen.warnings.map((warning) => text("li", warning)));
 }
 
-function listChannels(picture, before) {
-  const colours = picture.flat && picture.levels.length === 3;
+// A channel that was chosen stays so from case to case, as long as the channels are the same.
+function listChannels(picture) {
+  const list = byId("channel"), valuesOf = () => Array.from(list.options, ({ value }) => value).join();
+  const [before, values] = [list.value, valuesOf()];
   const names = picture.levels.map((_, i) => settings.channels[i] ?? `channel ${i}`);
-  const options = names.map((name, i) => new Option(name, i));
-  byId("channel").replaceChildren(...(colours ? [new Option("colours", -1)] : []), ...options);
-  byId("channel").closest("label").hidden = names.length < 2;
-  if (Array.from(byId("channel").options).some((option) => option.value === before)) byId("channel").value = before;
-  state.channel = Number(byId("channel").value);
+  const colours = picture.flat && names.length === 3 ? [new Option("colours", -1)] : [];
+  list.replaceChildren(...colours, ...names.map((name, i) => new Option(name, i)));
+  list.closest("label").hidden = names.length < 2;
+  if (valuesOf() === values) list.value = before;
+  state.channel = Number(list.value);
 }
 
 // ---- window and level ---------------------------------------------------------------------------------------------------
