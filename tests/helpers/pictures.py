@@ -3,6 +3,8 @@
 import base64
 import gzip
 import math
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -39,10 +41,19 @@ def asymmetric_case(geometry: Geometry = TURNED, *, channels: int = 1, maps: boo
 
 
 def unpacked(embedded: Embedded) -> dict[str, np.ndarray]:
-    """The arrays (z, y, x) of an embedded case by name: channel 0, ..., prediction, reference and the maps."""
-    about = embedded.about
+    """:func:`unpack` of an embedded case."""
+    return unpack(asdict(embedded.about), embedded.data)
+
+
+def unpack(about: dict[str, Any], data: str) -> dict[str, np.ndarray]:
+    """The arrays (z, y, x) of a picture in a page by name: channel 0, ..., prediction, reference and the maps."""
     names = [f"channel {i}" for i in range(len(about["levels"]))] + ["prediction"]
     names += ["reference"] * about["reference"] + [each["name"] for each in about["maps"]]
-    content = np.frombuffer(gzip.decompress(base64.b64decode(embedded.data)), np.uint8)
+    content = np.frombuffer(gzip.decompress(base64.b64decode(data)), np.uint8)
     assert content.size == len(names) * math.prod(about["shape"])
     return dict(zip(names, content.reshape(len(names), *about["shape"]), strict=True))
+
+
+def reference_of(case: CaseImages) -> np.ndarray:
+    assert case.reference is not None
+    return case.reference

@@ -26,6 +26,7 @@ def test_the_entropy_is_that_of_the_fold_without_mirroring(model, tmp_path):
         maps = case_maps(predictor(model, fold), image, "case_0")
         assert list(maps) == names
         expected = predictor(model, fold)(image, uncertainty=True).entropy
+        assert expected is not None
         np.testing.assert_allclose(maps["entropy"], expected, atol=1e-5)
 
 

@@ -7,14 +7,13 @@ import pytest
 
 from tests.helpers.html import Page, require_self_contained
 from tests.helpers.model import make_model, make_model_2d, write_images
-from tests.helpers.pictures import unpacked
+from tests.helpers.pictures import unpack
 from unetrpp.cli.predict import main
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
 from unetrpp.inference.record import Predictions
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume, read_label, write_colours
-from unetrpp.report.embedding import Embedded
 from unetrpp.report.prediction_report import NO_IMAGE, write_prediction_report
 from unetrpp.report.viewer import page_script
 
@@ -56,7 +55,7 @@ def test_the_page_lists_and_shows_every_case(model, images, tmp_path, capsys):
     assert [row[0] for row in page.tables[0][1:]] == ["case_0", "case_1", "case_2"]
     data = [content for kind, content in page.scripts if kind == "text/plain"]
     for i, (name, case) in enumerate(cases_of(page).items()):
-        arrays = unpacked(Embedded(case["picture"], data[i]))
+        arrays = unpack(case["picture"], data[i])
         assert arrays["prediction"].sum() == read_label(out / f"{name}.nii.gz").array.sum()
         assert {"entropy", "disagreement"} < arrays.keys()
         assert "reference" not in arrays
@@ -121,7 +120,7 @@ def test_photographs_have_pixels_and_colours(tmp_path):
     (case,) = cases_of(page).values()
     assert case["picture"]["flat"]
     (data,) = [content for kind, content in page.scripts if kind == "text/plain"]
-    arrays = unpacked(Embedded(case["picture"], data))
+    arrays = unpack(case["picture"], data)
     for k, levels in enumerate(case["picture"]["levels"]):
         np.testing.assert_array_equal(np.array(levels)[arrays[f"channel {k}"]], photo[k])
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def page_of(shown: Viewer) -> str:
 
 
 def test_a_ct_has_presets_and_every_class_its_colour():
-    settings = viewer({"a": asymmetric_case}, volumes={"a": CaseVolumes({"liver": 1.5})}).settings
+    settings: Any = viewer({"a": asymmetric_case}, volumes={"a": CaseVolumes({"liver": 1.5})}).settings
     assert settings["classes"] == [{"name": "liver", "color": "#ff3b30"}, {"name": "tumour", "color": "#00c2ff"}]
     assert settings["presets"][0]["lung"] == (-600, 1500)
     assert settings["cases"][0]["sizes"] == {"liver": "1.5 ml"}

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from tests.helpers.browser import chromium, opened, painted, pixels
-from tests.helpers.pictures import LIVER, PHOTO, TURNED, asymmetric_case
+from tests.helpers.pictures import LIVER, PHOTO, TURNED, asymmetric_case, reference_of
 from unetrpp.core.errors import UserError
 from unetrpp.io.images import to_sitk
 from unetrpp.report.case_images import CaseImages
@@ -142,7 +142,7 @@ def test_planes_have_the_proportions_of_the_body(page):
 def test_overlays_are_painted_in_the_colours_of_the_classes(page):
     case = asymmetric_case()
     z = position(page)[0]
-    predicted, truth = (in_lps(values)[z] for values in (case.prediction, case.reference))
+    predicted, truth = (in_lps(values)[z] for values in (case.prediction, reference_of(case)))
     assert predicted.any()
     assert truth.any()
     below = grey(in_lps(case.image.array[0])[z], *window(page))
@@ -162,7 +162,7 @@ def test_overlays_are_painted_in_the_colours_of_the_classes(page):
 def test_the_difference_tells_three_kinds_of_errors_apart(page):
     case = asymmetric_case()
     y = position(page)[1]
-    predicted, truth = (in_lps(values)[:, y][::-1] for values in (case.prediction, case.reference))
+    predicted, truth = (in_lps(values)[:, y][::-1] for values in (case.prediction, reference_of(case)))
     expected = grey(in_lps(case.image.array[0])[::-1, y], *window(page))
     kinds = (
         ((predicted > 0) & (truth == 0), ADDED),

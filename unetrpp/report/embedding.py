@@ -5,6 +5,7 @@ import gzip
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -25,11 +26,52 @@ Slices = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
+class EmbeddedMap:
+    """The bytes of a map are equal steps from ``low`` to ``high``."""
+
+    name: str
+    kind: Literal["uncertainty", "gate"]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class About:
+    """What the viewer has to know of an embedded case; all in the order z, y, x.
+
+    Attributes:
+        shape: of the embedded arrays.
+        whole: of the whole volume.
+        start: the first voxel of the volume that is kept.
+        steps: along each axis every so many voxels are kept.
+        spacing: of the volume in mm.
+        flat: whether it is a photograph.
+        levels: the intensity of every byte of a channel.
+        windows: by channel, the intensities that are black and white at first.
+        reference: whether there is one.
+        maps: that are embedded.
+        note: what was left out.
+    """
+
+    shape: Shape
+    whole: Shape
+    start: Shape
+    steps: Shape
+    spacing: Spacing
+    flat: bool
+    levels: tuple[list[float], ...]
+    windows: tuple[tuple[float, float], ...]
+    reference: bool
+    maps: tuple[EmbeddedMap, ...]
+    note: str
+
+
+@dataclass(frozen=True)
 class Embedded:
     """``about`` goes into the page as JSON; ``data`` is the base64 of gzip of bytes (z, y, x): every channel, the
     prediction, the reference where there is one, every map."""
 
-    about: dict[str, object]
+    about: About
     data: str
 
 
@@ -150,22 +192,22 @@ def _embed(case: _Canonical, reduction: Reduction, channels: Sequence[str]) -> E
     ranges = {name: _map_range(name, array[kept]) for name, array in case.maps.items()}
     parts += [_as_bytes(array[kept], *ranges[name]) for name, array in case.maps.items()]
     content = gzip.compress(b"".join(part.tobytes() for part in parts), mtime=0)
-    about: dict[str, object] = {
-        "shape": reduction.shape,
-        "whole": case.shape,
-        "start": [s.start for s in kept],
-        "steps": reduction.steps,
-        "spacing": case.spacing,
-        "flat": case.flat,
-        "levels": levels,
-        "windows": [first_window(channel, name) for channel, name in named],
-        "reference": len(case.labels) > 1,
-        "maps": [
-            {"name": name, "kind": "uncertainty" if name in UNCERTAINTY else "gate", "low": low, "high": high}
-            for name, (low, high) in ranges.items()
-        ],
-        "note": reduction_text(case.shape, reduction, [len(found) for found in levels]),
-    }
+    about = About(
+        shape=reduction.shape,
+        whole=case.shape,
+        start=(kept[0].start, kept[1].start, kept[2].start),
+        steps=reduction.steps,
+        spacing=case.spacing,
+        flat=case.flat,
+        levels=tuple(levels),
+        windows=tuple(first_window(channel, name) for channel, name in named),
+        reference=len(case.labels) > 1,
+        maps=tuple(
+            EmbeddedMap(name, "uncertainty" if name in UNCERTAINTY else "gate", *limits)
+            for name, limits in ranges.items()
+        ),
+        note=reduction_text(case.shape, reduction, [len(found) for found in levels]),
+    )
     return Embedded(about, base64.b64encode(content).decode())
 
 

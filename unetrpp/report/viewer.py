@@ -4,7 +4,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.resources import files
 
@@ -117,7 +117,7 @@ class Viewer:
         embedded = self.pictures.embedded.get(case)
         return {
             "name": case,
-            "picture": embedded.about if embedded else None,
+            "picture": asdict(embedded.about) if embedded else None,
             "missing": self.pictures.missing.get(case, ""),
             "sizes": self.volumes[case].texts() if case in self.volumes else {},
             "warnings": list(self.warnings.get(case, ())),
