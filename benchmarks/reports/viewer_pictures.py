@@ -13,11 +13,12 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 SCREEN, PHONE = {"width": 1120, "height": 1180}, {"width": 375, "height": 860}
-COLORS = 128  # of the written pictures
+INTO_VIEW = "(element) => element.scrollIntoView()"
+COLORS = 256  # of the written pictures
 
 
 def opened(browser: Browser, file: Path, size: dict[str, int], scheme: str, *, phone: bool = False) -> Page:
-    context = browser.new_context(viewport=size, color_scheme=scheme, is_mobile=phone, has_touch=phone)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=size, color_scheme=scheme, is_mobile=phone, has_touch=phone)
     page = context.new_page()
     page.goto(file.resolve().as_uri())
     page.wait_for_selector("#planes:not([hidden])")
@@ -40,13 +41,12 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=arguments.chromium)
         page = opened(browser, arguments.page, SCREEN, "light")
-        page.locator("table.cases").evaluate(
-            "(table) => table.closest('.scroll').previousElementSibling.scrollIntoView()"
-        )
-        page.locator("table.cases thead button").last.click()
+        page.locator("xpath=//table[contains(@class, 'cases')]/preceding::h2[1]").evaluate(INTO_VIEW)
+        page.locator("table.cases thead button").nth(2).click()
+        page.locator("[data-overlay=difference]").click()
         save(page, arguments.folder / "viewer_model.png")
         page = opened(browser, arguments.page, PHONE, "dark", phone=True)
-        page.locator("#viewer").evaluate("(viewer) => viewer.scrollIntoView()")
+        page.locator("#viewer").evaluate(INTO_VIEW)
         page.locator("[data-overlay=uncertainty]").click()
         save(page, arguments.folder / "viewer_phone.png")
         browser.close()

@@ -46,7 +46,7 @@ def chromium() -> Iterator["Browser"]:
 def opened(browser: "Browser", file: Path, **context: object) -> Iterator["Page"]:
     """The page of ``file``; at the end, nothing was asked of the network and there was no error."""
     faults: list[str] = []
-    with browser.new_context(**context) as place:  # type: ignore[arg-type]
+    with browser.new_context(**context) as place:
         page = place.new_page()
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))

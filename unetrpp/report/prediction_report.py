@@ -88,7 +88,7 @@ def prediction_page(folder: Path, runs: Mapping[str, Predictions], images: Cases
         lead=f"{counted(len(cases), 'case')} segmented in {folder.resolve().name}{_unfinished(runs)}.",
         tiles=_tiles(records, failed, labels),
         notices=_notices(runs),
-        about_cases="A click on a heading sorts by this column, a click on a case shows its pictures.",
+        about_cases="A click on a heading sorts by it, a click on a case shows its slices.",
         viewer=viewer,
         failed=[["case", "reason"], *map(list, sorted(failed.items()))] if failed else [],
         facts=_facts(runs),

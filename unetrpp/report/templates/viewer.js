@@ -114,7 +114,7 @@ function listChannels(picture) {
 
 function setFirstWindow() {
   const presets = settings.presets[channelOf()] ?? {};
-  byId("preset").replaceChildren(new Option("first", ""), new Option("all", "all"), ...Object.keys(presets).map((name) => new Option(name)));
+  byId("preset").replaceChildren(new Option("default", ""), new Option("whole range", "all"), ...Object.keys(presets).map((name) => new Option(name)));
   [state.low, state.high] = state.picture.windows[channelOf()];
 }
 
