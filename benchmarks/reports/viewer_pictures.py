@@ -14,7 +14,6 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 SCREEN, PHONE = {"width": 1120, "height": 1180}, {"width": 375, "height": 860}
 INTO_VIEW = "(element) => element.scrollIntoView()"
-COLORS = 256  # of the written pictures
 
 
 def opened(browser: Browser, file: Path, size: dict[str, int], scheme: str, *, phone: bool = False) -> Page:
@@ -28,7 +27,7 @@ def opened(browser: Browser, file: Path, size: dict[str, int], scheme: str, *, p
 def save(page: Page, path: Path) -> None:
     page.wait_for_timeout(300)
     with Image.open(io.BytesIO(page.screenshot())) as picture:
-        picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.convert("RGB").save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
