@@ -108,6 +108,23 @@ def test_failed_cases_and_those_of_a_run_that_goes_on_are_named(model, images, t
     assert "2 cases segmented in out; 1 more not finished when this page was written." in page_at(out).text
 
 
+def test_cases_come_in_the_review_order_with_their_expected_dice(model, images, tmp_path):
+    out = tmp_path / "out"
+    assert predicted(model, images, out) == 0
+    record = json.loads((out / "predictions.json").read_text())
+    for case, expected, by in (("case_0", 0.9, "one"), ("case_1", 0.7, "other"), ("case_2", 0.6, "one")):
+        ball = {"expected": expected, "low": expected - 0.1, "high": expected + 0.05}
+        record["cases"][case] |= {"expected_dice": {"ball": ball}, "expected_by": by}
+    write_json(out / "predictions.json", record)
+    write_prediction_report(out, input=images, model=model)
+    assert [row[:4] for row in page_at(out).tables[0]] == [
+        ["case", "review", "expected Dice", "expected Dice ball"],
+        ["case_2", "1", "0.600", "0.60 (0.50 to 0.65)"],
+        ["case_0", "2", "0.900", "0.90 (0.80 to 0.95)"],
+        ["case_1", "-", "-", "-"],  # of another calibration, so it cannot be compared
+    ]
+
+
 def test_photographs_have_pixels_and_colours(tmp_path):
     model, rng = make_model_2d(tmp_path / "results"), np.random.default_rng(0)
     geometry = Geometry(shape_zyx=(1, 20, 31), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)

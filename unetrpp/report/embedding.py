@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from unetrpp.core.text import format_shape
+from unetrpp.core.text import format_shape, listed
 from unetrpp.io.geometry import Orientation, Spacing, canonical_orientation, reorder, to_canonical
 from unetrpp.report.case_images import UNCERTAINTY, CaseImages
 from unetrpp.report.grey_levels import first_window, grey_levels, nearest_level
@@ -236,5 +236,5 @@ def reduction_text(whole: Shape, reduction: Reduction, levels: Sequence[int]) ->
     for step in sorted(set(reduction.steps) - {1}):
         names = [name for name, each in zip(AXES, reduction.steps, strict=True) if each == step]
         ordinal = "2nd" if step == 2 else f"{step}th"
-        parts.append(f"every {ordinal} along {' and '.join(names)}")
+        parts.append(f"every {ordinal} along {listed(names)}")
     return f"{'; '.join(parts)}; {max(levels)} grey levels."

@@ -1,6 +1,7 @@
 """The page of a folder of predictions: every case with its volumes and warnings, and a viewer of images and segmentations."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,12 +11,21 @@ from unetrpp.core.files import write_bytes
 from unetrpp.core.text import counted, listed
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.inputs import Cases, files_digest, find_cases, named_in_utf8
-from unetrpp.inference.record import CaseRecord, Predictions, earlier_runs
+from unetrpp.inference.record import CaseRecord, Predictions, earlier_runs, review_order
 from unetrpp.inference.segmentation import map_path
 from unetrpp.io.formats import ending_of
 from unetrpp.model.folder import ModelFolder
 from unetrpp.report.case_images import UNCERTAINTY, CaseImages, read_case_images
-from unetrpp.report.case_table import CaseTable, CaseVolumes, Column, volume_columns, warnings_column
+from unetrpp.report.case_table import (
+    MOST_CLASSES,
+    CaseTable,
+    CaseVolumes,
+    Cell,
+    Column,
+    score_column,
+    volume_columns,
+    warnings_column,
+)
 from unetrpp.report.page import Rows, render_page, require_page
 from unetrpp.report.viewer import Viewer, embed_cases
 
@@ -29,8 +39,8 @@ def write_prediction_report(
 ) -> Path:
     """Write one HTML page about all predictions in a folder, as `unetrpp_predict --report` does when it is done.
 
-    It lists the cases of all records in the folder, of every part, and holds pictures of up to 40 of them: those with
-    most warnings first.
+    It lists the cases of all records in the folder, of every part, and holds pictures of up to 40 of them: those with the
+    lowest expected Dice first, and of cases without one those with most warnings.
 
     Args:
         output: folder of a prediction.
@@ -64,15 +74,20 @@ def prediction_page(folder: Path, runs: Mapping[str, Predictions], images: Cases
         if (folder / record.output).is_file()
     }
     failed = {case: reason for run in runs.values() for case, reason in run.failed.items() if case not in records}
-    cases = sorted(records)
-    ranked = sorted(cases, key=lambda case: (-len(records[case].warnings), case))
+    expected = _with_expected_dice(records)
+    order = review_order(expected, next((record.expected_by for record in expected.values()), ""))
+    cases = [*order, *sorted(records.keys() - set(order))]
+    ranked = [*order, *sorted(cases[len(order) :], key=lambda case: (-len(records[case].warnings), case))]
     labels = next((run.labels for run in runs.values() if run.labels is not None), model.plans.labels)
+    names = [labels.names[i] for i in labels.foreground]
     volumes = {case: CaseVolumes.of(records[case]) for case in cases}
     warnings = {case: records[case].warnings for case in cases}
     viewer = Viewer(
         labels=labels,
         channels=model.plans.channel_names,
-        table=CaseTable(cases, prediction_columns(volumes, warnings, labels)),
+        table=CaseTable(
+            cases, [*expected_columns(expected, order), *volume_columns(volumes, names), warnings_column(warnings)]
+        ),
         pictures=embed_cases(
             {case: partial(_images, folder, case, records[case], images[case]) for case in ranked if case in images},
             labels,
@@ -95,12 +110,27 @@ def prediction_page(folder: Path, runs: Mapping[str, Predictions], images: Cases
     )
 
 
-def prediction_columns(
-    volumes: Mapping[str, CaseVolumes], warnings: Mapping[str, Sequence[str]], labels: LabelScheme
-) -> list[Column]:
-    """The columns of the table, from the left; the first one, the case, is not among them."""
-    names = [labels.names[i] for i in labels.foreground]
-    return [*volume_columns(volumes, names), warnings_column(warnings)]
+def _with_expected_dice(records: Mapping[str, CaseRecord]) -> dict[str, CaseRecord]:
+    """The cases whose expected Dice was computed in the same way, so that it can be compared; those of most cases."""
+    by = Counter(record.expected_by for record in records.values() if record.mean_expected_dice is not None)
+    chosen = max(by, key=lambda digest: by[digest], default="")
+    return {case: record for case, record in records.items() if chosen and record.expected_by == chosen}
+
+
+def expected_columns(records: Mapping[str, CaseRecord], order: Sequence[str]) -> list[Column]:
+    """The place in the review order, the mean expected Dice, and up to five classes each with its 90 % interval."""
+    if not order:
+        return []
+    columns = [
+        Column("review", {case: Cell(str(i), i) for i, case in enumerate(order, start=1)}),
+        score_column("expected Dice", {case: records[case].mean_expected_dice for case in order}),
+    ]
+    names = list(dict.fromkeys(name for record in records.values() for name in record.expected_dice))
+    for name in names if len(names) <= MOST_CLASSES else ():
+        found = {case: each for case in order if (each := records[case].expected_dice.get(name)) is not None}
+        cells = {case: Cell(f"{e.expected:.2f} ({e.low:.2f} to {e.high:.2f})", e.expected) for case, e in found.items()}
+        columns.append(Column(f"expected Dice {name}", cells))
+    return columns
 
 
 def _images(folder: Path, case: str, record: CaseRecord, files: tuple[Path, ...]) -> CaseImages:
