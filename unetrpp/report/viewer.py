@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.resources import files
 
-from markupsafe import Markup
-
 from unetrpp.core.errors import UserError, in_words
 from unetrpp.core.progress import progress_bar
 from unetrpp.core.text import counted, counted_of
@@ -103,9 +101,9 @@ class Viewer:
         return [(cases[0] if len(cases) == 1 else counted(len(cases), "case"), why) for why, cases in reasons.items()]
 
     @cached_property
-    def script(self) -> Markup:
+    def script(self) -> str:
         """The page's only program."""
-        return Markup(page_script())
+        return page_script()
 
     @property
     def policy(self) -> str:
