@@ -25,7 +25,7 @@ from unetrpp.evaluation.operating_points import choose_thresholds
 from unetrpp.export.model_zip import export_model, import_model
 from unetrpp.inference.calibration import FILE, Calibration, calibration_basis
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.expected_dice import summary_of, to_scale
+from unetrpp.inference.expected_dice import to_scale
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume, read_image, write_image
@@ -362,22 +362,25 @@ def predictor_of(model, **options):
     return Predictor(model, device="cpu", mirroring=False, **options)
 
 
+def features_of(predictor, volume, case):
+    """(classes, P) of a predictor of one fold."""
+    prepared = predictor.prepare(volume, case)
+    features = predictor.features(prepared)
+    for _ in predictor.logits(prepared, features):
+        pass
+    return features.rows()[0]
+
+
 def test_the_expected_dice_is_that_of_each_folds_own_prediction(expecting):
-    """Against features that are computed from each fold alone, put together by hand."""
+    """Against features that are computed from each fold alone."""
     path = expecting.parents[2] / "images" / "new_0_0000.nii.gz"
     found = predictor_of(expecting)(path)
     assert found.expected_dice is not None
-    values = []
-    models = recorded(expecting).expected_dice["ball"].folds
-    for fold in range(3):
-        alone = predictor_of(expecting, folds=[fold])
-        prepared = alone.prepare(read_image([path]), "new")
-        features = alone.features(prepared)
-        for _ in alone.logits(prepared, features):
-            pass
-        values.append(models[str(fold)].regression(features.rows()[0]) + np.array(models[str(fold)].residuals))
-    assert len(np.concatenate(values)) == 12
-    assert found.expected_dice["ball"] == summary_of(np.concatenate(values))
+    alone = [predictor_of(expecting, folds=[fold]) for fold in range(3)]
+    rows = {str(fold): features_of(each, read_image([path]), "new")[0] for fold, each in enumerate(alone)}
+    model = recorded(expecting).expected_dice["ball"]
+    assert sum(len(fold.residuals) for fold in model.folds.values()) == 12
+    assert found.expected_dice["ball"] == model(rows)
     everything = predictor_of(expecting)(path, probabilities=True, uncertainty=True)
     assert everything.expected_dice == found.expected_dice
 
@@ -385,20 +388,18 @@ def test_the_expected_dice_is_that_of_each_folds_own_prediction(expecting):
 def test_features_and_dice_are_those_of_the_validation(expecting):
     """The model's residuals, from predictions of the images themselves and the scores of each fold."""
     model = recorded(expecting).expected_dice["ball"]
-    for fold in range(3):
-        summary = json.loads((expecting / f"fold_{fold}" / "validation" / "summary.json").read_text())
-        predictor = predictor_of(expecting, folds=[fold])
-        residuals = []
+    for name, fold in model.folds.items():
+        summary = json.loads((expecting / f"fold_{name}" / "validation" / "summary.json").read_text())
+        predictor = predictor_of(expecting, folds=[name])
+        rows = []
         for case in summary["metric_per_case"]:
-            number = int(case["case"].removeprefix("ball_"))
-            array, label = ball(np.random.default_rng(number))
+            array, label = ball(np.random.default_rng(int(case["case"].removeprefix("ball_"))))
             volume = Volume(array, Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0)))
-            prepared = predictor.prepare(volume, case["case"])
-            features = predictor.features(prepared)
-            list(predictor.logits(prepared, features))
-            expected = model.folds[str(fold)].regression(features.rows()[0])
-            residuals.append(float((to_scale(np.array(case["metrics"]["1"]["Dice"])) - expected)[0]))
-        assert residuals == pytest.approx(model.folds[str(fold)].residuals, abs=1e-3)
+            rows.append(features_of(predictor, volume, case["case"])[0])
+        np.testing.assert_allclose(fold.mean, np.mean(rows, axis=0), rtol=1e-3, atol=1e-3)
+        for row, case, part, residual in zip(rows, summary["metric_per_case"], fold.parts, fold.residuals, strict=True):
+            expected = model.regressions[part]((row - fold.mean)[None])[0]
+            assert to_scale(np.array(case["metrics"]["1"]["Dice"])) - expected == pytest.approx(residual, abs=1e-2)
 
 
 def test_predictions_say_what_to_look_at_first(expecting, tmp_path, capsys):
@@ -447,7 +448,7 @@ def test_several_models_and_too_few_cases_have_none(expecting, trained):
     both = Ensemble([predictor_of(expecting, folds=[fold]) for fold in (0, 1)])
     assert both.why_no_expected_dice == "it is not fitted for the mean of several models"
     assert both.expected_by == ""
-    assert "too few cases or folds (it takes 10 cases" in predictor_of(trained).why_no_expected_dice
+    assert "too few cases (it takes 10 with a class)" in predictor_of(trained).why_no_expected_dice
     assert recorded(trained).expected_dice == {}
 
 

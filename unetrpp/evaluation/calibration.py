@@ -181,7 +181,8 @@ def measure(
         raise UserError(f"no voxel of the validation cases of {model.path} is annotated, so nothing can be calibrated")
     temperatures = fit_temperatures(sample, scheme)
     scored = [(name, case) for name in samples for case in cases[name]]
-    found = features_and_dice(scheme, np.concatenate([fold.features for fold in samples.values()]), scored)
+    features = np.concatenate([fold.features for fold in samples.values()])
+    found = features_and_dice(scheme, features, scored, model.description.groups or {})
     return Calibration(
         made_from=calibration_basis(model, tuple(cases)),
         temperatures=temperatures,

@@ -32,13 +32,14 @@ def calibration_rows(found: Calibration) -> list[list[str]]:
 
 
 def expected_dice_rows(check: DiceCheck) -> list[list[str]]:
-    """A header, and one row per class: intervals of cases that nothing was fitted to."""
+    """A header, and one row per class: intervals of cases that nothing was fitted to, and those made without features."""
     header = [
         "class",
         "cases",
         "Dice in its interval",
         "mean width",
-        "one interval for all",
+        "without features",
+        "mean width",
         "mean error of expected Dice",
     ]
     rows = [
@@ -47,6 +48,7 @@ def expected_dice_rows(check: DiceCheck) -> list[list[str]]:
             str(found.cases),
             f"{found.coverage:.0%}",
             f"{found.width:.3f}",
+            f"{found.constant_coverage:.0%}",
             f"{found.constant_width:.3f}",
             f"{found.error:.3f}",
         ]
@@ -57,10 +59,8 @@ def expected_dice_rows(check: DiceCheck) -> list[list[str]]:
 
 def expected_dice_table(found: Calibration) -> str:
     """How good the expected Dice was on the cross-validation, or why there is none."""
-    if not found.expected_dice:
-        return f"no expected Dice: that takes {FEWEST_CASES} validated cases with a class, in two folds or more"
     if found.dice_check is None:
-        return "the expected Dice was not checked: that takes three validated folds"
+        return f"no expected Dice: that takes {FEWEST_CASES} validated cases with a class"
     worst = found.dice_check.worst_found
     share = (
         ""

@@ -1,7 +1,7 @@
 """Fitting the expected Dice (``unetrpp.inference.expected_dice``) to the cross-validation, and checking it there."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,13 @@ from unetrpp.inference.expected_dice import (
     DiceCheck,
     DiceModel,
     ExpectedDice,
-    FoldResiduals,
+    FoldCases,
     Regression,
     to_scale,
 )
 
-PENALTIES = np.logspace(-1, 4, 21)  # of the ridge regression; leave-one-out chooses
+PENALTIES = np.logspace(0, 4, 17)  # of the ridge regression; leave-one-out chooses
+PARTS = 10
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class FeaturesAndDice:
 
     Attributes:
         fold: (n,), names of the folds.
+        part: (n,), numbers from 0; each has cases of all folds, and all cases of a patient.
         features: (n, classes, P), NaN where nothing of the class is predicted.
         dice: (n, classes), NaN where it is not defined.
         names: of the classes.
@@ -38,6 +40,7 @@ class FeaturesAndDice:
     """
 
     fold: np.ndarray
+    part: np.ndarray
     features: np.ndarray
     dice: np.ndarray
     names: tuple[str, ...]
@@ -48,16 +51,45 @@ class FeaturesAndDice:
         usable: np.ndarray = np.isfinite(self.dice) & np.isfinite(self.features).all(axis=2)
         return usable
 
+    def of_class(self, k: int) -> "ClassCases":
+        """The usable cases of class ``k``."""
+        usable = self.usable()[:, k]
+        return ClassCases(self.fold[usable], self.part[usable], self.features[usable, k], self.dice[usable, k])
+
+
+@dataclass(frozen=True)
+class ClassCases:
+    """Of one class, the cases that can be used: fold and part (n,), features (n, P), Dice (n,)."""
+
+    fold: np.ndarray
+    part: np.ndarray
+    features: np.ndarray
+    dice: np.ndarray
+
+    def where(self, chosen: np.ndarray) -> "ClassCases":
+        return ClassCases(self.fold[chosen], self.part[chosen], self.features[chosen], self.dice[chosen])
+
+    def without_features(self) -> "ClassCases":
+        """The same with one feature that is alike for all."""
+        return ClassCases(self.fold, self.part, np.zeros((len(self.dice), 1)), self.dice)
+
 
 def features_and_dice(
-    scheme: LabelScheme, features: np.ndarray, cases: Sequence[tuple[str, CaseScores]]
+    scheme: LabelScheme, features: np.ndarray, cases: Sequence[tuple[str, CaseScores]], groups: Mapping[str, str]
 ) -> FeaturesAndDice:
-    """The features (n, classes, P) of ``cases``, each with its fold's name, beside their scores."""
+    """The features (n, classes, P) of ``cases``, each with its fold's name, beside their scores.
+
+    Args:
+        groups: case -> patient, where patients are known.
+    """
     scored = scored_classes(scheme)
     values = [[case.metrics[each.key] for each in scored] for _, case in cases]
     dice = [[np.nan if metrics["Dice"] is None else metrics["Dice"] for metrics in case] for case in values]
+    patients = [groups.get(case.case, case.case) for _, case in cases]
+    number = {patient: i for i, patient in enumerate(dict.fromkeys(patients))}
     return FeaturesAndDice(
         fold=np.array([fold for fold, _ in cases]),
+        part=np.array([number[patient] % PARTS for patient in patients]),
         features=features,
         dice=np.array(dice, np.float64),
         names=tuple(each.name for each in scored),
@@ -66,32 +98,40 @@ def features_and_dice(
 
 
 def fit_dice_models(found: FeaturesAndDice) -> dict[str, DiceModel]:
-    """The model of every class that has enough cases, in two folds or more."""
+    """The model of every class that has enough cases."""
     models = {}
     for k, name in enumerate(found.names):
-        usable = found.usable()[:, k]
-        fold, features, dice = found.fold[usable], found.features[usable, k], found.dice[usable, k]
-        folds = sorted(set(fold.tolist()))
-        if len(dice) >= FEWEST_CASES and len(folds) > 1:
-            residuals = {each: fold_residuals(fold, features, dice, of=each) for each in folds}
-            models[name] = DiceModel(folds=residuals, always_there=found.always_there[k])
+        cases = found.of_class(k)
+        if len(cases.dice) >= FEWEST_CASES:
+            models[name] = fit_dice_model(cases, always_there=found.always_there[k])
     return models
 
 
-def fold_residuals(
-    fold: np.ndarray, features: np.ndarray, dice: np.ndarray, *, of: str, without: str = ""
-) -> FoldResiduals:
-    """Of the cases of the fold ``of``, from the regression that was fitted to those of all other folds; also ``without`` one more."""
-    own, others = fold == of, (fold != of) & (fold != without)
-    regression = fit_regression(features[others], dice[others])
-    residuals = to_scale(dice[own]) - regression(features[own])
-    return FoldResiduals(regression=regression, residuals=tuple(residuals.tolist()))
+def fit_dice_model(cases: ClassCases, *, always_there: bool) -> DiceModel:
+    """The model of one class."""
+    parts = sorted(set(cases.part.tolist()))
+    means = {name: cases.features[cases.fold == name].mean(axis=0) for name in sorted(set(cases.fold.tolist()))}
+    features = cases.features - np.stack([means[name] for name in cases.fold])
+    scaled, residuals, regressions = to_scale(cases.dice), np.zeros(len(cases.dice)), []
+    for part in parts:
+        own = cases.part == part
+        regressions.append(fit_regression(features[~own], scaled[~own]))
+        residuals[own] = scaled[own] - regressions[-1](features[own])
+    folds = {}
+    for name, mean in means.items():
+        held_out = cases.fold == name
+        folds[name] = FoldCases(
+            mean=tuple(mean.tolist()),
+            parts=tuple(parts.index(part) for part in cases.part[held_out].tolist()),
+            residuals=tuple(residuals[held_out].tolist()),
+        )
+    return DiceModel(regressions=tuple(regressions), folds=folds, always_there=always_there)
 
 
-def fit_regression(features: np.ndarray, dice: np.ndarray) -> Regression:
+def fit_regression(features: np.ndarray, scaled: np.ndarray) -> Regression:
     """Ridge regression of log(Dice / (1 - Dice)) (n,) on standardised features (n, P)."""
     scaler = StandardScaler().fit(features)
-    ridge = RidgeCV(PENALTIES).fit(scaler.transform(features), to_scale(dice))
+    ridge = RidgeCV(PENALTIES).fit(scaler.transform(features), scaled)
     return Regression(
         centre=tuple(scaler.mean_.tolist()),
         scale=tuple(scaler.scale_.tolist()),
@@ -103,50 +143,53 @@ def fit_regression(features: np.ndarray, dice: np.ndarray) -> Regression:
 
 
 def check_dice_models(found: FeaturesAndDice) -> DiceCheck | None:
-    """How expectations and intervals compare with the Dice of cases that nothing was fitted to: each fold in turn is left out,
-    residuals included. None where no class has enough cases in three folds."""
+    """How expectations and intervals compare with the Dice of cases that nothing was fitted to: each part in turn is left out,
+    residuals included. None where no class has enough cases."""
     expected, classes = np.full(found.dice.shape, np.nan), {}
     for k, name in enumerate(found.names):
-        usable = found.usable()[:, k]
-        if usable.sum() < FEWEST_CASES or len(set(found.fold[usable])) < 3:
+        cases = found.of_class(k)
+        if len(cases.dice) < FEWEST_CASES:
             continue
-        predicted = left_out_expectations(found.fold[usable], found.features[usable, k], found.dice[usable, k])
-        expected[usable, k] = [each.expected for each in predicted]
-        classes[name] = check_class(found.dice[usable, k], predicted)
+        predicted, constant = left_out_expectations(cases), left_out_expectations(cases.without_features())
+        expected[found.usable()[:, k], k] = [each.expected for each in predicted]
+        classes[name] = check_class(cases.dice, predicted, constant)
     return DiceCheck(classes=classes, worst_found=worst_found(found.dice, expected)) if classes else None
 
 
-def left_out_expectations(fold: np.ndarray, features: np.ndarray, dice: np.ndarray) -> list[ExpectedDice]:
-    """Of every case, from the cases of other folds alone."""
-    found: list[ExpectedDice | None] = [None] * len(dice)
-    folds = sorted(set(fold.tolist()))
-    for left_out in folds:
-        others = [fold_residuals(fold, features, dice, of=f, without=left_out) for f in folds if f != left_out]
-        model = DiceModel(folds={str(i): other for i, other in enumerate(others)}, always_there=False)
-        for i in np.flatnonzero(fold == left_out):
-            found[i] = model(dict.fromkeys(model.folds, features[i]))
+def left_out_expectations(cases: ClassCases) -> list[ExpectedDice]:
+    """Of every case, by a model of the cases of other parts alone, from its own fold's features.
+
+    A new case has the features of every fold; a validation case only those of the fold that held it out, which here stand for all.
+    """
+    found: list[ExpectedDice | None] = [None] * len(cases.dice)
+    for part in sorted(set(cases.part.tolist())):
+        model = fit_dice_model(cases.where(cases.part != part), always_there=True)
+        for i in np.flatnonzero(cases.part == part):
+            own = model.folds.get(str(cases.fold[i]))
+            relative = cases.features[i] - (own.mean if own else cases.features.mean(axis=0))
+            found[i] = model({name: relative + fold.mean for name, fold in model.folds.items()})
     return [each for each in found if each is not None]
 
 
-def check_class(dice: np.ndarray, predicted: Sequence[ExpectedDice]) -> ClassCheck:
-    inside = sum(each.low <= value <= each.high for value, each in zip(dice.tolist(), predicted, strict=True))
+def check_class(dice: np.ndarray, predicted: Sequence[ExpectedDice], constant: Sequence[ExpectedDice]) -> ClassCheck:
+    """Args:
+    constant: of the same cases, from the same residuals without features.
+    """
     return ClassCheck(
         cases=len(dice),
-        coverage=inside / len(dice),
+        coverage=coverage(dice, predicted),
         width=float(np.mean([each.high - each.low for each in predicted])),
-        constant_width=narrowest(dice, inside),
+        constant_coverage=coverage(dice, constant),
+        constant_width=float(np.mean([each.high - each.low for each in constant])),
         error=float(np.mean([abs(each.expected - value) for value, each in zip(dice, predicted, strict=True)])),
     )
 
 
-def narrowest(values: np.ndarray, count: int) -> float:
-    """Width of the narrowest interval that holds ``count`` of the values.
-
-    >>> narrowest(np.array([0.1, 0.8, 0.7, 0.9]), 3)
-    0.2
-    """
-    ordered = np.sort(values)
-    return round(float((ordered[count - 1 :] - ordered[: len(ordered) - count + 1]).min()), 10) if count else 0.0
+def coverage(dice: np.ndarray, intervals: Sequence[ExpectedDice]) -> float:
+    """Share of the values that lie in their interval."""
+    pairs = zip(dice.tolist(), intervals, strict=True)
+    inside = sum(round(each.low, 4) <= round(value, 4) <= round(each.high, 4) for value, each in pairs)
+    return float(inside / len(dice))
 
 
 def worst_found(dice: np.ndarray, expected: np.ndarray) -> float | None:

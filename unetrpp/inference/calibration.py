@@ -61,7 +61,7 @@ class Calibration(Derived, frozen=True, kw_only=True):
     thresholds: tuple[float, ...]
     classes: dict[str, ClassCalibration]  # by name, those that are scored
     expected_dice: dict[str, DiceModel]  # by name, those with enough cases
-    dice_check: DiceCheck | None  # None: too few folds or cases for it
+    dice_check: DiceCheck | None  # None: too few cases for it
 
 
 def validated_folds(model: ModelFolder) -> list[str]:
@@ -192,5 +192,5 @@ def dice_models_of(
     others = [what for what, differs in differing.items() if differs]
     if others:
         return {}, f"it was fitted to the validation, from which this prediction differs by {' and '.join(others)}"
-    few = f"the validation has too few cases or folds (it takes {FEWEST_CASES} cases with a class, in two folds)"
+    few = f"the validation has too few cases (it takes {FEWEST_CASES} with a class)"
     return found.expected_dice, "" if found.expected_dice else few

@@ -1,11 +1,13 @@
 """The Dice that a segmentation can be expected to have, with an interval: cross-conformal prediction on the cross-validation.
 
-Every validation case was predicted by a fold that did not train on it, so its Dice and its features (``case_features``) are known. A
-regression that has not seen fold k gives the centre of each of its cases, and the case's residual from it. A new case is predicted by
-fold k, too; its centre by the same regression plus these residuals are as many Dice values that it may have, and the values of all
-folds together are its distribution: their mean is expected, and the interval comes from their order (CV+ of Barber et al. 2021,
-Predictive inference with the jackknife+). All of this is on the scale of log(Dice / (1 - Dice)), where the spread of good and of
-poor cases is alike.
+Every validation case was predicted by a fold that did not train on it, so its Dice and its features (``case_features``) are known. The
+cases are dealt into parts. A regression that has not seen a part gives the centre of each of its cases, and the case's residual from
+it. A new case is predicted by every fold in use; with the features of a case's fold, the centre by the regression of its part, plus its
+residual, is a Dice that the new case may have. The mean of these values over all cases is expected, and the interval comes from the order
+of centre - |residual| and of centre + |residual| (CV+ of Barber et al. 2021, Predictive inference with the jackknife+). All of this
+is on the scale of log(Dice / (1 - Dice)), where the spread of good and of poor cases is more alike.
+
+Each fold's network is sure in its own measure, so features count relative to their mean over the cases that the fold held out.
 """
 
 import math
@@ -16,8 +18,8 @@ from scipy.special import expit, logit
 
 from unetrpp.core.files import Record
 
-TAIL = 0.05  # probability of a Dice below the interval, and of one above it
-FEWEST_CASES = 10  # with a class, from which on its Dice is modelled
+MISSED = 0.1  # share of the cases whose Dice may lie outside the interval
+FEWEST_CASES = 10  # with a class, from which on its Dice is modelled; so k is at least 1
 SMALLEST = 0.005  # a Dice closer to 0 or 1 counts as this far from it
 
 
@@ -47,11 +49,12 @@ class Regression(Record, frozen=True, kw_only=True):
         return values
 
 
-class FoldResiduals(Record, frozen=True, kw_only=True):
-    """Of the cases of one fold, from the regression that was fitted to those of all other folds."""
+class FoldCases(Record, frozen=True, kw_only=True):
+    """Of the cases that a fold held out."""
 
-    regression: Regression
-    residuals: tuple[float, ...]
+    mean: tuple[float, ...]  # of their features
+    parts: tuple[int, ...]
+    residuals: tuple[float, ...]  # from the regression that has not seen the part
 
 
 class ClassCheck(Record, frozen=True, kw_only=True):
@@ -60,7 +63,8 @@ class ClassCheck(Record, frozen=True, kw_only=True):
     cases: int
     coverage: float  # share of the cases whose Dice is in its interval
     width: float  # mean of the intervals
-    constant_width: float  # of the narrowest interval, the same for all cases, that holds as many of them
+    constant_coverage: float  # of intervals that are made in the same way without features
+    constant_width: float
     error: float  # mean absolute difference between expected and true Dice
 
 
@@ -74,7 +78,8 @@ class DiceCheck(Record, frozen=True, kw_only=True):
 class DiceModel(Record, frozen=True, kw_only=True):
     """How the Dice of one class follows from its features."""
 
-    folds: dict[str, FoldResiduals]  # by name of the fold
+    regressions: tuple[Regression, ...]  # by part: fitted to the cases of all other parts
+    folds: dict[str, FoldCases]  # by name
     always_there: bool  # every training case has the class
 
     def __call__(self, features: Mapping[str, np.ndarray]) -> ExpectedDice | None:
@@ -83,14 +88,16 @@ class DiceModel(Record, frozen=True, kw_only=True):
         Where no fold predicts any of the class, it is 0 if every training case has it, else None: nothing tells whether it should be
         there. Folds that predict nothing of it do not count.
         """
-        values = [
-            self.folds[fold].regression(row[None]) + self.folds[fold].residuals
-            for fold, row in features.items()
-            if fold in self.folds and np.isfinite(row).all()
-        ]
-        if not values:
+        centres, residuals = [], []
+        for name, row in features.items():
+            if name in self.folds and np.isfinite(row).all():
+                fold = self.folds[name]
+                by_part = np.array([regression(row[None] - fold.mean)[0] for regression in self.regressions])
+                centres.append(by_part[list(fold.parts)])
+                residuals.append(fold.residuals)
+        if not centres:
             return ExpectedDice(expected=0.0, low=0.0, high=0.0) if self.always_there else None
-        return summary_of(np.concatenate(values))
+        return summary_of(np.concatenate(centres), np.concatenate(residuals))
 
 
 def to_scale(dice: np.ndarray) -> np.ndarray:
@@ -99,13 +106,14 @@ def to_scale(dice: np.ndarray) -> np.ndarray:
     return values
 
 
-def summary_of(values: np.ndarray) -> ExpectedDice:
-    """Of the values (n,) that a case may have, on the scale of log(Dice / (1 - Dice)).
+def summary_of(centres: np.ndarray, residuals: np.ndarray) -> ExpectedDice:
+    """Of the centres and residuals (n,) of as many cases, on the scale of log(Dice / (1 - Dice)).
 
-    The interval is from the k-th lowest to the k-th highest of them, k = floor(0.05 (n + 1)): a further value of the same
-    distribution lies between these with a probability of 90% or more. With so few values that k is 0 it is from 0 to 1.
+    The interval is from the k-th lowest centre - |residual| to the k-th highest centre + |residual|, k = floor(0.1 (n + 1)). With fewer
+    than nine cases k is 0, and it is from 0 to 1.
     """
-    ordered = np.sort(expit(values))
-    k = math.floor(TAIL * (len(ordered) + 1))
-    low, high = (ordered[k - 1], ordered[-k]) if k else (0.0, 1.0)
-    return ExpectedDice(expected=round(float(ordered.mean()), 4), low=round(float(low), 4), high=round(float(high), 4))
+    spread = np.abs(residuals)
+    k = math.floor(MISSED * (len(centres) + 1))
+    low, high = (expit(np.sort(centres - spread)[k - 1]), expit(np.sort(centres + spread)[-k])) if k else (0.0, 1.0)
+    expected = expit(centres + residuals).mean()
+    return ExpectedDice(expected=round(float(expected), 4), low=round(float(low), 4), high=round(float(high), 4))
