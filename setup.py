@@ -28,6 +28,7 @@ PACKAGES = [
     "unetrpp.networks.cpu_kernels",
     "unetrpp.patches",
     "unetrpp.plans",
+    "unetrpp.plotting",
     "unetrpp.preprocessing",
     "unetrpp.report",
     "unetrpp.dataset_conversion",

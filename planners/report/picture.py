@@ -7,19 +7,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.transforms import ScaledTranslation
 
 from unetrpp.core.files import write_atomically
-from unetrpp.core.text import GIGABYTE, counted, format_bytes
+from unetrpp.core.text import counted
 from unetrpp.io.geometry import reorder
 from unetrpp.planners.report.measured import MOST_CLASSES, cropping_matters, found_classes, units_of
 from unetrpp.plans.fingerprint import Fingerprint
+from unetrpp.plans.picture import Extent, draw_extents, draw_memory, patch_extents
 from unetrpp.plans.plans import Plans
-from unetrpp.report.charts import (
+from unetrpp.plotting.charts import (
     NAME_LENGTHS,
     Distribution,
-    clean,
     columns_of,
     draw_distributions,
     fill_columns,
@@ -27,11 +25,8 @@ from unetrpp.report.charts import (
     height_of,
     log_axis,
 )
-from unetrpp.report.colors import ACCENT
-from unetrpp.report.overlays import fitting_size
+from unetrpp.plotting.overlays import fitting_size
 
-NARROWEST = 0.6  # of the axes' width to their height, or the reverse, so that tick labels have room
-LEGEND_BELOW = 0.45  # inches from the axes to their legend: below tick labels and the name of the axis
 PANEL = (4.6, 3.9)  # inches
 PAGE = 13.8  # inches of the picture that has all panels
 
@@ -100,7 +95,7 @@ def plan_panels(fingerprint: Fingerprint, plans: Plans) -> Iterator[Panel]:
         yield Panel(title, caption, lambda plot: _draw_patch(plot, fingerprint, plans, (0, 2)))
     if len(plans.configurations) > 1:
         caption = "Estimated GPU memory of one training step, for each configuration."
-        yield Panel("memory of a training step (GB)", caption, lambda plot: _draw_memory(plot, plans))
+        yield Panel("memory of a training step (GB)", caption, lambda plot: draw_memory(plot, plans))
 
 
 def _draw_axes(plot: Axes, rows: Sequence[Distribution], unit: str) -> None:
@@ -137,33 +132,7 @@ def _draw_patch(plot: Axes, fingerprint: Fingerprint, plans: Plans, axes: tuple[
     cases = np.array([np.array(c.cropped_shape) * c.spacing_mm for c in fingerprint.cases])
     transpose = next(iter(plans.configurations.values())).preprocessing.transpose
     own = reorder(fingerprint.median_spacing_mm, transpose)
-    boxes = [("median case", np.median(cases, axis=0)[list(transpose)], "0.85")]
-    for i, (name, configuration) in enumerate(plans.configurations.items()):
-        if len(configuration.patch) == 3 or axes == (1, 2):
-            spacing = configuration.preprocessing.target_spacing(own)
-            boxes.append((f"patch of {name}", np.multiply(configuration.patch_3d, spacing), f"C{i}" if i else ACCENT))
-    for name, size, color in boxes:
-        height, width = float(size[axes[0]]), float(size[axes[1]])
-        filled, corner = name == "median case", (-width / 2, -height / 2)
-        plot.add_patch(Rectangle(corner, width, height, fill=filled, color=color, lw=2, label=name))
-    down, right = (0.53 * max(float(size[axis]) for _, size, _ in boxes) for axis in axes)
-    down, right = max(down, NARROWEST * right), max(right, NARROWEST * down)
-    plot.set(xlim=(-right, right), ylim=(-down, down), aspect="equal")
-    plot.set(xlabel="zyx"[transpose[axes[1]]], ylabel="zyx"[transpose[axes[0]]])
-    plot.locator_params(nbins=6)
-    clean(plot)
-    legend = plot.legend(fontsize="small", frameon=False, ncols=2, loc="upper center")
-    lower = ScaledTranslation(0, -LEGEND_BELOW, plot.figure.dpi_scale_trans)  # by a length, whatever the axes' height
-    legend.set_bbox_to_anchor((0.5, 0), plot.transAxes + lower)
-
-
-def _draw_memory(plot: Axes, plans: Plans) -> None:
-    names = list(plans.configurations)
-    values = [plans.configurations[name].training_memory_bytes / GIGABYTE for name in names]
-    bars = plot.barh(names, values, color=ACCENT, height=0.5)
-    labels = [f"batch {c.batch_size}: {format_bytes(c.training_memory_bytes)}" for c in plans.configurations.values()]
-    plot.bar_label(bars, labels, padding=3, fontsize="small")
-    plot.set_xlim(0, max(*values, 1e-9) * 1.7)
-    plot.set_ylim(len(names) - 0.4, -0.6)
-    plot.set_xlabel("GB")
-    clean(plot, grid="x")
+    median = Extent("median case", np.median(cases, axis=0)[list(transpose)].tolist(), "0.85", filled=True)
+    patches = zip(patch_extents(plans, own), plans.configurations.values(), strict=True)
+    seen = [patch for patch, c in patches if len(c.patch) == 3 or axes == (1, 2)]
+    draw_extents(plot, [median, *seen], axes, transpose)

@@ -84,7 +84,7 @@ def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:
     from unetrpp.dataset.cases import channel_paths, image_ids
     from unetrpp.dataset.description import read_description
     from unetrpp.io.images import read_image, read_label
-    from unetrpp.report.overlays import write_overlay
+    from unetrpp.plotting.overlays import write_overlay
 
     description = read_description(raw / "dataset.json", DATASET)
     names = dict(zip(description.labels.values[1:], description.labels.names[1:], strict=True))

@@ -43,7 +43,15 @@ class Exported:
             probabilities = np.stack([grid.to_input(probability, outside) for probability, outside in pairs])
         if self.uncertainty is not None:
             entropy, disagreement = (grid.to_input(values) for values in self.uncertainty)
-        return Segmentation(array, grid.properties.geometry, probabilities, entropy, disagreement, self.expected_dice)
+        return Segmentation(
+            array,
+            grid.properties.geometry,
+            probabilities=probabilities,
+            entropy=entropy,
+            disagreement=disagreement,
+            expected_dice=self.expected_dice,
+            names={target.value: target.name for target in labels.targets},
+        )
 
 
 def export(

@@ -1,9 +1,9 @@
 """The result of a prediction: label values and optional maps on the input's grid, and the names of their files."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,7 +11,10 @@ import SimpleITK as sitk
 from unetrpp.inference.expected_dice import ExpectedDice
 from unetrpp.io.formats import strip_ending
 from unetrpp.io.geometry import Geometry
-from unetrpp.io.images import Volume, to_sitk, write_image, write_segmentation
+from unetrpp.io.images import Volume, read_image, to_sitk, write_image, write_segmentation
+
+if TYPE_CHECKING:
+    from unetrpp.plotting.slices import SlicePicture
 
 LabelValue: TypeAlias = np.uint8 | np.uint16 | np.uint32 | np.uint64 | np.int32  # the smallest that holds all values
 LabelMap: TypeAlias = np.ndarray[tuple[int, int, int], np.dtype[LabelValue]]
@@ -34,6 +37,7 @@ class Segmentation:
         expected_dice: by class or region, the Dice to be expected and its 90% interval; None for a class where nothing tells
             whether it should be there. The whole is None where the model is not calibrated, or predicts otherwise than in
             its validation.
+        names: label value -> name of its class or region.
     """
 
     array: LabelMap
@@ -42,6 +46,7 @@ class Segmentation:
     entropy: UncertaintyMap | None = None
     disagreement: UncertaintyMap | None = None
     expected_dice: Mapping[str, ExpectedDice | None] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
 
     def to_sitk(self) -> sitk.Image:
         """The label values as a SimpleITK image with the grid of the input."""
@@ -57,6 +62,32 @@ class Segmentation:
         for name, array in self._maps():
             write_image(map_path(path, name), Volume(array[None].astype(np.float32), self.geometry))
         write_segmentation(path, self.array, self.geometry)
+
+    def show(
+        self,
+        image: Volume | Path | str | None = None,
+        *,
+        index: int | None = None,
+        axis: Literal[0, 1, 2] | None = None,
+    ) -> "SlicePicture":
+        """Draw one slice with the labels painted on it.
+
+        The result is a matplotlib figure. A notebook shows it, with a slider for the slices if ipywidgets is installed
+        (``pip install "unetrpp[notebook]"``); a script saves it with ``savefig``. The patient's right (in a sagittal slice:
+        front) is at the left of the picture, front (or head) at the top.
+
+        Args:
+            image: the segmented image, or the path of its first channel; without it the labels are on black.
+            index: number of the slice; by default that of the slice which shows most of every class.
+            axis: of the array (Z, Y, X), which the slices are cut across; by default the one with the coarsest voxels.
+
+        Raises:
+            UserError: the image cannot be read or is on another grid, or there is no such slice.
+        """
+        from unetrpp.plotting.slices import cut_slices, draw_slice  # here, for matplotlib takes half a second
+
+        volume = read_image(Path(image)) if isinstance(image, Path | str) else image
+        return draw_slice(cut_slices(self.array, self.geometry, volume, self.names, axis=axis), index)
 
     def _maps(self) -> Iterator[tuple[str, np.ndarray]]:
         for k, probability in enumerate(() if self.probabilities is None else self.probabilities):

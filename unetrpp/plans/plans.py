@@ -5,7 +5,7 @@ frame (z, y, x) transposed by ``Preprocessing.transpose``, so that the coarsest 
 """
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 
@@ -18,6 +18,9 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.io.geometry import Spacing
 from unetrpp.plans.architecture import Architecture, as_3d
 from unetrpp.plans.fingerprint import IntensityStatistics
+
+if TYPE_CHECKING:
+    from unetrpp.plotting.picture import Picture
 
 FORMAT = 1
 
@@ -188,6 +191,16 @@ class Plans(Record, frozen=True, kw_only=True):
             "file ending": self.file_ending == description.file_ending,
         }
         return [what for what, equal in same.items() if not equal]
+
+    def show(self) -> "Picture":
+        """Draw patches and memory of all configurations above a table of their numbers.
+
+        The result is a matplotlib figure. A notebook shows it; a script saves it with ``savefig``. The plan report
+        (:func:`unetrpp.write_plan_report`) draws more, and has the reasons.
+        """
+        from unetrpp.plans.picture import draw_plans  # here, for matplotlib takes half a second
+
+        return draw_plans(self)
 
 
 def read_plans(path: Path) -> Plans:

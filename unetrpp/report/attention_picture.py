@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.plotting.overlays import COLUMNS, draw_contours, informative_slices, legend_growth, legend_lines
 from unetrpp.report.attention_maps import AttentionFindings
-from unetrpp.report.overlays import COLUMNS, draw_contours, informative_slices, legend_growth, legend_lines
 
 SLICES = 4
 OPACITY = 0.55  # of a map on the image

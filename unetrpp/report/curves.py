@@ -23,7 +23,7 @@ def draw_curves(epochs: Epochs, class_names: Sequence[str], path: Path) -> None:
 
     Uses matplotlib's object interface, as pyplot keeps global state and needs a display.
     """
-    from unetrpp.report.charts import shortened
+    from unetrpp.plotting.charts import shortened
 
     figure, (left, right) = _panels()
     x = [e["epoch"] for e in epochs]
@@ -42,7 +42,7 @@ def draw_curves(epochs: Epochs, class_names: Sequence[str], path: Path) -> None:
 
 def draw_folds(folds: Mapping[str, Epochs]) -> "Figure":
     """The losses and the mean Dice of every fold, each in its colour."""
-    from unetrpp.report.colors import PALETTE
+    from unetrpp.plotting.colors import PALETTE
 
     figure, (left, right) = _panels()
     for i, (fold, epochs) in enumerate(folds.items()):

@@ -19,7 +19,7 @@ from unetrpp.evaluation.metrics import scored_classes
 from unetrpp.evaluation.summary import Summary
 from unetrpp.inference.calibration import Calibration, read_calibration
 from unetrpp.model.folder import ModelFolder
-from unetrpp.report.charts import Distribution, draw_distributions, draw_heat
+from unetrpp.plotting.charts import Distribution, draw_distributions, draw_heat
 from unetrpp.report.curves import draw_folds
 from unetrpp.report.decisions import decision_cards
 from unetrpp.report.page import Rows, render_page, require_page

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unetrpp.inference.calibration import Calibration, Reliability
-from unetrpp.report.charts import WIDTH, shortened
+from unetrpp.plotting.charts import WIDTH, shortened
 
 MOST_PANELS = 8  # classes; of more, those with the largest error before the temperature
 COLUMNS = 4

@@ -6,7 +6,7 @@ from unetrpp.core.text import counted, format_score
 from unetrpp.evaluation.cross_validation import CrossValidation, fold_mean_cells, fold_rows
 from unetrpp.evaluation.metrics import Scores
 from unetrpp.evaluation.summary import TABLE_METRICS, CaseScores, Summary, as_rows
-from unetrpp.report.colors import shade
+from unetrpp.plotting.colors import shade
 from unetrpp.report.page import Rows, Shaded
 
 MOST_CLASSES = 15  # in a table without colours, and with one column per class

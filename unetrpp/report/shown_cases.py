@@ -13,7 +13,7 @@ from unetrpp.dataset.cases import Case, read_dataset, with_references
 from unetrpp.evaluation.summary import CaseScores, Summary
 from unetrpp.io.images import read_image, read_label
 from unetrpp.model.folder import ModelFolder
-from unetrpp.report.overlays import draw_overlay
+from unetrpp.plotting.overlays import draw_overlay
 from unetrpp.report.page import Rows
 from unetrpp.report.score_tables import dice_rows, dice_sentence, mean_dice, ranked_cases
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.figures import require_no_cut_text
-from unetrpp.report.charts import Distribution, draw_distributions, draw_heat, shortened
+from unetrpp.plotting.charts import Distribution, draw_distributions, draw_heat, shortened
 
 
 def rows(count, values=9):

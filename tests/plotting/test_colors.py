@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from unetrpp.report.colors import PALETTE, color, line_style, shade
+from unetrpp.plotting.colors import PALETTE, color, line_style, shade
 
 
 def lab(rgb):

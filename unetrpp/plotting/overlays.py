@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from unetrpp.core.files import write_atomically
 from unetrpp.dataset.labels import present_values, value_counts
 from unetrpp.io.images import Volume
-from unetrpp.report.charts import shortened
-from unetrpp.report.colors import LineStyle, color, line_style
+from unetrpp.plotting.charts import shortened
+from unetrpp.plotting.colors import LineStyle, color, line_style
 
 SLICES = 4
 MOST_TOGETHER = 8  # classes in a picture whose prediction and reference share a panel; more get a panel each
@@ -132,18 +132,18 @@ def _draw_panel(plot: Axes, panel: Panel, names: Mapping[int, str], aspect: floa
     plot.imshow(panel.image, cmap="gray", vmin=0, vmax=1, aspect=aspect)
     for labels, dashed in panel.contours:
         if panel.filled:
-            plot.imshow(_colored(labels, names), aspect=aspect, interpolation="nearest")
+            plot.imshow(painted(labels, names), aspect=aspect, interpolation="nearest")
         draw_contours(plot, labels, names, "dashed" if dashed else "solid")
     plot.set_title(panel.title, fontsize="small")
     plot.set_axis_off()
 
 
-def _colored(labels: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
+def painted(labels: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
     """Every class of ``labels`` (Y, X) in its colour, (Y, X, 4), half transparent; the rest is invisible."""
-    painted = np.zeros((*labels.shape, 4))
+    colours = np.zeros((*labels.shape, 4))
     for i, value in enumerate(names):
-        painted[labels == value] = (*color(i), OPACITY)
-    return painted
+        colours[labels == value] = (*color(i), OPACITY)
+    return colours
 
 
 def slicing_axis(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> int:

@@ -7,8 +7,8 @@ import pytest
 from tests.helpers.figures import require_no_cut_text
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume
-from unetrpp.report.colors import color
-from unetrpp.report.overlays import brightness, draw_overlay, informative_slices, slicing_axis, write_overlay
+from unetrpp.plotting.colors import color
+from unetrpp.plotting.overlays import brightness, draw_overlay, informative_slices, slicing_axis, write_overlay
 
 
 def test_slices_show_every_class_and_the_disagreement():

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from unetrpp.report.colors import ACCENT, PALETTE
+from unetrpp.plotting.colors import ACCENT, PALETTE
 
 WIDTH = 9.5  # inches of a picture that is as wide as the page
 ROW, MARGINS = 0.24, 0.95  # inches of one row, and of title and axis
