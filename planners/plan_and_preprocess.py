@@ -16,10 +16,10 @@ unetrpp_plan_and_preprocess path/to/Dataset007_Pancreas --workspace /data/unetrp
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(parser(), work, argv)
+    return run(build_parser(), work, argv)
 
 
-def parser() -> Parser:
+def build_parser() -> Parser:
     p = Parser(
         "unetrpp_plan_and_preprocess",
         "Verify a raw dataset, measure it, plan the training and preprocess every case. "

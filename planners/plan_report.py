@@ -14,10 +14,10 @@ unetrpp_plan_report Hippocampus --html hippocampus.html"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(parser(), work, argv)
+    return run(build_parser(), work, argv)
 
 
-def parser() -> Parser:
+def build_parser() -> Parser:
     p = Parser(
         "unetrpp_plan_report",
         "Print what was measured in a dataset, what was decided and why, and draw it.",

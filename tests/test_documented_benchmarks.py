@@ -13,7 +13,7 @@ from unetrpp.trainers import train
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 PARSERS = {
-    "unetrpp_plan_and_preprocess": plan_and_preprocess.parser,
+    "unetrpp_plan_and_preprocess": plan_and_preprocess.build_parser,
     "unetrpp_train": train.build_parser,
     "unetrpp_predict": predict.build_parser,
     "unetrpp_evaluate": evaluate.build_parser,

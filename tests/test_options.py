@@ -42,8 +42,8 @@ TESTS = Path(__file__).parent
 PARSERS: dict[str, Callable[[], Parser]] = {
     "convert folder": convert.folder_parser,
     **{f"convert {name}": partial(convert.dataset_parser, name) for name in layout_names()},
-    "plan-and-preprocess": plan_and_preprocess.parser,
-    "plan-report": plan_report.parser,
+    "plan-and-preprocess": plan_and_preprocess.build_parser,
+    "plan-report": plan_report.build_parser,
     "train": train.build_parser,
     "predict": predict.build_parser,
     "evaluate": evaluate.build_parser,

@@ -21,7 +21,7 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.planners.attention_and_loss import plan_attention
 from unetrpp.planners.options import Options
 from unetrpp.planners.pipeline import load_or_make_plans, plan_and_preprocess, with_first_stages, write_plans
-from unetrpp.planners.plan_and_preprocess import parser
+from unetrpp.planners.plan_and_preprocess import build_parser
 from unetrpp.planners.planner import UNetPlanner
 from unetrpp.plans.plans import read_plans
 from unetrpp.preprocessing.store import Store
@@ -34,7 +34,7 @@ def test_the_call_has_the_options_of_the_command():
     """Under their long names, keyword-only, with the same defaults."""
     options = {
         action.option_strings[-1].removeprefix("--").replace("-", "_"): action.default
-        for action in parser()._actions
+        for action in build_parser()._actions
         if action.option_strings and action.default is not argparse.SUPPRESS
     }
     del options["debug"]

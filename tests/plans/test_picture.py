@@ -59,7 +59,7 @@ def test_the_table_has_a_line_for_every_configuration():
     assert header.split()[:3] == ["configuration", "voxel", "(mm)"]
     levels = configuration().architecture.levels
     assert first.split() == [
-        *("3d_fullres", *"3 x 0.5 x 0.8".split(), *"8 x 16 x 16".split(), "2", "unet,", "2", "levels"),
+        *("3d_fullres", *["3", "x", "0.5", "x", "0.8"], *["8", "x", "16", "x", "16"], "2", "unet,", "2", "levels"),
         *", ".join(f"{level.channels}" for level in levels).split(),
     ]
     assert second.split()[:7] == ["2d", "1.5", "x", "1", "32", "x", "48"]
