@@ -2,7 +2,7 @@
 
 import nox
 
-nox.options.sessions = ["tests", "checks", "package", "demo"]
+nox.options.sessions = ["tests", "checks", "package", "docs", "demo"]
 nox.options.reuse_existing_virtualenvs = True
 
 
@@ -32,6 +32,19 @@ def checks(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """Build sdist and wheel, install the wheel in a fresh environment and run a short demo there."""
     step(session, "package")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into site/."""
+    session.install("-c", "constraints.txt", "-e", ".[docs]")
+    run(session, "docs")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run the notebooks of examples/; the session tests does so, too."""
+    step(session, "examples")
 
 
 @nox.session
@@ -65,7 +78,7 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("extra", [nox.param("", id="none"), "tensorboard", "dicom", "onnx"])
+@nox.parametrize("extra", [nox.param("", id="none"), "tensorboard", "dicom", "onnx", "notebook"])
 def extras(session: nox.Session, extra: str) -> None:
     """The package without extras, and with each of them alone: unetrpp_doctor, and a short demo."""
     session.install("-e", f".[{extra}]" if extra else ".")

@@ -24,6 +24,8 @@ STEPS = {
         "python .ci/structure.py",
     ],
     "package": ["python .ci/package.py"],
+    "docs": ["mkdocs build --strict --quiet"],
+    "examples": ["pytest -n 0 tests/test_examples.py"],
     "demo": ["python .ci/demo.py"],
 }
 

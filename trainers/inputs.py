@@ -12,7 +12,7 @@ from unetrpp.preprocessing.store import StoredCase
 from unetrpp.trainers.distributed import ALONE, Processes
 
 MOST_READERS = 12  # as many as nnU-Net has at most
-# Fewer steps are over before compiling has paid: on an H100 it took more than a minute and saved 40 ms a step (docs/networks.md).
+# Fewer steps are over before compiling has paid: on an H100 it took more than a minute and saved 40 ms a step (docs/gpu.md).
 COMPILED_STEPS = 5000
 
 

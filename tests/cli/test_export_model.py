@@ -69,7 +69,9 @@ def test_onnx_files_of_every_fold_with_its_own_attention(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == [str(target / f"fold_{fold}.onnx") for fold in (0, 1)]
     assert "Warning" not in err
-    assert sorted(p.name for p in target.iterdir()) == ["MODEL_CARD.md", "fold_0.onnx", "fold_1.onnx", "model.json"]
+    assert sorted(p.name for p in target.iterdir()) == [
+        *("MODEL_CARD.md", "fold_0.onnx", "fold_1.onnx", "metadata.json", "model.json")
+    ]
     assert list(target.parent.iterdir()) == [target]  # nothing temporary is left
     assert "model.json" in (target / "MODEL_CARD.md").read_text()
     sizes = [(target / f"fold_{fold}.onnx").stat().st_size for fold in (0, 1)]

@@ -87,7 +87,7 @@ def test_the_same_export_again_is_done_and_another_refused(tmp_path, monkeypatch
         patch.setattr("unetrpp.export.onnx.to_onnx", lambda *_: pytest.fail("exported again"))
         assert export_onnx(model, target) == written
     assert not list(tmp_path.glob(".unetrpp*"))
-    for name in ("fold_0.onnx", "MODEL_CARD.md", "model.json"):
+    for name in ("fold_0.onnx", "MODEL_CARD.md", "metadata.json", "model.json"):
         content = (target / name).read_bytes()
         (target / name).write_bytes(content[:-2] + b"??")
         with pytest.raises(UserError, match="exists already"):

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from unetrpp.core.devices import find_device
 from unetrpp.core.digest import file_digest
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, write_bytes, write_folder_atomically, write_json
+from unetrpp.core.files import read_json, to_json, write_bytes, write_folder_atomically, write_json
 from unetrpp.core.leftovers import remove_leftovers
 from unetrpp.core.progress import progress_bar
+from unetrpp.export.bundle import FILE as METADATA
+from unetrpp.export.bundle import bundle_metadata
 from unetrpp.export.card import FILE as CARD
 from unetrpp.export.card import model_card
 from unetrpp.export.deployment import FILE, FIRST_STAGE, INPUT, OUTPUT, Deployment, ExportedNetwork, describe
@@ -45,7 +47,9 @@ def export_onnx(
     checkpoint: Checkpoint = "final",
     overwrite: bool = False,
 ) -> Deployment:
-    """Write ``fold_k.onnx`` of every chosen fold, model.json and a model card into a new folder, as `unetrpp_export --onnx` does.
+    """Write ``fold_k.onnx`` of every chosen fold and three texts into a new folder, as `unetrpp_export --onnx` does.
+
+    The texts are model.json, metadata.json in the shape of MONAI's bundles, and a model card.
 
     Of a cascade's second stage, ``first_stage`` in that folder is the export of its first.
 
@@ -93,7 +97,8 @@ def _write(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint, fol
         _write(first, first.source_folds(folds), "final", folder / FIRST_STAGE)
     deployment = describe(model, folds, checkpoint, networks)
     write_json(folder / FILE, deployment)
-    write_bytes(folder / CARD, _card(model, folds, checkpoint))
+    for name, content in _texts(model, folds, checkpoint, deployment).items():
+        write_bytes(folder / name, content)
     return deployment
 
 
@@ -106,18 +111,25 @@ def _find_written(folder: Path, model: ModelFolder, folds: Sequence[str], checkp
         return None
     networks = {network.file: network.sha256 for network in found.networks}
     same = found == describe(model, folds, checkpoint, found.networks) and [n.fold for n in found.networks] == [*folds]
-    whole = {path.name for path in folder.iterdir()} - {FIRST_STAGE} == {FILE, CARD, *networks}
+    texts = _texts(model, folds, checkpoint, found)
+    whole = {path.name for path in folder.iterdir()} - {FIRST_STAGE} == {FILE, *texts, *networks}
     if (first := model.first_stage) is not None:
         whole = whole and _find_written(folder / FIRST_STAGE, first, first.source_folds(folds), "final") is not None
     elif (folder / FIRST_STAGE).exists():
         return None
-    if not (same and whole and (folder / CARD).read_bytes() == _card(model, folds, checkpoint)):
+    if not (same and whole and all((folder / name).read_bytes() == content for name, content in texts.items())):
         return None
     return found if all(file_digest(folder / name).hex() == expected for name, expected in networks.items()) else None
 
 
-def _card(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> bytes:
-    return model_card(model, folds, checkpoint, USE).encode()
+def _texts(
+    model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint, deployment: Deployment
+) -> dict[str, bytes]:
+    """By name: the files beside the networks and model.json."""
+    return {
+        CARD: model_card(model, folds, checkpoint, USE).encode(),
+        METADATA: to_json(bundle_metadata(model, deployment)),
+    }
 
 
 def _require_packages() -> None:
