@@ -11,6 +11,7 @@ from tests.helpers.model import make_model, write_images
 from unetrpp.core.errors import UserError
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.segmentation import Segmentation
+from unetrpp.io.geometry import Geometry
 from unetrpp.plotting.colors import color
 
 
@@ -25,7 +26,7 @@ def test_a_prediction_is_shown_on_its_image(tmp_path):
         np.testing.assert_array_equal(painted[..., 3] > 0, segmentation.array[5] == 1)
         assert axes.get_title() == "slice 5 of 0 to 11"
     (axes,) = segmentation.show(volume, axis=2).axes
-    assert axes.images[0].get_array().shape == volume.array.shape[1:3]
+    assert np.asarray(axes.images[0].get_array()).shape == volume.array.shape[1:3]
     with pytest.raises(UserError, match="no slice 12"):
         segmentation.show(index=12)
 
@@ -51,5 +52,9 @@ def test_a_plain_script_saves_the_picture(tmp_path):
     assert (np.abs(pixels - painted).max(-1) < 0.02).mean() > 0.2
 
 
-def test_segmentations_made_by_hand_need_no_names():
-    assert Segmentation.__dataclass_fields__["names"].default_factory() == {}
+def test_one_made_by_hand_needs_no_names():
+    array = np.zeros((3, 8, 8), np.uint8)
+    array[1, 2:4, 2:4] = 7
+    made = Segmentation(array, Geometry(shape_zyx=array.shape, spacing_zyx_mm=(1, 1, 1)))
+    assert made.names == {}
+    assert [text.get_text() for text in made.show().legends[0].get_texts()] == ["label 7"]

@@ -42,7 +42,7 @@ def draw_plans(plans: Plans) -> Picture:
     figure = Picture(figsize=(width, PANEL + below + 0.5), layout="constrained")
     title = f"{plans.dataset}: plans {plans.name!r}"
     figure.suptitle(title, fontsize=fitting_size(title, width))
-    upper, lower = figure.subfigures(2, 1, height_ratios=[PANEL, below])
+    (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[PANEL, below])
     *plots, memory = upper.subplots(1, len(views) + 1)
     for plot, (axes, name) in zip(plots, views, strict=True):
         draw_extents(plot, extents if axes == (1, 2) else _deep(extents, plans), axes, transpose)
