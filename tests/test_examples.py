@@ -52,7 +52,7 @@ def test_the_quickstart_trains_predicts_and_scores(executed):
     assert len(pictures) == 2  # the plans and the learning curves
     printed = "".join("".join(output.get("text", "")) for output in found if output.get("name") == "stdout")
     assert float(printed.split("mean Dice")[-1]) > 0.5
-    assert "target spacing" in printed  # one of the decisions
+    assert "patch: 16 x 32 x 32" in printed  # one of the decisions
     assert len(list((executed / "unetrpp_examples" / "predictions").glob("*.nii.gz"))) == 4
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import torch
 
-from tests.export.test_deployment import SIDES, anisotropic
+from tests.export.test_deployment import SIDES, anisotropic, make_cascade
 from tests.helpers.model import PLAN, make_model
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.export.onnx import export_onnx
@@ -91,3 +91,12 @@ def test_every_fold_is_named(tmp_path):
     metadata = json.loads((tmp_path / "onnx" / "metadata.json").read_text())
     assert metadata["networks"] == ["fold_0.onnx", "fold_1.onnx"]
     assert metadata["version"] == written.hash
+
+
+def test_the_second_stage_of_a_cascade_takes_the_first_ones_labels(tmp_path):
+    export_onnx(make_cascade(tmp_path, folds=1), tmp_path / "onnx")
+    for folder in (tmp_path / "onnx", tmp_path / "onnx" / "first_stage"):
+        metadata = json.loads((folder / "metadata.json").read_text())
+        (image,) = metadata["network_data_format"]["inputs"].values()
+        network = onnx.load(folder / metadata["networks"][0])
+        assert image["num_channels"] == len(image["channel_def"]) == shape(network.graph.input[0])[0]

@@ -75,14 +75,17 @@ def bundle_metadata(model: ModelFolder, deployment: Deployment) -> Metadata:
 
 def _data_format(deployment: Deployment) -> DataFormat:
     channels, outputs = deployment.channels, deployment.outputs
+    names = [channel.name for channel in channels]
+    if deployment.first_stage is not None:
+        names += [f"1 where the first stage predicts {value}, else 0" for value in deployment.first_stage.values]
     hounsfield = all(channel.scheme == "ct" for channel in channels)
     modality = "CT" if hounsfield else ", ".join(dict.fromkeys(channel.name for channel in channels))
     image = Tensor(
         format="hounsfield" if hounsfield else "magnitude",
         modality=modality,
-        num_channels=len(channels),
+        num_channels=len(names),
         spatial_shape=deployment.tiles.patch,
-        channel_def={str(i): channel.name for i, channel in enumerate(channels)},
+        channel_def={str(i): name for i, name in enumerate(names)},
     )
     logits = Tensor(
         format="labels" if deployment.activation == "softmax" else "classes",  # one class a voxel, or several
