@@ -24,7 +24,7 @@ STEPS = {
         "python .ci/structure.py",
     ],
     "package": ["python .ci/package.py"],
-    "docs": ["mkdocs build --strict --quiet"],
+    "docs": ["mkdocs build --strict"],  # with --quiet, warnings would not count
     "examples": ["pytest -n 0 tests/test_examples.py"],
     "demo": ["python .ci/demo.py"],
 }

@@ -99,7 +99,9 @@ def test_an_earlier_export_is_replaced_only_when_asked_to(tmp_path, capsys):
     assert main(arguments) == 2
     assert "replace it with --overwrite" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0
-    assert sorted(path.name for path in target.iterdir()) == ["MODEL_CARD.md", "fold_0.onnx", "model.json"]
+    assert sorted(path.name for path in target.iterdir()) == [
+        *("MODEL_CARD.md", "fold_0.onnx", "metadata.json", "model.json")
+    ]
 
 
 @pytest.mark.parametrize("arguments", [[], ["-o", "x.zip", "--onnx", "folder"]])

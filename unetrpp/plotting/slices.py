@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import present_values
@@ -152,7 +153,10 @@ def _turn(plot: Axes, rows: tuple[str, str], columns: tuple[str, str]) -> None:
     top, bottom = sorted(rows, key=lambda side: side not in FIRST)
     left, right = sorted(columns, key=lambda side: side not in FIRST)
     for side, x, y in ((top, 0.5, 0.97), (bottom, 0.5, 0.03), (left, 0.03, 0.5), (right, 0.97, 0.5)):
-        plot.text(x, y, side, transform=plot.transAxes, color="white", ha="center", va="center", fontsize="small")
+        text = plot.text(
+            x, y, side, transform=plot.transAxes, color="white", ha="center", va="center", fontsize="small"
+        )
+        text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
 def slider(slices: Slices, index: int) -> "VBox":
