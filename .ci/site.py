@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # tests make the pages without mkdocs
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS, API, EXAMPLES = "commands", "api", "examples"
+NOTEBOOKS = ("quickstart", "predict_and_look")
 ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):`~?([^`]+)`")  # Sphinx's, which mkdocstrings shows as they are
 SOURCES = tempfile.TemporaryDirectory()  # a copy of the package, which mkdocstrings reads
 
@@ -57,9 +58,7 @@ def made_pages() -> dict[str, dict[str, str]]:
     return {
         COMMANDS: {f"{COMMANDS}/{name}.md": command_page(name, module) for name, module in commands().items()},
         API: {f"{API}/functions.md": api_page("Functions", False), f"{API}/classes.md": api_page("Classes", True)},
-        EXAMPLES: {
-            f"{EXAMPLES}/{path.stem}.md": notebook_page(path) for path in sorted((ROOT / "examples").glob("*.ipynb"))
-        },
+        EXAMPLES: {f"{EXAMPLES}/{name}.md": notebook_page(ROOT / "examples" / f"{name}.ipynb") for name in NOTEBOOKS},
     }
 
 
@@ -75,10 +74,11 @@ def _with_pages(nav: list, made: dict[str, list[str]]) -> list:
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy a file; in Python code a cross-reference of Sphinx becomes the name as code."""
+    """Copy a file; in Python code a cross-reference of Sphinx becomes the name as code, and a doctest is indented as code."""
     if source.endswith(".py"):
-        text = Path(source).read_text(encoding="utf8")
-        Path(target).write_text(ROLE.sub(r"`\1`", text), encoding="utf8")
+        text = ROLE.sub(r"`\1`", Path(source).read_text(encoding="utf8"))
+        text = re.sub(r"^( *)(>>> .*?)(?:  # doctest: .*)?$", r"\1    \2", text, flags=re.MULTILINE)
+        Path(target).write_text(text, encoding="utf8")
     else:
         shutil.copyfile(source, target)
 
@@ -118,7 +118,9 @@ def parser_parts(parser: Parser, heading: str) -> Iterator[str]:
     ):
         if actions:
             yield f"{heading} {title}" + _anchor(parser, title)
-            yield "\n".join(["| | |", "| --- | --- |", *(_row(formatter, action) for action in actions)])
+            yield "\n".join(
+                [f"| {title.lower()[:-1]} | |", "| --- | --- |", *(_row(formatter, action) for action in actions)]
+            )
     if parser.epilog:
         yield f"{heading} Examples" + _anchor(parser, "Examples")
         yield _code("\n".join(line.strip() for line in parser.epilog.splitlines()[1:]))
@@ -136,7 +138,7 @@ def _row(formatter: argparse.HelpFormatter, action: argparse.Action) -> str:
 
 def _text(words: str) -> str:
     """Words in which Markdown finds nothing to mark up."""
-    return re.sub(r"([\\`*_{}\[\]<>|#$])", r"\\\1", words)
+    return re.sub(r"([\\`*_{}\[\]|#])", r"\\\1", words).replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _code(lines: str) -> str:

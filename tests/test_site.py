@@ -41,10 +41,12 @@ def test_every_public_name_is_on_a_page(made):
 
 
 def test_help_texts_are_not_taken_for_markup():
-    assert SITE["_text"]("a <plans>__<configuration> | `x`") == r"a \<plans\>\_\_\<configuration\> \| \`x\`"
+    assert SITE["_text"]("a <plans>__<configuration> | `x`") == r"a &lt;plans&gt;\_\_&lt;configuration&gt; \| \`x\`"
 
 
 def test_notebooks_become_pages(made):
+    expected = [f"examples/{path.stem}.md" for path in sorted((ROOT / "examples").glob("*.ipynb"))]
+    assert sorted(path for path in made if path.startswith("examples/")) == expected
     page = made["examples/quickstart.md"]
     assert page.startswith("# Quickstart")
     assert "planned.plans.show()\n```" in page
