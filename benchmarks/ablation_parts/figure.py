@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.ablation_parts.results import Record, scores
-from unetrpp.report.colors import ACCENT, MUTED
+from unetrpp.plotting.colors import ACCENT, MUTED
 
 
 def draw_costs(records: Sequence[Record], arms: Sequence[str], dataset: str) -> Figure:
