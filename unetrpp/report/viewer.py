@@ -12,9 +12,9 @@ from unetrpp.core.errors import UserError, in_words
 from unetrpp.core.progress import progress_bar
 from unetrpp.core.text import counted, counted_of
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.plotting.colors import PALETTE
 from unetrpp.report.case_images import CaseImages
 from unetrpp.report.case_table import CaseTable, CaseVolumes
-from unetrpp.plotting.colors import PALETTE
 from unetrpp.report.embedding import Embedded, embed_case
 from unetrpp.report.grey_levels import is_ct
 from unetrpp.report.label_codes import LabelCodes
