@@ -62,6 +62,7 @@ EVERY_COMMAND = {
     "--debug": "core/test_command_line.py::test_exit_codes",
 }
 
+_CLUSTER = "cli/test_executor.py::test_every_step_runs_on_a_cluster_that_loses_a_worker"
 _CONVERSION, _SKIPPED = "dataset_conversion/test_convert.py::", "dataset_conversion/test_skip_unreadable.py::"
 _OWN = "dataset_conversion/own_folder/"
 CONVERT = {
@@ -70,6 +71,7 @@ CONVERT = {
     "--skip-unreadable": _SKIPPED + "test_every_defect_is_refused_or_named_while_the_others_are_converted",
     "--overwrite": _CONVERSION + "test_other_options_for_one_dataset_are_refused",
     "--processes": _CONVERSION + "test_python_and_the_command_do_the_same",
+    "--executor": _CLUSTER,
 }
 _PLAN, _PIPELINE = "planners/test_plan_and_preprocess.py::", "planners/test_pipeline.py::"
 _FOLDS, _TRAINER = "trainers/test_folds.py::", "trainers/test_trainer.py::"
@@ -152,6 +154,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--allow-missing-masks": "dataset_conversion/test_masks.py::test_an_absent_mask_is_refused_unless_the_option_says_what_it_means",
     },
     "plan-and-preprocess": {
+        "--executor": _CLUSTER,
         "--workspace": _PIPELINE + "test_the_result_says_what_was_planned_and_where",
         "--configurations": _PLAN + "test_configurations_are_added_and_edits_survive",
         "--planner": "planners/test_planner.py::test_every_planner_plans_and_gives_reasons",
@@ -201,12 +204,13 @@ SHOWN: dict[str, dict[str, str]] = {
         "--devices": "trainers/test_side_by_side.py::test_folds_side_by_side_equal_folds_one_after_the_other",
         "--compute-threads": "trainers/test_compute_threads.py::test_the_users_number_waits_for_the_end_of_an_epoch_in_a_resumed_fold",
         "--no-compile": "trainers/test_compilation.py::test_it_is_tried_on_cuda_unless_told_otherwise",
-        "--tensorboard": "trainers/test_log.py::test_a_missing_tensorboard_is_found_before_a_fold_is_deleted",
+        "--tracker": "trainers/test_tracking.py::test_an_unknown_tracker_is_refused_before_a_fold_is_deleted",
         "--no-mirroring": _RECORDED,
         "--continue": _FOLDS + "test_extending_and_overwriting",
         "--overwrite": _FOLDS + "test_extending_and_overwriting",
     },
     "predict": {
+        "--executor": _CLUSTER,
         "--workspace": _BEST,
         "--input": _PREDICT + "test_a_folder_is_segmented_as_the_predictor_segments_its_images",
         "--output": _PREDICT + "test_a_folder_is_segmented_as_the_predictor_segments_its_images",
@@ -231,6 +235,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--overwrite": _FOLDER + "test_segmentations_of_other_settings_that_stay_are_named",
     },
     "evaluate": {
+        "--executor": _CLUSTER,
         "--dataset-json": _EVALUATE + "test_maps_next_to_predictions_are_not_scored",
         "--distances": _EVALUATE + "test_distances_of_a_model_are_scored_and_kept",
         "--tolerance": _EVALUATE + "test_distances_of_a_model_are_scored_and_kept",
@@ -246,6 +251,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--processes": _EVALUATE + "test_folders",
     },
     "find-best": {
+        "--executor": _CLUSTER,
         "--workspace": _BEST,
         "--no-pairs": "cli/test_find_best.py::test_single_models_are_compared_without_predicting",
         "--device": _BEST,
@@ -371,6 +377,10 @@ REFUSED = {  # the command, and what its one sentence says; more of evaluate's a
     "train balls 3d_fullres 0 -p unet --workspace planned --continue --epochs 3": "--continue has nothing to extend",
     "train balls 3d_fullres 0 -p unet --workspace planned --learn-attention --epochs 1": "give --epochs 2 or more",
     f"predict -i {IMAGE} -o out -m unetrpp__3d_fullres --dicom-seg": "DICOM",
+    f"predict -i {IMAGE} -o out -m unetrpp__3d_fullres --executor dask=local:2 --devices cpu,cpu": "leave one of them out",
+    "evaluate a b --executor dask=local:2 --processes 2": "--processes is for processes of this machine",
+    "evaluate --compare a b --executor dask=local:2": "--executor has no effect with --compare; leave it out",
+    f"{PLAN} --executor slurm=4": "--executor slurm=4 is neither dask=tcp://HOST:PORT nor dask=local:WORKERS",
     f"attention-report unetrpp__3d_fullres {IMAGE} --workspace planned": "one given by its files; leave it out",
     "report unetrpp__3d_fullres --device cpu": "--device is where --maps predicts, so it has no effect without it",
     "cost synapse -c 3d_fullres": "--configurations are those of a plans file; synapse is one network",

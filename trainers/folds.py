@@ -22,9 +22,9 @@ from unetrpp.trainers.distributed import Processes
 from unetrpp.trainers.fold_process import FoldTask
 from unetrpp.trainers.inputs import Machine
 from unetrpp.trainers.job import Job, TrainingRequest, prepare_model_folder, read_job
-from unetrpp.trainers.log import require_tensorboard
 from unetrpp.trainers.one_fold import is_trained, read_config, run_fold, start_fold
 from unetrpp.trainers.side_by_side import SideBySide, cpu_places
+from unetrpp.trainers.trackers import require_tracker
 
 LOG = logging.getLogger(__name__)
 Configs = Mapping[int | str, TrainingConfig]
@@ -55,7 +55,7 @@ def train(
     threads: int | None = None,
     compute_threads: int | None = None,
     compile: bool | None = None,
-    tensorboard: bool = False,
+    tracker: str | Sequence[str] | None = None,
     mirroring: bool = True,
     continue_training: bool = False,
     overwrite: bool = False,
@@ -88,7 +88,8 @@ def train(
             on a CPU, elsewhere two fewer than the cores, at most twelve.
         compute_threads: threads that compute a step on a CPU. None times one and all, and takes the faster number.
         compile: try torch.compile; None does so on CUDA for 5,000 steps or more, False (the command's ``--no-compile``) nowhere.
-        tensorboard: also write TensorBoard scalars (an extra).
+        tracker: also show curves, scores and pictures in "tensorboard", "wandb", "mlflow" (extras of these names), or in what
+            a package registers (docs/integrations.md); several are a list.
         mirroring: validate with mirrored passes; False, the command's ``--no-mirroring``, is faster.
         continue_training: extend finished folds to ``epochs``; the command's ``--continue``, a keyword of Python.
         overwrite: delete what these folds hold, and start again.
@@ -125,13 +126,13 @@ def train(
         plans_name=plans_name,
         overrides=overrides,
         pretrained=Path(pretrained) if pretrained is not None else None,
-        tensorboard=tensorboard,
+        trackers=(tracker,) if isinstance(tracker, str) else tuple(dict.fromkeys(tracker or ())),
         mirroring=mirroring,
         continue_training=continue_training,
         overwrite=overwrite,
     )
-    if tensorboard:
-        require_tensorboard()  # before --overwrite deletes anything
+    for name in request.trackers:
+        require_tracker(name)  # before --overwrite deletes anything
     processes = Processes.find()
     with processes.joined():
         chosen = processes.rank_zero_first(partial(_device, processes, device, names))

@@ -44,7 +44,7 @@ class TrainingRequest:
     plans_name: str
     overrides: ConfigOverrides
     pretrained: Path | None  # a model folder, a checkpoint in one, or one of nnU-Net
-    tensorboard: bool
+    trackers: tuple[str, ...]
     mirroring: bool
     continue_training: bool
     overwrite: bool

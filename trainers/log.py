@@ -1,6 +1,5 @@
-"""The record of a training: a progress bar, metrics.jsonl, progress.png, and TensorBoard on request."""
+"""The record of a training: a progress bar, metrics.jsonl and progress.png."""
 
-import importlib.util
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,6 @@ from typing import NotRequired, Protocol, TypedDict, cast
 
 import msgspec
 
-from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json_lines, write_bytes
 from unetrpp.core.progress import progress_bar
 from unetrpp.core.text import scores_text
@@ -47,39 +45,10 @@ def class_names(labels: LabelScheme) -> list[str]:
     return [target.name for target in labels.targets]
 
 
-class Tracker(Protocol):
+class EpochTracker(Protocol):
     """Anything that takes the metrics of every epoch."""
 
     def epoch(self, entry: EpochEntry) -> None: ...
-
-
-def require_tensorboard() -> None:
-    """
-    Raises:
-        UserError: the package tensorboard, an extra, is not installed.
-    """
-    if importlib.util.find_spec("tensorboard") is None:
-        raise UserError('--tensorboard needs the package tensorboard; pip install "unetrpp[tensorboard]"')
-
-
-class TensorBoard:
-    """Scalars for TensorBoard, in the fold's folder."""
-
-    def __init__(self, folder: Path, class_names: Sequence[str]):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer, self.class_names = SummaryWriter(str(folder / "tensorboard")), class_names
-
-    def epoch(self, entry: EpochEntry) -> None:
-        for key, value in entry.items():
-            if isinstance(value, int | float) and key != "epoch":
-                self.writer.add_scalar(key, value, entry["epoch"])
-        for name, dice in zip(self.class_names, entry["dice"], strict=True):
-            if dice is not None:
-                self.writer.add_scalar(f"dice/{name}", dice, entry["epoch"])
-        for place, gamma in entry.get("gammas", {}).items():
-            self.writer.add_scalar(f"gamma/{place}", gamma, entry["epoch"])
-        self.writer.flush()
 
 
 class TrainingLog:
@@ -92,7 +61,7 @@ class TrainingLog:
         class_names: Sequence[str],
         steps_done: int = 0,
         *,
-        tracker: Tracker | None = None,
+        tracker: EpochTracker | None = None,
     ):
         self.folder, self.class_names, self.tracker = folder, class_names, tracker
         self.name, self.path = f"fold {config.fold}", folder / "metrics.jsonl"

@@ -21,8 +21,8 @@ from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.inner_split import held_out
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.job import Job
-from unetrpp.trainers.log import TensorBoard, class_names
 from unetrpp.trainers.recipe import config_for
+from unetrpp.trainers.tracking import Trackers
 from unetrpp.trainers.trained_on import FILE as TRAINED_ON
 from unetrpp.trainers.trained_on import same_training_cases, training_inputs, warn_of_changes
 from unetrpp.trainers.trainer import TRAINERS, Trainer
@@ -89,8 +89,10 @@ def run_fold(job: Job, config: TrainingConfig, machine: Machine, *, alone: bool 
     with nullcontext() if unwritten else _logged_to(log):
         if alone:
             machine.processes.rank_zero_only(partial(start_fold, job, config))
-        train_fold(job, config, machine)
-        validate(job, config.fold, machine)
+        with Trackers(job, config.fold, silent=not machine.processes.first) as trackers:
+            train_fold(job, config, machine, trackers)
+            validate(job, config.fold, machine)
+            trackers.validated()
         if alone and config.fold != "all":
             machine.processes.rank_zero_only(partial(update_cross_validation, job.model, job.plans.labels))
 
@@ -109,7 +111,7 @@ def _logged_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
+def train_fold(job: Job, config: TrainingConfig, machine: Machine, trackers: Trackers) -> None:
     """Train one fold, or only what is left of it.
 
     Raises:
@@ -120,8 +122,8 @@ def train_fold(job: Job, config: TrainingConfig, machine: Machine) -> None:
     if (folder / "checkpoint_final.pt").exists():
         return
     trainer = build_trainer(job, config, folder, machine)
-    if job.request.tensorboard and machine.processes.first:
-        trainer.tracker = TensorBoard(folder, class_names(trainer.labels))
+    trainer.tracker = trackers
+    trackers.begin()
     validated = (
         counted(len(trainer.data.validation), "validation case") if trainer.data.validation else "no validation case"
     )

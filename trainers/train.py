@@ -58,7 +58,11 @@ def build_parser() -> Parser:
     add_recipe(parser)
     add_machine(parser)
     parser.add_argument(
-        "--tensorboard", action="store_true", help="also write TensorBoard scalars (needs unetrpp[tensorboard])"
+        "--tracker",
+        action="append",
+        metavar="NAME",
+        help="also show curves, recipe, scores and pictures in tensorboard, wandb or mlflow (needs the extra of this name), or in "
+        "what a package registers; may be given several times",
     )
     parser.add_argument(
         "--no-mirroring",

@@ -23,7 +23,7 @@ from unetrpp.trainers.compute_threads import ComputeThreads
 from unetrpp.trainers.config import STANDARD_TRAINER, TrainingConfig
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.interrupt import StopRequest
-from unetrpp.trainers.log import EpochEntry, SilentLog, Tracker, TrainingLog, class_names
+from unetrpp.trainers.log import EpochEntry, EpochTracker, SilentLog, TrainingLog, class_names
 from unetrpp.trainers.network_spec import NetworkSpec
 from unetrpp.trainers.overlap import ClassOverlap
 from unetrpp.trainers.patch_validation import PatchScores, score_patches
@@ -61,7 +61,7 @@ class Trainer(StepTrainer):
         )
         cores, asked = self.machine.cores, self.machine.compute_threads
         self.compute_threads = None if cores is None else ComputeThreads(f"fold {config.fold}", cores, asked)
-        self.tracker: Tracker | None = None  # also gets the metrics of every epoch
+        self.tracker: EpochTracker | None = None  # also gets the metrics of every epoch
         self.uncollected: list[HostCopy] = []  # losses of the last few steps, on their way from the device
         self.saver = Saver()
         self.epoch_started = self.saved = self.started

@@ -103,3 +103,16 @@ def workspace_of_balls(root: Path, loss: LossPlan | None = None, count: int = 4)
         geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0))
         write_segmentation(home / "labels" / f"{case}.nii.gz", label, geometry)
     return workspace
+
+
+def raw_balls(workspace: Workspace) -> Workspace:
+    """The raw dataset that the balls of :func:`workspace_of_balls` are from."""
+    raw = workspace.root / "raw" / "balls"
+    description = DatasetDescription(name="balls", channel_names=("MRI",), labels=LABELS, file_ending=".nii.gz")
+    write_json(raw / "dataset.json", nnunet_json(description, 4))
+    for i in range(4):
+        image, label = ball(np.random.default_rng(i))
+        geometry = Geometry(shape_zyx=label.shape, spacing_zyx_mm=(1.0, 1.0, 1.0))
+        write_segmentation(raw / "labelsTr" / f"ball_{i}.nii.gz", label, geometry)
+        write_segmentation(raw / "imagesTr" / f"ball_{i}_0000.nii.gz", image[0].astype(np.int16), geometry)
+    return workspace

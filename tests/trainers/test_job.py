@@ -31,7 +31,7 @@ def request(workspace, **changed) -> TrainingRequest:
         "plans_name": "unet",
         "overrides": {},
         "pretrained": None,
-        "tensorboard": False,
+        "trackers": (),
         "mirroring": False,
         "continue_training": False,
         "overwrite": False,

@@ -39,8 +39,8 @@ def test_a_missing_tensorboard_is_found_before_a_fold_is_deleted(tmp_path, monke
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"weights")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="--tensorboard needs the package tensorboard"):
-        train("balls", "3d_fullres", 0, workspace=tmp_path, plans_name="unet", tensorboard=True, overwrite=True)
+    with pytest.raises(UserError, match="--tracker tensorboard needs the package tensorboard"):
+        train("balls", "3d_fullres", 0, workspace=tmp_path, plans_name="unet", tracker="tensorboard", overwrite=True)
     assert kept.read_bytes() == b"weights"
 
 
