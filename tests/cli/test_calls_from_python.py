@@ -17,6 +17,7 @@ from unetrpp.evaluation.evaluate import evaluate as evaluate_folders
 from unetrpp.evaluation.find_best import find_best as find_best_models
 from unetrpp.evaluation.model_comparison import compare_models
 from unetrpp.evaluation.operating_points import choose_thresholds
+from unetrpp.export.hub import fetch_model, publish_model
 from unetrpp.export.model_zip import export_model as export_zip
 from unetrpp.export.model_zip import import_model as import_zip
 from unetrpp.export.nnunet.models import import_nnunet
@@ -25,7 +26,7 @@ from unetrpp.export.released import import_released
 from unetrpp.report.attention_report import write_attention_report
 from unetrpp.report.model_report import write_report
 
-SHARED = {"help", "version", "debug"}
+SHARED = {"help", "version", "debug", "executor"}  # executor: `with cluster(...)` around any of the calls
 Command = tuple[Callable[[], Parser], list[Callable[..., object]], set[str]]
 CALLS: dict[str, Command] = {  # parser, calls, and the options that are no parameter
     "evaluate": (
@@ -37,10 +38,10 @@ CALLS: dict[str, Command] = {  # parser, calls, and the options that are no para
     "find_best": (find_best.build_parser, [find_best_models], set()),
     "report": (report.build_parser, [write_report], set()),
     "attention_report": (attention_report.build_parser, [write_attention_report], set()),
-    "export": (export_model.build_parser, [export_zip, export_onnx], {"onnx"}),
+    "export": (export_model.build_parser, [export_zip, publish_model, export_onnx], {"onnx"}),
     "import": (
         import_model.build_parser,
-        [import_zip, import_nnunet, import_released],
+        [import_zip, fetch_model, import_nnunet, import_released],
         {"dataset"},
     ),  # planning is a call of its own
 }

@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.core.command_line import Parser, run
+from unetrpp.core.command_line import Parser, path_or_hub, run
 
 EXAMPLES = """
 unetrpp_export -m unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres -o hippocampus.zip
 unetrpp_export -m MODEL_FOLDER -o one_fold.zip --folds 0
 unetrpp_export -m MODEL_FOLDER --onnx hippocampus_onnx
+unetrpp_export -m MODEL_FOLDER -o hf://OWNER/hippocampus
 """
 
 
@@ -32,7 +33,8 @@ def build_parser() -> Parser:
         help="unetrpp_workspace/results/<dataset>/<plans>__<configuration>",
     )
     written = parser.add_mutually_exclusive_group(required=True)
-    written.add_argument("-o", "--output", type=Path, metavar="ZIP", help="the file to write, for unetrpp_import")
+    what = "the file to write, or hf://OWNER/NAME on the Hugging Face Hub (needs unetrpp[hub]), for unetrpp_import"
+    written.add_argument("-o", "--output", type=path_or_hub, metavar="ZIP", help=what)
     what = 'the folder to write, for any ONNX runtime: fold_K.onnx, model.json (pip install "unetrpp[onnx]")'
     written.add_argument("--onnx", type=Path, metavar="FOLDER", help=what)
     add(
@@ -55,6 +57,12 @@ def work(arguments: argparse.Namespace) -> int:
 
     options = {"checkpoint": arguments.checkpoint, "overwrite": arguments.overwrite}
     folds = typed_folds(arguments.folds, [arguments.model], arguments.checkpoint)
+    if isinstance(arguments.output, str):
+        from unetrpp.export.hub import publish_model
+
+        print(publish_model(arguments.model, arguments.output, folds=folds, **options))
+        return 0
+
     if arguments.onnx is None:
         from unetrpp.export.model_zip import export_model
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetrpp.cli.call import call
-from unetrpp.core.command_line import Parser, above_zero, run
+from unetrpp.core.command_line import Parser, above_zero, path_or_hub, run
 
 LARGEST_GB = 20.0
 EXAMPLES = """
 unetrpp_import hippocampus.zip
 unetrpp_import hippocampus.zip --workspace /data/unetrpp
+unetrpp_import hf://OWNER/hippocampus@v1                               from the Hugging Face Hub
 unetrpp_import nnUNet_results/Dataset004_Hippocampus                   all models of nnU-Net v2 in a folder
 unetrpp_import exported_by_nnunet.zip --name Hippocampus
 unetrpp_import model_final_checkpoint.model --preset synapse --dataset Synapse
@@ -28,8 +29,9 @@ def build_parser() -> Parser:
         EXAMPLES,
     )
     add = parser.add_argument
-    what = "a zip of unetrpp_export; a zip, model folder or dataset folder of nnU-Net v2; or a released checkpoint"
-    add("file", type=Path, metavar="FILE", help=what)
+    what = "a zip of unetrpp_export, also as hf://OWNER/NAME[@REVISION] on the Hugging Face Hub (needs unetrpp[hub]); a zip, model "
+    what += "folder or dataset folder of nnU-Net v2; or a released checkpoint"
+    add("file", type=path_or_hub, metavar="FILE", help=what)
     add("--name", metavar="DATASET", help="name of the dataset in the workspace's results (default: its own)")
     add("--preset", choices=("synapse", "acdc", "tumor", "lung"), help="FILE is a released checkpoint of this network")
     source = parser.add_mutually_exclusive_group()
@@ -56,6 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(arguments: argparse.Namespace) -> int:
     from unetrpp.core.errors import UserError
 
+    if isinstance(arguments.file, str):
+        from unetrpp.export.hub import fetch_model
+
+        if arguments.preset is not None:
+            raise UserError(
+                "--preset is for the file of a released checkpoint, and the hub's are exported models; leave it out"
+            )
+        arguments.file = fetch_model(arguments.file)
     if arguments.preset is None:
         if arguments.plans or arguments.dataset or arguments.configuration:
             raise UserError("--plans, --dataset and --configuration are for a released checkpoint; add --preset")

@@ -31,7 +31,7 @@ SKIP_UNREADABLE = "only name images and cases that cannot be read or used, and e
 class Parser(argparse.ArgumentParser):
     """An argument parser that accepts no abbreviations and suggests the nearest flag for an unknown one."""
 
-    def __init__(self, prog: str, description: str, examples: str, *, workspace: bool = True):
+    def __init__(self, prog: str, description: str, examples: str, *, workspace: bool = True, executor: bool = False):
         super().__init__(
             prog=prog,
             description=description,
@@ -47,6 +47,14 @@ class Parser(argparse.ArgumentParser):
                 type=Path,
                 metavar="DIR",
                 help="folder with raw/, preprocessed/ and results/ (default: $UNETRPP_WORKSPACE, else ./unetrpp_workspace)",
+            )
+
+        if executor:
+            self.add_argument(
+                "--executor",
+                metavar="DASK",
+                help="where cases are computed instead of in processes here: dask=tcp://HOST:PORT, or dask=local:WORKERS "
+                "(needs unetrpp[dask]; docs/scale.md)",
             )
 
     def refuse_unknown_flags(self, arguments: Sequence[str]) -> None:
@@ -150,11 +158,42 @@ def by_name(pairs: Sequence[tuple[str, float]] | None, flag: str) -> dict[str, f
     return dict(pairs or ())
 
 
+def path_or_hub(text: str) -> Path | str:
+    """The type of an argument that takes a path, or an address of the model hub, which stays text.
+
+    >>> path_or_hub("hf://clinic/liver@v1"), path_or_hub("model.zip").name
+    ('hf://clinic/liver@v1', 'model.zip')
+    """
+    return text if text.startswith("hf://") else Path(text)
+
+
 def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+
+
+@contextmanager
+def _executor(arguments: argparse.Namespace) -> Iterator[None]:
+    """Inside of the cluster that --executor names, where it is given.
+
+    Raises:
+        UserError: it cannot be used, or an option for processes of this machine is given, too.
+    """
+    given = vars(arguments)
+    if given.get("executor") is None:
+        yield
+        return
+    from unetrpp.core.cluster import cluster
+
+    for name in ("processes", "devices"):
+        if given.get(name) is not None:
+            raise UserError(
+                f"--{name} is for processes of this machine, which --executor has none of; leave one of them out"
+            )
+    with cluster(arguments.executor):
+        yield
 
 
 @contextmanager
@@ -195,7 +234,7 @@ def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequenc
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[BesideBars()])  # of other packages
     logging.getLogger("unetrpp").setLevel(logging.DEBUG if arguments.debug else logging.INFO)
     try:
-        with _terminable():
+        with _terminable(), _executor(arguments):
             return work(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
