@@ -64,7 +64,12 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def dataset_parser(name: str) -> Parser:
     """The options of one dataset."""
-    parser = Parser(f"unetrpp_convert {name}", layout(name).__doc__ or "", f"unetrpp_convert {name} ~/Downloads/{name}")
+    parser = Parser(
+        f"unetrpp_convert {name}",
+        layout(name).__doc__ or "",
+        f"unetrpp_convert {name} ~/Downloads/{name}",
+        executor=True,
+    )
     parser.add_argument("source", type=Path, metavar="SRC", help="the unpacked folder, or its .tar, .tar.gz or .zip")
     add_options(name, parser)
     what = "leave out cases that are known to be broken (default: they are named and converted)"
@@ -99,7 +104,7 @@ def _convert_dataset(name: str) -> Callable[[argparse.Namespace], int]:
     def work(arguments: argparse.Namespace) -> int:
         from unetrpp.dataset_conversion.conversion import convert_dataset
 
-        given = {key: value for key, value in vars(arguments).items() if key not in ("source", "debug")}
+        given = {key: value for key, value in vars(arguments).items() if key not in ("source", "debug", "executor")}
         return _report(convert_dataset(name, arguments.source, **given))
 
     return work

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from unetrpp.core.cluster import current_executor
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, remove_folder, update_json
 from unetrpp.core.machine import default_processes
@@ -120,6 +121,7 @@ def plan_and_preprocess(
         place=tuple(place),
     )
     _check(options, plan_only)
+    executor = executor or current_executor()
     if executor is not None and processes is not None:
         raise UserError(
             "processes are those of this machine, which has none to start with an executor; leave one of them out"

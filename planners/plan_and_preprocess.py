@@ -25,6 +25,7 @@ def build_parser() -> Parser:
         "Verify a raw dataset, measure it, plan the training and preprocess every case. "
         "The same command again resumes what was interrupted and repeats only what has changed.",
         EXAMPLES,
+        executor=True,
     )
     add = p.add_argument
     add(
@@ -100,7 +101,7 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.planners.pipeline import plan_and_preprocess
     from unetrpp.report.next_step import next_command
 
-    options = {name: value for name, value in vars(arguments).items() if name not in ("dataset", "debug")}
+    options = {name: value for name, value in vars(arguments).items() if name not in ("dataset", "debug", "executor")}
     result = plan_and_preprocess(arguments.dataset, **options)
     if result.errors:
         print(error_table(result.errors), file=sys.stderr)

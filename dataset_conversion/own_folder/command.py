@@ -30,7 +30,7 @@ unetrpp_convert folder cord --images '{case}.nii.gz' --masks cord='{case}_seg.ni
 
 
 def build_parser() -> Parser:
-    parser = Parser("unetrpp_convert folder", DESCRIPTION, EXAMPLES)
+    parser = Parser("unetrpp_convert folder", DESCRIPTION, EXAMPLES, executor=True)
     parser.usage = (  # argparse would put SOURCE last, where the paths of an option would swallow it
         "unetrpp_convert folder SOURCE --images DIR_OR_PATH ... [--channel NAME[,NAME...]]\n"
         "                              (--labels DIR_OR_PATH | --masks NAME=DIR_OR_PATH ...) [options]"
@@ -106,7 +106,7 @@ def convert(arguments: argparse.Namespace) -> "ConversionResult":
     label = None if arguments.label is None else dict(arguments.label)
     if label is not None and len(label) < len(arguments.label):
         raise UserError("--label names one class twice; give every class one name and one value")
-    given = {name: value for name, value in vars(arguments).items() if name not in ("source", "debug")}
+    given = {name: value for name, value in vars(arguments).items() if name not in ("source", "debug", "executor")}
     given |= {
         "channel": arguments.channel.split(",") if arguments.channel else (),
         "label": label,

@@ -33,6 +33,7 @@ def build_parser() -> Parser:
         "With --model, gather the cross-validation of a model folder; with --compare, compare two models case by case.",
         EXAMPLES,
         workspace=False,
+        executor=True,
     )
     add = parser.add_argument
     what = "folder of CASE.ending; the summary is written into it"
@@ -80,7 +81,7 @@ def work(arguments: argparse.Namespace) -> int:
     folders = (arguments.predictions, arguments.references)
     asked = [folders != (None, None), arguments.model is not None, arguments.compare is not None]
     if asked == [False, True, False]:
-        used = {"model", "distances", "tolerance", "processes"} | CALIBRATION
+        used = {"model", "distances", "tolerance", "processes", "executor"} | CALIBRATION
         refuse_ignored(build_parser(), arguments, used, "--model")
         if arguments.device != "auto" and not arguments.calibrate:
             raise UserError("--device is where --calibrate predicts, so it has no effect without; leave it out")

@@ -20,6 +20,7 @@ def build_parser() -> Parser:
         "and write inference.json, which unetrpp_predict --best follows. Pairs are predicted with mirroring if their models "
         "were validated with it.",
         EXAMPLES,
+        executor=True,
     )
     parser.add_argument(
         "dataset", metavar="DATASET", help="name in the workspace, DatasetNNN_Name, its number, or a path"

@@ -28,6 +28,7 @@ unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty --report
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --threshold lesion=0.3
 unetrpp_predict -i dicom_series/ -o segmentations/ -m MODEL --dicom-seg
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --devices cuda:0,cuda:1
+unetrpp_predict -i images/ -o segmentations/ -m MODEL --executor dask=tcp://HOST:8786
 unetrpp_predict -i images/ -o segmentations/ -m MODEL OTHER_MODEL      mean of several models
 unetrpp_predict -i images/ -o segmentations/ --best Hippocampus        what unetrpp_find_best chose
 """
@@ -38,6 +39,7 @@ def build_parser() -> Parser:
         "unetrpp_predict",
         "Segment images on their own grids with the mean of a model's folds. The same command resumes an unfinished run.",
         EXAMPLES,
+        executor=True,
     )
     add = parser.add_argument
     add(

@@ -1,6 +1,7 @@
 """Running a function on many cases in several processes: an error or a killed worker costs one case, never the run.
 
-Any ``concurrent.futures.Executor`` can be used, also that of a cluster (tested with Dask's ``Client.get_executor()``).
+Any ``concurrent.futures.Executor`` can be used, also that of a cluster (tested with Dask's ``Client.get_executor()``);
+inside :func:`unetrpp.core.cluster.cluster` its executor is.
 """
 
 import logging
@@ -20,10 +21,12 @@ from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from unetrpp.core.cluster import current_executor
 from unetrpp.core.errors import UserError, in_words, limit_of
 from unetrpp.core.problems import grouped
 from unetrpp.core.progress import progress_bar
@@ -93,11 +96,23 @@ def run_cases(
         processes: how many worker processes; ignored with ``executor``.
         executor: used instead of a new pool; it is left open.
     """
-    calls = [_Job(function, case, stage, arguments) for case, arguments in jobs.items()]
-    with progress_bar(stage, len(calls)) as bar:
-        for outcome in _outcomes(calls, min(processes, len(calls)), executor):
+    with progress_bar(stage, len(jobs)) as bar:
+        for outcome in stream_cases(function, jobs, stage, processes, executor=executor):
             bar.update()
             yield outcome
+
+
+def stream_cases(
+    function: Callable[..., T],
+    jobs: Mapping[str, tuple[Any, ...]],
+    stage: str,
+    processes: int,
+    *,
+    executor: Executor | None = None,
+) -> Iterator[Outcome[T]]:
+    """:func:`run_cases` without a progress bar."""
+    calls = [_Job(function, case, stage, arguments) for case, arguments in jobs.items()]
+    yield from _outcomes(calls, min(processes, len(calls)), executor or current_executor())
 
 
 def _outcomes(jobs: Sequence[_Job[T]], processes: int, executor: Executor | None) -> Iterator[Outcome[T]]:
@@ -190,11 +205,19 @@ def _alone(pool: Executor, job: _Job[T]) -> Outcome[T]:
 
 def _submit(pool: Executor, job: _Job[T]) -> Future[Outcome[T]]:
     """The last argument differs in every call, because Dask treats equal calls as one and may reuse its result."""
-    return pool.submit(_guarded, job, 1, uuid.uuid4().hex)
+    return pool.submit(_in_worker, job, Path.cwd(), uuid.uuid4().hex)
 
 
-def _guarded(job: _Job[T], threads: int, call: str = "") -> Outcome[T]:
-    """Runs in the worker. ``threads`` limits the threads of numeric libraries; 0 sets no limit."""
+def _in_worker(job: _Job[T], folder: Path, call: str) -> Outcome[T]:
+    """``folder`` is the caller's current one, which relative paths start from; a worker elsewhere may not have it."""
+    with suppress(OSError):
+        if Path.cwd() != folder:
+            os.chdir(folder)
+    return _guarded(job, 1)
+
+
+def _guarded(job: _Job[T], threads: int) -> Outcome[T]:
+    """``threads`` limits the threads of numeric libraries; 0 sets no limit."""
     try:
         with limited_threads(threads) if threads else nullcontext():
             return Outcome(job.case, job.function(*job.arguments), None)

@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted, counted_of
+from unetrpp.inference.cluster import ClusterWorkers
 from unetrpp.inference.devices import DeviceWorkers
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.inputs import Cases, files_digest
@@ -44,7 +45,8 @@ def predict_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions) -> d
 def run_folder(
     ensemble: Ensemble, cases: Cases, output: OutputOptions, workers: DeviceWorkers | None = None
 ) -> Progress:
-    """Predict every case that is not finished into ``output.folder``, with ``workers`` in their processes.
+    """Predict every case that is not finished into ``output.folder``: with ``workers`` in their processes, inside of
+    :func:`unetrpp.core.cluster.cluster` by its workers.
 
     Returns:
         The record of the run, with the failed cases and those of them whose input cannot be used.
@@ -67,6 +69,7 @@ def run_folder(
         refuse_foreign(output.folder, [*(outputs[case] for case in left), *tables], earlier.runs)
     if len(left) < len(cases):
         LOG.info("%s finished already", counted_of(len(cases) - len(left), len(cases), "case", "is/are"))
+    chosen = workers or ClusterWorkers.current(ensemble, output)
     own = file_name(output.part)
     before = earlier.runs.get(own)
     described = (
@@ -75,7 +78,7 @@ def run_folder(
     progress = Progress(
         path=output.folder / own,
         settings=settings,
-        device=str(ensemble.first.device) if workers is None else workers.name,
+        device=str(ensemble.first.device) if chosen is None else chosen.name,
         cases=earlier.kept(own, cases),
         pending=earlier.pending(own, output.folder) | {outputs[case] for case in left},
         labels=described.labels,
@@ -88,7 +91,7 @@ def run_folder(
     others = {name: run for name, run in earlier.runs.items() if name != own}
     forget(output.folder, others, {record.output for record in earlier.changed.values()}, left)
     notices = CaseNotices(progress.path, len(plans.labels.foreground)) if output.log_warnings else None
-    finished = predicted_cases(ensemble, output, left.items()) if workers is None else workers.predicted(left)
+    finished = predicted_cases(ensemble, output, left.items()) if chosen is None else chosen.predicted(left)
     try:
         record_cases(finished, len(left), progress, notices)
     finally:
