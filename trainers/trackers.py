@@ -5,14 +5,13 @@ Built-in ones are TensorBoard, Weights & Biases and MLflow, each an extra; packa
 """
 
 import importlib.util
-import logging
 import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -21,9 +20,6 @@ from unetrpp.core.files import read_json
 from unetrpp.core.registry import find
 from unetrpp.model.folder import ModelFolder
 from unetrpp.trainers.log import EpochEntry, EpochTracker
-
-LOG = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -162,13 +158,11 @@ class MLflow:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
         from mlflow import MlflowClient
 
-        self.fold, self.folder = fold, fold.folder.parent.resolve() / "mlflow"
+        self.fold, folder = fold, fold.folder.parent / "mlflow"
         uri = os.environ.get("MLFLOW_TRACKING_URI")
-        if uri is None:
-            self.folder.mkdir(exist_ok=True)
-        self.client = retried(lambda: MlflowClient(uri or f"sqlite:///{self.folder / 'mlflow.db'}"))
+        self.client = MlflowClient(uri or local_store(folder))
         if fold.run is None:
-            self.run = self._begin(None if uri else (self.folder / "artifacts").as_uri())
+            self.run = self._begin(None if uri else (folder.resolve() / "artifacts").as_uri())
         else:
             self.run = fold.run
             self.client.update_run(self.run, status="RUNNING")
@@ -203,15 +197,21 @@ class MLflow:
         self.client.set_terminated(self.run, "FINISHED" if done else "KILLED")
 
 
-def retried(make: Callable[[], T]) -> T:
-    """What ``make`` returns. The first client of a local store makes its tables, which fails while another fold makes them."""
-    for pause in (1.0, 4.0, 16.0):
-        try:
-            return make()
-        except Exception as error:
-            LOG.debug("the store of MLflow is tried again in %g s", pause, exc_info=error)
-            time.sleep(pause)
-    return make()
+def local_store(folder: Path) -> str:
+    """The address of a store in ``folder``, which is made whole or not at all: two folds that make its tables at the same time
+    would break it."""
+    from mlflow import MlflowClient
+
+    store = folder.resolve() / "mlflow.db"
+    if not store.exists():
+        folder.mkdir(exist_ok=True)
+        made = store.with_name(f"mlflow.{os.getpid()}.db")
+        MlflowClient(f"sqlite:///{made}")
+        with suppress(FileExistsError):  # another fold was faster
+            store.hardlink_to(made)
+        with suppress(PermissionError):  # Windows keeps an open file
+            made.unlink()
+    return f"sqlite:///{store}"
 
 
 def allowed(name: str) -> str:

@@ -85,7 +85,9 @@ def test_a_local_cluster_names_the_case_that_kills_its_worker():
     assert {case: o.value for case, o in found.items() if o.error is None} == {
         f"case_{n}": n**2 for n in (0, 1, 2, 4, 5)
     }
-    assert "the executor failed during squares (KilledWorker" in found["case_3"].error.message
+    error = found["case_3"].error
+    assert error is not None
+    assert "the executor failed during squares (KilledWorker" in error.message
 
 
 @pytest.mark.parametrize(

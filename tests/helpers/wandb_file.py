@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 BLOCK = 32768
 FILE_HEADER, HEADER = 7, 7  # bytes
@@ -29,8 +30,12 @@ class OfflineRun:
     def __init__(self, folder: Path):
         from wandb.proto.wandb_internal_pb2 import Record
 
-        self.ids, self.names, self.groups = set(), set(), set()
-        self.config, self.summary, self.history = {}, {}, []
+        self.ids: set[str] = set()
+        self.names: set[str] = set()
+        self.groups: set[str] = set()
+        self.config: dict[str, Any] = {}
+        self.summary: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
         self.folders = sorted(folder.glob("offline-run-*"))
         for path in sorted(folder.glob("offline-run-*/*.wandb")):
             for payload in payloads(path):

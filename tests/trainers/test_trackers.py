@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,13 @@ def home(tmp_path, monkeypatch):
 
 def fold_with(home, tracker: str, **changed) -> Path:
     """Fold 0 of two epochs, which resumes an earlier one."""
-    options = {"epochs": 2, "iterations": 2, "plans_name": "unet", "device": "cpu", "mirroring": False} | changed
+    options: dict[str, Any] = {
+        "epochs": 2,
+        "iterations": 2,
+        "plans_name": "unet",
+        "device": "cpu",
+        "mirroring": False,
+    } | changed
     return train("balls", "3d_fullres", 0, workspace=home.root, tracker=tracker, **options).path / "fold_0"
 
 
@@ -107,7 +114,13 @@ def test_folds_at_the_same_time_share_the_store_of_mlflow(home, caplog):
     needs("mlflow")
     from mlflow import MlflowClient
 
-    options = {"epochs": 2, "iterations": 2, "plans_name": "unet", "mirroring": False, "devices": "cpu,cpu"}
+    options: dict[str, Any] = {
+        "epochs": 2,
+        "iterations": 2,
+        "plans_name": "unet",
+        "mirroring": False,
+        "devices": "cpu,cpu",
+    }
     model = train("balls", "3d_fullres", [0, 1], workspace=home.root, tracker="mlflow", **options)
     client = MlflowClient(f"sqlite:///{model.path / 'mlflow' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("balls").experiment_id])

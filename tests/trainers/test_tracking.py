@@ -2,7 +2,7 @@
 
 import importlib.util
 import signal
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ class Recorder:
 @pytest.fixture
 def recorders(monkeypatch):
     """The trackers that were made, in their order; they are called "recorder"."""
-    made = []
+    made: list[Recorder] = []
     monkeypatch.setattr(Recorder, "made", made)
     monkeypatch.setitem(TRACKERS, "recorder", Recorder)
     found = importlib.util.find_spec
@@ -63,7 +63,13 @@ def recorders(monkeypatch):
 
 
 def train_balls(home, fold=0, **changed):
-    options = {"epochs": 2, "iterations": 2, "plans_name": "unet", "device": "cpu", "mirroring": False} | changed
+    options: dict[str, Any] = {
+        "epochs": 2,
+        "iterations": 2,
+        "plans_name": "unet",
+        "device": "cpu",
+        "mirroring": False,
+    } | changed
     return train("balls", "3d_fullres", fold, workspace=home.root, tracker="recorder", **options)
 
 
