@@ -79,8 +79,10 @@ def test_unetrpp_runs_the_commands(tmp_path):
 
 def test_unetrpp_alone_lists_every_command(tmp_path):
     report, done = probe(tmp_path, "unetrpp")
-    listed = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  ")]
+    commands, _, following = done.stdout.partition("\nnext, in unetrpp_workspace:\n")
+    listed = [line.split(maxsplit=1) for line in commands.splitlines() if line.startswith("  ")]
     assert report["code"] == 0
+    assert "has no dataset yet" in following
     names = {script.removeprefix("unetrpp_").replace("_", "-") for script in SCRIPTS if script != "unetrpp"}
     assert {name for name, purpose in listed if purpose} == names
 
