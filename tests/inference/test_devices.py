@@ -70,7 +70,7 @@ def test_two_processes_write_what_one_writes(model, images, tmp_path, caplog, ca
     assert any("case_2: warning: spacing" in line for line in told[0][0])
     assert "case_1" in told[0][2]
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
-    assert len(files_of(tmp_path / "one")) == 9
+    assert len(files_of(tmp_path / "one")) == 10
     assert record_of(tmp_path / "one") == record_of(tmp_path / "two")
     assert record_of(tmp_path / "two")["device"] == "cpu"
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "two").iterdir()}

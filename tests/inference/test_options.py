@@ -42,7 +42,8 @@ def test_all_options_reach_the_predictor(tmp_path):
 
 
 def test_the_command_has_the_options_of_the_function():
-    command = {action.dest for action in build_parser()._actions} - {"help", "version", "debug"}
+    of_the_command = {"help", "version", "debug", "executor", "report"}
+    command = {action.dest for action in build_parser()._actions} - of_the_command
     assert (command - {"no_mirroring"}) | {"mirroring"} == set(keywords(predict))
 
 

@@ -38,6 +38,7 @@ def test_the_call_has_the_options_of_the_command():
         if action.option_strings and action.default is not argparse.SUPPRESS
     }
     del options["debug"]
+    assert options.pop("executor") is None  # its text, of which the command makes one
     first, *others = inspect.signature(plan_and_preprocess).parameters.values()
     assert first.name == "dataset"
     assert {parameter.kind for parameter in others} == {inspect.Parameter.KEYWORD_ONLY}

@@ -352,6 +352,8 @@ def test_both_stages_of_a_cascade_get_the_loss(workspace):
     path = workspace / "preprocessed" / "Blocks" / "unet.json"
     plans = read_plans(path)
     full = plans.configuration("3d_fullres")
+    undecided = tuple(decision for decision in full.decisions if decision.about != "attention")
+    full = msgspec.structs.replace(full, decisions=undecided)
     stages = {"3d_cascade": msgspec.structs.replace(full, first_stage="3d_lowres"), "3d_lowres": full}
     asked = plans.options | {"loss": "unified_focal"}
     write_json(path, msgspec.structs.replace(plans, configurations=stages, options=asked))

@@ -33,4 +33,6 @@ def write_volumes(progress: Progress) -> None:
             rows.append((case, name, sizes.get(name, ""), *values, places.get(case, "")))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    write_bytes(volumes_path(progress.path), text.getvalue().encode())
+    path, content = volumes_path(progress.path), text.getvalue().encode()
+    if not path.is_file() or path.read_bytes() != content:
+        write_bytes(path, content)
