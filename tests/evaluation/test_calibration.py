@@ -452,6 +452,14 @@ def test_several_models_and_too_few_cases_have_none(expecting, trained):
     assert recorded(trained).expected_dice == {}
 
 
+def test_a_model_that_was_not_calibrated_says_how(model):
+    (model / FILE).unlink()
+    assert f"--model {model} --calibrate" in predictor_of(model).why_no_expected_dice
+    for fold in (0, 1):  # as in an imported model
+        shutil.rmtree(model / f"fold_{fold}" / "validation")
+    assert predictor_of(model).why_no_expected_dice == "the model was not calibrated"
+
+
 def test_the_check_is_in_the_table_and_the_record(expecting, capsys):
     assert evaluate(["--model", str(expecting)]) == 0
     out = capsys.readouterr().out

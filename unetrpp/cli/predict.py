@@ -204,7 +204,7 @@ def report(result: "PredictionResult") -> int:
     total = count + len(others)
     print(f"{counted_of(count, total, 'case', 'is/are')} segmented in {result.output}")
     if result.review_order:
-        first = listed(result.review_order, MOST_TO_REVIEW)
+        first = listed(result.review_order[:MOST_TO_REVIEW], MOST_TO_REVIEW)
         print(f"by expected Dice, look first at {first} (volumes.csv and predictions.json have all)")
     if others:
         print(text_table(grouped(sorted(others.items())), align="l"), file=sys.stderr)

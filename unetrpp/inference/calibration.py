@@ -175,7 +175,8 @@ def dice_models_of(
     It can where a prediction runs as the validation did that the calibration rests on.
     """
     if not (model.path / FILE).is_file():
-        return {}, f"the model was not calibrated (unetrpp_evaluate --model {model.path} --calibrate)"
+        how = f" (unetrpp_evaluate --model {model.path} --calibrate)" if validated_folds(model) else ""
+        return {}, f"the model was not calibrated{how}"
     try:
         found = read_calibration(model)
     except UserError as error:
