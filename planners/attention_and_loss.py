@@ -41,9 +41,7 @@ def plan_attention(
     for name, configuration in plans.configurations.items():
         store = Store(workspace.store(path.parent.name, path.stem, name))
         cases = [store.open(case) for case in store.cases()]
-        if (cases or not options.by_labels) and not any(
-            decision.about == "attention" for decision in configuration.decisions
-        ):
+        if (cases or unprepared) and not any(decision.about == "attention" for decision in configuration.decisions):
             decided[name] = with_attention(
                 configuration, cases, fingerprint, mode=options.attention, overrides=overrides, loss=options.loss
             )

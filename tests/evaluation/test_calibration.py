@@ -448,7 +448,10 @@ def test_several_models_and_too_few_cases_have_none(expecting, trained):
     both = Ensemble([predictor_of(expecting, folds=[fold]) for fold in (0, 1)])
     assert both.why_no_expected_dice == "it is not fitted for the mean of several models"
     assert both.expected_by == ""
-    assert "too few cases (it takes 10 with a class)" in predictor_of(trained).why_no_expected_dice
+    assert (
+        "too few cases (it takes 10 with a class, of more than two patients)"
+        in predictor_of(trained).why_no_expected_dice
+    )
     assert recorded(trained).expected_dice == {}
 
 

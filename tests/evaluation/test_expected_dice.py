@@ -108,6 +108,20 @@ def test_too_few_cases_give_nothing():
     assert check_dice_models(cross_validation(cases=9)) is None
 
 
+@pytest.mark.parametrize("parts", [[0] * 20, [0] * 10 + [1] * 10, [0] * 9 + [1] * 10 + [2]])
+def test_two_patients_with_all_cases_give_nothing(parts):
+    found = replace(cross_validation(cases=20), part=np.array(parts))
+    assert fit_dice_models(found) == {}
+    assert check_dice_models(found) is None
+
+
+def test_the_fewest_that_are_left_are_fitted_without_a_warning():
+    found = replace(cross_validation(cases=12), part=np.array([0] * 5 + [1] * 5 + [2, 3]))
+    check = check_dice_models(found)
+    assert check is not None
+    assert check.classes["class 0"].cases == 12
+
+
 def test_one_fold_is_enough():
     check = check_dice_models(cross_validation(folds=1))
     assert check is not None

@@ -271,6 +271,7 @@ def test_attention_by_labels_is_planned_once_and_where_cases_are_preprocessed(tm
     by_labels = Options(attention="auto")
     assert plan_attention(decided, path, MEASURED, workspace=workspace, options=by_labels) == decided
     assert path.stat().st_mtime_ns == stamp
+    assert plan_attention(decided, path, MEASURED, workspace=workspace, options=Options()) == decided
     as_published = plan_attention(decided, path, MEASURED, workspace=workspace, options=Options(), unprepared=True)
     assert as_published.configuration("2d").decisions[0].value == "as published"  # which takes no labels
     write_json(path, decided)

@@ -60,7 +60,7 @@ def expected_dice_rows(check: DiceCheck) -> list[list[str]]:
 def expected_dice_table(found: Calibration) -> str:
     """How good the expected Dice was on the cross-validation, or why there is none."""
     if found.dice_check is None:
-        return f"no expected Dice: that takes {FEWEST_CASES} validated cases with a class"
+        return f"no expected Dice: that takes {FEWEST_CASES} validated cases with a class, of more than two patients"
     worst = found.dice_check.worst_found
     share = (
         ""

@@ -24,6 +24,7 @@ from unetrpp.inference.expected_dice import (
 
 PENALTIES = np.logspace(0, 4, 17)  # of the ridge regression; leave-one-out chooses
 PARTS = 10
+FEWEST_FITTED = 2  # cases; leave-one-out takes two
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ class ClassCases:
     features: np.ndarray
     dice: np.ndarray
 
+    @property
+    def enough(self) -> bool:
+        """Whether there is something to fit to when two parts are left out, which a few patients with many cases each would prevent."""
+        largest = np.sort(np.bincount(self.part))[-2:].sum()
+        return len(self.dice) >= FEWEST_CASES and len(self.dice) - int(largest) >= FEWEST_FITTED
+
     def where(self, chosen: np.ndarray) -> "ClassCases":
         return ClassCases(self.fold[chosen], self.part[chosen], self.features[chosen], self.dice[chosen])
 
@@ -102,7 +109,7 @@ def fit_dice_models(found: FeaturesAndDice) -> dict[str, DiceModel]:
     models = {}
     for k, name in enumerate(found.names):
         cases = found.of_class(k)
-        if len(cases.dice) >= FEWEST_CASES:
+        if cases.enough:
             models[name] = fit_dice_model(cases, always_there=found.always_there[k])
     return models
 
@@ -148,7 +155,7 @@ def check_dice_models(found: FeaturesAndDice) -> DiceCheck | None:
     expected, classes = np.full(found.dice.shape, np.nan), {}
     for k, name in enumerate(found.names):
         cases = found.of_class(k)
-        if len(cases.dice) < FEWEST_CASES:
+        if not cases.enough:
             continue
         predicted, constant = left_out_expectations(cases), left_out_expectations(cases.without_features())
         expected[found.usable()[:, k], k] = [each.expected for each in predicted]

@@ -193,5 +193,5 @@ def dice_models_of(
     others = [what for what, differs in differing.items() if differs]
     if others:
         return {}, f"it was fitted to the validation, from which this prediction differs by {' and '.join(others)}"
-    few = f"the validation has too few cases (it takes {FEWEST_CASES} with a class)"
+    few = f"the validation has too few cases (it takes {FEWEST_CASES} with a class, of more than two patients)"
     return found.expected_dice, "" if found.expected_dice else few
