@@ -69,6 +69,9 @@ class AttentionTrainer(Trainer):
             self.modules[place].learn(gamma)
         return network
 
+    def record(self) -> None:
+        """Nothing: the judgement changes the network."""
+
     def finished(self) -> bool:
         """Never before the judgement, whatever the limits of hours and patience."""
         return self.judgement is not None and super().finished()

@@ -58,19 +58,16 @@ def compile_network(network: torch.nn.Module, probe: Callable[[], torch.Tensor])
     return True
 
 
-def compile_blocks(network: torch.nn.Module, mode: str = "default") -> None:
+def compile_blocks(network: torch.nn.Module) -> None:
     """Compile the ``forward`` of every block; blocks of one kind and size share what is compiled.
 
     A network as one graph takes a compiler minutes: UNETR++ repeats a few blocks, and the time grows faster than the graph.
-
-    Args:
-        mode: of torch.compile.
     """
     shared: dict[object, Callable[..., torch.Tensor]] = {}
     for block in _parts(network):
         kind = (type(block), *(value.shape for value in block.state_dict().values()))
         if kind not in shared:
-            shared[kind] = torch.compile(_copy(type(block).forward), dynamic=False, mode=mode)
+            shared[kind] = torch.compile(_copy(type(block).forward), dynamic=False)
         block.forward = MethodType(shared[kind], block)
 
 

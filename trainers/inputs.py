@@ -39,7 +39,8 @@ class Machine:
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     threads: int | None = None  # see ``readers``
-    compile: bool | None = None  # try torch.compile; None: on CUDA, in a training of COMPILED_STEPS or more
+    # try torch.compile; None: on CUDA, in a training of COMPILED_STEPS or more; False: record no CUDA graphs either
+    compile: bool | None = None
     processes: Processes = ALONE  # that share every batch
     # On a CPU: the cores that this fold may use at the time of the call, to choose the number of threads that compute a step
     # (trainers/compute_threads.py), and the number that the user asks for. Without cores torch's number stays.
@@ -72,3 +73,8 @@ class Machine:
         if self.compile is not None:
             return self.compile
         return self.device.type == "cuda" and steps >= COMPILED_STEPS
+
+    @property
+    def records(self) -> bool:
+        """Whether CUDA graphs are tried. Processes that share a batch exchange gradients within a pass, so not by them."""
+        return self.device.type == "cuda" and self.compile is not False and self.processes.count == 1

@@ -14,7 +14,7 @@ from benchmarks.gpu_parts import goals
 from benchmarks.gpu_parts.busy import busy_share
 from benchmarks.gpu_parts.cells import Cell, Setting, Values, Verdict
 from benchmarks.gpu_parts.dataset import CONFIGURATION, place, planned
-from benchmarks.gpu_parts.networks import compiled
+from benchmarks.gpu_parts.networks import prepared
 from benchmarks.training_step import WARM_UP, clock, fixed_batch, precision_of, seconds_a_call, wait
 from unetrpp.core.devices import find_device
 from unetrpp.preprocessing.store import Store
@@ -49,14 +49,14 @@ def opened(setting: Setting, mode: str) -> Iterator[Trainer]:
     with tempfile.TemporaryDirectory() as folder:
         config = TrainingConfig(fold=0, precision=precision)
         trainer = Trainer(FoldData(planned(setting), cases, cases[:1]), config, Path(folder), Machine(device))
-        with compiled(trainer.network, mode):
+        with prepared(trainer, mode, trainer.loader.batch(0)):
             yield trainer
 
 
 def steps(setting: Setting, shared: Values) -> Values:
     """Milliseconds of a step and the share in which the GPU is busy, on a batch that stays there and on new ones."""
     spend = 0.05 if setting.small else 3.0
-    with opened(setting, "eager" if setting.small else "compiled") as trainer:
+    with opened(setting, "eager" if setting.small else "graphs") as trainer:
         with closing(trainer.batches()) as batches:
             given = next(batches)
         with fixed_batch(trainer, given):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.gpu_parts import goals
 from benchmarks.gpu_parts.busy import busy_share
@@ -23,6 +23,7 @@ from benchmarks.training_step import (
     seconds_of,
     wait,
 )
+from unetrpp.augmentation.pipeline import Sample
 from unetrpp.core.devices import find_device, half_precision
 from unetrpp.core.text import GIGABYTE
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
@@ -30,6 +31,8 @@ from unetrpp.networks.presets import PRESETS
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.plans.architecture import Architecture
 from unetrpp.trainers.compilation import compile_blocks, interpret_blocks
+from unetrpp.trainers.recording import record_network
+from unetrpp.trainers.trainer import Trainer
 
 BATCH = 2
 MEASURED = ("synapse", "acdc", "tumor", "lung", "unet", "resunet")
@@ -38,15 +41,15 @@ SMALL: dict[str, Callable[[], Architecture]] = {
     "unetrpp": lambda: unetrpp_architecture(1, 3, (8, 16, 16), SMALL_STRIDES, width=0.25),
     "unet": lambda: unet_architecture(1, 3, (8, 16, 16), SMALL_STRIDES, width=0.25),
 }
-# torch.compile's name for each mode but "eager"; "compiled" is what training does.
-MODES = {"compiled": "default", "graphs": "reduce-overhead"}
+# Training records graphs, and before that compiles where it is long.
+MODES = ("eager", "graphs", "compiled", "compiled graphs")
 
 
 def step_cells(setting: Setting) -> list[Cell]:
     """The synapse preset in bf16 first, then all networks in eager mode, which starts in seconds; compiling takes minutes."""
     names = SMALL if setting.small else MEASURED
     precisions = ("fp32", "bf16") if setting.small else ("bf16", "fp16", "fp32")
-    modes = ("eager",) if setting.small else ("eager", *MODES)
+    modes = MODES[:1] if setting.small else MODES
     order = [(name, precision, mode) for mode in modes for precision in precisions for name in names]
     order.sort(key=lambda one: one[:2] != ("synapse", "bf16"))  # a stable order
     return [
@@ -68,12 +71,11 @@ def step(setting: Setting, name: str, precision: str, mode: str) -> Values:
         trainer = make_trainer(architecture, BATCH, precision, Path(folder), device)
 
     def one() -> None:
-        if mode == "graphs":
-            torch.compiler.cudagraph_mark_step_begin()
         trainer.step([])
 
     values: Values = {}
-    with compiled(trainer.network, mode), fixed_batch(trainer, samples(architecture, BATCH)):
+    given = samples(architecture, BATCH)
+    with fixed_batch(trainer, given), prepared(trainer, mode, given):
         first = seconds_of(one, device)
         for _ in range(WARM_UP):
             one()
@@ -92,16 +94,17 @@ def step(setting: Setting, name: str, precision: str, mode: str) -> Values:
 
 
 @contextmanager
-def compiled(network: nn.Module, mode: str) -> Iterator[None]:
-    """The network compiled in place, until the end of the block, where the memory of its graphs is given back."""
-    if mode == "eager":
-        yield
-        return
-    compile_blocks(network, MODES[mode])
+def prepared(trainer: Trainer, mode: str, given: list[Sample]) -> Iterator[None]:
+    """The network compiled or recorded in place for such samples, or both, until the end of the block."""
+    if "compiled" in mode:
+        compile_blocks(trainer.network)
+    images, _ = trainer.batch(given)
+    if "graphs" in mode and not record_network(trainer.network, images, trainer.autocast(cached=False)):
+        raise RuntimeError("the network could not be recorded")
     try:
         yield
     finally:
-        interpret_blocks(network)
+        interpret_blocks(trainer.network)
         torch.compiler.reset()
 
 

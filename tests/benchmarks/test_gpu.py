@@ -128,31 +128,41 @@ def test_a_row_meets_its_goals_if_it_meets_all():
 
 def test_on_a_gpu_the_goals_come_first_and_every_combination_is_measured():
     names = [cell.what for cell in networks.step_cells(Setting("cuda", Path("nowhere")))]
-    assert names[:3] == [f"synapse, bf16, {mode}" for mode in ("eager", "compiled", "graphs")]
+    assert names[:4] == [f"synapse, bf16, {mode}" for mode in ("eager", "graphs", "compiled", "compiled graphs")]
     wanted = itertools.product(
         ("synapse", "acdc", "tumor", "lung", "unet", "resunet"),
         ("fp32", "bf16", "fp16"),
-        ("eager", "compiled", "graphs"),
+        networks.MODES,
     )
     assert sorted(names) == sorted(", ".join(one) for one in wanted)
-    modes = [name.rpartition(", ")[2] for name in names[3:]]
-    assert modes == sorted(modes, key=["eager", "compiled", "graphs"].index)  # compiling takes minutes
+    modes = [name.rpartition(", ")[2] for name in names[4:]]
+    assert modes == sorted(modes, key=networks.MODES.index)  # compiling takes minutes
 
 
-@pytest.mark.parametrize("mode", ["compiled", "graphs"])
-def test_modes_compile_the_network_for_one_shape(mode, monkeypatch):
+@pytest.mark.parametrize("mode", networks.MODES)
+def test_modes_compile_the_network_for_one_shape_and_then_record_it(mode, monkeypatch):
     given: list[object] = []
 
     def compiled(function, **options):
         given.append(options)
         return function
 
+    def recorded(network, images, autocast):
+        given.append(tuple(images.shape))
+        return True
+
     monkeypatch.setattr(torch, "compile", compiled)
-    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: given.append("step"))
+    monkeypatch.setattr(networks, "record_network", recorded)
     values = networks.step(SMALL, "unet", "fp32", mode)
-    assert given[0] == {"dynamic": False, "mode": "reduce-overhead" if mode == "graphs" else "default"}
-    assert ("step" in given) is (mode == "graphs")
+    assert ({"dynamic": False} in given) is ("compiled" in mode)
+    assert ((2, 1, 8, 16, 16) in given) is ("graphs" in mode)
     assert values["epoch_s"] == pytest.approx(values["ms"] * 0.25)
+
+
+def test_a_network_that_cannot_be_recorded_has_a_row_that_says_so(monkeypatch):
+    monkeypatch.setattr(networks, "record_network", lambda *_: False)
+    with pytest.raises(RuntimeError, match="could not be recorded"):
+        networks.step(SMALL, "unet", "fp32", "graphs")
 
 
 def test_both_ways_of_attention_agree():
