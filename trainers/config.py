@@ -25,7 +25,9 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     training.json records them.
     """
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"rate_changes", "heads", "sampling", "padding"})
+    later_fields: ClassVar[frozenset[str]] = frozenset(
+        {"rate_changes", "heads", "sampling", "padding", "schedule", "second_moment", "drop_path", "ema"}
+    )
 
     format: int = 1
     fold: int | Literal["all"]
@@ -33,11 +35,17 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     cases: str = ""  # digest of the fold's training and validation cases
     epochs: Count = STANDARD_EPOCHS
     iterations: Count = STANDARD_ITERATIONS  # steps per epoch
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
     learning_rate: Positive = 1e-2  # --lr; recipe.py for AdamW
     momentum: float = 0.99  # of SGD; no option: as in nnU-Net 2.8.1, smaller in short runs of the tests
-    warmup: int = 0  # steps of linearly rising learning rate; no option: recipe.py sets it for AdamW
-    weight_decay: float = 3e-5  # no option: recipe.py for AdamW, and the arm no_decay of benchmarks/ablation.py
+    second_moment: float = 0.999  # AdamW's second beta; no option
+    schedule: Literal["poly", "linear", "cosine", "stable"] = "poly"  # of the rate after the warm-up: schedule.py
+    warmup: Annotated[int, Meta(ge=0)] = 0  # steps of linearly rising learning rate; recipe.py for AdamW
+    weight_decay: Annotated[float, Meta(ge=0)] = 3e-5  # recipe.py for AdamW
+    drop_path: Annotated[float, Meta(ge=0, lt=1)] = (
+        0.0  # largest share of dropped residual branches: networks/drop_path.py
+    )
+    ema: Annotated[float, Meta(gt=0, lt=1)] | None = None  # decay of the mean of weights that is validated and kept
     # No option: `--recipe nnunet` and the arm decay_all of benchmarks/ablation.py. True as in nnU-Net and the released
     # UNETR++; False exempts norms, biases, layer scales, temperatures and position embeddings.
     decay_everything: bool = False

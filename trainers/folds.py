@@ -42,6 +42,10 @@ def train(
     recipe: Literal["nnunet"] | None = None,
     lr: float | None = None,
     optimizer: Literal["sgd", "adamw"] | None = None,
+    warmup: int | None = None,
+    weight_decay: float | None = None,
+    drop_path: float | None = None,
+    ema: float | None = None,
     seed: int | None = None,
     precision: Literal["fp32", "bf16", "fp16"] | None = None,
     max_hours: float | None = None,
@@ -73,6 +77,9 @@ def train(
         iterations: optimiser steps per epoch.
         recipe: "nnunet" trains as nnU-Net 2.8.1 does, to compare with it.
         lr: initial learning rate.
+        warmup: steps in which the learning rate rises to it.
+        drop_path: largest share of a batch for which a residual branch is left out, in the last of them.
+        ema: decay of an exponential mean of the weights, such as 0.999, which is validated and predicts.
         max_hours: the learning-rate schedule follows the clock, and a fold ends after so many hours.
         patience: stop after so many epochs without a better Dice on validation patches.
         augmentation: on the training device, or by batchgenerators in worker processes.
@@ -110,6 +117,10 @@ def train(
         "recipe": recipe,
         "learning_rate": lr,
         "optimizer": optimizer,
+        "warmup": warmup,
+        "weight_decay": weight_decay,
+        "drop_path": drop_path,
+        "ema": ema,
         "seed": seed,
         "precision": precision,
         "max_hours": max_hours,

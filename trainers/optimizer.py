@@ -1,15 +1,19 @@
 """The optimiser that a training config describes; `schedule.py` has its learning rate."""
 
+from typing import Any
+
 import torch
 
 from unetrpp.networks.parameters import parameter_groups
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.muon import Muon
 
+NARROWEST = 8  # channels in and out of a matrix that Muon makes orthogonal
 FUSED = ("cpu", "cuda")  # devices with fused optimisers
 
 
 def build_optimizer(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW. docs/training.md says which parameters weight decay leaves out."""
+    """SGD with Nesterov momentum, AdamW, or Muon. docs/training.md says which parameters weight decay leaves out."""
     groups = parameter_groups(network, config.weight_decay)
     gammas = [group | {"rate": config.gamma_rate} for group in groups if group["name"] == "gammas"]
     others = [group for group in groups if group["name"] != "gammas"]
@@ -21,9 +25,26 @@ def build_optimizer(network: torch.nn.Module, config: TrainingConfig) -> torch.o
     # One kernel for all parameters instead of several for each: these networks have hundreds of small ones.
     fused = next(network.parameters()).device.type in FUSED
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.second_moment), fused=fused)
+    if config.optimizer == "muon":
+        return Muon(_with_matrices(groups), lr=config.learning_rate, fused=fused)
     nesterov = config.momentum > 0
     return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=nesterov, fused=fused)
+
+
+def _with_matrices(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups whose matrices are apart: not vectors, nor the first and last layers and depthwise kernels, which are thin."""
+    found = []
+    for group in groups:
+        matrices = [p for p in group["params"] if p.ndim > 1 and min(p.shape[:2]) >= NARROWEST]
+        others = [p for p in group["params"] if p.ndim <= 1 or min(p.shape[:2]) < NARROWEST]
+        if group.get("name") != "gammas" and matrices:
+            found += [group | {"params": matrices, "orthogonal": True}] + (
+                [group | {"params": others}] if others else []
+            )
+        else:
+            found.append(group)
+    return found
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

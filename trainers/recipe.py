@@ -45,20 +45,29 @@ def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp
     given = _with_named_recipe({key: value for key, value in overrides.items() if value is not None})
     config = _config({"fold": fold, "precision": precision} | given)
     short = config.steps < SHORT_RUN_STEPS
-    if config.optimizer == "adamw" or ("optimizer" not in given and short):
-        recipe = "AdamW with warm-up, as asked for"
+    if config.optimizer != "sgd" or ("optimizer" not in given and short):
+        name = {"adamw": "AdamW", "muon": "Muon"}.get(config.optimizer, "AdamW")
+        recipe = f"{name} with warm-up, as asked for"
         if "optimizer" not in given:
             recipe = (
                 f"short: {config.steps} steps are fewer than {SHORT_RUN_STEPS}, so AdamW with warm-up instead of SGD"
             )
         warmup = min(LONGEST_WARMUP, config.steps // 8)
-        adamw = {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-2, "warmup": warmup, "recipe": recipe}
+        adamw = {
+            "optimizer": given.get("optimizer", "adamw"),
+            "learning_rate": 3e-3,
+            "weight_decay": 1e-2,
+            "warmup": warmup,
+            "recipe": recipe,
+        }
         config = _config({"fold": fold, "precision": precision} | adamw | given)
     if config.learn_attention and config.epochs < 2:
         raise UserError(
             "--learn-attention judges the gates after an epoch and then trains without those that it removed; "
             "give --epochs 2 or more, or fewer --iterations"
         )
+    if config.learn_attention and config.ema is not None:
+        raise UserError("--learn-attention changes the network, so there is no mean of its weights; leave out --ema")
     if config.learn_attention and config.trainer != STANDARD_TRAINER:
         raise UserError(f"--learn-attention has its own trainer; give it without --trainer {config.trainer}")
     return config

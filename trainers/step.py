@@ -15,6 +15,7 @@ from unetrpp.losses.build import build_loss
 from unetrpp.losses.deep_supervision import DeepSupervision
 from unetrpp.networks.build import build_network
 from unetrpp.networks.cascade import unfold_first_stage
+from unetrpp.networks.drop_path import set_drop_path
 from unetrpp.networks.focal_module import clamp_gammas
 from unetrpp.patches.loader import PatchLoader, prefetch
 from unetrpp.preprocessing.store import StoredCase
@@ -23,6 +24,7 @@ from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
 from unetrpp.trainers.schedule import learning_rate, progress
 from unetrpp.trainers.state import TrainingState
+from unetrpp.trainers.weight_mean import WeightMean
 
 HALF_PRECISION = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -46,6 +48,7 @@ class StepTrainer:
         try_kernels(self.device)
         self.layout = memory_format(self.configuration.architecture.dimensions)
         self.network = self.build_network().to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.mean = None if config.ema is None else WeightMean(self.network, config.ema)
         self.replica = self.network  # what a step calls; Trainer.run makes it average gradients over the processes
         self.optimizer = self.build_optimizer()
         self.loss = self.build_loss().to(self.device)
@@ -59,7 +62,9 @@ class StepTrainer:
         architecture = self.configuration.architecture
         if self.config.heads == "random":
             architecture = msgspec.structs.replace(architecture, initial_logits=())
-        return build_network(architecture)
+        network = build_network(architecture)
+        set_drop_path(network, self.config.drop_path)
+        return network
 
     def build_optimizer(self) -> torch.optim.Optimizer:
         """The optimiser of ``self.network``; the schedule of the recipe sets its learning rate before every step."""
@@ -94,6 +99,8 @@ class StepTrainer:
         self.scaler.update()
         clamp_gammas(self.network)
         self.state.step += 1
+        if self.mean is not None:
+            self.mean.update(self.network, self.state.step)
         return loss.detach()
 
     def start_step(self) -> None:
@@ -121,8 +128,8 @@ class StepTrainer:
 
         ``compiled=False`` runs a compiled network as it was written, so that hooks on its modules are called.
         """
-        self.network.eval()
-        forward = self.network if compiled else self.network.forward
+        network = self.evaluated.eval()
+        forward = network if compiled else network.forward
         for samples in prefetch(loader, batches, self.machine.readers, self.device):
             images, target = self.batch(samples)
             with self.autocast():
@@ -138,12 +145,18 @@ class StepTrainer:
         images = unfold_first_stage(images, plan.first_stage_classes)
         return images.to(memory_format=self.layout), target
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self, *, cached: bool = True) -> torch.autocast:
+        """The precision of the recipe; ``cached=False`` casts a weight wherever it is used."""
         dtype = HALF_PRECISION[self.config.precision]
-        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None, cache_enabled=cached)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and kept: the mean of the weights where the recipe asks for one."""
+        return self.network if self.mean is None else self.mean.network
 
     def weights(self) -> dict[str, Tensor]:
-        """The network's tensors as checkpoints hold them."""
+        """The tensors of the network in training as checkpoints hold them."""
         weights: dict[str, Tensor] = self.network.state_dict()
         return weights
 
@@ -154,10 +167,14 @@ class StepTrainer:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs besides the weights."""
         learned = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        if self.mean is not None:
+            learned["mean"] = self.mean.network.state_dict()
         return learned | self.state.to_checkpoint() | {"seconds": self.hours() * 3600}
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` gave."""
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
+        if self.mean is not None:
+            self.mean.network.load_state_dict(content["mean"])
         self.state = TrainingState.from_checkpoint(content)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from unetrpp.core.command_line import Parser, above_zero, not_negative, positive, run
+from unetrpp.core.command_line import Parser, above_zero, not_below_zero, not_negative, positive, run
 
 EXAMPLES = """
 unetrpp_train Hippocampus 3d_fullres                    every fold
@@ -95,6 +95,27 @@ def add_recipe(parser: Parser) -> None:
         "--optimizer",
         choices=["sgd", "adamw"],
         help="default: sgd, or adamw with warm-up for runs of fewer than 10000 steps",
+    )
+    recipe.add_argument(
+        "--warmup",
+        type=not_negative,
+        metavar="STEPS",
+        help="steps in which the learning rate rises linearly (default: 0 with sgd, an eighth of the run and at most 500 with adamw)",
+    )
+    recipe.add_argument(
+        "--weight-decay", type=not_below_zero, metavar="W", help="default: 3e-5 with sgd, 0.01 with adamw"
+    )
+    recipe.add_argument(
+        "--drop-path",
+        type=not_below_zero,
+        metavar="P",
+        help="leave out the residual branches of a network for random samples, the last ones with probability P (default: 0)",
+    )
+    recipe.add_argument(
+        "--ema",
+        type=above_zero,
+        metavar="DECAY",
+        help="validate and keep the exponential mean of the weights, such as 0.999 for about the last 1000 steps (default: the weights)",
     )
     recipe.add_argument(
         "--seed", type=not_negative, metavar="N", help="seed of weights, patches, augmentation and dropout (default: 0)"

@@ -28,6 +28,7 @@ from unetrpp.trainers.network_spec import NetworkSpec
 from unetrpp.trainers.overlap import ClassOverlap
 from unetrpp.trainers.patch_validation import PatchScores, score_patches
 from unetrpp.trainers.pretrained_weights import start_from
+from unetrpp.trainers.recording import record_network
 from unetrpp.trainers.saver import Saver
 from unetrpp.trainers.schedule import progress
 from unetrpp.trainers.step import StepTrainer
@@ -79,6 +80,8 @@ class Trainer(StepTrainer):
         self.processes.synchronize_batch_norm(self.network, self.device)  # before a compiler sees the network
         if self.machine.compiles(self.config.steps):
             compile_everywhere(self.network, self.probe, self.processes)
+        if self.machine.records:
+            self.record()
         self.replica = self.processes.replicate(self.network)
         if self.compute_threads is not None:
             self.compute_threads.start(self.state, self.trial_step)
@@ -122,6 +125,8 @@ class Trainer(StepTrainer):
             LOG.info("fold %s: resumes after step %d of %d", config.fold, self.state.step, config.steps)
         elif config.pretrained is not None and self.processes.first:  # the others get them from its replica
             start_from(Path(config.pretrained), self.network, NetworkSpec.of(self.configuration), self.folder)
+        if self.mean is not None and not path.exists():
+            self.mean.network.load_state_dict(self.network.state_dict())
 
     def warn_of_missing_classes(self) -> None:
         """Say which classes no validation case has, and what that means for --patience and the best checkpoint.
@@ -148,6 +153,11 @@ class Trainer(StepTrainer):
         with self.autocast():
             outputs: list[Tensor] = self.network(images)
         return torch.stack([output.float().mean() for output in outputs]).sum()
+
+    def record(self) -> None:
+        """Let the GPU repeat recorded passes of the network, so that the host need not start each of their kernels."""
+        images, _ = self.batch(self.loader.batch(0))
+        record_network(self.network, images, self.autocast(cached=False))
 
     @contextmanager
     def trial_step(self) -> Iterator[Callable[[], object]]:
@@ -260,6 +270,8 @@ class Trainer(StepTrainer):
         """Write checkpoint_<which>.pt beside the training. ``best`` and ``final`` are for prediction and hold the weights alone."""
         self.collect_losses()
         content = {"network": self.weights(), "step": self.state.step}
+        if self.mean is not None and which != "latest":
+            content["network"] = self.mean.network.state_dict()
         if which == "latest":
             content |= self.state_dict()
             self.saved = time.monotonic()

@@ -111,6 +111,10 @@ def test_the_command_trains_and_records_the_given_options(workspace):
         "--epochs=1",
         "--iterations=2",
         "--lr=0.004",
+        "--warmup=1",
+        "--weight-decay=0.02",
+        "--drop-path=0",
+        "--ema=0.9",
         "--seed=7",
         "--patience=3",
         "--max-hours=1",
@@ -120,6 +124,7 @@ def test_the_command_trains_and_records_the_given_options(workspace):
     record = read_json(workspace.model("balls", "unet", "3d_fullres") / "fold_0" / "training.json", TrainingConfig)
     assert (record.epochs, record.iterations, record.learning_rate, record.seed) == (1, 2, 0.004, 7)
     assert (record.patience, record.max_hours, record.precision) == (3, 1.0, "fp32")
+    assert (record.warmup, record.weight_decay, record.drop_path, record.ema) == (1, 0.02, 0.0, 0.9)
     assert main([*command, "--epochs=9"]) == 2
     assert main(["ball", *command[1:]]) == 2
 
@@ -139,7 +144,7 @@ def test_the_call_from_python_has_the_options_of_the_command_and_their_defaults(
         train_balls(workspace, continue_training=True, overwrite=True)
 
 
-@pytest.mark.parametrize("option", [{"epochs": 0}, {"lr": -1.0}, {"optimizer": "adam"}, {"seed": -1}, {"patience": 0}])
+@pytest.mark.parametrize("option", [{"epochs": 0}, {"lr": -1.0}, {"optimizer": "adam"}, {"seed": -1}, {"ema": 1.0}])
 def test_impossible_options_from_python_are_refused(workspace, option):
     with pytest.raises(UserError, match="impossible training option"):
         train_balls(workspace, "0", **option)

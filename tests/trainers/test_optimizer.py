@@ -1,11 +1,15 @@
 """Groups and steps of the optimiser against PyTorch's plain ones."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 
 from tests.helpers.tiny import configuration
 from unetrpp.networks.build import build_network
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.muon import Muon
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
 
 
@@ -33,6 +37,50 @@ def test_steps_equal_the_plain_optimiser(name):
         plain.step()
     for a, b in zip(network.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_muon_gives_matrices_a_nearly_orthogonal_step_and_the_rest_those_of_adamw():
+    """numpy's singular values of the update, and torch's AdamW."""
+    torch.manual_seed(0)
+    network, twin = (build_network(configuration().architecture) for _ in range(2))
+    twin.load_state_dict(network.state_dict())
+    ours = build_optimizer(network, config(optimizer="muon", learning_rate=0.02))
+    plain = build_optimizer(twin, config(optimizer="adamw", learning_rate=0.02))
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for a, b in zip(network.parameters(), twin.parameters(), strict=True):
+        a.grad = torch.randn_like(a)
+        b.grad = a.grad.clone()
+    ours.step()
+    plain.step()
+    matrices = {id(p) for g in ours.param_groups if g["orthogonal"] for p in g["params"]}
+    assert 0 < len(matrices) < len(before)
+    for (name, p), other in zip(network.named_parameters(), twin.parameters(), strict=True):
+        if id(p) not in matrices:
+            torch.testing.assert_close(p, other)
+            continue
+        update = (before[name] * (1 - 0.02 * 0.1) - p.detach()).flatten(1).numpy() / 0.02
+        values = np.linalg.svd(update / (0.2 * max(update.shape) ** 0.5), compute_uv=False)
+        assert values.min() > 0.6, name
+        assert values.max() < 1.3, name
+
+
+def test_muon_follows_the_mean_of_the_gradients_and_resumes_exactly():
+    """With one singular value the nearest orthogonal matrix is known: the outer product of its vectors."""
+    left, right = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0][:, 0], np.eye(9)[0]
+    weight = torch.nn.Parameter(torch.zeros(12, 9))
+    muon = Muon([{"params": [weight], "orthogonal": True, "weight_decay": 0.0}], lr=1.0)
+    weight.grad = torch.from_numpy(np.outer(left, right)).float()
+    muon.step()
+    step = weight.detach().numpy() / (0.2 * 12**0.5)
+    assert np.linalg.svd(step, compute_uv=False)[1:].max() < 1e-5
+    np.testing.assert_allclose(step / np.linalg.norm(step), -np.outer(left, right), atol=1e-5)
+    twin = torch.nn.Parameter(weight.detach().clone())
+    resumed = Muon([{"params": [twin], "orthogonal": True, "weight_decay": 0.0}], lr=1.0)
+    resumed.load_state_dict(copy.deepcopy(muon.state_dict()))
+    for optimizer, p in ((muon, weight), (resumed, twin)):
+        p.grad = torch.arange(108.0).reshape(12, 9).sin()
+        optimizer.step()
+    assert torch.equal(weight, twin)
 
 
 def test_norms_and_biases_do_not_decay_unless_everything_does():

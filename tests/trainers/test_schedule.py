@@ -1,6 +1,9 @@
 """The learning-rate schedule in closed form, by steps and by the clock."""
 
+from functools import partial
+
 import pytest
+import torch
 
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.schedule import learning_rate, progress
@@ -12,6 +15,30 @@ def test_poly_decay_and_warm_up():
     assert learning_rate(config, 50) == pytest.approx(0.1 * 0.5**0.9)
     rates = [learning_rate(config, i) for i in range(10, 100)]
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("poly", torch.optim.lr_scheduler.PolynomialLR),
+        ("linear", partial(torch.optim.lr_scheduler.PolynomialLR, power=1.0)),
+        ("cosine", torch.optim.lr_scheduler.CosineAnnealingLR),
+    ],
+)
+def test_schedules_are_those_of_torch(schedule, expected):
+    config = TrainingConfig(fold=0, epochs=1, iterations=20, learning_rate=0.1, schedule=schedule)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    more = {"power": 0.9} if schedule == "poly" else {}
+    scheduler = expected(optimizer, 20, **more)
+    for step in range(20):
+        assert learning_rate(config, step) == pytest.approx(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_stable_rate_falls_in_the_last_two_fifths():
+    config = TrainingConfig(fold=0, epochs=1, iterations=10, learning_rate=1.0, schedule="stable")
+    assert [learning_rate(config, step) for step in (0, 6, 8, 9)] == pytest.approx([1.0, 1.0, 0.5, 0.25])
 
 
 def test_the_rate_may_change_once_an_epoch():

@@ -56,11 +56,17 @@ def test_it_learns(tmp_path, cases):
 
 
 @pytest.mark.parametrize(
-    ("stop", "threads", "augmentation"), [(1, 1, "device"), (6, 2, "device"), (9, 3, "device"), (5, 2, "workers")]
+    ("stop", "threads", "recipe"),
+    [
+        (1, 1, {}),
+        (6, 2, {}),
+        (9, 3, {"optimizer": "muon", "learning_rate": 1e-3, "warmup": 3, "ema": 0.8}),
+        (5, 2, {"augmentation": "workers"}),
+    ],
 )
-def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, stop, threads, augmentation):
-    trainer(tmp_path / "whole", cases, augmentation=augmentation).run()
-    interrupted = trainer(tmp_path / "parts", cases, threads, augmentation=augmentation)
+def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, stop, threads, recipe):
+    trainer(tmp_path / "whole", cases, **recipe).run()
+    interrupted = trainer(tmp_path / "parts", cases, threads, **recipe)
     step = interrupted.step
 
     def until_stopped(samples):
@@ -71,7 +77,7 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
     monkeypatch.setattr(interrupted, "step", until_stopped)
     with pytest.raises(KeyboardInterrupt):
         interrupted.run()
-    trainer(tmp_path / "parts", cases, threads, augmentation=augmentation).run()
+    trainer(tmp_path / "parts", cases, threads, **recipe).run()
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -80,6 +86,38 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
         for name in ("whole", "parts")
     ]
     assert losses[0] == losses[1]
+
+
+def test_the_mean_of_the_weights_is_validated_and_kept(tmp_path, cases, monkeypatch):
+    """Against a mean that is kept beside the training, in numpy."""
+    averaging = trainer(tmp_path / "f", cases, ema=0.7)
+    step, steps = averaging.step, []
+    expected = {name: value.numpy().astype(np.float64) for name, value in averaging.weights().items()}
+
+    def followed(samples):
+        loss = step(samples)
+        steps.append(averaging.state.step)
+        kept = min(0.7, (1 + steps[-1]) / (10 + steps[-1]))
+        for name, value in averaging.weights().items():
+            expected[name] = kept * expected[name] + (1 - kept) * value.numpy()
+        return loss
+
+    monkeypatch.setattr(averaging, "step", followed)
+    averaging.run()
+    assert steps == list(range(1, 13))
+    found = weights(tmp_path / "f")
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name].numpy(), value, rtol=1e-4, atol=1e-6)
+    latest = checkpoint.load(tmp_path / "f" / "checkpoint_latest.pt", CPU)
+    assert all(torch.equal(value, averaging.network.state_dict()[name]) for name, value in latest["network"].items())
+    assert any(not torch.equal(value, found[name]) for name, value in latest["network"].items())
+    loader = averaging.validation_loader
+    assert loader is not None
+    outputs, _ = next(averaging.predict_patches(loader, range(1)))
+    kept = averaging.build_network().eval()
+    kept.load_state_dict(found)
+    images, _ = averaging.batch(loader.batch(0))
+    torch.testing.assert_close(outputs[0], kept(images)[0])
 
 
 def test_padding_counts_as_background_where_the_recipe_says_so(tmp_path, cases):

@@ -119,12 +119,17 @@ def not_negative(text: str) -> int:
 
 def above_zero(text: str) -> float:
     """The type of an option that takes a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
+def not_below_zero(text: str) -> float:
+    """The type of an option that takes a finite number of 0 or more."""
+    value = _number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
     return value
 
 
@@ -165,6 +170,13 @@ def path_or_hub(text: str) -> Path | str:
     ('hf://clinic/liver@v1', 'model.zip')
     """
     return text if text.startswith("hf://") else Path(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
 
 
 def _whole(text: str) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unetrpp.networks.cpu_kernels.convolution import convolve
 from unetrpp.networks.cpu_kernels.normalize import normalize
+from unetrpp.networks.drop_path import DropPath
 from unetrpp.networks.layout import is_channels_last
 
 Axes = tuple[int, ...]
@@ -161,9 +162,13 @@ class ResidualBlock(nn.Module):
         strided = stride is not None and max(stride) > 1
         self.pool = OPERATORS[len(kernel)].average_pool(stride, stride) if strided else nn.Identity()  # type: ignore[arg-type]
         self.skip = Skip(inputs, outputs, len(kernel), norm) if inputs != outputs else nn.Identity()
+        self.drop_path = DropPath()
 
     def forward(self, x: Tensor) -> Tensor:
         y = normalize(self.norm1, self.conv1(x), slope=SLOPE)
+        if self.training and self.drop_path.rate:
+            branch = self.drop_path(normalize(self.norm2, self.conv2(y)))
+            return F.leaky_relu(branch + self.skip(self.pool(x)), SLOPE)
         return normalize(self.norm2, self.conv2(y), self.skip(self.pool(x)), SLOPE)
 
 

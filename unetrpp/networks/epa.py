@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unetrpp.networks.blocks import OPERATORS, NormMaker, ResidualBlock, TokenParameter, pointwise
 from unetrpp.networks.cpu_kernels.spatial_attention import spatial_attention
+from unetrpp.networks.drop_path import DropPath
 from unetrpp.plans.architecture import Architecture
 
 NORMALIZE_EPS = 1e-12
@@ -301,6 +302,7 @@ class EPABlock(nn.Module):
         self.convolutions = nn.Sequential(*convs)
         self.dropout = OPERATORS[len(kernel)].dropout(architecture.dropout)
         self.out = pointwise(channels, channels, len(kernel), bias=True)
+        self.drop_path = DropPath()
 
     def patch_bound(self) -> list[Tensor]:
         """The parameters that fit one number of tokens only."""
@@ -311,20 +313,21 @@ class EPABlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         volume = self.attended(x) if self.token is None else self.coarsely_attended(x, self.token)
-        out: Tensor = volume + self.out(self.dropout(self.convolutions(volume)))
+        out: Tensor = volume + self.drop_path(self.out(self.dropout(self.convolutions(volume))))
         return out
 
     def attended(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2).mT
         if self.position is not None:
             tokens = tokens + self.position
-        tokens = torch.addcmul(tokens, self.gamma, self.attention(self.norm(tokens), x.shape[2:]))
+        attended = self.drop_path(self.attention(self.norm(tokens), x.shape[2:]))
+        tokens = torch.addcmul(tokens, self.gamma, attended)
         return tokens.mT.reshape(x.shape)
 
     def coarsely_attended(self, x: Tensor, token: tuple[int, ...]) -> Tensor:
         """What attention adds is computed among means of voxels and added to each of them."""
         coarse = means(x, token)
-        added = self.gamma * self.attention(self.norm(coarse.flatten(2).mT), coarse.shape[2:])
+        added = self.gamma * self.drop_path(self.attention(self.norm(coarse.flatten(2).mT), coarse.shape[2:]))
         return x + spread(added.mT.reshape(coarse.shape), token, x.shape[2:])
 
 
