@@ -35,7 +35,7 @@ from benchmarks.ablation_parts.results import (
     read_seconds,
     table,
 )
-from benchmarks.ablation_parts.run import run, seconds_a_step
+from benchmarks.ablation_parts.run import device_name, run, seconds_a_step
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 
 TIMED_STEPS = 10
@@ -95,12 +95,13 @@ def time_arms(data: dict[str, Data], arguments: argparse.Namespace) -> None:
 
 
 def train_arms(data: dict[str, Data], results: Path, arguments: argparse.Namespace) -> None:
+    device = device_name(arguments.device)
     for seed, name in itertools.product(arguments.seeds, arguments.arms):
         arm = arm_of(name)
         found = data[arm.planner]
         steps = steps_of(name, found.dataset, arguments)
         size = arguments.batch_size, arguments.width
-        setting = (found.dataset, name, seed, arguments.fold, steps, arguments.cpu_seconds, *size)
+        setting = (found.dataset, name, seed, arguments.fold, steps, arguments.cpu_seconds, *size, device)
         if setting not in {record.setting for record in read_results(results)}:
             add_result(results, run(name, arm, found, steps, seed, arguments))
         print(f"{found.dataset} {name} seed {seed} done", file=sys.stderr, flush=True)

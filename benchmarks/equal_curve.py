@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.equal_study import Peer, Study, add_arguments
+from benchmarks.training_step import precision_of
 from unetrpp.augmentation.pipeline import Sample
 from unetrpp.core.files import link_or_copy, read_json_lines, write_bytes, write_json
 from unetrpp.core.text import text_table
@@ -79,12 +80,14 @@ def train_ours(study: Study, seed: int) -> None:
     """Train one seed and predict the validation cases, with a model folder for each look."""
     arguments, data = study.arguments, study.configuration
     run = study.run("ours", seed)
+    device = torch.device(arguments.device)
     overrides = {"recipe": "nnunet", "epochs": arguments.epochs, "iterations": arguments.iterations, "seed": seed}
-    config = new_config(arguments.fold, overrides)
+    config = new_config(arguments.fold, overrides, precision_of(device))
     weights = {step: run / "training" / f"step_{step}.pt" for step in arguments.looks}
     if not all(path.exists() for path in weights.values()):
         train, held_out = ([study.store.open(c) for c in cases] for cases in (study.fold.train, study.fold.validation))
-        trainer = MeasuredTrainer(FoldData(data, train, held_out), config, run / "training", Machine(threads=1))
+        machine = Machine(device, threads=1)
+        trainer = MeasuredTrainer(FoldData(data, train, held_out), config, run / "training", machine)
         trainer.looks = frozenset(arguments.looks)
         trainer.run()
     for step, path in weights.items():
@@ -95,7 +98,7 @@ def train_ours(study: Study, seed: int) -> None:
         write_json(model / f"fold_{arguments.fold}" / "training.json", config)
         link_or_copy(path, model / f"fold_{arguments.fold}" / "checkpoint_final.pt")
         cases = ValidationCases(study.fold.validation, study.store, study.folder / "labels")
-        validate_fold(model, arguments.fold, cases, device=torch.device("cpu"), mirroring=False)
+        validate_fold(model, arguments.fold, cases, device=torch.device(arguments.device), mirroring=False)
 
 
 def training_seconds(run: Path) -> float:

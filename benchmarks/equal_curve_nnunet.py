@@ -1,4 +1,4 @@
-"""nnU-Net's side of benchmarks/equal_curve.py: its own trainer on a CPU, one seed, resumed where it was interrupted.
+"""nnU-Net's side of benchmarks/equal_curve.py: its own trainer, one seed, resumed where it was interrupted.
 
 Runs in an environment with nnunetv2 2.8.1, which lacks unetrpp; nnU-Net finds its folders through nnUNet_raw,
 nnUNet_preprocessed and nnUNet_results.
@@ -100,7 +100,7 @@ def open_trainer(arguments: argparse.Namespace) -> ShortTrainer:
     latest = Path(str(nnUNet_results)) / arguments.dataset / f"ShortTrainer__nnUNetPlans__{CONFIGURATION}"
     latest = latest / f"fold_{arguments.fold}" / "checkpoint_latest.pth"
     plans["continue_training"] = latest.is_file()
-    trainer = ShortTrainer(plans, CONFIGURATION, arguments.fold, description, torch.device("cpu"))
+    trainer = ShortTrainer(plans, CONFIGURATION, arguments.fold, description, torch.device(arguments.device))
     trainer.shorten(arguments)
     seed_everything(arguments.seed, -1)
     trainer.initialize()
@@ -127,7 +127,7 @@ def predict(trainer: ShortTrainer, arguments: argparse.Namespace, step: int) -> 
     trainer.set_deep_supervision_enabled(False)
     trainer.network.load_state_dict(torch.load(arguments.out / f"step_{step}.pt", weights_only=True))
     trainer.network.eval()
-    predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
+    predictor = nnUNetPredictor(use_mirroring=False, device=trainer.device, allow_tqdm=False)
     predictor.manual_initialization(
         trainer.network,
         trainer.plans_manager,
@@ -148,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="folder name below nnUNet_preprocessed")
     parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=1)

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--width", type=float, default=1.0, help="factor on the feature maps of both networks")
+    parser.add_argument("--device", default="cpu", help="of both trainings; each has its program's precision there")
 
 
 class Study:
@@ -83,7 +84,7 @@ class Peer:
     def environment(self, results: Path) -> dict[str, str]:
         own = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed"}
         folders = {name: str(self.home / folder) for name, folder in own.items()} | {"nnUNet_results": str(results)}
-        return os.environ | folders | {"OMP_NUM_THREADS": "1"}
+        return os.environ | folders | {"OMP_NUM_THREADS": "1", "nnUNet_compile": "f"}
 
     def prepare(self) -> None:
         """Link the raw dataset, let nnU-Net plan and preprocess it, then set our batch size, width and splits."""
@@ -133,6 +134,7 @@ class Peer:
         arguments, out = self.study.arguments, self.study.run("nnunet", seed)
         out.mkdir(parents=True, exist_ok=True)
         options = {"fold": arguments.fold, "seed": seed, "epochs": arguments.epochs, "iterations": arguments.iterations}
+        options |= {"device": arguments.device}
         command = [str(self.python), str(DRIVER), self.dataset, "--out", str(out)]
         command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
         command += ["--looks", *map(str, arguments.looks)]

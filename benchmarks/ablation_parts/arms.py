@@ -25,6 +25,8 @@ class Arm:
     loss: str = "dice_ce"
     changes: tuple[Change, ...] = ()  # of the network, in this order
     recipe: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)  # fields of the configuration
+    batch_dice: bool | None = None  # of the loss; None: as planned
     sampler: type[PatchSampler] = PatchSampler
     gates_start: float = focal_module.OPEN  # A^gamma of a new module
 
@@ -36,6 +38,9 @@ class Arm:
 
     def with_recipe(self, **changes: Any) -> "Arm":
         return replace(self, recipe=self.recipe | changes)
+
+    def with_plan(self, **fields: Any) -> "Arm":
+        return replace(self, plan=self.plan | fields)
 
     def network(self, planned: Architecture) -> Architecture:
         for change in self.changes:
@@ -109,9 +114,25 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     "centred": lambda arm: replace(arm, sampler=CentredSampler),
     "case_first": lambda arm: arm.with_recipe(sampling="case_first"),
     "padding": lambda arm: arm.with_recipe(padding="background"),
+    "foreground_0": lambda arm: arm.with_plan(foreground_fraction=0.0),
+    "foreground_67": lambda arm: arm.with_plan(foreground_fraction=0.67),
+    "batch_dice": lambda arm: replace(arm, batch_dice=True),
+    "sample_dice": lambda arm: replace(arm, batch_dice=False),
+    # how it learns
     "sgd": lambda arm: arm.with_recipe(optimizer="sgd"),
+    "muon": lambda arm: arm.with_recipe(optimizer="muon"),
+    "linear": lambda arm: arm.with_recipe(schedule="linear"),
+    "cosine": lambda arm: arm.with_recipe(schedule="cosine"),
+    "stable": lambda arm: arm.with_recipe(schedule="stable"),
     "lr_1e-3": lambda arm: arm.with_recipe(learning_rate=1e-3),
     "lr_2e-3": lambda arm: arm.with_recipe(learning_rate=2e-3),
+    "lr_6e-3": lambda arm: arm.with_recipe(learning_rate=6e-3),
+    "lr_1e-2": lambda arm: arm.with_recipe(learning_rate=1e-2),
+    "beta_99": lambda arm: arm.with_recipe(second_moment=0.99),
+    "decay_1e-1": lambda arm: arm.with_recipe(weight_decay=0.1),
+    "ema_99": lambda arm: arm.with_recipe(ema=0.99),
+    "ema_995": lambda arm: arm.with_recipe(ema=0.995),
+    "drop_path": lambda arm: arm.with_recipe(drop_path=0.1),
 }
 
 

@@ -43,7 +43,10 @@ class Data:
             cases = [self.store.open(case) for case in self.store.cases()] if arm.attention == "auto" else []
             planned = with_attention(planned, cases, self.fingerprint, mode=arm.attention)
         network = arm.network(planned.architecture)
-        return msgspec.structs.replace(planned, architecture=network, loss=self.loss(arm, planned))
+        loss = self.loss(arm, planned)
+        if arm.batch_dice is not None:
+            loss = msgspec.structs.replace(loss, batch_dice=arm.batch_dice)
+        return msgspec.structs.replace(planned, architecture=network, loss=loss, **arm.plan)
 
     def loss(self, arm: Arm, planned: Configuration) -> LossPlan:
         """The arm's loss with the rule's gamma and scales, even where the rule would leave the penalty off."""

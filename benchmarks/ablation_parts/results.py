@@ -32,6 +32,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     modules: int  # gates and squeeze-and-excitation that are not off
     torch: str
+    device: str = "cpu"  # the GPU's name where there is one; seconds are of this device, and several runs may share it
     Dice: dict[str, float | None]
     HD95: dict[str, float | None]
     NSD: dict[str, float | None]
@@ -40,7 +41,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def setting(self) -> tuple[object, ...]:
         """What tells two runs of one file apart."""
-        return self.dataset, self.arm, self.seed, self.fold, self.steps, self.budget, self.batch, self.width
+        return (
+            self.dataset,
+            self.arm,
+            self.seed,
+            self.fold,
+            self.steps,
+            self.budget,
+            self.batch,
+            self.width,
+            self.device,
+        )
 
 
 def read_results(path: Path) -> list[Record]:

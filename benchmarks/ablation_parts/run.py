@@ -52,7 +52,7 @@ class Look:
         stored = self.data.store.open(case)
         image, label = stored.read((0, 0, 0), stored.shape)
         window = SlidingWindow(self.trainer.configuration.patch)
-        logits = window.logits(self.trainer.network, torch.from_numpy(image))
+        logits = window.logits(self.trainer.evaluated, torch.from_numpy(image))
         found = logits.argmax(0).cpu().numpy()
         both = [((found == c) & (label == c)).sum() for c in self.data.plans.labels.foreground]
         sizes = [(found == c).sum() + (label == c).sum() for c in self.data.plans.labels.foreground]
@@ -78,7 +78,7 @@ def make_trainer(arm: Arm, data: Data, folder: Path, steps: int, seed: int, argu
         FoldData(configuration, train, validation),
         config,
         folder,
-        Machine(torch.device(arguments.device), compile=False),
+        Machine(torch.device(arguments.device)),
     )
     trainer.loader.sampler = arm.sampler(
         train,
@@ -121,9 +121,14 @@ def run(name: str, arm: Arm, data: Data, steps: int, seed: int, arguments: argpa
         parameters=sum(p.numel() for p in trainer.network.parameters() if p.requires_grad),
         modules=sum(not module.off for _, module in focal_modules(trainer.network)),
         torch=str(torch.__version__),
+        device=device_name(arguments.device),
         curve=tuple({key: look[key] for key in ("step", "seconds", "dice")} for look in look.looks),
         **{metric: _per_case(model, metric) for metric in METRICS},
     )
+
+
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 class CpuSeconds:
