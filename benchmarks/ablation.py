@@ -4,13 +4,15 @@
     python benchmarks/ablation.py raw/Hippocampus --out curves --arms paper unet --steps 800 --look 200 400 600
     python benchmarks/ablation.py raw/Hippocampus --out ablation --arms paper none --time
     python benchmarks/ablation.py raw/Hippocampus --out ablation --arms paper none --cpu-seconds 300
-    python benchmarks/ablation.py --results benchmarks/results/trial.jsonl --arms paper none pooled --references paper none
+    python benchmarks/ablation.py --results benchmarks/results/trial.jsonl --arms paper none pooled --references paper none \
+        --width 0.5 --steps 60 150 600
 
 An arm joins names of PARTS (ablation_parts/arms.py) with +. The first one is the reference of the paired differences. Every run is
 resumed where it was interrupted, and has a line in the results when it is finished; a run with such a line is not made again, so
 a later call with more arms, seeds or datasets adds to the table. --cpu-seconds gives every arm as many steps as it takes in
 that time, by seconds a step that --time measured on a machine with nothing else to do. Without a raw dataset, the tables of all
-datasets in the results are printed, and one over all of them with equal weights.
+datasets in the results are printed, and one over all of them with equal weights; --steps or --cpu-seconds then name those of every
+dataset.
 """
 
 import argparse
@@ -51,8 +53,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--configuration", help="default: the planner's")
     parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--cpu-seconds", type=float, help="in place of --steps: as many as an arm takes in that time")
+    parser.add_argument("--steps", nargs="+", type=int, default=[200], help="several for tables alone")
+    what = "in place of --steps: as many as an arm takes in that time; several for tables alone"
+    parser.add_argument("--cpu-seconds", nargs="+", type=float, help=what)
     parser.add_argument("--time", action="store_true", help="only measure the CPU seconds of a step")
     parser.add_argument("--iterations", type=int, default=25, help="steps of an epoch")
     parser.add_argument("--batch-size", type=int, default=2)
@@ -64,7 +67,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help=what)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.raw is not None and len(arguments.cpu_seconds or arguments.steps) > 1:
+        parser.error("a dataset is trained for one number of steps or seconds")
+    return arguments
 
 
 def steps_of(name: str, dataset: str, arguments: argparse.Namespace) -> int:
@@ -74,11 +80,11 @@ def steps_of(name: str, dataset: str, arguments: argparse.Namespace) -> int:
         SystemExit: the arm was not timed.
     """
     if arguments.cpu_seconds is None:
-        return int(arguments.steps)
+        return int(arguments.steps[0])
     seconds = read_seconds(Path(arguments.out) / "seconds.jsonl").get((dataset, name))
     if seconds is None:
         raise SystemExit(f"{name} on {dataset} has no measured seconds a step; run the same command with --time first")
-    return max(1, round(arguments.cpu_seconds / seconds / arguments.iterations)) * int(arguments.iterations)
+    return max(1, round(arguments.cpu_seconds[0] / seconds / arguments.iterations)) * int(arguments.iterations)
 
 
 def time_arms(data: dict[str, Data], arguments: argparse.Namespace) -> None:
@@ -101,17 +107,20 @@ def train_arms(data: dict[str, Data], results: Path, arguments: argparse.Namespa
         found = data[arm.planner]
         steps = steps_of(name, found.dataset, arguments)
         size = arguments.batch_size, arguments.width
-        setting = (found.dataset, name, seed, arguments.fold, steps, arguments.cpu_seconds, *size, device)
+        budget = None if arguments.cpu_seconds is None else arguments.cpu_seconds[0]
+        setting = (found.dataset, name, seed, arguments.fold, steps, budget, *size, device)
         if setting not in {record.setting for record in read_results(results)}:
-            add_result(results, run(name, arm, found, steps, seed, arguments))
+            add_result(results, run(name, arm, found, steps, seed, budget, arguments))
         print(f"{found.dataset} {name} seed {seed} done", file=sys.stderr, flush=True)
 
 
 def is_asked_for(record: Record, arguments: argparse.Namespace) -> bool:
-    """Whether a run belongs in the table: of the same size, and with the same steps or the same seconds."""
-    asked = (arguments.fold, arguments.batch_size, arguments.width, arguments.cpu_seconds)
-    same_length = arguments.cpu_seconds is not None or record.steps == arguments.steps
-    return same_length and asked == (record.fold, record.batch, record.width, record.budget)
+    """Whether a run belongs in the table: of the same fold and width, and of the steps or the seconds that are asked for."""
+    if arguments.cpu_seconds is not None:
+        same_length = record.budget in arguments.cpu_seconds
+    else:
+        same_length = record.budget is None and record.steps in arguments.steps
+    return same_length and (arguments.fold, arguments.width) == (record.fold, record.width)
 
 
 def main() -> None:
@@ -129,9 +138,8 @@ def main() -> None:
     records = [record for record in read_results(results) if is_asked_for(record, arguments)]
     datasets = sorted({record.dataset for record in records})
     for dataset in datasets if arguments.raw is None else [arguments.raw.resolve().name]:
-        print(
-            f"{dataset}: fold {arguments.fold}, batch {arguments.batch_size}, width {arguments.width}, {arguments.device}"
-        )
+        settings = sorted({(r.steps, r.batch, r.device) for r in records if r.dataset == dataset})
+        print(f"{dataset}: fold {arguments.fold}, width {arguments.width}; steps, batch, device: {settings}")
         print(table(records, arguments.arms, dataset))
     if arguments.raw is None and len(datasets) > 1:
         print(pooled_table(records, arguments.arms, arguments.references or arguments.arms[:1]))

@@ -94,7 +94,8 @@ def train(
         threads: threads that read patches; with ``augmentation="workers"``, processes that also augment them. None: two
             on a CPU, elsewhere two fewer than the cores, at most twelve.
         compute_threads: threads that compute a step on a CPU. None times one and all, and takes the faster number.
-        compile: try torch.compile; None does so on CUDA for 5,000 steps or more, False (the command's ``--no-compile``) nowhere.
+        compile: try torch.compile; None does so on CUDA for 5,000 steps or more, False (the command's ``--no-compile``) nowhere,
+            and then records no CUDA graphs either.
         tracker: also show curves, scores and pictures in "tensorboard", "wandb", "mlflow" (extras of these names), or in what
             a package registers (docs/integrations.md); several are a list.
         mirroring: validate with mirrored passes; False, the command's ``--no-mirroring``, is faster.

@@ -179,7 +179,8 @@ def add_machine(parser: Parser) -> None:
     machine.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="try torch.compile; if it fails, train without it (default: on CUDA, for 5000 steps or more)",
+        help="try torch.compile; if it fails, train without it (default: on CUDA, for 5000 steps or more); --no-compile also "
+        "records no CUDA graphs",
     )
     machine.add_argument(
         "--compute-threads",

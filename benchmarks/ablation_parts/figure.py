@@ -25,7 +25,8 @@ def draw_costs(records: Sequence[Record], arms: Sequence[str], dataset: str) -> 
         axes.annotate(f" {name}", (seconds, float(by_seed.mean())), fontsize=8, va="bottom")
     axes.set_xlabel("CPU seconds of training")
     axes.set_ylabel("Dice, mean over classes")
-    axes.set_title(dataset, loc="left")
+    devices = {record.device for record in records if record.dataset == dataset}
+    axes.set_title(f"{dataset}, {', '.join(sorted(devices))}", loc="left")
     axes.margins(x=0.12)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

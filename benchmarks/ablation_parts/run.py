@@ -90,8 +90,10 @@ def make_trainer(arm: Arm, data: Data, folder: Path, steps: int, seed: int, argu
     return trainer
 
 
-def run(name: str, arm: Arm, data: Data, steps: int, seed: int, arguments: argparse.Namespace) -> Record:
-    """Train and validate one arm with one seed into its own model folder."""
+def run(
+    name: str, arm: Arm, data: Data, steps: int, seed: int, budget: float | None, arguments: argparse.Namespace
+) -> Record:
+    """Train and validate one arm with one seed into its own model folder; ``budget`` is the CPU seconds that ``steps`` are for."""
     model = Path(arguments.out) / data.dataset / name / f"steps_{steps}_seed_{seed}"
     folder = model / f"fold_{arguments.fold}"
     trainer = make_trainer(arm, data, folder, steps, seed, arguments)
@@ -113,7 +115,7 @@ def run(name: str, arm: Arm, data: Data, steps: int, seed: int, arguments: argpa
         seed=seed,
         fold=arguments.fold,
         steps=steps,
-        budget=arguments.cpu_seconds,
+        budget=budget,
         batch=arguments.batch_size,
         width=arguments.width,
         seconds=round(seconds, 1),
