@@ -14,6 +14,7 @@ from unetrpp.planners.options import AttentionMode, LossMode, Options
 from unetrpp.planners.rules.attention import place_attention
 from unetrpp.planners.rules.attention_overrides import Override, parse_override, require_possible
 from unetrpp.planners.rules.loss import plan_focal_loss
+from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Decision, LossPlan, Plans
 from unetrpp.preprocessing.store import Store, StoredCase
@@ -42,13 +43,23 @@ def plan_attention(
         store = Store(workspace.store(path.parent.name, path.stem, name))
         cases = [store.open(case) for case in store.cases()]
         if (cases or unprepared) and not any(decision.about == "attention" for decision in configuration.decisions):
+            mode = attention_mode(configuration.architecture, options)
             decided[name] = with_attention(
-                configuration, cases, fingerprint, mode=options.attention, overrides=overrides, loss=options.loss
+                configuration, cases, fingerprint, mode=mode, overrides=overrides, loss=options.loss
             )
     if decided != plans.configurations:
         plans = msgspec.structs.replace(plans, configurations=decided)
         write_json(path, plans)
     return plans
+
+
+def attention_mode(network: Architecture, options: Options) -> AttentionMode:
+    """The mode that is asked for; else EPA is pooled, and presets and networks without EPA are as published.
+
+    Of the forms with EPA the pooled one learned most in its time (docs/focal_attention.md).
+    """
+    has_blocks = any(level.attention == "epa" for level in network.levels)
+    return options.attention or ("pooled" if has_blocks and options.published is None else "paper")
 
 
 def require_possible_attention(plans: Plans, options: Options) -> None:

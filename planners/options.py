@@ -29,7 +29,7 @@ class Options:
     # Patch and network as published for UNETR++ (unetrpp/networks/presets.py), or by nnU-Net's rule (rules/element_budget.py).
     preset: str | None = None
     mirror: str = "auto"  # or exchange, all, none, axes (planners/rules/mirroring.py)
-    attention: AttentionMode = "paper"  # docs/focal_attention.md
+    attention: AttentionMode | None = None  # docs/focal_attention.md; None: attention_and_loss.attention_mode
     loss: LossMode = "dice_ce"  # planners/rules/loss.py
     store: StoredType = "float32"  # of preprocessed images on disk
     place: tuple[str, ...] = ()  # attention of single levels, such as gate@1=1.5
@@ -41,7 +41,7 @@ class Options:
             if any(number <= 0 for number in numbers):
                 raise UserError(f"{name} must be above 0, but is {given}")
         for name, kind in (("attention", AttentionMode), ("loss", LossMode), ("store", StoredType)):
-            if getattr(self, name) not in get_args(kind):
+            if getattr(self, name) not in (*get_args(kind), getattr(Options, name)):
                 raise UserError(f"{name} is {getattr(self, name)!r}; choose among {', '.join(get_args(kind))}")
 
     @property

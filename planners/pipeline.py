@@ -78,7 +78,7 @@ def plan_and_preprocess(
     patch: Sequence[int] | None = None,
     preset: PresetName | None = None,
     mirror: str = "auto",
-    attention: AttentionMode = "paper",
+    attention: AttentionMode | None = None,
     loss: LossMode = "dice_ce",
     place: Sequence[str] = (),
     group_by: str | None = None,

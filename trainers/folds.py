@@ -41,7 +41,7 @@ def train(
     iterations: int | None = None,
     recipe: Literal["nnunet"] | None = None,
     lr: float | None = None,
-    optimizer: Literal["sgd", "adamw"] | None = None,
+    optimizer: Literal["sgd", "adamw", "muon"] | None = None,
     warmup: int | None = None,
     weight_decay: float | None = None,
     drop_path: float | None = None,

@@ -68,13 +68,23 @@ def orthogonal_updates(gradients: Sequence[Tensor]) -> list[Tensor]:
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Nearly orthogonal matrices (singular values about 0.7 to 1.2) with the singular vectors of ``matrices`` (B, rows, columns)."""
+    """Nearly orthogonal matrices (singular values about 0.7 to 1.2) with the singular vectors of ``matrices`` (B, rows, columns).
+
+    An iteration is X <- (a I + b G + c G G) X with G = X X^T (Newton-Schulz). Every factor is a polynomial of the first G, so
+    the iterations run on these small squares, and X is multiplied by their product once: convolutions have many more
+    columns than rows.
+    """
     a, b, c = COEFFICIENTS
     wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
     x: Tensor = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    gram: Tensor = x @ x.mT
+    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    product = identity.expand_as(gram)
     for _ in range(ITERATIONS):
-        gram: Tensor = x @ x.mT
-        x = torch.baddbmm(x, b * gram + c * gram @ gram, x, beta=a)
+        factor = a * identity + b * gram + c * gram @ gram
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x if wide is matrices else x.mT
 
 

@@ -93,8 +93,8 @@ def add_recipe(parser: Parser) -> None:
     )
     recipe.add_argument(
         "--optimizer",
-        choices=["sgd", "adamw"],
-        help="default: sgd, or adamw with warm-up for runs of fewer than 10000 steps",
+        choices=["sgd", "adamw", "muon"],
+        help="default: sgd, or adamw with warm-up for runs of fewer than 10000 steps; muon (experimental): docs/training.md",
     )
     recipe.add_argument(
         "--warmup",

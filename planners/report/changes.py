@@ -76,7 +76,7 @@ def _others(fingerprint: Fingerprint, plans: Plans) -> Iterator[Card]:
         )
     yield Card(
         "network",
-        f"{plans.planner}, attention {plans.options.get('attention', 'paper')}",
+        f"{plans.planner}, attention {plans.options.get('attention', 'by default')}",
         "--planner, --attention",
         "unet and resunet are plain and residual U-Nets; a dataset can have plans from several planners.",
     )

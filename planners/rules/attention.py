@@ -78,9 +78,12 @@ def _kept(architecture: Architecture, mode: AttentionMode) -> Decision:
     blocks = sum(level.attention == "epa" for level in architecture.levels)
     has = f"EPA blocks at {blocks} of {len(architecture.levels)} levels" if blocks else "no attention modules"
     if mode == "pooled":
-        why = f"asked for with --attention pooled: keys and values are means over cells, no parameter depends on the patch; {has}"
+        why = (
+            f"{has}, where keys and values are means over cells, so that no parameter depends on the patch; in the same time "
+            "this form learned more than the published one, which --attention paper plans"
+        )
         return _decide("attention", "as published, but pooled", why)
-    why = f"by default a network keeps its published modules, here {has}; --attention auto plans them from the labels"
+    why = f"a network keeps its published modules, here {has}; --attention auto plans them from the labels"
     return _decide("attention", "as published", why)
 
 

@@ -5,7 +5,9 @@ import pytest
 from tests.helpers.raw_dataset import write_dataset
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
-from unetrpp.planners.attention_and_loss import with_attention
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.planners.attention_and_loss import attention_mode, with_attention
+from unetrpp.planners.options import AttentionMode, Options
 from unetrpp.planners.plan_and_preprocess import main
 from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.plans.fingerprint import Fingerprint
@@ -77,3 +79,21 @@ def test_without_any_foreground_nothing_is_planned_from_it(planned, mode, loss):
     before, _, fingerprint = planned
     with pytest.raises(UserError, match=r"0 training patches hold no foreground.*--attention auto and a --loss other"):
         with_attention(before, [], fingerprint, mode=mode, loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (Options(), "pooled"),
+        (Options(preset="synapse"), "paper"),
+        (Options(attention="paper"), "paper"),
+        (Options(attention="none"), "none"),
+    ],
+)
+def test_epa_is_pooled_unless_the_network_is_a_preset_or_another_mode_is_asked_for(
+    options: Options, expected: AttentionMode
+) -> None:
+    strides = [(1, 2, 2), (2, 2, 2)]
+    assert attention_mode(unetrpp_architecture(1, 2, (8, 16, 16), strides), options) == expected
+    without = attention_mode(unet_architecture(1, 2, (8, 16, 16), strides), options)
+    assert without == (options.attention or "paper")

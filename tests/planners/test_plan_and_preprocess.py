@@ -299,7 +299,7 @@ def test_loss_and_attention_are_chosen_apart(workspace, capsys, planner):
     (configuration,) = read_plans(path).configurations.values()
     assert configuration.loss.name == "unified_focal"
     decisions = {d.about: d for d in configuration.decisions}
-    assert decisions["attention"].value == "as published"
+    assert decisions["attention"].value == "as published" + ("" if planner else ", but pooled")
     assert decisions["loss"].why.startswith("asked for with --loss unified_focal; ")
     before = path.read_bytes()
     assert command(workspace, *given, "--loss", "unified_focal") == 0

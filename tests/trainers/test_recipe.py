@@ -72,3 +72,6 @@ def test_optimisers_by_option_and_by_length():
     assert new_config(0, {"epochs": 4, "iterations": 25, "optimizer": "sgd"}).learning_rate == 1e-2
     asked = new_config(0, {"optimizer": "adamw"})
     assert (asked.optimizer, asked.warmup, asked.recipe) == ("adamw", 500, "AdamW with warm-up, as asked for")
+    muon = new_config(0, {"epochs": 4, "iterations": 25, "optimizer": "muon"})
+    assert (muon.optimizer, muon.learning_rate, muon.recipe) == ("muon", 3e-3, "Muon with warm-up, as asked for")
+    assert new_config(0, {"epochs": 4, "iterations": 25, "warmup": 0, "weight_decay": 0.0}).weight_decay == 0
