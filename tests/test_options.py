@@ -77,6 +77,7 @@ _PLAN, _PIPELINE = "planners/test_plan_and_preprocess.py::", "planners/test_pipe
 _FOLDS, _TRAINER = "trainers/test_folds.py::", "trainers/test_trainer.py::"
 _RECORDED = _FOLDS + "test_the_command_trains_and_records_the_given_options"
 _FOLDER, _PREDICT = "inference/test_folder.py::", "inference/test_predict.py::"
+_CLASSES = "inference/test_classes_in_files.py::"
 _REACH = "inference/test_options.py::test_all_options_reach_the_predictor"
 CONVERT_DATASET = {
     "--link": "dataset_conversion/test_conversion.py::test_links_stand_for_files_that_can_stay_as_they_are",
@@ -228,6 +229,8 @@ SHOWN: dict[str, dict[str, str]] = {
         "--devices": "inference/test_devices.py::test_two_processes_write_what_one_writes",
         "--tile-batch": _REACH,
         "--postprocessing": "export/test_nnunet_use.py::test_its_postprocessing_is_applied_on_request",
+        "--classes": _CLASSES + "test_the_chosen_classes_are_those_of_the_whole_prediction",
+        "--masks": _CLASSES + "test_masks_are_the_segments_of_the_segmentation",
         "--uncertainty": _FOLDER + "test_photographs_and_their_maps",
         "--probabilities": _FOLDER + "test_maps_requested_later_are_written_and_other_records_stay",
         "--dicom-seg": _FOLDER + "test_dicom_series_in_and_dicom_seg_out",

@@ -147,7 +147,7 @@ def test_a_full_disk_ends_the_comparison_and_leaves_no_pair_out(copy, monkeypatc
 
     shutil.rmtree(copy[0] / "ensembles", ignore_errors=True)
     (copy[0] / "inference.json").unlink(missing_ok=True)
-    monkeypatch.setattr("unetrpp.inference.stream.class_voxels", full)
+    monkeypatch.setattr("unetrpp.inference.stream.volumes_ml", full)
     with pytest.raises(OSError, match=r"No space left on device: 'unet__3d_fullres \+ unetrpp__3d_fullres, case_\d'"):
         select_best(*copy)
     assert not (copy[0] / "inference.json").exists()

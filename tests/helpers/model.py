@@ -6,9 +6,10 @@ import msgspec
 import numpy as np
 import torch
 
-from tests.helpers.tiny import LABELS, STATISTICS, ball, configuration
+from tests.helpers.tiny import STATISTICS, ball, configuration
 from unetrpp.core.files import read_json, write_json
 from unetrpp.dataset.description import DatasetDescription, nnunet_json
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume, write_image
 from unetrpp.networks.build import build_network
@@ -53,19 +54,20 @@ def make_model(
     ending: str = ".nii.gz",
 ) -> Path:
     """A model folder ``unetrpp__<name>`` with ``folds`` folds."""
+    labels = configuration.preprocessing.labels
     model = folder / f"unetrpp__{name}"
     plans = Plans(
         dataset="balls",
         name="unetrpp",
         planner="tests",
         channel_names=channels,
-        labels=LABELS,
+        labels=labels,
         file_ending=ending,
         configurations={name: configuration},
         decisions=(),
     )
     write_json(model / "plans.json", plans)
-    description = DatasetDescription(name="balls", channel_names=channels, labels=LABELS, file_ending=ending)
+    description = DatasetDescription(name="balls", channel_names=channels, labels=labels, file_ending=ending)
     write_json(model / "dataset.json", nnunet_json(description, 4))
     write_json(model / "fingerprint.json", fingerprint())
     for fold in range(folds):
@@ -73,6 +75,21 @@ def make_model(
         network = build_network(configuration.architecture)
         (model / f"fold_{fold}").mkdir()
         torch.save({"format": 1, "network": network.state_dict()}, model / f"fold_{fold}" / "checkpoint_final.pt")
+    return model
+
+
+def make_model_of(folder: Path, labels: LabelScheme, folds: int = 1) -> Path:
+    """A model of other labels, whose random weights predict all of them."""
+    plan = configuration()
+    network = unet_architecture(1, labels.outputs, PLAN.patch, [(2, 2, 2)], kernels=[(3, 3, 3)] * 2, width=0.25)
+    preprocessing = msgspec.structs.replace(plan.preprocessing, labels=labels)
+    model = make_model(folder, folds, msgspec.structs.replace(plan, preprocessing=preprocessing, architecture=network))
+    for path in model.glob("fold_*/checkpoint_final.pt"):
+        content = torch.load(path, weights_only=True)
+        for name, values in content["network"].items():
+            if name.startswith("heads."):
+                values *= 0 if name.endswith("bias") else 100
+        torch.save(content, path)
     return model
 
 

@@ -6,8 +6,10 @@ import inspect
 import pytest
 
 from tests.helpers.model import make_model
+from tests.helpers.tiny import LABELS
 from unetrpp.cli.predict import build_parser
 from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.options import InferenceOptions, OutputOptions
 from unetrpp.inference.predict import predict
 from unetrpp.inference.predictor import Predictor
@@ -68,7 +70,14 @@ def test_options_out_of_range_are_refused(tmp_path, option, message):
 
 
 def test_names_of_the_maps(tmp_path):
-    assert OutputOptions(tmp_path).maps("a.nii.gz", 3) == ()
+    assert OutputOptions(tmp_path).maps("a.nii.gz", LABELS) == ()
     asked = OutputOptions(tmp_path, probabilities=True, uncertainty=True, dicom_seg=True)
     names = ("probability_0", "probability_1", "entropy", "disagreement")
-    assert asked.maps("a.nii.gz", 2) == (*(f"a_{name}.nii.gz" for name in names), "a.dcm")
+    assert asked.maps("a.nii.gz", LABELS) == (*(f"a_{name}.nii.gz" for name in names), "a.dcm")
+
+
+def test_names_of_the_files_of_chosen_classes(tmp_path):
+    labels = LabelScheme(names=("background", "a", "b/c", "d"), values=(0, 7, 3, 1))
+    asked = OutputOptions(tmp_path, classes=("d", "b/c"), probabilities=True, masks=True)
+    maps = ("a_probability_2.nii.gz", "a_probability_3.nii.gz", "a/b_c.nii.gz", "a/d.nii.gz")
+    assert asked.maps("a.nii.gz", labels) == maps

@@ -59,7 +59,7 @@ def test_a_failure_that_is_not_of_the_input_is_no_omission(images, tmp_path, mod
     def fail(*arguments, **options):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("unetrpp.inference.stream.class_voxels", fail)
+    monkeypatch.setattr("unetrpp.inference.stream.volumes_ml", fail)
     result = predict(input=images, output=tmp_path / "out", model=model, device="cpu", skip_unreadable=True)
     assert result.failed.keys() == {"a", "b"}
     assert all(message.startswith("memory ran out") for message in result.failed.values())

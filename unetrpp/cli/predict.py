@@ -26,6 +26,7 @@ unetrpp_predict -i images/ -o segmentations/ -m unetrpp_workspace/results/Hippoc
 unetrpp_predict -i scan.nii.gz -o segmentations/ -m MODEL --folds 0 --no-mirroring
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty --report
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --threshold lesion=0.3
+unetrpp_predict -i images/ -o segmentations/ -m MODEL --classes liver spleen --masks
 unetrpp_predict -i dicom_series/ -o segmentations/ -m MODEL --dicom-seg
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --devices cuda:0,cuda:1
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --executor dask=tcp://HOST:8786
@@ -96,6 +97,14 @@ def build_parser() -> Parser:
     )
     what = "apply the post-processing that a model imported from nnU-Net came with"
     add("--postprocessing", action="store_true", help=what)
+    add(
+        "--classes",
+        nargs="+",
+        default=(),
+        metavar="CLASS",
+        help="write these classes or regions alone; the others become background",
+    )
+    add("--masks", action="store_true", help="also write a mask of 0 and 1 per class or region, OUT/CASE/CLASS.ending")
     add("--uncertainty", action="store_true", help="also write entropy and fold disagreement, 0 to 1, as volumes")
     what = "also write the probability of every class as a volume, calibrated if unetrpp_evaluate --calibrate was run"
     add("--probabilities", action="store_true", help=what)
@@ -157,6 +166,8 @@ def work(arguments: argparse.Namespace) -> int:
         devices=arguments.devices,
         tile_batch=arguments.tile_batch,
         postprocessing=arguments.postprocessing,
+        classes=arguments.classes,
+        masks=arguments.masks,
         uncertainty=arguments.uncertainty,
         probabilities=arguments.probabilities,
         dicom_seg=arguments.dicom_seg,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unetrpp.core.errors import UserError
 from unetrpp.inference.calibration import Temperatures, temperature_count
-from unetrpp.inference.export import Exported, append_uncertainty, averaged_slabs, collect
+from unetrpp.inference.export import Exported, Maps, append_uncertainty, averaged_slabs, collect
 from unetrpp.inference.memory import image_device
 from unetrpp.inference.options import InferenceOptions
 from unetrpp.inference.output_rule import OutputRule
@@ -97,7 +97,7 @@ class Ensemble:
         """The image as each member's network takes it."""
         return tuple(member.prepare(volume, case) for member in self.members)
 
-    def export(self, prepared: Prepared, *, probabilities: bool = False, uncertainty: bool = False) -> Exported:
+    def export(self, prepared: Prepared, *, probabilities: Maps = False, uncertainty: bool = False) -> Exported:
         """Run all members and decide on the first one's cropped grid, slab by slab.
 
         Where members crop the image differently, as those of another program may, the grid is the whole image's.

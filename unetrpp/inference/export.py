@@ -8,6 +8,7 @@ maps show, and to decisions where there are thresholds.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from unetrpp.inference.segmentation import Segmentation
 from unetrpp.inference.taps import Taps, resample_slabs
 from unetrpp.preprocessing.grid import CaseGrid
 
+Maps: TypeAlias = bool | tuple[int, ...]  # probability maps of all output channels, of none, or of these
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -31,6 +34,7 @@ class Exported:
     probabilities: np.ndarray | None = None  # float16 (K, Z, Y, X)
     uncertainty: np.ndarray | None = None  # float32 (2, Z, Y, X): entropy and fold disagreement, both 0 to 1
     expected_dice: Mapping[str, ExpectedDice | None] | None = None  # by class, of a calibrated model
+    channels: tuple[int, ...] = ()  # of probabilities
 
     def to_input(self, grid: CaseGrid) -> Segmentation:
         """The user's label values and the maps on the input's grid. Outside the crop: background, uncertainty 0."""
@@ -38,7 +42,7 @@ class Exported:
         array = grid.to_input(labels.decode(self.decisions))
         probabilities, entropy, disagreement = None, None, None
         if self.probabilities is not None:
-            certain = [0.0 if labels.overlapping or k else 1.0 for k in range(len(self.probabilities))]
+            certain = [0.0 if labels.overlapping or k else 1.0 for k in self.channels or range(len(self.probabilities))]
             pairs = zip(self.probabilities, certain, strict=True)
             probabilities = np.stack([grid.to_input(probability, outside) for probability, outside in pairs])
         if self.uncertainty is not None:
@@ -51,6 +55,7 @@ class Exported:
             disagreement=disagreement,
             expected_dice=self.expected_dice,
             names={target.value: target.name for target in labels.targets},
+            channels=self.channels,
         )
 
 
@@ -60,7 +65,7 @@ def export(
     *,
     averaging: Averaging = "probabilities",
     rule: OutputRule | None = None,
-    probabilities: bool = False,
+    probabilities: Maps = False,
     uncertainty: bool = False,
 ) -> Exported:
     """Average, resample and decide slab by slab; keep the requested maps.
@@ -70,6 +75,7 @@ def export(
             ``[logits[None]]`` for one network's logits of the whole volume.
         averaging: what is averaged over folds (``Configuration.averaging``).
         rule: the temperature and the thresholds; by default neither.
+        probabilities: whether to keep the maps, or the output channels whose maps are kept.
 
     Memory grows with the classes of a slab, not of the volume.
     """
@@ -150,12 +156,13 @@ def append_uncertainty(mean: Tensor, members: Tensor, rule: OutputRule) -> Tenso
 
 
 def collect(
-    slabs: Iterable[Tensor], rule: OutputRule, grid: CaseGrid, *, probabilities: bool, uncertainty: bool
+    slabs: Iterable[Tensor], rule: OutputRule, grid: CaseGrid, *, probabilities: Maps, uncertainty: bool
 ) -> Exported:
     """Decide slabs of mean probabilities on the cropped grid and keep the requested maps."""
     scheme, shape = grid.plan.labels, grid.properties.cropped_shape
     decisions = _no_decisions(grid)
-    kept = np.zeros((scheme.outputs, *shape), np.float16) if probabilities else None
+    channels = probabilities if isinstance(probabilities, tuple) else tuple(range(scheme.outputs)) * probabilities
+    kept = np.zeros((len(channels), *shape), np.float16) if channels else None
     uncertain = np.zeros((2, *shape), np.float32) if uncertainty else None
     done = 0
     for slab in slabs:
@@ -163,11 +170,11 @@ def collect(
         mean = slab[: scheme.outputs]
         decisions[place] = rule.decide(mean).cpu().numpy()
         if kept is not None:
-            kept[:, place] = rule.calibrated(mean).half().cpu().numpy()
+            kept[:, place] = rule.calibrated(mean)[list(channels)].half().cpu().numpy()
         if uncertain is not None:
             uncertain[:, place] = slab[scheme.outputs :].cpu().numpy()
         done = place.stop
-    return Exported(decisions, kept, uncertain)
+    return Exported(decisions, kept, uncertain, channels=channels)
 
 
 def _no_decisions(grid: CaseGrid) -> np.ndarray:

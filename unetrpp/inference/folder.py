@@ -15,13 +15,13 @@ from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.inputs import Cases, files_digest
 from unetrpp.inference.notices import CaseNotices
 from unetrpp.inference.options import OutputOptions
-from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.inference.record import (
     CaseRecord,
     Member,
     Predictions,
     Progress,
     Settings,
+    case_folder,
     earlier_runs,
     file_name,
     forget,
@@ -54,9 +54,9 @@ def run_folder(
     Raises:
         UserError: the folder holds predictions of other settings, or a file that no earlier run wrote; nothing is changed.
     """
-    settings, plans = settings_of(ensemble, output.postprocessing), ensemble.first.model.plans
+    settings, plans = settings_of(ensemble, output), ensemble.first.model.plans
     outputs = {case: f"{case}{plans.file_ending}" for case in cases}
-    maps = {case: output.maps(name, plans.labels.outputs) for case, name in outputs.items()}
+    maps = {case: output.maps(name, plans.labels) for case, name in outputs.items()}
     _refuse_inputs(output.folder, [*outputs.values(), *(name for names in maps.values() for name in names)], cases)
     found = earlier_runs(output.folder)
     earlier = _find_earlier(output, settings, cases, set(outputs.values()))
@@ -66,7 +66,8 @@ def run_folder(
     }
     if not output.overwrite:
         tables = [] if found else [volumes_path(output.folder / file_name(output.part)).name]
-        refuse_foreign(output.folder, [*(outputs[case] for case in left), *tables], earlier.runs)
+        in_folders = [name for case in left for name in maps[case] if case_folder(name)]
+        refuse_foreign(output.folder, [*(outputs[case] for case in left), *in_folders, *tables], earlier.runs)
     if len(left) < len(cases):
         LOG.info("%s finished already", counted_of(len(cases) - len(left), len(cases), "case", "is/are"))
     chosen = workers or ClusterWorkers.current(ensemble, output)
@@ -172,16 +173,18 @@ def _changed(recorded: Mapping[str, CaseRecord], cases: Cases) -> dict[str, Case
     return found
 
 
-def settings_of(ensemble: Ensemble, postprocessing: PostProcessing) -> Settings:
+def settings_of(ensemble: Ensemble, output: OutputOptions) -> Settings:
     """What the prediction record says about the models and options."""
     members = tuple(member_of(m.model, m.folds, m.options.checkpoint) for m in ensemble.members)
     first = ensemble.first
+    classes = output.written_classes(first.model.plans.labels).names
     return Settings(
         dataset=first.model.plans.dataset,
         members=members,
         mirroring=first.options.mirroring,
         step=first.options.step,
-        postprocessing=postprocessing,
+        postprocessing=output.postprocessing,
+        classes=classes or UNSET,
         threshold=dict(first.options.threshold) if first.options.threshold else UNSET,
         temperatures=ensemble.temperatures if first.options.threshold else UNSET,
     )
@@ -205,8 +208,11 @@ def _refuse_inputs(folder: Path, names: Iterable[str], cases: Cases) -> None:
         UserError: a result would replace an input; no option allows that.
     """
     inputs = {path.resolve() for files in cases.values() for path in files}
-    name = next((name for name in names if (folder / name).resolve() in inputs), None)
-    if name is not None:
-        raise UserError(f"{folder / name} is one of the inputs and would be overwritten; choose another output folder")
-    if folder.resolve() in inputs:
-        raise UserError(f"{folder} is one of the DICOM series to predict; choose another output folder for the results")
+    written = [folder / name for name in names]
+    path = next((path for path in written if path.resolve() in inputs), None)
+    if path is not None:
+        raise UserError(f"{path} is one of the inputs and would be overwritten; choose another output folder")
+    folders = dict.fromkeys([folder, *(path.parent for path in written)])
+    series = next((place for place in folders if place.resolve() in inputs), None)
+    if series is not None:
+        raise UserError(f"{series} is one of the DICOM series to predict; choose another output folder for the results")

@@ -6,7 +6,7 @@ from pathlib import Path
 from unetrpp.core.errors import UserError
 from unetrpp.dataset import left_out as of_dataset
 from unetrpp.dataset.description import DatasetDescription
-from unetrpp.inference.record import earlier_runs
+from unetrpp.inference.record import case_folder, earlier_runs
 from unetrpp.io.formats import strip_ending
 from unetrpp.io.listing import entries
 
@@ -34,20 +34,18 @@ def left_out(
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders in ``folder`` without hidden ones and results of predictions."""
-    with_results = any(folder.glob(RESULTS))
+    written = {"fixed"} | written_by_predictions(folder) if any(folder.glob(RESULTS)) else set()
     return [
-        path
-        for path in entries(folder)
-        if path.is_dir() and not any(path.glob(RESULTS)) and not (with_results and path.name == "fixed")
+        path for path in entries(folder) if path.is_dir() and not any(path.glob(RESULTS)) and path.name not in written
     ]
 
 
 def written_by_predictions(folder: Path) -> set[str]:
-    """Names of the files that earlier predictions wrote into ``folder``."""
+    """Names of the files and the folders of cases that earlier predictions wrote into ``folder``."""
     try:
         runs = earlier_runs(folder).values()
     except UserError:  # another program's file of this name
         return set()
     records = [record for run in runs for record in run.cases.values()]
-    outputs = {name for record in records for name in (record.output, *record.maps)}
+    outputs = {case_folder(name) or name for record in records for name in (record.output, *record.maps)}
     return outputs | {name for run in runs for name in run.pending} | {f"{strip_ending(name)}.dcm" for name in outputs}

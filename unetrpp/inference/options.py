@@ -5,8 +5,12 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.inference.class_files import class_file_names
 from unetrpp.inference.postprocessing import NOTHING, PostProcessing
 from unetrpp.inference.segmentation import dicom_seg_name, map_names, map_path
+from unetrpp.inference.written_classes import WrittenClasses
+from unetrpp.io.formats import ending_of, strip_ending
 from unetrpp.model.folder import Checkpoint
 from unetrpp.model.folds import Folds
 
@@ -52,6 +56,8 @@ class OutputOptions:
         folder: for CASE.ending and the prediction record.
         part: "k/n" of the cases; several processes share a folder, each with a record of its own.
         overwrite: predict finished cases again.
+        classes: classes or regions that are written, the others become background; empty: all.
+        masks: also write a binary mask per class or region, CASE/CLASS.ending.
         probabilities: also write a probability map per class.
         uncertainty: also write entropy and disagreement.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
@@ -64,6 +70,8 @@ class OutputOptions:
     _: KW_ONLY
     part: str | None = None
     overwrite: bool = False
+    classes: tuple[str, ...] = ()
+    masks: bool = False
     probabilities: bool = False
     uncertainty: bool = False
     dicom_seg: bool = False
@@ -76,8 +84,20 @@ class OutputOptions:
         """Whether files are written that a model's temperature changes."""
         return self.probabilities or self.uncertainty
 
-    def maps(self, output: str, classes: int) -> tuple[str, ...]:
-        """Names of the files that are written beside the segmentation ``output``: maps and the DICOM SEG."""
-        names = map_names(classes if self.probabilities else 0, self.uncertainty)
-        maps = tuple(map_path(Path(output), name).name for name in names)
-        return (*maps, dicom_seg_name(output)) if self.dicom_seg else maps
+    def written_classes(self, model: LabelScheme) -> WrittenClasses:
+        """The classes of a model that are written.
+
+        Raises:
+            UserError: the model has no class or region of such a name.
+        """
+        return WrittenClasses(model, self.classes)
+
+    def maps(self, output: str, model: LabelScheme) -> tuple[str, ...]:
+        """Names of the files that are written in addition to the segmentation ``output``: maps, masks and the DICOM SEG."""
+        written = self.written_classes(model)
+        names = map_names(written.channels if self.probabilities else (), self.uncertainty)
+        files = [map_path(Path(output), name).name for name in names]
+        folder, classes = strip_ending(output), class_file_names(tuple(written.labels.segments()))
+        if self.masks:
+            files += [f"{folder}/{name}{ending_of(Path(output))}" for name in classes.values()]
+        return (*files, dicom_seg_name(output)) if self.dicom_seg else tuple(files)

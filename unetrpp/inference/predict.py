@@ -19,7 +19,7 @@ from unetrpp.inference.inputs import Cases, find_cases, named_in_utf8, require_s
 from unetrpp.inference.left_out import left_out
 from unetrpp.inference.options import InferenceOptions, OutputOptions
 from unetrpp.inference.postprocessing import postprocessing_of
-from unetrpp.inference.record import review_order
+from unetrpp.inference.record import Progress, review_order
 from unetrpp.inference.selection import find_selection
 from unetrpp.io.dicom_seg import require_dicom_seg
 from unetrpp.model.folder import Checkpoint
@@ -64,6 +64,8 @@ def predict(
     devices: str | Sequence[str] | None = None,
     tile_batch: int | None = None,
     postprocessing: bool = False,
+    classes: Sequence[str] = (),
+    masks: bool = False,
     uncertainty: bool = False,
     probabilities: bool = False,
     dicom_seg: bool = False,
@@ -94,6 +96,8 @@ def predict(
             own, so a script that gives them needs ``if __name__ == "__main__":``.
         tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
         postprocessing: apply what an imported ``model`` came with; ``best`` says itself whether and what.
+        classes: classes or regions that are written, the others become background; empty: all.
+        masks: also write a binary mask per class or region, CASE/CLASS.ending.
         uncertainty: also write the entropy of the calibrated mean and fold disagreement, 0 to 1.
         probabilities: also write a calibrated probability map per class.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
@@ -131,6 +135,8 @@ def predict(
         Path(output),
         part=part,
         overwrite=overwrite,
+        classes=tuple(classes),
+        masks=masks,
         probabilities=probabilities,
         uncertainty=uncertainty,
         dicom_seg=dicom_seg,
@@ -143,14 +149,8 @@ def predict(
         written = replace(written, postprocessing=postprocessing_of(models))
     # With several devices, the models are loaded here to be looked at, and in the process of each device to be run.
     ensemble = Ensemble.load(models, replace(options, device="cpu") if names else options)
-    for member in ensemble.members:
-        LOG.info("%s: folds averaged: %s", member.model.path.resolve().name, spell_folds(member.folds))
-    if written.shows_probability or threshold:
-        LOG.info("%s", temperature_text(ensemble))
-    if ensemble.why_no_expected_dice:
-        LOG.info("no expected Dice: %s", ensemble.why_no_expected_dice)
-    if uncertainty and [len(member.folds) for member in ensemble.members] == [1]:
-        LOG.warning("the disagreement maps are 0 everywhere: a single fold has no other to disagree with")
+    written.written_classes(ensemble.first.model.plans.labels)  # an unknown one is refused before anything is predicted
+    _log_settings(ensemble, written)
     inputs, description = _paths(input), ensemble.first.model.description
     own = [*models, Workspace.find(None if workspace is None else Path(workspace)).root]
     cases, others = _cases_and_others(inputs, description, part, own)
@@ -160,13 +160,30 @@ def predict(
         require_series(cases)
     with DeviceWorkers(names, models, options, written) if names else nullcontext() as workers:
         progress = run_folder(ensemble, cases, written, workers)
+    return _result(progress, cases, others, skip_unreadable)
+
+
+def _log_settings(ensemble: Ensemble, output: OutputOptions) -> None:
+    """Which folds are averaged, the temperature of what is written, and what cannot be told."""
+    for member in ensemble.members:
+        LOG.info("%s: folds averaged: %s", member.model.path.resolve().name, spell_folds(member.folds))
+    if output.shows_probability or ensemble.first.thresholds:
+        LOG.info("%s", temperature_text(ensemble))
+    if ensemble.why_no_expected_dice:
+        LOG.info("no expected Dice: %s", ensemble.why_no_expected_dice)
+    if output.uncertainty and [len(member.folds) for member in ensemble.members] == [1]:
+        LOG.warning("the disagreement maps are 0 everywhere: a single fold has no other to disagree with")
+
+
+def _result(progress: Progress, cases: Cases, others: dict[str, str], skip_unreadable: bool) -> PredictionResult:
+    """What became of the ``cases``; ``others`` are images that are none, with the reason."""
     unusable = others | {case: progress.failed[case] for case in sorted(progress.refused)}
     skipped = unusable if skip_unreadable and len(progress.refused) < len(cases) else {}
     failed = {case: reason for case, reason in (others | progress.failed).items() if case not in skipped}
-    ending = ensemble.first.model.plans.file_ending
-    segmented = {case: written.folder / f"{case}{ending}" for case in cases if case not in progress.failed}
+    folder, done = progress.path.parent, [case for case in cases if case not in progress.failed]
+    segmented = {case: folder / progress.cases[case].output for case in done}
     order = tuple(case for case in review_order(progress.cases, progress.expected_by) if case in segmented)
-    return PredictionResult(written.folder, segmented, failed, skipped, order)
+    return PredictionResult(folder, segmented, failed, skipped, order)
 
 
 def _cases_and_others(

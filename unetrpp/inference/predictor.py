@@ -18,7 +18,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.inference.calibration import Temperatures, Uncalibrated, dice_models_of, temperatures_of
 from unetrpp.inference.case_features import CaseFeatures
 from unetrpp.inference.expected_dice import DiceModel, ExpectedDice
-from unetrpp.inference.export import Exported, export
+from unetrpp.inference.export import Exported, Maps, export
 from unetrpp.inference.options import InferenceOptions
 from unetrpp.inference.output_rule import OutputRule, channel_thresholds
 from unetrpp.inference.segmentation import Segmentation
@@ -179,7 +179,7 @@ class Predictor:
             image = append_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
         return PreprocessedCase(image, None, stored.properties)
 
-    def export(self, prepared: PreprocessedCase, *, probabilities: bool = False, uncertainty: bool = False) -> Exported:
+    def export(self, prepared: PreprocessedCase, *, probabilities: Maps = False, uncertainty: bool = False) -> Exported:
         """Run the networks and decide on the cropped grid, slab by slab."""
         rule = None
         if probabilities or uncertainty or self.thresholds:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -16,14 +17,15 @@ from unetrpp.core.files import Record, read_json, update_json, write_json
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.expected_dice import ExpectedDice
 from unetrpp.inference.postprocessing import PostProcessing
-from unetrpp.io.formats import files_of_image
+from unetrpp.io.formats import files_of_image, strip_ending
 from unetrpp.io.geometry import Geometry
 
 FILE = "predictions.json"
 RECORD_SECONDS = 5.0  # at least this long between two writes of the record while cases finish
 
 # These files are replaced and removed, so a record may name none outside its own folder.
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[^/\\]+$")]
+# Files of single classes are in a folder of the case.
+FileName = Annotated[str, msgspec.Meta(pattern=r"^((?!\.\.?/)[^/\\]+/)?[^/\\]+$")]
 
 
 class CaseRecord(Record, frozen=True, kw_only=True):
@@ -62,7 +64,7 @@ class Member(Record, frozen=True, kw_only=True):
 class Settings(Record, frozen=True, kw_only=True):
     """Everything that determines a prediction. Outputs of other settings do not count as finished."""
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"threshold", "temperatures"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"threshold", "temperatures", "classes"})
     dataset: str
     members: tuple[Member, ...]
     mirroring: bool
@@ -70,6 +72,7 @@ class Settings(Record, frozen=True, kw_only=True):
     postprocessing: PostProcessing
     threshold: dict[str, float] | UnsetType = UNSET  # by class or region, where there are any
     temperatures: tuple[float, ...] | UnsetType = UNSET  # that these thresholds are compared after
+    classes: tuple[str, ...] | UnsetType = UNSET  # that are written, where it is not all of them
 
 
 class Predictions(Record, frozen=True, kw_only=True):
@@ -131,13 +134,23 @@ def refuse_foreign(folder: Path, outputs: Collection[str], earlier: Mapping[str,
     Raises:
         UserError: one of ``outputs`` exists and no record lists it.
     """
-    ours = {record.output for run in earlier.values() for record in run.cases.values()}
-    ours |= {output for run in earlier.values() for output in run.pending}
-    foreign = next((o for o in outputs if o not in ours and (folder / o).exists()), None)
+    ours = our_files(earlier)
+    folders = {strip_ending(output) for run in earlier.values() for output in run.pending}
+    foreign = next((o for o in outputs if not {o, case_folder(o)} & (ours | folders) and (folder / o).exists()), None)
     if foreign is not None:
         raise UserError(
             f"{folder} holds {foreign}, which no predictions.json lists; choose another folder or --overwrite"
         )
+
+
+def case_folder(name: str) -> str | None:
+    """The folder in which a file of one class is written; None for the other files.
+
+    >>> case_folder("case_1/liver.nii.gz"), case_folder("case_1.nii.gz")
+    ('case_1', None)
+    """
+    folder, separator, _ = name.partition("/")
+    return folder if separator else None
 
 
 def our_files(earlier: Mapping[str, Predictions]) -> set[str]:
@@ -171,7 +184,15 @@ def remove_maps(folder: Path, records: Iterable[CaseRecord]) -> None:
     """Delete the maps of segmentations that will be replaced, so that no old map stays beside a new segmentation."""
     for record in records:
         for name in record.maps:
-            (folder / name).unlink(missing_ok=True)
+            remove_file(folder / name, folder)
+
+
+def remove_file(path: Path, folder: Path) -> None:
+    """Delete a file of ``folder``, if it exists, and the case's folder that it leaves empty."""
+    path.unlink(missing_ok=True)
+    if path.parent != folder:
+        with suppress(OSError):  # it is not there, or not empty
+            path.parent.rmdir()
 
 
 def review_order(cases: Mapping[str, CaseRecord], expected_by: str) -> tuple[str, ...]:
@@ -216,7 +237,7 @@ class Progress:
         self.failed[case] = message
         for path in () if case in self.cases else self.outdated.get(case, ()):
             for file in files_of_image(path):
-                file.unlink(missing_ok=True)
+                remove_file(file, self.path.parent)
             self.pending.discard(path.name)
 
     def save(self) -> None:

@@ -1,6 +1,6 @@
 """The result of a prediction: label values and optional maps on the input's grid, and the names of their files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -38,6 +38,7 @@ class Segmentation:
             whether it should be there. The whole is None where the model is not calibrated, or predicts otherwise than in
             its validation.
         names: label value -> name of its class or region.
+        channels: output channel (class or region) of each map of ``probabilities``; empty: they are all there, in order.
     """
 
     array: LabelMap
@@ -47,6 +48,7 @@ class Segmentation:
     disagreement: UncertaintyMap | None = None
     expected_dice: Mapping[str, ExpectedDice | None] | None = None
     names: Mapping[int, str] = field(default_factory=dict)
+    channels: tuple[int, ...] = ()
 
     def to_sitk(self) -> sitk.Image:
         """The label values as a SimpleITK image with the grid of the input."""
@@ -90,20 +92,21 @@ class Segmentation:
         return draw_slice(cut_slices(self.array, self.geometry, volume, self.names, axis=axis), index)
 
     def _maps(self) -> Iterator[tuple[str, np.ndarray]]:
-        for k, probability in enumerate(() if self.probabilities is None else self.probabilities):
+        maps = () if self.probabilities is None else self.probabilities
+        for k, probability in zip(self.channels or range(len(maps)), maps, strict=True):
             yield f"probability_{k}", probability
         if self.entropy is not None and self.disagreement is not None:
             yield "entropy", self.entropy
             yield "disagreement", self.disagreement
 
 
-def map_names(probabilities: int, uncertainty: bool) -> tuple[str, ...]:
-    """Names of a segmentation's maps: one probability per class, then entropy and disagreement.
+def map_names(channels: Iterable[int], uncertainty: bool) -> tuple[str, ...]:
+    """Names of a segmentation's maps: the probabilities of these output channels, then entropy and disagreement.
 
-    >>> map_names(2, True)
+    >>> map_names([0, 1], True)
     ('probability_0', 'probability_1', 'entropy', 'disagreement')
     """
-    return (*(f"probability_{k}" for k in range(probabilities)), *(("entropy", "disagreement") if uncertainty else ()))
+    return (*(f"probability_{k}" for k in channels), *(("entropy", "disagreement") if uncertainty else ()))
 
 
 def map_path(path: Path, name: str) -> Path:

@@ -11,10 +11,11 @@ from typing import TypeAlias
 
 from unetrpp.core.errors import UserError, in_words, limit_of
 from unetrpp.core.progress import progress_bar
+from unetrpp.inference.class_files import write_masks
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.executors import SynchronousExecutor, io_executor, prefetch
 from unetrpp.inference.export import Exported
-from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
+from unetrpp.inference.guards import check_input, check_sizes, volumes_ml
 from unetrpp.inference.inputs import NamedFiles, files_digest
 from unetrpp.inference.notices import CaseNotices, Notice
 from unetrpp.inference.options import OutputOptions
@@ -113,21 +114,27 @@ def _repair(files: tuple[Path, ...], folder: Path, case: str) -> tuple[tuple[Pat
 
 def _predict(ensemble: Ensemble, output: OutputOptions, loaded: LoadedCase) -> PredictedCase:
     start = time.monotonic()
-    exported = ensemble.export(loaded.prepared, probabilities=output.probabilities, uncertainty=output.uncertainty)
+    channels = output.written_classes(ensemble.first.model.plans.labels).channels
+    exported = ensemble.export(
+        loaded.prepared, probabilities=output.probabilities and channels, uncertainty=output.uncertainty
+    )
     return PredictedCase(loaded, exported, time.monotonic() - start)
 
 
 def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) -> Written:
     loaded, model = predicted.loaded, ensemble.first.model
-    labels = model.plans.labels
+    labels, written = model.plans.labels, output.written_classes(model.plans.labels)
     name = f"{loaded.case}{model.plans.file_ending}"
     segmentation = ensemble.to_input_grid(predicted.exported, loaded.prepared[0].properties)
-    segmentation = replace(segmentation, array=output.postprocessing.apply(segmentation.array))
+    segmentation = replace(segmentation, array=written.apply(output.postprocessing.apply(segmentation.array)))
     segmentation.save(output.folder / name)
+    segments = written.labels.segments()
+    if output.masks:
+        write_masks(output.folder / loaded.case, model.plans.file_ending, segmentation, segments)
     if output.dicom_seg:
         path, note = output.folder / dicom_seg_name(name), f"unetrpp {model.plans.dataset}"
-        write_dicom_seg(path, segmentation.array, labels.segments(), series=loaded.files[0], note=note)
-    voxels, geometry = class_voxels(segmentation.array, labels), segmentation.geometry
+        write_dicom_seg(path, segmentation.array, segments, series=loaded.files[0], note=note)
+    voxels, geometry = written.voxels(segmentation.array), segmentation.geometry
     notices = (*loaded.notices, *check_sizes(voxels, geometry, labels, model.fingerprint))
     record = CaseRecord(
         output=name,
@@ -137,9 +144,9 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
         areas_pixels=voxels if geometry.dimensions == 2 else {},
         warnings=tuple(notice.text for notice in notices),
         seconds=round(predicted.seconds, 3),
-        maps=output.maps(name, labels.outputs),
+        maps=output.maps(name, labels),
         temperatures=ensemble.temperatures if output.shows_probability or ensemble.first.thresholds else (),
-        expected_dice=dict(segmentation.expected_dice or {}),
+        expected_dice={key: each for key, each in (segmentation.expected_dice or {}).items() if key in segments},
         expected_by=ensemble.expected_by,
     )
     return record, notices
