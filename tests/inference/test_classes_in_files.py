@@ -139,3 +139,29 @@ def test_files_of_others_in_the_folder_of_a_case_are_kept(model, labels, images,
     assert mask.read_bytes() == b"a reference, perhaps"
     predict(**given)
     assert mask.read_bytes() == b"a reference, perhaps"
+
+
+def test_intensities_are_those_of_the_input(model, labels, images, whole, tmp_path):
+    given = {"input": images, "output": tmp_path, "model": model, "mirroring": False, "device": "cpu"}
+    predict(**given)
+    predict(**given, intensities=True)  # asked for later
+
+    def rows():
+        with (tmp_path / "volumes.csv").open(newline="") as file:
+            return {(row["case"], row["class"]): row for row in csv.DictReader(file)}
+
+    found, segments = rows(), labels.segments()
+    for case in ("case_0", "case_1"):
+        image = read_image(images / f"{case}_0000.nii.gz").array[0].astype(float)
+        array = array_of(tmp_path / f"{case}.nii.gz")
+        for name, values in segments.items():
+            voxels = image[np.isin(array, values)]
+            row = found[case, name]
+            assert (float(row["mean MRI"]), float(row["sd MRI"])) == pytest.approx(
+                (voxels.mean(), voxels.std()), rel=1e-6
+            )
+    stamp = (tmp_path / "case_0.nii.gz").stat().st_mtime_ns
+    predict(**given, intensities=True)
+    predict(**given)
+    assert (tmp_path / "case_0.nii.gz").stat().st_mtime_ns == stamp
+    assert rows() == found  # what is known stays in the table

@@ -105,6 +105,8 @@ def build_parser() -> Parser:
         help="write these classes or regions alone; the others become background",
     )
     add("--masks", action="store_true", help="also write a mask of 0 and 1 per class or region, OUT/CASE/CLASS.ending")
+    what = "also write mean and standard deviation of the image's intensities per class or region into volumes.csv"
+    add("--intensities", action="store_true", help=what)
     add("--uncertainty", action="store_true", help="also write entropy and fold disagreement, 0 to 1, as volumes")
     what = "also write the probability of every class as a volume, calibrated if unetrpp_evaluate --calibrate was run"
     add("--probabilities", action="store_true", help=what)
@@ -168,6 +170,7 @@ def work(arguments: argparse.Namespace) -> int:
         postprocessing=arguments.postprocessing,
         classes=arguments.classes,
         masks=arguments.masks,
+        intensities=arguments.intensities,
         uncertainty=arguments.uncertainty,
         probabilities=arguments.probabilities,
         dicom_seg=arguments.dicom_seg,

@@ -61,9 +61,7 @@ def run_folder(
     found = earlier_runs(output.folder)
     earlier = _find_earlier(output, settings, cases, set(outputs.values()))
     temperatures = ensemble.temperatures if output.shows_probability else ()
-    left = {
-        case: files for case, files in cases.items() if not earlier.has(case, output.folder, maps[case], temperatures)
-    }
+    left = {case: files for case, files in cases.items() if not earlier.has(case, output, maps[case], temperatures)}
     if not output.overwrite:
         tables = [] if found else [volumes_path(output.folder / file_name(output.part)).name]
         in_folders = [name for case in left for name in maps[case] if case_folder(name)]
@@ -109,10 +107,12 @@ class _Earlier:
     recorded: Mapping[str, CaseRecord]  # finished cases
     changed: Mapping[str, CaseRecord]  # finished cases whose images have changed since
 
-    def has(self, case: str, folder: Path, maps: Iterable[str], temperatures: Sequence[float] = ()) -> bool:
-        """Whether the case is finished, with the ``maps`` that are requested now, and with these ``temperatures`` of them."""
+    def has(self, case: str, output: OutputOptions, maps: Iterable[str], temperatures: Sequence[float] = ()) -> bool:
+        """Whether the case is finished, with all that is requested now: ``maps``, with these ``temperatures``, and intensities."""
         record = self.recorded.get(case)
-        if record is None or not all(name in record.maps and (folder / name).is_file() for name in maps):
+        if record is None or not all(name in record.maps and (output.folder / name).is_file() for name in maps):
+            return False
+        if output.intensities and record.intensities is UNSET:
             return False
         return not temperatures or tuple(temperatures) == (record.temperatures or (1.0,) * len(temperatures))
 

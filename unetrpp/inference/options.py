@@ -58,6 +58,7 @@ class OutputOptions:
         overwrite: predict finished cases again.
         classes: classes or regions that are written, the others become background; empty: all.
         masks: also write a binary mask per class or region, CASE/CLASS.ending.
+        intensities: also record mean and sd of the image's intensities in every class or region.
         probabilities: also write a probability map per class.
         uncertainty: also write entropy and disagreement.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
@@ -72,6 +73,7 @@ class OutputOptions:
     overwrite: bool = False
     classes: tuple[str, ...] = ()
     masks: bool = False
+    intensities: bool = False
     probabilities: bool = False
     uncertainty: bool = False
     dicom_seg: bool = False

@@ -66,6 +66,7 @@ def predict(
     postprocessing: bool = False,
     classes: Sequence[str] = (),
     masks: bool = False,
+    intensities: bool = False,
     uncertainty: bool = False,
     probabilities: bool = False,
     dicom_seg: bool = False,
@@ -98,6 +99,7 @@ def predict(
         postprocessing: apply what an imported ``model`` came with; ``best`` says itself whether and what.
         classes: classes or regions that are written, the others become background; empty: all.
         masks: also write a binary mask per class or region, CASE/CLASS.ending.
+        intensities: also write mean and sd of the image's intensities in every class or region, into volumes.csv.
         uncertainty: also write the entropy of the calibrated mean and fold disagreement, 0 to 1.
         probabilities: also write a calibrated probability map per class.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
@@ -137,6 +139,7 @@ def predict(
         overwrite=overwrite,
         classes=tuple(classes),
         masks=masks,
+        intensities=intensities,
         probabilities=probabilities,
         uncertainty=uncertainty,
         dicom_seg=dicom_seg,

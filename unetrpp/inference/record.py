@@ -16,6 +16,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, update_json, write_json
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.expected_dice import ExpectedDice
+from unetrpp.inference.intensities import Intensity
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.io.formats import files_of_image, strip_ending
 from unetrpp.io.geometry import Geometry
@@ -42,6 +43,7 @@ class CaseRecord(Record, frozen=True, kw_only=True):
     temperatures: tuple[float, ...] = ()  # of the maps and thresholds: one, or one for each region; none: 1
     expected_dice: dict[str, ExpectedDice | None] = msgspec.field(default_factory=dict)  # by class name
     expected_by: str = ""  # digest of what the expected Dice was computed with
+    intensities: dict[str, dict[str, Intensity]] | UnsetType = UNSET  # by class or region and channel, where asked for
 
     @property
     def mean_expected_dice(self) -> float | None:

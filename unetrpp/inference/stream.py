@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from msgspec import UNSET
+
 from unetrpp.core.errors import UserError, in_words, limit_of
 from unetrpp.core.progress import progress_bar
 from unetrpp.inference.class_files import write_masks
@@ -17,13 +19,14 @@ from unetrpp.inference.executors import SynchronousExecutor, io_executor, prefet
 from unetrpp.inference.export import Exported
 from unetrpp.inference.guards import check_input, check_sizes, volumes_ml
 from unetrpp.inference.inputs import NamedFiles, files_digest
+from unetrpp.inference.intensities import intensities_of
 from unetrpp.inference.notices import CaseNotices, Notice
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.record import CaseRecord, Progress
 from unetrpp.inference.segmentation import dicom_seg_name
 from unetrpp.io.dicom_seg import write_dicom_seg
 from unetrpp.io.formats import ending_of
-from unetrpp.io.images import read_image, repair_shear
+from unetrpp.io.images import Volume, read_image, repair_shear
 
 LOG = logging.getLogger(__name__)
 PREFETCHED = 2  # cases read ahead, and cases waiting to be written, where threads do so
@@ -38,6 +41,7 @@ class LoadedCase:
     prepared: Prepared
     notices: tuple[Notice, ...]
     digest: str  # of the files
+    volume: Volume | None  # as it was read, where its intensities are asked for
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def _load(ensemble: Ensemble, output: OutputOptions, case: str, files: tuple[Pat
     channels = model.plans.channel_names if model.description.check_modality else ()
     notices = [Notice("straightened", change) for change in changes]
     notices += check_input(volume, channels, model.fingerprint, model.configuration.preprocessing.orientation)
-    return LoadedCase(case, files, prepared, tuple(notices), digest)
+    return LoadedCase(case, files, prepared, tuple(notices), digest, volume if output.intensities else None)
 
 
 def _repair(files: tuple[Path, ...], folder: Path, case: str) -> tuple[tuple[Path, ...], list[str]]:
@@ -148,6 +152,9 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
         temperatures=ensemble.temperatures if output.shows_probability or ensemble.first.thresholds else (),
         expected_dice={key: each for key, each in (segmentation.expected_dice or {}).items() if key in segments},
         expected_by=ensemble.expected_by,
+        intensities=UNSET
+        if loaded.volume is None
+        else intensities_of(loaded.volume.array, segmentation.array, segments, model.plans.channel_names),
     )
     return record, notices
 
