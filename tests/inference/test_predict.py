@@ -94,3 +94,14 @@ def test_the_folds_that_are_averaged_are_chosen_by_name_and_said(model, images, 
     assert folds_of("c", "all") == "0-1"
     with pytest.raises(UserError, match="of fold_all"):
         predict(input=images, output=tmp_path / "d", model=copy, folds="all", device="cpu")
+
+
+def test_fast_is_one_fold_without_mirroring_and_with_larger_steps(model, images, tmp_path):
+    command = ["-i", images, "-o", tmp_path / "fast", "-m", model, "--device", "cpu", "--fast"]
+    assert main([str(word) for word in command]) == 0
+    settings = read_json(tmp_path / "fast" / "predictions.json", Predictions).settings
+    assert (settings.members[0].folds, settings.mirroring, settings.step) == (("0",), False, 0.75)
+    predictor = Predictor(model, folds=0, mirroring=False, step=0.75, device="cpu")
+    for case in ("case_0", "case_1"):
+        found = read_label(tmp_path / "fast" / f"{case}.nii.gz").array[0]
+        np.testing.assert_array_equal(found, predictor(images / f"{case}_0000.nii.gz").array)

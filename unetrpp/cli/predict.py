@@ -83,6 +83,11 @@ def build_parser() -> Parser:
         help="one pass instead of the mean over mirrored passes: up to 8 times faster",
     )
     add("--step", type=step, default=0.5, metavar="STEP", help="step of the sliding window, in patches (default: 0.5)")
+    add(
+        "--fast",
+        action="store_true",
+        help="one fold, no mirroring and a step of 0.75 (docs/prediction.md: what it costs)",
+    )
     where = parser.add_mutually_exclusive_group()
     known = "auto, cpu, cuda, cuda:1 or mps (default: auto)"
     where.add_argument("--device", default="auto", metavar="DEVICE", help=known)
@@ -164,6 +169,7 @@ def work(arguments: argparse.Namespace) -> int:
         checkpoint=arguments.checkpoint,
         mirroring=not arguments.no_mirroring,
         step=arguments.step,
+        fast=arguments.fast,
         device=arguments.device,
         devices=arguments.devices,
         tile_batch=arguments.tile_batch,

@@ -1,7 +1,7 @@
 """The options of prediction: how a trained model predicts, and what is written where."""
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
@@ -11,8 +11,10 @@ from unetrpp.inference.postprocessing import NOTHING, PostProcessing
 from unetrpp.inference.segmentation import dicom_seg_name, map_names, map_path
 from unetrpp.inference.written_classes import WrittenClasses
 from unetrpp.io.formats import ending_of, strip_ending
-from unetrpp.model.folder import Checkpoint
+from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.model.folds import Folds
+
+FAST_STEP = 0.75  # of --fast, in patches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,19 @@ class InferenceOptions:
             raise UserError(f"step is {self.step}; it must be above 0 and at most 1")
         if self.tile_batch is not None and self.tile_batch < 1:
             raise UserError(f"tile_batch is {self.tile_batch}; it must be at least 1")
+
+    def fast(self, model: ModelFolder) -> "InferenceOptions":
+        """One fold of ``model`` (the first one), no mirroring, and larger steps.
+
+        Raises:
+            UserError: folds or a step were chosen, too, or the model is not trained.
+        """
+        if self.folds is not None or self.step != InferenceOptions.step:
+            raise UserError(
+                f"--fast takes the first fold and a step of {FAST_STEP}; leave --folds and --step out, or give them with "
+                "--no-mirroring and without --fast"
+            )
+        return replace(self, folds=model.choose_folds(None, self.checkpoint)[:1], mirroring=False, step=FAST_STEP)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from unetrpp.inference.postprocessing import postprocessing_of
 from unetrpp.inference.record import Progress, review_order
 from unetrpp.inference.selection import find_selection
 from unetrpp.io.dicom_seg import require_dicom_seg
-from unetrpp.model.folder import Checkpoint
+from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.model.folds import Folds, spell_folds
 
 LOG = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ def predict(
     checkpoint: Checkpoint = "final",
     mirroring: bool = True,
     step: float = 0.5,
+    fast: bool = False,
     device: str = "auto",
     devices: str | Sequence[str] | None = None,
     tile_batch: int | None = None,
@@ -92,6 +93,7 @@ def predict(
         checkpoint: final, best (on the validation fold) or latest.
         mirroring: average over mirrored passes; False is up to 8 times faster.
         step: of the sliding window, in patches.
+        fast: one fold, no mirroring and a step of 0.75, in place of ``folds`` and ``step``.
         device: auto, cpu, cuda, cuda:1 or mps.
         devices: instead of ``device``, several of them that share the cases, such as "cuda:0,cuda:1": each has a process of its
             own, so a script that gives them needs ``if __name__ == "__main__":``.
@@ -148,6 +150,8 @@ def predict(
     models = [] if model is None else _paths(model)
     if best is not None:
         models, options, written = _follow_selection(best, workspace, options, written)
+    if fast:
+        options = options.fast(ModelFolder.open(models[0]))
     if postprocessing:
         written = replace(written, postprocessing=postprocessing_of(models))
     # With several devices, the models are loaded here to be looked at, and in the process of each device to be run.
