@@ -232,6 +232,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--postprocessing": "export/test_nnunet_use.py::test_its_postprocessing_is_applied_on_request",
         "--classes": _CLASSES + "test_the_chosen_classes_are_those_of_the_whole_prediction",
         "--masks": _CLASSES + "test_masks_are_the_segments_of_the_segmentation",
+        "--surfaces": _CLASSES + "test_surfaces_enclose_the_segments",
         "--intensities": _CLASSES + "test_intensities_are_those_of_the_input",
         "--uncertainty": _FOLDER + "test_photographs_and_their_maps",
         "--probabilities": _FOLDER + "test_maps_requested_later_are_written_and_other_records_stay",

@@ -4,8 +4,9 @@ import csv
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from tests.helpers.model import make_model_of, write_images
+from tests.helpers.model import make_model_2d, make_model_of, write_images
 from tests.inference.test_written_classes import REGIONS
 from unetrpp.cli.predict import main
 from unetrpp.core.errors import UserError
@@ -15,6 +16,7 @@ from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.inference.predict import predict
 from unetrpp.inference.record import Predictions
 from unetrpp.io.images import read_geometry, read_image, read_label
+from unetrpp.io.surfaces import write_surface
 
 CLASSES = LabelScheme(names=("background", "a", "b/c", "d"), values=(0, 7, 3, 1))
 
@@ -165,3 +167,25 @@ def test_intensities_are_those_of_the_input(model, labels, images, whole, tmp_pa
     predict(**given)
     assert (tmp_path / "case_0.nii.gz").stat().st_mtime_ns == stamp
     assert rows() == found  # what is known stays in the table
+
+
+@pytest.mark.parametrize("ending", ["stl", "obj"])
+def test_surfaces_enclose_the_segments(model, labels, images, tmp_path, ending):
+    given = {"input": images, "output": tmp_path, "model": model, "mirroring": False, "device": "cpu"}
+    assert not predict(**given, surfaces=ending, masks=True).failed
+    for name in labels.segments():
+        mask = read_label(tmp_path / "case_1" / f"{name.replace('/', '_')}.nii.gz")
+        write_surface(tmp_path / f"expected.{ending}", mask.array[0] == 1, mask.geometry)
+        path = tmp_path / "case_1" / f"{name.replace('/', '_')}.{ending}"
+        assert path.read_bytes() == (tmp_path / f"expected.{ending}").read_bytes()
+        assert path.stat().st_size > 1000
+
+
+def test_a_photograph_has_no_surface(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (20, 24, 3)).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(image, isVector=True), str(tmp_path / "in" / "photo_0000.png"))
+    model = make_model_2d(tmp_path)
+    result = predict(input=tmp_path / "in", output=tmp_path / "out", model=model, device="cpu", surfaces="stl")
+    assert result.failed == {"photo": "an image of two dimensions has no surface; leave --surfaces out"}
+    assert not list((tmp_path / "out").rglob("*.stl"))

@@ -26,7 +26,7 @@ unetrpp_predict -i images/ -o segmentations/ -m unetrpp_workspace/results/Hippoc
 unetrpp_predict -i scan.nii.gz -o segmentations/ -m MODEL --folds 0 --no-mirroring
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty --report
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --threshold lesion=0.3
-unetrpp_predict -i images/ -o segmentations/ -m MODEL --classes liver spleen --masks
+unetrpp_predict -i images/ -o segmentations/ -m MODEL --classes liver spleen --masks --surfaces stl
 unetrpp_predict -i dicom_series/ -o segmentations/ -m MODEL --dicom-seg
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --devices cuda:0,cuda:1
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --executor dask=tcp://HOST:8786
@@ -110,6 +110,11 @@ def build_parser() -> Parser:
         help="write these classes or regions alone; the others become background",
     )
     add("--masks", action="store_true", help="also write a mask of 0 and 1 per class or region, OUT/CASE/CLASS.ending")
+    add(
+        "--surfaces",
+        choices=["stl", "obj"],
+        help="also write the surface of every class or region in mm (LPS), OUT/CASE/CLASS.stl or .obj",
+    )
     what = "also write mean and standard deviation of the image's intensities per class or region into volumes.csv"
     add("--intensities", action="store_true", help=what)
     add("--uncertainty", action="store_true", help="also write entropy and fold disagreement, 0 to 1, as volumes")
@@ -176,6 +181,7 @@ def work(arguments: argparse.Namespace) -> int:
         postprocessing=arguments.postprocessing,
         classes=arguments.classes,
         masks=arguments.masks,
+        surfaces=arguments.surfaces,
         intensities=arguments.intensities,
         uncertainty=arguments.uncertainty,
         probabilities=arguments.probabilities,

@@ -1,13 +1,14 @@
 """Files of single classes in the folder OUT/CASE: binary masks and surfaces."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.io.images import write_segmentation
+from unetrpp.io.surfaces import SURFACE_ENDINGS, write_surface
 
 UNSAFE = re.compile(r"[^\w .()+-]|^\.|[ .]$")  # a hidden file, and endings that Windows drops, included
 LONGEST = 100  # characters of a name
@@ -32,9 +33,21 @@ def class_file_names(names: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def write_masks(folder: Path, ending: str, segmentation: Segmentation, segments: Mapping[str, tuple[int, ...]]) -> None:
-    """Write a mask of 0 and 1 for each of ``segments`` (name -> values of the segmentation) into ``folder``."""
-    files = class_file_names(tuple(segments))
-    for name, values in segments.items():
-        mask = np.isin(segmentation.array, values).astype(np.uint8)
-        write_segmentation(folder / f"{files[name]}{ending}", mask, segmentation.geometry)
+def write_class_files(
+    folder: Path, segmentation: Segmentation, segments: Mapping[str, tuple[int, ...]], endings: Collection[str]
+) -> None:
+    """Write files for each of ``segments`` (name -> values of the segmentation) into ``folder``: a surface for an ending of
+    ``SURFACE_ENDINGS``, a mask of 0 and 1 for that of an image format.
+
+    Raises:
+        UserError: the surface of a photograph is asked for.
+    """
+    files = class_file_names(tuple(segments)) if endings else {}
+    for name, file in files.items():
+        mask = np.isin(segmentation.array, segments[name])
+        for ending in endings:
+            path = folder / f"{file}{ending}"
+            if ending in SURFACE_ENDINGS:
+                write_surface(path, mask, segmentation.geometry)
+            else:
+                write_segmentation(path, mask.astype(np.uint8), segmentation.geometry)

@@ -11,6 +11,7 @@ from unetrpp.inference.postprocessing import NOTHING, PostProcessing
 from unetrpp.inference.segmentation import dicom_seg_name, map_names, map_path
 from unetrpp.inference.written_classes import WrittenClasses
 from unetrpp.io.formats import ending_of, strip_ending
+from unetrpp.io.surfaces import SurfaceFormat
 from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.model.folds import Folds
 
@@ -73,6 +74,7 @@ class OutputOptions:
         overwrite: predict finished cases again.
         classes: classes or regions that are written, the others become background; empty: all.
         masks: also write a binary mask per class or region, CASE/CLASS.ending.
+        surfaces: also write the surface of every class or region, CASE/CLASS.stl or .obj.
         intensities: also record mean and sd of the image's intensities in every class or region.
         probabilities: also write a probability map per class.
         uncertainty: also write entropy and disagreement.
@@ -88,6 +90,7 @@ class OutputOptions:
     overwrite: bool = False
     classes: tuple[str, ...] = ()
     masks: bool = False
+    surfaces: SurfaceFormat | None = None
     intensities: bool = False
     probabilities: bool = False
     uncertainty: bool = False
@@ -109,12 +112,16 @@ class OutputOptions:
         """
         return WrittenClasses(model, self.classes)
 
+    def class_endings(self, file_ending: str) -> list[str]:
+        """Endings of the files of single classes, where those of segmentations end in ``file_ending``."""
+        return [file_ending] * self.masks + ([] if self.surfaces is None else [f".{self.surfaces}"])
+
     def maps(self, output: str, model: LabelScheme) -> tuple[str, ...]:
-        """Names of the files that are written in addition to the segmentation ``output``: maps, masks and the DICOM SEG."""
+        """Names of the files that are written in addition to the segmentation ``output``."""
         written = self.written_classes(model)
         names = map_names(written.channels if self.probabilities else (), self.uncertainty)
         files = [map_path(Path(output), name).name for name in names]
-        folder, classes = strip_ending(output), class_file_names(tuple(written.labels.segments()))
-        if self.masks:
-            files += [f"{folder}/{name}{ending_of(Path(output))}" for name in classes.values()]
+        classes = class_file_names(tuple(written.labels.segments())).values()
+        for ending in self.class_endings(ending_of(Path(output))):
+            files += [f"{strip_ending(output)}/{name}{ending}" for name in classes]
         return (*files, dicom_seg_name(output)) if self.dicom_seg else tuple(files)

@@ -22,6 +22,7 @@ from unetrpp.inference.postprocessing import postprocessing_of
 from unetrpp.inference.record import Progress, review_order
 from unetrpp.inference.selection import find_selection
 from unetrpp.io.dicom_seg import require_dicom_seg
+from unetrpp.io.surfaces import SurfaceFormat
 from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.model.folds import Folds, spell_folds
 
@@ -67,6 +68,7 @@ def predict(
     postprocessing: bool = False,
     classes: Sequence[str] = (),
     masks: bool = False,
+    surfaces: SurfaceFormat | None = None,
     intensities: bool = False,
     uncertainty: bool = False,
     probabilities: bool = False,
@@ -101,6 +103,7 @@ def predict(
         postprocessing: apply what an imported ``model`` came with; ``best`` says itself whether and what.
         classes: classes or regions that are written, the others become background; empty: all.
         masks: also write a binary mask per class or region, CASE/CLASS.ending.
+        surfaces: "stl" or "obj": also write the surface of every class or region in mm, CASE/CLASS.stl.
         intensities: also write mean and sd of the image's intensities in every class or region, into volumes.csv.
         uncertainty: also write the entropy of the calibrated mean and fold disagreement, 0 to 1.
         probabilities: also write a calibrated probability map per class.
@@ -141,6 +144,7 @@ def predict(
         overwrite=overwrite,
         classes=tuple(classes),
         masks=masks,
+        surfaces=surfaces,
         intensities=intensities,
         probabilities=probabilities,
         uncertainty=uncertainty,

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from unetrpp.core.errors import UserError, in_words, limit_of
 from unetrpp.core.progress import progress_bar
-from unetrpp.inference.class_files import write_masks
+from unetrpp.inference.class_files import write_class_files
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.executors import SynchronousExecutor, io_executor, prefetch
 from unetrpp.inference.export import Exported
@@ -133,8 +133,9 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
     segmentation = replace(segmentation, array=written.apply(output.postprocessing.apply(segmentation.array)))
     segmentation.save(output.folder / name)
     segments = written.labels.segments()
-    if output.masks:
-        write_masks(output.folder / loaded.case, model.plans.file_ending, segmentation, segments)
+    write_class_files(
+        output.folder / loaded.case, segmentation, segments, output.class_endings(model.plans.file_ending)
+    )
     if output.dicom_seg:
         path, note = output.folder / dicom_seg_name(name), f"unetrpp {model.plans.dataset}"
         write_dicom_seg(path, segmentation.array, segments, series=loaded.files[0], note=note)
