@@ -86,7 +86,7 @@ def test_series_without_a_channel_number_are_named_where_there_are_several_chann
 
 def test_a_multi_frame_file_may_get_a_dicom_seg(tmp_path):
     write_series(tmp_path / "A", ARRAY)
-    require_series({"A": (tmp_path / "A" / "IM0000.dcm",)})
+    require_series({"A": (tmp_path / "A" / "IM0000.dcm",)}, "--dicom-seg")
     (tmp_path / "b.nii").write_bytes(bytes(200))
     with pytest.raises(UserError, match="--dicom-seg is for DICOM series, but b came as other files"):
-        require_series({"b": (tmp_path / "b.nii",)})
+        require_series({"b": (tmp_path / "b.nii",)}, "--dicom-seg")

@@ -21,6 +21,8 @@ from unetrpp.inference.inputs import find_cases
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import read_geometry
+from unetrpp.io.readers.rtstruct import draw
 from unetrpp.model.folder import ModelFolder
 
 
@@ -363,6 +365,21 @@ def test_dicom_series_in_and_dicom_seg_out(model, tmp_path, capsys):
     capsys.readouterr()
     assert predict("-i", tmp_path / "scans" / "jane", "-o", tmp_path / "scans" / "jane", *options) == 2
     assert "is one of the DICOM series to predict" in capsys.readouterr().err
+
+
+def test_dicom_series_in_and_rtstruct_out(model, tmp_path):
+    series = tmp_path / "scans" / "jane"
+    write_series(series, np.random.default_rng(3).normal(0, 100, (12, 24, 24)))
+    out = tmp_path / "out"
+    command = ["-i", series, "-o", out, "-m", model, "--folds", "0", "--no-mirroring", "--rtstruct"]
+    assert predict(*command) == 0
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "jane.nii.gz")))
+    (roi,) = draw(out / "jane_rtstruct.dcm", [1], read_geometry(series))
+    assert 0 < array.sum() < array.size
+    np.testing.assert_array_equal(roi.inside, array == 1)
+    (out / "jane_rtstruct.dcm").unlink()
+    assert predict(*command) == 0
+    assert (out / "jane_rtstruct.dcm").exists()
 
 
 def test_a_folder_of_named_images_with_a_dicom_file_is_no_series(model, images, tmp_path):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
+from skimage.draw import polygon2mask
 
-from unetrpp.io.contours import filled
+from unetrpp.io.contours import filled, outlines
 
 SHAPE = (7, 9)
 COORDINATE = st.integers(-8, 44).map(lambda quarters: quarters / 4)  # so that many edges run through centres
@@ -77,3 +79,30 @@ def test_a_point_is_one_pixel_and_what_lies_outside_is_cut_off():
     assert not filled([rectangle(20, 30), rectangle(-30, -20)], SHAPE).any()
     assert filled([rectangle(-30, 30)], SHAPE).all()
     assert not filled([], SHAPE).any()
+
+
+def masks():
+    """Noise of several densities, with many holes, islands in them, and pixels that meet at corners; and a ring with an island."""
+    rng = np.random.default_rng(0)
+    found = [rng.random((23, 31)) < density for density in (0.05, 0.3, 0.5, 0.7, 0.9, 0.98)]
+    y, x = np.indices((40, 40)) - 19.5
+    radius = np.hypot(y, x)
+    return [*found, (radius < 18) & ~((radius < 12) & (radius > 5)), np.ones((3, 4), bool), np.zeros((3, 4), bool)]
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_filled_outlines_are_the_mask(number):
+    mask = masks()[number]
+    polygons = list(outlines(mask))
+    np.testing.assert_array_equal(filled(polygons, mask.shape), mask)
+    # A program that adds up what each polygon encloses, by scikit-image.
+    one_by_one = np.zeros(mask.shape, bool)
+    for polygon in polygons:
+        one_by_one |= polygon2mask(mask.shape, polygon[:, ::-1])
+    np.testing.assert_array_equal(one_by_one, mask)
+    assert len(polygons) == ndimage.label(mask, np.ones((3, 3)))[1]
+
+
+def test_straight_edges_have_no_points_between_their_ends():
+    (polygon,) = outlines(np.ones((5, 60), bool))
+    assert len(polygon) == 8  # corners are cut off

@@ -27,7 +27,7 @@ unetrpp_predict -i scan.nii.gz -o segmentations/ -m MODEL --folds 0 --no-mirrori
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --uncertainty --report
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --threshold lesion=0.3
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --classes liver spleen --masks --surfaces stl
-unetrpp_predict -i dicom_series/ -o segmentations/ -m MODEL --dicom-seg
+unetrpp_predict -i dicom_series/ -o segmentations/ -m MODEL --dicom-seg --rtstruct
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --devices cuda:0,cuda:1
 unetrpp_predict -i images/ -o segmentations/ -m MODEL --executor dask=tcp://HOST:8786
 unetrpp_predict -i images/ -o segmentations/ -m MODEL OTHER_MODEL      mean of several models
@@ -133,6 +133,8 @@ def build_parser() -> Parser:
         action="store_true",
         help="also write CASE.dcm, a DICOM SEG for the input series (needs unetrpp[dicom])",
     )
+    what = "also write CASE_rtstruct.dcm, an RT Structure Set with contours on the slices of the input series"
+    add("--rtstruct", action="store_true", help=what)
     add("--fix", action="store_true", help="straighten images with slightly sheared axes, into OUT/fixed")
     add(
         "--part",
@@ -186,6 +188,7 @@ def work(arguments: argparse.Namespace) -> int:
         uncertainty=arguments.uncertainty,
         probabilities=arguments.probabilities,
         dicom_seg=arguments.dicom_seg,
+        rtstruct=arguments.rtstruct,
         threshold=by_name(arguments.threshold, "--threshold") or None,
         fix=arguments.fix,
         part=arguments.part,

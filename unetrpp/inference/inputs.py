@@ -110,8 +110,8 @@ def case_id(path: Path) -> str:
     return strip_ending(path.name).removesuffix("_0000")
 
 
-def require_series(cases: Cases) -> None:
-    """Check that every case is a DICOM series, to whose slices a DICOM SEG can refer.
+def require_series(cases: Cases, option: str) -> None:
+    """Check that every case is a DICOM series, to whose slices the file that ``option`` writes can refer.
 
     Raises:
         UserError: a case was given as files.
@@ -119,7 +119,7 @@ def require_series(cases: Cases) -> None:
     others = [case for case, paths in cases.items() if not (paths[0].is_dir() or is_dicom(paths[0]))]
     if others:
         raise UserError(
-            f"--dicom-seg is for DICOM series, but {listed(others, 5)} came as other files; leave the option out or give the series"
+            f"{option} is for DICOM series, but {listed(others, 5)} came as other files; leave the option out or give the series"
         )
 
 

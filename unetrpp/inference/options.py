@@ -8,7 +8,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.class_files import class_file_names
 from unetrpp.inference.postprocessing import NOTHING, PostProcessing
-from unetrpp.inference.segmentation import dicom_seg_name, map_names, map_path
+from unetrpp.inference.segmentation import dicom_seg_name, map_names, map_path, rtstruct_name
 from unetrpp.inference.written_classes import WrittenClasses
 from unetrpp.io.formats import ending_of, strip_ending
 from unetrpp.io.surfaces import SurfaceFormat
@@ -79,6 +79,7 @@ class OutputOptions:
         probabilities: also write a probability map per class.
         uncertainty: also write entropy and disagreement.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
+        rtstruct: also write CASE_rtstruct.dcm, an RT Structure Set for the input series.
         fix: straighten images with slightly sheared axes, into ``folder``/fixed.
         postprocessing: of the segmentation.
         log_warnings: about single cases; the record has them in any case.
@@ -95,6 +96,7 @@ class OutputOptions:
     probabilities: bool = False
     uncertainty: bool = False
     dicom_seg: bool = False
+    rtstruct: bool = False
     fix: bool = False
     postprocessing: PostProcessing = NOTHING
     log_warnings: bool = True
@@ -124,4 +126,4 @@ class OutputOptions:
         classes = class_file_names(tuple(written.labels.segments())).values()
         for ending in self.class_endings(ending_of(Path(output))):
             files += [f"{strip_ending(output)}/{name}{ending}" for name in classes]
-        return (*files, dicom_seg_name(output)) if self.dicom_seg else tuple(files)
+        return (*files, *[dicom_seg_name(output)] * self.dicom_seg, *[rtstruct_name(output)] * self.rtstruct)

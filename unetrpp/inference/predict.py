@@ -73,6 +73,7 @@ def predict(
     uncertainty: bool = False,
     probabilities: bool = False,
     dicom_seg: bool = False,
+    rtstruct: bool = False,
     fix: bool = False,
     threshold: Mapping[str, float] | None = None,
     part: str | None = None,
@@ -108,6 +109,7 @@ def predict(
         uncertainty: also write the entropy of the calibrated mean and fold disagreement, 0 to 1.
         probabilities: also write a calibrated probability map per class.
         dicom_seg: also write CASE.dcm, a DICOM SEG for the input series.
+        rtstruct: also write CASE_rtstruct.dcm, an RT Structure Set for the input series.
         fix: straighten images with slightly sheared axes, into ``output``/fixed.
         threshold: class or region -> the calibrated probability from which it is predicted, in place of the usual rule.
         part: "k/n": predict every n-th case from the k-th on, so that machines or GPUs share a folder; images that belong
@@ -149,6 +151,7 @@ def predict(
         probabilities=probabilities,
         uncertainty=uncertainty,
         dicom_seg=dicom_seg,
+        rtstruct=rtstruct,
         fix=fix,
     )
     models = [] if model is None else _paths(model)
@@ -167,8 +170,8 @@ def predict(
     cases, others = _cases_and_others(inputs, description, part, own)
     if others:
         LOG.warning("left out of %s, for the reasons given at the end: %s", inputs[0], listed(list(others)))
-    if dicom_seg:
-        require_series(cases)
+    if dicom_seg or rtstruct:
+        require_series(cases, "--dicom-seg" if dicom_seg else "--rtstruct")
     with DeviceWorkers(names, models, options, written) if names else nullcontext() as workers:
         progress = run_folder(ensemble, cases, written, workers)
     return _result(progress, cases, others, skip_unreadable)

@@ -128,3 +128,12 @@ def dicom_seg_name(output: str) -> str:
     'case.dcm'
     """
     return f"{strip_ending(output)}.dcm"
+
+
+def rtstruct_name(output: str) -> str:
+    """The RT Structure Set beside the segmentation ``output``.
+
+    >>> rtstruct_name("case.nii.gz")
+    'case_rtstruct.dcm'
+    """
+    return f"{strip_ending(output)}_rtstruct.dcm"

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from unetrpp.inference.intensities import intensities_of
 from unetrpp.inference.notices import CaseNotices, Notice
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.record import CaseRecord, Progress
-from unetrpp.inference.segmentation import dicom_seg_name
+from unetrpp.inference.segmentation import Segmentation, dicom_seg_name, rtstruct_name
 from unetrpp.io.dicom_seg import write_dicom_seg
 from unetrpp.io.formats import ending_of
 from unetrpp.io.images import Volume, read_image, repair_shear
@@ -136,9 +136,7 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
     write_class_files(
         output.folder / loaded.case, segmentation, segments, output.class_endings(model.plans.file_ending)
     )
-    if output.dicom_seg:
-        path, note = output.folder / dicom_seg_name(name), f"unetrpp {model.plans.dataset}"
-        write_dicom_seg(path, segmentation.array, segments, series=loaded.files[0], note=note)
+    _write_dicom(output, name, segmentation, segments, series=loaded.files[0], note=f"unetrpp {model.plans.dataset}")
     voxels, geometry = written.voxels(segmentation.array), segmentation.geometry
     notices = (*loaded.notices, *check_sizes(voxels, geometry, labels, model.fingerprint))
     record = CaseRecord(
@@ -158,6 +156,25 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
         else intensities_of(loaded.volume.array, segmentation.array, segments, model.plans.channel_names),
     )
     return record, notices
+
+
+def _write_dicom(
+    output: OutputOptions,
+    name: str,
+    segmentation: Segmentation,
+    segments: Mapping[str, tuple[int, ...]],
+    *,
+    series: Path,
+    note: str,
+) -> None:
+    """The DICOM SEG and the RT Structure Set beside the segmentation ``name``, where they are asked for."""
+    array, geometry = segmentation.array, segmentation.geometry
+    if output.dicom_seg:
+        write_dicom_seg(output.folder / dicom_seg_name(name), array, segments, series=series, note=note)
+    if output.rtstruct:
+        from unetrpp.io.rtstruct import write_rtstruct  # here, for pydicom takes a tenth of a second
+
+        write_rtstruct(output.folder / rtstruct_name(name), array, geometry, segments, series=series, note=note)
 
 
 def _written(case: str, written: Future[Written]) -> Finished:

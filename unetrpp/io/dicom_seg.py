@@ -1,25 +1,18 @@
 """Writing a segmentation as a DICOM SEG object that refers to its source slices. Needs the extra ``dicom``."""
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_atomically
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
+from unetrpp.io.dicom_text import UTF_8, long_string, use_unicode
 
 TISSUE = ("85756007", "SCT", "Tissue")  # SNOMED CT's widest term, because label names have no codes
 SERIES_NUMBER = 9000  # above those of scanners
-UTF_8 = "ISO_IR 192"
-ESCAPE_SEQUENCE = re.compile(r"\x1b\$?[()-][A-Z]")
-LONG_STRING = 64  # characters at most in a label or a description (DICOM PS3.5, LO)
 
 
 def require_dicom_seg() -> None:
@@ -55,14 +48,14 @@ def write_dicom_seg(
     slices = source_slices(series)
     files = {file: number for number, file in enumerate(dict.fromkeys(file for file, _ in slices))}
     sources = [dcmread(file, stop_before_pixels=True) for file in files]
-    _use_unicode(sources[0])
+    use_unicode(sources[0])
     # highdicom takes the planes in the order of the frames of a multi-frame file.
     array = array[sorted(range(len(slices)), key=lambda z: (files[slices[z][0]], slices[z][1]))]
-    name = _long_string(note)
+    name = long_string(note)
     tissue = highdicom.sr.CodedConcept(*TISSUE)
     algorithm = highdicom.AlgorithmIdentificationSequence(name, codes.cid7162.ArtificialIntelligence, __version__)
     descriptions = [
-        highdicom.seg.SegmentDescription(number, _long_string(label), tissue, tissue, "AUTOMATIC", algorithm)
+        highdicom.seg.SegmentDescription(number, long_string(label), tissue, tissue, "AUTOMATIC", algorithm)
         for number, label in enumerate(segments, start=1)
     ]
     try:
@@ -79,7 +72,7 @@ def write_dicom_seg(
             manufacturer_model_name=name,
             software_versions=__version__,
             device_serial_number="none",
-            series_description=_long_string(f"Segmentation for research use by {note}"),
+            series_description=long_string(f"Segmentation for research use by {note}"),
         )
     except (AttributeError, KeyError, ValueError) as error:
         raise UserError(
@@ -87,24 +80,6 @@ def write_dicom_seg(
         ) from error
     segmentation.SpecificCharacterSet = UTF_8  # for label names in any language
     write_atomically(path, lambda temporary: segmentation.save_as(temporary))
-
-
-def _use_unicode(source: "Dataset") -> None:
-    """Decode the texts of the slice from which highdicom takes the patient and the character set.
-
-    highdicom refuses the character sets of many valid series: several of them, such as those of Japan, Korea and
-    China with escape sequences, and the default one by its name.
-    """
-    source.decode()
-    source.SpecificCharacterSet = UTF_8
-    for keyword in ("PatientName", "ReferringPhysicianName"):
-        if keyword in source:  # pydicom leaves the escape sequences of ISO 2022 IR 58 (Chinese) in the text
-            setattr(source, keyword, ESCAPE_SEQUENCE.sub("", str(source[keyword].value)))
-
-
-def _long_string(text: str) -> str:
-    """A value of DICOM's type LO, in which a backslash separates values."""
-    return text.replace("\\", "/")[:LONG_STRING]
 
 
 def _segment_numbers(array: np.ndarray, segments: Mapping[str, tuple[int, ...]]) -> np.ndarray:
