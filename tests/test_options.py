@@ -229,6 +229,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--device": _REACH,
         "--devices": "inference/test_devices.py::test_two_processes_write_what_one_writes",
         "--tile-batch": _REACH,
+        "--export-order": _REACH,
         "--postprocessing": "export/test_nnunet_use.py::test_its_postprocessing_is_applied_on_request",
         "--classes": _CLASSES + "test_the_chosen_classes_are_those_of_the_whole_prediction",
         "--masks": _CLASSES + "test_masks_are_the_segments_of_the_segmentation",

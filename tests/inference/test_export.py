@@ -1,5 +1,7 @@
 """Export against a slow reference (scipy, everything at once) and round trips through preprocessing."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -47,9 +49,9 @@ def properties(shape, cropped_shape, spacing, whole=None, crop=None):
     )
 
 
-def segment(slabs, properties, plan):
+def segment(slabs, properties, plan, linear_back=False):
     """The user's label values on the input's grid."""
-    grid = CaseGrid(properties, plan)
+    grid = CaseGrid(properties, plan, linear_back=linear_back)
     return export(slabs, grid).to_input(grid).array
 
 
@@ -78,13 +80,14 @@ def test_slabs_give_the_same_as_the_whole_volume(depths, n_out):
 
 @pytest.mark.parametrize("scheme", [SCHEME, REGIONS])
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 1.0, 1.0)])
-def test_the_order_of_averaging(scheme, spacing):
+@pytest.mark.parametrize("linear_back", [False, True])
+def test_the_order_of_averaging(scheme, spacing, linear_back):
     """The slow reference: everything at once, in double precision."""
     rng = np.random.default_rng(3)
     shape, cropped = (6, 9, 7), (4, 13, 5)
     logits = rng.normal(size=(3, scheme.outputs, *shape)) * 2
     folds = 1 / (1 + np.exp(-logits)) if scheme.regions else np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    orders = (0 if spacing[0] > 3 else 1, 1, 1)
+    orders = (0 if spacing[0] > 3 and not linear_back else 1, 1, 1)
     mean = folds.mean(axis=0)
     for axis, order in enumerate(orders):
         factors = [1.0] * 4
@@ -100,7 +103,25 @@ def test_the_order_of_averaging(scheme, spacing):
     preprocessing = plan((1.0, 1.0, 1.0), labels=scheme)
     case = properties(shape, cropped, spacing, whole=(8, 13, 9), crop=((2, 6), (0, 13), (3, 8)))
     slabs = torch.from_numpy(logits).float().split([1, 3, 2], dim=2)
-    np.testing.assert_array_equal(segment(slabs, case, preprocessing), expected)
+    np.testing.assert_array_equal(segment(slabs, case, preprocessing, linear_back), expected)
+
+
+@pytest.mark.parametrize("averaging", ["probabilities", "logits"])
+def test_linear_interpolation_along_long_voxels_makes_neighbouring_slices_differ(averaging):
+    """Three slices of the network become nine: equal in threes, or each its own, also where a crop was taken."""
+    about = properties((3, 20, 20), (9, 20, 20), (4.0, 1.0, 1.0))
+    logits = torch.randn(2, 4, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    found = []
+    for linear_back in (False, True):
+        grid = CaseGrid(about, plan((12.0, 1.0, 1.0)), linear_back=linear_back)
+        assert grid.uncropped().nearest_axis_back == grid.nearest_axis_back
+        decisions = export([logits], grid, averaging=averaging).decisions
+        np.testing.assert_array_equal(
+            decisions, export([logits], grid, averaging=averaging, probabilities=True).decisions
+        )
+        found.append([bool((a == b).all()) for a, b in itertools.pairwise(decisions)])
+    assert found[0] == [True, True, False] * 2 + [True, True]
+    assert sum(found[1]) == 2  # beyond the centres of the first and of the last slice there is one value
 
 
 @pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1)])

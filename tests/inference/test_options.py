@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 
+import numpy as np
 import pytest
 
 from tests.helpers.model import make_model
@@ -13,6 +14,8 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.options import InferenceOptions, OutputOptions
 from unetrpp.inference.predict import predict
 from unetrpp.inference.predictor import Predictor
+from unetrpp.io.geometry import Geometry
+from unetrpp.io.images import Volume
 
 
 def keywords(function):
@@ -31,14 +34,26 @@ def test_all_options_reach_the_predictor(tmp_path):
     model = make_model(tmp_path, folds=2)
     (model / "fold_1" / "checkpoint_final.pt").rename(model / "fold_1" / "checkpoint_best.pt")
     options = InferenceOptions(
-        folds=1, device="cpu", mirroring=False, checkpoint="best", step=0.25, tile_batch=3, threshold={"ball": 0.3}
+        folds=1,
+        device="cpu",
+        mirroring=False,
+        checkpoint="best",
+        step=0.25,
+        tile_batch=3,
+        threshold={"ball": 0.3},
+        export_order=1,
     )
     defaults = {field.name: field.default for field in dataclasses.fields(InferenceOptions)}
     assert all(getattr(options, name) != default for name, default in defaults.items())  # none is left out here
     predictor = Predictor.with_options(model, options)
     assert predictor.options == options
     assert predictor.folds == ["1"]
-    window = predictor.window
+    window, image = (
+        predictor.window,
+        Volume(np.ones((1, 8, 9, 9), np.float32), Geometry(shape_zyx=(8, 9, 9), spacing_zyx_mm=(5.0, 1.0, 1.0))),
+    )
+    grid = predictor.grid(predictor.prepare(image, "image").properties)
+    assert (grid.nearest_axis, grid.nearest_axis_back) == (0, None)
     assert predictor.thresholds == {1: 0.3}
     assert (window.mirror_axes, window.step, window.tile_batch) == ((), 0.25, 3)
 
@@ -62,6 +77,7 @@ def test_the_command_has_the_defaults_of_the_function():
         ({"step": 0.0}, "step is 0.0; it must be above 0 and at most 1"),
         ({"step": 1.5}, "step is 1.5; it must be above 0"),
         ({"tile_batch": 0}, "tile_batch is 0; it must be at least 1"),
+        ({"export_order": 3}, "export_order is 3; it must be 0"),
     ],
 )
 def test_options_out_of_range_are_refused(tmp_path, option, message):

@@ -129,6 +129,14 @@ def build_parser() -> Parser:
         help="predict a class or region where its calibrated probability is at least P (default: the most probable class)",
     )
     add(
+        "--export-order",
+        type=int,
+        choices=[0, 1],
+        default=0,
+        help="interpolation back to the image along an axis of much longer voxels: 0 takes the nearest, so neighbouring slices "
+        "may be equal; 1 is linear (default: 0)",
+    )
+    add(
         "--dicom-seg",
         action="store_true",
         help="also write CASE.dcm, a DICOM SEG for the input series (needs unetrpp[dicom])",
@@ -189,6 +197,7 @@ def work(arguments: argparse.Namespace) -> int:
         probabilities=arguments.probabilities,
         dicom_seg=arguments.dicom_seg,
         rtstruct=arguments.rtstruct,
+        export_order=arguments.export_order,
         threshold=by_name(arguments.threshold, "--threshold") or None,
         fix=arguments.fix,
         part=arguments.part,

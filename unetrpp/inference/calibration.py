@@ -189,6 +189,7 @@ def dice_models_of(
         "mirroring": mirrored != (found.mirroring and bool(model.configuration.mirror_axes)),
         "the step": options.step != InferenceOptions().step,
         "thresholds": bool(options.threshold),
+        "the export order": options.export_order != InferenceOptions().export_order,
     }
     others = [what for what, differs in differing.items() if differs]
     if others:

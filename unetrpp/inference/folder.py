@@ -184,6 +184,7 @@ def settings_of(ensemble: Ensemble, output: OutputOptions) -> Settings:
         mirroring=first.options.mirroring,
         step=first.options.step,
         postprocessing=output.postprocessing,
+        export_order=first.options.export_order or UNSET,
         classes=classes or UNSET,
         threshold=dict(first.options.threshold) if first.options.threshold else UNSET,
         temperatures=ensemble.temperatures if first.options.threshold else UNSET,

@@ -31,9 +31,11 @@ class InferenceOptions:
         step: of the sliding window, in patches.
         tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
         threshold: class or region -> the calibrated probability from which it is predicted.
+        export_order: of the interpolation back to the image along an axis of much longer voxels: 0 (the nearest, as in
+            preprocessing) or 1 (linear, as along the other axes).
 
     Raises:
-        UserError: ``step`` or ``tile_batch`` is out of range.
+        UserError: ``step``, ``tile_batch`` or ``export_order`` is out of range.
     """
 
     folds: Folds | None = None
@@ -43,12 +45,15 @@ class InferenceOptions:
     step: float = 0.5
     tile_batch: int | None = None
     threshold: Mapping[str, float] | None = None
+    export_order: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= 1:
             raise UserError(f"step is {self.step}; it must be above 0 and at most 1")
         if self.tile_batch is not None and self.tile_batch < 1:
             raise UserError(f"tile_batch is {self.tile_batch}; it must be at least 1")
+        if self.export_order not in (0, 1):
+            raise UserError(f"export_order is {self.export_order}; it must be 0 (nearest) or 1 (linear)")
 
     def fast(self, model: ModelFolder) -> "InferenceOptions":
         """One fold of ``model`` (the first one), no mirroring, and larger steps.

@@ -76,6 +76,7 @@ def predict(
     rtstruct: bool = False,
     fix: bool = False,
     threshold: Mapping[str, float] | None = None,
+    export_order: int = 0,
     part: str | None = None,
     skip_unreadable: bool = False,
     overwrite: bool = False,
@@ -112,6 +113,8 @@ def predict(
         rtstruct: also write CASE_rtstruct.dcm, an RT Structure Set for the input series.
         fix: straighten images with slightly sheared axes, into ``output``/fixed.
         threshold: class or region -> the calibrated probability from which it is predicted, in place of the usual rule.
+        export_order: of the interpolation back to the image along an axis of much longer voxels: 0 (the nearest, as in
+            preprocessing) or 1 (linear).
         part: "k/n": predict every n-th case from the k-th on, so that machines or GPUs share a folder; images that belong
             to no case are listed by the first.
         skip_unreadable: images that cannot be read or used are ``left_out`` of the result and not ``failed``.
@@ -139,6 +142,7 @@ def predict(
         step=step,
         tile_batch=tile_batch,
         threshold=threshold,
+        export_order=export_order,
     )
     written = OutputOptions(
         Path(output),

@@ -61,6 +61,7 @@ class Predictor:
         step: of the sliding window, in patches.
         tile_batch: tiles in one forward pass; None chooses by device. It is halved when memory runs out.
         threshold: class or region -> the calibrated probability from which it is predicted.
+        export_order: of the interpolation back to the image along an axis of much longer voxels: 0 (the nearest) or 1 (linear).
 
     Attributes:
         model: the opened model folder.
@@ -88,6 +89,7 @@ class Predictor:
         step: float = 0.5,
         tile_batch: int | None = None,
         threshold: Mapping[str, float] | None = None,
+        export_order: int = 0,
     ):
         self.options = InferenceOptions(
             folds=folds,
@@ -97,6 +99,7 @@ class Predictor:
             step=step,
             tile_batch=tile_batch,
             threshold=threshold,
+            export_order=export_order,
         )
         self.model = ModelFolder.open(model_folder)
         self.thresholds = channel_thresholds(self.model.plans.labels, threshold or {})
@@ -105,7 +108,9 @@ class Predictor:
         self.networks = load_networks(self.model, self.folds, checkpoint, self.device)
         self.first_stage: Predictor | None = None
         if (first := self.model.first_stage) is not None:
-            options = replace(self.options, folds=first.source_folds(self.folds), checkpoint="final", threshold=None)
+            folds = first.source_folds(self.folds)
+            # As the second stage got it in training.
+            options = replace(self.options, folds=folds, checkpoint="final", threshold=None, export_order=0)
             self.first_stage = Predictor.with_options(first.path, options)
         self.window = self._window()
         try_kernels(self.device)
@@ -122,6 +127,7 @@ class Predictor:
             step=options.step,
             tile_batch=options.tile_batch,
             threshold=options.threshold,
+            export_order=options.export_order,
         )
 
     def _window(self) -> SlidingWindow:
@@ -262,7 +268,7 @@ class Predictor:
 
     def grid(self, properties: CaseProperties) -> CaseGrid:
         """The grids of a case under this model's preprocessing plan."""
-        return CaseGrid(properties, self.model.configuration.preprocessing)
+        return CaseGrid(properties, self.model.configuration.preprocessing, linear_back=self.options.export_order == 1)
 
     def to_input_grid(self, exported: Exported, properties: CaseProperties) -> Segmentation:
         """The result on the input's grid. Voxels outside the crop are background, with an uncertainty of 0."""

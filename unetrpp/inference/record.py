@@ -66,7 +66,7 @@ class Member(Record, frozen=True, kw_only=True):
 class Settings(Record, frozen=True, kw_only=True):
     """Everything that determines a prediction. Outputs of other settings do not count as finished."""
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"threshold", "temperatures", "classes"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"threshold", "temperatures", "classes", "export_order"})
     dataset: str
     members: tuple[Member, ...]
     mirroring: bool
@@ -74,6 +74,7 @@ class Settings(Record, frozen=True, kw_only=True):
     postprocessing: PostProcessing
     threshold: dict[str, float] | UnsetType = UNSET  # by class or region, where there are any
     temperatures: tuple[float, ...] | UnsetType = UNSET  # that these thresholds are compared after
+    export_order: int | UnsetType = UNSET  # where it is not 0
     classes: tuple[str, ...] | UnsetType = UNSET  # that are written, where it is not all of them
 
 

@@ -4,7 +4,7 @@ input -> the plans' orientation -> plan order -> crop -> the network's spacing. 
 undoes them. The first-stage segmentation of a cascade passes through them from the input's to the second stage's grid.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -56,10 +56,14 @@ class CaseGrid:
 
     There are three: the *input's*, the *cropped* one (plan order, the input's spacing) and the *network's* (plan
     order, the planned spacing).
+
+    Args:
+        linear_back: whether the way back from the network is linear along every axis, also where it would be ``nearest_axis_back``.
     """
 
     properties: CaseProperties
     plan: Preprocessing
+    linear_back: bool = False
 
     @classmethod
     def of_image(cls, image: np.ndarray, geometry: Geometry, plan: Preprocessing, case: str) -> "CaseGrid":
@@ -88,8 +92,10 @@ class CaseGrid:
 
     @property
     def nearest_axis_back(self) -> int | None:
-        """The same for the way back. nnU-Net then looks at the network's spacing first; the axis differs only in grids whose
-        coarsest axis is another one than the network's."""
+        """The same for the way back, where it is not linear. nnU-Net then looks at the network's spacing first; the axis differs
+        only in grids whose coarsest axis is another one than the network's."""
+        if self.linear_back:
+            return None
         if self.plan.rules == "unetrpp":
             return self.nearest_axis
         spacing = self.properties.cropped_spacing_mm
@@ -124,7 +130,7 @@ class CaseGrid:
         properties = self.properties
         shape = reorder(reorder(properties.geometry.shape_zyx, properties.orientation.axes), self.plan.transpose)
         z, y, x = ((0, n) for n in shape)
-        return CaseGrid(msgspec.structs.replace(properties, crop=(z, y, x), cropped_shape=shape), self.plan)
+        return replace(self, properties=msgspec.structs.replace(properties, crop=(z, y, x), cropped_shape=shape))
 
     def crop(self, array: np.ndarray) -> np.ndarray:
         """(..., Z, Y, X) on the input's grid -> the cropped grid (a view)."""
