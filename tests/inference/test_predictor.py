@@ -6,8 +6,9 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
-from tests.helpers.model import GEOMETRY, make_model, write_images
+from tests.helpers.model import GEOMETRY, make_model, make_model_2d, write_images
 from tests.helpers.tiny import configuration
+from unetrpp.cli.predict import main
 from unetrpp.core.errors import UserError
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.sliding_window import SlidingWindow
@@ -103,6 +104,22 @@ def test_an_array_with_its_geometry_gives_what_an_image_gives(model, image):
     from_itk = predictor(to_sitk(rounded[0], GEOMETRY))
     np.testing.assert_array_equal(from_array.array, from_itk.array)
     assert from_array.geometry == GEOMETRY
+
+
+def test_fewer_channels_are_refused_with_those_that_the_model_takes(tmp_path, image, capsys):
+    model = make_model_2d(tmp_path)
+    gray = np.random.default_rng(0).integers(0, 255, (20, 30)).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(gray), str(tmp_path / "in" / "photo_0000.png"))
+    command = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-m", model, "--device", "cpu"]
+    assert main([str(word) for word in command]) == 1
+    words = capsys.readouterr().err.split()
+    assert " ".join(words) == (
+        "photo the image has 1 channel, but the model takes 3 and was trained on images that had all of them; "
+        "give R as photo_0000.png, G as photo_0001.png and B as photo_0002.png"
+    )
+    with pytest.raises(UserError, match=r"image: the image has 1 channel, but the model takes 3"):
+        Predictor(model, device="cpu")(image)
 
 
 def test_arrays_that_do_not_fit_their_geometry_are_refused(model, image):

@@ -15,6 +15,7 @@ from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.core.devices import find_device, half_precision, try_kernels
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted, listed
 from unetrpp.inference.calibration import Temperatures, Uncalibrated, dice_models_of, temperatures_of
 from unetrpp.inference.case_features import CaseFeatures
 from unetrpp.inference.expected_dice import DiceModel, ExpectedDice
@@ -172,10 +173,21 @@ class Predictor:
         """
         if not np.isfinite(volume.array).all():
             raise UserError("the image holds NaN or infinite values; repair or exclude it", case=case)
+        self._require_all_channels(volume, case)
         prepared = preprocess(volume, None, self.model.configuration.preprocessing, case)
         if self.first_stage is None:
             return prepared
         return CascadeCase(prepared.image, None, prepared.properties, self.first_stage.prepare(volume, case))
+
+    def _require_all_channels(self, volume: Volume, case: str) -> None:
+        plans, found = self.model.plans, len(volume.array)
+        if found < len(plans.channel_names):
+            names = [f"{name} as {case}_{i:04d}{plans.file_ending}" for i, name in enumerate(plans.channel_names)]
+            raise UserError(
+                f"the image has {counted(found, 'channel')}, but the model takes {len(names)} and was trained on images that had all of "
+                f"them; give {listed(names, 20)}",
+                case=case,
+            )
 
     def from_store(self, stored: "StoredCase") -> PreprocessedCase:
         """A training case as the network takes it; for a second stage with the segmentation that training took, by the fold of the
