@@ -15,8 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from unetrpp.preprocessing.grid import CaseGrid
 
 # name -> preprocessed shape, its spacing, original shape, its spacing (z, y, x), mm
 SIZES = {
@@ -67,11 +71,9 @@ def measure(run: Callable[[], np.ndarray], uncounted: Clock) -> dict[str, float]
     return {"wall": total.wall - uncounted.wall, "cpu": total.cpu - uncounted.cpu, "peak_gb": peak}
 
 
-def ours(classes: int, size: str) -> dict[str, float]:
-    import torch
-
+def grid_of(classes: int, size: str) -> "CaseGrid":
+    """The grids of the phantom."""
     from unetrpp.dataset.labels import LabelScheme
-    from unetrpp.inference.export import export
     from unetrpp.io.geometry import Geometry, Orientation
     from unetrpp.plans.fingerprint import IntensityStatistics
     from unetrpp.plans.plans import Normalization, Preprocessing
@@ -97,7 +99,15 @@ def ours(classes: int, size: str) -> dict[str, float]:
         cropped_spacing_mm=spacing,
         shape=shape,
     )
-    grid, making = CaseGrid(properties, plan), Clock()
+    return CaseGrid(properties, plan)
+
+
+def ours(classes: int, size: str) -> dict[str, float]:
+    import torch
+
+    from unetrpp.inference.export import export
+
+    shape, grid, making = SIZES[size][0], grid_of(classes, size), Clock()
 
     def slabs() -> Iterator[torch.Tensor]:
         for first in range(0, shape[0], SLAB):
