@@ -220,6 +220,21 @@ def arguments_of(model, output):
     return ["-i", str(image(model)), "-o", str(output), "-m", str(model), "--device", "cpu"]
 
 
+def test_the_weights_are_hashed_once_for_maps_and_expected_dice(model, monkeypatch):
+    with_temperature(model, 2.5)
+    calls = []
+
+    def counted(*given):
+        calls.append(given)
+        return calibration_basis(*given)
+
+    monkeypatch.setattr("unetrpp.inference.calibration.calibration_basis", counted)
+    predictor = Predictor(model, device="cpu")
+    assert predictor.temperatures == (2.5,)
+    assert predictor(image(model), uncertainty=True).entropy is not None
+    assert len(calls) == 1
+
+
 def test_a_copy_is_calibrated_for_its_own_weights(model, tmp_path):
     with_temperature(model, 2.5)
     copy = import_model(export_model(model, tmp_path / "model.zip"), workspace=tmp_path / "other")

@@ -150,38 +150,49 @@ def temperature_count(scheme: LabelScheme) -> int:
     return len(scheme.regions) or 1
 
 
-def temperatures_of(model: ModelFolder, folds: Sequence[str], checkpoint: str) -> tuple[Temperatures, Uncalibrated]:
+def find_calibration(model: ModelFolder) -> Calibration | UserError | None:
+    """What :func:`read_calibration` returns or raises."""
+    try:
+        return read_calibration(model)
+    except UserError as error:
+        return error
+
+
+def temperatures_of(
+    found: Calibration | UserError | None, scheme: LabelScheme, folds: Sequence[str], checkpoint: str
+) -> tuple[Temperatures, Uncalibrated]:
     """The temperatures for the mean of ``folds``; where they are 1 because nothing else was fitted, also why.
+
+    Args:
+        found: by :func:`find_calibration`.
 
     Raises:
         UserError: as :func:`read_calibration`.
     """
-    ones = (1.0,) * temperature_count(model.plans.labels)
-    if not (model.path / FILE).is_file():
+    ones = (1.0,) * temperature_count(scheme)
+    if found is None:
         return ones, "never fitted"
     if checkpoint != "final":
         return ones, "not the final checkpoint"
-    found = read_calibration(model)
-    if found is None or not set(folds) <= set(found.folds):
+    if isinstance(found, UserError):
+        raise found
+    if not set(folds) <= set(found.folds):
         return ones, "a fold that was not fitted"
     return found.temperatures, ""
 
 
 def dice_models_of(
-    model: ModelFolder, folds: Sequence[str], options: InferenceOptions
+    found: Calibration | UserError | None, model: ModelFolder, folds: Sequence[str], options: InferenceOptions
 ) -> tuple[Mapping[str, DiceModel], str]:
     """How the Dice of each class can be expected of a prediction by ``folds``; where it cannot, why.
 
     It can where a prediction runs as the validation did that the calibration rests on.
     """
-    if not (model.path / FILE).is_file():
+    if found is None:
         how = f" (unetrpp_evaluate --model {model.path} --calibrate)" if validated_folds(model) else ""
         return {}, f"the model was not calibrated{how}"
-    try:
-        found = read_calibration(model)
-    except UserError as error:
-        return {}, str(error)
-    assert found is not None
+    if isinstance(found, UserError):
+        return {}, str(found)
     mirrored = options.mirroring and bool(model.configuration.mirror_axes)
     differing = {
         "the checkpoint": options.checkpoint != "final",

@@ -16,7 +16,14 @@ from unetrpp.core.devices import find_device, half_precision, try_kernels
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted, listed
-from unetrpp.inference.calibration import Temperatures, Uncalibrated, dice_models_of, temperatures_of
+from unetrpp.inference.calibration import (
+    Calibration,
+    Temperatures,
+    Uncalibrated,
+    dice_models_of,
+    find_calibration,
+    temperatures_of,
+)
 from unetrpp.inference.case_features import CaseFeatures
 from unetrpp.inference.expected_dice import DiceModel, ExpectedDice
 from unetrpp.inference.export import Exported, Maps, export
@@ -244,7 +251,7 @@ class Predictor:
 
     @cached_property
     def _dice_models(self) -> tuple[Mapping[str, DiceModel], str]:
-        return dice_models_of(self.model, self.folds, self.options)
+        return dice_models_of(self._found_calibration, self.model, self.folds, self.options)
 
     @property
     def temperatures(self) -> Temperatures:
@@ -262,7 +269,12 @@ class Predictor:
 
     @cached_property
     def _calibration(self) -> tuple[Temperatures, Uncalibrated]:
-        return temperatures_of(self.model, self.folds, self.options.checkpoint)
+        return temperatures_of(self._found_calibration, self.model.plans.labels, self.folds, self.options.checkpoint)
+
+    @cached_property
+    def _found_calibration(self) -> Calibration | UserError | None:
+        """Looked for once: the checkpoints are hashed to see whether it is theirs."""
+        return find_calibration(self.model)
 
     def logits(self, prepared: PreprocessedCase, features: CaseFeatures | None = None) -> Iterator[Tensor]:
         """Logits (F, K, n, Y, X) of all folds on the network's grid, slab by slab in z order; ``features`` sums them up."""
