@@ -42,7 +42,10 @@ def main() -> None:
             wall, cpu = clocked(lambda call=call | given: predict(**call))
             scores = dice_of(Path(out), arguments.labels, arguments.model)
         first = first or scores
-        print(f"{name:34s}{wall:9.1f}{cpu:9.1f}  " + "  ".join(told(k, v, v - first[k]) for k, v in scores.items()))
+        print(
+            f"{name:34s}{wall:9.1f}{cpu:9.1f}  " + "  ".join(told(k, v, v - first[k]) for k, v in scores.items()),
+            flush=True,
+        )
 
 
 def dice_of(predictions: Path, labels: Path, model: Path) -> dict[str, np.ndarray]:

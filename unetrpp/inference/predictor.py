@@ -126,17 +126,7 @@ class Predictor:
     @classmethod
     def with_options(cls, model_folder: Path | str, options: InferenceOptions) -> "Predictor":
         """The predictor with all of its options in one object."""
-        return cls(
-            model_folder,
-            folds=options.folds,
-            device=options.device,
-            mirroring=options.mirroring,
-            checkpoint=options.checkpoint,
-            step=options.step,
-            tile_batch=options.tile_batch,
-            threshold=options.threshold,
-            export_order=options.export_order,
-        )
+        return cls(model_folder, **vars(options))  # each is a parameter of the same name
 
     def _window(self) -> SlidingWindow:
         configuration, options = self.model.configuration, self.options
