@@ -1,6 +1,7 @@
 """Chosen classes and files of single classes, from the command to the files."""
 
 import csv
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,3 +190,27 @@ def test_a_photograph_has_no_surface(tmp_path):
     result = predict(input=tmp_path / "in", output=tmp_path / "out", model=model, device="cpu", surfaces="stl")
     assert result.failed == {"photo": "an image of two dimensions has no surface; leave --surfaces out"}
     assert not list((tmp_path / "out").rglob("*.stl"))
+
+
+def test_files_of_several_runs_are_all_recorded(model, labels, images, tmp_path):
+    """Each run asks for something else; nothing of the earlier ones is lost, or taken for a file of another."""
+    given = {"input": images / "case_0_0000.nii.gz", "output": tmp_path, "model": model, "mirroring": False}
+    asked: list[dict[str, Any]] = [
+        {"masks": True},
+        {"surfaces": "stl"},
+        {"uncertainty": True},
+        {"intensities": True},
+        {"probabilities": True},
+    ]
+    for more in asked:
+        assert not predict(**given, device="cpu", **more).failed
+    record = read_json(tmp_path / "predictions.json", Predictions).cases["case_0"]
+    others = {"predictions.json", "volumes.csv", "case_0.nii.gz"}
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} - others
+    assert len(files) == 2 * len(labels.targets) + 2 + labels.outputs
+    assert set(record.maps) == files
+    assert record.intensities
+    stamp = (tmp_path / "case_0.nii.gz").stat().st_mtime_ns
+    for more in asked:
+        predict(**given, device="cpu", **more)
+    assert (tmp_path / "case_0.nii.gz").stat().st_mtime_ns == stamp

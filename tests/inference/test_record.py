@@ -21,6 +21,7 @@ from unetrpp.inference.record import (
     recorded_cases,
     refuse_foreign,
     remove_maps,
+    with_earlier,
 )
 from unetrpp.io.geometry import Geometry
 
@@ -149,3 +150,17 @@ def test_progress_is_written_at_intervals_and_at_the_end(tmp_path, monkeypatch):
     progress.failed["c"] = "is empty"
     progress.save()
     assert read_json(path, Predictions).failed == {"c": "is empty"}
+
+
+def test_maps_of_another_temperature_do_not_stay_beside_new_ones(tmp_path):
+    names = ("a_entropy.nii.gz", "a/ball.nii.gz", "a.dcm", "a_probability_1.nii.gz")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    before = msgspec.structs.replace(case_record("a"), maps=names, temperatures=(1.0,))
+    now = msgspec.structs.replace(case_record("a"), maps=names[3:], temperatures=(2.5,))
+    assert set(with_earlier(now, before, tmp_path).maps) == set(names[1:])
+    assert sorted(path.name for path in tmp_path.glob("a*")) == ["a", "a.dcm", "a_probability_1.nii.gz"]
+    labels_alone = msgspec.structs.replace(now, maps=(), temperatures=())
+    found = with_earlier(labels_alone, before, tmp_path)
+    assert (set(found.maps), found.temperatures) == (set(names[1:]), (1.0,))

@@ -11,6 +11,7 @@ from unetrpp.io.images import write_segmentation
 from unetrpp.io.surfaces import SURFACE_ENDINGS, write_surface
 
 UNSAFE = re.compile(r"[^\w .()+-]|^\.|[ .]$")  # a hidden file, and endings that Windows drops, included
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
 LONGEST = 100  # characters of a name
 
 
@@ -23,7 +24,7 @@ def class_file_names(names: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     taken: set[str] = set()  # on Windows and macOS, Liver and liver are one file
     for name in names:
-        safe = first = UNSAFE.sub("_", name)[:LONGEST]
+        safe = first = UNSAFE.sub("_", name)[:LONGEST] + "_" * bool(RESERVED.fullmatch(name))
         number = 1
         while safe.casefold() in taken:
             number += 1

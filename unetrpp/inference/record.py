@@ -191,11 +191,30 @@ def remove_maps(folder: Path, records: Iterable[CaseRecord]) -> None:
 
 
 def remove_file(path: Path, folder: Path) -> None:
-    """Delete a file of ``folder``, if it exists, and the case's folder that it leaves empty."""
-    path.unlink(missing_ok=True)
+    """Delete a result in ``folder``, if it exists, with the files that belong to it, and the case's folder that it leaves empty."""
+    for file in () if path.is_dir() else files_of_image(path):
+        file.unlink(missing_ok=True)
     if path.parent != folder:
         with suppress(OSError):  # it is not there, or not empty
             path.parent.rmdir()
+
+
+def with_earlier(record: CaseRecord, earlier: CaseRecord, folder: Path) -> CaseRecord:
+    """The record with the files and the intensities that only the ``earlier`` record of the same prediction has.
+
+    Its maps are deleted where they have another temperature than those that were written now.
+    """
+    kept = [name for name in earlier.maps if name not in record.maps and (folder / name).is_file()]
+    if record.temperatures and record.temperatures != (earlier.temperatures or (1.0,) * len(record.temperatures)):
+        outdated = [name for name in kept if not case_folder(name) and not name.endswith(".dcm")]
+        remove_maps(folder, [msgspec.structs.replace(earlier, maps=tuple(outdated))])
+        kept = [name for name in kept if name not in outdated]
+    return msgspec.structs.replace(
+        record,
+        maps=(*record.maps, *kept),
+        temperatures=record.temperatures or earlier.temperatures,
+        intensities=earlier.intensities if record.intensities is UNSET else record.intensities,
+    )
 
 
 def review_order(cases: Mapping[str, CaseRecord], expected_by: str) -> tuple[str, ...]:
@@ -229,8 +248,9 @@ class Progress:
     saved: float = -math.inf  # time.monotonic() of the last write
 
     def finish(self, case: str, record: CaseRecord) -> None:
-        """Record a case whose files are written."""
-        self.cases[case] = record
+        """Record a case whose files are written, with what an earlier run with these settings wrote and this one did not."""
+        earlier = self.cases.get(case)
+        self.cases[case] = record if earlier is None else with_earlier(record, earlier, self.path.parent)
         self.pending.discard(record.output)
         if time.monotonic() - self.saved > RECORD_SECONDS:
             self.save()
@@ -239,8 +259,7 @@ class Progress:
         """Record a case that failed, and remove what an earlier run left of it, unless that is still right."""
         self.failed[case] = message
         for path in () if case in self.cases else self.outdated.get(case, ()):
-            for file in files_of_image(path):
-                remove_file(file, self.path.parent)
+            remove_file(path, self.path.parent)
             self.pending.discard(path.name)
 
     def save(self) -> None:
