@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.helpers.model import make_model, write_images
+from tests.helpers.model import GEOMETRY, make_model, write_images
 from unetrpp.core.files import read_json
 from unetrpp.inference import stream
 from unetrpp.inference.ensemble import Ensemble
@@ -15,7 +15,7 @@ from unetrpp.inference.notices import Notice
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import Predictions
-from unetrpp.io.images import read_image
+from unetrpp.io.images import Volume, read_compact_image, read_image, write_image
 
 
 @pytest.mark.parametrize("count", [1, 7])
@@ -78,3 +78,24 @@ def test_warnings_are_always_recorded_and_logged_where_asked(tmp_path, monkeypat
     first = [f"{case}: warning: odd" for case in list(cases)[:10]]
     summary = "12 of 12 cases have warnings: spacing (12); the first 10 are above, {} lists all"
     assert caplog.messages == ([*first, summary.format(tmp_path / "out" / "predictions.json")] if log_warnings else [])
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.uint8])
+def test_whole_numbers_in_a_file_are_predicted_as_their_floats(tmp_path, dtype):
+    """They become float32 where preprocessing copies them: a CT of int16 is never held twice in 4 bytes a voxel."""
+    predictor = Predictor(make_model(tmp_path), folds=[0], device="cpu", mirroring=False)
+    array = np.random.default_rng(0).integers(0, 250, (1, 12, 24, 24))
+    array[:, :3] = 0  # a rim that is cropped
+    kinds = {"whole": array.astype(dtype), "floats": array.astype(np.float32)}
+    for name, values in kinds.items():
+        write_image(tmp_path / "in" / f"{name}_0000.nii.gz", Volume(values, GEOMETRY))
+    cases = find_cases([tmp_path / "in"], predictor.model.description)
+    assert read_compact_image(cases["whole"]).array.dtype == dtype
+    output = OutputOptions(tmp_path / "out", uncertainty=True, intensities=True)
+    assert predict_folder(Ensemble([predictor]), cases, output) == {}
+    for end in (".nii.gz", "_entropy.nii.gz"):
+        whole, floats = (read_image(tmp_path / "out" / f"{name}{end}").array for name in kinds)
+        np.testing.assert_array_equal(whole, floats)
+    records = read_json(tmp_path / "out" / "predictions.json", Predictions).cases
+    assert records["whole"].intensities == records["floats"].intensities
+    assert records["whole"].warnings == records["floats"].warnings

@@ -17,6 +17,7 @@ from unetrpp.io.images import (
     from_sitk,
     most_voxels,
     read_channels,
+    read_compact_image,
     read_file,
     read_geometry,
     read_image,
@@ -202,3 +203,15 @@ def test_voxels_of_the_largest_file_by_its_header(tmp_path):
     assert most_voxels(tmp_path.iterdir()) == 20 * 30 * 40
     (tmp_path / "broken.nii.gz").write_bytes(bytes(100_000))
     assert most_voxels(tmp_path.iterdir()) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.float32])
+def test_small_whole_numbers_stay_as_they_are_in_a_compact_image(dtype, tmp_path):
+    array = np.random.default_rng(0).integers(0, 120, (3, 4, 5)).astype(dtype)
+    path = tmp_path / "image.nii"
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+    compact, image = read_compact_image(path), read_image(path)
+    assert compact.array.dtype == (dtype if np.dtype(dtype).itemsize <= 2 else np.float32)
+    assert image.array.dtype == np.float32
+    np.testing.assert_array_equal(compact.array, image.array)
+    assert read_compact_image([path, path]).array.dtype == np.float32

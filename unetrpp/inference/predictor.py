@@ -33,7 +33,7 @@ from unetrpp.inference.segmentation import Segmentation
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.inference.weights import load_networks
 from unetrpp.io.geometry import voxel_volume_mm3
-from unetrpp.io.images import Volume, from_sitk, read_image
+from unetrpp.io.images import Volume, from_sitk, read_compact_image
 from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.model.folds import Folds
 from unetrpp.networks.cascade import append_first_stage
@@ -168,7 +168,7 @@ class Predictor:
         Raises:
             UserError: it has another number of channels, or holds NaN or infinite values.
         """
-        if not np.isfinite(volume.array).all():
+        if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
             raise UserError("the image holds NaN or infinite values; repair or exclude it", case=case)
         self._require_all_channels(volume, case)
         prepared = preprocess(volume, None, self.model.configuration.preprocessing, case)
@@ -304,7 +304,7 @@ def as_volume(image: Image) -> Volume:
         raise UserError(
             "an array alone has no spacing; give Volume(array, Geometry(shape_zyx=..., spacing_zyx_mm=...))"
         )
-    return read_image(Path(image) if isinstance(image, str | Path) else [Path(path) for path in image])
+    return read_compact_image(Path(image) if isinstance(image, str | Path) else [Path(path) for path in image])
 
 
 def _require_whole_volume(volume: Volume) -> None:

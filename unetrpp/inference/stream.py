@@ -26,7 +26,7 @@ from unetrpp.inference.record import CaseRecord, Progress
 from unetrpp.inference.segmentation import Segmentation, dicom_seg_name, rtstruct_name
 from unetrpp.io.dicom_seg import write_dicom_seg
 from unetrpp.io.formats import ending_of
-from unetrpp.io.images import Volume, read_image, repair_shear
+from unetrpp.io.images import Volume, read_compact_image, repair_shear
 
 LOG = logging.getLogger(__name__)
 PREFETCHED = 2  # cases read ahead, and cases waiting to be written, where threads do so
@@ -101,7 +101,7 @@ def predicted_cases(ensemble: Ensemble, output: OutputOptions, cases: Iterable[N
 def _load(ensemble: Ensemble, output: OutputOptions, case: str, files: tuple[Path, ...]) -> LoadedCase:
     digest = files_digest(case, files)
     straight, changes = _repair(files, output.folder / "fixed", case) if output.fix else (files, [])
-    volume = read_image(straight)
+    volume = read_compact_image(straight)
     model = ensemble.first.model
     prepared = ensemble.prepare(volume, case)
     channels = model.plans.channel_names if model.description.check_modality else ()

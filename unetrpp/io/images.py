@@ -45,9 +45,17 @@ def read_image(paths: Path | Sequence[Path]) -> Volume:
     Raises:
         UserError: a file is missing, empty, damaged or not an image, or the channels are on different grids.
     """
+    volume = read_compact_image(paths)
+    return Volume(volume.array.astype(np.float32, copy=False), volume.geometry)
+
+
+def read_compact_image(paths: Path | Sequence[Path]) -> Volume:
+    """:func:`read_image`, but whole numbers of one or two bytes in a single file stay as they are: a half or a quarter of the memory."""
     files = [paths] if isinstance(paths, Path) else list(paths)
     volumes = [read_file(file) for file in files]
     _require_one_grid(files, volumes)
+    if len(volumes) == 1 and volumes[0].array.dtype.kind in "iu" and volumes[0].array.dtype.itemsize <= 2:
+        return volumes[0]
     arrays = [v.array.astype(np.float32, copy=False) for v in volumes]
     return Volume(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), volumes[0].geometry)
 
