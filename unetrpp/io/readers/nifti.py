@@ -128,7 +128,9 @@ def _voxels(path: Path, content: bytes | np.ndarray, header: Header) -> np.ndarr
         return np.stack(colours, axis=1).reshape(-1, z, y, x)
     if (header.slope, header.intercept) != (1.0, 0.0):
         raw = raw.astype(np.float64) * header.slope + header.intercept
-    array = exact(path, raw) if raw.dtype.kind == "f" else raw.astype(raw.dtype.newbyteorder("="))
+    # What was read uncompressed in the machine's byte order is returned as it is, not as a second copy.
+    whole = raw.dtype.kind != "f"
+    array = np.require(raw, raw.dtype.newbyteorder("="), ("C", "W", "A")) if whole else exact(path, raw)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UserError(f"{shown(path)} holds voxels that are NaN or infinite; replace them")
     return array
