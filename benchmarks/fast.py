@@ -20,7 +20,6 @@ from unetrpp.inference.predict import predict
 VARIANTS: dict[str, dict[str, object]] = {
     "all folds, mirroring, step 0.5": {},
     "step 0.75": {"step": 0.75},
-    "step 1": {"step": 1.0},
     "one fold": {"folds": "first"},
     "no mirroring": {"mirroring": False},
     "--fast": {"fast": True},

@@ -86,7 +86,7 @@ def build_parser() -> Parser:
     add(
         "--fast",
         action="store_true",
-        help="one fold, no mirroring and a step of 0.75 (docs/prediction.md: what it costs)",
+        help="one fold, no mirroring and a step of 0.75 (what it costs: docs/measured_prediction.md)",
     )
     where = parser.add_mutually_exclusive_group()
     known = "auto, cpu, cuda, cuda:1 or mps (default: auto)"
