@@ -54,7 +54,8 @@ def array_of(path):
 def test_the_chosen_classes_are_those_of_the_whole_prediction(model, labels, images, whole, tmp_path):
     chosen = [target.name for target in labels.targets][::2]
     command = ["-i", images, "-o", tmp_path, "-m", model, "--no-mirroring", "--device", "cpu", "--probabilities"]
-    assert main([*map(str, command), "--uncertainty", "--classes", *chosen]) == 0
+    assert main([*map(str, command), "--uncertainty", "--report", "--classes", *chosen]) == 0
+    assert (tmp_path / "report.html").stat().st_size > 10_000
     record = read_json(tmp_path / "predictions.json", Predictions)
     assert record.settings.classes == tuple(chosen)
     for case in ("case_0", "case_1"):

@@ -145,6 +145,8 @@ class TileAggregator:
         for ring, _ in self._pieces(self._bottom, until):
             self._clear(ring)
         self._bottom = max(self._bottom, until)
+        if len(taken) == 1:  # which torch.cat would copy
+            return taken[0]
         return torch.cat(taken, dim=-3) if taken else self._ring[..., :0, inside_y, inside_x]
 
     def _blended(self, z: slice, y: slice, x: slice) -> Tensor:
