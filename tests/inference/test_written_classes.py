@@ -22,15 +22,15 @@ REGION_NAMES = [region.name for region in REGIONS.regions]
 
 def test_without_names_everything_stays():
     array = np.array([[[0, 7, 300, 1]]], np.uint16)
-    written = WrittenClasses(LABELS)
+    written = WrittenClasses.choose(LABELS, ())
     assert written.apply(array) is array
     assert (written.labels, written.channels) == (LABELS, (0, 1, 2, 3))
-    assert WrittenClasses(LABELS, ("vessel", "liver", "tumour")).names == ()  # all of them
+    assert WrittenClasses.choose(LABELS, ("vessel", "liver", "tumour")).names == ()  # all of them
 
 
 def test_other_classes_become_background():
     array = np.array([[[0, 7, 300, 1, 300]]], np.uint16)
-    written = WrittenClasses(LABELS, ("tumour", "liver"))
+    written = WrittenClasses.choose(LABELS, ("tumour", "liver"))
     np.testing.assert_array_equal(written.apply(array), [[[0, 7, 300, 0, 300]]])
     assert written.apply(array).dtype == np.uint16
     assert written.names == ("liver", "tumour")  # in the model's order
@@ -42,7 +42,7 @@ def test_other_classes_become_background():
 @pytest.mark.parametrize("names", [(a, b) for a in REGION_NAMES for b in REGION_NAMES])
 def test_a_chosen_region_has_the_voxels_that_it_has_in_the_whole_segmentation(names):
     array = np.random.default_rng(0).integers(0, 4, (4, 5, 6)).astype(np.uint8)
-    written = WrittenClasses(REGIONS, tuple(dict.fromkeys(names)))
+    written = WrittenClasses.choose(REGIONS, tuple(dict.fromkeys(names)))
     found, segments = written.apply(array), written.labels.segments()
     assert set(segments) == set(names)
     for name, values in segments.items():
@@ -61,4 +61,4 @@ def test_a_chosen_region_has_the_voxels_that_it_has_in_the_whole_segmentation(na
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(labels, name, what):
     with pytest.raises(UserError, match=f"--classes names '{name}', which {what}"):
-        WrittenClasses(labels, (name,))
+        WrittenClasses.choose(labels, (name,))

@@ -117,7 +117,7 @@ class OutputOptions:
         Raises:
             UserError: the model has no class or region of such a name.
         """
-        return WrittenClasses(model, self.classes)
+        return WrittenClasses.choose(model, self.classes)
 
     def class_endings(self, file_ending: str) -> list[str]:
         """Endings of the files of single classes, where those of segmentations end in ``file_ending``."""

@@ -18,23 +18,26 @@ class WrittenClasses:
 
     Args:
         model: all labels of the model.
-        names: of those that are written, in any order; empty: all.
-
-    Raises:
-        UserError: there is no such class or region.
+        names: of those that are written, in the model's order; empty: all.
     """
 
     model: LabelScheme
     names: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        known = [target.name for target in self.model.targets]
-        unknown = next((name for name in self.names if name not in known), None)
+    @classmethod
+    def choose(cls, model: LabelScheme, names: Sequence[str]) -> "WrittenClasses":
+        """Those of ``names``, in any order; all where they are empty or name all.
+
+        Raises:
+            UserError: there is no such class or region.
+        """
+        known = [target.name for target in model.targets]
+        unknown = next((name for name in names if name not in known), None)
         if unknown is not None:
-            what = "region" if self.model.overlapping else "foreground class"
+            what = "region" if model.overlapping else "foreground class"
             raise UserError(f"--classes names {unknown!r}, which is no {what}; there is {listed(known, 20)}")
-        chosen = tuple(name for name in known if name in self.names)
-        object.__setattr__(self, "names", () if chosen == tuple(known) else chosen)
+        chosen = tuple(name for name in known if name in names)
+        return cls(model, () if chosen == tuple(known) else chosen)
 
     @property
     def channels(self) -> tuple[int, ...]:
