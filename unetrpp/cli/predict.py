@@ -15,6 +15,7 @@ from unetrpp.core.command_line import (
     positive,
     run,
 )
+from unetrpp.core.reply import Outcome
 
 if TYPE_CHECKING:
     from unetrpp.inference.predict import PredictionResult
@@ -168,7 +169,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.inference.predict import PredictionResult
+
+    return {"": PredictionResult}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.inference.predict import predict
     from unetrpp.model.folder import typed_folds
 
@@ -207,7 +215,7 @@ def work(arguments: argparse.Namespace) -> int:
     code = report(result)
     if arguments.report:
         _write_page(arguments)
-    return code
+    return Outcome(result, code)
 
 
 def _require_room_for_page(output: Path) -> None:

@@ -1,6 +1,7 @@
 """What all commands share: the argument parser, number types for options, and exit codes.
 
 0: done. 1: some cases failed, the others are done. 2: wrong usage, or input that was refused before anything started.
+With ``--json`` one object on standard output says what was done, or why not (``unetrpp.core.reply``).
 A command's module imports only the standard library and this file; it imports the code that does the work after
 parsing, so that ``--help`` and usage errors are instant.
 """
@@ -16,11 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError, in_words
 from unetrpp.core.progress import BesideBars
+from unetrpp.core.reply import Outcome, answering, is_asked_for, note_error, print_reply
 
 # GNU OpenMP's threads look so many times whether the others are done, and then sleep. Its own 300,000 times take milliseconds, in
 # which a thread that waits keeps another program, or the thread that it waits for, from the core.
@@ -29,7 +31,12 @@ SKIP_UNREADABLE = "only name images and cases that cannot be read or used, and e
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that accepts no abbreviations and suggests the nearest flag for an unknown one."""
+    """An argument parser that accepts no abbreviations and suggests the nearest flag for an unknown one.
+
+    ``answers_json`` is set before parsing where the command line has ``--json``, so that a usage error is such an answer, too.
+    """
+
+    answers_json = False
 
     def __init__(self, prog: str, description: str, examples: str, *, workspace: bool = True, executor: bool = False):
         super().__init__(
@@ -41,6 +48,8 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--version", action="version", version=f"unetrpp {__version__}")
         self.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+        what = "print one JSON object about what was done, and all other text on standard error (docs/json.md)"
+        self.add_argument("--json", action="store_true", help=what)
         if workspace:
             self.add_argument(
                 "--workspace",
@@ -68,6 +77,8 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"unknown option {flag}{nearest(flag, known)}")
 
     def error(self, message: str) -> NoReturn:
+        if self.answers_json:
+            print_reply(self.prog, Outcome(code=2, error=message))
         self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help lists all options)\n")
 
 
@@ -89,7 +100,7 @@ def refuse_ignored(parser: argparse.ArgumentParser, arguments: argparse.Namespac
         action.option_strings[-1]
         for action in parser._actions
         if action.option_strings
-        and action.dest not in {"help", "version", "debug", *used}
+        and action.dest not in {"help", "version", "debug", "json", *used}
         and getattr(arguments, action.dest) != action.default
     ]
     if ignored:
@@ -99,6 +110,12 @@ def refuse_ignored(parser: argparse.ArgumentParser, arguments: argparse.Namespac
 
 def _pronoun(names: Sequence[str]) -> str:
     return "it" if len(names) == 1 else "them"
+
+
+def own_options(arguments: argparse.Namespace, *others: str) -> dict[str, Any]:
+    """What was given to a command, by name, for the function behind it: without ``others``, and without the options that every
+    command has."""
+    return {name: v for name, v in vars(arguments).items() if name not in ("debug", "json", "executor", *others)}
 
 
 def positive(text: str) -> int:
@@ -236,26 +253,41 @@ def let_waiting_threads_sleep() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
-def run(parser: Parser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
+def run(parser: Parser, work: Callable[[argparse.Namespace], Outcome], argv: Sequence[str] | None) -> int:
     """Parse ``argv`` (default: the command line), call ``work``, and turn its errors into one sentence and an exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the command
         sys.stdout.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if argv is None else argv)
+    parser.answers_json = is_asked_for(given)
     parser.refuse_unknown_flags(given)
     arguments = parser.parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[BesideBars()])  # of other packages
     logging.getLogger("unetrpp").setLevel(logging.DEBUG if arguments.debug else logging.INFO)
     try:
-        with _terminable(), _executor(arguments):
-            return work(arguments)
+        with answering(parser.prog, arguments.json) as answers:
+            outcome = _outcome(parser.prog, work, arguments)
+            answers.append(outcome)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    return outcome.code
+
+
+def _outcome(prog: str, work: Callable[[argparse.Namespace], Outcome], arguments: argparse.Namespace) -> Outcome:
+    """What ``work`` did; its errors become a sentence, which is printed here."""
+    try:
+        with _terminable(), _executor(arguments):
+            return work(arguments)
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; the same command resumes", file=sys.stderr)
-        return 130
+        sentence = "interrupted; the same command resumes"
+        print(f"{prog}: {sentence}", file=sys.stderr)
+        return Outcome(code=130, error=sentence)
     except Exception as error:
         if arguments.debug:
             raise
-        print(f"{parser.prog}: error: {in_words(error)}", file=sys.stderr)
-        return error.exit_code if isinstance(error, UserError) else 1
+        sentence = in_words(error)
+        print(f"{prog}: error: {sentence}", file=sys.stderr)
+        note_error(sentence)
+        return Outcome(code=error.exit_code if isinstance(error, UserError) else 1, error=sentence)

@@ -1,0 +1,133 @@
+"""What a command did, and the one JSON object that it prints about that with ``--json`` (docs/json.md).
+
+Everything else that a command prints goes to standard error then. The commands import this file before they parse, so msgspec is
+imported with the first object.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from unetrpp import __version__
+
+FORMAT = 1  # grows when a key changes its meaning or goes; keys may be added without
+FLAG = "--json"
+STDOUT, STDERR = 1, 2  # file descriptors
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did.
+
+    Attributes:
+        result: what the function behind the command returned or wrote: a record, a dataclass, or containers of them.
+        code: the exit code.
+        error: why the command ended early, a sentence for each reason; empty where it did not.
+    """
+
+    result: object = None
+    code: int = 0
+    error: str = ""
+
+
+def is_asked_for(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON; looked up before it is parsed, as parsing may fail.
+
+    >>> is_asked_for(["Liver", "--json"]), is_asked_for(["--", "--json"])
+    (True, False)
+    """
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return FLAG in options
+
+
+_errors: list[str] | None = None  # of the commands that the one which answers has called
+
+
+def note_error(sentence: str) -> None:
+    """Remember an error of a command that another one, which answers in JSON, has called."""
+    if _errors is not None:
+        _errors.append(sentence)
+
+
+@contextmanager
+def answering(command: str, asked: bool) -> Iterator[list[Outcome]]:
+    """Inside, standard output goes to standard error if JSON is ``asked`` for; then the outcome that was appended is printed.
+
+    A process of torchrun that is not the first prints nothing. Where no outcome was appended, an exception passes through.
+    """
+    global _errors
+    found: list[Outcome] = []
+    if not asked:
+        yield found
+        return
+    out, _errors = sys.stdout, []
+    try:
+        with redirect_stdout(sys.stderr), _file_to_stderr(out):
+            yield found
+        for outcome in found:
+            texts = dict.fromkeys([*_errors, outcome.error])  # its own is among them
+            print_reply(command, Outcome(outcome.result, outcome.code, "\n".join(filter(None, texts))), out)
+    finally:
+        _errors = None
+
+
+@contextmanager
+def _file_to_stderr(out: TextIO) -> Iterator[None]:
+    """The same for what libraries and processes write without Python, where there are such files."""
+    try:
+        out.flush()
+        kept = os.dup(STDOUT)
+        os.dup2(STDERR, STDOUT)
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.dup2(kept, STDOUT)
+        os.close(kept)
+
+
+def print_reply(command: str, outcome: Outcome, out: TextIO | None = None) -> None:
+    """Print the object; in the first process of a training by torchrun alone."""
+    if os.environ.get("RANK", "0") == "0" or "LOCAL_RANK" not in os.environ:
+        print(reply_text(command, outcome), file=out or sys.stdout)
+
+
+def reply_text(command: str, outcome: Outcome) -> str:
+    """The object, indented, in ASCII where a terminal may need it so.
+
+    >>> print(reply_text("unetrpp_cost", Outcome(code=2, error="no plans")).partition("version")[0])
+    {
+      "format": 1,
+      "command": "unetrpp_cost",
+      "
+    """
+    import msgspec
+
+    reply = {
+        "format": FORMAT,
+        "command": command,
+        "version": __version__,
+        "exit_code": outcome.code,
+        "error": outcome.error or None,
+        "result": outcome.result,
+    }
+    return msgspec.json.format(msgspec.json.encode(reply, enc_hook=as_text), indent=2).decode()
+
+
+def as_text(value: object) -> str:
+    """msgspec's hook for what it cannot encode: paths are text.
+
+    Raises:
+        NotImplementedError: any other type, which is a mistake in the command.
+    """
+    from unetrpp.core.text import recordable
+
+    if isinstance(value, Path):
+        return recordable(str(value))
+    raise NotImplementedError(f"a result of type {type(value).__name__} has no form in JSON")
