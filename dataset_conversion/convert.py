@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, nearest, positive, run
+from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, nearest, own_options, positive, run
+from unetrpp.core.reply import Outcome, is_asked_for
 from unetrpp.dataset_conversion.datasets import add_options, layout, layout_names
 from unetrpp.dataset_conversion.own_folder.command import build_parser, convert
 
@@ -17,14 +18,24 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] not in names() and not arguments[0].startswith("-"):
-        _overview().error(f"there is no dataset {arguments[0]!r}{nearest(arguments[0], names())}")
+        overview = _overview()
+        overview.answers_json = is_asked_for(arguments)
+        overview.error(f"there is no dataset {arguments[0]!r}{nearest(arguments[0], names())}")
     if not arguments or arguments[0] not in names():
-        return run(_overview(), lambda _: 2, arguments)
+        return run(_overview(), lambda _: Outcome(code=2), arguments)
     if arguments[0] == "list":
         return run(_list_parser(), _list, arguments[1:])
     if arguments[0] == "folder":
         return run(folder_parser(), lambda given: _report(convert(given)), arguments[1:])
     return run(dataset_parser(arguments[0]), _convert_dataset(arguments[0]), arguments[1:])
+
+
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.dataset_conversion.datasets import About
+    from unetrpp.dataset_conversion.raw import ConversionResult
+
+    return {"list": dict[str, About], "": ConversionResult}
 
 
 def names() -> list[str]:
@@ -52,14 +63,14 @@ def _list_parser() -> Parser:
     return Parser("unetrpp_convert list", what, "unetrpp_convert list", workspace=False)
 
 
-def _list(arguments: argparse.Namespace) -> int:
-    for name in layout_names():
-        about = layout(name).ABOUT
+def _list(arguments: argparse.Namespace) -> Outcome:
+    known = {name: layout(name).ABOUT for name in layout_names()}
+    for name, about in known.items():
         print(f"{name:<17}{about.title}")
         print(f"{'':<17}{about.modality}; {about.cases}; {about.size}; {about.licence}")
         print(f"{'':<17}{about.origin}")
     print(f"{'folder':<17}a folder of your own, in which the files of a case have the case's name")
-    return 0
+    return Outcome(known)
 
 
 def dataset_parser(name: str) -> Parser:
@@ -100,17 +111,16 @@ def _add_common(parser: Parser) -> None:
     )
 
 
-def _convert_dataset(name: str) -> Callable[[argparse.Namespace], int]:
-    def work(arguments: argparse.Namespace) -> int:
+def _convert_dataset(name: str) -> Callable[[argparse.Namespace], Outcome]:
+    def work(arguments: argparse.Namespace) -> Outcome:
         from unetrpp.dataset_conversion.conversion import convert_dataset
 
-        given = {key: value for key, value in vars(arguments).items() if key not in ("source", "debug", "executor")}
-        return _report(convert_dataset(name, arguments.source, **given))
+        return _report(convert_dataset(name, arguments.source, **own_options(arguments, "source")))
 
     return work
 
 
-def _report(converted: "ConversionResult") -> int:
+def _report(converted: "ConversionResult") -> Outcome:
     from unetrpp.core.parallel import CaseError, error_table
     from unetrpp.core.text import counted
     from unetrpp.core.workspace import Workspace
@@ -124,9 +134,9 @@ def _report(converted: "ConversionResult") -> int:
     rest = f"; {counted(len(others), 'other was', 'others were')} not" if others else ""
     print(f"{converted.folder}: {counts} converted{rest}")
     if converted.errors:
-        return 1
+        return Outcome(converted, 1)
     print(f"next: {next_command(Workspace(converted.folder.parent.parent), converted.folder.name)}")
-    return 0
+    return Outcome(converted)
 
 
 if __name__ == "__main__":

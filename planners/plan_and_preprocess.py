@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, above_zero, positive, run
+from unetrpp.core.command_line import SKIP_UNREADABLE, Parser, above_zero, own_options, positive, run
+from unetrpp.core.reply import Outcome
 
 EXAMPLES = """\
 unetrpp_plan_and_preprocess Hippocampus
@@ -92,7 +93,14 @@ def build_parser() -> Parser:
     return p
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.planners.pipeline import PlanningResult
+
+    return {"": PlanningResult}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.planners.workers import start_method
 
     start_method()  # workers import while this process does
@@ -101,14 +109,13 @@ def work(arguments: argparse.Namespace) -> int:
     from unetrpp.planners.pipeline import plan_and_preprocess
     from unetrpp.report.next_step import next_command
 
-    options = {name: value for name, value in vars(arguments).items() if name not in ("dataset", "debug", "executor")}
-    result = plan_and_preprocess(arguments.dataset, **options)
+    result = plan_and_preprocess(arguments.dataset, **own_options(arguments, "dataset"))
     if result.errors:
         print(error_table(result.errors), file=sys.stderr)
-        return 1
+        return Outcome(result, 1)
     print(result.summary)
     print(f"next: {next_command(Workspace(result.folder.parent.parent), result.folder.name)}")
-    return 0
+    return Outcome(result)
 
 
 if __name__ == "__main__":

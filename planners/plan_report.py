@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetrpp.core.command_line import Parser, run
+from unetrpp.core.command_line import Parser, own_options, run
+from unetrpp.core.reply import Outcome
 
 EXAMPLES = """\
 unetrpp_plan_report Hippocampus
@@ -32,15 +33,21 @@ def build_parser() -> Parser:
     return p
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.planners.report.write import PlanReport
+
+    return {"": PlanReport}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.planners.report.write import write_plan_report
 
-    options = {name: value for name, value in vars(arguments).items() if name not in ("dataset", "debug")}
-    report = write_plan_report(arguments.dataset, **options)
+    report = write_plan_report(arguments.dataset, **own_options(arguments, "dataset"))
     print(f"{report.text}\n\npicture: {report.picture}")
     if report.html is not None:
         print(f"page: {report.html}")
-    return 0
+    return Outcome(report)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
 EVERY_COMMAND = {
     "--version": "core/test_command_line.py::test_version",
     "--debug": "core/test_command_line.py::test_exit_codes",
+    "--json": "core/test_command_line.py::test_json_is_all_that_is_printed",
 }
 
 _CLUSTER = "cli/test_executor.py::test_every_step_runs_on_a_cluster_that_loses_a_worker"

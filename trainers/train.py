@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from unetrpp.core.command_line import Parser, above_zero, not_below_zero, not_negative, positive, run
+from unetrpp.core.command_line import Parser, above_zero, not_below_zero, not_negative, own_options, positive, run
+from unetrpp.core.reply import Outcome
 
 EXAMPLES = """
 unetrpp_train Hippocampus 3d_fullres                    every fold
@@ -194,12 +195,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
-    from unetrpp.trainers.folds import train
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.trainers.result import TrainedModel
 
-    options = {name: value for name, value in vars(arguments).items() if name != "debug"}
-    train(**options)
-    return 0
+    return {"": TrainedModel}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
+    from unetrpp.core.workspace import Workspace
+    from unetrpp.report.next_step import next_command
+    from unetrpp.trainers.distributed import Processes
+    from unetrpp.trainers.folds import train
+    from unetrpp.trainers.result import result_of
+
+    model = train(**own_options(arguments))
+    following = next_command(Workspace.find(arguments.workspace), model.dataset)
+    if Processes.find().first:
+        print(f"next: {following}")
+    return Outcome(result_of(model, following))
 
 
 if __name__ == "__main__":

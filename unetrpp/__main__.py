@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution
 
 from unetrpp import __version__
+from unetrpp.core.reply import FLAG, Outcome, is_asked_for, print_reply
 
 PREFIX = "unetrpp_"
 
@@ -25,13 +26,35 @@ def purpose(script: EntryPoint) -> str:
     return described.partition("\n")[0].partition(": ")[2].rstrip(".")
 
 
-def print_next_steps() -> None:
+def overview(known: dict[str, EntryPoint]) -> str:
+    """What ``unetrpp --help`` prints."""
+    lines = [f"  {name:20s} {purpose(script)}" for name, script in sorted(known.items())]
+    usage = "usage: unetrpp COMMAND [ARGUMENT ...]\n\ncommands (each has --help):"
+    return "\n".join([usage, *lines, f"\nEach is also installed under its own name, such as {PREFIX}train."])
+
+
+def show_overview(known: dict[str, EntryPoint], json: bool) -> None:
+    """All commands, and what to run next in the workspace at hand."""
     from unetrpp.core.workspace import Workspace
     from unetrpp.report.next_step import next_steps
 
     workspace = Workspace.find()
+    steps = next_steps(workspace)
+    if json:
+        purposes = {name: purpose(script) for name, script in sorted(known.items())}
+        print_reply("unetrpp", Outcome({"commands": purposes, "workspace": workspace.root, "next": steps}))
+        return
+    print(overview(known))
     print(f"\nnext, in {workspace.root}:")
-    print("\n".join(f"  {line}" for line in next_steps(workspace)))
+    print("\n".join(f"  {line}" for line in steps))
+
+
+def refuse(message: str, json: bool) -> int:
+    """Say why nothing is run; returns the exit code."""
+    if json:
+        print_reply("unetrpp", Outcome(code=2, error=message))
+    print(f"unetrpp: error: {message}", file=sys.stderr)
+    return 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,12 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["--version"]:
         print(f"unetrpp {__version__}")
         return 0
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: unetrpp COMMAND [ARGUMENT ...]\n\ncommands (each has --help):")
-        print("\n".join(f"  {name:20s} {purpose(script)}" for name, script in sorted(known.items())))
-        print(f"\nEach is also installed under its own name, such as {PREFIX}train.")
-        if not arguments:
-            print_next_steps()
+    if arguments in ([], [FLAG]):
+        show_overview(known, json=bool(arguments))
+        return 0
+    if arguments[0] in ("-h", "--help"):
+        print(overview(known))
         return 0
     name = arguments[0].replace("_", "-")
     if name not in known:
@@ -53,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        print(f"unetrpp: error: unknown command {arguments[0]}{hint} (unetrpp --help lists them)", file=sys.stderr)
-        return 2
+        message = f"unknown command {arguments[0]}{hint} (unetrpp --help lists them)"
+        return refuse(message, is_asked_for(arguments))
     run: Callable[[Sequence[str]], int] = known[name].load()
     return run(arguments[1:])
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetrpp.core.command_line import Parser
+from unetrpp.core.command_line import Parser, own_options
 
 if TYPE_CHECKING:
     from unetrpp.dataset_conversion.raw import ConversionResult
@@ -106,8 +106,7 @@ def convert(arguments: argparse.Namespace) -> "ConversionResult":
     label = None if arguments.label is None else dict(arguments.label)
     if label is not None and len(label) < len(arguments.label):
         raise UserError("--label names one class twice; give every class one name and one value")
-    given = {name: value for name, value in vars(arguments).items() if name not in ("source", "debug", "executor")}
-    given |= {
+    given = own_options(arguments, "source") | {
         "channel": arguments.channel.split(",") if arguments.channel else (),
         "label": label,
         "masks": _masks(arguments.masks),

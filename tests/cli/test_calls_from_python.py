@@ -26,7 +26,7 @@ from unetrpp.export.released import import_released
 from unetrpp.report.attention_report import write_attention_report
 from unetrpp.report.model_report import write_report
 
-SHARED = {"help", "version", "debug", "executor"}  # executor: `with cluster(...)` around any of the calls
+SHARED = {"help", "version", "debug", "json", "executor"}  # executor: `with cluster(...)` around any of the calls
 Command = tuple[Callable[[], Parser], list[Callable[..., object]], set[str]]
 CALLS: dict[str, Command] = {  # parser, calls, and the options that are no parameter
     "evaluate": (

@@ -14,6 +14,7 @@ import pytest
 
 from unetrpp.core.command_line import Parser, above_zero, let_waiting_threads_sleep, not_negative, positive, run
 from unetrpp.core.errors import UserError
+from unetrpp.core.reply import Outcome
 
 SCRIPTS = {s.name: s.value for s in distribution("unetrpp").entry_points.select(group="console_scripts")}
 
@@ -108,7 +109,7 @@ def test_an_error_of_the_operating_system_is_one_sentence(tmp_path, capsys):
 
     def write_below_a_file(arguments):
         (tmp_path / "file" / "folder").mkdir()
-        return 0
+        return Outcome()
 
     def fill_the_disk(arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -128,7 +129,7 @@ def test_exit_codes(capsys):
     def crash(arguments):
         raise ValueError("odd")
 
-    assert run(parser(), lambda arguments: 1, []) == 1
+    assert run(parser(), lambda arguments: Outcome(code=1), []) == 1
     assert run(parser(), refuse, []) == 2
     assert "unetrpp_test: error: a: label 7 is unknown" in capsys.readouterr().err
     assert run(parser(), crash, []) == 1
@@ -137,9 +138,28 @@ def test_exit_codes(capsys):
         run(parser(), crash, ["--debug"])
 
 
+def test_json_is_all_that_is_printed(capfd):
+    """--json: what the command prints itself, also below Python, goes to standard error."""
+
+    def work(arguments):
+        print("a table")
+        os.write(1, b"of a library")
+        subprocess.run([sys.executable, "-c", "print('of a process')"], check=True)
+        return Outcome({"path": Path("a/b"), "score": float("nan")}, code=1)
+
+    assert run(parser(), work, ["--json"]) == 1
+    out, err = capfd.readouterr()
+    reply = json.loads(out)
+    assert (reply["command"], reply["exit_code"], reply["error"]) == ("unetrpp_test", 1, None)
+    assert reply["result"] == {"path": "a/b", "score": None}
+    assert all(text in err for text in ("a table", "of a library", "of a process"))
+    assert run(parser(), lambda _: Outcome({}), []) == 0
+    assert capfd.readouterr().out == ""
+
+
 def test_names_that_the_terminal_cannot_show_are_escaped():
-    code = "from unetrpp.core.command_line import Parser, run; import sys; " + (
-        "sys.exit(run(Parser('x', 'x', 'x'), lambda _: print('\\u80dd liver') or 0, []))"
+    code = "from unetrpp.core.command_line import Outcome, Parser, run; import sys; " + (
+        "sys.exit(run(Parser('x', 'x', 'x'), lambda _: print('\\u80dd liver') or Outcome(), []))"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
@@ -148,12 +168,12 @@ def test_names_that_the_terminal_cannot_show_are_escaped():
 
 WAIT = """
 import signal, sys, time
-from unetrpp.core.command_line import Parser, run
+from unetrpp.core.command_line import Outcome, Parser, run
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 def work(_):
     print("working", flush=True)
     time.sleep(60)
-    return 0
+    return Outcome()
 sys.exit(run(Parser("unetrpp_test", "A test.", "unetrpp_test"), work, []))
 """
 
@@ -180,7 +200,7 @@ def test_the_handler_of_sigterm_is_that_of_before_again(handler):
 
     def work(_):
         seen.append(signal.getsignal(signal.SIGTERM))
-        return 0
+        return Outcome()
 
     try:
         assert run(parser(), work, []) == 0

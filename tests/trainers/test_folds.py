@@ -105,7 +105,7 @@ def test_other_plans_do_not_mix_with_trained_folds(workspace):
         train_balls(workspace, "2")
 
 
-def test_the_command_trains_and_records_the_given_options(workspace):
+def test_the_command_trains_and_records_the_given_options(workspace, capsys):
     command = ["balls", "3d_fullres", "0", "-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
     options = [
         "--epochs=1",
@@ -121,6 +121,8 @@ def test_the_command_trains_and_records_the_given_options(workspace):
         "--no-mirroring",
     ]
     assert main([*command, *options]) == 0
+    following = f"next: unetrpp_train balls 3d_fullres -p unet --workspace {workspace.root}"
+    assert capsys.readouterr().out.splitlines()[-1] == following
     record = read_json(workspace.model("balls", "unet", "3d_fullres") / "fold_0" / "training.json", TrainingConfig)
     assert (record.epochs, record.iterations, record.learning_rate, record.seed) == (1, 2, 0.004, 7)
     assert (record.patience, record.max_hours, record.precision) == (3, 1.0, "fp32")
@@ -132,7 +134,7 @@ def test_the_command_trains_and_records_the_given_options(workspace):
 def test_the_call_from_python_has_the_options_of_the_command_and_their_defaults(workspace):
     parser, parameters = build_parser(), inspect.signature(train).parameters
     options = vars(parser.parse_args(["balls", "3d_fullres"]))
-    del options["debug"]
+    del options["debug"], options["json"]
     required = {"dataset", "configuration"}
     assert set(options) == set(parameters)
     assert {name: value for name, value in options.items() if name not in required} == {

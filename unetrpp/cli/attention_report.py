@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetrpp.core.command_line import Parser, run
+from unetrpp.core.reply import Outcome
 
 EXAMPLES = """
 unetrpp_attention_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres hippocampus_001
@@ -39,7 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.cli.results import AttentionPage
+
+    return {"": AttentionPage}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
+    from unetrpp.cli.results import AttentionPage
     from unetrpp.core.text import text_table
     from unetrpp.report.attention_report import write_attention_report
 
@@ -55,7 +64,7 @@ def work(arguments: argparse.Namespace) -> int:
     )
     print(text_table(modules))
     print(f"\npage: {page}")
-    return 0
+    return Outcome(AttentionPage(page, modules))
 
 
 if __name__ == "__main__":

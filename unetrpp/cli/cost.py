@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetrpp.core.command_line import Parser, positive, run
+from unetrpp.core.reply import Outcome
 
 if TYPE_CHECKING:
-    from unetrpp.networks.cost import Cost
+    from unetrpp.cli.results import NetworkCost
     from unetrpp.plans.architecture import Architecture
 
 PRESETS = ("synapse", "acdc", "tumor", "lung")
@@ -67,17 +68,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.cli.results import NetworkCost
+
+    return {"": list[NetworkCost]}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
+    from unetrpp.cli.results import NetworkCost
     from unetrpp.core.text import text_table
     from unetrpp.networks.cost import estimate
 
     states = 1 if arguments.optimizer == "sgd" else 2
-    rows: list[tuple[str, ...]] = [HEADER]
+    found: list[NetworkCost] = []
     for name, (architecture, planned) in _networks(arguments).items():
         batch = arguments.batch_size or planned
-        rows += [_row(name, architecture, estimate(architecture, batch, p, states)) for p in arguments.precision]
-    print(text_table(rows, align="l"))
-    return 0
+        costs = [estimate(architecture, batch, precision, states) for precision in arguments.precision]
+        found += [NetworkCost(name, architecture.network, architecture.patch, cost) for cost in costs]
+    print(text_table([HEADER, *map(_row, found)], align="l"))
+    return Outcome(found)
 
 
 def _networks(arguments: argparse.Namespace) -> "dict[str, tuple[Architecture, int]]":
@@ -108,11 +118,12 @@ def _networks(arguments: argparse.Namespace) -> "dict[str, tuple[Architecture, i
     return {name: (c.architecture, c.batch_size) for name, c in chosen.items()}
 
 
-def _row(name: str, architecture: "Architecture", cost: "Cost") -> tuple[str, ...]:
+def _row(found: "NetworkCost") -> tuple[str, ...]:
+    cost = found.cost
     return (
-        name,
-        architecture.network,
-        "x".join(str(n) for n in architecture.patch),
+        found.configuration,
+        found.network,
+        "x".join(str(n) for n in found.patch),
         str(cost.batch_size),
         cost.precision,
         f"{cost.parameters / 1e6:.3f} M",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unetrpp.cli.call import call
 from unetrpp.core.command_line import Parser, not_negative, positive, run
+from unetrpp.core.reply import Outcome
 
 LOG = logging.getLogger(__name__)
 DATASET, PLANS, CONFIGURATION = "synthetic", "unetrpp", "3d_fullres"
@@ -39,7 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.cli.results import Demo
+
+    return {"": Demo}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
+    from unetrpp.cli.results import Demo
     from unetrpp.core.text import format_score
     from unetrpp.core.workspace import Workspace
     from unetrpp.dataset.synthetic import write_synthetic_dataset
@@ -71,12 +80,14 @@ def work(arguments: argparse.Namespace) -> int:
         LOG.info("\n$ unetrpp %s", " ".join(command))
         code = call(command)
         if code:
-            return code
+            return Outcome(code=code)
     draw_overlays(raw, predictions, overlays)
-    print(f"model        {model}\nreport       {model / 'report.html'}")
+    report = model / "report.html"
+    print(f"model        {model}\nreport       {report}")
     print(f"predictions  {predictions}\noverlays     {overlays}")
-    print(f"mean Dice {format_score(mean_dice(predictions / 'summary.json'))}")
-    return 0
+    dice = mean_dice(predictions / "summary.json")
+    print(f"mean Dice {format_score(dice)}")
+    return Outcome(Demo(model, report, predictions, overlays, dice))
 
 
 def draw_overlays(raw: Path, predictions: Path, overlays: Path) -> None:

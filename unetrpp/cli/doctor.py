@@ -8,12 +8,14 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from unetrpp import __version__
 from unetrpp.core.command_line import Parser, run
+from unetrpp.core.reply import Outcome
 
 if TYPE_CHECKING:
     import torch
@@ -30,13 +32,23 @@ unetrpp_doctor > report.txt    paste it into a bug report
 """
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True)
+class Finding:
     """One line of the report. ``problem`` is empty where all is well; ``fatal`` problems stop commands."""
 
     topic: str
     text: str
     problem: str = ""
     fatal: bool = False
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The whole report."""
+
+    python: str
+    platform: str
+    findings: tuple[Finding, ...]
 
 
 def build_parser() -> Parser:
@@ -52,7 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    return {"": Diagnosis}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.core.workspace import Workspace
 
     found = [*packages(), *processor(), *devices(), *workspace_disk(Workspace.find(arguments.workspace))]
@@ -64,7 +81,7 @@ def work(arguments: argparse.Namespace) -> int:
     print("\n".join(["\nwill not work:", *fatal]) if fatal else "\nno problem was found that stops a command")
     if doubtful:
         print("\n".join(["\nto look at:", *doubtful]))
-    return 2 if fatal else 0
+    return Outcome(Diagnosis(platform.python_version(), platform.platform(), tuple(found)), 2 if fatal else 0)
 
 
 def packages() -> Iterator[Finding]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetrpp.core.command_line import Parser, above_zero, by_name, named_share, positive, refuse_ignored, run
+from unetrpp.core.reply import Outcome
 
 if TYPE_CHECKING:
     from unetrpp.core.parallel import CaseError
+    from unetrpp.inference.calibration import Calibration
 
 EXAMPLES = """
 unetrpp_evaluate predictions/ unetrpp_workspace/raw/glioma/labelsTs
@@ -75,7 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives, by the kind of call."""
+    from unetrpp.cli.results import ModelScores, Scored
+    from unetrpp.evaluation.statistics import Difference
+
+    return {"PREDICTIONS REFERENCES": Scored, "--model": ModelScores, "--compare": dict[str, Difference]}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.core.errors import UserError
 
     folders = (arguments.predictions, arguments.references)
@@ -99,20 +109,22 @@ def work(arguments: argparse.Namespace) -> int:
     return _folders(arguments)
 
 
-def _comparison(first: Path, second: Path) -> int:
+def _comparison(first: Path, second: Path) -> Outcome:
     from unetrpp.evaluation.model_comparison import compare_models, comparison_table
 
-    print(comparison_table(compare_models(first, second)))
-    return 0
+    differences = compare_models(first, second)
+    print(comparison_table(differences))
+    return Outcome(differences)
 
 
 def _wanted(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     return {what: by_name(getattr(arguments, what), f"--{what}") for what in ("recall", "precision")}
 
 
-def _model(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str, float]]) -> int:
+def _model(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str, float]]) -> Outcome:
+    from unetrpp.cli.results import ModelScores
     from unetrpp.evaluation.cross_validation import FILE, evaluate_model, fold_table
-    from unetrpp.evaluation.operating_points import require_classes
+    from unetrpp.evaluation.operating_points import OperatingPoint, choose_thresholds, points_table, require_classes
     from unetrpp.model.folder import ModelFolder
 
     path, processes = arguments.model, arguments.processes
@@ -120,15 +132,18 @@ def _model(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str, floa
     result = evaluate_model(path, distances=arguments.distances, tolerance=arguments.tolerance, processes=processes)
     print(fold_table(result))
     print(_written(path / FILE))
-    _calibration(arguments, wanted)
-    return 0
+    calibration = _calibration(arguments)
+    points: dict[str, OperatingPoint] = {}
+    if any(wanted.values()):
+        points = choose_thresholds(path, **wanted)
+        print(f"\n{points_table(points)}")
+    return Outcome(ModelScores(result, calibration, points))
 
 
-def _calibration(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str, float]]) -> None:
+def _calibration(arguments: argparse.Namespace) -> "Calibration | None":
     """Fit and print the calibration; without --calibrate, print that of an earlier run."""
     from unetrpp.core.errors import UserError
     from unetrpp.evaluation.calibration_table import calibration_table
-    from unetrpp.evaluation.operating_points import choose_thresholds, points_table
     from unetrpp.inference.calibration import FILE, read_calibration
     from unetrpp.model.folder import ModelFolder
 
@@ -144,8 +159,7 @@ def _calibration(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str
         found = None
     if found is not None:
         print(f"\n{calibration_table(found)}\n{path / FILE}; unetrpp_report draws it")
-    if any(wanted.values()):
-        print(f"\n{points_table(choose_thresholds(path, **wanted))}")
+    return found
 
 
 def _written(path: Path) -> str:
@@ -153,7 +167,8 @@ def _written(path: Path) -> str:
     return f"\nevery case and class: {path} and {path.with_suffix('.csv').name}"
 
 
-def _folders(arguments: argparse.Namespace) -> int:
+def _folders(arguments: argparse.Namespace) -> Outcome:
+    from unetrpp.cli.results import Scored
     from unetrpp.core.text import counted_of
     from unetrpp.evaluation.evaluate import evaluate
     from unetrpp.evaluation.protocol import protocol_table, read_protocol
@@ -181,7 +196,7 @@ def _folders(arguments: argparse.Namespace) -> int:
     if errors:
         written = "the means are over these" if scored else "so no summary is written"
         print(f"{counted_of(scored, scored + len(errors), 'case', 'is/are')} scored, {written}", file=sys.stderr)
-    return 1 if errors else 0
+    return Outcome(Scored(summary, tuple(errors)), 1 if errors else 0)
 
 
 def error_lines(errors: "list[CaseError]") -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetrpp.core.command_line import Parser, path_or_hub, run
+from unetrpp.core.reply import Outcome
 
 EXAMPLES = """
 unetrpp_export -m unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres -o hippocampus.zip
@@ -52,7 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.cli.results import Exported
+
+    return {"": Exported}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
+    from unetrpp.cli.results import Exported
     from unetrpp.model.folder import typed_folds
 
     options = {"checkpoint": arguments.checkpoint, "overwrite": arguments.overwrite}
@@ -60,24 +69,25 @@ def work(arguments: argparse.Namespace) -> int:
     if isinstance(arguments.output, str):
         from unetrpp.export.hub import publish_model
 
-        print(publish_model(arguments.model, arguments.output, folds=folds, **options))
-        return 0
+        address = publish_model(arguments.model, arguments.output, folds=folds, **options)
+        print(address)
+        return Outcome(Exported((address,)))
 
     if arguments.onnx is None:
         from unetrpp.export.model_zip import export_model
 
         path = export_model(arguments.model, arguments.output, folds=folds, **options)
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-        return 0
+        return Outcome(Exported((str(path),)))
 
     from unetrpp.export.onnx import export_onnx
 
     deployment = export_onnx(arguments.model, arguments.onnx, folds=folds, **options)
-    for network in deployment.networks:
-        path = arguments.onnx / network.file
+    paths = [arguments.onnx / network.file for network in deployment.networks]
+    for path, network in zip(paths, deployment.networks, strict=True):
         difference = f"within {network.largest_difference:.1g} of PyTorch's logits"
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, {difference})")
-    return 0
+    return Outcome(Exported(tuple(map(str, paths)), deployment))
 
 
 if __name__ == "__main__":

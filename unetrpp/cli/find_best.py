@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from unetrpp.core.command_line import Parser, run
+from unetrpp.core.reply import Outcome
 
 EXAMPLES = """
 unetrpp_find_best Hippocampus
@@ -41,7 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.cli.results import Chosen
+
+    return {"": Chosen}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
+    from unetrpp.cli.results import Chosen
     from unetrpp.evaluation.find_best import find_best
     from unetrpp.evaluation.ranking import selection_table
 
@@ -50,7 +59,7 @@ def work(arguments: argparse.Namespace) -> int:
     )
     print(selection_table(selection))
     print(f"written to {path}")
-    return 0
+    return Outcome(Chosen(path, selection))
 
 
 if __name__ == "__main__":

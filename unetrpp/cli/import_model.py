@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unetrpp.cli.call import call
 from unetrpp.core.command_line import Parser, above_zero, path_or_hub, run
+from unetrpp.core.reply import Outcome
 
 LARGEST_GB = 20.0
 EXAMPLES = """
@@ -55,7 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.cli.results import Imported
+
+    return {"": Imported}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
+    from unetrpp.cli.results import Imported
     from unetrpp.core.errors import UserError
 
     if isinstance(arguments.file, str):
@@ -69,9 +78,9 @@ def work(arguments: argparse.Namespace) -> int:
     if arguments.preset is None:
         if arguments.plans or arguments.dataset or arguments.configuration:
             raise UserError("--plans, --dataset and --configuration are for a released checkpoint; add --preset")
-        for target in import_models(arguments):
-            print(target)
-        return 0
+        targets = import_models(arguments)
+        print("\n".join(map(str, targets)))
+        return Outcome(Imported(tuple(targets)))
     if arguments.name is not None:
         raise UserError("--name is not for a released checkpoint, whose plans or dataset name it; leave it out")
     if arguments.largest_gb != LARGEST_GB:
@@ -83,8 +92,10 @@ def work(arguments: argparse.Namespace) -> int:
     if arguments.dataset:
         code = plan(arguments)
         if code:
-            return code
-    return import_checkpoint(arguments)
+            return Outcome(code=code)
+    target = import_checkpoint(arguments)
+    print(target)
+    return Outcome(Imported((target,)))
 
 
 def import_models(arguments: argparse.Namespace) -> list[Path]:
@@ -109,10 +120,10 @@ def plan(arguments: argparse.Namespace) -> int:
     return call(["plan_and_preprocess", *where, "--preset", arguments.preset, "--plans-name", arguments.preset])
 
 
-def import_checkpoint(arguments: argparse.Namespace) -> int:
+def import_checkpoint(arguments: argparse.Namespace) -> Path:
     from unetrpp.export.released import import_released
 
-    target = import_released(
+    return import_released(
         arguments.file,
         preset=arguments.preset,
         plans=arguments.plans,
@@ -120,8 +131,6 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         workspace=arguments.workspace,
         overwrite=arguments.overwrite,
     )
-    print(target)
-    return 0
 
 
 if __name__ == "__main__":

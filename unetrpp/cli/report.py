@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetrpp.core.command_line import Parser, run
+from unetrpp.core.reply import Outcome
 
 EXAMPLES = """
 unetrpp_report unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
@@ -37,7 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), work, argv)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def result_types() -> dict[str, object]:
+    """What ``--json`` gives."""
+    from unetrpp.cli.results import Page
+
+    return {"": Page}
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
+    from unetrpp.cli.results import Page
     from unetrpp.report.model_report import write_report
 
     page = write_report(
@@ -48,7 +57,7 @@ def work(arguments: argparse.Namespace) -> int:
         device=arguments.device,
     )
     print(f"report: {page}")
-    return 0
+    return Outcome(Page(page))
 
 
 if __name__ == "__main__":
