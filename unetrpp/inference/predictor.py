@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -43,6 +44,8 @@ from unetrpp.preprocessing.grid import CaseGrid, CaseProperties
 if TYPE_CHECKING:  # prediction reads no store
     from unetrpp.preprocessing.store import StoredCase
 
+_READING = Lock()  # readers silence the warnings of other libraries, which Python can do for all threads only
+
 Image: TypeAlias = Path | str | Sequence[Path | str] | Volume | sitk.Image
 NetworkInput: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.float32]]
 
@@ -56,6 +59,8 @@ class CascadeCase(PreprocessedCase):
 
 class Predictor:
     """The mean of the folds of one model folder. For a cascade's second stage, the first stage runs first.
+
+    Several threads may call it at the same time; each needs the memory of a prediction of its own.
 
     >>> Predictor("results/Hippocampus/unetrpp__3d_fullres", mirroring=False)("scan.nii.gz").array  # doctest: +SKIP
 
@@ -304,7 +309,8 @@ def as_volume(image: Image) -> Volume:
         raise UserError(
             "an array alone has no spacing; give Volume(array, Geometry(shape_zyx=..., spacing_zyx_mm=...))"
         )
-    return read_compact_image(Path(image) if isinstance(image, str | Path) else [Path(path) for path in image])
+    with _READING:
+        return read_compact_image(Path(image) if isinstance(image, str | Path) else [Path(path) for path in image])
 
 
 def _require_whole_volume(volume: Volume) -> None:

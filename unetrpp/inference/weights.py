@@ -18,7 +18,9 @@ def load_networks(model: ModelFolder, folds: Sequence[str], which: Checkpoint, d
 
 
 def load_network(model: ModelFolder, fold: str, which: Checkpoint, device: torch.device) -> nn.Module:
-    """The network of one fold on ``device``, in evaluation mode and without gradients.
+    """The network of one fold on ``device``, in evaluation mode, without gradients and without deep supervision.
+
+    Nothing in it changes while it predicts, so several threads may call it at the same time.
 
     Raises:
         UserError: the checkpoint is damaged, has another format, or does not fit the fold's architecture.
@@ -36,5 +38,6 @@ def load_network(model: ModelFolder, fold: str, which: Checkpoint, device: torch
         raise UserError(
             f"{path} does not fit its fold's architecture ({reason}); copy the whole model folder again"
         ) from None
+    network.deep_supervision = False  # type: ignore[assignment]
     network.to(device, memory_format=memory_format(architecture.dimensions))  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
