@@ -8,7 +8,7 @@
 FROM python:3.11-slim
 
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ARG EXTRAS=dicom,onnx,hub,dask
+ARG EXTRAS=dicom,onnx,hub,dask,serve
 # Of the user that owns the workspace: as the one outside, it can write into a mounted folder.
 ARG UID=1000
 

@@ -31,6 +31,7 @@ PACKAGES = [
     "unetrpp.plotting",
     "unetrpp.preprocessing",
     "unetrpp.report",
+    "unetrpp.service",
     "unetrpp.dataset_conversion",
     "unetrpp.dataset_conversion.annotations",
     "unetrpp.dataset_conversion.bids",
