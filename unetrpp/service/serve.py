@@ -22,6 +22,7 @@ from unetrpp.service.line import Line
 from unetrpp.service.segmenter import Segmenter
 
 LOG = logging.getLogger(__name__)
+LAST_PORT = 65535
 MEGABYTE = 2**20
 END_S = 30  # for requests that are in the line when the service ends
 
@@ -89,12 +90,15 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     Raises:
         UserError: the address is in use, or not one of this machine.
     """
+    if port > LAST_PORT:
+        raise UserError(f"--port is {port}; it must be at most {LAST_PORT}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{host} port {port} cannot be listened at ({reason}); give another --host or --port") from None
+    except OSError as error:
+        raise UserError(
+            f"{host} port {port} cannot be listened at ({error.strerror}); give another --host or --port"
+        ) from None
     with listener:
         yield listener
 
