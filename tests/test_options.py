@@ -28,6 +28,7 @@ from unetrpp.cli import (
     import_model,
     predict,
     report,
+    serve,
 )
 from unetrpp.core.command_line import Parser
 from unetrpp.core.errors import UserError
@@ -54,6 +55,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "export": export_model.build_parser,
     "import": import_model.build_parser,
     "demo": demo.build_parser,
+    "serve": serve.build_parser,
     "doctor": doctor.build_parser,
 }
 
@@ -91,6 +93,7 @@ _EXPORT, _IMPORT = "cli/test_export_model.py::", "cli/test_import_model.py::"
 _CALIBRATION = "evaluation/test_calibration.py::"
 _HERE = "test_options.py::"
 _COST = "cli/test_cost.py::test_choices"
+_SERVE = "cli/test_serve.py::"
 _DEMO = _HERE + "test_the_demo_passes_its_options_on"
 
 # Options that only one dataset has.
@@ -303,6 +306,16 @@ SHOWN: dict[str, dict[str, str]] = {
         "--name": _IMPORT + "test_models_of_nnunet_become_model_folders_by_their_content",
     },
     "demo": dict.fromkeys(("--folder", "--epochs", "--iterations", "--seed", "--device"), _DEMO),
+    "serve": {
+        "--host": _SERVE + "test_other_machines_with_a_token",
+        "--port": _SERVE + "test_what_it_does_not_start_with",
+        "--token-file": _SERVE + "test_other_machines_with_a_token",
+        "--queue": _SERVE + "test_it_answers_until_it_is_ended_and_leaves_nothing",
+        "--largest-mb": _SERVE + "test_a_larger_image_than_its_limit",
+        "--folds": _SERVE + "test_it_answers_until_it_is_ended_and_leaves_nothing",
+        "--no-mirroring": _SERVE + "test_it_answers_until_it_is_ended_and_leaves_nothing",
+        "--device": _SERVE + "test_what_it_does_not_start_with",
+    },
     "doctor": {"--workspace": "cli/test_doctor.py::test_a_workspace_that_cannot_be_written"},
 }
 

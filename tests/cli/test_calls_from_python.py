@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from unetrpp.cli import attention_report, evaluate, export_model, find_best, import_model, report
+from unetrpp.cli import attention_report, evaluate, export_model, find_best, import_model, report, serve
 from unetrpp.core.command_line import Parser
 from unetrpp.dataset_conversion import convert
 from unetrpp.dataset_conversion.conversion import convert_dataset
@@ -25,6 +25,7 @@ from unetrpp.export.onnx import export_onnx
 from unetrpp.export.released import import_released
 from unetrpp.report.attention_report import write_attention_report
 from unetrpp.report.model_report import write_report
+from unetrpp.service.serve import serve as call_serve
 
 SHARED = {"help", "version", "debug", "json", "executor"}  # executor: `with cluster(...)` around any of the calls
 Command = tuple[Callable[[], Parser], list[Callable[..., object]], set[str]]
@@ -44,6 +45,7 @@ CALLS: dict[str, Command] = {  # parser, calls, and the options that are no para
         [import_zip, fetch_model, import_nnunet, import_released],
         {"dataset"},
     ),  # planning is a call of its own
+    "serve": (serve.build_parser, [call_serve], set()),
 }
 RENAMED = {"first", "second"}  # what --compare takes
 

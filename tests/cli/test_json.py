@@ -47,6 +47,7 @@ def ask(place, monkeypatch, capfd):
         try:
             code = main([*command.split(), "--json"])
         except SystemExit as stop:  # as argparse ends
+            assert isinstance(stop.code, int)
             code = stop.code
         reply = json.loads(capfd.readouterr().out)
         assert reply["exit_code"] == code
@@ -178,6 +179,15 @@ def test_the_demo(ask, place, monkeypatch):
     reply = ask("demo")
     assert reply["exit_code"] == 2
     assert "nowhere.json is neither a plans file nor a published network" in reply["error"]
+
+
+def test_the_service(ask, monkeypatch):
+    """tests/cli/test_serve.py ends a real one."""
+    from unetrpp.service.serve import ServiceResult
+
+    answered = ServiceResult(Path("model"), "http://127.0.0.1:8765/", 3)
+    monkeypatch.setattr("unetrpp.service.serve.serve", lambda *_, **__: answered)
+    assert result_of(ask("serve attentive/unetrpp__3d_fullres"))["requests"] == 3
 
 
 REFUSED = {

@@ -36,8 +36,8 @@ def serving(place, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]
     """The command on a free port, and its address."""
     command = [sys.executable, "-m", "unetrpp.cli.serve", str(place / "unetrpp__3d_fullres"), "--device=cpu", *options]
     environment = {**os.environ, "TMPDIR": str(place), "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*command, "--port=0"], text=True, env=environment, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*command, "--port=0"], text=True, env=environment, stdout=pipe, stderr=pipe) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         found = READY.fullmatch(line)

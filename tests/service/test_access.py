@@ -63,7 +63,12 @@ def test_with_the_token_there_is_and_no_log_has_it(closed, scan, caplog, capfd):
 
 def test_the_token_is_compared_in_constant_time(closed, scan, monkeypatch):
     compared = []
-    monkeypatch.setattr("unetrpp.service.access.hmac.compare_digest", lambda *both: compared.append(both) or True)
+
+    def compare(given, token):
+        compared.append((given, token))
+        return True
+
+    monkeypatch.setattr("unetrpp.service.access.hmac.compare_digest", compare)
     assert closed.post("/segment", headers={"Authorization": "Bearer another"}, **scan).status_code == 200
     assert compared == [(b"another", TOKEN.encode())]
 

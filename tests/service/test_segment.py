@@ -19,7 +19,7 @@ from unetrpp.inference.expected_dice import DiceModel, FoldCases, Regression
 from unetrpp.inference.predictor import Predictor
 from unetrpp.io.images import Volume, read_label, write_image
 from unetrpp.networks.design import unet_architecture
-from unetrpp.service.segmenter import ServedSegmentation
+from unetrpp.service.segmenter import Segmenter, ServedSegmentation
 
 
 @pytest.fixture(scope="module")
@@ -250,18 +250,17 @@ def test_eight_at_once_are_all_answered(client, scan):
     assert answers == [alone] * 8
 
 
-class Slow:
-    """A segmenter that waits until it is told to go on."""
-
-    largest = LARGEST
+class Slow(Segmenter):
+    """The same segmenter, which waits until it is told to go on."""
 
     def __init__(self, segmenter):
-        self.segmenter, self.begun, self.go_on = segmenter, threading.Event(), threading.Event()
+        vars(self).update(vars(segmenter))
+        self.begun, self.go_on = threading.Event(), threading.Event()
 
-    def __call__(self, *given, **options):
+    def __call__(self, upload, folder, *, page=False):
         self.begun.set()
         assert self.go_on.wait(30)
-        return self.segmenter(*given, **options)
+        return super().__call__(upload, folder, page=page)
 
 
 def test_a_full_line_is_told_when_to_come_again(service, scan, tmp_path):
