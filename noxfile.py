@@ -80,7 +80,19 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize(
     "extra",
-    [nox.param("", id="none"), "tensorboard", "wandb", "mlflow", "hub", "dask", "serve", "dicom", "onnx", "notebook"],
+    [
+        nox.param("", id="none"),
+        "tensorboard",
+        "wandb",
+        "mlflow",
+        "hub",
+        "dask",
+        "serve",
+        "completion",
+        "dicom",
+        "onnx",
+        "notebook",
+    ],
 )
 def extras(session: nox.Session, extra: str) -> None:
     """The package without extras, and with each of them alone: unetrpp_doctor, and a short demo."""

@@ -73,6 +73,11 @@ def _list(arguments: argparse.Namespace) -> Outcome:
     return Outcome(known)
 
 
+def parsers() -> dict[str, Parser]:
+    """The parser of every first argument."""
+    return {"list": _list_parser(), "folder": folder_parser(), **{n: dataset_parser(n) for n in layout_names()}}
+
+
 def dataset_parser(name: str) -> Parser:
     """The options of one dataset."""
     parser = Parser(

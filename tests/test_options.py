@@ -19,6 +19,7 @@ from tests.helpers.tiny import workspace_of_balls
 from unetrpp.__main__ import commands, main
 from unetrpp.cli import (
     attention_report,
+    completion,
     cost,
     demo,
     doctor,
@@ -56,6 +57,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "import": import_model.build_parser,
     "demo": demo.build_parser,
     "serve": serve.build_parser,
+    "completion": completion.build_parser,
     "doctor": doctor.build_parser,
 }
 
@@ -316,6 +318,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--no-mirroring": _SERVE + "test_it_answers_until_it_is_ended_and_leaves_nothing",
         "--device": _SERVE + "test_what_it_does_not_start_with",
     },
+    "completion": {},
     "doctor": {"--workspace": "cli/test_doctor.py::test_a_workspace_that_cannot_be_written"},
 }
 

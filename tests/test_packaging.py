@@ -97,7 +97,9 @@ def test_every_imported_package_is_a_dependency():
 
 def test_the_tests_install_what_the_extras_name():
     extras = PROJECT["optional-dependencies"]
-    named = [line for extra in ("dicom", "onnx", "notebook", "hub", "dask", "serve") for line in extras[extra]]
+    named = [
+        line for extra in ("dicom", "onnx", "notebook", "hub", "dask", "serve", "completion") for line in extras[extra]
+    ]
     assert set(named) <= set(extras["test"])
 
 

@@ -45,9 +45,8 @@ def ask(place, monkeypatch, capfd):
 
     def ask(command: str) -> dict:
         try:
-            code = main([*command.split(), "--json"])
+            code: object = main([*command.split(), "--json"])
         except SystemExit as stop:  # as argparse ends
-            assert isinstance(stop.code, int)
             code = stop.code
         reply = json.loads(capfd.readouterr().out)
         assert reply["exit_code"] == code
@@ -179,6 +178,10 @@ def test_the_demo(ask, place, monkeypatch):
     reply = ask("demo")
     assert reply["exit_code"] == 2
     assert "nowhere.json is neither a plans file nor a published network" in reply["error"]
+
+
+def test_completion(ask):
+    assert "unetrpp_train" in result_of(ask("completion bash"))["script"]
 
 
 def test_the_service(ask, monkeypatch):
