@@ -4,6 +4,7 @@ import base64
 import gzip
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import unquote
 
 import httpx
 import msgspec
@@ -81,8 +82,19 @@ def test_the_answer_is_what_the_predictor_gives(client, model, scan, tmp_path):
 def test_bytes_in_and_a_file_out(client, scan):
     found = client.post("/segment?name=case_0.nii.gz&answer=file", content=scan.read_bytes())
     assert found.status_code == 200
-    assert 'filename="case_0_segmentation.nii.gz"' in found.headers["content-disposition"]
+    assert found.headers["content-disposition"] == "attachment; filename*=UTF-8''case_0_segmentation.nii.gz"
     assert found.content == base64.b64decode(decoded(sent(client, scan)).segmentation)
+
+
+@pytest.mark.parametrize("name", ["肝 7.nii.gz", "Müller.nii.gz", "x" * 300 + ".nii.gz", ".nii.gz", "a_0000.NII.GZ"])
+def test_names_of_every_kind(client, scan, name):
+    content = scan.read_bytes()
+    found = decoded(client.post("/segment", files=[("file", (name, content))]))
+    stem = {"肝 7": "肝_7", "Müller": "Müller", "": "image", "a_0000": "a"}.get(name[:-7], "x" * 100)
+    assert found.name == f"{stem}_segmentation.nii.gz"
+    file = client.post("/segment", params={"name": name, "answer": "file"}, content=content)
+    assert file.status_code == 200
+    assert unquote(file.headers["content-disposition"]).endswith(f"''{found.name}")
 
 
 def test_warnings_and_the_page_are_those_of_predict(client, scan, tmp_path):

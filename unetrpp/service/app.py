@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -107,7 +108,7 @@ class Service:
                 work = partial(self._computed, upload, folder, page=answer == "page")
                 found = await asyncio.get_running_loop().run_in_executor(self.thread, work)
         if answer == "file":
-            headers = {"Content-Disposition": f'attachment; filename="{found.name}"'}
+            headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.name)}"}  # RFC 8187
             content = base64.b64decode(found.segmentation)
             return Response(content, headers=headers, media_type="application/octet-stream")
         return Response(to_json(found), media_type="application/json")
