@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -22,7 +23,7 @@ from typing import Any, NoReturn
 from unetrpp import __version__
 from unetrpp.core.errors import UserError, in_words
 from unetrpp.core.progress import BesideBars
-from unetrpp.core.reply import Outcome, answering, is_asked_for, note_error, print_reply
+from unetrpp.core.reply import Outcome, answer, is_asked_for, note_error, print_reply
 
 # GNU OpenMP's threads look so many times whether the others are done, and then sleep. Its own 300,000 times take milliseconds, in
 # which a thread that waits keeps another program, or the thread that it waits for, from the core.
@@ -263,14 +264,12 @@ def run(parser: Parser, work: Callable[[argparse.Namespace], Outcome], argv: Seq
     arguments = parser.parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[BesideBars()])  # of other packages
     logging.getLogger("unetrpp").setLevel(logging.DEBUG if arguments.debug else logging.INFO)
+    compute = partial(_outcome, parser.prog, work, arguments)
     try:
-        with answering(parser.prog, arguments.json) as answers:
-            outcome = _outcome(parser.prog, work, arguments)
-            answers.append(outcome)
+        return (answer(parser.prog, compute) if arguments.json else compute()).code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return outcome.code
 
 
 def _outcome(prog: str, work: Callable[[argparse.Namespace], Outcome], arguments: argparse.Namespace) -> Outcome:

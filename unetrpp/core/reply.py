@@ -6,9 +6,9 @@ imported with the first object.
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -53,31 +53,24 @@ def note_error(sentence: str) -> None:
         _errors.append(sentence)
 
 
-@contextmanager
-def answering(command: str, asked: bool) -> Iterator[list[Outcome]]:
-    """Inside, standard output goes to standard error if JSON is ``asked`` for; then the outcome that was appended is printed.
-
-    A process of torchrun that is not the first prints nothing. Where no outcome was appended, an exception passes through.
-    """
+def answer(command: str, work: Callable[[], Outcome]) -> Outcome:
+    """Do the work of a command and print its outcome as the only thing on standard output; an exception passes through."""
     global _errors
-    found: list[Outcome] = []
-    if not asked:
-        yield found
-        return
     out, _errors = sys.stdout, []
     try:
         with redirect_stdout(sys.stderr), _file_to_stderr(out):
-            yield found
-        for outcome in found:
-            texts = dict.fromkeys([*_errors, outcome.error])  # its own is among them
-            print_reply(command, Outcome(outcome.result, outcome.code, "\n".join(filter(None, texts))), out)
+            outcome = work()
+        sentences = dict.fromkeys([*_errors, *filter(None, [outcome.error])])  # its own is noted, too
+        outcome = replace(outcome, error="\n".join(sentences))
+        print_reply(command, outcome, out)
+        return outcome
     finally:
         _errors = None
 
 
 @contextmanager
 def _file_to_stderr(out: TextIO) -> Iterator[None]:
-    """The same for what libraries and processes write without Python, where there are such files."""
+    """Standard output goes to standard error also where libraries and processes write it without Python."""
     try:
         out.flush()
         kept = os.dup(STDOUT)
