@@ -1,8 +1,8 @@
 """What a service answers and needs: requests one after the other, then several at once; none may be lost, and memory has to stay flat.
 
-    python benchmarks/serve.py MODEL IMAGE [--requests 200] [--at-once 8] [--no-mirroring]
+    python benchmarks/serve.py MODEL IMAGE [--requests 200] [--at-once 8] [--rounds 3] [OPTION OF unetrpp_serve ...]
 
-The service is a process of `unetrpp_serve` with its defaults; a client in this process sends IMAGE and reads the whole answer. Memory
+The service is a process of `unetrpp_serve`; a client in this process sends IMAGE and reads the whole answer. Memory
 is the resident memory of the service and its children. Every answer is compared with the first one.
 """
 
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from unetrpp.core.text import text_table
 
 READY = re.compile(r"answers at (http://\S+)/;")
-LOOKS = (1, 10, 50, 100, 150, 200)  # requests after which memory is looked at, and after all of them
+LOOKS = (1, 10, 50, 100, 150)  # requests after which memory is looked at, and after all of them
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def look(process: psutil.Process, requests: str) -> Look:
 
 
 def measure(
-    process: psutil.Process, address: str, image: Path, *, requests: int, at_once: int
+    process: psutil.Process, address: str, image: Path, *, requests: int, at_once: int, rounds: int
 ) -> tuple[list[Answer], list[Answer], list[Look]]:
     """Answers one after the other and at once, and looks at the process in between."""
     answers, looks = [], []
@@ -90,7 +90,7 @@ def measure(
         if i in {*LOOKS, requests}:
             looks.append(look(process, str(i)))
     with ThreadPoolExecutor(at_once) as threads:
-        together = list(threads.map(lambda _: send(address, image), range(requests // at_once * at_once)))
+        together = list(threads.map(lambda _: send(address, image), range(rounds * at_once)))
     looks.append(look(process, f"{requests} + {len(together)}"))
     return answers, together, looks
 
@@ -108,12 +108,11 @@ def main() -> None:
     parser.add_argument("image", type=Path)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=8)
-    parser.add_argument("--no-mirroring", action="store_true")
-    given = parser.parse_args()
-    options = ["--no-mirroring"] if given.no_mirroring else []
+    parser.add_argument("--rounds", type=int, default=3, help="of requests at once")
+    given, options = parser.parse_known_args()
     with service(given.model, options) as (process, address):
         answers, together, looks = measure(
-            process, address, given.image, requests=given.requests, at_once=given.at_once
+            process, address, given.image, requests=given.requests, at_once=given.at_once, rounds=given.rounds
         )
     header = ["requests", "number", "lost", "other answer", "median s", "longest s"]
     rows = [rows_of(answers, answers[0], "in sequence"), rows_of(together, answers[0], f"{given.at_once} at once")]

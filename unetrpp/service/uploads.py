@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
-import python_multipart  # noqa: F401  # by which Starlette reads forms; missing, it is named before the service starts
+from python_multipart.exceptions import FormParserError  # by which Starlette reads forms
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -95,8 +95,9 @@ async def _from_form(request: Request, folder: Path) -> Upload:
             for file, part in zip(files, parts, strict=True):
                 await _write(file, _pieces_of(part))
             return Upload(files, names)
-    except HTTPException as error:
-        raise Refusal(400, f"the form cannot be read ({error.detail.rstrip('.')}); send multipart/form-data") from None
+    except (HTTPException, FormParserError) as error:
+        reason = getattr(error, "detail", str(error)).rstrip(".")
+        raise Refusal(400, f"the form cannot be read ({reason}); send multipart/form-data") from None
 
 
 async def _from_body(request: Request, folder: Path) -> Upload:
