@@ -50,7 +50,7 @@ def serving(place, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]
 
 def post(place, address, **given):
     content = (place / "images" / "case_0_0000.nii.gz").read_bytes()
-    return httpx.post(f"{address}/segment?name=a.nii.gz", content=content, timeout=60, trust_env=False, **given)
+    return httpx.post(f"{address}/segment?name=a.nii.gz", content=content, timeout=300, trust_env=False, **given)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -125,7 +125,7 @@ def test_a_larger_image_than_its_limit(place, tmp_path):
     sitk.WriteImage(sitk.Image([100, 100, 100], sitk.sitkUInt8), str(tmp_path / "a.nii.gz"), useCompression=True)
     with serving(place, "--largest-mb=1") as (_, address):
         content = (tmp_path / "a.nii.gz").read_bytes()
-        response = httpx.post(f"{address}/segment?name=a.nii.gz", content=content, trust_env=False)
+        response = httpx.post(f"{address}/segment?name=a.nii.gz", content=content, trust_env=False, timeout=300)
     assert response.status_code == 413
     assert "start the service with a larger --largest-mb" in response.json()["error"]
 

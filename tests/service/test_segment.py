@@ -271,7 +271,7 @@ class Slow(Segmenter):
 
     def __call__(self, upload, folder, *, page=False):
         self.begun.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(300)
         return super().__call__(upload, folder, page=page)
 
 
@@ -280,7 +280,7 @@ def test_a_full_line_is_told_when_to_come_again(service, scan, tmp_path):
     full.segmenter = slow = Slow(service.segmenter)
     with running(full) as client, ThreadPoolExecutor(2) as threads:
         first = threads.submit(sent, client, scan)
-        assert slow.begun.wait(30)
+        assert slow.begun.wait(300)
         second = threads.submit(sent, client, scan)
         while full.line.present < 2:
             assert not second.done()
@@ -299,9 +299,9 @@ def test_a_client_that_is_gone_is_not_computed(service, scan, tmp_path):
     left.segmenter = slow = Slow(service.segmenter)
     with running(left) as client, ThreadPoolExecutor(1) as threads:
         first = threads.submit(sent, client, scan)
-        assert slow.begun.wait(30)
+        assert slow.begun.wait(300)
         with pytest.raises(httpx.ReadTimeout):
-            sent(client, scan, timeout=0.5)
+            sent(client, scan, timeout=2)
         slow.begun.clear()
         slow.go_on.set()
         assert first.result().status_code == 200
