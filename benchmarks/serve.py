@@ -1,8 +1,9 @@
 """What a service answers and needs: requests one after the other, then several at once; none may be lost, and memory has to stay flat.
 
-    python benchmarks/serve.py MODEL IMAGE [--requests 200] [--at-once 8] [--rounds 3] [OPTION OF unetrpp_serve ...]
+    python benchmarks/serve.py [MODEL IMAGE] [--requests 200] [--at-once 8] [--rounds 3] [OPTION OF unetrpp_serve ...]
 
-The service is a process of `unetrpp_serve`; a client in this process sends IMAGE and reads the whole answer. Memory
+Without MODEL and IMAGE a small network with random weights gets an image of 12 x 24 x 24 voxels, so that what is measured is the service.
+It is a process of `unetrpp_serve`; a client in this process sends IMAGE and reads the whole answer. Memory
 is the resident memory of the service and its children. Every answer is compared with the first one.
 """
 
@@ -12,6 +13,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests.helpers.model import make_model, write_images
 from unetrpp.core.text import text_table
 
 READY = re.compile(r"answers at (http://\S+)/;")
@@ -45,6 +48,14 @@ class Look:
     megabytes: float
     threads: int
     files: int
+
+
+@contextmanager
+def small_model() -> Iterator[tuple[Path, Path]]:
+    """A model folder of one fold, and an image."""
+    with tempfile.TemporaryDirectory() as name:
+        write_images(Path(name) / "images", 1)
+        yield make_model(Path(name), folds=1), Path(name) / "images" / "case_0_0000.nii.gz"
 
 
 @contextmanager
@@ -104,15 +115,20 @@ def rows_of(answers: Sequence[Answer], first: Answer, what: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("image", type=Path)
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("image", type=Path, nargs="?")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3, help="of requests at once")
     given, options = parser.parse_known_args()
-    with service(given.model, options) as (process, address):
+    with small_model() as small, service(given.model or small[0], options) as (process, address):
         answers, together, looks = measure(
-            process, address, given.image, requests=given.requests, at_once=given.at_once, rounds=given.rounds
+            process,
+            address,
+            given.image or small[1],
+            requests=given.requests,
+            at_once=given.at_once,
+            rounds=given.rounds,
         )
     header = ["requests", "number", "lost", "other answer", "median s", "longest s"]
     rows = [rows_of(answers, answers[0], "in sequence"), rows_of(together, answers[0], f"{given.at_once} at once")]
