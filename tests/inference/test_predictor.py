@@ -1,5 +1,7 @@
 """The predictor: the order of averaging against scipy, orientation against ITK, and what it refuses."""
 
+import math
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -72,6 +74,24 @@ def test_the_result_does_not_depend_on_the_tile_batch(model, image):
     assert maps[0] is not None
     assert maps[1] is not None
     np.testing.assert_allclose(maps[0].astype(float), maps[1].astype(float), atol=1e-3)  # float16 maps
+
+
+def test_progress_counts_every_pass_and_ends_the_prediction_where_it_raises(model, image):
+    """A pass is a tile under one of the eight mirrorings of three axes, on the grid of 1 mm."""
+    predictor = Predictor(model, device="cpu", tile_batch=3)
+    seen: list[tuple[int, int]] = []
+    with_progress = predictor(image, on_progress=lambda *count: seen.append(count))
+    tiles = math.prod([int(np.ceil((n - p) / (p / 2))) + 1 for n, p in zip((18, 22, 22), (8, 16, 16), strict=True)])
+    assert seen == [(min(done, 8 * tiles), 8 * tiles) for done in range(3, 8 * tiles + 3, 3)]
+    np.testing.assert_array_equal(with_progress.array, predictor(image).array)
+
+    def stop(done: int, total: int) -> None:
+        if done > total / 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        predictor(image, on_progress=stop)
+    np.testing.assert_array_equal(with_progress.array, predictor(image).array)
 
 
 def test_uncertainty_of_folds_that_agree_and_of_folds_that_do_not(model, image):

@@ -196,7 +196,10 @@ def test_an_exported_cascade_predicts(trained, tmp_path):
     first = ModelFolder.open(copy).first_stage
     assert first is not None
     assert first.folds() == ["0", "2"]
-    ours = Predictor(model, folds=[0, 2], mirroring=False, device="cpu")(image)
+    counts: list[tuple[int, int]] = []
+    predictor = Predictor(model, folds=[0, 2], mirroring=False, device="cpu")
+    ours = predictor(image, on_progress=lambda *count: counts.append(count))
+    assert [done == total for done, total in counts].count(True) == 2  # each stage counts its own passes
     np.testing.assert_array_equal(Predictor(copy, mirroring=False, device="cpu")(image).array, ours.array)
 
 

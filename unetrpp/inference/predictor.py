@@ -31,7 +31,7 @@ from unetrpp.inference.export import Exported, Maps, export
 from unetrpp.inference.options import InferenceOptions
 from unetrpp.inference.output_rule import OutputRule, channel_thresholds
 from unetrpp.inference.segmentation import Segmentation
-from unetrpp.inference.sliding_window import SlidingWindow
+from unetrpp.inference.sliding_window import OnProgress, SlidingWindow
 from unetrpp.inference.weights import load_networks
 from unetrpp.io.geometry import voxel_volume_mm3
 from unetrpp.io.images import Volume, from_sitk, read_compact_image
@@ -149,7 +149,13 @@ class Predictor:
         )
 
     def __call__(
-        self, image: Image, case: str = "image", *, probabilities: bool = False, uncertainty: bool = False
+        self,
+        image: Image,
+        case: str = "image",
+        *,
+        probabilities: bool = False,
+        uncertainty: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> Segmentation:
         """Segment one image.
 
@@ -158,13 +164,15 @@ class Predictor:
             case: its name in error messages.
             probabilities: also return a calibrated probability map per class.
             uncertainty: also return the entropy of the calibrated mean and the disagreement of the folds.
+            on_progress: gets the passes of tiles that are done and the number of all, after every batch of them; a cascade's
+                first stage counts on its own. What it raises ends the prediction.
 
         Raises:
             UserError: the image cannot be read, has another number of channels, or holds NaN or infinite values; or the model's
                 calibration, which maps and thresholds need, is out of date.
         """
         prepared = self.prepare(as_volume(image), case)
-        exported = self.export(prepared, probabilities=probabilities, uncertainty=uncertainty)
+        exported = self.export(prepared, probabilities=probabilities, uncertainty=uncertainty, on_progress=on_progress)
         return self.to_input_grid(exported, prepared.properties)
 
     def prepare(self, volume: Volume, case: str) -> PreprocessedCase:
@@ -199,14 +207,21 @@ class Predictor:
             image = append_first_stage(image, stored.read_first_stage((0, 0, 0), stored.shape))
         return PreprocessedCase(image, None, stored.properties)
 
-    def export(self, prepared: PreprocessedCase, *, probabilities: Maps = False, uncertainty: bool = False) -> Exported:
+    def export(
+        self,
+        prepared: PreprocessedCase,
+        *,
+        probabilities: Maps = False,
+        uncertainty: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Exported:
         """Run the networks and decide on the cropped grid, slab by slab."""
         rule = None
         if probabilities or uncertainty or self.thresholds:
             rule = OutputRule(self.model.plans.labels, self.temperatures, self.thresholds)
         features = self.features(prepared) if self.dice_models else None
         exported = export(
-            self.logits(prepared, features),
+            self.logits(prepared, features, on_progress=on_progress),
             self.grid(prepared.properties),
             averaging=self.model.configuration.averaging,
             rule=rule,
@@ -271,18 +286,26 @@ class Predictor:
         """Looked for once: the checkpoints are hashed to see whether it is theirs."""
         return find_calibration(self.model)
 
-    def logits(self, prepared: PreprocessedCase, features: CaseFeatures | None = None) -> Iterator[Tensor]:
+    def logits(
+        self,
+        prepared: PreprocessedCase,
+        features: CaseFeatures | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[Tensor]:
         """Logits (F, K, n, Y, X) of all folds on the network's grid, slab by slab in z order; ``features`` sums them up."""
         on_pass = features.passes.add if features and features.passes else None
-        slabs = self.window.slabs(self.networks, torch.from_numpy(self.network_input(prepared)), on_pass)
+        image = torch.from_numpy(self.network_input(prepared, on_progress))
+        slabs = self.window.slabs(self.networks, image, on_pass, on_progress=on_progress)
         return features.watch(slabs) if features else slabs
 
-    def network_input(self, prepared: PreprocessedCase) -> NetworkInput:
+    def network_input(self, prepared: PreprocessedCase, on_progress: OnProgress | None = None) -> NetworkInput:
         """The image (C, Z, Y, X); for a second stage with the segmentation of the first, which runs now, as last channel."""
         if self.first_stage is None or not isinstance(prepared, CascadeCase):
             return prepared.image
         first = self.first_stage
-        segmentation = first.to_input_grid(first.export(prepared.first), prepared.first.properties)
+        exported = first.export(prepared.first, on_progress=on_progress)
+        segmentation = first.to_input_grid(exported, prepared.first.properties)
         return append_first_stage(prepared.image, self.grid(prepared.properties).to_network(segmentation.array))
 
     def grid(self, properties: CaseProperties) -> CaseGrid:

@@ -26,6 +26,7 @@ FIRST_BATCH = {"cpu": 1, "cuda": 16, "mps": 4}
 CPU_BATCH_VOXELS = 256**2  # small tiles (2D slices) are batched up to this many voxels
 
 OnPass = Callable[[Tensor, tuple[int, ...]], None]
+OnProgress = Callable[[int, int], object]  # gets the passes that are done and the number of all passes
 Pass = tuple[Tile, tuple[int, ...]]  # a tile and the axes (of its patch) along which it is mirrored
 
 
@@ -60,7 +61,14 @@ class SlidingWindow:
         return torch.cat(list(self.slabs([network], image)), dim=2)[0].float()
 
     @torch.no_grad()
-    def slabs(self, networks: Sequence[nn.Module], image: Tensor, on_pass: OnPass | None = None) -> Iterator[Tensor]:
+    def slabs(
+        self,
+        networks: Sequence[nn.Module],
+        image: Tensor,
+        on_pass: OnPass | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[Tensor]:
         """Logits (F, K, n, Y, X) of F networks (the folds) on ``image`` (C, Z, Y, X), slab by slab in z order.
 
         The tiles are cut once for all networks, on their device where the image fits there. At most one row of tiles is held,
@@ -69,6 +77,7 @@ class SlidingWindow:
         Args:
             on_pass: gets the logits (F, K, *patch) of every pass, mirrored back, and the axes along which it was mirrored; of
                 each tile first those of the pass that is not.
+            on_progress: is called after every forward pass of a batch; what it raises ends the prediction.
         """
         device = device_of(networks[0], image)
         place = device if image.device == device else image_device(image.nbytes, device)
@@ -94,6 +103,8 @@ class SlidingWindow:
                         on_pass(of_pass, axes)
                 del logits  # before the next forward pass needs the memory
                 done += len(chunk)
+                if on_progress is not None:
+                    on_progress(done, len(passes))
                 finished = aggregator.flush(passes[done][0].start[0] if done < len(passes) else sampler.padded_shape[0])
                 if finished.shape[2]:
                     yield finished
