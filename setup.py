@@ -24,6 +24,7 @@ PACKAGES = [
     "unetrpp.io.readers",
     "unetrpp.losses",
     "unetrpp.model",
+    "unetrpp.napari",
     "unetrpp.networks",
     "unetrpp.networks.cpu_kernels",
     "unetrpp.patches",
@@ -52,6 +53,7 @@ setup(
     package_data={
         "unetrpp": ["py.typed", "__init__.pyi"],
         "unetrpp.evaluation": ["protocols/*.json"],
+        "unetrpp.napari": ["napari.yaml"],
         "unetrpp.report": ["templates/*.html", "templates/*.js"],
         "unetrpp.export": ["templates/*.md"],
     },
