@@ -35,6 +35,13 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session
+def napari(session: nox.Session) -> None:
+    """The plugin's manifest, and its tests on a Qt without a screen."""
+    session.install("-c", "constraints.txt", "-e", ".[test,napari]")
+    run(session, "napari")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation site into site/."""
     session.install("-c", "constraints.txt", "-e", ".[docs]")
@@ -92,6 +99,7 @@ def lowest(session: nox.Session) -> None:
         "dicom",
         "onnx",
         "notebook",
+        "napari",
     ],
 )
 def extras(session: nox.Session, extra: str) -> None:

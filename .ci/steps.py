@@ -24,6 +24,7 @@ STEPS = {
         "python .ci/structure.py",
     ],
     "package": ["python .ci/package.py"],
+    "napari": ["npe2 validate --imports unetrpp/napari/napari.yaml", "pytest -n 0 tests/napari"],
     "docs": ["mkdocs build --strict"],  # with --quiet, warnings would not count
     "examples": ["pytest -n 0 tests/test_examples.py"],
     "demo": ["python .ci/demo.py"],
