@@ -1,6 +1,7 @@
 """The panel on an offscreen Qt, with the real napari: its segmentations are those of the command, and what it shows and refuses."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,13 +52,17 @@ def told(monkeypatch) -> list[str]:
     return shown
 
 
-def finish(panel) -> None:
-    """Wait until the work in the background is done, and shown."""
+def wait(done: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
-    while panel.cancel.enabled:
+    while not done():
         widgets.QApplication.processEvents()
         time.sleep(0.005)
         assert time.monotonic() < end
+
+
+def finish(panel) -> None:
+    """Wait until the work in the background is done, and shown."""
+    wait(lambda: not panel.cancel.enabled)
 
 
 def opened(panel, path: Path):
@@ -193,6 +198,21 @@ def test_cancelling_stops_between_tiles(panel, home):
     done, total = seen[-1]
     assert done < total / 4
     assert panel.run.enabled
+
+
+def test_a_panel_that_is_closed_ends_its_work(application, home):
+    closed = panels.SegmentationPanel(components.ViewerModel())
+    closed.viewer.add_image(np.random.default_rng(0).normal(size=(60, 96, 96)), name="large")
+    opened(closed, home / "unetrpp__3d_fullres" / "plans.json")
+    click(closed.run)
+    worker = closed.worker
+    wait(lambda: closed.bar.value > 0)
+    closed.native.deleteLater()
+    widgets.QApplication.sendPostedEvents(None, 52)  # QEvent.DeferredDelete
+    wait(lambda: not worker.is_running)
+    assert worker.abort_requested
+    assert closed.worker is None
+    assert [layer.name for layer in closed.viewer.layers] == ["large"]
 
 
 def test_errors_are_one_sentence(panel, home, tmp_path, told):

@@ -91,6 +91,7 @@ class SegmentationPanel(Container):  # type: ignore[misc]
                 self.told,
             ]
         )
+        self.native.destroyed.connect(self._leave)
         self.file.changed.connect(self._open)
         self.run.changed.connect(self._segment)
         self.cancel.changed.connect(self._cancel)
@@ -194,6 +195,14 @@ class SegmentationPanel(Container):  # type: ignore[misc]
     def _cancel(self) -> None:
         if self.worker is not None:
             self.worker.quit()
+
+    def _leave(self) -> None:
+        """The panel was closed: its work ends, and has nothing left to show it on."""
+        worker, self.worker = self.worker, None
+        if worker is not None and worker.is_running:
+            worker.quit()
+            for signal in (worker.returned, worker.yielded, worker.errored, worker.finished):
+                signal.disconnect()
 
     def _progress(self, done_of_total: tuple[int, int]) -> None:
         self.bar.value, self.bar.max = 0, done_of_total[1]
