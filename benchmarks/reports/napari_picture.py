@@ -35,10 +35,10 @@ def main() -> None:
     viewer.layers.selection.active = viewer.layers["synthetic"]
     _, panel = viewer.window.add_plugin_dock_widget("unetrpp", "Segment")
     panel.file.value = arguments.model / "plans.json"
-    wait(lambda: not panel.cancel.enabled, 60)
+    wait(lambda: not panel.cancel.enabled, 600)
     panel.mirroring.value = False  # as in the model's validation
     panel.run.native.click()
-    wait(lambda: not panel.cancel.enabled, 60)
+    wait(lambda: not panel.cancel.enabled, 600)
     viewer.dims.set_current_step(0, SLICE)
     viewer.reset_view(margin=0)
     wait(lambda: False, 1)
