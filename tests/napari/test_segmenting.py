@@ -42,7 +42,7 @@ def test_what_is_no_model_is_refused(tmp_path):
 def test_volumes_the_reason_for_no_expected_dice_and_warnings(tmp_path):
     predictor = Predictor(make_model(tmp_path), device="cpu", mirroring=False)
     (volume,) = write_images(tmp_path / "images", 1)
-    result = segment(predictor, volume, uncertainty=True, on_progress=nothing)
+    result = segment(predictor, volume, "case", uncertainty=True, on_progress=nothing)
     voxels = int((predictor(volume).array == 1).sum())
     assert result.lines[0] == f"ball: {voxels * 1.5 * 0.9 * 0.9 / 1000:.3g} ml"
     assert result.lines[1:] == ("no expected Dice: the model was not calibrated",)
@@ -58,5 +58,5 @@ def test_photographs_have_pixels(tmp_path):
     predictor = Predictor(make_model_2d(tmp_path), device="cpu")
     pixels = np.random.default_rng(0).integers(0, 255, (3, 1, 20, 30)).astype(np.float32)
     flat = Geometry(shape_zyx=(1, 20, 30), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)
-    result = segment(predictor, Volume(pixels, flat), uncertainty=False, on_progress=nothing)
+    result = segment(predictor, Volume(pixels, flat), "photo", uncertainty=False, on_progress=nothing)
     assert result.lines[0] == f"ball: {(result.segmentation.array == 1).sum()} pixels"

@@ -79,25 +79,18 @@ class SegmentationPanel(Container):  # type: ignore[misc]
         self.bar = ProgressBar(value=0, max=1)
         self.told = TextEdit()
         self.told.read_only = True
-        super().__init__(
-            widgets=[
-                self.file,
-                self.channels,
-                self.mirroring,
-                self.uncertainty,
-                self.run,
-                self.cancel,
-                self.bar,
-                self.told,
-            ]
-        )
+        chosen = [self.file, self.channels, self.mirroring, self.uncertainty]
+        super().__init__(widgets=[*chosen, self.run, self.cancel, self.bar, self.told])
+        self._connect(napari_viewer)
+
+    def _connect(self, viewer: "Viewer") -> None:
         self.native.destroyed.connect(self._leave)
         self.file.changed.connect(self._open)
         self.run.changed.connect(self._segment)
         self.cancel.changed.connect(self._cancel)
-        for event in (napari_viewer.layers.events.inserted, napari_viewer.layers.events.removed):
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
             event.connect(self._refresh)
-        napari_viewer.layers.selection.events.active.connect(self._follow)
+        viewer.layers.selection.events.active.connect(self._follow)
 
     def _open(self, path: Path) -> None:
         self.model, self._predictor = None, None
@@ -169,7 +162,7 @@ class SegmentationPanel(Container):  # type: ignore[misc]
         """In the worker's thread."""
         volume = volume_of(layers, pictures=is_picture(model.plans.file_ending))
         predictor = self._loaded(model, mirroring=mirroring)
-        return segment(predictor, volume, uncertainty=uncertainty, on_progress=on_progress)
+        return segment(predictor, volume, layers[0].name, uncertainty=uncertainty, on_progress=on_progress)
 
     def _loaded(self, model: ModelFolder, *, mirroring: bool) -> Predictor:
         """The networks, loaded once for several images."""
@@ -210,13 +203,13 @@ class SegmentationPanel(Container):  # type: ignore[misc]
 
     def _fail(self, error: Exception) -> None:
         """One sentence where the user can do something about it; anything else as napari shows errors of plugins."""
-        if isinstance(error, Cancelled):
-            self.told.value = "cancelled"
-        elif isinstance(error, UserError | OSError) or limit_of(error) is not None:
+        if isinstance(error, UserError | OSError) or limit_of(error) is not None:
             show_error(in_words(error))
-        else:
+        elif not isinstance(error, Cancelled):
             raise error
 
     def _finish(self) -> None:
+        if self.worker is not None and self.worker.abort_requested:
+            self.told.value = "cancelled"
         self.bar.value = 0
         self.file.enabled, self.run.enabled, self.cancel.enabled = True, self.model is not None, False

@@ -33,13 +33,17 @@ def open_model(path: Path, unpack_into: Path) -> ModelFolder:
     return ModelFolder.open(path.parent if path.name == "plans.json" else path)
 
 
-def segment(predictor: Predictor, volume: Volume, *, uncertainty: bool, on_progress: OnProgress) -> Result:
+def segment(predictor: Predictor, volume: Volume, case: str, *, uncertainty: bool, on_progress: OnProgress) -> Result:
     """Segment an image, and say how it and the result compare with the training cases.
+
+    Args:
+        case: what messages call the image.
+        on_progress: as :meth:`Predictor.__call__` takes it.
 
     Raises:
         UserError: the image does not fit the model.
     """
-    segmentation = predictor(volume, uncertainty=uncertainty, on_progress=on_progress)
+    segmentation = predictor(volume, case, uncertainty=uncertainty, on_progress=on_progress)
     return Result(segmentation, about(predictor, volume, segmentation))
 
 
