@@ -23,7 +23,7 @@ class Data:
         workspace = Workspace(Path(arguments.out) / "workspace")
         name = raw.resolve().name
         call = [str(raw), "--workspace", str(workspace.root), "--planner", planner, "--width", str(arguments.width)]
-        call += ["--batch-size", str(arguments.batch_size)]
+        call += ["--batch-size", str(arguments.batch_size), "--attention", "paper"]  # an arm places its own
         call += ["--configurations", arguments.configuration] if arguments.configuration else []
         call += ["--patch", *map(str, arguments.patch)] if arguments.patch else []
         if plan_and_preprocess(call):
