@@ -120,9 +120,10 @@ def test_measured_and_preprocessed_anew_nothing_differs(release):
     home = release / "workspace/preprocessed/synthetic"
     kept = release / "kept"
     shutil.copytree(home, kept)
-    plan(release, "unetrpp", "--overwrite")
+    plan(release, "unetrpp", "--overwrite", "--attention", "paper")  # another mode is the default now
     for file in ("fingerprint.json", "splits.json", "unetrpp.json", "dataset.json"):
         old, new = (decided(json.loads((folder / file).read_text())) for folder in (kept, home))
+        assert new.pop("/options/attention", None) == ("paper" if file == "unetrpp.json" else None)
         places = [place.split("/") for place in new.keys() - old.keys()]  # /NAME, or /cases/0/NAME
         added = {
             parts[3] if parts[1] == "cases" else parts[-1 if parts[1] == "configurations" else 1] for parts in places

@@ -58,7 +58,7 @@ def test_commands_and_first_arguments(complete):
 
 
 def test_values(complete):
-    assert complete("unetrpp_train", "Liver", "3d_fullres", "--optimizer", "") == {"sgd", "adamw"}
+    assert complete("unetrpp_train", "Liver", "3d_fullres", "--optimizer", "") == {"sgd", "adamw", "muon"}
     assert complete("unetrpp_completion", "b") == {"bash"}
 
 

@@ -37,7 +37,7 @@ def test_the_call_has_the_options_of_the_command():
         for action in build_parser()._actions
         if action.option_strings and action.default is not argparse.SUPPRESS
     }
-    del options["debug"]
+    del options["debug"], options["json"]
     assert options.pop("executor") is None  # its text, of which the command makes one
     first, *others = inspect.signature(plan_and_preprocess).parameters.values()
     assert first.name == "dataset"

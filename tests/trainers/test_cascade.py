@@ -153,7 +153,7 @@ def test_the_second_stage_takes_the_segmentation_of_the_first(trained, monkeypat
 
     expanded = Predictor(model, folds=0, mirroring=False, device="cpu")
     expanded.window = replace(expanded.window, first_stage_classes=0)
-    monkeypatch.setattr(expanded, "network_input", lambda _: channels)
+    monkeypatch.setattr(expanded, "network_input", lambda *_: channels)
     expected = next(iter(expanded.logits(prepared)))[0]
     assert answer is not None
     assert answer.any()
