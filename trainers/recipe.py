@@ -46,7 +46,7 @@ def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp
     config = _config({"fold": fold, "precision": precision} | given)
     short = config.steps < SHORT_RUN_STEPS
     if config.optimizer != "sgd" or ("optimizer" not in given and short):
-        name = {"adamw": "AdamW", "muon": "Muon"}.get(config.optimizer, "AdamW")
+        name = "Muon" if config.optimizer == "muon" else "AdamW"
         recipe = f"{name} with warm-up, as asked for"
         if "optimizer" not in given:
             recipe = (

@@ -90,7 +90,7 @@ def add_recipe(parser: Parser) -> None:
         help="train as nnU-Net 2.8.1 does, to compare with it (docs/training.md lists what differs by default)",
     )
     recipe.add_argument(
-        "--lr", type=above_zero, metavar="RATE", help="initial learning rate (default: 0.01 with sgd, 0.003 with adamw)"
+        "--lr", type=above_zero, metavar="RATE", help="initial learning rate (default: 0.01 with sgd, else 0.003)"
     )
     recipe.add_argument(
         "--optimizer",
@@ -101,11 +101,9 @@ def add_recipe(parser: Parser) -> None:
         "--warmup",
         type=not_negative,
         metavar="STEPS",
-        help="steps in which the learning rate rises linearly (default: 0 with sgd, an eighth of the run and at most 500 with adamw)",
+        help="steps in which the learning rate rises linearly (default: 0 with sgd, else an eighth of the run and at most 500)",
     )
-    recipe.add_argument(
-        "--weight-decay", type=not_below_zero, metavar="W", help="default: 3e-5 with sgd, 0.01 with adamw"
-    )
+    recipe.add_argument("--weight-decay", type=not_below_zero, metavar="W", help="default: 3e-5 with sgd, else 0.01")
     recipe.add_argument(
         "--drop-path",
         type=not_below_zero,

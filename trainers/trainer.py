@@ -83,6 +83,10 @@ class Trainer(StepTrainer):
         if self.machine.records:
             self.record()
         self.replica = self.processes.replicate(self.network)
+        if (
+            self.mean is not None and self.state.step == 0
+        ):  # with pretrained weights, which other processes have only now
+            self.mean.network.load_state_dict(self.network.state_dict())
         if self.compute_threads is not None:
             self.compute_threads.start(self.state, self.trial_step)
             self.epoch_started = time.monotonic()
@@ -125,8 +129,6 @@ class Trainer(StepTrainer):
             LOG.info("fold %s: resumes after step %d of %d", config.fold, self.state.step, config.steps)
         elif config.pretrained is not None and self.processes.first:  # the others get them from its replica
             start_from(Path(config.pretrained), self.network, NetworkSpec.of(self.configuration), self.folder)
-        if self.mean is not None and not path.exists():
-            self.mean.network.load_state_dict(self.network.state_dict())
 
     def warn_of_missing_classes(self) -> None:
         """Say which classes no validation case has, and what that means for --patience and the best checkpoint.

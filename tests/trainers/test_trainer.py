@@ -120,6 +120,28 @@ def test_the_mean_of_the_weights_is_validated_and_kept(tmp_path, cases, monkeypa
     torch.testing.assert_close(outputs[0], kept(images)[0])
 
 
+def test_the_mean_starts_from_the_weights_that_all_processes_share(tmp_path, cases, monkeypatch):
+    """Pretrained weights are read by the first process alone; the others get them when the network is replicated."""
+
+    def replicate(self, network):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.fill_(0.01)
+        return network
+
+    monkeypatch.setattr(Processes, "replicate", replicate)
+    averaging, starts = trainer(tmp_path / "f", cases, epochs=1, iterations=1, ema=0.9), []
+    step = averaging.step
+
+    def noted(samples):
+        starts.append([p.clone() for p in averaging.evaluated.parameters()])
+        return step(samples)
+
+    monkeypatch.setattr(averaging, "step", noted)
+    averaging.run()
+    assert all((p == 0.01).all() for p in starts[0])
+
+
 def test_padding_counts_as_background_where_the_recipe_says_so(tmp_path, cases):
     ours, theirs = (
         trainer(tmp_path / padding, cases, sampling="case_first", padding=padding)
