@@ -25,8 +25,6 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-CONFIGURATION = "3d_fullres"
-
 
 def seed_everything(seed: int, epoch: int) -> None:
     """Everything an epoch draws follows from seed and epoch, so that a resumed run draws the same."""
@@ -97,10 +95,10 @@ def open_trainer(arguments: argparse.Namespace) -> ShortTrainer:
     preprocessed = Path(str(nnUNet_preprocessed)) / arguments.dataset
     plans = load_json(str(preprocessed / "nnUNetPlans.json"))
     description = load_json(str(preprocessed / "dataset.json"))
-    latest = Path(str(nnUNet_results)) / arguments.dataset / f"ShortTrainer__nnUNetPlans__{CONFIGURATION}"
+    latest = Path(str(nnUNet_results)) / arguments.dataset / f"ShortTrainer__nnUNetPlans__{arguments.configuration}"
     latest = latest / f"fold_{arguments.fold}" / "checkpoint_latest.pth"
     plans["continue_training"] = latest.is_file()
-    trainer = ShortTrainer(plans, CONFIGURATION, arguments.fold, description, torch.device(arguments.device))
+    trainer = ShortTrainer(plans, arguments.configuration, arguments.fold, description, torch.device(arguments.device))
     trainer.shorten(arguments)
     seed_everything(arguments.seed, -1)
     trainer.initialize()
@@ -139,7 +137,8 @@ def predict(trainer: ShortTrainer, arguments: argparse.Namespace, step: int) -> 
     )
     images = Path(str(nnUNet_raw)) / arguments.dataset / "imagesTr"
     _, cases = trainer.do_split()
-    files = [[str(images / f"{case}_0000.nii.gz")] for case in cases]
+    ending = trainer.dataset_json["file_ending"]
+    files = [[str(path) for path in sorted(images.glob(f"{case}_[0-9][0-9][0-9][0-9]{ending}"))] for case in cases]
     predictor.predict_from_files_sequential(files, [str(out / case) for case in cases])
     (out / "done").touch()
 
@@ -147,6 +146,7 @@ def predict(trainer: ShortTrainer, arguments: argparse.Namespace, step: int) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="folder name below nnUNet_preprocessed")
+    parser.add_argument("--configuration", default="3d_fullres")
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)

@@ -14,7 +14,6 @@ from unetrpp.planners.plan_and_preprocess import main as plan_and_preprocess
 from unetrpp.plans.plans import Configuration, read_plans
 from unetrpp.preprocessing.store import Store
 
-CONFIGURATION = "3d_fullres"
 PLANNER = "unet"
 DRIVER = Path(__file__).with_name("equal_curve_nnunet.py")
 
@@ -23,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those that define the study."""
     parser.add_argument("raw", help="a raw dataset folder")
     parser.add_argument("--out", required=True, help="where everything goes; the same folder resumes")
+    parser.add_argument("--configuration", default="3d_fullres", help="a name that both programs use: 3d_fullres or 2d")
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--width", type=float, default=1.0, help="factor on the feature maps of both networks")
@@ -37,18 +37,18 @@ class Study:
         self.raw = Path(arguments.raw).resolve()
         self.workspace = Workspace(self.out / "workspace")
         call = [str(self.raw), "--workspace", str(self.workspace.root), "--planner", PLANNER]
-        call += ["--configurations", CONFIGURATION, "--batch-size", str(arguments.batch_size)]
+        call += ["--configurations", arguments.configuration, "--batch-size", str(arguments.batch_size)]
         if plan_and_preprocess([*call, "--width", str(arguments.width)]):
             raise SystemExit(f"planning {self.raw.name} failed")
         self.folder = self.workspace.preprocessed(self.raw.name)
         self.plans = read_plans(self.workspace.plans(self.raw.name, PLANNER))
-        self.store = Store(self.workspace.store(self.raw.name, PLANNER, CONFIGURATION))
+        self.store = Store(self.workspace.store(self.raw.name, PLANNER, arguments.configuration))
         self.splits = read_json(self.folder / "splits.json", Splits)
         self.fold = self.splits.folds[arguments.fold]
 
     @property
     def configuration(self) -> Configuration:
-        return self.plans.configurations[CONFIGURATION]
+        return self.plans.configurations[self.arguments.configuration]
 
     def run(self, program: str, seed: int) -> Path:
         return self.out / program / f"seed_{seed}"
@@ -93,11 +93,17 @@ class Peer:
         for name in ("dataset.json", "imagesTr", "labelsTr"):
             if not (raw / name).exists():
                 (raw / name).symlink_to(study.raw / name)
-        command = [str(self.python.with_name("nnUNetv2_plan_and_preprocess")), "-d", "1", "-c", CONFIGURATION]
+        command = [
+            str(self.python.with_name("nnUNetv2_plan_and_preprocess")),
+            "-d",
+            "1",
+            "-c",
+            study.arguments.configuration,
+        ]
         environment = self.environment(self.home / "results")
         subprocess.run([*command, "-npfp", "2", "-np", "2"], env=environment, check=True)
         plans = json.loads(self.plans_file.read_bytes())
-        configuration, ours = plans["configurations"][CONFIGURATION], study.configuration
+        configuration, ours = plans["configurations"][study.arguments.configuration], study.configuration
         configuration["batch_size"] = ours.batch_size
         network = configuration["architecture"]["arch_kwargs"]
         network["features_per_stage"] = [round(n * study.arguments.width) for n in network["features_per_stage"]]
@@ -107,14 +113,14 @@ class Peer:
 
     def require_equal_plans(self) -> None:
         """End with a message where nnU-Net planned another network, patch, batch, spacing or normalisation than ours."""
-        theirs = json.loads(self.plans_file.read_bytes())["configurations"][CONFIGURATION]
+        theirs = json.loads(self.plans_file.read_bytes())["configurations"][self.study.arguments.configuration]
         network, ours = theirs["architecture"]["arch_kwargs"], self.study.configuration
         levels, schemes = ours.architecture.levels, {"zscore": "ZScoreNormalization", "ct": "CTNormalization"}
         pairs = {
             "patch": (theirs["patch_size"], ours.patch),
             "batch size": (theirs["batch_size"], ours.batch_size),
             "Dice of the batch": (theirs["batch_dice"], ours.loss.batch_dice),
-            "spacing": (theirs["spacing"], ours.preprocessing.spacing_mm),
+            "spacing": (theirs["spacing"], ours.preprocessing.spacing_mm[-len(ours.patch) :]),
             "features": (network["features_per_stage"], [level.channels for level in levels]),
             "strides": (network["strides"], [level.stride for level in levels]),
             "kernels": (network["kernel_sizes"], [level.kernel for level in levels]),
@@ -134,7 +140,7 @@ class Peer:
         arguments, out = self.study.arguments, self.study.run("nnunet", seed)
         out.mkdir(parents=True, exist_ok=True)
         options = {"fold": arguments.fold, "seed": seed, "epochs": arguments.epochs, "iterations": arguments.iterations}
-        options |= {"device": arguments.device}
+        options |= {"device": arguments.device, "configuration": arguments.configuration}
         command = [str(self.python), str(DRIVER), self.dataset, "--out", str(out)]
         command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
         command += ["--looks", *map(str, arguments.looks)]

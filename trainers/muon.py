@@ -1,7 +1,7 @@
 """Muon: momentum whose matrices are made orthogonal before every step, beside AdamW for all other parameters."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -54,42 +54,74 @@ class Muon(torch.optim.AdamW):
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, means, group["momentum"])  # Nesterov's
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        for members in _by_shape(parameters):
-            updates = orthogonal_updates([ahead[i] for i in members])
-            torch._foreach_add_([parameters[i] for i in members], updates, alpha=-group["lr"])
+        torch._foreach_add_(parameters, orthogonal_updates(ahead), alpha=-group["lr"])
 
 
 def orthogonal_updates(gradients: Sequence[Tensor]) -> list[Tensor]:
-    """For each of some tensors of one shape, the update of that shape."""
-    shape = gradients[0].shape
-    matrices = torch.stack([gradient.flatten(1) for gradient in gradients])
-    scale = UPDATE_RMS * max(matrices.shape[1:]) ** 0.5
-    return [update.view(shape) for update in orthogonal(matrices) * scale]
+    """For each tensor the update of its shape and strides: an orthogonal matrix, scaled.
+
+    A GPU takes longer to start most of these kernels than to run them, so the matrices of one shape share their products, and
+    all that have squares of one size share the iterations.
+    """
+    matrices = [as_matrix(gradient) for gradient in gradients]
+    updates: dict[int, Tensor] = {}
+    by_side = _grouped(min(matrix.shape) for matrix in matrices)
+    for side, members in by_side.items():
+        shapes = _grouped(matrices[i].shape for i in members)
+        stacked = [torch.stack([matrices[members[k]] for k in of_shape]) for of_shape in shapes.values()]
+        factors = orthogonalizing(torch.cat([squares(each) for each in stacked]))
+        for each, factor, of_shape in zip(
+            stacked, factors.split([len(s) for s in stacked]), shapes.values(), strict=True
+        ):
+            factor = factor * (UPDATE_RMS * max(each.shape[1:]) ** 0.5)
+            product = factor @ each if each.shape[1] == side else each @ factor
+            updates |= {members[k]: update for k, update in zip(of_shape, product, strict=True)}
+    return [from_matrix(updates[i], gradient) for i, gradient in enumerate(gradients)]
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """Nearly orthogonal matrices (singular values about 0.7 to 1.2) with the singular vectors of ``matrices`` (B, rows, columns).
+def as_matrix(tensor: Tensor) -> Tensor:
+    """A row for each value along the first axis. Columns are in the order of memory, so that channels-last weights are not copied."""
+    return tensor.permute(0, *_by_stride(tensor)).flatten(1)
 
-    An iteration is X <- (a I + b G + c G G) X with G = X X^T (Newton-Schulz). Every factor is a polynomial of the first G, so
-    the iterations run on these small squares, and X is multiplied by their product once: convolutions have many more
-    columns than rows.
+
+def from_matrix(matrix: Tensor, like: Tensor) -> Tensor:
+    """The inverse of :func:`as_matrix` of ``like``."""
+    order = (0, *_by_stride(like))
+    inverse = [order.index(axis) for axis in range(like.ndim)]
+    return matrix.view([like.shape[axis] for axis in order]).permute(inverse)
+
+
+def _by_stride(tensor: Tensor) -> list[int]:
+    return sorted(range(1, tensor.ndim), key=tensor.stride, reverse=True)
+
+
+def squares(matrices: Tensor) -> Tensor:
+    """Products of ``matrices`` (B, rows, columns) with themselves along the longer side."""
+    return matrices @ matrices.mT if matrices.shape[1] <= matrices.shape[2] else matrices.mT @ matrices
+
+
+def orthogonalizing(grams: Tensor) -> Tensor:
+    """For ``grams`` (B, n, n), the :func:`squares` of matrices X, what X must be multiplied by on its shorter side.
+
+    The product is nearly orthogonal (singular values about 0.7 to 1.2) and has the singular vectors of X. X is divided by its
+    Frobenius norm; an iteration is then X <- (a I + b G + c G G) X with G = X X^T (Newton-Schulz). Every factor is a polynomial
+    of the first G, so the iterations need X only for its square: convolutions have many more columns than rows.
     """
     a, b, c = COEFFICIENTS
-    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    x: Tensor = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    gram: Tensor = x @ x.mT
-    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-    product = identity.expand_as(gram)
-    for _ in range(ITERATIONS):
-        factor = a * identity + b * gram + c * gram @ gram
-        product = factor @ product
+    squared_norm = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + 1e-14
+    gram = grams / squared_norm
+    product = squared_norm.rsqrt()
+    for iteration in range(ITERATIONS):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        product = factor @ product if iteration else factor * product
         gram = factor @ gram @ factor
-    x = product @ x
-    return x if wide is matrices else x.mT
+    return product
 
 
-def _by_shape(parameters: Sequence[Tensor]) -> list[list[int]]:
-    found: dict[torch.Size, list[int]] = defaultdict(list)
-    for i, parameter in enumerate(parameters):
-        found[parameter.shape].append(i)
-    return list(found.values())
+def _grouped(keys: Iterable[Hashable]) -> dict[Any, list[int]]:
+    """The places of equal keys."""
+    found: dict[Any, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
+        found[key].append(i)
+    return found
