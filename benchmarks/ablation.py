@@ -4,7 +4,7 @@
     python benchmarks/ablation.py raw/Hippocampus --out curves --arms paper unet --steps 800 --look 200 400 600
     python benchmarks/ablation.py raw/Hippocampus --out ablation --arms paper none --time
     python benchmarks/ablation.py raw/Hippocampus --out ablation --arms paper none --cpu-seconds 300
-    python benchmarks/ablation.py --results benchmarks/results/trial.jsonl --arms paper none pooled --references paper none \
+    python benchmarks/ablation.py --results benchmarks/results/trial.jsonl --arms none+adamw pooled+adamw paper+adamw \
         --width 0.5 --steps 60 150 600
 
 An arm joins names of PARTS (ablation_parts/arms.py) with +. The first one is the reference of the paired differences. Every run is

@@ -11,7 +11,7 @@ STANDARD_EPOCHS, STANDARD_ITERATIONS = 1000, 250  # as in nnU-Net 2.8.1
 STANDARD_TRAINER = "standard"
 
 # In fewer steps than these, SGD with momentum 0.99 (which averages the last hundred gradients) learns far less than
-# AdamW; docs/training.md.
+# Muon; docs/training.md.
 SHORT_RUN_STEPS = 10_000
 
 Count = Annotated[int, Meta(ge=1)]
@@ -36,12 +36,12 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     epochs: Count = STANDARD_EPOCHS
     iterations: Count = STANDARD_ITERATIONS  # steps per epoch
     optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
-    learning_rate: Positive = 1e-2  # --lr; recipe.py for AdamW
+    learning_rate: Positive = 1e-2  # --lr; recipe.py for the others
     momentum: float = 0.99  # of SGD; no option: as in nnU-Net 2.8.1, smaller in short runs of the tests
     second_moment: float = 0.999  # AdamW's second beta; no option
     schedule: Literal["poly", "linear", "cosine", "stable"] = "poly"  # of the rate after the warm-up: schedule.py
-    warmup: Annotated[int, Meta(ge=0)] = 0  # steps of linearly rising learning rate; recipe.py for AdamW
-    weight_decay: Annotated[float, Meta(ge=0)] = 3e-5  # recipe.py for AdamW
+    warmup: Annotated[int, Meta(ge=0)] = 0  # steps of linearly rising learning rate; recipe.py for the others
+    weight_decay: Annotated[float, Meta(ge=0)] = 3e-5  # recipe.py for the others
     drop_path: Annotated[float, Meta(ge=0, lt=1)] = (
         0.0  # largest share of dropped residual branches: networks/drop_path.py
     )

@@ -13,6 +13,8 @@ from unetrpp.trainers.config import SHORT_RUN_STEPS, STANDARD_TRAINER, TrainingC
 LOG = logging.getLogger(__name__)
 
 LONGEST_WARMUP = 500  # steps
+RATES = {"adamw": 3e-3, "muon": 6e-3}  # docs/experiments.md
+NAMES = {"adamw": "AdamW", "muon": "Muon"}
 
 # Named recipes (--recipe): fields of TrainingConfig. `nnunet` is nnU-Net 2.8.1's training for runs of any length, so that
 # results compare; docs/training.md says what each field does.
@@ -33,7 +35,7 @@ ConfigOverrides = Mapping[str, object]
 
 
 def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp32") -> TrainingConfig:
-    """The recipe for a run of the given length: SGD for long runs, AdamW for short ones; or the one of RECIPES that is named.
+    """The recipe for a run of the given length: SGD for long runs, Muon for short ones; or the one of RECIPES that is named.
 
     Args:
         precision: unless ``overrides`` give another one.
@@ -44,23 +46,15 @@ def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp
     """
     given = _with_named_recipe({key: value for key, value in overrides.items() if value is not None})
     config = _config({"fold": fold, "precision": precision} | given)
-    short = config.steps < SHORT_RUN_STEPS
-    if config.optimizer != "sgd" or ("optimizer" not in given and short):
-        name = "Muon" if config.optimizer == "muon" else "AdamW"
-        recipe = f"{name} with warm-up, as asked for"
-        if "optimizer" not in given:
-            recipe = (
-                f"short: {config.steps} steps are fewer than {SHORT_RUN_STEPS}, so AdamW with warm-up instead of SGD"
-            )
+    if "optimizer" not in given and config.steps < SHORT_RUN_STEPS:
+        reason = f"short: {config.steps} steps are fewer than {SHORT_RUN_STEPS}, so Muon with warm-up instead of SGD"
+        given = {"optimizer": "muon", "recipe": reason} | given
+    optimizer = str(given.get("optimizer", config.optimizer))
+    if optimizer in RATES:
         warmup = min(LONGEST_WARMUP, config.steps // 8)
-        adamw = {
-            "optimizer": given.get("optimizer", "adamw"),
-            "learning_rate": 3e-3,
-            "weight_decay": 1e-2,
-            "warmup": warmup,
-            "recipe": recipe,
-        }
-        config = _config({"fold": fold, "precision": precision} | adamw | given)
+        fields: dict[str, object] = {"learning_rate": RATES[optimizer], "weight_decay": 1e-2, "warmup": warmup}
+        fields["recipe"] = f"{NAMES[optimizer]} with warm-up, as asked for"
+        config = _config({"fold": fold, "precision": precision} | fields | given)
     if config.learn_attention and config.epochs < 2:
         raise UserError(
             "--learn-attention judges the gates after an epoch and then trains without those that it removed; "

@@ -90,12 +90,15 @@ def add_recipe(parser: Parser) -> None:
         help="train as nnU-Net 2.8.1 does, to compare with it (docs/training.md lists what differs by default)",
     )
     recipe.add_argument(
-        "--lr", type=above_zero, metavar="RATE", help="initial learning rate (default: 0.01 with sgd, else 0.003)"
+        "--lr",
+        type=above_zero,
+        metavar="RATE",
+        help="initial learning rate (default: sgd 0.01, muon 0.006, adamw 0.003)",
     )
     recipe.add_argument(
         "--optimizer",
         choices=["sgd", "adamw", "muon"],
-        help="default: sgd, or adamw with warm-up for runs of fewer than 10000 steps; muon (experimental): docs/training.md",
+        help="default: sgd, or muon with warm-up for runs of fewer than 10000 steps (docs/training.md)",
     )
     recipe.add_argument(
         "--warmup",

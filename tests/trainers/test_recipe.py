@@ -68,10 +68,11 @@ def test_extending(tmp_path):
 def test_optimisers_by_option_and_by_length():
     assert new_config(0, {}).optimizer == "sgd"
     short = new_config(0, {"epochs": 4, "iterations": 25})
-    assert (short.optimizer, short.warmup) == ("adamw", 12)
+    assert (short.optimizer, short.learning_rate, short.warmup) == ("muon", 6e-3, 12)
     assert new_config(0, {"epochs": 4, "iterations": 25, "optimizer": "sgd"}).learning_rate == 1e-2
     asked = new_config(0, {"optimizer": "adamw"})
-    assert (asked.optimizer, asked.warmup, asked.recipe) == ("adamw", 500, "AdamW with warm-up, as asked for")
-    muon = new_config(0, {"epochs": 4, "iterations": 25, "optimizer": "muon"})
-    assert (muon.optimizer, muon.learning_rate, muon.recipe) == ("muon", 3e-3, "Muon with warm-up, as asked for")
+    assert (asked.optimizer, asked.learning_rate, asked.warmup) == ("adamw", 3e-3, 500)
+    assert asked.recipe == "AdamW with warm-up, as asked for"
+    muon = new_config(0, {"optimizer": "muon"})
+    assert (muon.optimizer, muon.learning_rate, muon.recipe) == ("muon", 6e-3, "Muon with warm-up, as asked for")
     assert new_config(0, {"epochs": 4, "iterations": 25, "warmup": 0, "weight_decay": 0.0}).weight_decay == 0

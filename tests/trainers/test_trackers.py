@@ -103,7 +103,7 @@ def test_mlflow_has_one_run_with_everything_in_the_model_folder(home):
     assert {m.step: m.value for m in history} == pytest.approx(curve)
     assert {m.step for m in client.get_metric_history(run.info.run_id, "dice/ball")} == {1, 2, 3}
     assert run.data.metrics["validation/Dice"] == pytest.approx(dice)
-    assert run.data.params["optimizer"] == "adamw"
+    assert run.data.params["optimizer"] == "muon"
     names = {path.name for path in (store / "artifacts").rglob("*") if path.is_file()}
     assert {"training.json", "plans.json"} <= names
     assert [name for name in names if name.startswith("ball_") and name.endswith(".png")]

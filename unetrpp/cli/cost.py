@@ -57,9 +57,9 @@ def build_parser() -> Parser:
     )
     add(
         "--optimizer",
-        choices=("sgd", "adamw"),
+        choices=("sgd", "adamw", "muon"),
         default="sgd",
-        help="sgd keeps one state per weight, adamw two (default: sgd)",
+        help="sgd and muon keep one state per weight, adamw two (default: sgd)",
     )
     return parser
 
@@ -80,7 +80,7 @@ def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.core.text import text_table
     from unetrpp.networks.cost import estimate
 
-    states = 1 if arguments.optimizer == "sgd" else 2
+    states = 2 if arguments.optimizer == "adamw" else 1
     found: list[NetworkCost] = []
     for name, (architecture, planned) in _networks(arguments).items():
         batch = arguments.batch_size or planned
