@@ -264,6 +264,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--calibrate": _CALIBRATION + "test_the_table_and_the_page",
         "--recall": _CALIBRATION + "test_thresholds_for_a_wanted_recall_or_precision",
         "--precision": _CALIBRATION + "test_thresholds_for_a_wanted_recall_or_precision",
+        "--lesions": _CALIBRATION + "test_thresholds_for_a_wanted_recall_or_precision_of_lesions",
         "--device": _CALIBRATION + "test_a_fold_whose_sample_is_missing_or_damaged_is_predicted_again",
         "--compare": _HERE + "test_two_summaries_are_compared",
         "--processes": _EVALUATE + "test_folders",
@@ -422,7 +423,7 @@ REFUSED = {  # the command, and what its one sentence says; more of evaluate's a
     "import dataset.zip --configuration 2d": "add --preset",
     "evaluate --model unetrpp__3d_fullres --tolerance 2": "add --distances, or leave --tolerance out",
     "evaluate --model unetrpp__3d_fullres --predicted-only": "--predicted-only has no effect with --model; leave it out",
-    "evaluate --model unetrpp__3d_fullres --device cpu": "--device is where --calibrate predicts, so it has no effect without",
+    "evaluate --model unetrpp__3d_fullres --device cpu": "--device is where --calibrate and --lesions predict; leave it out without them",
     "evaluate a b --calibrate": "--calibrate has no effect with PREDICTIONS and REFERENCES; leave it out",
     "evaluate --compare a b --distances --protocol acdc": "--distances and --protocol have no effect with --compare",
 }

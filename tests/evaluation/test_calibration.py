@@ -21,6 +21,8 @@ from unetrpp.core.files import read_json, write_json
 from unetrpp.dataset.splits import Fold, Splits
 from unetrpp.evaluation import calibration
 from unetrpp.evaluation.calibration import SAMPLE, calibrate_model
+from unetrpp.evaluation.lesion_points import THRESHOLDS
+from unetrpp.evaluation.lesions import lesion_scores
 from unetrpp.evaluation.operating_points import choose_thresholds
 from unetrpp.export.model_zip import export_model, import_model
 from unetrpp.inference.calibration import FILE, Calibration, calibration_basis
@@ -287,8 +289,39 @@ def test_thresholds_for_a_wanted_recall_or_precision(trained, capsys):
     assert evaluate(["--model", str(trained), "--precision", f"ball={wanted:.6f}"]) in (0, 2)
     with pytest.raises(UserError, match="there is no class 'liver'; the model has ball"):
         choose_thresholds(trained, recall={"liver": 0.5})
-    with pytest.raises(UserError, match=r"no threshold from 0.01 to 0.99 gives 'ball' a recall of 1.1"):
+    with pytest.raises(UserError, match=r"no threshold gives 'ball' a recall of 1.1"):
         choose_thresholds(trained, recall={"ball": 1.1})
+
+
+def test_thresholds_for_a_wanted_recall_or_precision_of_lesions(model, monkeypatch, capsys):
+    temperature = 1.3
+    with_temperature(model, temperature)
+    logits, truth = naive_logits(model)
+    probability = 1 / (1 + np.exp((logits[:, 0] - logits[:, 1]) / temperature))
+    shape = (len(BALLS), *ball(np.random.default_rng(0))[1].shape)
+
+    def pooled(threshold):
+        pairs = zip((probability >= threshold).reshape(shape), truth.reshape(shape) == 1, strict=True)
+        scores = [lesion_scores(predicted, true) for predicted, true in pairs]
+        found = sum(each["lesions_detected"] or 0 for each in scores)
+        return found / sum(each["lesions_ref"] or 0 for each in scores), scores
+
+    wanted = 0.5
+    fit = [threshold for threshold in THRESHOLDS if pooled(threshold)[0] >= wanted]
+    assert evaluate(["--model", str(model), "--recall", f"ball={wanted}", "--lesions", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert f"unetrpp_predict ... --threshold ball={fit[-1]:g}" in out
+    assert "F1 of all lesions" in out
+    counted = recorded(model).lesions["ball"]
+    assert counted.recall == pytest.approx([pooled(threshold)[0] for threshold in THRESHOLDS])
+    for threshold, precision in zip(THRESHOLDS, counted.precision, strict=True):
+        scores = pooled(threshold)[1]
+        false = sum(each["lesions_false"] or 0 for each in scores)
+        assert precision is None or precision == 1 if not false else precision is not None and precision < 1
+    monkeypatch.setattr("unetrpp.evaluation.lesion_points.Predictor", None)  # nothing is predicted again
+    best = max(value for value in counted.precision if value is not None)
+    point = choose_thresholds(model, precision={"ball": best}, lesions=True)["ball"]
+    assert counted.precision.index(best) == THRESHOLDS.index(point.threshold)  # the lowest
 
 
 def test_the_table_and_the_page(model, capsys):
@@ -317,7 +350,8 @@ def test_without_the_preprocessed_cases_nothing_is_calibrated(model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "{model}", "--device", "cpu"], "--device is where --calibrate predicts"),
+        (["--model", "{model}", "--device", "cpu"], "--device is where --calibrate and --lesions predict"),
+        (["--model", "{model}", "--lesions"], "--lesions says what --recall and --precision count; give one of them"),
         (["predictions", "references", "--calibrate"], "--calibrate has no effect with PREDICTIONS and REFERENCES"),
         (["--compare", "a", "b", "--recall", "ball=0.5"], "--recall has no effect with --compare"),
     ],

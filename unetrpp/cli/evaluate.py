@@ -22,10 +22,11 @@ unetrpp_evaluate predictions/ references/ --protocol synapse
 unetrpp_evaluate --model unetrpp_workspace/results/Hippocampus/unetrpp__3d_fullres
 unetrpp_evaluate --model MODEL_FOLDER --distances
 unetrpp_evaluate --model MODEL_FOLDER --calibrate --recall lesion=0.9
+unetrpp_evaluate --model MODEL_FOLDER --precision lesion=0.8 --lesions
 unetrpp_evaluate --compare one/summary.json other/summary.json
 """
 
-CALIBRATION = {"calibrate", "recall", "precision", "device"}
+CALIBRATION = {"calibrate", "recall", "precision", "lesions", "device"}
 
 
 def build_parser() -> Parser:
@@ -65,7 +66,11 @@ def build_parser() -> Parser:
     add("--recall", type=named_share, nargs="+", action="extend", metavar="CLASS=R", help=what)
     what = "threshold of a class for this precision"
     add("--precision", type=named_share, nargs="+", action="extend", metavar="CLASS=P", help=what)
-    what = "where --calibrate predicts the validation cases: auto, cpu, cuda, cuda:1 or mps (default: auto)"
+    what = "--recall and --precision count lesions (connected components); the validation cases are predicted again"
+    add("--lesions", action="store_true", help=what)
+    what = (
+        "where --calibrate and --lesions predict the validation cases: auto, cpu, cuda, cuda:1 or mps (default: auto)"
+    )
     add("--device", default="auto", metavar="DEVICE", help=what)
     what = "two summary.json or crossval_summary.json of the same cases"
     add("--compare", type=Path, nargs=2, metavar="SUMMARY", help=what)
@@ -93,8 +98,10 @@ def work(arguments: argparse.Namespace) -> Outcome:
     if asked == [False, True, False]:
         used = {"model", "distances", "tolerance", "processes", "executor"} | CALIBRATION
         refuse_ignored(build_parser(), arguments, used, "--model")
-        if arguments.device != "auto" and not arguments.calibrate:
-            raise UserError("--device is where --calibrate predicts, so it has no effect without; leave it out")
+        if arguments.device != "auto" and not (arguments.calibrate or arguments.lesions):
+            raise UserError("--device is where --calibrate and --lesions predict; leave it out without them")
+        if arguments.lesions and not (arguments.recall or arguments.precision):
+            raise UserError("--lesions says what --recall and --precision count; give one of them")
         return _model(arguments, _wanted(arguments))
     if asked == [False, False, True]:
         refuse_ignored(build_parser(), arguments, {"compare"}, "--compare")
@@ -135,8 +142,8 @@ def _model(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str, floa
     calibration = _calibration(arguments)
     points: dict[str, OperatingPoint] = {}
     if any(wanted.values()):
-        points = choose_thresholds(path, **wanted)
-        print(f"\n{points_table(points)}")
+        points = choose_thresholds(path, **wanted, lesions=arguments.lesions, device=arguments.device)
+        print(f"\n{points_table(points, lesions=arguments.lesions)}")
     return Outcome(ModelScores(result, calibration, points))
 
 

@@ -48,8 +48,18 @@ class ClassCalibration(Record, frozen=True, kw_only=True):
     recall: tuple[float | None, ...]  # None: no voxel is of the class
 
 
+class LesionPoints(Record, frozen=True, kw_only=True):
+    """Of one class or region: precision and sensitivity (recall) over all lesions of the cross-validation, by threshold."""
+
+    thresholds: tuple[float, ...]
+    precision: tuple[float | None, ...]  # None: nothing is predicted
+    recall: tuple[float | None, ...]  # None: there is no lesion
+
+
 class Calibration(Derived, frozen=True, kw_only=True):
     """The content of calibration.json; ``made_from`` is the :func:`calibration_basis`."""
+
+    later_fields = Derived.later_fields | {"lesions"}
 
     format: int = 1
     temperatures: Temperatures
@@ -62,6 +72,9 @@ class Calibration(Derived, frozen=True, kw_only=True):
     classes: dict[str, ClassCalibration]  # by name, those that are scored
     expected_dice: dict[str, DiceModel]  # by name, those with enough cases
     dice_check: DiceCheck | None  # None: too few cases for it
+    lesions: dict[str, LesionPoints] = msgspec.field(
+        default_factory=dict
+    )  # by name, those that thresholds were asked for
 
 
 def validated_folds(model: ModelFolder) -> list[str]:
