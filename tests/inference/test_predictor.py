@@ -9,10 +9,12 @@ import torch
 from scipy import ndimage
 
 from tests.helpers.model import GEOMETRY, make_model, make_model_2d, write_images
+from tests.helpers.reading import is_mapped
 from tests.helpers.tiny import configuration
 from unetrpp.cli.predict import main
+from unetrpp.core import large_arrays
 from unetrpp.core.errors import UserError
-from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.predictor import Predictor, as_volume
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.io.images import Volume, read_label, to_sitk
 from unetrpp.preprocessing.case import preprocess
@@ -54,6 +56,21 @@ def test_one_call_follows_the_order_of_averaging(model, image):
     assert decided.mean() > 0.9
     assert result.geometry == image.geometry
     assert 0 < result.array.sum() < result.array.size
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
+def test_an_image_larger_than_memory_gets_the_same_labels(model, image, tmp_path, monkeypatch, name):
+    """Arrays in files instead of memory, from the reader to the network."""
+    sitk.WriteImage(to_sitk(image.array[0], image.geometry), str(tmp_path / name))
+    predictor = Predictor(model, device="cpu")
+    in_memory = predictor(tmp_path / name, probabilities=True)
+    monkeypatch.setattr(large_arrays, "LARGE_BYTES", 0)
+    mapped = predictor(tmp_path / name, probabilities=True)
+    np.testing.assert_array_equal(mapped.array, in_memory.array)
+    np.testing.assert_array_equal(mapped.probabilities, in_memory.probabilities)
+    prepared = predictor.prepare(as_volume(tmp_path / name), "a")
+    assert prepared.properties.shape != prepared.properties.cropped_shape  # it is resampled
+    assert is_mapped(prepared.image)
 
 
 def test_the_orientation_of_the_file_does_not_matter(model, image):

@@ -61,6 +61,24 @@ def test_blending_the_tiles_of_an_image_returns_it(shape, patch, extra_depth):
     torch.testing.assert_close(torch.cat(slabs, dim=1), image)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(st.integers(1, 14), st.integers(1, 6), st.integers(1, 6)), st.integers(1, 8), st.integers(1, 400))
+def test_finished_slices_come_in_bounded_parts(shape, depth, most):
+    image = torch.rand(2, *shape)
+    sampler = TileSampler(image, (depth, 4, 4))
+    aggregator = TileAggregator(sampler, (2,), depth, device=torch.device("cpu"))
+    tiles = list(sampler)
+    parts = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unetrpp.inference.tiles.part_values", lambda _: most)
+        for tile, following in zip(tiles, [*tiles[1:], None], strict=True):
+            aggregator.add(sampler.cut(tile), tile)
+            parts += aggregator.finished(following.start[0] if following else sampler.padded_shape[0])
+    torch.testing.assert_close(torch.cat(parts, dim=1), image)
+    assert all(part.shape[1] > 0 for part in parts)
+    assert all(part.numel() <= most or part.shape[1] == 1 for part in parts)
+
+
 def test_nnunets_tile_positions():
     """Its formula, written out: the distance of two tiles first, then the rounding."""
     for length, patch in itertools.product(range(1, 80), (5, 12, 40)):

@@ -16,6 +16,7 @@ from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.core.devices import find_device, half_precision, try_kernels
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
+from unetrpp.core.large_arrays import is_finite
 from unetrpp.core.text import counted, listed
 from unetrpp.inference.calibration import (
     Calibration,
@@ -181,7 +182,7 @@ class Predictor:
         Raises:
             UserError: it has another number of channels, or holds NaN or infinite values.
         """
-        if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
+        if volume.array.dtype.kind == "f" and not is_finite(volume.array):
             raise UserError("the image holds NaN or infinite values; repair or exclude it", case=case)
         self._require_all_channels(volume, case)
         prepared = preprocess(volume, None, self.model.configuration.preprocessing, case)

@@ -105,9 +105,9 @@ class SlidingWindow:
                 done += len(chunk)
                 if on_progress is not None:
                     on_progress(done, len(passes))
-                finished = aggregator.flush(passes[done][0].start[0] if done < len(passes) else sampler.padded_shape[0])
-                if finished.shape[2]:
-                    yield finished
+                yield from aggregator.finished(
+                    passes[done][0].start[0] if done < len(passes) else sampler.padded_shape[0]
+                )
 
     @property
     def _is_2d(self) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unetrpp.core.devices import to_device
+from unetrpp.inference.memory import part_values
 
 SIGMA = 1 / 8  # of the Gaussian, in patch lengths (as in nnU-Net)
 COPIED_AT_ONCE = 1 << 26  # bytes of an image
@@ -136,6 +137,18 @@ class TileAggregator:
         logits = logits.to(self._ring)
         for ring, part in self._pieces(z, z + pz):
             self._ring[..., ring, y : y + py, x : x + px].addcmul_(logits[..., part, :, :], weight[part])
+
+    def finished(self, until: int) -> Iterator[Tensor]:
+        """What :meth:`flush` returns, in the parts that export works in: a copy of all would take as much memory as the ring."""
+        inside_z, inside_y, inside_x = self._sampler.interior
+        first, last = max(self._bottom, inside_z.start), min(until, inside_z.stop)
+        in_a_slice = self._ring[..., 0, inside_y, inside_x].numel()
+        slices = max(1, part_values(self._ring.device) // in_a_slice)
+        for end in range(first + slices, last, slices):
+            yield self.flush(end)
+        rest = self.flush(until)
+        if rest.shape[-3]:
+            yield rest
 
     def flush(self, until: int) -> Tensor:
         """Return and clear the slices below z = ``until`` of the padded grid: (*channels, n, Y, X) without padding."""

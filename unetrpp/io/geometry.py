@@ -73,13 +73,6 @@ def to_canonical(array: np.ndarray, orientation: Orientation) -> np.ndarray:
     return np.flip(array, tuple(lead + a for a in orientation.flips))
 
 
-def from_canonical(array: np.ndarray, orientation: Orientation) -> np.ndarray:
-    """The inverse of :func:`to_canonical` (a view)."""
-    lead = array.ndim - 3
-    array = np.flip(array, tuple(lead + a for a in orientation.flips))
-    return array.transpose(*range(lead), *(lead + a for a in np.argsort(orientation.axes)))
-
-
 def reorder(values: tuple[T, T, T], axes: Axes) -> tuple[T, T, T]:
     """Per-axis values after a transpose by ``axes``.
 

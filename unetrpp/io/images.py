@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.large_arrays import as_float32, new_array
 from unetrpp.io.dicom import is_dicom
 from unetrpp.io.formats import ending_of, reader_name, reader_of, write_sitk
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, Geometry, same_grid
@@ -46,7 +47,7 @@ def read_image(paths: Path | Sequence[Path]) -> Volume:
         UserError: a file is missing, empty, damaged or not an image, or the channels are on different grids.
     """
     volume = read_compact_image(paths)
-    return Volume(volume.array.astype(np.float32, copy=False), volume.geometry)
+    return Volume(as_float32(volume.array), volume.geometry)
 
 
 def read_compact_image(paths: Path | Sequence[Path]) -> Volume:
@@ -56,8 +57,11 @@ def read_compact_image(paths: Path | Sequence[Path]) -> Volume:
     _require_one_grid(files, volumes)
     if len(volumes) == 1 and volumes[0].array.dtype.kind in "iu" and volumes[0].array.dtype.itemsize <= 2:
         return volumes[0]
-    arrays = [v.array.astype(np.float32, copy=False) for v in volumes]
-    return Volume(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), volumes[0].geometry)
+    if len(volumes) == 1:
+        return Volume(as_float32(volumes[0].array), volumes[0].geometry)
+    shape = sum(len(v.array) for v in volumes), *volumes[0].array.shape[1:]
+    arrays = [v.array for v in volumes]
+    return Volume(np.concatenate(arrays, out=new_array(shape, np.float32), casting="unsafe"), volumes[0].geometry)
 
 
 def repair_shear(path: Path, target: Path) -> tuple[Path, str | None]:

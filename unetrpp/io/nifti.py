@@ -1,12 +1,12 @@
 """Writing NIfTI, and what a NIfTI header says twice: a result carries its image's transforms and their codes."""
 
-import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
 from msgspec import UNSET
 
-from unetrpp.core.files import write_bytes
+from unetrpp.core.files import write_atomically, write_bytes
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, SAME_GRID_VOXELS, Geometry, smallest_step_mm
 from unetrpp.io.placement import (
     QUATERNION,
@@ -22,6 +22,7 @@ ENDINGS = (".nii.gz", ".nii", ".hdr")
 MOST_NIFTI_1 = 32767  # voxels along an axis
 EXTENSION = bytes(4)  # between header and voxels: there is none
 LABEL_LEVEL, FLOAT_LEVEL = 6, 1  # of gzip: floats hardly get smaller by more
+GZIP = 31  # zlib's code for gzip with the largest window; its header has no name and no time
 
 
 def write_nifti(path: Path, array: np.ndarray, geometry: Geometry) -> None:
@@ -56,10 +57,17 @@ def _write_files(path: Path, header, array: np.ndarray) -> None:  # type: ignore
         write_bytes(path, header.binaryblock)
         return
     header["magic"], header["vox_offset"] = header.single_magic, len(header.binaryblock) + len(EXTENSION)
-    content = header.binaryblock + EXTENSION + array.tobytes()
-    if path.suffix.lower() == ".gz":
-        content = gzip.compress(content, FLOAT_LEVEL if array.dtype.kind == "f" else LABEL_LEVEL, mtime=0)
-    write_bytes(path, content)
+    level = FLOAT_LEVEL if array.dtype.kind == "f" else LABEL_LEVEL
+    packed = zlib.compressobj(level, wbits=GZIP) if path.suffix.lower() == ".gz" else None
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            for part in (header.binaryblock + EXTENSION, *array):
+                file.write(packed.compress(part) if packed else part)
+            if packed:
+                file.write(packed.flush())
+
+    write_atomically(path, write)
 
 
 def matrix_lps(geometry: Geometry) -> np.ndarray:

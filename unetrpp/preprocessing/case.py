@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.large_arrays import new_array
 from unetrpp.core.text import counted
 from unetrpp.io.images import Volume
 from unetrpp.plans.plans import Preprocessing
@@ -42,7 +43,9 @@ def preprocess(volume: Volume, label: Volume | None, plan: Preprocessing, case: 
         )
     grid = CaseGrid.of_image(volume.array, volume.geometry, plan, case)
     background = grid.background(volume.array)
-    image = np.array(grid.crop(volume.array), np.float32, order="C")  # a copy: normalisation works in place
+    cropped = grid.crop(volume.array)
+    image = new_array(cropped.shape, np.float32)  # a copy: normalisation works in place
+    np.copyto(image, cropped, casting="unsafe")
     masked = [n.masked for n in plan.normalization]
     mask = foreground_mask(image, background) if any(masked) else None
     _normalize_channels(image, plan, mask, case)

@@ -16,7 +16,6 @@ from unetrpp.io.geometry import (
     Orientation,
     Spacing,
     canonical_orientation,
-    from_canonical,
     reorder,
     resampled_shape,
     to_canonical,
@@ -157,12 +156,9 @@ class CaseGrid:
 
     def to_input(self, array: np.ndarray, outside: float = 0) -> np.ndarray:
         """(Z, Y, X) on the cropped grid -> the input's grid, with ``outside`` where voxels were cropped away."""
-        properties, transpose = self.properties, self.plan.transpose
-        canonical_shape = reorder(properties.geometry.shape_zyx, properties.orientation.axes)
-        whole = np.full(reorder(canonical_shape, transpose), outside, array.dtype)
-        whole[slices(properties.crop)] = array
-        canonical = whole.transpose(np.argsort(transpose))
-        return np.ascontiguousarray(from_canonical(canonical, properties.orientation))
+        whole = np.full(self.properties.geometry.shape_zyx, outside, array.dtype)
+        self.crop(whole)[...] = array
+        return whole
 
 
 def _to_plan_order(array: np.ndarray, orientation: Orientation, plan: Preprocessing) -> np.ndarray:

@@ -12,6 +12,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
+from unetrpp.core.large_arrays import new_array
+
 CUBIC, LINEAR, NEAREST = 3, 1, 0
 ROUNDING = 1e-5  # share by which a header may round a spacing; it decides nothing
 
@@ -67,7 +69,7 @@ def resample_image(array: np.ndarray, shape: tuple[int, ...], separate_axis: int
     out = interpolate(array, shape, axis_orders(CUBIC, separate_axis))
     for resampled, channel in zip(out, array, strict=True):
         for part, source in _sources(resampled, channel, separate_axis):
-            part[...] = part.clip(source.min(), source.max())
+            np.clip(part, source.min(), source.max(), out=part)
     return out
 
 
@@ -105,7 +107,7 @@ def _along(array: np.ndarray, axis: int, matrix: np.ndarray) -> np.ndarray:
         return array
     lead, trail = array.shape[:axis], array.shape[axis + 1 :]
     flat = array.reshape(math.prod(lead), n_in, math.prod(trail))
-    out = np.empty((math.prod(lead), n_out, math.prod(trail)), np.float32)
+    out = new_array((math.prod(lead), n_out, math.prod(trail)), np.float32)
     for start in range(0, n_out, ROWS):
         rows = slice(start, min(start + ROWS, n_out))
         used = np.flatnonzero((np.abs(matrix[rows]) > NEGLIGIBLE).any(axis=0))

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.reading import equal_or_refused
+from tests.helpers.reading import equal_or_refused, is_mapped
 from unetrpp.core.errors import UserError
 from unetrpp.io.formats import copy_image, files_of_image
 from unetrpp.io.images import read_file
@@ -49,6 +49,14 @@ def test_what_itk_writes(tmp_path, ending, compressed, dtype):
     path = save(tmp_path / f"a{ending}", array, compressed)
     check(path, array.astype(np.float32) if array.dtype.kind == "f" else array)
     assert len(reader(path).parts(path)) == (2 if ending in (".mhd", ".nhdr") else 1)
+
+
+@pytest.mark.parametrize("ending", [".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_raw_voxels_of_a_large_file_are_mapped(tmp_path, monkeypatch, ending):
+    monkeypatch.setattr("unetrpp.core.large_arrays.LARGE_BYTES", 0)
+    path = save(tmp_path / f"a{ending}", compressed=False)
+    check(path)
+    assert is_mapped(reader(path).read(path)[0])
 
 
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])

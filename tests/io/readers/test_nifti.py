@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.nifti import patch
-from tests.helpers.reading import equal_or_refused
+from tests.helpers.reading import equal_or_refused, is_mapped
 from unetrpp.core.errors import UserError
 from unetrpp.io.readers import nifti
 
@@ -45,6 +45,18 @@ def test_types_and_shapes(tmp_path, dtype, name, shape):
     assert nifti.read_header(path) == (geometry, len(truth))
     assert geometry.dimensions == (2 if len(shape) == 2 else 3)
     assert geometry.spacing_zyx_mm == ((1.0 if len(shape) == 2 else 2.0), 1.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.hdr"])
+def test_a_large_file_is_mapped_or_inflated_into_one(tmp_path, monkeypatch, name, dtype):
+    monkeypatch.setattr("unetrpp.core.large_arrays.LARGE_BYTES", 0)
+    array = (RNG.random((5, 4, 3)) * 100).astype(dtype)
+    path = save(tmp_path / name, array, nib.Nifti1Pair if name.endswith(".hdr") else nib.Nifti1Image)
+    read, _ = nifti.read(path)
+    np.testing.assert_array_equal(read[0], array.T)
+    assert read.flags.writeable
+    assert is_mapped(read)
 
 
 @pytest.mark.parametrize("kind", [nib.Nifti2Image, nib.Nifti2Pair])

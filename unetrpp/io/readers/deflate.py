@@ -3,6 +3,9 @@
 import zlib
 from pathlib import Path
 
+import numpy as np
+
+from unetrpp.core.large_arrays import new_array
 from unetrpp.io.readers.content import damaged
 
 CHUNK = 1 << 20
@@ -11,8 +14,8 @@ GZIP = b"\x1f\x8b"
 ZLIB_OR_GZIP = 47  # zlib's code for either, by the first bytes
 
 
-def inflate(file: Path, compressed: bytes, needed: int) -> tuple[bytes, bytes]:
-    """The first ``needed`` bytes, and what follows the end of the compressed data.
+def inflate(file: Path, compressed: memoryview | bytes, needed: int) -> tuple[np.ndarray, bytes]:
+    """The first ``needed`` bytes as an array, and what follows the end of the compressed data. Both are gone through in chunks.
 
     zlib and gzip compare their checksum and length at the end of each stream, which is therefore always reached.
 
@@ -20,25 +23,28 @@ def inflate(file: Path, compressed: bytes, needed: int) -> tuple[bytes, bytes]:
         UserError: the data is damaged, ends too early, or holds less.
     """
     require_possible(file, len(compressed), needed)
-    found: list[bytes] = []
-    missing, rest = needed, compressed
-    while rest and (not found or rest.startswith(GZIP)):
+    found = new_array((needed,), np.uint8)
+    target, source = found.data, memoryview(compressed)
+    done = 0
+    start = 0  # of what was not given to a decoder yet, or of the next stream
+    while start < len(source) and (not start or source[start : start + 2] == GZIP):
         decoder = zlib.decompressobj(ZLIB_OR_GZIP)
         try:
             while not decoder.eof:
-                chunk = decoder.decompress(rest, missing or CHUNK)
-                if missing:
-                    found.append(chunk)
-                    missing -= len(chunk)
-                rest = decoder.unconsumed_tail
-                if not chunk and not rest and not decoder.eof:
+                fed = decoder.unconsumed_tail or source[start : start + CHUNK]
+                start += 0 if decoder.unconsumed_tail else len(fed)
+                chunk = decoder.decompress(fed, CHUNK)
+                kept = min(len(chunk), needed - done)
+                target[done : done + kept] = chunk[:kept]
+                done += kept
+                if not chunk and not fed:
                     raise damaged(file, "the compressed data ends too early")
         except zlib.error as error:
             raise damaged(file, f"the compressed data or its checksum is wrong: {error}") from None
-        rest = decoder.unused_data
-    if missing:
-        raise damaged(file, f"it holds {needed - missing} of {needed} bytes")
-    return found[0] if len(found) == 1 else b"".join(found), rest
+        start -= len(decoder.unused_data)
+    if done < needed:
+        raise damaged(file, f"it holds {done} of {needed} bytes")
+    return found, bytes(source[start:])
 
 
 def require_possible(file: Path, available: int, needed: int) -> None:

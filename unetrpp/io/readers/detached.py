@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.large_arrays import new_array, read_or_map
 from unetrpp.io.readers.content import damaged, shown
 
 MOST_FILES = 100_000  # of one image
@@ -56,7 +57,7 @@ def require_files(path: Path, files: Iterable[Path]) -> None:
             raise UserError(f"{shown(path)} has its voxels in {shown(file)}, which does not exist; copy both together")
 
 
-def gathered(path: Path, pieces: Iterable[tuple[Path, int]], needed: int) -> bytes:
+def gathered(path: Path, pieces: Iterable[tuple[Path, int]], needed: int) -> np.ndarray:
     """``needed`` bytes of voxels in equal shares from each (file, first byte); a negative first byte counts from the end.
 
     Raises:
@@ -66,11 +67,11 @@ def gathered(path: Path, pieces: Iterable[tuple[Path, int]], needed: int) -> byt
     share = needed // len(pieces)
     found = []
     for file, start in pieces:
-        content = read_from(file, start if start >= 0 else max(file.stat().st_size - share, 0), share)
+        content = read_or_map(file, start if start >= 0 else max(file.stat().st_size - share, 0), share)
         if len(content) < share:
             raise damaged(path, f"{len(content)} of {share} bytes of voxels are in {shown(file)}")
         found.append(content)
-    return found[0] if len(found) == 1 else b"".join(found)
+    return found[0] if len(found) == 1 else np.concatenate(found, out=new_array((share * len(found),), np.uint8))
 
 
 def read_from(file: Path, start: int, size: int | None = None) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.large_arrays import read_or_map
 from unetrpp.core.text import escaped
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers import itk
@@ -126,8 +127,8 @@ def _voxels(path: Path, header: Header, count: int) -> np.ndarray:
         if size and not size.isdigit():
             raise damaged(path, f"its CompressedDataSize is {escaped(size.decode('latin-1'))!r}")
         file = others[0] if others else path
-        compressed = read_from(file, max(skipped, 0), int(size) if size else None)
-        return np.frombuffer(inflate(path, compressed, count * dtype.itemsize)[0], dtype)
+        compressed = read_or_map(file, max(skipped, 0), int(size) if size else None)
+        return np.frombuffer(inflate(path, compressed.data, count * dtype.itemsize)[0], dtype)
     if header.fields.get("binarydata", b"true").lower() in (b"false", b"0"):
         text = b" ".join(file.read_bytes() for file in others) if others else read_from(path, header.end)
         return numbers_of(path, text, dtype, count)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.large_arrays import is_finite, new_array, read_or_map
 from unetrpp.core.text import counted
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers.content import damaged, require_content, require_format, shown, unreadable
@@ -99,7 +100,7 @@ def _first_bytes(file: Path) -> bytes:
         raise damaged(file, f"gzip: {error}") from None
 
 
-def _content(path: Path, file: Path, needed: int) -> bytes | np.ndarray:
+def _content(path: Path, file: Path, needed: int) -> np.ndarray:
     """The first ``needed`` bytes of a file, inflated, after the whole of it was verified."""
     if not _is_gzip(file):
         if not file.exists():
@@ -108,9 +109,8 @@ def _content(path: Path, file: Path, needed: int) -> bytes | np.ndarray:
             )
         if (size := file.stat().st_size) < needed:
             raise damaged(file, f"it holds {size} of {needed} bytes")
-        with file.open("rb") as stream:  # numpy leaves a file open where the system gives it no second descriptor
-            return np.fromfile(stream, np.uint8, needed)
-    content, rest = inflate(file, file.read_bytes(), needed)
+        return read_or_map(file, size=needed)
+    content, rest = inflate(file, read_or_map(file).data, needed)
     if rest.strip(b"\0"):  # tapes and some programs pad with zeros
         raise UserError(
             f"{shown(file)} has {counted(len(rest), 'byte')} after the end of its gzip stream; write it again with: "
@@ -119,7 +119,7 @@ def _content(path: Path, file: Path, needed: int) -> bytes | np.ndarray:
     return content
 
 
-def _voxels(path: Path, content: bytes | np.ndarray, header: Header) -> np.ndarray:
+def _voxels(path: Path, content: np.ndarray, header: Header) -> np.ndarray:
     """(C, Z, Y, X): whole numbers in the machine's byte order, or float32."""
     x, y, z, volumes = header.shape
     raw = np.frombuffer(content, header.dtype, x * y * z * volumes, header.offset).reshape(volumes, z, y, x)
@@ -127,10 +127,11 @@ def _voxels(path: Path, content: bytes | np.ndarray, header: Header) -> np.ndarr
         colours = [raw[name] for name in header.dtype.names or ()]
         return np.stack(colours, axis=1).reshape(-1, z, y, x)
     if (header.slope, header.intercept) != (1.0, 0.0):
-        raw = raw.astype(np.float64) * header.slope + header.intercept
+        raw = np.multiply(raw, header.slope, out=new_array(raw.shape, np.float64), dtype=np.float64)
+        raw += header.intercept
     # What was read uncompressed in the machine's byte order is returned as it is, not as a second copy.
     whole = raw.dtype.kind != "f"
     array = np.require(raw, raw.dtype.newbyteorder("="), ("C", "W", "A")) if whole else exact(path, raw)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not is_finite(array):
         raise UserError(f"{shown(path)} holds voxels that are NaN or infinite; replace them")
     return array

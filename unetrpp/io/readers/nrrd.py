@@ -174,13 +174,14 @@ def _voxels(path: Path, header: Header, count: int) -> np.ndarray:
         content = content.partition(b"\n")[2]
     if header.encoding in TEXT:
         return numbers_of(path, content, dtype, count)
+    unpacked: np.ndarray | bytes = content
     if header.encoding in GZIP:
-        content = inflate(path, content, needed + max(skipped, 0))[0]
+        unpacked = inflate(path, content, needed + max(skipped, 0))[0]
     elif header.encoding in BZIP2:
-        content = _unpacked(path, content, needed + max(skipped, 0))
-    if len(content) < needed + max(skipped, 0):
-        raise damaged(path, f"it holds {len(content)} of {needed} bytes of its voxels")
-    return np.frombuffer(content, dtype, count, max(skipped, 0))
+        unpacked = _unpacked(path, content, needed + max(skipped, 0))
+    if len(unpacked) < needed + max(skipped, 0):
+        raise damaged(path, f"it holds {len(unpacked)} of {needed} bytes of its voxels")
+    return np.frombuffer(unpacked, dtype, count, max(skipped, 0))
 
 
 def _unpacked(path: Path, content: bytes, needed: int) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.large_arrays import as_float32
 from unetrpp.io.readers.content import shown
 
 DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # float() also takes 6_5, which ITK reads as 6
@@ -30,11 +31,11 @@ def exact(path: Path, array: np.ndarray) -> np.ndarray:
 def _single_precision(array: np.ndarray) -> np.ndarray:
     """float32, or int64 where that would round whole numbers, as of labels in double precision."""
     if array.dtype.itemsize > 4:
-        largest = np.abs(array).max(initial=0)
+        largest = max(array.max(initial=0), -array.min(initial=0))
         if EXACT_FLOAT32 < largest < EXACT_FLOAT64 and (np.rint(array) == array).all():
             return array.astype(np.int64)
     with np.errstate(over="ignore"):
-        return np.require(array, np.float32, ("C", "W"))
+        return np.require(as_float32(array), np.float32, ("C", "W"))
 
 
 def without_alpha(path: Path, array: np.ndarray) -> np.ndarray:
