@@ -250,6 +250,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--part": _FOLDER + "test_parts_share_a_folder",
         "--skip-unreadable": "inference/test_skip_unreadable.py::test_every_defect_is_named_and_the_others_are_segmented",
         "--report": "report/test_prediction_report.py::test_the_page_lists_and_shows_every_case",
+        "--maps": "report/test_prediction_report.py::test_maps_show_the_gates_of_the_first_fold",
         "--overwrite": _FOLDER + "test_segmentations_of_other_settings_that_stay_are_named",
     },
     "evaluate": {
@@ -415,6 +416,7 @@ REFUSED = {  # the command, and what its one sentence says; more of evaluate's a
     "evaluate --compare a b --executor dask=local:2": "--executor has no effect with --compare; leave it out",
     f"{PLAN} --executor slurm=4": "--executor slurm=4 is neither dask=tcp://HOST:PORT nor dask=local:WORKERS",
     f"attention-report unetrpp__3d_fullres {IMAGE} --workspace planned": "one given by its files; leave it out",
+    f"predict -i {IMAGE} -o out -m unetrpp__3d_fullres --maps": "--maps are shown by the page of --report; add it",
     "report unetrpp__3d_fullres --device cpu": "--device is where --maps predicts, so it has no effect without it",
     "cost synapse -c 3d_fullres": "--configurations are those of a plans file; synapse is one network",
     "import released.model --preset acdc --dataset Blocks --largest-gb 3": "--largest-gb is for a zip",

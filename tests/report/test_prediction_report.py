@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from tests.helpers.html import Page, require_self_contained
-from tests.helpers.model import make_model, make_model_2d, write_images
+from tests.helpers.model import give_own_attention, make_model, make_model_2d, write_images
 from tests.helpers.pictures import unpack
 from unetrpp.cli.predict import main
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
+from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import Predictions
 from unetrpp.io.geometry import Geometry
-from unetrpp.io.images import Volume, read_label, write_colours
+from unetrpp.io.images import Volume, read_image, read_label, write_colours
+from unetrpp.report.case_maps import case_maps
 from unetrpp.report.prediction_report import NO_IMAGE, write_prediction_report
 from unetrpp.report.viewer import page_script
 
@@ -64,6 +66,26 @@ def test_the_page_lists_and_shows_every_case(model, images, tmp_path, capsys):
     before = (out / "report.html").read_bytes()
     assert predicted(model, images, out, "--uncertainty") == 0
     assert (out / "report.html").read_bytes() == before
+
+
+def test_maps_show_the_gates_of_the_first_fold(images, tmp_path):
+    model, out = make_model(tmp_path / "results"), tmp_path / "out"
+    give_own_attention(model, 1, {"gate@0": 1.5})
+    assert predicted(model, images, out, "--maps", "--folds", "1") == 0
+    page = page_at(out)
+    data = [content for kind, content in page.scripts if kind == "text/plain"]
+    predictor = Predictor(model, folds=[1], device="cpu", mirroring=False)
+    for i, case in enumerate(cases_of(page).values()):
+        shown = {each["name"]: each for each in case["picture"]["maps"]}
+        assert shown.keys() == {"entropy", "gate@0"}
+        truth = case_maps(predictor, read_image(images / f"{case['name']}_0000.nii.gz"), "")["gate@0"]
+        assert np.ptp(unpack(case["picture"], data[i])["gate@0"]) > 0
+        assert truth.min() - 1e-6 <= shown["gate@0"]["low"] < shown["gate@0"]["high"] <= truth.max() + 1e-6
+    assert predicted(model, images, tmp_path / "other", "--maps", "--folds", "0", "--uncertainty") == 0
+    shown = [
+        [each["name"] for each in case["picture"]["maps"]] for case in cases_of(page_at(tmp_path / "other")).values()
+    ]
+    assert shown == [["entropy", "disagreement"]] * 3  # fold 0 has no gate
 
 
 def test_the_page_of_a_part_has_the_cases_of_all_parts(model, images, tmp_path):

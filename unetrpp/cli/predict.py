@@ -152,6 +152,8 @@ def build_parser() -> Parser:
     )
     add("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     add("--report", action="store_true", help="also write OUT/report.html: a table and a viewer of all cases in OUT")
+    what = "with --report: predict the shown cases once more, for maps of their uncertainty and of the model's gates"
+    add("--maps", action="store_true", help=what)
     add("--overwrite", action="store_true", help="predict finished cases again")
     return parser
 
@@ -177,9 +179,12 @@ def result_types() -> dict[str, object]:
 
 
 def work(arguments: argparse.Namespace) -> Outcome:
+    from unetrpp.core.errors import UserError
     from unetrpp.inference.predict import predict
     from unetrpp.model.folder import typed_folds
 
+    if arguments.maps and not arguments.report:
+        raise UserError("--maps are shown by the page of --report; add it, or leave --maps out")
     if arguments.report:
         _require_room_for_page(arguments.output)
     result = predict(
@@ -227,10 +232,13 @@ def _require_room_for_page(output: Path) -> None:
 
 
 def _write_page(arguments: argparse.Namespace) -> None:
+    from unetrpp.core.devices import device_names
     from unetrpp.report.prediction_report import write_prediction_report
 
-    models = list(_models(arguments))
-    page = write_prediction_report(arguments.output, input=arguments.input, model=models)
+    device = arguments.device if arguments.devices is None else device_names(arguments.devices)[0]
+    page = write_prediction_report(
+        arguments.output, input=arguments.input, model=list(_models(arguments)), maps=arguments.maps, device=device
+    )
     print(f"report: {page}")
 
 

@@ -1,4 +1,4 @@
-"""Maps of a validation case: the entropy of the fold that held it out, and what its gates let through."""
+"""Maps of a case: the entropy of one fold, and what its gates let through."""
 
 import numpy as np
 import torch

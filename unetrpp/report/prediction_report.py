@@ -3,19 +3,24 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_bytes
 from unetrpp.core.text import counted, listed
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.inputs import Cases, files_digest, find_cases, named_in_utf8
+from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import CaseRecord, Predictions, earlier_runs, review_order
 from unetrpp.inference.segmentation import map_path
 from unetrpp.io.formats import ending_of
-from unetrpp.model.folder import ModelFolder
+from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.report.case_images import UNCERTAINTY, CaseImages, read_case_images
+from unetrpp.report.case_maps import case_maps
 from unetrpp.report.case_table import (
     MOST_CLASSES,
     CaseTable,
@@ -35,7 +40,12 @@ NO_IMAGE = "its image is not among those given to the command that wrote this pa
 
 
 def write_prediction_report(
-    output: Path | str, *, input: Path | str | Sequence[Path | str], model: Path | str | Sequence[Path | str]
+    output: Path | str,
+    *,
+    input: Path | str | Sequence[Path | str],
+    model: Path | str | Sequence[Path | str],
+    maps: bool = False,
+    device: str = "auto",
 ) -> Path:
     """Write one HTML page about all predictions in a folder, as `unetrpp_predict --report` does when it is done.
 
@@ -46,6 +56,9 @@ def write_prediction_report(
         output: folder of a prediction.
         input: the images, as :func:`unetrpp.predict` took them; a case whose image is not among them has no picture.
         model: the model folder, or several.
+        maps: also show the gates of every shown case, and its entropy where OUT has none: the first of the folds that were averaged
+            predicts it again, once.
+        device: of these maps: auto, cpu, cuda, cuda:1 or mps.
 
     Returns:
         The page's path, report.html in ``output``.
@@ -61,12 +74,17 @@ def write_prediction_report(
         raise UserError(f"{folder} has no predictions.json; give a folder that unetrpp_predict wrote")
     first = ModelFolder.open(_paths(model)[0])
     images, _ = named_in_utf8(find_cases(_paths(input), first.description))
-    write_bytes(page, prediction_page(folder, runs, images, first).encode())
+    write_bytes(page, prediction_page(folder, runs, images, first, maps_on=device if maps else None).encode())
     return page
 
 
-def prediction_page(folder: Path, runs: Mapping[str, Predictions], images: Cases, model: ModelFolder) -> str:
-    """The page about the ``runs`` recorded in a folder; ``images`` are the files of cases. ``model`` is the first one."""
+def prediction_page(
+    folder: Path, runs: Mapping[str, Predictions], images: Cases, model: ModelFolder, *, maps_on: str | None = None
+) -> str:
+    """The page about the ``runs`` recorded in a folder; ``images`` are the files of cases. ``model`` is the first one.
+
+    ``maps_on`` is the device on which maps are computed, where they are asked for.
+    """
     records = {
         case: record
         for run in runs.values()
@@ -82,6 +100,7 @@ def prediction_page(folder: Path, runs: Mapping[str, Predictions], images: Cases
     names = [labels.names[i] for i in labels.foreground]
     volumes = {case: CaseVolumes.of(records[case]) for case in cases}
     warnings = {case: records[case].warnings for case in cases}
+    predictor = None if maps_on is None else first_fold(model, runs, maps_on)
     viewer = Viewer(
         labels=labels,
         channels=model.plans.channel_names,
@@ -89,7 +108,11 @@ def prediction_page(folder: Path, runs: Mapping[str, Predictions], images: Cases
             cases, [*expected_columns(expected, order), *volume_columns(volumes, names), warnings_column(warnings)]
         ),
         pictures=embed_cases(
-            {case: partial(_images, folder, case, records[case], images[case]) for case in ranked if case in images},
+            {
+                case: partial(_images, folder, case, records[case], images[case], predictor)
+                for case in ranked
+                if case in images
+            },
             labels,
             model.plans.channel_names,
             absent={case: NO_IMAGE for case in cases if case not in images},
@@ -133,8 +156,17 @@ def expected_columns(records: Mapping[str, CaseRecord], order: Sequence[str]) ->
     return columns
 
 
-def _images(folder: Path, case: str, record: CaseRecord, files: tuple[Path, ...]) -> CaseImages:
-    """The image, its segmentation and its uncertainty maps.
+def first_fold(model: ModelFolder, runs: Mapping[str, Predictions], device: str) -> Predictor:
+    """The first of the folds that were averaged, as the last record says, without mirroring."""
+    member = list(runs.values())[-1].settings.members[0]
+    checkpoint: Checkpoint = msgspec.convert(member.checkpoint, Checkpoint)
+    return Predictor(model.path, folds=member.folds[:1], device=device, mirroring=False, checkpoint=checkpoint)
+
+
+def _images(
+    folder: Path, case: str, record: CaseRecord, files: tuple[Path, ...], predictor: Predictor | None
+) -> CaseImages:
+    """The image, its segmentation and its uncertainty maps, and with a ``predictor`` the maps of its one fold.
 
     Raises:
         UserError: the image has changed since, or a file cannot be read or lies on another grid.
@@ -145,7 +177,10 @@ def _images(folder: Path, case: str, record: CaseRecord, files: tuple[Path, ...]
     straight = [copy if copy.is_file() else path for copy, path in zip(fixed, files, strict=True)]
     output = folder / record.output
     maps = {name: path for name in UNCERTAINTY if (path := map_path(output, name)).name in record.maps}
-    return read_case_images(straight, output, maps=maps)
+    images = read_case_images(straight, output, maps=maps)
+    if predictor is None:
+        return images
+    return replace(images, maps=case_maps(predictor, images.image, case) | dict(images.maps))
 
 
 def _tiles(records: Mapping[str, CaseRecord], failed: Mapping[str, str], labels: LabelScheme) -> list[tuple[str, str]]:
