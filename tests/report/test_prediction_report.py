@@ -82,10 +82,8 @@ def test_maps_show_the_gates_of_the_first_fold(images, tmp_path):
         assert np.ptp(unpack(case["picture"], data[i])["gate@0"]) > 0
         assert truth.min() - 1e-6 <= shown["gate@0"]["low"] < shown["gate@0"]["high"] <= truth.max() + 1e-6
     assert predicted(model, images, tmp_path / "other", "--maps", "--folds", "0", "--uncertainty") == 0
-    shown = [
-        [each["name"] for each in case["picture"]["maps"]] for case in cases_of(page_at(tmp_path / "other")).values()
-    ]
-    assert shown == [["entropy", "disagreement"]] * 3  # fold 0 has no gate
+    for case in cases_of(page_at(tmp_path / "other")).values():  # fold 0 has no gate
+        assert [each["name"] for each in case["picture"]["maps"]] == ["entropy", "disagreement"]
 
 
 def test_the_page_of_a_part_has_the_cases_of_all_parts(model, images, tmp_path):

@@ -23,7 +23,7 @@ def _background_value(channel: np.ndarray) -> float:
     corners = channel[::z, ::y, ::x].reshape(-1)
     if np.all(corners == corners[0]):
         return float(corners[0])
-    planes = [np.take(channel, end, axis) for axis, n in enumerate(channel.shape) if n > 1 for end in (0, -1)]
+    planes = [np.moveaxis(channel, axis, 0)[end] for axis, n in enumerate(channel.shape) if n > 1 for end in (0, -1)]
     filled = [float(plane.flat[0]) for plane in planes if np.all(plane == plane.flat[0])]
     return 0.0 if 0.0 in filled or not filled else filled[0]
 

@@ -11,7 +11,10 @@ from unetrpp.dataset.splits import Splits
 
 STANDARD_PLANS = "unetrpp"
 SELECTION = "inference.json"  # of inference/selection.py, which needs torch
-START = "unetrpp_convert list (known datasets and layouts), or unetrpp_demo (the whole way on made data, in minutes)"
+START = (
+    "unetrpp_convert list (known datasets and layouts), unetrpp_convert folder --help (a folder of your own), or unetrpp_demo (the "
+    "whole way on made data, in minutes)"
+)
 
 
 def next_steps(workspace: Workspace) -> list[str]:
