@@ -113,7 +113,7 @@ def test_training(ask):
     result = result_of(ask("train balls 3d_fullres 0 -p unet --epochs 1 --iterations 1 --device cpu --no-mirroring"))
     assert result["trained"] == ["0"]
     assert [fold["cases"] for fold in result["cross_validation"]["folds"]] == [1]
-    assert result["next"] == "unetrpp_train balls 3d_fullres -p unet"
+    assert result["next"] == "unetrpp_train balls 3d_fullres -p unet --epochs 1 --iterations 1"
 
 
 def test_prediction_and_its_scores(ask, place):

@@ -59,7 +59,7 @@ def test_all_options_reach_the_predictor(tmp_path):
 
 
 def test_the_command_has_the_options_of_the_function():
-    of_the_command = {"help", "version", "debug", "json", "executor", "report"}
+    of_the_command = {"help", "version", "debug", "json", "executor", "report", "maps"}
     command = {action.dest for action in build_parser()._actions} - of_the_command
     assert (command - {"no_mirroring"}) | {"mirroring"} == set(keywords(predict))
 

@@ -5,9 +5,11 @@ import pytest
 from tests.helpers.model import make_model
 from tests.helpers.tiny import workspace_of_balls
 from unetrpp.__main__ import main
+from unetrpp.core.files import write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.inference.selection import FILE
-from unetrpp.report.next_step import SELECTION, next_command, next_steps
+from unetrpp.report.next_step import SELECTION, Length, next_command, next_steps
+from unetrpp.trainers.config import STANDARD_EPOCHS, STANDARD_ITERATIONS, TrainingConfig
 
 
 @pytest.fixture
@@ -40,6 +42,20 @@ def test_unfinished_trainings_go_on(workspace, folds, told):
     make_model(model.parent, folds).rename(model)
     (model / "fold_3").mkdir()  # begun
     assert only(workspace) == f"balls, unet__3d_fullres: {told}: unetrpp_train balls 3d_fullres -p unet"
+
+
+def test_the_other_folds_take_as_long_as_the_first(workspace):
+    model = workspace.model("balls", "unet", "3d_fullres")
+    model.parent.mkdir(parents=True)
+    make_model(model.parent, 1).rename(model)
+    for config, options in [
+        (TrainingConfig(fold=0, epochs=2, iterations=5), " --epochs 2 --iterations 5"),
+        (TrainingConfig(fold=0, epochs=20), " --epochs 20"),
+        (TrainingConfig(fold=0), ""),
+    ]:
+        write_json(model / "fold_0" / "training.json", config)
+        assert next_command(workspace, "balls") == f"unetrpp_train balls 3d_fullres -p unet{options}"
+    assert (Length().epochs, Length().iterations) == (STANDARD_EPOCHS, STANDARD_ITERATIONS)
 
 
 def test_trained_models_predict(workspace):

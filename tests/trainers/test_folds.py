@@ -121,7 +121,7 @@ def test_the_command_trains_and_records_the_given_options(workspace, capsys):
         "--no-mirroring",
     ]
     assert main([*command, *options]) == 0
-    following = f"next: unetrpp_train balls 3d_fullres -p unet --workspace {workspace.root}"
+    following = f"next: unetrpp_train balls 3d_fullres -p unet --epochs 1 --iterations 2 --workspace {workspace.root}"
     assert capsys.readouterr().out.splitlines()[-1] == following
     record = read_json(workspace.model("balls", "unet", "3d_fullres") / "fold_0" / "training.json", TrainingConfig)
     assert (record.epochs, record.iterations, record.learning_rate, record.seed) == (1, 2, 0.004, 7)

@@ -182,6 +182,7 @@ def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.core.errors import UserError
     from unetrpp.inference.predict import predict
     from unetrpp.model.folder import typed_folds
+    from unetrpp.report.next_step import quoted
 
     if arguments.maps and not arguments.report:
         raise UserError("--maps are shown by the page of --report; add it, or leave --maps out")
@@ -220,6 +221,9 @@ def work(arguments: argparse.Namespace) -> Outcome:
     code = report(result)
     if arguments.report:
         _write_page(arguments)
+    if result.segmented:
+        page = "" if arguments.report else ", or the same command with --report (a page to look at them)"
+        print(f"next: unetrpp_evaluate {quoted(str(result.output))} REFERENCES (to score them){page}")
     return Outcome(result, code)
 
 

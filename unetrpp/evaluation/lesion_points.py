@@ -45,7 +45,8 @@ def count_lesions_of_folds(
             for case in cases:
                 if str(case.fold) == fold:
                     reference = reference_of(model, case, "so its lesions cannot be counted")
-                    for name, own in _of_case(predictor, store, case.case, reference, found, missing).items():
+                    own_counts = _of_case(predictor, store, case.case, reference, found=found, names=missing)
+                    for name, own in own_counts.items():
                         counts[name] = [a + b for a, b in zip(counts[name], own, strict=True)]
                     bar.update()
     lesions = found.lesions | {name: _points(own) for name, own in counts.items()}
@@ -54,7 +55,7 @@ def count_lesions_of_folds(
 
 
 def _of_case(
-    predictor: Predictor, store: Store, case: str, reference: Path, found: Calibration, names: Sequence[str]
+    predictor: Predictor, store: Store, case: str, reference: Path, *, found: Calibration, names: Sequence[str]
 ) -> dict[str, list[LesionCounts]]:
     """By name, at every threshold, on the image's grid."""
     scheme = predictor.model.plans.labels

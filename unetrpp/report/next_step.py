@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
 from unetrpp.core.text import counted_of
@@ -15,6 +17,13 @@ START = (
     "unetrpp_convert list (known datasets and layouts), unetrpp_convert folder --help (a folder of your own), or unetrpp_demo (the "
     "whole way on made data, in minutes)"
 )
+
+
+class Length(msgspec.Struct, frozen=True):
+    """Of training.json how long a fold is trained, by default as :mod:`unetrpp.trainers.config` has it, which lies above this module."""
+
+    epochs: int = 1000
+    iterations: int = 250
 
 
 def next_steps(workspace: Workspace) -> list[str]:
@@ -51,7 +60,7 @@ def _steps(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
         done, count = _trained(path), 0 if (path / "fold_all").is_dir() else _folds(workspace, name)
         if (plans, configuration) in configurations and done < count:
             state = f"{name}, {path.name}: {counted_of(done, count, 'fold', 'is/are')} trained"
-            yield state, _train(dataset, plans, configuration) + where
+            yield state, _train(dataset, plans, configuration) + _length(path) + where
         elif done:
             finished.append(path)
     if finished:
@@ -70,6 +79,18 @@ def _preprocessed(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
 def _train(dataset: str, plans: str, configuration: str) -> str:
     chosen = "" if plans == STANDARD_PLANS else f" -p {quoted(plans)}"
     return f"unetrpp_train {dataset} {configuration}{chosen}"
+
+
+def _length(model: Path) -> str:
+    """The options of a training of another length than usual, so that the other folds do not take a thousand epochs."""
+    path = next(iter(sorted(model.glob("fold_*/training.json"))), None)
+    try:
+        found = Length() if path is None else read_json(path, Length)
+    except UserError:
+        return ""
+    usual = Length()
+    changed = [name for name in Length.__struct_fields__ if getattr(found, name) != getattr(usual, name)]
+    return "".join(f" --{name} {getattr(found, name)}" for name in changed)
 
 
 def _folds(workspace: Workspace, name: str) -> int:

@@ -109,7 +109,7 @@ def prediction_page(
         ),
         pictures=embed_cases(
             {
-                case: partial(_images, folder, case, records[case], images[case], predictor)
+                case: partial(_images, folder, case, records[case], images[case], predictor=predictor)
                 for case in ranked
                 if case in images
             },
@@ -164,7 +164,7 @@ def first_fold(model: ModelFolder, runs: Mapping[str, Predictions], device: str)
 
 
 def _images(
-    folder: Path, case: str, record: CaseRecord, files: tuple[Path, ...], predictor: Predictor | None
+    folder: Path, case: str, record: CaseRecord, files: tuple[Path, ...], *, predictor: Predictor | None
 ) -> CaseImages:
     """The image, its segmentation and its uncertainty maps, and with a ``predictor`` the maps of its one fold.
 
