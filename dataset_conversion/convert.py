@@ -129,7 +129,7 @@ def _report(converted: "ConversionResult") -> Outcome:
     from unetrpp.core.parallel import CaseError, error_table
     from unetrpp.core.text import counted
     from unetrpp.core.workspace import Workspace
-    from unetrpp.report.next_step import next_command
+    from unetrpp.report.next_step import plan_command
 
     others = [*converted.errors, *(CaseError(name, "", reason) for name, reason in converted.left_out.items())]
     if others:
@@ -140,7 +140,8 @@ def _report(converted: "ConversionResult") -> Outcome:
     print(f"{converted.folder}: {counts} converted{rest}")
     if converted.errors:
         return Outcome(converted, 1)
-    print(f"next: {next_command(Workspace(converted.folder.parent.parent), converted.folder.name)}")
+    # Also where there are plans: they may be of other cases.
+    print(f"next: {plan_command(Workspace(converted.folder.parent.parent), converted.folder.name)}")
     return Outcome(converted)
 
 

@@ -8,7 +8,7 @@ from unetrpp.__main__ import main
 from unetrpp.core.files import write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.inference.selection import FILE
-from unetrpp.report.next_step import SELECTION, Length, next_command, next_steps
+from unetrpp.report.next_step import SELECTION, Length, next_command, next_steps, plan_command
 from unetrpp.trainers.config import STANDARD_EPOCHS, STANDARD_ITERATIONS, TrainingConfig
 
 
@@ -33,6 +33,9 @@ def test_raw_then_planned_then_trained(workspace):
     unplanned = 'new one is not planned: unetrpp_plan_and_preprocess "new one"'
     planned = "balls is planned and not trained: unetrpp_train balls 3d_fullres -p unet"
     assert next_steps(workspace) == [planned, unplanned]
+    assert (
+        plan_command(workspace, "balls") == "unetrpp_plan_and_preprocess balls"
+    )  # after a conversion, also where there are plans
 
 
 @pytest.mark.parametrize(("folds", "told"), [(1, "1 of 4 folds is trained"), (3, "3 of 4 folds are trained")])

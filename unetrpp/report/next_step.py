@@ -40,17 +40,24 @@ def next_command(workspace: Workspace, dataset: str) -> str:
     return next(command for _, command in _steps(workspace, dataset))
 
 
+def plan_command(workspace: Workspace, dataset: str) -> str:
+    """The command that plans a dataset, or plans and preprocesses what has changed in one that was."""
+    return f"unetrpp_plan_and_preprocess {quoted(dataset)}{_where(workspace)}"
+
+
+def _where(workspace: Workspace) -> str:
+    """The option that names a workspace that commands do not find by themselves."""
+    found = workspace.root.resolve() == Workspace.find().root.resolve()
+    return "" if found else f" --workspace {quoted(str(workspace.root))}"
+
+
 def _steps(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
     """How far the dataset's configurations and models are, each with the command that goes on."""
     dataset, configurations = quoted(name), list(_preprocessed(workspace, name))
-    where = (
-        ""
-        if workspace.root.resolve() == Workspace.find().root.resolve()
-        else f" --workspace {quoted(str(workspace.root))}"
-    )
+    where = _where(workspace)
     models = sorted(path for path in (workspace.root / "results" / name).glob("*__*") if any(path.glob("fold_*")))
     if not configurations and not models:
-        yield f"{name} is not planned", f"unetrpp_plan_and_preprocess {dataset}{where}"
+        yield f"{name} is not planned", plan_command(workspace, name)
     for plans, configuration in configurations:
         if f"{plans}__{configuration}" not in {path.name for path in models}:
             yield f"{name} is planned and not trained", _train(dataset, plans, configuration) + where
