@@ -68,7 +68,7 @@ def test_finished_slices_come_in_bounded_parts(shape, depth, most):
     sampler = TileSampler(image, (depth, 4, 4))
     aggregator = TileAggregator(sampler, (2,), depth, device=torch.device("cpu"))
     tiles = list(sampler)
-    parts = []
+    parts: list[torch.Tensor] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("unetrpp.inference.tiles.part_values", lambda _: most)
         for tile, following in zip(tiles, [*tiles[1:], None], strict=True):
