@@ -1,5 +1,7 @@
 """Sessions that run the steps of .ci/steps.py, each in an environment of its own: `nox -l` lists them, `nox -s NAME` runs one."""
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["tests", "checks", "package", "docs", "demo"]
@@ -80,7 +82,10 @@ def lowest(session: nox.Session) -> None:
     session.install("uv")
     install = ("uv", "pip", "install", "--python", session.virtualenv.location)
     session.run(*install, "--resolution", "lowest-direct", "-e", ".[dicom,onnx,tensorboard]")
-    session.run(*install, "-e", ".[test]")  # the tools of the tests are the newest that fit
+    too_new = Path(session.create_tmp()) / "too_new.txt"
+    too_new.write_text("ipyniivue\n", encoding="utf8")  # wants numpy 2; its tests are skipped
+    # The tools of the tests are the newest that fit.
+    session.run(*install, "--excludes", str(too_new), "-e", ".[test]")
     run(session, "tests", "-m", "not slow", "-W", "default")  # old versions warn of what later ones have mended
 
 
@@ -99,6 +104,7 @@ def lowest(session: nox.Session) -> None:
         "dicom",
         "onnx",
         "notebook",
+        "niivue",
         "napari",
     ],
 )

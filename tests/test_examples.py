@@ -60,6 +60,7 @@ def test_the_quickstart_trains_predicts_and_scores(executed):
 def test_the_segmentation_is_shown_with_a_slider(executed):
     found = [output["data"] for output in outputs(executed, "predict_and_look.ipynb") if "data" in output]
     assert len([data for data in found if "image/png" in data and WIDGET in data]) == 3
+    assert len([data for data in found if WIDGET in data and "image/png" not in data]) == 1  # in 3D
     assert (executed / "unetrpp_examples" / "slice_8.png").stat().st_size > 5000
     assert {path.name for path in (executed / "unetrpp_examples").glob("case_020*")} == {
         "case_020.nii.gz",

@@ -98,7 +98,9 @@ def test_every_imported_package_is_a_dependency():
 def test_the_tests_install_what_the_extras_name():
     extras = PROJECT["optional-dependencies"]
     named = [
-        line for extra in ("dicom", "onnx", "notebook", "hub", "dask", "serve", "completion") for line in extras[extra]
+        line
+        for extra in ("dicom", "onnx", "notebook", "niivue", "hub", "dask", "serve", "completion")
+        for line in extras[extra]
     ]
     assert set(named) <= set(extras["test"])
 

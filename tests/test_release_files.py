@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import yaml
+from jinja2 import Environment, StrictUndefined
 
 from tests.test_packaging import PROJECT, names
 from unetrpp import __version__
@@ -14,11 +15,9 @@ CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base", "blosc2": "python-
 
 
 def recipe() -> dict:
-    """recipe/meta.yaml with its two variables filled in."""
+    """recipe/meta.yaml as conda-build renders it: a template of Jinja2 that knows PYTHON."""
     text = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf8")
-    (version,) = re.findall(r'{% set version = "(.*)" %}', text)
-    text = re.sub(r"{%.*%}", "", text).replace("{{ version }}", version).replace("{{ PYTHON }}", "python")
-    return yaml.safe_load(text)
+    return yaml.safe_load(Environment(undefined=StrictUndefined).from_string(text).render(PYTHON="python"))
 
 
 def test_versions_agree():
@@ -40,6 +39,7 @@ def test_the_recipe_has_the_dependencies_and_commands():
         (name,) = names([requirement])
         run.append(f"{CONDA.get(name, name)} >={requirement.partition('>=')[2]}")
     assert recipe()["requirements"]["run"] == run
+    assert recipe()["requirements"]["host"] == [python, "pip", "setuptools >=77"]
     assert recipe()["build"]["entry_points"] == [f"{name} = {target}" for name, target in PROJECT["scripts"].items()]
 
 

@@ -13,7 +13,7 @@ SWAP = LabelSwap(axis=2, labels=(0, 3, 2, 1, 4), outputs=(0, 3, 2, 1))
 def test_labels_are_swapped_where_their_axis_was_mirrored():
     mirror = intensity_and_mirror_transforms((0, 2), False, SWAP).transforms[-1]
     label = np.random.default_rng(0).integers(-1, 5, (1, 2, 4, 5, 6)).astype(np.float32)
-    swapped = np.select([label == 1, label == 3], [3, 1], label)
+    swapped = np.select([label == 1, label == 3], [3, 1], label).astype(np.float32)  # numpy 1 makes float64
     expected = {
         (label if 4 not in axes else swapped)[...].copy()[flip].tobytes()
         for axes in [(), (2,), (4,), (2, 4)]

@@ -106,6 +106,18 @@ def test_a_network_that_differs_is_not_written(tmp_path, monkeypatch):
     assert not (tmp_path / "onnx").exists()
 
 
+def test_packages_that_the_exporter_lacks_are_named(monkeypatch):
+    """Newer versions of PyTorch need packages that older versions of onnxscript did not bring."""
+
+    def lacking(*_args, **_options):
+        raise ModuleNotFoundError("No module named 'onnx_ir'", name="onnx_ir")
+
+    monkeypatch.setattr(torch.onnx, "export", lacking)
+    network = build_network(NETWORKS["unet 2d"]).eval()
+    with pytest.raises(UserError, match=r"needs the package onnx_ir for ONNX; pip install -U onnxscript"):
+        to_onnx(network, torch.randn(2, 3, 16, 24))
+
+
 def test_a_cascade_is_whole_with_its_first_stage(tmp_path, monkeypatch):
     model, target = make_cascade(tmp_path, folds=1), tmp_path / "onnx"
     written = export_onnx(model, target)

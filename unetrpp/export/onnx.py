@@ -174,7 +174,7 @@ def to_onnx(network: nn.Module, patches: Tensor) -> bytes:
         patches: (B, C, *patch); only their shape matters.
 
     Raises:
-        UserError: PyTorch cannot express it in ONNX.
+        UserError: PyTorch cannot express it in ONNX, or wants a newer onnxscript.
     """
     use_reference_operators(network)
     batch = {0: torch.export.Dim("batch", min=1)}
@@ -189,6 +189,10 @@ def to_onnx(network: nn.Module, patches: Tensor) -> bytes:
                 dynamic_shapes=(batch,),
                 verbose=False,
             )
+    except ModuleNotFoundError as error:  # such as onnx_ir, which the exporter of newer versions needs
+        raise UserError(
+            f"PyTorch {torch.__version__} needs the package {error.name} for ONNX; pip install -U onnxscript"
+        ) from error
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

@@ -31,10 +31,20 @@ def write_nifti(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     The header's transforms, codes and unit are those of the image that ``geometry`` was read from, if it was a NIfTI;
     otherwise both transforms say where ``geometry`` lies.
     """
+    array = _storable(array)
+    _write_files(path, _header(array, geometry), array)
+
+
+def nifti_bytes(array: np.ndarray, geometry: Geometry) -> bytes:
+    """What :func:`write_nifti` would write into a .nii file, for programs that take it from memory."""
+    array = _storable(array)
+    return _before_voxels(_header(array, geometry)) + array.tobytes()
+
+
+def _header(array: np.ndarray, geometry: Geometry):  # type: ignore[no-untyped-def]
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
-    array = _storable(array)
     header = Nifti1Header() if max(array.shape) <= MOST_NIFTI_1 else Nifti2Header()
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape[: -geometry.dimensions - 1 : -1])
@@ -46,7 +56,14 @@ def write_nifti(path: Path, array: np.ndarray, geometry: Geometry) -> None:
         header.set_qform(affine, 1)
         header.set_sform(affine, 1)
         header.set_xyzt_units("mm")
-    _write_files(path, header, array)
+    return header
+
+
+def _before_voxels(header) -> bytes:  # type: ignore[no-untyped-def]
+    """What a file that holds header and voxels begins with."""
+    header["magic"], header["vox_offset"] = header.single_magic, len(header.binaryblock) + len(EXTENSION)
+    start: bytes = header.binaryblock + EXTENSION
+    return start
 
 
 def _write_files(path: Path, header, array: np.ndarray) -> None:  # type: ignore[no-untyped-def]
@@ -56,13 +73,13 @@ def _write_files(path: Path, header, array: np.ndarray) -> None:  # type: ignore
         write_bytes(path.with_suffix(".img"), array.tobytes())
         write_bytes(path, header.binaryblock)
         return
-    header["magic"], header["vox_offset"] = header.single_magic, len(header.binaryblock) + len(EXTENSION)
+    start = _before_voxels(header)
     level = FLOAT_LEVEL if array.dtype.kind == "f" else LABEL_LEVEL
     packed = zlib.compressobj(level, wbits=GZIP) if path.suffix.lower() == ".gz" else None
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            for part in (header.binaryblock + EXTENSION, *array):
+            for part in (start, *array):
                 file.write(packed.compress(part) if packed else part)
             if packed:
                 file.write(packed.flush())

@@ -92,9 +92,15 @@ def brightness(array: np.ndarray) -> np.ndarray:
     """(C, Z, Y, X) -> what is shown of it, 0 to 1: colours (Z, Y, X, 3) of a photograph, else the first channel (Z, Y, X)."""
     if len(array) == 3 and array.shape[1] == 1:
         return np.moveaxis(np.clip(array / max(float(array.max()), 1), 0, 1), 0, -1)
-    low, high = np.percentile(array[0], (0.5, 99.5))
+    low, high = brightness_limits(array[0])
     scaled: np.ndarray = np.clip((array[0] - low) / max(float(high - low), 1e-9), 0, 1)
     return scaled
+
+
+def brightness_limits(channel: np.ndarray) -> np.ndarray:
+    """The intensities that are drawn black and white, (2,)."""
+    limits: np.ndarray = np.percentile(channel, (0.5, 99.5))
+    return limits
 
 
 def _panels(

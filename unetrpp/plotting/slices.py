@@ -77,21 +77,35 @@ def cut_slices(
     Raises:
         UserError: ``image`` is on another grid.
     """
-    if image is not None and (differences := same_grid(geometry, image.geometry, GRID_LIMIT_VOXELS)):
-        raise UserError(
-            f"the image and its segmentation are on different grids: {differences[0]}; give the segmented image"
-        )
+    if image is not None:
+        require_same_grid(geometry, image)
     cut = slicing_axis(geometry.shape_zyx, geometry.spacing_zyx_mm) if axis is None else axis
     down, right = (a for a in range(3) if a != cut)
     grey = np.zeros(geometry.shape_zyx) if image is None else brightness(image.array)
-    unnamed = [value for value in present_values(labels) if value not in (0, *names)]
     return Slices(
         image=np.moveaxis(grey, cut, 0),
         labels=np.moveaxis(labels, cut, 0),
-        names={**names, **{value: f"label {value}" for value in unnamed}},
+        names=all_names(labels, names),
         size_mm=(geometry.spacing_zyx_mm[down], geometry.spacing_zyx_mm[right]),
         sides=(ends(geometry, down), ends(geometry, right)) if geometry.dimensions == 3 else None,
     )
+
+
+def require_same_grid(geometry: Geometry, image: Volume) -> None:
+    """
+    Raises:
+        UserError: ``image`` is on another grid than the segmentation, which is on that of ``geometry``.
+    """
+    if differences := same_grid(geometry, image.geometry, GRID_LIMIT_VOXELS):
+        raise UserError(
+            f"the image and its segmentation are on different grids: {differences[0]}; give the segmented image"
+        )
+
+
+def all_names(labels: np.ndarray, names: Mapping[int, str]) -> dict[int, str]:
+    """``names``, and "label 3" for a value of ``labels`` that has none."""
+    unnamed = [value for value in present_values(labels) if value not in (0, *names)]
+    return {**names, **{value: f"label {value}" for value in unnamed}}
 
 
 def ends(geometry: Geometry, axis: int) -> tuple[str, str]:
