@@ -7,6 +7,11 @@ import nox
 nox.options.sessions = ["tests", "checks", "package", "docs", "demo"]
 nox.options.reuse_existing_virtualenvs = True
 
+EXTRAS = (
+    *("tensorboard", "wandb", "mlflow", "hub", "dask", "serve", "completion"),
+    *("dicom", "onnx", "notebook", "niivue", "napari"),
+)
+
 
 def step(session: nox.Session, name: str) -> None:
     """Run a step with the versions of constraints.txt; what follows -- goes to its last command."""
@@ -90,24 +95,7 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize(
-    "extra",
-    [
-        nox.param("", id="none"),
-        "tensorboard",
-        "wandb",
-        "mlflow",
-        "hub",
-        "dask",
-        "serve",
-        "completion",
-        "dicom",
-        "onnx",
-        "notebook",
-        "niivue",
-        "napari",
-    ],
-)
+@nox.parametrize("extra", [nox.param("", id="none"), *(nox.param(name, id=name) for name in EXTRAS)])
 def extras(session: nox.Session, extra: str) -> None:
     """The package without extras, and with each of them alone: unetrpp_doctor, and a short demo."""
     session.install("-e", f".[{extra}]" if extra else ".")

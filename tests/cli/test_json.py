@@ -67,7 +67,17 @@ def result_of(reply: dict, kind: str = "") -> dict:
 
 def test_the_published_schema_is_that_of_the_code():
     """`python .ci/json_schema.py` writes it."""
-    assert (ROOT / "docs" / "json.schema.json").read_bytes() == to_json(MADE["schema"]())
+    assert ordered(PUBLISHED) == ordered(json.loads(to_json(MADE["schema"]())))
+
+
+def ordered(part):
+    """A schema with the alternatives of every choice in one order, which differs between versions of msgspec."""
+    if isinstance(part, list):
+        return [ordered(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    made = {key: ordered(value) for key, value in part.items()}
+    return made | ({"anyOf": sorted(made["anyOf"], key=json.dumps)} if "anyOf" in made else {})
 
 
 def test_every_command_says_what_it_gives():

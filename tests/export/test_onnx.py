@@ -114,7 +114,7 @@ def test_packages_that_the_exporter_lacks_are_named(monkeypatch):
 
     monkeypatch.setattr(torch.onnx, "export", lacking)
     network = build_network(NETWORKS["unet 2d"]).eval()
-    with pytest.raises(UserError, match=r"needs the package onnx_ir for ONNX; pip install -U onnxscript"):
+    with pytest.raises(UserError, match=r"needs the module onnx_ir for ONNX; pip install -U onnxscript"):
         to_onnx(network, torch.randn(2, 3, 16, 24))
 
 

@@ -191,7 +191,7 @@ def to_onnx(network: nn.Module, patches: Tensor) -> bytes:
             )
     except ModuleNotFoundError as error:  # such as onnx_ir, which the exporter of newer versions needs
         raise UserError(
-            f"PyTorch {torch.__version__} needs the package {error.name} for ONNX; pip install -U onnxscript"
+            f"PyTorch {torch.__version__} needs the module {error.name} for ONNX; pip install -U onnxscript"
         ) from error
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().splitlines()[0]
