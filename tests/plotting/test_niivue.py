@@ -51,8 +51,7 @@ def test_image_and_labels_reach_the_view_where_they_lie(tmp_path):
     window = (view.volumes[0].cal_min, view.volumes[0].cal_max)
     assert window == pytest.approx(np.percentile(scan.array, (0.5, 99.5)))
     assert view.opts.is_radiological_convention
-    bundle, _ = view._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "application/vnd.jupyter.widget-view+json" in str(view._repr_mimebundle_())
 
 
 def test_classes_have_the_names_and_colours_of_the_slices():
