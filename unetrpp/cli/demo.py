@@ -28,7 +28,7 @@ def build_parser() -> Parser:
         help="where all files are written (default: ./unetrpp_demo)",
     )
     parser.add_argument("--epochs", type=positive, default=5, metavar="N", help="epochs of every fold (default: 5)")
-    parser.add_argument("--iterations", type=positive, default=40, metavar="N", help="steps per epoch (default: 40)")
+    parser.add_argument("--iterations", type=positive, default=16, metavar="N", help="steps per epoch (default: 16)")
     parser.add_argument(
         "--seed", type=not_negative, default=0, metavar="N", help="seed of the dataset and of the training (default: 0)"
     )
