@@ -1,6 +1,6 @@
 """Peak memory of a real training step, compared with the estimate by which patches and batches are planned.
 
-    python benchmarks/memory.py [--device cuda] [--networks synapse unet] [--precision bf16] [--batch 2]
+    python benchmarks/memory.py [--device cuda] [--networks synapse unet] [--precision bf16] [--batch 2] [--checkpointing]
 
 A step is the trainer's own, in eager mode: batch to the device, forward, Dice + cross-entropy over all heads, backward,
 clipping, SGD. On CUDA torch's allocator says what it handed out (step) and what it took from the GPU (reserved).
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS), metavar="NAME")
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--checkpointing", action="store_true", help="compute stages again in the backward pass")
     arguments = parser.parse_args()
     fake = arguments.device == "fake"
     device = second_device.register() if fake else torch.device(arguments.device)  # before the first backward pass
@@ -80,7 +82,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {on}, batch {arguments.batch}, GiB")
     print("network    patch          precision  estimate    step  ratio  reserved")
     for name in arguments.networks:
-        architecture = NETWORKS[name]()
+        architecture = msgspec.structs.replace(NETWORKS[name](), checkpointing=arguments.checkpointing)
         patch = "x".join(map(str, architecture.patch))
         for precision in arguments.precision:
             expected = estimate(architecture, arguments.batch, precision).training_bytes / GIB

@@ -11,6 +11,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted, format_shape
 from unetrpp.planners.options import Options
 from unetrpp.planners.rules.augmentation import plan_augmentation
+from unetrpp.planners.rules.checkpointing import checkpointing_decision
 from unetrpp.planners.rules.mirroring import Mirroring, of_patch
 from unetrpp.planners.rules.patch_and_batch import Fit, patch_decision, plan_batch
 from unetrpp.planners.rules.spacing import TargetGrid, coarser
@@ -183,7 +184,9 @@ class ConfigurationPlanner:
         why = f"{'the only case' if one else 'median of the cases'}, cropped, at {voxel}"
         return Configuration(
             preprocessing=msgspec.structs.replace(self.preprocessing, spacing_mm=(z, y, x), chunk=as_3d(patch)),
-            architecture=msgspec.structs.replace(architecture, initial_logits=self.initial_logits),
+            architecture=msgspec.structs.replace(
+                architecture, initial_logits=self.initial_logits, checkpointing=fit.checkpointing is not None
+            ),
             batch_size=batch,
             mirror_axes=mirroring.axes,
             swap_axis=mirroring.swap_axis,
@@ -195,6 +198,7 @@ class ConfigurationPlanner:
                 patch_decision(options, topologies, fit, shape, grid=self.grid),
                 downsampling_decision(fit.topology, voxel, published=options.published, unit=self.grid.voxel_name),
                 batch_decision,
+                *checkpointing_decision(fit),
                 rotation,
             ),
         )

@@ -32,6 +32,7 @@ class Options:
     attention: AttentionMode | None = None  # docs/focal_attention.md; None: attention_and_loss.attention_mode
     loss: LossMode = "dice_ce"  # planners/rules/loss.py
     store: StoredType = "float32"  # of preprocessed images on disk
+    checkpointing: bool = False  # everywhere; False: only where planners/rules/checkpointing.py needs it
     place: tuple[str, ...] = ()  # attention of single levels, such as gate@1=1.5
 
     def __post_init__(self) -> None:

@@ -55,6 +55,9 @@ def build_parser() -> Parser:
         metavar="GB",
         help="size of the GPU to plan for (default: 8, whatever GPU this machine has)",
     )
+    what = "training computes activations again instead of keeping them: half to two thirds of the memory, so larger patches for the "
+    what += "same GPU, for a third more arithmetic (default: where the patch of --patch or a preset does not fit the GPU otherwise)"
+    add("--checkpointing", action="store_true", help=what)
     add(
         "--spacing",
         type=above_zero,

@@ -11,11 +11,12 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.planners.configurations import ConfigurationPlanner
 from unetrpp.planners.options import Options
+from unetrpp.planners.rules.checkpointing import fit_with_checkpointing, with_asked
 from unetrpp.planners.rules.element_budget import PLAIN, ElementBudget
 from unetrpp.planners.rules.initial_logits import plan_initial_logits
 from unetrpp.planners.rules.mirroring import plan_mirroring
 from unetrpp.planners.rules.normalization import plan_normalization
-from unetrpp.planners.rules.patch_and_batch import Fit, fit_by_cost, fit_by_proxy
+from unetrpp.planners.rules.patch_and_batch import NETWORKS_STEP, Fit, fit_by_proxy
 from unetrpp.planners.rules.plan_warnings import dataset_warnings, patch_warnings
 from unetrpp.planners.rules.spacing import plan_target_grid
 from unetrpp.planners.rules.storage import plan_storage
@@ -61,13 +62,12 @@ class Planner(ABC):
         return [topology_of(self.options.patch, spacing)]
 
     def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
-        """The largest of ``topologies`` whose training step fits the GPU."""
+        """The largest of ``topologies`` whose training step fits the GPU, and whether it takes checkpointing."""
 
         def network(topology: Topology) -> Architecture:
             return self.architecture(inputs, outputs, topology)
 
-        budget, batch = self.options.gpu_memory_gb, self.options.batch_size
-        return fit_by_cost(topologies, network, outputs, gpu_memory_gb=budget, batch_size=batch)
+        return fit_with_checkpointing(topologies, network, outputs, self.options)
 
     def proxy(self, topologies: Sequence[Topology], outputs: int) -> Fit:
         """A quick guess of :meth:`fit`, with which the search for a low resolution starts."""
@@ -161,7 +161,12 @@ class ElementPlanner(Planner):
         return fit_by_proxy(topologies, counted, of=self.budget, gpu_memory_gb=memory, batch_size=batch)
 
     def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
-        return self.proxy(topologies, outputs)
+        """nnU-Net's count knows no checkpointing: where it is asked for, patch and batch stay, and memory is our estimate."""
+        fit = self.proxy(topologies, outputs)
+        if not self.options.checkpointing:
+            return fit
+        network = self.architecture(inputs, outputs, fit.topology)
+        return with_asked(fit, network, self.options.batch_size)._replace(budget=fit.budget, measured_by=NETWORKS_STEP)
 
     def counted_outputs(self, outputs: int) -> int:
         """Output channels in nnU-Net's count: one for every label of dataset.json, also for ignore and beside regions."""

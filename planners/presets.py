@@ -14,7 +14,7 @@ from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import PLANNERS, ElementPlanner, Planner, ResidualUNetPlanner, UnetrppPlanner
 from unetrpp.planners.rules.element_budget import RESENC
-from unetrpp.planners.rules.patch_and_batch import Fit, fit_by_proxy
+from unetrpp.planners.rules.patch_and_batch import NETWORKS_STEP, Fit, fit_by_proxy
 from unetrpp.planners.rules.topology import Topology
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import Fingerprint
@@ -77,12 +77,13 @@ class ResEncPlanner(ElementPlanner):
         return fit_by_proxy(topologies, self.counted_outputs(outputs), of=self.budget)
 
     def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
-        fit = self.proxy(topologies, outputs)
+        fit = super().fit(topologies, inputs, outputs)
+        memory = training_memory(self.architecture(inputs, outputs, fit.topology))
         return fit._replace(
-            memory=training_memory(self.architecture(inputs, outputs, fit.topology)),
+            memory=memory if fit.checkpointing is None else fit.memory,
             budget=self.budget.reason(len(fit.topology.patch)),
             limit="the budget",
-            measured_by=f"a training step of this network in bf16; nnU-Net means it for {self.budget.gigabytes:g} GB",
+            measured_by=f"{NETWORKS_STEP}; nnU-Net means it for {self.budget.gigabytes:g} GB",
         )
 
 

@@ -169,6 +169,7 @@ SHOWN: dict[str, dict[str, str]] = {
         "--batch-size": "planners/rules/test_patch_and_batch.py::test_a_requested_batch_shrinks_the_patch",
         "--width": _PLAN + "test_everything_is_written_and_a_second_run_redoes_only_what_changed",
         "--gpu-memory-gb": "planners/rules/test_patch_and_batch.py::test_a_requested_batch_shrinks_the_patch",
+        "--checkpointing": "planners/rules/test_checkpointing.py::test_it_is_planned_where_it_is_asked_for",
         "--spacing": "planners/rules/test_spacing.py::test_the_grid_is_in_plan_order_and_has_the_requested_spacing",
         "--patch": _PIPELINE + "test_the_result_says_what_was_planned_and_where",
         "--preset": "planners/test_planner.py::test_a_preset_fixes_patch_and_network",

@@ -139,7 +139,7 @@ def train_fold(job: Job, config: TrainingConfig, machine: Machine, trackers: Tra
         )
         raise UserError(
             f"fold {number}: a batch of {batch} needs more memory than {machine.device} has left; end other programs "
-            "that use it, or plan for less with --gpu-memory-gb and another --plans-name"
+            "that use it, or plan for less with --gpu-memory-gb or --checkpointing, and another --plans-name"
         ) from error
     finally:
         if machine.cores is not None:  # a step may have used fewer

@@ -80,7 +80,7 @@ class Trainer(StepTrainer):
         self.processes.synchronize_batch_norm(self.network, self.device)  # before a compiler sees the network
         if self.machine.compiles(self.config.steps):
             compile_everywhere(self.network, self.probe, self.processes)
-        if self.machine.records:
+        if self.machine.records and not self.configuration.architecture.checkpointing:  # it reads random states
             self.record()
         self.replica = self.processes.replicate(self.network)
         if (

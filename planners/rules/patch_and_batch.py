@@ -21,6 +21,7 @@ from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Decision
 
 DEFAULT_GPU_GB = 8.0  # nnU-Net's; the GPU of this machine does not count, so that every machine makes the same plans
+NETWORKS_STEP = "a training step of this network in bf16"
 
 
 class Fit(NamedTuple):
@@ -35,6 +36,7 @@ class Fit(NamedTuple):
     fits: bool = True  # False: not even the smallest patch does
     limit: str = "memory"  # what allows the batch, for a decision's reason
     largest_share: float = LARGEST_SHARE  # of the dataset's voxels that one batch may hold
+    checkpointing: str | None = None  # why stages are computed again in the backward pass; None: they are not
 
     def bytes_of(self, batch_size: int) -> int:
         """Estimated memory of a training step."""
@@ -109,7 +111,7 @@ def fit_by_cost(
         tried=probe + 1,
         memory=step,
         budget=f"{memory:g} GB{_source(gpu_memory_gb)} less {MARGIN:.0%} and {FIXED_GB:g} GB at batch {batch}",
-        measured_by="a training step of this network in bf16",
+        measured_by=NETWORKS_STEP,
         fits=step.of(batch) <= allowed,
     )
 

@@ -31,10 +31,14 @@ def cases(tmp_path_factory):
     return [store.open(case) for case in store.cases()]
 
 
-def trainer(folder, cases, threads=1, **changed) -> Trainer:
+def trainer(folder, cases, threads=1, checkpointing=False, **changed) -> Trainer:
     folder.mkdir(exist_ok=True)
     config = TrainingConfig(**({"fold": 0, "epochs": 2, "iterations": 6, "momentum": 0.9} | changed))
-    return Trainer(FoldData(configuration(), cases[:3], cases[3:]), config, folder, Machine(threads=threads))
+    plan = configuration()
+    plan = msgspec.structs.replace(
+        plan, architecture=msgspec.structs.replace(plan.architecture, checkpointing=checkpointing)
+    )
+    return Trainer(FoldData(plan, cases[:3], cases[3:]), config, folder, Machine(threads=threads))
 
 
 def weights(folder):
@@ -62,6 +66,7 @@ def test_it_learns(tmp_path, cases):
         (6, 2, {}),
         (9, 3, {"optimizer": "muon", "learning_rate": 1e-3, "warmup": 3, "ema": 0.8}),
         (5, 2, {"augmentation": "workers"}),
+        (4, 1, {"checkpointing": True}),
     ],
 )
 def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, stop, threads, recipe):
@@ -86,6 +91,23 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, sto
         for name in ("whole", "parts")
     ]
     assert losses[0] == losses[1]
+
+
+def test_checkpointing_leaves_the_weights_as_they_are(tmp_path, cases):
+    for checkpointing in (False, True):
+        trainer(tmp_path / str(checkpointing), cases, checkpointing=checkpointing, epochs=1).run()
+    expected, found = weights(tmp_path / "False"), weights(tmp_path / "True")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_graphs_are_recorded_without_checkpointing_only(tmp_path, cases, monkeypatch, checkpointing):
+    recorded = []
+    monkeypatch.setattr(Machine, "records", True)
+    monkeypatch.setattr(Trainer, "record", lambda self: recorded.append(self))
+    trainer(tmp_path / "f", cases, checkpointing=checkpointing, epochs=1, iterations=1).run()
+    assert len(recorded) == (not checkpointing)
 
 
 def test_the_mean_of_the_weights_is_validated_and_kept(tmp_path, cases, monkeypatch):

@@ -30,6 +30,7 @@ HEADER = (
     "parameters",
     "bound to patch",
     "multiply-adds",
+    "in training",
     "kept",
     "step",
 )
@@ -39,6 +40,7 @@ def build_parser() -> Parser:
     parser = Parser(
         "unetrpp_cost",
         "Show parameters, multiply-adds of one patch and memory of a training step, by configuration and precision. "
+        "Column 'in training': multiply-adds of the forward and backward pass; with checkpointing the forward pass counts twice. "
         "Column 'kept': activations that a batch keeps until the backward pass. Column 'step': the peak memory of a "
         "step with weights, gradients and optimiser states, without a GPU's convolution workspaces and allocator.",
         EXAMPLES,
@@ -129,6 +131,7 @@ def _row(found: "NetworkCost") -> tuple[str, ...]:
         f"{cost.parameters / 1e6:.3f} M",
         f"{cost.patch_bound_parameters / cost.parameters:.1%}",
         f"{cost.multiply_adds / 1e9:.2f} G",
+        f"{cost.step_multiply_adds / 1e9:.2f} G",
         f"{cost.activation_bytes / 2**30:.2f} GiB",
         f"{cost.training_bytes / 2**30:.2f} GiB",
     )

@@ -27,11 +27,12 @@ FLOAT32 = 4  # bytes
 
 
 class Cost(Record, frozen=True, kw_only=True):
-    """Multiply-adds of one sample's forward pass; bytes of one training step of the batch."""
+    """Multiply-adds of one sample's forward pass, and of its part in a training step; bytes of one training step of the batch."""
 
     parameters: int
     patch_bound_parameters: int  # position embeddings and token projections, whose size depends on the patch
     multiply_adds: int  # convolutions and matrix products, on the reference operators
+    step_multiply_adds: int  # of one sample in training: the backward pass takes twice as many as the forward pass
     batch_size: int
     precision: Precision
     activation_bytes: int  # what the forward pass keeps for the backward pass
@@ -65,6 +66,7 @@ def estimate(
         parameters=memory.parameters,
         patch_bound_parameters=bound,
         multiply_adds=multiply_adds,
+        step_multiply_adds=multiply_adds * (4 if architecture.checkpointing else 3),
         batch_size=batch_size,
         precision=precision,
         activation_bytes=memory.kept,

@@ -1,6 +1,6 @@
 """The memory of a training step, which limits patch and batch size and is recorded in the plans.
 
-The built-in networks without gates have a closed form, which counts what each block keeps for the backward pass under
+The built-in networks without gates and checkpointing have a closed form, which counts what each block keeps for the backward pass under
 bf16 autocast. It takes microseconds; for all other networks the step is measured without values (networks/cost.py),
 which takes seconds. The tests compare the two. Imports no torch before a measurement.
 """
@@ -72,11 +72,12 @@ class Footprint(NamedTuple):
 
 
 def closed_form(architecture: Architecture) -> Footprint | None:
-    """None for networks without one: other networks or norms, gates, squeeze-and-excitation.
+    """None for networks without one: other networks or norms, gates, squeeze-and-excitation, checkpointing.
 
     Within 1% of the measured step for usual patches, within 2% for very small ones.
     """
-    if any(level.gate is not None or level.squeeze_excitation is not None for level in architecture.levels):
+    focal = any(level.gate is not None or level.squeeze_excitation is not None for level in architecture.levels)
+    if focal or architecture.checkpointing:
         return None
     if architecture.network == "unetrpp":
         return _unetrpp(architecture) if _is_default(architecture) else None

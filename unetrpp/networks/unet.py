@@ -14,6 +14,7 @@ from unetrpp.networks.blocks import (
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
 from unetrpp.networks.heads import apply_heads, initialise_heads, segmentation_heads
 from unetrpp.networks.layout import to_channels_last
+from unetrpp.networks.recomputation import run_stage
 from unetrpp.plans.architecture import Architecture
 
 
@@ -27,6 +28,7 @@ class UNet(nn.Module):
     def __init__(self, architecture: Architecture):
         super().__init__()
         self.deep_supervision = True
+        self.checkpointing = architecture.checkpointing
         levels, inputs = architecture.levels, architecture.in_channels
         self.stem: nn.Module = nn.Identity()
         if architecture.network == "resunet":
@@ -40,14 +42,14 @@ class UNet(nn.Module):
         initialise_heads(self.heads, architecture.initial_logits)
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
-        x = self.stem(to_channels_last(x))
+        x = run_stage(self.stem, to_channels_last(x), recompute=self.checkpointing)
         skips = []
         for stage in self.encoder:
-            x = stage(x)
+            x = run_stage(stage, x, recompute=self.checkpointing)
             skips.append(x)
         features = [] if len(self.decoder) else [x]
         for stage, skip in zip(reversed(self.decoder), reversed(skips[:-1]), strict=True):
-            x = stage(x, skip)
+            x = run_stage(stage, x, skip, recompute=self.checkpointing)
             features.append(x)
         features.reverse()
         return apply_heads(self.heads, features, self.deep_supervision)

@@ -14,6 +14,7 @@ from unetrpp.networks.epa import EPABlock
 from unetrpp.networks.gates import attention_gate, squeeze_excitation
 from unetrpp.networks.heads import apply_heads, initialise_heads, segmentation_heads
 from unetrpp.networks.layout import to_channels_last
+from unetrpp.networks.recomputation import run_stage
 from unetrpp.plans.architecture import Architecture, Level
 
 
@@ -27,6 +28,7 @@ class UNETRPP(nn.Module):
     def __init__(self, architecture: Architecture):
         super().__init__()
         self.deep_supervision = True
+        self.checkpointing = architecture.checkpointing
         levels = architecture.levels
         self.entry = EntryStage(architecture)
         self.encoder = nn.ModuleList(EncoderStage(architecture, i) for i in range(1, len(levels)))
@@ -37,13 +39,13 @@ class UNETRPP(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
         x = to_channels_last(x)
-        skips = [self.entry(x)]
+        skips = [run_stage(self.entry, x, recompute=self.checkpointing)]
         for stage in self.encoder:
-            x = stage(x)
+            x = run_stage(stage, x, recompute=self.checkpointing)
             skips.append(x)
         features = []
         for stage, skip in zip(reversed(self.decoder), reversed(skips[:-1]), strict=True):
-            x = stage(x, skip)
+            x = run_stage(stage, x, skip, recompute=self.checkpointing)
             features.append(x)
         features.reverse()
         return apply_heads(self.heads, features, self.deep_supervision)

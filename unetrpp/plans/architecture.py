@@ -56,7 +56,7 @@ class Architecture(Record, frozen=True, kw_only=True):
     from 1 on hold EPA (or plain residual) blocks. In a U-Net every level is convolutional.
     """
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"residual_decoder", "gates"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"residual_decoder", "gates", "checkpointing"})
     network: str  # "unetrpp", "unet", "resunet", or a registered entry point of group unetrpp.networks
     in_channels: int
     out_channels: int
@@ -78,6 +78,7 @@ class Architecture(Record, frozen=True, kw_only=True):
     residual_decoder: bool = False  # of a "resunet": residual blocks in the decoder, too (nnU-Net's ResidualUNet)
     gates: Literal["additive", "focus"] = "additive"  # ours, or that of the authors' code
     initial_logits: tuple[float, ...] = ()  # of a new network, one per output; () leaves heads random, as released
+    checkpointing: bool = False  # in training, stages are computed again in the backward pass: recomputation.py
 
     @property
     def dimensions(self) -> int:
