@@ -9,7 +9,7 @@ import torch
 from tests.helpers.tiny import configuration
 from unetrpp.networks.build import build_network
 from unetrpp.trainers.config import TrainingConfig
-from unetrpp.trainers.muon import Muon
+from unetrpp.trainers.muon import Muon, orthogonal_updates
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
 
 
@@ -81,6 +81,18 @@ def test_muon_follows_the_mean_of_the_gradients_and_resumes_exactly():
         p.grad = torch.arange(108.0).reshape(12, 9).sin()
         optimizer.step()
     assert torch.equal(weight, twin)
+
+
+def test_muon_updates_weights_alike_in_any_layout_and_beside_others():
+    """Each alone, in torch's usual layout, gives the same as all together with channels last, and the layout stays."""
+    torch.manual_seed(0)
+    shapes = [(8, 16, 3, 3, 3), (16, 8, 2, 2, 2), (32, 8), (8, 16, 3, 3, 3), (8, 40)]
+    weights = [torch.randn(shape) for shape in shapes]
+    given = [w.to(memory_format=torch.channels_last_3d) if w.ndim == 5 else w for w in weights]
+    for weight, like, update in zip(weights, given, orthogonal_updates(given), strict=True):
+        (alone,) = orthogonal_updates([weight])
+        torch.testing.assert_close(update, alone)
+        assert update.stride() == like.stride()
 
 
 def test_norms_and_biases_do_not_decay_unless_everything_does():
