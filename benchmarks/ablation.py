@@ -21,6 +21,7 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -63,6 +64,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=1.0)
     what = "also score the validation cases after these steps"
     parser.add_argument("--look", nargs="+", type=int, default=[], help=what)
+    what = "the network that the rule plans for a dataset: in tables, its runs are also those of the arm auto"
+    parser.add_argument("--auto", nargs="+", default=[], metavar="DATASET=ARM", help=what)
     what = "draw Dice against CPU seconds, a point an arm, into FOLDER/trial_DATASET.png"
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help=what)
     parser.add_argument("--device", default="cpu")
@@ -136,6 +139,8 @@ def main() -> None:
             return time_arms(data, arguments)
         train_arms(data, results, arguments)
     records = [record for record in read_results(results) if is_asked_for(record, arguments)]
+    planned = {tuple(text.split("=", 1)) for text in arguments.auto}
+    records += [msgspec.structs.replace(r, arm="auto") for r in records if (r.dataset, r.arm) in planned]
     datasets = sorted({record.dataset for record in records})
     for dataset in datasets if arguments.raw is None else [arguments.raw.resolve().name]:
         settings = sorted({(r.steps, r.batch, r.device) for r in records if r.dataset == dataset})

@@ -11,7 +11,7 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits, foreground_fractions, training_patches
 from unetrpp.planners.options import AttentionMode, LossMode, Options
-from unetrpp.planners.rules.attention import place_attention
+from unetrpp.planners.rules.attention import place_attention, voxels_across
 from unetrpp.planners.rules.attention_overrides import Override, parse_override, require_possible
 from unetrpp.planners.rules.loss import plan_focal_loss
 from unetrpp.plans.architecture import Architecture
@@ -54,24 +54,21 @@ def plan_attention(
 
 
 def attention_mode(network: Architecture, options: Options) -> AttentionMode:
-    """The mode that is asked for; else EPA is pooled, and presets and networks without EPA are as published.
-
-    Of the forms with EPA the pooled one learned most in its time (docs/focal_attention.md).
-    """
+    """The mode that is asked for; else the rule decides, and presets and networks without EPA are as published."""
     has_blocks = any(level.attention == "epa" for level in network.levels)
-    return options.attention or ("pooled" if has_blocks and options.published is None else "paper")
+    return options.attention or ("auto" if has_blocks and options.published is None else "paper")
 
 
 def require_possible_attention(plans: Plans, options: Options) -> None:
     """
     Raises:
-        UserError: an override names a module that a network of the plans cannot have, or none has EPA blocks to be pooled.
+        UserError: an override names a module that a network of the plans cannot have, or the mode is about EPA blocks and none has any.
     """
     networks = [configuration.architecture for configuration in plans.configurations.values()]
-    if options.attention == "pooled" and not any(level.attention == "epa" for net in networks for level in net.levels):
-        raise UserError(
-            f"--attention pooled is about EPA blocks, of which {networks[0].network} has none; leave it out"
-        )
+    has_blocks = any(level.attention == "epa" for network in networks for level in network.levels)
+    if options.attention in ("auto", "pooled") and not has_blocks:
+        what = f"--attention {options.attention} is about EPA blocks, of which {networks[0].network} has none"
+        raise UserError(f"{what}; leave it out, or --attention focal places gates and squeeze-and-excitation")
     for network in networks:
         for text in options.place:
             require_possible(network, parse_override(text))
@@ -89,7 +86,7 @@ def with_attention(
     """The configuration with attention placed by ``mode`` and the loss chosen by ``loss``, with the reasons.
 
     Args:
-        cases: preprocessed; only attention ``auto`` and focal losses look at them.
+        cases: preprocessed; only attention ``focal`` and focal losses look at them.
         loss: ``dice_ce`` leaves the loss as it is.
 
     Raises:
@@ -97,8 +94,9 @@ def with_attention(
     """
     architecture = configuration.architecture
     focal = loss != "dice_ce"
-    fractions = training_foreground(configuration, cases) if focal or mode == "auto" else ()
-    placed, decisions = place_attention(architecture, mode, fractions, overrides)
+    fractions = training_foreground(configuration, cases) if focal or mode == "focal" else ()
+    across = voxels_across(fingerprint, configuration.preprocessing.labels, configuration.patch_spacing_mm)
+    placed, decisions = place_attention(architecture, mode, across=across, fractions=fractions, overrides=overrides)
     planned_loss, reasons = configuration.loss, list[Decision]()
     if focal:
         planned_loss, reasons = focal_loss_of(configuration, fractions, fingerprint, mode=loss)

@@ -7,7 +7,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Spacing
 from unetrpp.networks.presets import PRESETS
 
-AttentionMode = Literal["paper", "pooled", "auto", "none", "all"]
+AttentionMode = Literal["auto", "pooled", "paper", "none", "focal", "all"]
 LossMode = Literal["dice_ce", "unified_focal", "unified_focal_distance", "auto"]
 StoredType = Literal["float32", "float16"]
 PresetName = Literal["synapse", "acdc", "tumor", "lung", "resenc-m", "resenc-l", "resenc-xl"]
@@ -53,7 +53,7 @@ class Options:
     @property
     def by_labels(self) -> list[str]:
         """The options that ask for what preprocessed labels decide, as they are given on the command line."""
-        by_labels = [f"--attention {self.attention}"] if self.attention == "auto" else []
+        by_labels = [f"--attention {self.attention}"] if self.attention == "focal" else []
         return by_labels + ([f"--loss {self.loss}"] if self.loss != "dice_ce" else [])
 
     def as_text(self) -> dict[str, str]:

@@ -74,9 +74,10 @@ def build_parser() -> Parser:
     what = "axes to mirror in training and prediction: auto (decided by the labels, default); exchange (all, swapping left and "
     what += "right labels); all; none; or some of z, y, x (left-right) such as zy"
     add("--mirror", default="auto", metavar="AXES", help=what)
-    what = "attention modules: paper (as published; default of presets); pooled (the same places, but independent of the patch; default "
-    what += "of planned UNETR++); auto (planned from the labels, experimental); none; all"
-    add("--attention", choices=("paper", "pooled", "auto", "none", "all"), help=what)
+    what = "attention modules: auto (EPA where structures are large; default of planned UNETR++); pooled (EPA at the published places, "
+    what += "independent of the patch); paper (as published; default of presets); none; experimental: focal (as auto, with gates and "
+    what += "squeeze-and-excitation where foreground is hard to find); all"
+    add("--attention", choices=("auto", "pooled", "paper", "none", "focal", "all"), help=what)
     what = "training loss: dice_ce (default); experimental: unified_focal, unified_focal_distance (voxels near a boundary count "
     what += "more), both with numbers from the labels; auto (the labels also decide whether distances count)"
     losses = ("dice_ce", "unified_focal", "unified_focal_distance", "auto")

@@ -391,7 +391,7 @@ REFUSED = {  # the command, and what its one sentence says; more of evaluate's a
     f"{PLAN} --preset acdc --patch 16 160 160": "--preset takes patch and network as published, so --patch has no effect",
     f"{PLAN} --preset acdc --width 0.5": "so --width has no effect; leave one of the two out",
     f"{PLAN} --preset acdc --planner unet": "--preset is for UNETR++, not for --planner unet",
-    f"{PLAN} --attention auto --plan-only": "it cannot go with --plan-only",
+    f"{PLAN} --attention focal --plan-only": "it cannot go with --plan-only",
     f"{PLAN} --loss unified_focal --plan-only": "--loss unified_focal: preprocessed labels decide this, so it cannot go",
     f"{PLAN} -c 2d --patch 8 16 16": "--patch has 3 axes, but the configuration has 2",
     f"{PLAN} --preset resenc-l --gpu-memory-gb 12": "--preset resenc-l plans for 24 GB as nnU-Net does, so --gpu-memory-gb has",

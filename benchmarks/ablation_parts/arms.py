@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from unetrpp.networks import focal_module
-from unetrpp.networks.design import with_pooled_attention
+from unetrpp.networks.design import MOST_TOKENS, with_pooled_attention
 from unetrpp.patches.sampling import PatchDraw, PatchSampler
 from unetrpp.plans.architecture import Architecture
 from unetrpp.preprocessing.store import StoredCase
@@ -62,6 +62,26 @@ def epa_at(*kept: int) -> Change:
     return change
 
 
+def epa_finest(count: int) -> Change:
+    """EPA at the ``count`` finest of its levels alone; the others get plain residual blocks."""
+
+    def change(network: Architecture) -> Architecture:
+        having = [i for i, level in enumerate(network.levels) if level.attention == "epa"]
+        deepest = len(network.levels) - 1
+        return epa_at(*(deepest - i for i in having[:count]))(network)
+
+    return change
+
+
+def epa_coarse(network: Architecture) -> Architecture:
+    """Pooled EPA at the levels of at most 2,048 voxels in a patch."""
+    attention = ["epa" if 1 < tokens <= MOST_TOKENS else "conv" for tokens in network.tokens()]
+    levels = [
+        msgspec.structs.replace(level, attention=kind) for level, kind in zip(network.levels, attention, strict=True)
+    ]
+    return with_pooled_attention(msgspec.structs.replace(network, levels=tuple(levels)))
+
+
 def every_gate(network: Architecture) -> Architecture:
     """A gate with gamma 1 on every skip."""
     return network.with_focal({f"gate@{i}": 1.0 for i in range(len(network.levels) - 1)})
@@ -84,10 +104,14 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     "none": lambda arm: replace(arm, attention="none"),
     "all": lambda arm: replace(arm, attention="all"),
     "auto": lambda arm: replace(arm, attention="auto"),
+    "focal": lambda arm: replace(arm, attention="focal"),
     "unet": lambda arm: replace(arm, planner="unet"),
     "resunet": lambda arm: replace(arm, planner="resunet"),
     "epa_deepest": lambda arm: arm.with_change(epa_at(0)),
     "epa_two_deepest": lambda arm: arm.with_change(epa_at(0, 1)),
+    "epa_coarse": lambda arm: arm.with_change(epa_coarse),
+    "epa_finest": lambda arm: arm.with_change(epa_finest(1)),
+    "epa_two_finest": lambda arm: arm.with_change(epa_finest(2)),
     "pooled_voxels": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, tokens=None)),
     "pooled27_voxels": lambda arm: arm.with_change(lambda network: with_pooled_attention(network, 27, tokens=None)),
     "gates": lambda arm: arm.with_change(every_gate),

@@ -40,7 +40,7 @@ class Data:
     def configuration(self, arm: Arm) -> Configuration:
         planned = self.plans.configurations[self.name]
         if arm.attention:
-            cases = [self.store.open(case) for case in self.store.cases()] if arm.attention == "auto" else []
+            cases = [self.store.open(case) for case in self.store.cases()] if arm.attention == "focal" else []
             planned = with_attention(planned, cases, self.fingerprint, mode=arm.attention)
         network = arm.network(planned.architecture)
         loss = self.loss(arm, planned)

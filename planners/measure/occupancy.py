@@ -1,4 +1,4 @@
-"""How much of a training patch is foreground at every level of a network; the rules for attention and loss use it."""
+"""How much of a training patch is foreground at every level of a network; the rules for gates and losses use it."""
 
 import math
 import zlib
@@ -55,7 +55,7 @@ def foreground_fractions(
     if not means.all():
         raise UserError(
             f"{counted(len(shares), 'training patch holds', 'training patches hold')} no foreground, whose share "
-            "--attention auto and a --loss other than dice_ce need; label more cases, or leave these options out"
+            "--attention focal and a --loss other than dice_ce need; label more cases, or leave these options out"
         )
     return tuple(float(f) for f in means)
 

@@ -1,44 +1,61 @@
-"""Where attention modules go: gates, squeeze-and-excitation and EPA blocks, as published or by a rule on the labels.
+"""Where attention modules go: EPA blocks, gates and squeeze-and-excitation, as published or by rules on the labels.
 
-The abstract of Yeung et al. (arXiv 2111.00534) asks for a simple heuristic per dataset and model. This one is ours
-(docs/focal_attention.md); it looks at labels alone, before any training. gate_gamma.py chooses the gamma of gates.
+The abstract of Yeung et al. (arXiv 2111.00534) asks for a simple heuristic per dataset and model. These are ours
+(docs/focal_attention.md); they look at labels alone, before any training. gate_gamma.py chooses the gamma of gates.
 """
 
+import math
+import statistics
 from collections.abc import Sequence
 
 import msgspec
 
-from unetrpp.networks.design import MOST_TOKENS, with_pooled_attention
+from unetrpp.dataset.labels import LabelScheme
+from unetrpp.networks.design import with_pooled_attention
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits
 from unetrpp.planners.options import AttentionMode
 from unetrpp.planners.rules.attention_overrides import Override, can_attend, overridden, require_possible
 from unetrpp.planners.rules.gate_gamma import gate_gammas
 from unetrpp.plans.architecture import Architecture, Level
+from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint
 from unetrpp.plans.plans import Decision
 
+LEAST_ACROSS = 32  # voxels of the median structure, from which on EPA gains more than its time costs
 LEAST_SHARE, LEAST_CHANNELS = 0.05, 64  # of foreground cells and of channels, for squeeze-and-excitation
-FULL_SHARE = 0.9  # of foreground cells, from which on EPA has little to select
 
 
 def place_attention(
     architecture: Architecture,
     mode: AttentionMode,
+    *,
+    across: float = 0.0,
     fractions: Sequence[float] = (),
     overrides: Sequence[Override] = (),
 ) -> tuple[Architecture, list[Decision]]:
     """The architecture with its modules placed, and a decision about each.
 
-    ``paper`` leaves the network as published, ``pooled`` keeps its EPA blocks and makes them independent of the patch, ``none``
-    removes all attention, ``all`` places every module with gamma 1, ``auto`` decides by ``fractions``
-    (:func:`unetrpp.planners.measure.occupancy.foreground_fractions`, one per level).
+    ``auto`` keeps EPA, pooled, at the finest of its levels if structures are large, and else nowhere. ``focal`` adds gates and
+    squeeze-and-excitation where foreground is hard to find. ``paper`` leaves the network as published, ``pooled`` keeps its EPA
+    blocks and makes them independent of the patch, ``none`` removes all attention, ``all`` places every module with gamma 1.
+
+    Args:
+        across: voxels of the median structure (:func:`voxels_across`), for ``auto`` and ``focal``.
+        fractions: of foreground, one per level (:func:`unetrpp.planners.measure.occupancy.foreground_fractions`), for ``focal``.
 
     Raises:
         UserError: an override names a level or a module that this network does not have.
     """
+    levels, decisions = list(architecture.levels), list[Decision]()
+    if mode in ("auto", "focal"):
+        levels, decisions = _by_size(architecture, across)
     if mode == "auto":
-        levels, decisions = _by_rule(architecture, fractions)
+        why = "in trainings of four datasets they gained nothing; --attention focal places them by the labels"
+        decisions.append(_decide("gates and squeeze-and-excitation", "none", why))
+    elif mode == "focal":
+        levels, more = _with_focal_modules(architecture, levels, fractions)
+        decisions += more
     elif mode in ("paper", "pooled"):
-        levels, decisions = list(architecture.levels), [_kept(architecture, mode)]
+        decisions = [_kept(architecture, mode)]
     else:
         place = _all_of if mode == "all" else _none_of
         levels = [place(architecture, i) for i in range(len(architecture.levels))]
@@ -50,27 +67,72 @@ def place_attention(
         value = "none" if override.gamma is None else f"gamma {override.gamma:g}"
         decisions.append(_decide(f"{override.module} at level {override.level}", value, "asked for"))
     placed = msgspec.structs.replace(architecture, levels=tuple(levels))
-    return with_pooled_attention(placed) if mode in ("auto", "pooled") else placed, decisions
+    return with_pooled_attention(placed) if mode in ("auto", "focal", "pooled") else placed, decisions
 
 
-def _by_rule(architecture: Architecture, fractions: Sequence[float]) -> tuple[list[Level], list[Decision]]:
-    names = [" x ".join(map(str, stride)) for stride in cell_strides(architecture)]
+def voxels_across(fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float]) -> float:
+    """How many voxels of the training grid the median structure is across, along the grid's finest axis; 0 without foreground.
+
+    A structure is the largest component of a class in a case. Its diameter is that of the sphere of equal volume, or of the disc of
+    equal area where a case is a single slice.
+    """
+    names = [labels.names[index] for index in labels.foreground]
+    diameters = [
+        _diameter_mm(case, case.classes[name].component_radii_mm[0])
+        for case in fingerprint.cases
+        for name in names
+        if name in case.classes and case.classes[name].component_radii_mm
+    ]
+    return statistics.median(diameters) / min(spacing_mm) if diameters else 0.0
+
+
+def _diameter_mm(case: CaseFingerprint, radius_mm: float) -> float:
+    if case.shape[0] > 1:
+        return 2 * radius_mm
+    area = 4 / 3 * math.pi * radius_mm**3 / case.spacing_mm[0]
+    return 2 * math.sqrt(area / math.pi)
+
+
+def _by_size(architecture: Architecture, across: float) -> tuple[list[Level], list[Decision]]:
+    """EPA at the finest of its levels for large structures: the deeper ones gave nothing beside it."""
+    having = [i for i, level in enumerate(architecture.levels) if level.attention == "epa"]
+    kept = having[:1] if across >= LEAST_ACROSS else []
+    levels = list(architecture.levels)
+    for i in set(having) - set(kept):
+        levels[i] = msgspec.structs.replace(levels[i], attention="conv")
+    value = f"pooled EPA at stride {_stride_names(architecture)[kept[0]]} alone" if kept else "no EPA"
+    why = f"the median structure is {across:.0f} voxels across: "
+    why += (
+        "what is large is understood from afar, and EPA at its finest level brings that at the lowest cost"
+        if kept
+        else ("what is small is understood from near by, and plain convolutions learn more in the time that EPA takes")
+    )
+    why += f" (the limit is {LEAST_ACROSS} voxels)"
+    if not having:
+        why = "this network has no levels with EPA blocks"
+    return levels, [_decide("attention", value, why)]
+
+
+def _with_focal_modules(
+    architecture: Architecture, levels: Sequence[Level], fractions: Sequence[float]
+) -> tuple[list[Level], list[Decision]]:
+    """Gates and squeeze-and-excitation, level by level, with the reasons."""
+    names = _stride_names(architecture)
     gammas, reasons = gate_gammas(foreground_bits(fractions), names)
-    levels = []
-    why = "asked for with --attention auto: from the share of foreground in training patches, level by level"
-    decisions = [_decide("attention", "by the rule", why)]
-    for i, (level, gamma, name) in enumerate(zip(architecture.levels, gammas, names, strict=True)):
+    placed, decisions = [], []
+    for i, (level, gamma, name) in enumerate(zip(levels, gammas, names, strict=True)):
         deepest = i == len(names) - 1
         if not deepest:
             value = "none" if gamma is None else f"focal gate, gamma {gamma:.2g}"
             decisions.append(_decide(f"skip at stride {name}", value, reasons[i]))
         level, excitation = _with_excitation(level, gamma, fractions[i], name)
         decisions.append(excitation)
-        if level.attention == "epa":
-            level, blocks = _with_blocks(level, architecture.tokens()[i], fractions[i], name)
-            decisions.append(blocks)
-        levels.append(msgspec.structs.replace(level, gate=gamma))
-    return levels, decisions
+        placed.append(msgspec.structs.replace(level, gate=gamma))
+    return placed, decisions
+
+
+def _stride_names(architecture: Architecture) -> list[str]:
+    return [" x ".join(map(str, stride)) for stride in cell_strides(architecture)]
 
 
 def _kept(architecture: Architecture, mode: AttentionMode) -> Decision:
@@ -79,8 +141,8 @@ def _kept(architecture: Architecture, mode: AttentionMode) -> Decision:
     has = f"EPA blocks at {blocks} of {len(architecture.levels)} levels" if blocks else "no attention modules"
     if mode == "pooled":
         why = (
-            f"{has}, where keys and values are means over cells, so that no parameter depends on the patch; in the same time "
-            "this form learned more than the published one, which --attention paper plans"
+            f"{has}, where keys and values are means over cells, so that no parameter depends on the patch; "
+            "asked for with --attention pooled"
         )
         return _decide("attention", "as published, but pooled", why)
     why = f"a network keeps its published modules, here {has}; --attention auto plans them from the labels"
@@ -95,16 +157,6 @@ def _with_excitation(level: Level, gate: float | None, fraction: float, name: st
     )
     decision = _decide(f"squeeze-and-excitation at stride {name}", "gamma 1" if excited else "none", why)
     return msgspec.structs.replace(level, squeeze_excitation=1.0 if excited else None), decision
-
-
-def _with_blocks(level: Level, voxels: int, fraction: float, name: str) -> tuple[Level, Decision]:
-    kept = voxels <= MOST_TOKENS and fraction < FULL_SHARE
-    why = (
-        f"{voxels} voxels in a patch (EPA up to {MOST_TOKENS}, where it costs little), "
-        f"{fraction:.0%} of the cells hold foreground (EPA below {FULL_SHARE:.0%}, where there is something to select)"
-    )
-    decision = _decide(f"blocks at stride {name}", "pooled EPA" if kept else "plain residual blocks", why)
-    return msgspec.structs.replace(level, attention="epa" if kept else "conv"), decision
 
 
 def _all_of(architecture: Architecture, i: int) -> Level:

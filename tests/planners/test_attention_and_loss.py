@@ -27,10 +27,10 @@ def planned(tmp_path_factory):
     return plans.configuration("3d_fullres"), cases, read_json(home / "fingerprint.json", Fingerprint)
 
 
-def test_auto_places_by_the_labels_chooses_the_loss_and_gives_reasons(planned):
+def test_focal_places_by_the_labels_chooses_the_loss_and_gives_reasons(planned):
     before, cases, fingerprint = planned
-    after = with_attention(before, cases, fingerprint, mode="auto", loss="auto")
-    assert after == with_attention(before, cases, fingerprint, mode="auto", loss="auto")
+    after = with_attention(before, cases, fingerprint, mode="focal", loss="auto")
+    assert after == with_attention(before, cases, fingerprint, mode="focal", loss="auto")
     assert after.loss.name == "unified_focal_distance"  # a lesion of 2 x 3 x 3 voxels is all boundary
     assert len(after.loss.distance_scale_mm) == 2
     assert after.preprocessing.digest() == before.preprocessing.digest()
@@ -52,8 +52,8 @@ def test_paper_changes_nothing_but_the_record_and_overrides_win(planned):
 
 def test_attention_leaves_the_loss_alone_and_the_loss_attention(planned):
     before, cases, fingerprint = planned
-    both = with_attention(before, cases, fingerprint, mode="auto", loss="auto")
-    placed = with_attention(before, cases, fingerprint, mode="auto")
+    both = with_attention(before, cases, fingerprint, mode="focal", loss="auto")
+    placed = with_attention(before, cases, fingerprint, mode="focal")
     assert (placed.loss, placed.architecture) == (before.loss, both.architecture)
     assert not {"loss", "distance penalty"} & {d.about for d in placed.decisions}
     chosen = with_attention(before, cases, fingerprint, mode="paper", loss="auto")
@@ -74,23 +74,23 @@ def test_a_focal_loss_that_was_asked_for_has_the_rules_numbers(planned, mode):
     assert reasons["distance penalty"].startswith(f"asked for with --loss {mode}; with --loss auto it would be on: ")
 
 
-@pytest.mark.parametrize(("mode", "loss"), [("auto", "dice_ce"), ("paper", "unified_focal"), ("none", "auto")])
+@pytest.mark.parametrize(("mode", "loss"), [("focal", "dice_ce"), ("paper", "unified_focal"), ("none", "auto")])
 def test_without_any_foreground_nothing_is_planned_from_it(planned, mode, loss):
     before, _, fingerprint = planned
-    with pytest.raises(UserError, match=r"0 training patches hold no foreground.*--attention auto and a --loss other"):
+    with pytest.raises(UserError, match=r"0 training patches hold no foreground.*--attention focal and a --loss other"):
         with_attention(before, [], fingerprint, mode=mode, loss=loss)
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (Options(), "pooled"),
+        (Options(), "auto"),
         (Options(preset="synapse"), "paper"),
         (Options(attention="paper"), "paper"),
         (Options(attention="none"), "none"),
     ],
 )
-def test_epa_is_pooled_unless_the_network_is_a_preset_or_another_mode_is_asked_for(
+def test_the_rule_decides_unless_the_network_is_a_preset_or_another_mode_is_asked_for(
     options: Options, expected: AttentionMode
 ) -> None:
     strides = [(1, 2, 2), (2, 2, 2)]

@@ -124,7 +124,7 @@ def planned(dataset: Dataset, folder: Path, executor: Executor | None = None) ->
     (raw / "dataset.json").write_text(json.dumps(content))
     with executor or ThreadPoolExecutor(1) as pool:
         done = plan_and_preprocess(
-            "Made", workspace=folder, attention="auto", loss="auto", gpu_memory_gb=8, width=0.25, executor=pool
+            "Made", workspace=folder, attention="focal", loss="auto", gpu_memory_gb=8, width=0.25, executor=pool
         )
     assert done.errors == ()
     plans = msgspec.to_builtins(done.plans)

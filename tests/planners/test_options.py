@@ -20,7 +20,7 @@ def test_what_differs_from_the_default_is_recorded():
     [
         ({"batch_size": 0}, "batch_size must be above 0, but is 0"),
         ({"spacing": (1.0, -1.0, 1.0)}, "spacing must be above 0"),
-        ({"attention": "papre"}, "attention is 'papre'; choose among paper, pooled, auto, none, all"),
+        ({"attention": "papre"}, "attention is 'papre'; choose among auto, pooled, paper, none, focal, all"),
         ({"loss": "focal"}, "loss is 'focal'; choose among dice_ce, unified_focal, unified_focal_distance, auto"),
         ({"store": "float64"}, "choose among float32, float16"),
     ],

@@ -86,7 +86,7 @@ def test_whole_numbers_are_recorded_as_the_command_records_them(tmp_path):
     ("options", "words"),
     [
         ({"spacing": [1.0, 1.0]}, "spacing has 2 values; give three"),
-        ({"attention": "auto", "plan_only": True}, "cannot go with --plan-only"),
+        ({"attention": "focal", "plan_only": True}, "cannot go with --plan-only"),
         ({"place": ["gate1"]}, "'gate1' is not an attention override"),
         ({"preset": "heart"}, "preset 'heart' is not one of"),
         ({"plans_name": "splits"}, "plans cannot be called 'splits'"),
@@ -259,7 +259,7 @@ def test_attention_by_labels_is_planned_once_and_where_cases_are_preprocessed(tm
     both = msgspec.structs.replace(
         plans, configurations=plans.configurations | {"2d": plans.configuration("3d_fullres")}
     )
-    options = Options(attention="auto", place=("gate@0=1.5",))
+    options = Options(attention="focal", place=("gate@0=1.5",))
     decided = plan_attention(both, path, MEASURED, workspace=workspace, options=options)
     full = decided.configuration("3d_fullres")
     assert full.architecture.levels[0].gate == 1.5
@@ -268,7 +268,7 @@ def test_attention_by_labels_is_planned_once_and_where_cases_are_preprocessed(tm
     assert decided.configuration("2d") == both.configuration("2d")
     assert read_plans(path) == decided
     stamp = path.stat().st_mtime_ns
-    by_labels = Options(attention="auto")
+    by_labels = Options(attention="focal")
     assert plan_attention(decided, path, MEASURED, workspace=workspace, options=by_labels) == decided
     assert path.stat().st_mtime_ns == stamp
     assert plan_attention(decided, path, MEASURED, workspace=workspace, options=Options()) == decided
@@ -277,7 +277,7 @@ def test_attention_by_labels_is_planned_once_and_where_cases_are_preprocessed(tm
     write_json(path, decided)
     store_balls(workspace.store("balls", "unet", "2d"), 1)
     later = plan_attention(decided, path, MEASURED, workspace=workspace, options=by_labels)
-    assert later.configuration("2d").decisions[0].value == "by the rule"
+    assert later.configuration("2d").decisions[0].value == "no EPA"
     assert later.configuration("3d_fullres") == full
 
 

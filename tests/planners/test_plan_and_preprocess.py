@@ -276,11 +276,12 @@ def decided(workspace, plans_name: str) -> dict[str, str]:
 
 
 def test_attention_is_placed_once_by_the_labels_or_as_requested(workspace):
-    assert command(workspace, "--width", "0.5", "--attention", "auto", "--plans-name", "auto") == 0
-    assert decided(workspace, "auto")["attention"] == "by the rule"
-    path = workspace / "preprocessed" / "Blocks" / "auto.json"
+    assert command(workspace, "--width", "0.5", "--attention", "focal", "--plans-name", "focal") == 0
+    assert decided(workspace, "focal")["attention"] == "no EPA"  # for lesions of 2 x 3 x 3 voxels
+    assert "skip at stride 1 x 1 x 1" in decided(workspace, "focal")
+    path = workspace / "preprocessed" / "Blocks" / "focal.json"
     before = path.read_bytes()
-    assert command(workspace, "--width", "0.5", "--attention", "auto", "--plans-name", "auto") == 0
+    assert command(workspace, "--width", "0.5", "--attention", "focal", "--plans-name", "focal") == 0
     assert path.read_bytes() == before
     assert command(workspace, "--width", "0.5", "--place", "gate@1=1.5", "--plans-name", "asked") == 0
     architecture = (
@@ -299,11 +300,11 @@ def test_loss_and_attention_are_chosen_apart(workspace, capsys, planner):
     (configuration,) = read_plans(path).configurations.values()
     assert configuration.loss.name == "unified_focal"
     decisions = {d.about: d for d in configuration.decisions}
-    assert decisions["attention"].value == "as published" + ("" if planner else ", but pooled")
+    assert decisions["attention"].value == ("as published" if planner else "no EPA")
     assert decisions["loss"].why.startswith("asked for with --loss unified_focal; ")
     before = path.read_bytes()
     assert command(workspace, *given, "--loss", "unified_focal") == 0
-    for other in ([], ["--loss", "auto"], ["--loss", "unified_focal", "--attention", "auto"]):
+    for other in ([], ["--loss", "auto"], ["--loss", "unified_focal", "--attention", "focal"]):
         assert command(workspace, *given, *other) == 2
         error = capsys.readouterr().err
         assert "loss unified_focal, not " in error
@@ -312,7 +313,7 @@ def test_loss_and_attention_are_chosen_apart(workspace, capsys, planner):
     assert command(workspace, *given, "--loss", "unified_focal_distance", "--overwrite") == 0
     (configuration,) = read_plans(path).configurations.values()
     assert configuration.loss.name == "unified_focal_distance"
-    assert command(workspace, *given, "--attention", "auto", "--overwrite") == 0
+    assert command(workspace, *given, "--attention", "focal", "--overwrite") == 0
     (configuration,) = read_plans(path).configurations.values()
     assert configuration.loss.name == "dice_ce"
 
@@ -322,7 +323,8 @@ def test_loss_and_attention_are_chosen_apart(workspace, capsys, planner):
     [
         (["--loss", "auto", "--plan-only"], "cannot go with --plan-only"),
         (["--place", "gate1"], "not an attention override"),
-        (["--attention", "auto", "--plan-only"], "cannot go with --plan-only"),
+        (["--attention", "focal", "--plan-only"], "cannot go with --plan-only"),
+        (["--attention", "auto", "--planner", "unet"], "about EPA blocks, of which unet has none; leave it out, or "),
     ],
 )
 def test_impossible_attention_is_refused_before_anything_starts(workspace, capsys, arguments, words):

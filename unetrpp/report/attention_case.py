@@ -24,7 +24,7 @@ def require_modules(model: ModelFolder, fold: str) -> None:
     if not any(model.architecture(fold).focal_gammas().values()):
         raise UserError(
             f"fold {fold} of {model.path} has no focal gate and no squeeze-and-excitation to show; plan with "
-            "--attention auto or all, or train with --learn-attention"
+            "--attention focal or all, or train with --learn-attention"
         )
 
 

@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 
+from tests.helpers.fingerprints import case_fingerprint, fingerprint
 from unetrpp.core.errors import UserError
+from unetrpp.dataset.labels import LabelScheme
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture, with_pooled_attention
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_fractions
-from unetrpp.planners.rules.attention import place_attention
+from unetrpp.planners.measure.structures import class_statistics
+from unetrpp.planners.rules.attention import place_attention, voxels_across
 from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.plans.architecture import as_3d
 
 PATCH = (64, 64, 64)
 NETWORK = unetrpp_architecture(1, 2, PATCH, [(2, 2, 2)] * 4)
+LABELS = LabelScheme(names=("background", "organ"), values=(0, 1))
 UNET = unet_architecture(1, 2, PATCH, [(2, 2, 2)] * 4)
 
 
@@ -37,7 +41,7 @@ def patches_around(mask, patch, n=12, seed=0):
 def placed(mask, architecture=NETWORK):
     patch = as_3d(architecture.patch)
     fractions = foreground_fractions(patches_around(mask, patch), cell_strides(architecture), None)
-    return place_attention(architecture, "auto", fractions)[0]
+    return place_attention(architecture, "focal", fractions=fractions)[0]
 
 
 def gates(architecture):
@@ -63,17 +67,19 @@ def test_rarer_patches_with_foreground_never_get_fewer_gates():
         ball = ellipsoid(PATCH, (32, 32, 32), (12, 12, 12))
         patches = [ball] * 12 + [np.zeros(PATCH, np.int16)] * others
         counts.append(
-            count(place_attention(NETWORK, "auto", foreground_fractions(patches, cell_strides(NETWORK), None))[0])
+            count(
+                place_attention(NETWORK, "focal", fractions=foreground_fractions(patches, cell_strides(NETWORK), None))[
+                    0
+                ]
+            )
         )
     assert counts == sorted(counts)
 
 
-def test_a_large_compact_object_keeps_few_gates_and_loses_epa_where_all_is_foreground():
+def test_a_large_compact_object_gets_no_gates():
     whole = np.ones(PATCH, np.int16)
     whole[:2] = 0
-    result = placed(whole)
-    assert count(result) == 0
-    assert [level.attention for level in result.levels[1:]] == ["conv", "conv", "conv"]
+    assert count(placed(whole)) == 0
 
 
 def test_twenty_tiny_lesions_get_gates_at_high_resolution():
@@ -83,22 +89,83 @@ def test_twenty_tiny_lesions_get_gates_at_high_resolution():
         lesions |= ellipsoid(lesions.shape, centre, (2, 2, 2))
     result = placed(lesions)
     assert result.levels[0].gate == 2
-    assert [n <= 2048 for n in result.tokens()[1:]] == [False, True, True]
-    assert [level.attention for level in result.levels[1:]] == ["conv", "epa", "epa"]
-    assert [level.cell is not None for level in result.levels] == [False, False, True, True]
 
 
-def test_rarer_foreground_never_gets_less_epa_and_a_larger_patch_never_at_a_finer_level():
-    def blocks(architecture, share):
-        fractions = [share * 0.5**i for i in range(len(architecture.levels))][::-1]
-        return [level.attention == "epa" for level in place_attention(architecture, "auto", fractions)[0].levels]
+def blocks(architecture):
+    return [level.attention for level in architecture.levels]
 
-    counts = [sum(blocks(NETWORK, share)) for share in (1.0, 0.95, 0.9, 0.8, 0.2, 0.01)]
-    assert counts == sorted(counts)
-    assert counts[0] < counts[-1]
-    larger = [unetrpp_architecture(1, 2, (n, n, n), [(2, 2, 2)] * 4) for n in (32, 64, 128, 256)]
-    finest = [blocks(network, 0.2).index(True) for network in larger if any(blocks(network, 0.2))]
-    assert finest == sorted(finest)
+
+def measured(*cases, spacing):
+    """A fingerprint of label volumes (Z, Y, X), whose structures are measured as planning does."""
+    return fingerprint(
+        [
+            case_fingerprint(str(i), label.shape, spacing, class_statistics(label, LABELS, spacing))
+            for i, label in enumerate(cases)
+        ]
+    )
+
+
+def across(*cases, spacing=(1.0, 1.0, 1.0), grid=None):
+    return voxels_across(measured(*cases, spacing=spacing), LABELS, grid or spacing)
+
+
+def test_a_ball_is_as_many_voxels_across_as_its_diameter():
+    ball = ellipsoid(PATCH, (32, 32, 32), (20, 20, 20))
+    assert across(ball) == pytest.approx(40, rel=0.01)
+    assert across(ball, spacing=(2, 2, 2)) == pytest.approx(40, rel=0.01)
+    assert across(ball, spacing=(2, 2, 2), grid=(4, 4, 4)) == pytest.approx(20, rel=0.01)
+    flat = ellipsoid((16, 64, 64), (8, 32, 32), (5, 20, 20))  # slices four times as thick as their voxels
+    assert across(flat, spacing=(4, 1, 1)) == pytest.approx(40, rel=0.02)
+
+
+def test_a_disc_in_a_single_slice_is_as_many_voxels_across_as_its_diameter():
+    disc = ellipsoid((1, 128, 128), (0, 64, 64), (1, 30, 30))
+    for thickness in (1.0, 5.0):
+        assert across(disc, spacing=(thickness, 1, 1), grid=(1, 1)) == pytest.approx(60, rel=0.01)
+
+
+def test_the_median_structure_counts_and_only_its_largest_part():
+    small, large = (ellipsoid(PATCH, (32, 32, 32), (r, r, r)) for r in (5, 25))
+    assert across(small, large, large) == pytest.approx(50, rel=0.01)
+    assert across(small, small, large) == pytest.approx(10, rel=0.1)
+    both = np.maximum(large, ellipsoid(PATCH, (4, 4, 4), (3, 3, 3)))
+    assert across(both) == across(large)
+    assert across(np.zeros(PATCH, np.int16)) == 0
+    assert across(np.zeros(PATCH, np.int16), large) == across(large)
+
+
+@pytest.mark.parametrize("network", [NETWORK, unetrpp_architecture(3, 2, (128, 128), [(2, 2)] * 5)], ids=["3d", "2d"])
+def test_large_structures_get_epa_at_its_finest_level_and_small_ones_none(network):
+    plain = ["conv"] * len(network.levels)
+    finest = ["conv", "epa", *plain[2:]]
+    for radius, expected in ((5, plain), (14, plain), (18, finest), (30, finest)):
+        ball = ellipsoid(PATCH, (32, 32, 32), (radius, radius, radius))
+        made, decisions = place_attention(network, "auto", across=across(ball))
+        assert blocks(made) == expected
+        assert (made.levels[1].cell is not None) == (expected == finest)
+        assert {(level.gate, level.squeeze_excitation) for level in made.levels} == {(None, None)}
+        assert [decision.about for decision in decisions] == ["attention", "gates and squeeze-and-excitation"]
+        assert f"{across(ball):.0f} voxels across" in decisions[0].why
+
+
+def test_larger_structures_never_get_less_epa():
+    counts = [blocks(place_attention(NETWORK, "auto", across=n)[0]).count("epa") for n in (0, 8, 31.9, 32, 64, 500)]
+    assert counts == [0, 0, 0, 1, 1, 1]
+
+
+def test_focal_has_the_blocks_of_auto_and_gates_besides():
+    fractions = [0.01, 0.04, 0.3, 0.8]
+    for size in (10, 50):
+        by_size = place_attention(NETWORK, "auto", across=size)[0]
+        focal = place_attention(NETWORK, "focal", across=size, fractions=fractions)[0]
+        assert blocks(focal) == blocks(by_size)
+        assert count(focal) == 3
+
+
+def test_auto_says_that_a_network_has_no_blocks():
+    made, decisions = place_attention(UNET, "auto", across=50)
+    assert made == UNET
+    assert "no levels with EPA" in decisions[0].why
 
 
 def test_pooled_keeps_the_places_and_drops_what_is_bound_to_the_patch():
@@ -108,7 +175,7 @@ def test_pooled_keeps_the_places_and_drops_what_is_bound_to_the_patch():
     assert decision.value == "as published, but pooled"
     made, _ = place_attention(NETWORK, "pooled", overrides=[parse_override("epa@2=off")])
     assert (made.levels[2].attention, made.levels[2].cell, made.levels[2].token) == ("conv", None, None)
-    made, _ = place_attention(NETWORK, "auto", [0.01, 0.1, 0.2, 0.5], overrides=[parse_override("epa@1=on")])
+    made, _ = place_attention(NETWORK, "auto", overrides=[parse_override("epa@1=on")])
     assert made.levels[1].attention == "epa"
     assert made.levels[1].cell is not None
     plain = place_attention(NETWORK, "none")[0]
@@ -123,7 +190,7 @@ def test_a_thin_sheet_is_harder_to_find_at_full_resolution_only():
     assert fractions == pytest.approx(
         [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4]
     )  # one bit a level: a surface, not a volume
-    assert gates(place_attention(UNET, "auto", fractions)[0]) == pytest.approx([1, 1, 1, 1])
+    assert gates(place_attention(UNET, "focal", fractions=fractions)[0]) == pytest.approx([1, 1, 1, 1])
 
 
 def test_an_anisotropic_object_is_measured_with_each_axis_own_stride():
@@ -157,7 +224,7 @@ def test_unknown_voxels_do_not_count():
 
 
 def test_squeeze_and_excitation_needs_much_foreground_many_channels_and_no_gate():
-    result, decisions = place_attention(NETWORK, "auto", [0.01, 0.04, 0.3, 0.8])
+    result, decisions = place_attention(NETWORK, "focal", fractions=[0.01, 0.04, 0.3, 0.8])
     assert [level.channels for level in result.levels] == [16, 32, 64, 128]
     assert [level.gate for level in result.levels] == [pytest.approx(2), 2.0, pytest.approx(np.log2(0.8 / 0.3)), None]
     assert [level.squeeze_excitation for level in result.levels] == [None, None, None, 1.0]
