@@ -31,6 +31,9 @@ def record_network(network: nn.Module, images: Tensor, autocast: torch.autocast)
             written = one_pass(network, images)
             torch.cuda.empty_cache()  # the graphs have memory of their own
             torch.cuda.make_graphed_callables(network, (images,), allow_unused_input=True)
+            # Autograd remembers the stream of the recording. That is harmless, and torch would warn of it in the next pass.
+            if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):
+                torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
             torch.testing.assert_close(
                 one_pass(network, images), written, rtol=TOLERANCE, atol=0, equal_nan=True, msg="they compute otherwise"
             )
@@ -44,9 +47,6 @@ def record_network(network: nn.Module, images: Tensor, autocast: torch.autocast)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         LOG.warning("CUDA graphs do not work here (%s); training continues without them", reason)
         return False
-    # Autograd remembers the stream of the recording. That is harmless, and torch would warn of it in the first step.
-    if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):
-        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     return True
 
 
