@@ -49,8 +49,8 @@ def place_attention(
     if mode in ("auto", "focal"):
         levels, decisions = _by_size(architecture, across)
     if mode == "auto":
-        why = "in trainings of four datasets they gained nothing; --attention focal places them by the labels"
-        decisions.append(_decide("gates and squeeze-and-excitation", "none", why))
+        why = "gates and squeeze-and-excitation gained nothing on four datasets; --attention focal places them by the labels"
+        decisions.append(_decide("gates", "none", why))
     elif mode == "focal":
         levels, more = _with_focal_modules(architecture, levels, fractions)
         decisions += more
@@ -101,13 +101,11 @@ def _by_size(architecture: Architecture, across: float) -> tuple[list[Level], li
     for i in set(having) - set(kept):
         levels[i] = msgspec.structs.replace(levels[i], attention="conv")
     value = f"pooled EPA at stride {_stride_names(architecture)[kept[0]]} alone" if kept else "no EPA"
-    why = f"the median structure is {across:.0f} voxels across: "
-    why += (
-        "what is large is understood from afar, and EPA at its finest level brings that at the lowest cost"
-        if kept
-        else ("what is small is understood from near by, and plain convolutions learn more in the time that EPA takes")
-    )
-    why += f" (the limit is {LEAST_ACROSS} voxels)"
+    why = f"the median structure is {across:.0f} voxels across; "
+    if kept:
+        why += f"from {LEAST_ACROSS} on, EPA gained more than its time costs, and deeper levels added nothing to its finest one"
+    else:
+        why += f"below {LEAST_ACROSS}, EPA did not gain as much as its time costs"
     if not having:
         why = "this network has no levels with EPA blocks"
     return levels, [_decide("attention", value, why)]

@@ -20,7 +20,7 @@ MEANINGS = {
     "rotation": "By how much training images are rotated at random, so that the network copes with other orientations.",
     "Dice": "Whether the overlap with the reference is computed for each patch or over all patches of a batch during training.",
     "attention": "Which parts of the network learn where in the image to look.",
-    "gates and squeeze-and-excitation": "Whether features are weighted by place or channel on their way through the network.",
+    "gates": "Whether features are weighted by place or channel on their way through the network.",
     "skip": "Whether a gate weights what the decoder gets from the encoder at this resolution; a higher gamma suppresses more.",
     "gate": "Whether a gate weights what the decoder gets from the encoder at this resolution; a higher gamma suppresses more.",
     "squeeze-and-excitation": "Whether the features of this resolution are weighted channel by channel.",

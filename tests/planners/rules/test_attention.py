@@ -144,7 +144,7 @@ def test_large_structures_get_epa_at_its_finest_level_and_small_ones_none(networ
         assert blocks(made) == expected
         assert (made.levels[1].cell is not None) == (expected == finest)
         assert {(level.gate, level.squeeze_excitation) for level in made.levels} == {(None, None)}
-        assert [decision.about for decision in decisions] == ["attention", "gates and squeeze-and-excitation"]
+        assert [decision.about for decision in decisions] == ["attention", "gates"]
         assert f"{across(ball):.0f} voxels across" in decisions[0].why
 
 
