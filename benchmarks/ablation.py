@@ -48,7 +48,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("raw", nargs="?", type=Path, help="a raw dataset folder")
     parser.add_argument("--out", default="ablation", help="where plans and models go; the same folder resumes")
-    parser.add_argument("--results", type=Path, help="JSON lines of finished runs (default: OUT/results.jsonl)")
+    what = "JSON lines of finished runs, several for tables; new ones go into the first (default: OUT/results.jsonl)"
+    parser.add_argument("--results", nargs="+", type=Path, metavar="FILE", help=what)
     parser.add_argument("--arms", nargs="+", default=["paper", "none", "auto", "paper+ufl", "paper+ufl_d"])
     parser.add_argument("--references", nargs="+", help="arms of the table over all datasets (default: the first arm)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -66,7 +67,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--look", nargs="+", type=int, default=[], help=what)
     what = "the network that the rule plans for a dataset: in tables, its runs are also those of the arm auto"
     parser.add_argument("--auto", nargs="+", default=[], metavar="DATASET=ARM", help=what)
-    what = "draw Dice against CPU seconds, a point an arm, into FOLDER/trial_DATASET.png"
+    what = "draw Dice against CPU seconds, a point an arm that --time has measured, into FOLDER/trial_DATASET.png"
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help=what)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -84,14 +85,23 @@ def steps_of(name: str, dataset: str, arguments: argparse.Namespace) -> int:
     """
     if arguments.cpu_seconds is None:
         return int(arguments.steps[0])
-    seconds = read_seconds(Path(arguments.out) / "seconds.jsonl").get((dataset, name))
+    seconds = read_seconds(seconds_file(arguments)).get((dataset, name))
     if seconds is None:
         raise SystemExit(f"{name} on {dataset} has no measured seconds a step; run the same command with --time first")
     return max(1, round(arguments.cpu_seconds[0] / seconds / arguments.iterations)) * int(arguments.iterations)
 
 
+def results_files(arguments: argparse.Namespace) -> list[Path]:
+    return arguments.results or [Path(arguments.out) / "results.jsonl"]
+
+
+def seconds_file(arguments: argparse.Namespace) -> Path:
+    """What --time measured, beside the results."""
+    return results_files(arguments)[0].with_name("seconds.jsonl")
+
+
 def time_arms(data: dict[str, Data], arguments: argparse.Namespace) -> None:
-    path = Path(arguments.out) / "seconds.jsonl"
+    path = seconds_file(arguments)
     for name in arguments.arms:
         arm = arm_of(name)
         found = data[arm.planner]
@@ -128,7 +138,7 @@ def is_asked_for(record: Record, arguments: argparse.Namespace) -> bool:
 
 def main() -> None:
     arguments = parse()
-    results = arguments.results or Path(arguments.out) / "results.jsonl"
+    files = results_files(arguments)
     torch.set_num_threads(arguments.threads)
     if arguments.device == "cpu":
         keep_freed_memory()
@@ -137,8 +147,9 @@ def main() -> None:
         data = {planner: Data(arguments.raw, arguments, planner) for planner in planners}
         if arguments.time:
             return time_arms(data, arguments)
-        train_arms(data, results, arguments)
-    records = [record for record in read_results(results) if is_asked_for(record, arguments)]
+        train_arms(data, files[0], arguments)
+    found = {record.setting: record for file in files for record in read_results(file)}
+    records = [record for record in found.values() if is_asked_for(record, arguments)]
     planned = {tuple(text.split("=", 1)) for text in arguments.auto}
     records += [msgspec.structs.replace(r, arm="auto") for r in records if (r.dataset, r.arm) in planned]
     datasets = sorted({record.dataset for record in records})
@@ -151,7 +162,8 @@ def main() -> None:
     if any(record.curve for record in records):
         print(curves(records, arguments.arms))
     if arguments.figures is not None:
-        print(*write_costs(records, arguments.arms, arguments.figures), sep="\n")
+        seconds = read_seconds(seconds_file(arguments))
+        print(*write_costs(records, arguments.arms, seconds, arguments.figures), sep="\n")
     return None
 
 

@@ -11,7 +11,7 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits, foreground_fractions, training_patches
 from unetrpp.planners.options import AttentionMode, LossMode, Options
-from unetrpp.planners.rules.attention import place_attention, voxels_across
+from unetrpp.planners.rules.attention import place_attention
 from unetrpp.planners.rules.attention_overrides import Override, parse_override, require_possible
 from unetrpp.planners.rules.loss import plan_focal_loss
 from unetrpp.plans.architecture import Architecture
@@ -95,8 +95,7 @@ def with_attention(
     architecture = configuration.architecture
     focal = loss != "dice_ce"
     fractions = training_foreground(configuration, cases) if focal or mode == "focal" else ()
-    across = voxels_across(fingerprint, configuration.preprocessing.labels, configuration.patch_spacing_mm)
-    placed, decisions = place_attention(architecture, mode, across=across, fractions=fractions, overrides=overrides)
+    placed, decisions = place_attention(architecture, mode, fractions, overrides)
     planned_loss, reasons = configuration.loss, list[Decision]()
     if focal:
         planned_loss, reasons = focal_loss_of(configuration, fractions, fingerprint, mode=loss)

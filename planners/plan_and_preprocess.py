@@ -74,7 +74,7 @@ def build_parser() -> Parser:
     what = "axes to mirror in training and prediction: auto (decided by the labels, default); exchange (all, swapping left and "
     what += "right labels); all; none; or some of z, y, x (left-right) such as zy"
     add("--mirror", default="auto", metavar="AXES", help=what)
-    what = "attention modules: auto (EPA where structures are large; default of planned UNETR++); pooled (EPA at the published places, "
+    what = "attention modules: auto (EPA at its finest level; default of planned UNETR++); pooled (EPA at all published levels, "
     what += "independent of the patch); paper (as published; default of presets); none; experimental: focal (as auto, with gates and "
     what += "squeeze-and-excitation where foreground is hard to find); all"
     add("--attention", choices=("auto", "pooled", "paper", "none", "focal", "all"), help=what)

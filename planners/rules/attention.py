@@ -1,61 +1,51 @@
-"""Where attention modules go: EPA blocks, gates and squeeze-and-excitation, as published or by rules on the labels.
+"""Where attention modules go: EPA blocks, gates and squeeze-and-excitation, as published or by rules.
 
 The abstract of Yeung et al. (arXiv 2111.00534) asks for a simple heuristic per dataset and model. These are ours
-(docs/focal_attention.md); they look at labels alone, before any training. gate_gamma.py chooses the gamma of gates.
+(docs/focal_attention.md): EPA by the planned network, the other modules by the labels, before any training. gate_gamma.py
+chooses the gamma of gates.
 """
 
-import math
-import statistics
 from collections.abc import Sequence
 
 import msgspec
 
-from unetrpp.dataset.labels import LabelScheme
 from unetrpp.networks.design import with_pooled_attention
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits
 from unetrpp.planners.options import AttentionMode
 from unetrpp.planners.rules.attention_overrides import Override, can_attend, overridden, require_possible
 from unetrpp.planners.rules.gate_gamma import gate_gammas
 from unetrpp.plans.architecture import Architecture, Level
-from unetrpp.plans.fingerprint import CaseFingerprint, Fingerprint
 from unetrpp.plans.plans import Decision
 
-LEAST_ACROSS = 32  # voxels of the median structure, from which on EPA gains more than its time costs
 LEAST_SHARE, LEAST_CHANNELS = 0.05, 64  # of foreground cells and of channels, for squeeze-and-excitation
 
 
 def place_attention(
     architecture: Architecture,
     mode: AttentionMode,
-    *,
-    across: float = 0.0,
     fractions: Sequence[float] = (),
     overrides: Sequence[Override] = (),
 ) -> tuple[Architecture, list[Decision]]:
     """The architecture with its modules placed, and a decision about each.
 
-    ``auto`` keeps EPA, pooled, at the finest of its levels if structures are large, and else nowhere. ``focal`` adds gates and
-    squeeze-and-excitation where foreground is hard to find. ``paper`` leaves the network as published, ``pooled`` keeps its EPA
-    blocks and makes them independent of the patch, ``none`` removes all attention, ``all`` places every module with gamma 1.
-
-    Args:
-        across: voxels of the median structure (:func:`voxels_across`), for ``auto`` and ``focal``.
-        fractions: of foreground, one per level (:func:`unetrpp.planners.measure.occupancy.foreground_fractions`), for ``focal``.
+    ``auto`` keeps EPA, pooled, at the finest of its levels alone. ``focal`` adds gates and squeeze-and-excitation where foreground
+    is hard to find, by ``fractions`` (:func:`unetrpp.planners.measure.occupancy.foreground_fractions`, one per level). ``paper``
+    leaves the network as published, ``pooled`` keeps its EPA blocks and makes them independent of the patch, ``none`` removes
+    all attention, ``all`` places every module with gamma 1.
 
     Raises:
         UserError: an override names a level or a module that this network does not have.
     """
-    levels, decisions = list(architecture.levels), list[Decision]()
     if mode in ("auto", "focal"):
-        levels, decisions = _by_size(architecture, across)
-    if mode == "auto":
-        why = "gates and squeeze-and-excitation gained nothing on four datasets; --attention focal places them by the labels"
-        decisions.append(_decide("gates", "none", why))
-    elif mode == "focal":
-        levels, more = _with_focal_modules(architecture, levels, fractions)
-        decisions += more
+        levels, decisions = _at_the_finest(architecture)
+        if mode == "auto":
+            why = "gates and squeeze-and-excitation gained nothing on four datasets; --attention focal places them by the labels"
+            decisions.append(_decide("gates", "none", why))
+        else:
+            levels, more = _with_focal_modules(architecture, levels, fractions)
+            decisions += more
     elif mode in ("paper", "pooled"):
-        decisions = [_kept(architecture, mode)]
+        levels, decisions = list(architecture.levels), [_kept(architecture, mode)]
     else:
         place = _all_of if mode == "all" else _none_of
         levels = [place(architecture, i) for i in range(len(architecture.levels))]
@@ -70,44 +60,19 @@ def place_attention(
     return with_pooled_attention(placed) if mode in ("auto", "focal", "pooled") else placed, decisions
 
 
-def voxels_across(fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Sequence[float]) -> float:
-    """How many voxels of the training grid the median structure is across, along the grid's finest axis; 0 without foreground.
-
-    A structure is the largest component of a class in a case. Its diameter is that of the sphere of equal volume, or of the disc of
-    equal area where a case is a single slice.
-    """
-    names = [labels.names[index] for index in labels.foreground]
-    diameters = [
-        _diameter_mm(case, case.classes[name].component_radii_mm[0])
-        for case in fingerprint.cases
-        for name in names
-        if name in case.classes and case.classes[name].component_radii_mm
-    ]
-    return statistics.median(diameters) / min(spacing_mm) if diameters else 0.0
-
-
-def _diameter_mm(case: CaseFingerprint, radius_mm: float) -> float:
-    if case.shape[0] > 1:
-        return 2 * radius_mm
-    area = 4 / 3 * math.pi * radius_mm**3 / case.spacing_mm[0]
-    return 2 * math.sqrt(area / math.pi)
-
-
-def _by_size(architecture: Architecture, across: float) -> tuple[list[Level], list[Decision]]:
-    """EPA at the finest of its levels for large structures: the deeper ones gave nothing beside it."""
+def _at_the_finest(architecture: Architecture) -> tuple[list[Level], list[Decision]]:
+    """EPA at the finest of its levels alone."""
     having = [i for i, level in enumerate(architecture.levels) if level.attention == "epa"]
-    kept = having[:1] if across >= LEAST_ACROSS else []
     levels = list(architecture.levels)
-    for i in set(having) - set(kept):
+    for i in having[1:]:
         levels[i] = msgspec.structs.replace(levels[i], attention="conv")
-    value = f"pooled EPA at stride {_stride_names(architecture)[kept[0]]} alone" if kept else "no EPA"
-    why = f"the median structure is {across:.0f} voxels across; "
-    if kept:
-        why += f"from {LEAST_ACROSS} on, EPA gained more than its time costs, and deeper levels added nothing to its finest one"
-    else:
-        why += f"below {LEAST_ACROSS}, EPA did not gain as much as its time costs"
     if not having:
-        why = "this network has no levels with EPA blocks"
+        return levels, [_decide("attention", "no EPA", "this network has no levels with EPA blocks")]
+    value = f"pooled EPA at stride {_stride_names(architecture)[having[0]]}"
+    why = (
+        f"the finest of the {len(having)} published levels with EPA; on four datasets it gained as much alone as with all, in 0.79 of "
+        "the time. Keys and values are means over cells, so that no parameter depends on the patch"
+    )
     return levels, [_decide("attention", value, why)]
 
 

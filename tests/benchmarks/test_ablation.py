@@ -149,16 +149,19 @@ def test_two_arms_from_raw_data_to_the_table(tmp_path, monkeypatch, capsys):
 
 def test_the_figure_has_a_point_for_each_arm_and_a_mark_for_each_seed(tmp_path):
     records = [
-        record("paper", 0, cpu_seconds=10.0),
-        record("paper", 1, dice=(0.6, 0.8), cpu_seconds=14.0),
-        record("none", 0, cpu_seconds=5.0),
+        record("paper", 0),
+        record("paper", 1, dice=(0.6, 0.8)),
+        record("none", 0),
+        record("untimed", 0),
         record("none", 0, dataset="b"),
     ]
-    axes = draw_costs(records, ["paper", "none", "not run"], "a").axes[0]
+    seconds = {("a", "paper"): 0.5, ("a", "none"): 0.25, ("b", "none"): 1.0}
+    axes = draw_costs(records, ["paper", "none", "untimed", "not run"], seconds, "a").axes[0]
     seeds, mean, *_ = axes.lines
-    assert np.asarray(seeds.get_xydata()).tolist() == [[12, 0.6], [12, pytest.approx(0.7)]]
-    assert np.asarray(mean.get_xydata()).tolist() == [[12, pytest.approx(0.65)]]
+    spent = 0.5 * records[0].steps
+    assert np.asarray(seeds.get_xydata()).tolist() == [[spent, 0.6], [spent, pytest.approx(0.7)]]
+    assert np.asarray(mean.get_xydata()).tolist() == [[spent, pytest.approx(0.65)]]
     assert [text.get_text() for text in axes.texts] == [" paper", " none"]
-    written = write_costs(records, ["paper", "none"], tmp_path / "new")
+    written = write_costs(records, ["paper", "none"], seconds, tmp_path / "new")
     assert [path.name for path in written] == ["trial_a.png", "trial_b.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)

@@ -205,7 +205,7 @@ FRACTIONS = (0.001, 0.02, 0.2, 0.9)
 
 def test_the_reasons_of_attention_hold_the_shares_of_cells():
     architecture = plan("isotropic").configuration("3d_fullres").architecture
-    _, (asked, *decisions) = place_attention(architecture, "focal", across=50, fractions=FRACTIONS)
+    _, (asked, *decisions) = place_attention(architecture, "focal", FRACTIONS)
     bits = [np.log2(1 / f) for f in FRACTIONS]
     last, skips = bits[-1], {}
     for level in (2, 1, 0):
@@ -218,7 +218,7 @@ def test_the_reasons_of_attention_hold_the_shares_of_cells():
     excitations = [d for d in decisions if d.about.startswith("squeeze")]
     for fraction, level, decision in zip(FRACTIONS, architecture.levels, excitations, strict=True):
         assert numbers(decision.why) == [f"{fraction * 100:.0f}", "5", str(level.channels), "64"]
-    assert numbers(asked.why) == ["50", "32"]
+    assert numbers(asked.why) == ["3", "0.79"]
     assert numbers(
         with_attention(plan("isotropic").configuration("3d_fullres"), (), fingerprint([]), mode="paper")
         .decisions[-1]

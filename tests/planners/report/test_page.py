@@ -201,7 +201,7 @@ def test_every_decision_on_attention_and_loss_has_a_meaning():
     network = unetrpp_architecture(1, 2, (16, 64, 64), [(1, 2, 2), (2, 2, 2), (2, 2, 2)])
     overrides = [parse_override(text) for text in ("gate@1=1.5", "se@0=on", "epa@1=off")]
     _, decisions = place_attention(network, "focal", fractions=(0.01, 0.1, 0.5, 0.9), overrides=overrides)
-    decisions += place_attention(network, "auto", across=40)[1]
+    decisions += place_attention(network, "auto")[1]
     _, losses = focal_loss_of(configuration, (0.01, 0.1), measured)
     for decision in (*decisions, *losses):
         assert meaning(decision.about), decision.about

@@ -3,19 +3,15 @@
 import numpy as np
 import pytest
 
-from tests.helpers.fingerprints import case_fingerprint, fingerprint
 from unetrpp.core.errors import UserError
-from unetrpp.dataset.labels import LabelScheme
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture, with_pooled_attention
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_fractions
-from unetrpp.planners.measure.structures import class_statistics
-from unetrpp.planners.rules.attention import place_attention, voxels_across
+from unetrpp.planners.rules.attention import place_attention
 from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.plans.architecture import as_3d
 
 PATCH = (64, 64, 64)
 NETWORK = unetrpp_architecture(1, 2, PATCH, [(2, 2, 2)] * 4)
-LABELS = LabelScheme(names=("background", "organ"), values=(0, 1))
 UNET = unet_architecture(1, 2, PATCH, [(2, 2, 2)] * 4)
 
 
@@ -95,75 +91,33 @@ def blocks(architecture):
     return [level.attention for level in architecture.levels]
 
 
-def measured(*cases, spacing):
-    """A fingerprint of label volumes (Z, Y, X), whose structures are measured as planning does."""
-    return fingerprint(
-        [
-            case_fingerprint(str(i), label.shape, spacing, class_statistics(label, LABELS, spacing))
-            for i, label in enumerate(cases)
-        ]
-    )
-
-
-def across(*cases, spacing=(1.0, 1.0, 1.0), grid=None):
-    return voxels_across(measured(*cases, spacing=spacing), LABELS, grid or spacing)
-
-
-def test_a_ball_is_as_many_voxels_across_as_its_diameter():
-    ball = ellipsoid(PATCH, (32, 32, 32), (20, 20, 20))
-    assert across(ball) == pytest.approx(40, rel=0.01)
-    assert across(ball, spacing=(2, 2, 2)) == pytest.approx(40, rel=0.01)
-    assert across(ball, spacing=(2, 2, 2), grid=(4, 4, 4)) == pytest.approx(20, rel=0.01)
-    flat = ellipsoid((16, 64, 64), (8, 32, 32), (5, 20, 20))  # slices four times as thick as their voxels
-    assert across(flat, spacing=(4, 1, 1)) == pytest.approx(40, rel=0.02)
-
-
-def test_a_disc_in_a_single_slice_is_as_many_voxels_across_as_its_diameter():
-    disc = ellipsoid((1, 128, 128), (0, 64, 64), (1, 30, 30))
-    for thickness in (1.0, 5.0):
-        assert across(disc, spacing=(thickness, 1, 1), grid=(1, 1)) == pytest.approx(60, rel=0.01)
-
-
-def test_the_median_structure_counts_and_only_its_largest_part():
-    small, large = (ellipsoid(PATCH, (32, 32, 32), (r, r, r)) for r in (5, 25))
-    assert across(small, large, large) == pytest.approx(50, rel=0.01)
-    assert across(small, small, large) == pytest.approx(10, rel=0.1)
-    both = np.maximum(large, ellipsoid(PATCH, (4, 4, 4), (3, 3, 3)))
-    assert across(both) == across(large)
-    assert across(np.zeros(PATCH, np.int16)) == 0
-    assert across(np.zeros(PATCH, np.int16), large) == across(large)
-
-
-@pytest.mark.parametrize("network", [NETWORK, unetrpp_architecture(3, 2, (128, 128), [(2, 2)] * 5)], ids=["3d", "2d"])
-def test_large_structures_get_epa_at_its_finest_level_and_small_ones_none(network):
-    plain = ["conv"] * len(network.levels)
-    finest = ["conv", "epa", *plain[2:]]
-    for radius, expected in ((5, plain), (14, plain), (18, finest), (30, finest)):
-        ball = ellipsoid(PATCH, (32, 32, 32), (radius, radius, radius))
-        made, decisions = place_attention(network, "auto", across=across(ball))
-        assert blocks(made) == expected
-        assert (made.levels[1].cell is not None) == (expected == finest)
-        assert {(level.gate, level.squeeze_excitation) for level in made.levels} == {(None, None)}
-        assert [decision.about for decision in decisions] == ["attention", "gates"]
-        assert f"{across(ball):.0f} voxels across" in decisions[0].why
-
-
-def test_larger_structures_never_get_less_epa():
-    counts = [blocks(place_attention(NETWORK, "auto", across=n)[0]).count("epa") for n in (0, 8, 31.9, 32, 64, 500)]
-    assert counts == [0, 0, 0, 1, 1, 1]
+@pytest.mark.parametrize(
+    ("network", "finest"),
+    [
+        (NETWORK, "4 x 4 x 4"),
+        (unetrpp_architecture(1, 2, (32, 96, 96), [(1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)]), "2 x 4 x 4"),
+        (unetrpp_architecture(3, 2, (128, 128), [(2, 2)] * 5), "1 x 4 x 4"),
+    ],
+    ids=["cube", "anisotropic", "2d"],
+)
+def test_auto_keeps_epa_at_its_finest_level_alone(network, finest):
+    made, decisions = place_attention(network, "auto")
+    assert blocks(made) == ["conv", "epa", *["conv"] * (len(network.levels) - 2)]
+    assert made.levels[1].cell is not None
+    assert {(level.gate, level.squeeze_excitation) for level in made.levels} == {(None, None)}
+    assert [decision.about for decision in decisions] == ["attention", "gates"]
+    assert decisions[0].value == f"pooled EPA at stride {finest}"
+    assert f"the {len(network.levels) - 1} published levels" in decisions[0].why
 
 
 def test_focal_has_the_blocks_of_auto_and_gates_besides():
-    fractions = [0.01, 0.04, 0.3, 0.8]
-    for size in (10, 50):
-        by_size = place_attention(NETWORK, "auto", across=size)[0]
-        focal = place_attention(NETWORK, "focal", across=size, fractions=fractions)[0]
-        assert blocks(focal) == blocks(by_size)
-        assert count(focal) == 3
+    focal = place_attention(NETWORK, "focal", [0.01, 0.04, 0.3, 0.8])[0]
+    assert blocks(focal) == blocks(place_attention(NETWORK, "auto")[0])
+    assert count(focal) == 3
 
 
 def test_auto_says_that_a_network_has_no_blocks():
-    made, decisions = place_attention(UNET, "auto", across=50)
+    made, decisions = place_attention(UNET, "auto")
     assert made == UNET
     assert "no levels with EPA" in decisions[0].why
 
