@@ -16,12 +16,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from unetrpp import __version__
 from unetrpp.core.errors import UserError, in_words
+from unetrpp.core.nnunet_options import advice
 from unetrpp.core.progress import BesideBars
 from unetrpp.core.reply import Outcome, answer, is_asked_for, note_error, print_reply
 
@@ -68,11 +70,13 @@ class Parser(argparse.ArgumentParser):
             )
 
     def refuse_unknown_flags(self, arguments: Sequence[str]) -> None:
-        """Exit for a misspelt flag; called before parsing, which would report a missing argument first."""
+        """Exit for a misspelt flag, or one of nnU-Net; called before parsing, which would report a missing argument first, and
+        would take -pretrained_weights for -p."""
         known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-        for argument in arguments:
-            if argument == "--":
-                return
+        options = list(takewhile(lambda argument: argument != "--", arguments))
+        if instead := advice(self.prog, options):
+            self.error(instead)
+        for argument in options:
             flag = argument.split("=")[0]
             if flag.startswith("--") and flag not in known:
                 self.error(f"unknown option {flag}{nearest(flag, known)}")
