@@ -18,13 +18,10 @@ from unetrpp.planners.rules.spacing import TargetGrid, coarser
 from unetrpp.planners.rules.topology import Topology, downsampling_decision
 from unetrpp.planners.rules.wording import amount, lengths, percent
 from unetrpp.plans.architecture import Architecture, as_3d
-from unetrpp.plans.plans import Configuration, Decision, LossPlan, Preprocessing
+from unetrpp.plans.plans import CASCADE, CONFIGURATIONS, Configuration, Decision, LossPlan, Preprocessing
 
 LOW_RESOLUTION_BELOW = 0.25  # share of the median image in a patch, below which there is a low-resolution stage
 WORTHWHILE = 2  # the low-resolution image must have this factor fewer voxels
-
-CASCADE = "3d_cascade"
-CONFIGURATIONS = ("3d_fullres", "2d", "3d_lowres", CASCADE)
 
 
 class PlannerHooks(Protocol):

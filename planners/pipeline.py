@@ -26,7 +26,6 @@ from unetrpp.dataset.verification import strays
 from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.planners.attention_and_loss import plan_attention, require_possible_attention
-from unetrpp.planners.configurations import CONFIGURATIONS
 from unetrpp.planners.measure.fingerprint import load_or_measure
 from unetrpp.planners.measure.groups import with_groups
 from unetrpp.planners.options import AttentionMode, LossMode, Options, PresetName, StoredType
@@ -37,7 +36,7 @@ from unetrpp.planners.repair import repair_dataset
 from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.planners.workers import start_method
 from unetrpp.plans.fingerprint import Fingerprint
-from unetrpp.plans.plans import Plans, read_plans
+from unetrpp.plans.plans import CONFIGURATIONS, Plans, read_plans
 
 LOG = logging.getLogger(__name__)
 

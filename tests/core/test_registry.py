@@ -39,3 +39,15 @@ def test_import_paths_are_accepted_from_the_command_line_only():
     for name in ("no_such_module:X", "colorsys:no_such_name", "a b:c"):
         with pytest.raises(UserError, match=f"--planner {name} cannot be imported"):
             find("planner", name, {}, allow_import_path=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "here"),
+    [
+        ("planner", "nnUNetPlannerResEncXL", "--preset resenc-xl"),
+        ("trainer", "nnUNetTrainer_100epochs", "--epochs N or --recipe nnunet"),
+    ],
+)
+def test_classes_of_nnunet_are_answered_with_what_to_type_here(kind, name, here):
+    with pytest.raises(UserError, match=f"a class of nnU-Net; here: {here}"):
+        find(kind, name, {})

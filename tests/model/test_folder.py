@@ -88,3 +88,16 @@ def test_an_architecture_of_another_network_is_refused(tmp_path):
     write_json(path / "fold_0" / "architecture.json", other)
     with pytest.raises(UserError, match="in more than gates"):
         ModelFolder.open(path).architecture("0")
+
+
+def test_the_folder_above_model_folders_names_them(tmp_path):
+    path = make_model(tmp_path, folds=1)
+    with pytest.raises(UserError, match=f"give one of those in it: {path.name}"):
+        ModelFolder.open(tmp_path)
+
+
+def test_a_model_with_final_checkpoints_only_says_so(tmp_path):
+    model = ModelFolder.open(make_model(tmp_path, folds=1))
+    (model.path / "fold_0" / "checkpoint_best.pt").unlink(missing_ok=True)
+    with pytest.raises(UserError, match=r"no checkpoint_best.pt of any fold .*; take the final one, which it has"):
+        model.choose_folds(which="best")

@@ -76,3 +76,16 @@ def test_plans_of_another_name_are_offered(plans, tmp_path):
     write_json(tmp_path / "splits.json", [])
     with pytest.raises(UserError, match=r"the plans there are called unet \(--plans-name\)"):
         read_plans(tmp_path / "unetrpp.json")
+
+
+def test_plans_of_nnunet_are_named_as_such(tmp_path):
+    write_json(tmp_path / "nnUNetPlans.json", {"dataset_name": "Dataset004_Hippocampus", "plans_name": "nnUNetPlans"})
+    with pytest.raises(UserError, match="this is nnU-Net's file: unetrpp_import takes its trained models"):
+        read_plans(tmp_path / "nnUNetPlans.json")
+
+
+def test_a_missing_configuration_is_to_be_planned_and_one_of_another_name_does_not_exist(plans):
+    with pytest.raises(UserError, match="plan it with unetrpp_plan_and_preprocess -c 3d_lowres"):
+        plans.configuration("3d_lowres")
+    with pytest.raises(UserError, match="there are only 3d_fullres, 2d, 3d_lowres, 3d_cascade"):
+        plans.configuration("3d_cascade_fullres")

@@ -69,6 +69,23 @@ INSTEAD = {
 }
 
 
+# Class of nnU-Net -> what takes its place.
+CLASSES = {
+    "ExperimentPlanner": "--planner unet",
+    **{f"nnUNetPlannerResEnc{size}": f"--preset resenc-{size.lower()}" for size in ("M", "L", "XL")},
+}
+
+
+def advice_on_class(name: str) -> str | None:
+    """What to do instead of naming a planner or trainer of nnU-Net; None where it is none.
+
+    >>> advice_on_class("nnUNetPlannerResEncL"), advice_on_class("mine")
+    ('that is a class of nnU-Net; here: --preset resenc-l', None)
+    """
+    here = TRAINER if name.startswith("nnUNetTrainer") else CLASSES.get(name)
+    return here and f"that is a class of nnU-Net; here: {here}"
+
+
 def advice(command: str, arguments: Sequence[str]) -> str | None:
     """A sentence about the first argument that is an option of nnU-Net's command only; None where there is none.
 

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.nnunet_options import advice_on_class
 
 T = TypeVar("T")
 
@@ -31,7 +32,8 @@ def find(kind: str, name: str, built_in: Mapping[str, T], allow_import_path: boo
     registered = entry_points(group=group)
     if name not in registered.names:
         known = ", ".join(sorted({*built_in, *registered.names}))
-        raise UserError(f"{kind} {name!r} is not one of {known}; install the package that registers it under {group}")
+        repair = advice_on_class(name) or f"install the package that registers it under {group}"
+        raise UserError(f"{kind} {name!r} is not one of {known}; {repair}")
     try:
         found: T = registered[name].load()
     except (ImportError, AttributeError) as error:

@@ -46,9 +46,9 @@ class ModelFolder:
         """
         path = Path(path)
         if not (path / "plans.json").is_file():
-            raise UserError(
-                f"{path} is not a model folder (it has no plans.json); give results/<dataset>/<plans>__<configuration>"
-            )
+            inside = ", ".join(sorted(plans.parent.name for plans in path.glob("*__*/plans.json")))
+            give = f"give one of those in it: {inside}" if inside else "give results/<dataset>/<plans>__<configuration>"
+            raise UserError(f"{path} is not a model folder (it has no plans.json); {give}")
         plans = read_plans(path / "plans.json")
         return cls(path, plans, _configuration_name(path, plans))
 
@@ -145,10 +145,10 @@ class ModelFolder:
         if missing or not chosen:
             asked = "any fold" if not missing else "fold_all" if missing[0] == "all" else f"fold {missing[0]}"
             known = ", ".join("fold_all" if fold == "all" else fold for fold in trained) or "none"
-            raise UserError(
-                f"{self.path} has no checkpoint_{which}.pt of {asked} (trained: {known}); "
-                "finish its training, or choose trained folds"
-            )
+            repair = "finish its training, or choose trained folds"
+            if not trained and self.trained():
+                repair = "take the final one, which it has"
+            raise UserError(f"{self.path} has no checkpoint_{which}.pt of {asked} (trained: {known}); {repair}")
         return chosen
 
     def source_folds(self, folds: Sequence[str]) -> list[str]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from unetrpp.plotting.picture import Picture
 
 FORMAT = 1
+CASCADE = "3d_cascade"
+CONFIGURATIONS = ("3d_fullres", "2d", "3d_lowres", CASCADE)  # names of all that can be planned
 
 NormalizationScheme = Literal["ct", "zscore", "none", "rescale_0_1", "rgb_to_0_1"]
 
@@ -177,9 +179,10 @@ class Plans(Record, frozen=True, kw_only=True):
             UserError: there is none of this name.
         """
         if name not in self.configurations:
+            plan = f"unetrpp_plan_and_preprocess -c {name}"
+            repair = f"plan it with {plan}" if name in CONFIGURATIONS else f"there are only {', '.join(CONFIGURATIONS)}"
             raise UserError(
-                f"configuration {name!r} is not in the plans {self.name!r}, which have {', '.join(self.configurations)}; "
-                f"plan it with unetrpp_plan_and_preprocess -c {name}"
+                f"configuration {name!r} is not in the plans {self.name!r}, which have {', '.join(self.configurations)}; {repair}"
             )
         return self.configurations[name]
 
@@ -216,6 +219,11 @@ def read_plans(path: Path) -> Plans:
 
 def _hint(path: Path) -> str:
     """What to do about plans that are missing or malformed; names those that exist beside a missing file."""
+    if path.is_file() and b'"plans_name"' in path.read_bytes():
+        return (
+            "this is nnU-Net's file: unetrpp_import takes its trained models, and unetrpp_plan_and_preprocess makes plans of "
+            "our own (as nnU-Net's with --planner unet or --preset resenc-l)"
+        )
     others = sorted(p.stem for p in path.parent.glob("[!.]*.json") if p.stem not in NO_PLANS)
     if path.exists() or not others:
         return "run unetrpp_plan_and_preprocess"
