@@ -277,7 +277,8 @@ def _require_same(plans: Plans, path: Path, planner: Planner, raw: RawDataset) -
     if wanted != recorded:
         was, asked = (", ".join(f"{k} {v}" for k, v in o.items()) for o in (recorded, wanted))
         raise UserError(
-            f"{path} was made with {was}, not {asked}; --overwrite replaces it, --plans-name makes other plans"
+            f"{path} was made with {was}, not {asked}; give the same options again to keep it, --overwrite replaces it, "
+            "--plans-name makes other plans"
         )
     if differing := plans.differences(raw.description):
         what = "file ending" if differing == ["file ending"] else "labels or channels"

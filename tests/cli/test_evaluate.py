@@ -174,6 +174,8 @@ def test_predictions_are_scored_where_no_dataset_json_is_named(tmp_path, capsys)
         assert evaluate(out, numbered, "--foreground-from-instances", "--processes", 1, *more) == 0
         assert "summary.json and summary.csv" in capsys.readouterr().out
         assert json.loads((out / "summary.json").read_text())["foreground_mean"]["Dice"] == expected
+    assert evaluate(numbered, out, "--processes", 1) == 2  # nnU-Net's order
+    assert f"{out} holds predictions, which come first, before the references" in capsys.readouterr().err
     (out / "predictions.json").unlink()
     assert evaluate(out, numbered, "--processes", 1) == 2
     assert "give --dataset-json (a dataset.json, or the model folder)" in capsys.readouterr().err

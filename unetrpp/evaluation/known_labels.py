@@ -21,9 +21,11 @@ def find_labels(predictions: Path, references: Path, given: Path | None) -> tupl
             return labels, next(iter(known))[1]
     path = beside if given is None else given / "dataset.json" if given.is_dir() else given
     if given is None and not path.exists():
+        repair = "give --dataset-json (a dataset.json, or the model folder)"
+        if references.is_dir() and earlier_runs(references):
+            repair += f"; {references} holds predictions, which come first, before the references"
         raise UserError(
-            f"the labels are unknown: there is no {path}, and no predictions.json in {predictions} names them; "
-            "give --dataset-json (a dataset.json, or the model folder)"
+            f"the labels are unknown: there is no {path}, and no predictions.json in {predictions} names them; {repair}"
         )
     description = read_description(path, path.parent.name)
     return description.labels, description.file_ending
