@@ -39,6 +39,21 @@ def test_a_misspelt_name_gets_the_nearest_one(workspace):
         workspace.find_dataset("heert")
 
 
+def test_a_dataset_in_nnunets_raw_folder_is_found_there(workspace, tmp_path, monkeypatch):
+    folder = tmp_path / "nnUNet_raw" / "Dataset007_Pancreas"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("nnUNet_raw", str(folder.parent))
+    for name in ("7", "Pancreas", "Dataset007_Pancreas"):
+        with pytest.raises(UserError, match=r"\$nnUNet_raw has it: plan with the path .*Dataset007_Pancreas"):
+            workspace.find_dataset(name)
+
+
+def test_a_dataset_of_which_there_are_only_models_is_said_to_have_those(workspace):
+    (workspace.root / "results" / "Dataset101_Liver" / "nnUNetPlans__2d").mkdir(parents=True)
+    with pytest.raises(UserError, match="Dataset101_Liver has only models of it; predict with -m"):
+        workspace.find_dataset("101")
+
+
 def test_a_path_is_accepted(workspace, tmp_path):
     inside = workspace.root / "raw" / "Dataset012_Heart"
     assert workspace.find_raw(str(inside)) == ("Dataset012_Heart", inside)

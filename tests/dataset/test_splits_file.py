@@ -44,6 +44,19 @@ def test_cases_in_no_fold_give_a_warning_and_split_groups_are_refused(tmp_path, 
         read_splits(path, groups)
 
 
+def test_nnunets_file_under_its_own_name_is_not_read_and_a_warning_says_so(tmp_path, caplog):
+    theirs = tmp_path / "splits_final.json"
+    write_json(theirs, nnunets(("abc", "d"), ("bcd", "a")))
+    read_or_make_splits(tmp_path / "splits.json", CASES)
+    (warning,) = caplog.messages
+    assert "splits_final.json is not read; rename it to splits.json" in warning
+    caplog.clear()
+    (tmp_path / "splits.json").write_bytes(theirs.read_bytes())
+    read_or_make_splits(tmp_path / "splits.json", CASES)
+    read_or_make_splits(tmp_path / "splits.json", CASES)  # rewritten by now
+    assert not [message for message in caplog.messages if "is not read" in message]
+
+
 def test_folds_are_made_when_there_are_enough_cases(tmp_path):
     path = tmp_path / "splits.json"
     assert read_or_make_splits(path, ["a"]).folds == ()

@@ -8,7 +8,7 @@ from unetrpp.__main__ import main
 from unetrpp.core.files import write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.inference.selection import FILE
-from unetrpp.report.next_step import SELECTION, Length, next_command, next_steps, plan_command
+from unetrpp.report.next_step import SELECTION, Trained, next_command, next_steps, plan_command
 from unetrpp.trainers.config import STANDARD_EPOCHS, STANDARD_ITERATIONS, TrainingConfig
 
 
@@ -47,7 +47,7 @@ def test_unfinished_trainings_go_on(workspace, folds, told):
     assert only(workspace) == f"balls, unet__3d_fullres: {told}: unetrpp_train balls 3d_fullres -p unet"
 
 
-def test_the_other_folds_take_as_long_as_the_first(workspace):
+def test_the_other_folds_are_trained_as_the_first(workspace):
     model = workspace.model("balls", "unet", "3d_fullres")
     model.parent.mkdir(parents=True)
     make_model(model.parent, 1).rename(model)
@@ -55,10 +55,18 @@ def test_the_other_folds_take_as_long_as_the_first(workspace):
         (TrainingConfig(fold=0, epochs=2, iterations=5), " --epochs 2 --iterations 5"),
         (TrainingConfig(fold=0, epochs=20), " --epochs 20"),
         (TrainingConfig(fold=0), ""),
+        (TrainingConfig(fold=0, recipe="nnunet: as there", trainer="mine"), " --trainer mine --recipe nnunet"),
+        (
+            TrainingConfig(fold=0, pretrained="a/fold_0/checkpoint_final.pth"),
+            " --pretrained a/fold_0/checkpoint_final.pth",
+        ),
+        (TrainingConfig(fold=0, pretrained=str(model / "fold_0" / "checkpoint_final.pt")), f" --pretrained {model}"),
     ]:
         write_json(model / "fold_0" / "training.json", config)
         assert next_command(workspace, "balls") == f"unetrpp_train balls 3d_fullres -p unet{options}"
-    assert (Length().epochs, Length().iterations) == (STANDARD_EPOCHS, STANDARD_ITERATIONS)
+    usual = TrainingConfig(fold=0)
+    assert (Trained().trainer, Trained().pretrained) == (usual.trainer, usual.pretrained)
+    assert (Trained().epochs, Trained().iterations) == (STANDARD_EPOCHS, STANDARD_ITERATIONS)
 
 
 def test_trained_models_predict(workspace):

@@ -9,6 +9,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.text import escaped, is_utf8
 
 VARIABLE = "UNETRPP_WORKSPACE"
+NNUNETS_VARIABLE = "nnUNet_raw"
 DEFAULT = "unetrpp_workspace"
 NO_PLANS = ("dataset", "fingerprint", "splits")  # names of other files beside the plans
 
@@ -95,7 +96,13 @@ class Workspace:
         if matches:
             raise UserError(f"dataset {given!r} is ambiguous in {self.root}: {', '.join(matches)}; give the full name")
         found = f"it has {', '.join(known)}" if known else "it has none yet"
-        raise UserError(f"dataset {given!r} is not in the workspace {self.root} ({found}); {_advice(given, known)}")
+        repair = self._models_of(given) or _in_nnunets_raw(given) or _advice(given, known)
+        raise UserError(f"dataset {given!r} is not in the workspace {self.root} ({found}); {repair}")
+
+    def _models_of(self, given: str) -> str | None:
+        """What to do about a dataset of which there are only models, such as imported ones; None where there are none."""
+        folders = sorted(p for p in (self.root / "results").glob("*") if p.is_dir() and _is_named(p.name, given))
+        return f"{folders[0]} has only models of it; predict with -m and one of them" if folders else None
 
     def find_raw(self, given: str) -> tuple[str, Path]:
         """Name and raw folder of a dataset given as in :meth:`find_dataset`, or by the path of any raw folder.
@@ -154,9 +161,20 @@ def as_folder_name(text: str) -> str:
     return "".join("_" if c in "/\\" or not c.isprintable() else c for c in text).lstrip(".") or "unnamed"
 
 
+def _is_named(name: str, given: str) -> bool:
+    return name == given or _matches(name, given)
+
+
 def _matches(name: str, given: str) -> bool:
     """Whether ``given`` is the dataset's name without its prefix, its name with a prefix of nnU-Net, or its number."""
     return given == plain_name(name) or name == plain_name(given) or _number(name) == given.lstrip("0")
+
+
+def _in_nnunets_raw(given: str) -> str | None:
+    """What to do about a dataset that lies in the raw folder of nnU-Net, which its users have in a variable; None elsewhere."""
+    raw = os.environ.get(NNUNETS_VARIABLE)
+    folders = sorted(p for p in Path(raw).glob("*") if p.is_dir() and _is_named(p.name, given)) if raw else []
+    return f"${NNUNETS_VARIABLE} has it: plan with the path {folders[0]}" if folders else None
 
 
 def _advice(given: str, known: list[str]) -> str:

@@ -17,7 +17,8 @@ from unetrpp.dataset.splits import Fold, Splits, make_splits
 LOG = logging.getLogger(__name__)
 
 HINT = "delete the file to have it made again"
-NNUNET = "nnU-Net's splits_final.json"
+NNUNETS_NAME = "splits_final.json"
+NNUNET = f"nnU-Net's {NNUNETS_NAME}"
 
 
 class NnunetFold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +36,8 @@ def read_or_make_splits(
 ) -> Splits:
     """The splits on disk, checked against the cases, with a warning for what is unusual; without a file they are made.
 
-    A file in nnU-Net's form is rewritten in this package's form. One without folds is made again: the dataset had one case.
+    A file in nnU-Net's form is rewritten in this package's form; beside it, one of nnU-Net's name is not read, with a warning.
+    One without folds is made again: the dataset had one case.
 
     Args:
         groups: case -> patient.
@@ -50,6 +52,9 @@ def read_or_make_splits(
         write_json(path, splits)
     elif _is_nnunets(path):
         write_json(path, splits)
+    theirs = path.with_name(NNUNETS_NAME)
+    if theirs.exists() and splits.why != NNUNET:
+        LOG.warning("warning: %s is not read; rename it to %s to train on its folds", theirs, path.name)
     for warning in _warnings(splits, cases, classes or {}):
         LOG.warning("warning: %s: %s", path, warning)
     return splits

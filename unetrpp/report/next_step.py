@@ -19,11 +19,14 @@ START = (
 )
 
 
-class Length(msgspec.Struct, frozen=True):
-    """Of training.json how long a fold is trained, by default as :mod:`unetrpp.trainers.config` has it, which lies above this module."""
+class Trained(msgspec.Struct, frozen=True):
+    """Of training.json what the other folds share, by default as :mod:`unetrpp.trainers.config` has it, which lies above this module."""
 
     epochs: int = 1000
     iterations: int = 250
+    trainer: str = "standard"
+    recipe: str = ""  # "NAME: why"
+    pretrained: str | None = None  # the checkpoint
 
 
 def next_steps(workspace: Workspace) -> list[str]:
@@ -67,7 +70,7 @@ def _steps(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
         done, count = _trained(path), 0 if (path / "fold_all").is_dir() else _folds(workspace, name)
         if (plans, configuration) in configurations and done < count:
             state = f"{name}, {path.name}: {counted_of(done, count, 'fold', 'is/are')} trained"
-            yield state, _train(dataset, plans, configuration) + _length(path) + where
+            yield state, _train(dataset, plans, configuration) + _options(path) + where
         elif done:
             finished.append(path)
     if finished:
@@ -88,16 +91,28 @@ def _train(dataset: str, plans: str, configuration: str) -> str:
     return f"unetrpp_train {dataset} {configuration}{chosen}"
 
 
-def _length(model: Path) -> str:
-    """The options of a training of another length than usual, so that the other folds do not take a thousand epochs."""
+def _options(model: Path) -> str:
+    """The options of a training that differs from the usual, so that the other folds do not take a thousand epochs, or start from
+    random weights where the first did not."""
     path = next(iter(sorted(model.glob("fold_*/training.json"))), None)
     try:
-        found = Length() if path is None else read_json(path, Length)
+        found = Trained() if path is None else read_json(path, Trained)
     except UserError:
         return ""
-    usual = Length()
-    changed = [name for name in Length.__struct_fields__ if getattr(found, name) != getattr(usual, name)]
-    return "".join(f" --{name} {getattr(found, name)}" for name in changed)
+    usual = Trained()
+    changed = [name for name in ("epochs", "iterations", "trainer") if getattr(found, name) != getattr(usual, name)]
+    options = [f" --{name} {getattr(found, name)}" for name in changed]
+    if found.recipe.partition(":")[0] == "nnunet":
+        options.append(" --recipe nnunet")
+    if found.pretrained is not None:
+        options.append(f" --pretrained {quoted(_source(Path(found.pretrained)))}")
+    return "".join(options)
+
+
+def _source(checkpoint: Path) -> str:
+    """What --pretrained took: the model folder of a checkpoint in one, in which each fold finds its own, else the file."""
+    folder = checkpoint.parent.parent
+    return str(folder if (folder / "plans.json").is_file() and checkpoint.suffix == ".pt" else checkpoint)
 
 
 def _folds(workspace: Workspace, name: str) -> int:
