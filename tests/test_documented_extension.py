@@ -37,9 +37,13 @@ def test_the_page_runs(tmp_path):
     plans = json.loads((tmp_path / "workspace" / "preprocessed" / "Balls" / "two_convolutions.json").read_text())
     assert plans["planner"] == "two_convolutions"
     short = ["--epochs", "1", "--iterations", "2", "--no-mirroring", "--threads", "1", "--device", "cpu"]
-    assert train(["Balls", "3d_fullres", "0", "-p", "two_convolutions", "--trainer", "adam", *short, *home]) == 0
+    own = ["-p", "two_convolutions", "--trainer", "adam", "--tracker", "lines"]
+    assert train(["Balls", "3d_fullres", "0", *own, *short, *home]) == 0
     model = tmp_path / "workspace" / "results" / "Balls" / "two_convolutions__3d_fullres"
     assert json.loads((model / "fold_0" / "training.json").read_text())["trainer"] == "adam"
+    epoch, scores = (model / "fold_0" / "lines.txt").read_text(encoding="utf8").splitlines()
+    assert epoch.startswith("1 {'train_loss': ")
+    assert scores.startswith("{'validation/Dice': ")
     again = ["Balls", "3d_fullres", "0", "-p", "two_convolutions", "--trainer", "standard", *short, *home]
     assert train(again) == 2  # a fold keeps its trainer
     assert predict(["-i", str(raw / "imagesTr"), "-o", str(tmp_path / "out"), "-m", str(model), "--device", "cpu"]) == 0

@@ -1,7 +1,7 @@
 """Trackers: where the curves, the recipe, the plans, the scores and pictures of a fold go beside its own folder.
 
 Built-in ones are TensorBoard, Weights & Biases and MLflow, each an extra; packages register others in the group
-``unetrpp.trackers`` (docs/integrations.md).
+``unetrpp.trackers`` (docs/extending.md).
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""Finding networks, planners and trainers by name: built-in ones, and those that installed packages register."""
+"""Finding networks, planners, trainers and trackers by name: built-in ones, and those that installed packages register."""
 
 import pkgutil
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ def find(kind: str, name: str, built_in: Mapping[str, T], allow_import_path: boo
     A name in plans.json or training.json can therefore only lead to installed packages, never to code in a file.
 
     Args:
-        kind: network, planner or trainer.
+        kind: network, planner, trainer or tracker.
         allow_import_path: whether ``name`` may be ``package.module:Class``; only where the user gives it on the command line.
 
     Raises:
