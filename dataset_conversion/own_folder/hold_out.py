@@ -25,8 +25,8 @@ def held_out(
     Args:
         wanted: how many are drawn, or a text file that lists them, one a line.
         groups: case -> patient; a group is held out as a whole.
-        earlier: those of an earlier conversion, which stay where they are as many as ``wanted``: a case that was added to the
-            source must not make a test case a training case.
+        earlier: the test cases of an earlier conversion. If ``wanted`` is their number, they are taken again: a case that was
+            added to the source must not turn a test case into a training case.
 
     Raises:
         UserError: an id that is no case (all are named), no case left for training, or groups that do not add up.

@@ -22,7 +22,7 @@ def mark_outside(image: torch.Tensor, label: torch.Tensor, channels: tuple[int, 
 
 
 def clear_outside(image: torch.Tensor, label: torch.Tensor, channels: tuple[int, ...]) -> torch.Tensor:
-    """Set the masked channels to 0, in place, where the label is marked or outside the case; returns it without marks."""
+    """Set the masked channels to 0, in place, where the label is marked or outside the case; returns the label without marks."""
     if not channels:
         return label
     outside = (label if label.ndim == 3 else label[0]) < 0

@@ -33,7 +33,7 @@ class TruthEncoder:
         """``target`` (B, *patch) holds training indices, the ignore index, or -1 outside the case.
 
         nnU-Net counts the padding around a case as background. Here it does not count, for no one annotated it, and the
-        network sees a constant there; with ``padding="background"`` the trainer has replaced it (trainers/config.py).
+        network sees a constant there; with ``padding="background"`` the trainer has made it background (trainers/step.py).
         """
         target = target.long()
         valid = self.labels.known(target)
