@@ -114,9 +114,8 @@ class Trainer(StepTrainer):
                     self.save("latest")
                 if stopping:
                     self.saver.wait()
-                    self.processes.all_reduce_max(
-                        0
-                    )  # torchrun ends all processes once one leaves, so wait for the save
+                    # torchrun ends all processes once one leaves, so they wait for the save.
+                    self.processes.all_reduce_max(0)
                     raise KeyboardInterrupt
 
     def resume(self) -> None:
