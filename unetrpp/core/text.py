@@ -103,12 +103,21 @@ def format_mm(values: Sequence[float]) -> str:
     return " x ".join(f"{v:.4g}" for v in values) + " mm"
 
 
+def three_digits(value: float) -> str:
+    """Three significant digits, written out up to a million.
+
+    >>> three_digits(2342.7), three_digits(0.91349), three_digits(27)
+    ('2340', '0.913', '27')
+    """
+    return f"{float(f'{value:.3g}'):g}"
+
+
 def format_range(low: float, high: float, unit: str) -> str:
     """
-    >>> format_range(0.9, 1.1, "ml"), format_range(27, 27.0000001, "mm")
-    ('0.9 to 1.1 ml', '27 mm')
+    >>> format_range(0.9, 1.1, "ml"), format_range(27, 27.0000001, "mm"), format_range(118, 2342.7, "ml")
+    ('0.9 to 1.1 ml', '27 mm', '118 to 2340 ml')
     """
-    first, last = f"{low:.3g}", f"{high:.3g}"
+    first, last = three_digits(low), three_digits(high)
     return f"{first} {unit}" if first == last else f"{first} to {last} {unit}"
 
 

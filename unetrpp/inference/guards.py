@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unetrpp.core.text import format_range
+from unetrpp.core.text import format_range, three_digits
 from unetrpp.dataset.labels import LabelScheme, value_counts
 from unetrpp.dataset.modality import check_modality
 from unetrpp.inference.notices import Kind, Notice
@@ -50,7 +50,9 @@ def check_input(
 def _outside(what: Kind, values: np.ndarray, trained: np.ndarray, factor: float, *, unit: str) -> list[Notice]:
     low, high = trained.min(axis=0), trained.max(axis=0)
     return [
-        Notice(what, f"{what} along {axis} is {value:.3g} {unit}, training cases had {format_range(a, b, unit)}")
+        Notice(
+            what, f"{what} along {axis} is {three_digits(value)} {unit}, training cases had {format_range(a, b, unit)}"
+        )
         for axis, value, a, b in zip("zyx", values, low, high, strict=True)
         if value < a / factor or value > b * factor
     ]
@@ -92,6 +94,10 @@ def check_sizes(
             notices.append(Notice("class not found", text, name))
         elif volume > high * VOLUME_FACTOR or volume < low / VOLUME_FACTOR:
             notices.append(
-                Notice("unusual size", f"{name} has {volume * scale:.3g} {unit}, training cases had {usual}", name)
+                Notice(
+                    "unusual size",
+                    f"{name} has {three_digits(volume * scale)} {unit}, training cases had {usual}",
+                    name,
+                )
             )
     return notices

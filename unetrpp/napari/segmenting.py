@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from unetrpp.core.text import three_digits
 from unetrpp.export.model_zip import import_model
 from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
 from unetrpp.inference.notices import lines_of
@@ -57,7 +58,7 @@ def _sizes(predictor: Predictor, segmentation: Segmentation) -> Iterator[str]:
     voxels = class_voxels(segmentation.array, predictor.model.plans.labels)
     volumes = volumes_ml(voxels, segmentation.geometry)
     for name, count in voxels.items():
-        yield f"{name}: {volumes[name]:.3g} ml" if volumes else f"{name}: {count} pixels"
+        yield f"{name}: {three_digits(volumes[name])} ml" if volumes else f"{name}: {count} pixels"
 
 
 def _expected(predictor: Predictor, segmentation: Segmentation) -> Iterator[str]:
