@@ -38,6 +38,12 @@ def test_raw_then_planned_then_trained(workspace):
     )  # after a conversion, also where there are plans
 
 
+def test_a_single_case_is_trained_as_the_fold_of_all_cases(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNETRPP_WORKSPACE", str(tmp_path / "w"))
+    workspace = workspace_of_balls(tmp_path / "w", count=1)
+    assert only(workspace) == "balls is planned and not trained: unetrpp_train balls 3d_fullres all -p unet"
+
+
 @pytest.mark.parametrize(("folds", "told"), [(1, "1 of 4 folds is trained"), (3, "3 of 4 folds are trained")])
 def test_unfinished_trainings_go_on(workspace, folds, told):
     model = workspace.model("balls", "unet", "3d_fullres")

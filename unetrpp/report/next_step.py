@@ -57,20 +57,21 @@ def _where(workspace: Workspace) -> str:
 def _steps(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
     """How far the dataset's configurations and models are, each with the command that goes on."""
     dataset, configurations = quoted(name), list(_preprocessed(workspace, name))
-    where = _where(workspace)
+    where, folds = _where(workspace), _folds(workspace, name)
+    only = " all" if folds == 0 else ""  # the one fold that a single case has
     models = sorted(path for path in (workspace.root / "results" / name).glob("*__*") if any(path.glob("fold_*")))
     if not configurations and not models:
         yield f"{name} is not planned", plan_command(workspace, name)
     for plans, configuration in configurations:
         if f"{plans}__{configuration}" not in {path.name for path in models}:
-            yield f"{name} is planned and not trained", _train(dataset, plans, configuration) + where
+            yield f"{name} is planned and not trained", _train(dataset, f"{configuration}{only}", plans) + where
     finished = []
     for path in models:
         plans, _, configuration = path.name.partition("__")
-        done, count = _trained(path), 0 if (path / "fold_all").is_dir() else _folds(workspace, name)
+        done, count = _trained(path), 0 if folds is None or (path / "fold_all").is_dir() else folds or 1
         if (plans, configuration) in configurations and done < count:
             state = f"{name}, {path.name}: {counted_of(done, count, 'fold', 'is/are')} trained"
-            yield state, _train(dataset, plans, configuration) + _options(path) + where
+            yield state, _train(dataset, f"{configuration}{only}", plans) + _options(path) + where
         elif done:
             finished.append(path)
     if finished:
@@ -86,9 +87,10 @@ def _preprocessed(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
             yield from ((file.stem, store.removeprefix(f"{file.stem}_")) for store in stores)
 
 
-def _train(dataset: str, plans: str, configuration: str) -> str:
+def _train(dataset: str, what: str, plans: str) -> str:
+    """``what`` is a configuration, and the fold if it has to be named."""
     chosen = "" if plans == STANDARD_PLANS else f" -p {quoted(plans)}"
-    return f"unetrpp_train {dataset} {configuration}{chosen}"
+    return f"unetrpp_train {dataset} {what}{chosen}"
 
 
 def _options(model: Path) -> str:
@@ -115,12 +117,12 @@ def _source(checkpoint: Path) -> str:
     return str(folder if (folder / "plans.json").is_file() and checkpoint.suffix == ".pt" else checkpoint)
 
 
-def _folds(workspace: Workspace, name: str) -> int:
-    """How many folds the dataset has; 1 where it has too few cases for any, so that only the fold "all" is trained."""
+def _folds(workspace: Workspace, name: str) -> int | None:
+    """How many folds the dataset is split into, 0 where a single case cannot be split; None where no file says so."""
     try:
-        return len(read_json(workspace.preprocessed(name) / "splits.json", Splits).folds) or 1
+        return len(read_json(workspace.preprocessed(name) / "splits.json", Splits).folds)
     except UserError:
-        return 0
+        return None
 
 
 def _trained(model: Path) -> int:
