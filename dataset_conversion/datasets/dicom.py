@@ -121,6 +121,11 @@ def _of_modality(
         what = "no DICOM SEG or RTSTRUCT that refers to a series" if modality is None else f"no series of {modality}"
         repair = "check the folder" if modality is None else "give another --modality"
         raise UserError(f"the folder holds {what} (there are {here}); {repair}")
+    if not set(chosen) & set(labelled):
+        others = f"; there are some of {listed(labelled, 10)}" if labelled else ""
+        raise UserError(
+            f"no DICOM SEG or RTSTRUCT refers to a series of {chosen[0]}{others}; give the folder that holds both, or another --modality"
+        )
     if len(chosen) > 1:
         raise UserError(f"series of {listed(chosen, 10)} have labels; give one of them as --modality")
     return sorted((each for each in every if each.modality == chosen[0]), key=lambda each: each.case)

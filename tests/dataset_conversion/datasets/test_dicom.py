@@ -176,6 +176,14 @@ def test_the_modality_is_asked_for_where_several_have_labels(tree, tmp_path):
         convert("dicom", tree, tmp_path / "w", roi=ROIS, modality="PT")
 
 
+def test_a_modality_without_labels_is_refused(tree, tmp_path):
+    series(tree / "MR", patient="10", modality="MR", seed=7)
+    with pytest.raises(
+        UserError, match="no DICOM SEG or RTSTRUCT refers to a series of MR; there are some of CT; give"
+    ):
+        convert("dicom", tree, tmp_path / "w", modality="MR")
+
+
 def test_without_rois_all_names_are_listed(tree, tmp_path, capsys):
     assert main(["dicom", str(tree), "--workspace", str(tmp_path / "w")]) == 2
     said = capsys.readouterr().err
