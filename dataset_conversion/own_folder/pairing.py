@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import commonprefix
 from pathlib import Path
 from typing import TypeAlias
 
@@ -208,21 +209,51 @@ def _missing(case: str, missing: Sequence[str], masks: Mapping[str, tuple[Patter
 
 
 def _named_otherwise(patterns: Sequence[Pattern], files: Mapping[Pattern, Files]) -> str | None:
-    """The path that pairs the files of two folders, where the names of one are those of the other with a part before or after."""
+    """The paths that pair the files of two folders, where the names differ in a part before or after the case's."""
     folders = {p: sorted(files[p]) for p in patterns if p.is_folder and GROUP not in p.text}
     for pattern, names in folders.items():
         for others in folders.values():
             before, found, after = names[0].partition(others[0])
             if found and (before or after) and names == sorted(f"{before}{other}{after}" for other in others):
-                return f"{Path(pattern.text).as_posix()}/{before}{CASE}{after}.*"
-    return None
+                return f"the path {_path(pattern, before, after)!r} in place of this folder"
+    if len(folders) != 2 or any(len(names) < 2 for names in folders.values()):
+        return None
+    (one, ones), (other, others) = folders.items()
+    before, after = _apart(commonprefix(ones)[::-1], commonprefix(others)[::-1]), _apart(_ending(ones), _ending(others))
+    paths = [_path(one, before[0][::-1], after[0]), _path(other, before[1][::-1], after[1])]
+    cases = [
+        sorted(name[len(start) : len(name) - len(end)] for name in names)
+        for names, start, end in zip((ones, others), (part[::-1] for part in before), after, strict=True)
+    ]
+    return f"the paths {paths[0]!r} and {paths[1]!r} in place of these folders" if cases[0] == cases[1] and all(cases[0]) else None
+
+
+def _path(pattern: Pattern, before: str, after: str) -> str:
+    return f"{Path(pattern.text).as_posix()}/{before}{CASE}{after}.*"
+
+
+def _ending(names: Sequence[str]) -> str:
+    return commonprefix([name[::-1] for name in names])[::-1]
+
+
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """What all names of one folder and what all of the other have in common, less digits in both, which are of the cases.
+
+    >>> _apart("0 PET", "0 GTV"), _apart("_pet", "_pet")
+    ((' PET', ' GTV'), ('', ''))
+    """
+    if one == other:
+        return "", ""
+    same = commonprefix([one, other])
+    digits = len(same) - len(same.lstrip("0123456789"))
+    return one[digits:], other[digits:]
 
 
 def _refusal(problems: Sequence[CaseError], instead: str | None = None) -> UserError:
-    """``instead``: a path that would pair the files."""
+    """``instead``: what would pair the files."""
     if instead is not None:
         return UserError(
-            f"images and labels have different names; give the path {instead!r} in place of this folder\n{error_table(problems)}"
+            f"images and labels have different names; give {instead}\n{error_table(problems)}"
         )
     return UserError(
         f"{counted(len(problems), 'file is', 'files are')} missing or doubtful; add what is missing, remove files without a partner, "

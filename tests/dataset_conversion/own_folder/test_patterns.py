@@ -1,6 +1,7 @@
 """What patterns match: folders, paths with {case}, absolute ones, folders of DICOM series, and what they pass over."""
 
 import os
+import re
 import shutil
 import tempfile
 from fnmatch import fnmatchcase
@@ -216,3 +217,16 @@ def test_the_path_that_pairs_names_with_a_part_more_is_named(tmp_path, capsys, f
     assert f"give the path {instead!r} in place of this folder" in capsys.readouterr().err
     assert convert(root, "--label", "a=1", **{folder: instead}) == 0  # the repair works
     assert files_in(tmp_path / "w/raw/Made")["labelsTr"] == ["c0", "c1", "c2", "c3"]
+
+
+@pytest.mark.parametrize(("image", "label"), [("{} PET", "{} GTV"), ("PET_0{}", "gt_0{}"), ("a{}0_ct", "b{}0_seg")])
+def test_the_paths_that_pair_names_with_a_part_more_on_both_sides_are_named(tmp_path, capsys, image, label):
+    root = tmp_path / "src"
+    make_source(root)
+    for folder, name in (("images", image), ("labels", label)):
+        for path in sorted((root / folder).iterdir()):
+            path.rename(path.with_name(f"{name.format(path.name.removesuffix('.nii.gz'))}.nii.gz"))
+    assert convert(root, "--label", "a=1") == 2
+    found = re.search("give the paths '(.*)' and '(.*)' in place of these folders", capsys.readouterr().err)
+    assert convert(root, "--label", "a=1", images=found[1], labels=found[2]) == 0  # the repair works
+    assert len(files_in(tmp_path / "w/raw/Made")["labelsTr"]) == 4
