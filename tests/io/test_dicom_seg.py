@@ -11,6 +11,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.io.dicom_seg import require_dicom_seg, write_dicom_seg
 from unetrpp.io.images import read_file, to_sitk
+from unetrpp.io.rtstruct import write_rtstruct
 
 SHAPE = (5, 8, 6)
 LABELS = LabelScheme(names=("background", "liver", "tumour"), values=(0, 3, 7))
@@ -78,7 +79,6 @@ NAMES = {
 
 
 @pytest.mark.parametrize("language", NAMES)
-@pytest.mark.filterwarnings("ignore:The string .* is unlikely to represent the intended person name")
 def test_patients_of_every_character_set_keep_their_names(tmp_path, language):
     charset, name = NAMES[language]
     write_series(tmp_path / "series", np.zeros(SHAPE), **({"SpecificCharacterSet": charset} if charset else {}))
@@ -151,3 +151,20 @@ def test_frames_of_a_multi_frame_image_keep_their_masks(tmp_path):
     _, found = frames(tmp_path / "case.dcm", to_sitk(array, volume.geometry))
     np.testing.assert_array_equal(found[1], array == 3)
     np.testing.assert_array_equal(found[2], array == 7)
+
+
+def test_odd_texts_of_the_source_are_kept_without_a_warning_of_the_libraries(tmp_path):
+    """Warnings are errors in tests: of an id longer than the standard allows, and of a name of one part."""
+    write_series(tmp_path / "series", np.zeros(SHAPE))
+    for path in (tmp_path / "series").iterdir():
+        slice_ = pydicom.dcmread(path)
+        slice_.PatientName = "STS_003"
+        with pytest.warns(UserWarning, match="exceeds the maximum length of 16"):
+            slice_.AccessionNumber = "281919993637276540"
+        slice_.save_as(path)
+    array, options = np.ones(SHAPE, np.uint8), {"series": tmp_path / "series", "note": "a model"}
+    write_dicom_seg(tmp_path / "case.dcm", array, {"liver": (1,)}, **options)
+    write_rtstruct(tmp_path / "rs.dcm", array, read_file(tmp_path / "series").geometry, {"liver": (1,)}, **options)
+    for name in ("case.dcm", "rs.dcm"):
+        found = pydicom.dcmread(tmp_path / name)
+        assert (found.PatientName, found.PatientID) == ("STS_003", "p1")

@@ -43,43 +43,44 @@ def write_dicom_seg(
     from pydicom import dcmread
     from pydicom.sr.codedict import codes
 
-    from unetrpp.io.readers.dicom import source_slices
+    from unetrpp.io.readers.dicom import pydicom_warns_the_log, source_slices
 
-    slices = source_slices(series)
-    files = {file: number for number, file in enumerate(dict.fromkeys(file for file, _ in slices))}
-    sources = [dcmread(file, stop_before_pixels=True) for file in files]
-    use_unicode(sources[0])
-    # highdicom takes the planes in the order of the frames of a multi-frame file.
-    array = array[sorted(range(len(slices)), key=lambda z: (files[slices[z][0]], slices[z][1]))]
-    name = long_string(note)
-    tissue = highdicom.sr.CodedConcept(*TISSUE)
-    algorithm = highdicom.AlgorithmIdentificationSequence(name, codes.cid7162.ArtificialIntelligence, __version__)
-    descriptions = [
-        highdicom.seg.SegmentDescription(number, long_string(label), tissue, tissue, "AUTOMATIC", algorithm)
-        for number, label in enumerate(segments, start=1)
-    ]
-    try:
-        segmentation = highdicom.seg.Segmentation(
-            source_images=sources,
-            pixel_array=_segment_numbers(array, segments),
-            segmentation_type="BINARY",
-            segment_descriptions=descriptions,
-            series_instance_uid=highdicom.UID(),
-            series_number=SERIES_NUMBER,
-            sop_instance_uid=highdicom.UID(),
-            instance_number=1,
-            manufacturer="unetrpp",
-            manufacturer_model_name=name,
-            software_versions=__version__,
-            device_serial_number="none",
-            series_description=long_string(f"Segmentation for research use by {note}"),
-        )
-    except (AttributeError, KeyError, ValueError) as error:
-        raise UserError(
-            f"a DICOM SEG cannot refer to {series.name} ({error}); export the series again with all its tags"
-        ) from error
-    segmentation.SpecificCharacterSet = UTF_8  # for label names in any language
-    write_atomically(path, lambda temporary: segmentation.save_as(temporary))
+    with pydicom_warns_the_log(series):
+        slices = source_slices(series)
+        files = {file: number for number, file in enumerate(dict.fromkeys(file for file, _ in slices))}
+        sources = [dcmread(file, stop_before_pixels=True) for file in files]
+        use_unicode(sources[0])
+        # highdicom takes the planes in the order of the frames of a multi-frame file.
+        array = array[sorted(range(len(slices)), key=lambda z: (files[slices[z][0]], slices[z][1]))]
+        name = long_string(note)
+        tissue = highdicom.sr.CodedConcept(*TISSUE)
+        algorithm = highdicom.AlgorithmIdentificationSequence(name, codes.cid7162.ArtificialIntelligence, __version__)
+        descriptions = [
+            highdicom.seg.SegmentDescription(number, long_string(label), tissue, tissue, "AUTOMATIC", algorithm)
+            for number, label in enumerate(segments, start=1)
+        ]
+        try:
+            segmentation = highdicom.seg.Segmentation(
+                source_images=sources,
+                pixel_array=_segment_numbers(array, segments),
+                segmentation_type="BINARY",
+                segment_descriptions=descriptions,
+                series_instance_uid=highdicom.UID(),
+                series_number=SERIES_NUMBER,
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer="unetrpp",
+                manufacturer_model_name=name,
+                software_versions=__version__,
+                device_serial_number="none",
+                series_description=long_string(f"Segmentation for research use by {note}"),
+            )
+        except (AttributeError, KeyError, ValueError) as error:
+            raise UserError(
+                f"a DICOM SEG cannot refer to {series.name} ({error}); export the series again with all its tags"
+            ) from error
+        segmentation.SpecificCharacterSet = UTF_8  # for label names in any language
+        write_atomically(path, lambda temporary: segmentation.save_as(temporary))
 
 
 def _segment_numbers(array: np.ndarray, segments: Mapping[str, tuple[int, ...]]) -> np.ndarray:

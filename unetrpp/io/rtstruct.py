@@ -16,7 +16,7 @@ from unetrpp.core.files import write_atomically
 from unetrpp.io.contours import outlines
 from unetrpp.io.dicom_text import UTF_8, long_string, use_unicode
 from unetrpp.io.geometry import Geometry, world_mm
-from unetrpp.io.readers.dicom import source_slices
+from unetrpp.io.readers.dicom import pydicom_warns_the_log, source_slices
 
 SERIES_NUMBER = 9001  # above those of scanners, and not that of a DICOM SEG
 STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # PS3.3, C.8.8.5 requires one of the referenced study
@@ -48,31 +48,32 @@ def write_rtstruct(
     Raises:
         UserError: the series lacks tags that a structure set must refer to.
     """
-    slices = source_slices(series)
-    sources = {file: dcmread(file, stop_before_pixels=True) for file in dict.fromkeys(file for file, _ in slices)}
-    first = next(iter(sources.values()))
-    missing = next((key for header in sources.values() for key in REQUIRED if not header.get(key)), None)
-    if missing:
-        raise UserError(
-            f"an RT Structure Set cannot refer to {series.name} (no {missing}); export the series again with all its tags"
-        )
-    images = [_image(sources[file], frame) for file, frame in slices]
-    dataset = _head(first, note)
-    referenced = _item(SeriesInstanceUID=first.SeriesInstanceUID, ContourImageSequence=images)
-    study = _item(ReferencedSOPClassUID=STUDY_CLASS, ReferencedSOPInstanceUID=first.StudyInstanceUID)
-    study.RTReferencedSeriesSequence = [referenced]
-    frame_of_reference = first.FrameOfReferenceUID
-    dataset.ReferencedFrameOfReferenceSequence = [
-        _item(FrameOfReferenceUID=frame_of_reference, RTReferencedStudySequence=[study])
-    ]
-    rois = [
-        _roi(number, name, frame_of_reference, _contours(np.isin(array, values), geometry, images))
-        for number, (name, values) in enumerate(segments.items(), start=1)
-    ]
-    names = ("StructureSetROISequence", "ROIContourSequence", "RTROIObservationsSequence")
-    for name, items in zip(names, zip(*rois, strict=True), strict=True):
-        setattr(dataset, name, list(items))
-    write_atomically(path, lambda temporary: dataset.save_as(temporary, enforce_file_format=True))
+    with pydicom_warns_the_log(series):
+        slices = source_slices(series)
+        sources = {file: dcmread(file, stop_before_pixels=True) for file in dict.fromkeys(file for file, _ in slices)}
+        first = next(iter(sources.values()))
+        missing = next((key for header in sources.values() for key in REQUIRED if not header.get(key)), None)
+        if missing:
+            raise UserError(
+                f"an RT Structure Set cannot refer to {series.name} (no {missing}); export the series again with all its tags"
+            )
+        images = [_image(sources[file], frame) for file, frame in slices]
+        dataset = _head(first, note)
+        referenced = _item(SeriesInstanceUID=first.SeriesInstanceUID, ContourImageSequence=images)
+        study = _item(ReferencedSOPClassUID=STUDY_CLASS, ReferencedSOPInstanceUID=first.StudyInstanceUID)
+        study.RTReferencedSeriesSequence = [referenced]
+        frame_of_reference = first.FrameOfReferenceUID
+        dataset.ReferencedFrameOfReferenceSequence = [
+            _item(FrameOfReferenceUID=frame_of_reference, RTReferencedStudySequence=[study])
+        ]
+        rois = [
+            _roi(number, name, frame_of_reference, _contours(np.isin(array, values), geometry, images))
+            for number, (name, values) in enumerate(segments.items(), start=1)
+        ]
+        names = ("StructureSetROISequence", "ROIContourSequence", "RTROIObservationsSequence")
+        for name, items in zip(names, zip(*rois, strict=True), strict=True):
+            setattr(dataset, name, list(items))
+        write_atomically(path, lambda temporary: dataset.save_as(temporary, enforce_file_format=True))
 
 
 def _head(source: Dataset, note: str) -> Dataset:

@@ -5,6 +5,7 @@ wrong values is refused with the name of the file.
 """
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from unetrpp.io.readers.dicom_pixels import read_pixels
 from unetrpp.io.readers.dicom_stack import stack
 
 LOG = logging.getLogger(__name__)
+ONE_AT_A_TIME = threading.RLock()  # of those who change what warnings do
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs every warning a second time
 
 
@@ -89,8 +91,12 @@ def _headers(source: Path | Sequence[Path]) -> list[Header]:
 
 @contextmanager
 def pydicom_warns_the_log(path: Path) -> Iterator[None]:
-    """pydicom's warnings, which do not name the file, go to the debug log; what matters of them is checked here."""
-    with warnings.catch_warnings(record=True) as caught:
+    """pydicom's and highdicom's warnings, which do not name the file, go to the debug log; what matters of them is checked here.
+
+    One thread at a time: what ``warnings`` records belongs to the process, and a series is read while another one's results are
+    written.
+    """
+    with ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     for warning in caught:
