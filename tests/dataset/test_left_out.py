@@ -89,3 +89,15 @@ def test_a_folder_without_images_is_refused(tmp_path, names):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match="has no image named CASE_0000"):
         find_cases([tmp_path], described(("MR",)))
+
+
+def test_all_that_a_folder_without_cases_holds_is_named(tmp_path):
+    for name in ("PT/s/a_0000.nii.gz", "CT/b_0000.nii.gz"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"but CT and PT/s hold images; give one of these folders"):
+        find_cases([tmp_path], described(("MR",)))
+    for name in ("a.nii.gz", "b.nii.gz", "c.nii.gz"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"but a\.nii\.gz and 2 more; rename it to a_0000\.nii\.gz"):
+        find_cases([tmp_path], described(("MR",)))

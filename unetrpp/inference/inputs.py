@@ -91,13 +91,18 @@ def _series_of_folder(folder: Path, description: DatasetDescription) -> Cases:
 
 def _nothing_found(folder: Path, description: DatasetDescription) -> UserError:
     ending, others = description.file_ending, ignored_images(folder, description)
-    deeper = next((inner for path in subfolders(folder) if (inner := folder_with_images(path)) is not None), None)
+    deeper = [inner for path in subfolders(folder) if (inner := folder_with_images(path)) is not None]
     found = f"{folder} has no image named CASE_0000{ending} and no folder with a DICOM series"
     if others:
         other = folder / others[0]
-        return UserError(f"{found}, but {escaped(other.name)}; {rename(other, with_ending_of(other, description))}")
-    if deeper is not None:
-        return UserError(f"{found}, but {escaped(str(deeper.relative_to(folder)))} holds images; give that folder")
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        return UserError(
+            f"{found}, but {escaped(other.name)}{more}; {rename(other, with_ending_of(other, description))}"
+        )
+    if deeper:
+        places = listed([escaped(str(inner.relative_to(folder))) for inner in deeper], 5)
+        repair = "holds images; give that folder" if len(deeper) == 1 else "hold images; give one of these folders"
+        return UserError(f"{found}, but {places} {repair}")
     return UserError(f"{found}; rename the files or give them one by one")
 
 
