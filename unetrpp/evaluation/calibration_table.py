@@ -72,8 +72,9 @@ def expected_dice_table(found: Calibration) -> str:
 
 def calibration_table(found: Calibration) -> str:
     """The rows, and what they were measured on."""
+    folds = f"{'fold' if len(found.folds) == 1 else 'folds'} {spell_folds(found.folds)}"
     told = (
-        f"temperature fitted on {found.voxels:,} sampled voxels of fold {spell_folds(found.folds)}: log loss "
+        f"temperature fitted on {found.voxels:,} sampled voxels of {folds}: log loss "
         f"{found.log_loss_before:.4f} before and {found.log_loss_after:.4f} after it, on the same voxels"
     )
     return f"calibration:\n{text_table(calibration_rows(found))}\n{told}\n\n{expected_dice_table(found)}"

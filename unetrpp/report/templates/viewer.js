@@ -202,7 +202,8 @@ function showReadout() {
   const values = picture.levels.map((levels, k) => rounded(levels[volumes.channels[k][i]]));
   const place = [x, y, z].map((at, k) => picture.start[2 - k] + at * picture.steps[2 - k] + 1);
   const parts = [picture.flat ? `x ${place[0]}, y ${place[1]}` : `x ${place[0]}, y ${place[1]}, z ${place[2]}`];
-  parts.push(state.channel < 0 ? values.join(", ") : values[state.channel], `predicted: ${label(volumes.prediction[i])}`);
+  const value = state.channel < 0 ? values.join(", ") : `${settings.channels[state.channel] ?? "intensity"}: ${values[state.channel]}`;
+  parts.push(value, `predicted: ${label(volumes.prediction[i])}`);
   if (volumes.reference) parts.push(`reference: ${label(volumes.reference[i])}`);
   picture.maps.forEach((map, k) => parts.push(`${map.name}: ${rounded(map.low + volumes.maps[k][i] / 255 * (map.high - map.low))}`));
   byId("readout").textContent = parts.join(" · ");
