@@ -99,7 +99,7 @@ def test_the_tests_install_what_the_extras_name():
     extras = PROJECT["optional-dependencies"]
     named = [
         line
-        for extra in ("dicom", "onnx", "notebook", "niivue", "hub", "dask", "serve", "completion")
+        for extra in ("dicom", "onnx", "zarr", "notebook", "niivue", "hub", "dask", "serve", "completion")
         for line in extras[extra]
     ]
     assert set(named) <= set(extras["test"])

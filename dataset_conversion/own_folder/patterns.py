@@ -10,7 +10,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling, walk
 from unetrpp.core.text import composed, escaped
 from unetrpp.dataset_conversion.finding import is_below
-from unetrpp.io.formats import ending_of, strip_ending
+from unetrpp.io.formats import ending_of, is_folder, strip_ending
 from unetrpp.io.listing import beside_slices, holds_series, images_below, is_image, is_system, parts_of, unreadable
 
 CASE = "{case}"
@@ -194,9 +194,9 @@ def _is_case(path: Path) -> bool:
     """Whether an entry of a folder can be a case by itself: a DICOM file is rather a slice, unless a pattern names it."""
     if is_system(path):
         return False
-    if path.is_dir():
+    if is_folder(path):
         return holds_series(path)
-    return bool(ending_of(path)) and (path.is_file() or is_dangling(path))
+    return bool(ending_of(path)) and (path.exists() or is_dangling(path))
 
 
 def not_used(

@@ -12,11 +12,11 @@ from unetrpp.core.errors import UserError, refuse
 from unetrpp.core.files import Record, read_edited_json
 from unetrpp.dataset.label_definitions import read_labels, whole_number
 from unetrpp.dataset.labels import LabelScheme, Region
-from unetrpp.io.formats import FILE_ENDINGS
+from unetrpp.io.formats import FILE_ENDINGS, ONLY_READ
 
 JPEG = (".jpeg", ".jpg")
 # Labels and predictions have the same ending, and JPEG would change their values.
-DATASET_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending not in JPEG)
+DATASET_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending not in (*JPEG, *ONLY_READ))
 MOST_SHOWN = 60  # characters of a wrong value, in a message
 _SHAPES: dict[str, tuple[type, str]] = {
     "channel_names": (dict, 'an object such as {"0": "CT"}'),

@@ -9,7 +9,7 @@ import msgspec
 from unetrpp.core.text import composed, escaped
 from unetrpp.dataset.cases import channel_number
 from unetrpp.dataset.description import DatasetDescription
-from unetrpp.io.formats import ending_of, is_picture, strip_ending
+from unetrpp.io.formats import ending_of, is_folder, is_picture, strip_ending
 from unetrpp.io.listing import (
     beside_slices,
     entries,
@@ -34,12 +34,12 @@ class _Folder:
     @property
     def of_folders(self) -> bool:
         """Whether its cases are folders, each with a DICOM series."""
-        return any(path.is_dir() for path in self.used)
+        return any(map(is_folder, self.used))
 
     def expected(self, path: Path) -> DatasetDescription:
         """The description with the ending that an image at ``path`` should have: any, where no case has the dataset's."""
         ending = self.description.file_ending
-        others = self.used and not any(path.is_dir() or path.name.endswith(ending) for path in self.used)
+        others = self.used and not any(is_folder(path) or path.name.endswith(ending) for path in self.used)
         return with_ending_of(path, self.description) if others else self.description
 
 
@@ -109,7 +109,7 @@ def rename(path: Path, description: DatasetDescription) -> str:
 def _reason(path: Path, folder: _Folder) -> str | None:
     if (reason := unreadable(path)) is not None:
         return reason
-    if path.is_dir():
+    if is_folder(path):
         return _folder_reason(path, folder)
     return _file_reason(path, folder) if is_image(path) else None
 

@@ -14,7 +14,7 @@ from unetrpp.dataset.left_out import rename, with_ending_of
 from unetrpp.dataset.verification import inputs_digest
 from unetrpp.inference.left_out import subfolders
 from unetrpp.io.dicom import is_dicom
-from unetrpp.io.formats import strip_ending
+from unetrpp.io.formats import is_folder, strip_ending
 from unetrpp.io.listing import folder_with_images, holds_series, unreadable
 
 Cases = dict[str, tuple[Path, ...]]
@@ -35,7 +35,7 @@ def find_cases(inputs: Sequence[Path], description: DatasetDescription) -> Cases
         reason = unreadable(path) if path.is_dir() or is_dangling(path) else None
         if reason is not None or not path.exists():
             raise UserError(f"{escaped(str(path))} {reason or 'does not exist; check the path'}")
-    if len(inputs) == 1 and inputs[0].is_dir():
+    if len(inputs) == 1 and is_folder(inputs[0]):
         return _cases_of_folder(inputs[0], description)
     channels = len(description.channel_names)
     if len(inputs) not in (1, channels):
@@ -121,7 +121,11 @@ def require_series(cases: Cases, option: str) -> None:
     Raises:
         UserError: a case was given as files.
     """
-    others = [case for case, paths in cases.items() if not (paths[0].is_dir() or is_dicom(paths[0]))]
+    others = [
+        case
+        for case, paths in cases.items()
+        if not (is_folder(paths[0]) or (paths[0].is_file() and is_dicom(paths[0])))
+    ]
     if others:
         raise UserError(
             f"{option} is for DICOM series, but {listed(others, 5)} came as other files; leave the option out or give the series"

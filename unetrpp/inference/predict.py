@@ -22,6 +22,7 @@ from unetrpp.inference.postprocessing import postprocessing_of
 from unetrpp.inference.record import Progress, review_order
 from unetrpp.inference.selection import find_selection
 from unetrpp.io.dicom_seg import require_dicom_seg
+from unetrpp.io.formats import is_folder
 from unetrpp.io.surfaces import SurfaceFormat
 from unetrpp.model.folder import Checkpoint, ModelFolder
 from unetrpp.model.folds import Folds, spell_folds
@@ -212,7 +213,7 @@ def _cases_and_others(
     Models and the workspace (``own``) may lie in the folder.
     """
     found = find_cases(inputs, description)
-    others = left_out(inputs[0], found, description, own) if inputs[0].is_dir() else {}
+    others = left_out(inputs[0], found, description, own) if is_folder(inputs[0]) else {}
     cases, unnamable = named_in_utf8(found)
     others |= unnamable
     if part is None:

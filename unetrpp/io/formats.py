@@ -28,8 +28,10 @@ READERS = {
     ".bmp": "pictures",
     ".jpeg": "pictures",
     ".jpg": "pictures",
+    ".zarr": "zarr",
 }
 FILE_ENDINGS = tuple(READERS)
+ONLY_READ = (".zarr",)  # segmentations and labels have another ending
 ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd"}  # headers of two files -> the same format in one
 
 
@@ -62,6 +64,11 @@ def is_picture(file_ending: str) -> bool:
     (True, True, False)
     """
     return reader_name(Path(f"image{file_ending}")) in ("pictures", "tiff")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder of cases or of a DICOM series; a folder NAME.zarr is one image, as a file is."""
+    return path.is_dir() and reader_name(path) != "zarr"
 
 
 def reader_of(path: Path) -> Reader:
@@ -98,8 +105,9 @@ def ending_of(path: Path) -> str:
 
 
 def files_of_image(path: Path) -> list[Path]:
-    """All files of one image: those in a DICOM series' folder, a header and its data, a TIFF and its sidecar, or ``path`` alone."""
-    if path.is_dir():
+    """All files of one image: those in the folder of a DICOM series or of a Zarr, a header and its data, a TIFF and its sidecar,
+    or ``path`` alone."""
+    if is_folder(path):
         return sorted(path.iterdir())
     if reader_name(path) is None:
         return [path]
@@ -115,10 +123,15 @@ def write_sitk(path: Path, image: sitk.Image) -> None:
     For a .mhd or .nhdr ITK would write two files, a header and the voxels. The same format in one file is written
     instead, which readers accept under both endings. A stack of TIFF slices gets a sidecar, because TIFF cannot store the
     distance of slices.
+
+    Raises:
+        UserError: the format is read alone.
     """
     from unetrpp.io.readers import itk
 
     ending = ending_of(path)
+    if ending in ONLY_READ:
+        raise UserError(f"{path.name}: {ending} is read, but not written; choose another ending")
 
     def write(temporary: Path) -> None:
         with itk.plain_target(temporary, ONE_FILE.get(ending, ending)) as name:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from unetrpp.core.errors import UserError
 from unetrpp.core.large_arrays import as_float32, new_array
 from unetrpp.io.dicom import is_dicom
-from unetrpp.io.formats import ending_of, reader_name, reader_of, write_sitk
+from unetrpp.io.formats import ending_of, is_folder, reader_name, reader_of, write_sitk
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, Geometry, same_grid
 from unetrpp.io.nifti import ENDINGS as NIFTI
 from unetrpp.io.nifti import write_nifti
@@ -161,7 +161,7 @@ def _read_header(path: Path) -> tuple[Geometry, int]:
 
 def _is_dicom(path: Path) -> bool:
     """A folder, or a file that is DICOM and whose name ends like none of the other formats."""
-    if path.is_dir():
+    if is_folder(path):
         return True
     return reader_name(path) is None and bool(require_content(path)) and is_dicom(path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from unetrpp.core.files import is_dangling, walk
 from unetrpp.core.text import escaped
 from unetrpp.io.dicom import is_dicom, is_series
-from unetrpp.io.formats import FILE_ENDINGS, ending_of, files_of_image
+from unetrpp.io.formats import FILE_ENDINGS, ending_of, files_of_image, is_folder, reader_name
 
 SYSTEM = ("thumbs.db", "desktop.ini", "dicomdir", "__macosx", "@eadir")  # and what starts with a dot
 DICOM_ENDINGS = (".dcm", ".ima", ".dicom")
@@ -49,8 +49,8 @@ def open_entries(folder: Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file, or a link that should lead to one, is an image by its name or its first bytes."""
-    if is_system(path) or path.is_dir():
+    """Whether a file, a Zarr's folder, or a link that should lead to one, is an image by its name or its first bytes."""
+    if is_system(path) or is_folder(path):
         return False
     if ending_of(path) or path.name.lower().endswith(DICOM_ENDINGS) or unreadable(path) is not None:
         return True
@@ -88,14 +88,18 @@ def _is_allowed(path: Path) -> bool:
 def holds_series(folder: Path) -> bool:
     """Whether a folder holds a DICOM series itself; one that cannot be opened does not."""
     try:
-        return is_series(folder)
+        return is_folder(folder) and is_series(folder)
     except OSError:
         return False
 
 
 def images_below(top: Path) -> Iterable[Path]:
-    """The images in ``top`` and in all folders below it, system folders excepted."""
-    return (path for path in walk(top) if is_image(path) and not any(map(is_system, path.relative_to(top).parents)))
+    """The images in ``top`` and in all folders below it; not in system folders, nor the files of a Zarr."""
+    return (path for path in walk(top) if is_image(path) and not any(map(_is_closed, path.relative_to(top).parents)))
+
+
+def _is_closed(folder: Path) -> bool:
+    return is_system(folder) or reader_name(folder) == "zarr"
 
 
 def folder_with_images(top: Path) -> Path | None:
@@ -109,10 +113,10 @@ def beside_slices(folder: Path) -> dict[Path, str]:
     Its DICOM files are not listed: who reads the series takes every one of them or refuses it.
     """
     found: dict[Path, str] = {}
-    if unreadable(folder) is not None:  # who reads the series says so
+    if not is_folder(folder) or unreadable(folder) is not None:  # who reads the series says so
         return found
     for path in entries(folder):
-        if path.is_dir():
+        if is_folder(path):
             if unreadable(path) is not None or folder_with_images(path) is not None:
                 found[path] = (
                     f"lies in the folder of the series {escaped(folder.name)}, so it is not searched; move it elsewhere"

@@ -9,6 +9,21 @@ from unetrpp.io.angles import has_right_angles, shear_degrees
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers.content import shown
 
+# Metric units of microscopes' metadata, in mm.
+MM = {
+    "m": 1000.0,
+    "meter": 1000.0,
+    "cm": 10.0,
+    "centimeter": 10.0,
+    "mm": 1.0,
+    "millimeter": 1.0,
+    "µm": 1e-3,
+    "um": 1e-3,
+    "micron": 1e-3,
+    "micrometer": 1e-3,
+    "nm": 1e-6,
+    "nanometer": 1e-6,
+}
 MOST_SHEAR_DEGREES = 1.0  # that --fix takes away: 1.7 mm at 100 mm from the centre
 
 

@@ -11,19 +11,7 @@ from tifffile import TiffFile, TiffPage
 
 from unetrpp.core.files import read_json
 from unetrpp.io.geometry import Spacing
-
-MM = {
-    "m": 1000.0,
-    "cm": 10.0,
-    "mm": 1.0,
-    "millimeter": 1.0,
-    "µm": 1e-3,
-    "um": 1e-3,
-    "micron": 1e-3,
-    "micrometer": 1e-3,
-    "nm": 1e-6,
-    "nanometer": 1e-6,
-}
+from unetrpp.io.readers.grid import MM
 
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 
