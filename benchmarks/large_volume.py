@@ -21,6 +21,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from tests.helpers.model import configuration, make_model
+from tests.helpers.ome_zarr import write_ome_zarr
 from unetrpp.inference import stream
 from unetrpp.inference.predict import predict
 from unetrpp.inference.sliding_window import SlidingWindow
@@ -33,7 +34,7 @@ REAL_PASSES = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=768)
-    parser.add_argument("--ending", default=".nii", choices=[".nii", ".nii.gz", ".nrrd"])
+    parser.add_argument("--ending", default=".nii", choices=[".nii", ".nii.gz", ".nrrd", ".zarr"])
     parser.add_argument("--spacing", type=float, default=1.0, help="of the phantom in mm; the network works at 1 mm")
     arguments = parser.parse_args()
     take_logits_again()
@@ -44,7 +45,8 @@ def main() -> None:
         write_phantom(Path(folder) / f"case_0000{arguments.ending}", arguments.size, arguments.spacing)
         network = unet_architecture(1, 2, PATCH, [(2, 2, 2)] * 4, kernels=[(3, 3, 3)] * 5, width=0.25)
         plan = msgspec.structs.replace(configuration(), architecture=network, mirror_axes=())
-        model = make_model(Path(folder), 1, plan, ending=arguments.ending)
+        ending = ".nii" if arguments.ending == ".zarr" else arguments.ending
+        model = make_model(Path(folder), 1, plan, ending=ending)
         peak.start()
         image, out = Path(folder) / f"case_0000{arguments.ending}", Path(folder) / "out"
         assert not predict(input=image, output=out, model=model, step=1, mirroring=False, device="cpu").failed
@@ -59,7 +61,9 @@ def write_phantom(path: Path, size: int, spacing: float) -> None:
     for k in range(size):
         inside = place[k] ** 2 + place[:, None] ** 2 + place**2 < 0.7
         array[k] = np.where(inside, 300, -500) + np.roll(noise, 7 * k)
-    if path.suffix == ".nrrd":
+    if path.suffix == ".zarr":
+        write_ome_zarr(path, array, (spacing,) * 3, chunks=(64, 64, 64), compressors=None)
+    elif path.suffix == ".nrrd":
         image = sitk.GetImageFromArray(array)
         image.SetSpacing([spacing] * 3)
         sitk.WriteImage(image, str(path), useCompression=False)
