@@ -7,10 +7,24 @@ import nox
 nox.options.sessions = ["tests", "checks", "package", "docs", "demo"]
 nox.options.reuse_existing_virtualenvs = True
 
-EXTRAS = (
-    *("tensorboard", "wandb", "mlflow", "hub", "dask", "serve", "completion"),
-    *("dicom", "onnx", "notebook", "niivue", "napari"),
-)
+# Extra -> what only an environment with it can run.
+EXTRAS = {
+    "tensorboard": "from torch.utils.tensorboard import SummaryWriter",
+    "wandb": "from wandb import Image, Settings, init",
+    "mlflow": "from mlflow import MlflowClient",
+    "hub": "from huggingface_hub import HfApi",
+    "serve": "import unetrpp.service.app",
+    "completion": "from unetrpp.cli.completion import main; main(['bash'])",
+    "dask": "from distributed import Client, LocalCluster",
+    "napari": "import unetrpp.napari.panel",
+    "dicom": "from highdicom.seg import Segmentation",
+    "onnx": "import onnx, onnxruntime, onnxscript",
+    "zarr": "import zarr",
+    "notebook": "import ipykernel, ipywidgets",
+    "niivue": "from ipyniivue import NiiVue",
+    "docs": "import material, mkdocs, mkdocstrings, mkdocstrings_handlers.python",
+    "test": "import pytest, ruff, mypy, importlinter, build, twine",
+}
 
 
 def step(session: nox.Session, name: str) -> None:
@@ -97,7 +111,25 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("extra", [nox.param("", id="none"), *(nox.param(name, id=name) for name in EXTRAS)])
 def extras(session: nox.Session, extra: str) -> None:
-    """The package without extras, and with each of them alone: unetrpp_doctor, and a short demo."""
-    session.install("-e", f".[{extra}]" if extra else ".")
+    """torch, then the package with one extra: torch stays, what needs the extra is there, unetrpp_doctor. Without: a short demo.
+
+    What follows -- goes to pip.
+    """
+    session.install(*session.posargs, "torch")
+    before = installed(session)
+    session.install(*session.posargs, "-e", f".[{extra}]" if extra else ".")
+    after = installed(session)
+    if before["torch"] != after["torch"]:
+        session.error(f"torch {before['torch']} was replaced by {after['torch']}")
+    added = len(after.keys() - before.keys())
+    session.log(f"{extra or 'no extra'}: torch {after['torch']} stays, {added} packages are added")
+    session.run("python", "-c", EXTRAS.get(extra, "import unetrpp"), silent=True)
     session.run("unetrpp_doctor")
-    session.run("unetrpp_demo", "--folder", session.create_tmp(), "--epochs", "1", "--iterations", "1")
+    if not extra:
+        session.run("unetrpp_demo", "--folder", session.create_tmp(), "--epochs", "1", "--iterations", "1")
+
+
+def installed(session: nox.Session) -> dict[str, str]:
+    """Package -> version."""
+    listed = str(session.run("python", "-m", "pip", "list", "--format", "freeze", silent=True))
+    return dict(line.split("==", 1) for line in listed.split())
