@@ -1,6 +1,7 @@
 """OME-Zarr images as inputs of a prediction and of a dataset: a folder that is one image."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,7 +128,13 @@ def test_a_conversion_writes_them_as_nifti(tmp_path, images):
         path = tmp_path / "source" / "images" / f"c{i}.zarr"
         write_ome_zarr(path, array.astype(np.int16), GEOMETRY.spacing_zyx_mm, translation=place, compressors=None)
         write_segmentation(tmp_path / "source" / "labels" / f"c{i}.nii.gz", label, GEOMETRY)
-    options = {"labels": "labels", "channel": ["MR"], "label": {"organ": 1, "lesion": 2}, "name": "x", "processes": 1}
+    options: dict[str, Any] = {
+        "labels": "labels",
+        "channel": ["MR"],
+        "label": {"organ": 1, "lesion": 2},
+        "name": "x",
+        "processes": 1,
+    }
     result = convert_folder(tmp_path / "source", images=[images], workspace=tmp_path / "workspace", **options)
     assert not result.left_out
     assert not result.errors
