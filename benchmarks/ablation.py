@@ -21,7 +21,6 @@ import json
 import sys
 from pathlib import Path
 
-import msgspec
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -65,8 +64,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=1.0)
     what = "also score the validation cases after these steps"
     parser.add_argument("--look", nargs="+", type=int, default=[], help=what)
-    what = "the network that the rule plans for a dataset: in tables, its runs are also those of the arm auto"
-    parser.add_argument("--auto", nargs="+", default=[], metavar="DATASET=ARM", help=what)
     what = "draw Dice against CPU seconds, a point an arm that --time has measured, into FOLDER/trial_DATASET.png"
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help=what)
     parser.add_argument("--device", default="cpu")
@@ -150,8 +147,6 @@ def main() -> None:
         train_arms(data, files[0], arguments)
     found = {record.setting: record for file in files for record in read_results(file)}
     records = [record for record in found.values() if is_asked_for(record, arguments)]
-    planned = {tuple(text.split("=", 1)) for text in arguments.auto}
-    records += [msgspec.structs.replace(r, arm="auto") for r in records if (r.dataset, r.arm) in planned]
     datasets = sorted({record.dataset for record in records})
     for dataset in datasets if arguments.raw is None else [arguments.raw.resolve().name]:
         settings = sorted({(r.steps, r.batch, r.device) for r in records if r.dataset == dataset})
