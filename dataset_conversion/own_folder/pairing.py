@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from os.path import commonprefix
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -219,21 +219,31 @@ def _named_otherwise(patterns: Sequence[Pattern], files: Mapping[Pattern, Files]
     if len(folders) != 2 or any(len(names) < 2 for names in folders.values()):
         return None
     (one, ones), (other, others) = folders.items()
-    before, after = _apart(commonprefix(ones)[::-1], commonprefix(others)[::-1]), _apart(_ending(ones), _ending(others))
+    before, after = _apart(_beginning(ones)[::-1], _beginning(others)[::-1]), _apart(_ending(ones), _ending(others))
     paths = [_path(one, before[0][::-1], after[0]), _path(other, before[1][::-1], after[1])]
     cases = [
         sorted(name[len(start) : len(name) - len(end)] for name in names)
         for names, start, end in zip((ones, others), (part[::-1] for part in before), after, strict=True)
     ]
-    return f"the paths {paths[0]!r} and {paths[1]!r} in place of these folders" if cases[0] == cases[1] and all(cases[0]) else None
+    return (
+        f"the paths {paths[0]!r} and {paths[1]!r} in place of these folders"
+        if cases[0] == cases[1] and all(cases[0])
+        else None
+    )
 
 
 def _path(pattern: Pattern, before: str, after: str) -> str:
     return f"{Path(pattern.text).as_posix()}/{before}{CASE}{after}.*"
 
 
+def _beginning(names: Sequence[str]) -> str:
+    """The characters with which all names begin."""
+    same = takewhile(lambda characters: len(set(characters)) == 1, zip(*names, strict=False))
+    return "".join(characters[0] for characters in same)
+
+
 def _ending(names: Sequence[str]) -> str:
-    return commonprefix([name[::-1] for name in names])[::-1]
+    return _beginning([name[::-1] for name in names])[::-1]
 
 
 def _apart(one: str, other: str) -> tuple[str, str]:
@@ -244,7 +254,7 @@ def _apart(one: str, other: str) -> tuple[str, str]:
     """
     if one == other:
         return "", ""
-    same = commonprefix([one, other])
+    same = _beginning([one, other])
     digits = len(same) - len(same.lstrip("0123456789"))
     return one[digits:], other[digits:]
 
@@ -252,9 +262,7 @@ def _apart(one: str, other: str) -> tuple[str, str]:
 def _refusal(problems: Sequence[CaseError], instead: str | None = None) -> UserError:
     """``instead``: what would pair the files."""
     if instead is not None:
-        return UserError(
-            f"images and labels have different names; give {instead}\n{error_table(problems)}"
-        )
+        return UserError(f"images and labels have different names; give {instead}\n{error_table(problems)}")
     return UserError(
         f"{counted(len(problems), 'file is', 'files are')} missing or doubtful; add what is missing, remove files without a partner, "
         f"or leave their cases out with --skip-unreadable\n{error_table(problems)}"
