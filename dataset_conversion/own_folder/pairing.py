@@ -219,11 +219,12 @@ def _named_otherwise(patterns: Sequence[Pattern], files: Mapping[Pattern, Files]
     if len(folders) != 2 or any(len(names) < 2 for names in folders.values()):
         return None
     (one, ones), (other, others) = folders.items()
-    before, after = _apart(_beginning(ones)[::-1], _beginning(others)[::-1]), _apart(_ending(ones), _ending(others))
-    paths = [_path(one, before[0][::-1], after[0]), _path(other, before[1][::-1], after[1])]
+    starts = _apart(_beginning(ones)[::-1], _beginning(others)[::-1])
+    ends = _apart(_ending(ones), _ending(others))
+    paths = [_path(one, starts[0][::-1], ends[0]), _path(other, starts[1][::-1], ends[1])]
     cases = [
         sorted(name[len(start) : len(name) - len(end)] for name in names)
-        for names, start, end in zip((ones, others), (part[::-1] for part in before), after, strict=True)
+        for names, start, end in zip((ones, others), (part[::-1] for part in starts), ends, strict=True)
     ]
     return (
         f"the paths {paths[0]!r} and {paths[1]!r} in place of these folders"

@@ -228,5 +228,6 @@ def test_the_paths_that_pair_names_with_a_part_more_on_both_sides_are_named(tmp_
             path.rename(path.with_name(f"{name.format(path.name.removesuffix('.nii.gz'))}.nii.gz"))
     assert convert(root, "--label", "a=1") == 2
     found = re.search("give the paths '(.*)' and '(.*)' in place of these folders", capsys.readouterr().err)
+    assert found
     assert convert(root, "--label", "a=1", images=found[1], labels=found[2]) == 0  # the repair works
     assert len(files_in(tmp_path / "w/raw/Made")["labelsTr"]) == 4
