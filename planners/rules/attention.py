@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from unetrpp.core.text import counted
 from unetrpp.networks.design import with_pooled_attention
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits
 from unetrpp.planners.options import AttentionMode
@@ -70,7 +71,7 @@ def _at_the_finest(architecture: Architecture) -> tuple[list[Level], list[Decisi
         return levels, [_decide("attention", "no EPA", "this network has no levels with EPA blocks")]
     value = f"pooled EPA at stride {_stride_names(architecture)[having[0]]}"
     why = (
-        f"the finest of the {len(having)} published levels with EPA; on four datasets it gained as much alone as with all, in 0.79 of "
+        f"the finest of {counted(len(having), 'published level')} with EPA; on four datasets it gained as much alone as with all, in 0.79 of "
         "the time. Keys and values are means over cells, so that no parameter depends on the patch"
     )
     return levels, [_decide("attention", value, why)]

@@ -189,7 +189,7 @@ def test_a_single_file_and_what_is_wrong_with_the_input(model, images, tmp_path,
     assert predict("-i", tmp_path / "one", "-o", tmp_path / "o", "-m", model) == 2
     error = capsys.readouterr().err
     assert "no image named CASE_0000.nii.gz" in error
-    assert "but case_0.nii.gz; rename it to case_0_0000.nii.gz" in error
+    assert "but case_0.nii.gz and 2 more; rename it to case_0_0000.nii.gz" in error
     assert (
         predict("-i", images / "case_0_0000.nii.gz", images / "case_1_0000.nii.gz", "-o", tmp_path / "o", "-m", model)
         == 2

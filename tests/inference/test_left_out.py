@@ -51,7 +51,7 @@ def test_numbered_scans_are_no_channels_of_a_model_of_one_channel(tmp_path):
 
 def test_numbered_scans_without_the_first_are_refused_by_name(tmp_path):
     touch(tmp_path, "scan_0001.nii.gz", "scan_0002.nii.gz")
-    with pytest.raises(UserError, match=r"but scan_0001.nii.gz; rename it to scan_0001_0000.nii.gz"):
+    with pytest.raises(UserError, match=r"but scan_0001.nii.gz and 1 more; rename it to scan_0001_0000.nii.gz"):
         find_cases([tmp_path], ONE)
 
 

@@ -266,7 +266,7 @@ def test_keys_the_wheel_and_clicks_go_through_the_slices(page):
     assert (
         page.locator("#readout")
         .inner_text()
-        .startswith(f"x {column + 1}, y {row + 1}, z 2 · {value:.0f} · predicted: ")
+        .startswith(f"x {column + 1}, y {row + 1}, z 2 · CT: {value:.0f} · predicted: ")
     )
     box = page.locator("[data-plane=coronal] canvas").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.5 / shape[2], box["y"] + 1)

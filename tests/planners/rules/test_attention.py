@@ -107,7 +107,7 @@ def test_auto_keeps_epa_at_its_finest_level_alone(network, finest):
     assert {(level.gate, level.squeeze_excitation) for level in made.levels} == {(None, None)}
     assert [decision.about for decision in decisions] == ["attention", "gates"]
     assert decisions[0].value == f"pooled EPA at stride {finest}"
-    assert f"the {len(network.levels) - 1} published levels" in decisions[0].why
+    assert f"of {len(network.levels) - 1} published levels" in decisions[0].why
 
 
 def test_focal_has_the_blocks_of_auto_and_gates_besides():
