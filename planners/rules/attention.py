@@ -71,8 +71,8 @@ def _at_the_finest(architecture: Architecture) -> tuple[list[Level], list[Decisi
         return levels, [_decide("attention", "no EPA", "this network has no levels with EPA blocks")]
     value = f"pooled EPA at stride {_stride_names(architecture)[having[0]]}"
     why = (
-        f"the finest of {counted(len(having), 'published level')} with EPA; on four datasets it gained as much alone as with all, in 0.79 of "
-        "the time. Keys and values are means over cells, so that no parameter depends on the patch"
+        f"the finest of {counted(len(having), 'published level')} with EPA; on four datasets it gained as much alone as with all, in "
+        "0.79 of the time. Keys and values are means over cells, so that no parameter depends on the patch"
     )
     return levels, [_decide("attention", value, why)]
 

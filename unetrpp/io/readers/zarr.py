@@ -177,7 +177,8 @@ def _described(path: Path, multiscale: _Multiscale, array: Any, shape: tuple[int
     names = listed(list(axes), 9)
     if not len(axes) == len(multiscale.axes) == len(shape) or not {"z", "y", "x"} <= axes.keys() <= {*"tczyx"}:
         raise UserError(
-            f"{shown(path)} has the axes {names} and an array of {counted(len(shape), 'axis', 'axes')}; an image needs z, y and x, and may have c and t"
+            f"{shown(path)} has the axes {names} and an array of {counted(len(shape), 'axis', 'axes')}; "
+            "an image needs z, y and x, and may have c and t"
         )
     if "t" in axes and shape[axes["t"]] != 1:
         raise UserError(f"{shown(path)} has {shape[axes['t']]} points in time; write one image for each")
@@ -206,7 +207,8 @@ def _transformed(path: Path, multiscale: _Multiscale, count: int) -> tuple[np.nd
         given = step.scale if step.type == "scale" else step.translation
         if step.type not in ("scale", "translation") or len(given) != count:
             raise UserError(
-                f"{shown(path)} has a transformation {escaped(step.type)!r} of {counted(len(given), 'number')} for {counted(count, 'axis', 'axes')}; "
+                f"{shown(path)} has a transformation {escaped(step.type)!r} of {counted(len(given), 'number')} "
+                f"for {counted(count, 'axis', 'axes')}; "
                 "write a scale, and a translation if there is one"
             )
         if step.type == "scale":
