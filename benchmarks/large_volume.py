@@ -21,7 +21,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from tests.helpers.model import configuration, make_model
-from tests.helpers.ome_zarr import write_ome_zarr
 from unetrpp.inference import stream
 from unetrpp.inference.predict import predict
 from unetrpp.inference.sliding_window import SlidingWindow
@@ -62,6 +61,8 @@ def write_phantom(path: Path, size: int, spacing: float) -> None:
         inside = place[k] ** 2 + place[:, None] ** 2 + place**2 < 0.7
         array[k] = np.where(inside, 300, -500) + np.roll(noise, 7 * k)
     if path.suffix == ".zarr":
+        from tests.helpers.ome_zarr import write_ome_zarr  # needs the extra zarr
+
         write_ome_zarr(path, array, (spacing,) * 3, chunks=(64, 64, 64), compressors=None)
     elif path.suffix == ".nrrd":
         image = sitk.GetImageFromArray(array)

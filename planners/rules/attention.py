@@ -109,7 +109,7 @@ def _kept(architecture: Architecture, mode: AttentionMode) -> Decision:
             "asked for with --attention pooled"
         )
         return _decide("attention", "as published, but pooled", why)
-    why = f"a network keeps its published modules, here {has}; --attention auto plans them from the labels"
+    why = f"a network keeps its published modules, here {has}; --attention focal places others by the labels"
     return _decide("attention", "as published", why)
 
 
