@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, write_json
 from unetrpp.core.text import format_shape, text_table
 from unetrpp.networks.build import build_network
@@ -60,10 +61,17 @@ def start_from(path: Path, network: nn.Module, spec: NetworkSpec, folder: Path) 
         folder: of the fold, for pretrained.json.
 
     Raises:
-        UserError: the checkpoint is damaged, is in no model folder, or is of another kind of network.
+        UserError: the checkpoint is damaged, is in no model folder, is of another kind of network, or none of its weights fits.
     """
     source = read_source(path, spec)
     fitted, changes = fit(source.tensors, network.state_dict(), Specs(source.spec, spec))
+    if all(
+        tensor.ndim < 2 for tensor in fitted.values()
+    ):  # a bias or a temperature fits many networks, and tells nothing
+        raise UserError(
+            f"{path}: none of its weights fits the network to be trained ({changes[0].tensor}: {changes[0].what}); leave out "
+            "--pretrained, or plan the network that the checkpoint is of"
+        )
     network.load_state_dict(fitted, strict=False)
     adapted = {change.tensor for change in changes}
     share = _values(fitted) / _values(network.state_dict())

@@ -4,7 +4,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from unetrpp.core.command_line import Parser, above_zero, not_below_zero, not_negative, own_options, positive, run
+from unetrpp.core.command_line import (
+    Parser,
+    above_zero,
+    not_below_zero,
+    not_negative,
+    options_given,
+    own_options,
+    positive,
+    run,
+)
 from unetrpp.core.reply import Outcome
 
 EXAMPLES = """
@@ -211,7 +220,11 @@ def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.trainers.result import result_of
 
     model = train(**own_options(arguments))
-    following = next_command(Workspace.find(arguments.workspace), model.dataset)
+    # The other folds are trained with the same options.
+    given = options_given(
+        build_parser(), arguments, ("plans_name", "workspace", "continue_training", "overwrite", "debug", "json")
+    )
+    following = next_command(Workspace.find(arguments.workspace), model.dataset, {model.path.name: given})
     if Processes.find().first:
         print(f"next: {following}")
     return Outcome(result_of(model, following))

@@ -210,7 +210,10 @@ def test_cross_validation_of_a_model_folder(model, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["0", "1", "1.000", "1.000"]
     assert lines[3].split() == ["mean", "0.750", "0.750"]
-    assert lines[-1] == f"every case and class: {model / 'crossval_summary.json'} and crossval_summary.csv"
+    assert lines[-2:] == [
+        f"every case and class: {model / 'crossval_summary.json'} and crossval_summary.csv",
+        f"next: unetrpp_report {model}",
+    ]
     assert json.loads((model / "crossval_summary.json").read_text())["mean_over_folds"]["Dice"] == 0.75
 
 

@@ -17,7 +17,8 @@ def test_a_zip_and_its_size(tmp_path, capsys):
     target = tmp_path / "there" / "model.zip"
     assert main(["-m", str(make_model(tmp_path, folds=3)), "-o", str(target), "--folds", "0", "2"]) == 0
     megabytes = target.stat().st_size / 1e6
-    assert capsys.readouterr().out == f"{target} ({megabytes:.1f} MB)\n"
+    following = f"next: unetrpp_import {target} (where the model is to predict)"
+    assert capsys.readouterr().out == f"{target} ({megabytes:.1f} MB)\n{following}\n"
     weights = {name for name in members(target) if name.endswith(".pt")}
     assert weights == {"fold_0/checkpoint_final.pt", "fold_2/checkpoint_final.pt"}
     assert list(target.parent.iterdir()) == [target]  # nothing temporary is left

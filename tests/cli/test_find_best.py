@@ -24,7 +24,10 @@ def test_single_models_are_compared_without_predicting(workspace, capsys):
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["candidate", "cases", "mean", "Dice"]
     assert {line.split()[0] for line in lines[:2]} == {"unet__3d_fullres", "unetrpp__3d_fullres"}
-    assert lines[-1] == f"written to {results / 'inference.json'}"
+    assert lines[-2:] == [
+        f"written to {results / 'inference.json'}",
+        f"next: unetrpp_predict -i IMAGES -o OUT --best balls --workspace {workspace}",
+    ]
     written = json.loads((results / "inference.json").read_text())
     assert [c["members"] for c in written["candidates"]] == [[line.split()[0]] for line in lines[:2]]
     assert not (results / "ensembles").exists()

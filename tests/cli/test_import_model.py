@@ -24,7 +24,7 @@ def test_a_zip_becomes_a_model_folder_of_the_workspace(tmp_path, capsys):
     export_model(make_model(tmp_path, folds=1), archive)
     assert command(tmp_path, archive) == 0
     target = tmp_path / "workspace" / "results" / "balls" / "unetrpp__3d_fullres"
-    assert capsys.readouterr().out == f"{target}\n"
+    assert capsys.readouterr().out == f"{target}\nnext: unetrpp_predict -i IMAGES -o OUT -m {target}\n"
     assert ModelFolder.open(target).folds() == ["0"]
     assert command(tmp_path, archive) == 0  # the same one is there already
     (target / "plans.json").write_text("another")
@@ -39,7 +39,8 @@ def test_models_of_nnunet_become_model_folders_by_their_content(tmp_path, capsys
     model = write_model(tmp_path)
     results = tmp_path / "workspace" / "results"
     assert command(tmp_path, model) == 0
-    assert capsys.readouterr().out == f"{results / 'Dataset007_Balls' / 'nnUNetPlans__3d_fullres'}\n"
+    target = results / "Dataset007_Balls" / "nnUNetPlans__3d_fullres"
+    assert capsys.readouterr().out == f"{target}\nnext: unetrpp_predict -i IMAGES -o OUT -m {target}\n"
     archive = shutil.make_archive(str(tmp_path / "model"), "zip", tmp_path, "Dataset007_Balls")
     assert command(tmp_path, archive, "--name", "Mine") == 0
     assert ModelFolder.open(results / "Mine" / "nnUNetPlans__3d_fullres").folds() == ["0"]

@@ -47,7 +47,7 @@ def test_the_copy_predicts_the_same(model, tmp_path, capsys):
     assert export_command(["-m", str(model), "-o", str(tmp_path / "model.zip")]) == 0
     assert import_command([str(tmp_path / "model.zip"), "--workspace", str(tmp_path / "there")]) == 0
     copy = tmp_path / "there" / "results" / "balls" / "unetrpp__3d_fullres"
-    assert capsys.readouterr().out.splitlines()[-1] == str(copy)
+    assert capsys.readouterr().out.splitlines()[-2] == str(copy)
     image = write_images(tmp_path / "images", 1)[0]
     first, second = (Predictor(m, device="cpu", mirroring=False)(image).array for m in (model, copy))
     np.testing.assert_array_equal(first, second)

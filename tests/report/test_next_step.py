@@ -70,6 +70,9 @@ def test_the_other_folds_are_trained_as_the_first(workspace):
     ]:
         write_json(model / "fold_0" / "training.json", config)
         assert next_command(workspace, "balls") == f"unetrpp_train balls 3d_fullres -p unet{options}"
+    write_json(model / "fold_0" / "training.json", TrainingConfig(fold=0, epochs=2, iterations=5))
+    typed = next_command(workspace, "balls", {model.name: " --lr 0.001 --epochs 2 --no-mirroring"})
+    assert typed == "unetrpp_train balls 3d_fullres -p unet --iterations 5 --lr 0.001 --epochs 2 --no-mirroring"
     usual = TrainingConfig(fold=0)
     assert (Trained().trainer, Trained().pretrained) == (usual.trainer, usual.pretrained)
     assert (Trained().epochs, Trained().iterations) == (STANDARD_EPOCHS, STANDARD_ITERATIONS)

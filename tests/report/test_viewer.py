@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,3 +110,12 @@ def test_how_many_cases_have_pictures_is_said():
     assert viewer({"a": asymmetric_case, "b": asymmetric_case}).coverage == "This page holds a picture of every case."
     none = Viewer(LIVER, ("MR",), CaseTable(["a"], []), Pictures())
     assert none.coverage == "This page holds no pictures of cases."
+    assert none.drawn == ""
+
+
+def test_an_outline_is_explained_where_a_case_has_a_reference():
+    def without_reference():
+        return replace(asymmetric_case(), reference=None)
+
+    assert viewer({"a": asymmetric_case, "b": without_reference}).drawn == "Prediction: filled. Reference: outline."
+    assert viewer({"b": without_reference}).drawn == "Prediction: filled."

@@ -121,8 +121,13 @@ def test_the_command_trains_and_records_the_given_options(workspace, capsys):
         "--no-mirroring",
     ]
     assert main([*command, *options]) == 0
-    following = f"next: unetrpp_train balls 3d_fullres -p unet --epochs 1 --iterations 2 --workspace {workspace.root}"
-    assert capsys.readouterr().out.splitlines()[-1] == following
+    following = capsys.readouterr().out.splitlines()[-1]
+    assert following == (
+        "next: unetrpp_train balls 3d_fullres -p unet --epochs 1 --iterations 2 --lr 0.004 --warmup 1 --weight-decay 0.02 "
+        "--drop-path 0.0 --ema 0.9 --seed 7 --max-hours 1.0 --patience 3 --device cpu --no-mirroring "
+        f"--workspace {workspace.root}"
+    )
+    assert build_parser().parse_args(following.split()[2:]).fold is None  # so the other folds
     record = read_json(workspace.model("balls", "unet", "3d_fullres") / "fold_0" / "training.json", TrainingConfig)
     assert (record.epochs, record.iterations, record.learning_rate, record.seed) == (1, 2, 0.004, 7)
     assert (record.patience, record.max_hours, record.precision) == (3, 1.0, "fp32")

@@ -183,6 +183,13 @@ def test_other_kinds_of_networks_are_refused(model, tmp_path):
         )
 
 
+def test_a_checkpoint_of_which_no_weight_fits_is_refused(tmp_path):
+    narrow, wide = (unet_architecture(1, 2, (16, 16, 16), [(2, 2, 2)], width=width) for width in (0.25, 1.0))
+    model = make_model(tmp_path, 1, msgspec.structs.replace(configuration(), architecture=narrow))
+    with pytest.raises(UserError, match=r"none of its weights fits the network to be trained \(\S+: newly"):
+        start_from(find_checkpoint(model), build_network(wide), NetworkSpec(wide, LABELS), tmp_path)
+
+
 @pytest.mark.parametrize("make", [unet_architecture, partial(unet_architecture, residual=True)])
 @pytest.mark.parametrize(("images", "new_images", "old_stage", "new_stage"), [
     (1, 1, False, True),  # from the first stage, or a plain training

@@ -130,6 +130,7 @@ def _wanted(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 def _model(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str, float]]) -> Outcome:
     from unetrpp.cli.results import ModelScores
+    from unetrpp.core.text import quoted
     from unetrpp.evaluation.cross_validation import FILE, evaluate_model, fold_table
     from unetrpp.evaluation.operating_points import OperatingPoint, choose_thresholds, points_table, require_classes
     from unetrpp.model.folder import ModelFolder
@@ -144,6 +145,7 @@ def _model(arguments: argparse.Namespace, wanted: Mapping[str, Mapping[str, floa
     if any(wanted.values()):
         points = choose_thresholds(path, **wanted, lesions=arguments.lesions, device=arguments.device)
         print(f"\n{points_table(points, lesions=arguments.lesions)}")
+    print(f"next: unetrpp_report {quoted(path)}")
     return Outcome(ModelScores(result, calibration, points))
 
 
@@ -165,7 +167,7 @@ def _calibration(arguments: argparse.Namespace) -> "Calibration | None":
         print(f"warning: {error}", file=sys.stderr)
         found = None
     if found is not None:
-        print(f"\n{calibration_table(found)}\n{path / FILE}; unetrpp_report draws it")
+        print(f"\n{calibration_table(found)}\n{path / FILE}")
     return found
 
 

@@ -62,6 +62,7 @@ def result_types() -> dict[str, object]:
 
 def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.cli.results import Exported
+    from unetrpp.core.text import quoted
     from unetrpp.model.folder import typed_folds
 
     options = {"checkpoint": arguments.checkpoint, "overwrite": arguments.overwrite}
@@ -70,14 +71,16 @@ def work(arguments: argparse.Namespace) -> Outcome:
         from unetrpp.export.hub import publish_model
 
         address = publish_model(arguments.model, arguments.output, folds=folds, **options)
-        print(address)
+        print(f"{address}\nnext: unetrpp_import {address} (where the model is to predict)")
         return Outcome(Exported((address,)))
 
     if arguments.onnx is None:
         from unetrpp.export.model_zip import export_model
 
         path = export_model(arguments.model, arguments.output, folds=folds, **options)
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        print(
+            f"{path} ({path.stat().st_size / 1e6:.1f} MB)\nnext: unetrpp_import {quoted(path)} (where the model is to predict)"
+        )
         return Outcome(Exported((str(path),)))
 
     from unetrpp.export.onnx import export_onnx

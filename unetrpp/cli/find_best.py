@@ -51,14 +51,16 @@ def result_types() -> dict[str, object]:
 
 def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.cli.results import Chosen
+    from unetrpp.core.workspace import Workspace
     from unetrpp.evaluation.find_best import find_best
     from unetrpp.evaluation.ranking import selection_table
+    from unetrpp.report.next_step import best_command
 
     selection, path = find_best(
         arguments.dataset, workspace=arguments.workspace, pairs=not arguments.no_pairs, device=arguments.device
     )
     print(selection_table(selection))
-    print(f"written to {path}")
+    print(f"written to {path}\nnext: {best_command(Workspace.find(arguments.workspace), path.parent.name)}")
     return Outcome(Chosen(path, selection))
 
 

@@ -66,6 +66,7 @@ def result_types() -> dict[str, object]:
 def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.cli.results import Imported
     from unetrpp.core.errors import UserError
+    from unetrpp.report.next_step import predict_command
 
     if isinstance(arguments.file, str):
         from unetrpp.export.hub import fetch_model
@@ -80,6 +81,7 @@ def work(arguments: argparse.Namespace) -> Outcome:
             raise UserError("--plans, --dataset and --configuration are for a released checkpoint; add --preset")
         targets = import_models(arguments)
         print("\n".join(map(str, targets)))
+        print(f"next: {predict_command(targets[0])}")
         return Outcome(Imported(tuple(targets)))
     if arguments.name is not None:
         raise UserError("--name is not for a released checkpoint, whose plans or dataset name it; leave it out")
@@ -94,7 +96,7 @@ def work(arguments: argparse.Namespace) -> Outcome:
         if code:
             return Outcome(code=code)
     target = import_checkpoint(arguments)
-    print(target)
+    print(f"{target}\nnext: {predict_command(target)}")
     return Outcome(Imported((target,)))
 
 

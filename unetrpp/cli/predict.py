@@ -180,9 +180,9 @@ def result_types() -> dict[str, object]:
 
 def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.core.errors import UserError
+    from unetrpp.core.text import quoted
     from unetrpp.inference.predict import predict
     from unetrpp.model.folder import typed_folds
-    from unetrpp.report.next_step import quoted
 
     if arguments.maps and not arguments.report:
         raise UserError("--maps are shown by the page of --report; add it, or leave --maps out")

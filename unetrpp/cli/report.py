@@ -48,6 +48,7 @@ def result_types() -> dict[str, object]:
 def work(arguments: argparse.Namespace) -> Outcome:
     from unetrpp.cli.results import Page
     from unetrpp.report.model_report import write_report
+    from unetrpp.report.next_step import predict_command
 
     page = write_report(
         arguments.model,
@@ -56,7 +57,7 @@ def work(arguments: argparse.Namespace) -> Outcome:
         maps=arguments.maps,
         device=arguments.device,
     )
-    print(f"report: {page}")
+    print(f"report: {page}\nnext: {predict_command(arguments.model)}")
     return Outcome(Page(page))
 
 

@@ -26,6 +26,7 @@ from unetrpp.core.errors import UserError, in_words
 from unetrpp.core.nnunet_options import advice
 from unetrpp.core.progress import BesideBars
 from unetrpp.core.reply import Outcome, answer, is_asked_for, note_error, print_reply
+from unetrpp.core.text import quoted
 
 # GNU OpenMP's threads look so many times whether the others are done, and then sleep. Its own 300,000 times take milliseconds, in
 # which a thread that waits keeps another program, or the thread that it waits for, from the core.
@@ -121,6 +122,23 @@ def own_options(arguments: argparse.Namespace, *others: str) -> dict[str, Any]:
     """What was given to a command, by name, for the function behind it: without ``others``, and without the options that every
     command has."""
     return {name: v for name, v in vars(arguments).items() if name not in ("debug", "json", "executor", *others)}
+
+
+def options_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace, without: Sequence[str] = ()) -> str:
+    """The options that were given (they differ from their default), as a command line has them, each after a blank.
+
+    >>> parser = argparse.ArgumentParser()
+    >>> _ = parser.add_argument("--lr", type=float), parser.add_argument("--out", type=Path)
+    >>> options_given(parser, parser.parse_args(["--out", "my model", "--lr", "1e-3"]))
+    ' --lr 0.001 --out "my model"'
+    """
+    text = ""
+    for action in parser._actions:
+        value = getattr(arguments, action.dest, action.default)
+        if action.option_strings and action.dest not in without and value != action.default:
+            values = [None] if action.nargs == 0 else value if isinstance(value, list) else [value]
+            text += "".join(f" {action.option_strings[-1]}" + ("" if v is None else f" {quoted(v)}") for v in values)
+    return text
 
 
 def positive(text: str) -> int:

@@ -192,3 +192,12 @@ def is_utf8(name: str) -> bool:
 def recordable(path: str) -> str:
     """A path as a record can hold it: escaped where it is not UTF-8."""
     return path if is_utf8(path) else escaped(path)
+
+
+def quoted(value: object) -> str:
+    """As every shell takes it.
+
+    >>> quoted("liver"), quoted("my liver")
+    ('liver', '"my liver"')
+    """
+    return f'"{value}"' if " " in str(value) else str(value)

@@ -1,18 +1,19 @@
 """What to run next in a workspace, dataset by dataset, by the files that are there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
-from unetrpp.core.text import counted_of
+from unetrpp.core.text import counted_of, quoted
 from unetrpp.core.workspace import NO_PLANS, Workspace
 from unetrpp.dataset.splits import Splits
 
 STANDARD_PLANS = "unetrpp"
 SELECTION = "inference.json"  # of inference/selection.py, which needs torch
+PREDICT = "unetrpp_predict -i IMAGES -o OUT"
 START = (
     "unetrpp_convert list (known datasets and layouts), unetrpp_convert folder --help (a folder of your own), or unetrpp_demo (the "
     "whole way on made data, in minutes)"
@@ -35,17 +36,31 @@ def next_steps(workspace: Workspace) -> list[str]:
     names = sorted({path.name for part in parts for path in part.glob("[!.]*") if path.is_dir()})
     if not names:
         return [f"{workspace.root} has no dataset yet: {START}"]
-    return [f"{state}: {command}" for name in names for state, command in _steps(workspace, name)]
+    return [f"{state}: {command}" for name in names for state, command in _steps(workspace, name, {})]
 
 
-def next_command(workspace: Workspace, dataset: str) -> str:
-    """The first command that goes on with a dataset."""
-    return next(command for _, command in _steps(workspace, dataset))
+def next_command(workspace: Workspace, dataset: str, options: Mapping[str, str] | None = None) -> str:
+    """The first command that goes on with a dataset.
+
+    Args:
+        options: of trainings that were just started, by the name of their model folder; beside those that its folds recorded.
+    """
+    return next(command for _, command in _steps(workspace, dataset, options or {}))
 
 
 def plan_command(workspace: Workspace, dataset: str) -> str:
     """The command that plans a dataset, or plans and preprocesses what has changed in one that was."""
     return f"unetrpp_plan_and_preprocess {quoted(dataset)}{_where(workspace)}"
+
+
+def best_command(workspace: Workspace, dataset: str) -> str:
+    """The command that predicts with what unetrpp_find_best chose."""
+    return f"{PREDICT} --best {quoted(dataset)}{_where(workspace)}"
+
+
+def predict_command(model: Path) -> str:
+    """The command that predicts with a model folder."""
+    return f"{PREDICT} -m {quoted(model)}"
 
 
 def _where(workspace: Workspace) -> str:
@@ -54,7 +69,7 @@ def _where(workspace: Workspace) -> str:
     return "" if found else f" --workspace {quoted(str(workspace.root))}"
 
 
-def _steps(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
+def _steps(workspace: Workspace, name: str, options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """How far the dataset's configurations and models are, each with the command that goes on."""
     dataset, configurations = quoted(name), list(_preprocessed(workspace, name))
     where, folds = _where(workspace), _folds(workspace, name)
@@ -71,11 +86,13 @@ def _steps(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
         done, count = _trained(path), 0 if folds is None or (path / "fold_all").is_dir() else folds or 1
         if (plans, configuration) in configurations and done < count:
             state = f"{name}, {path.name}: {counted_of(done, count, 'fold', 'is/are')} trained"
-            yield state, _train(dataset, f"{configuration}{only}", plans) + _options(path) + where
+            given = options.get(path.name, "")
+            recorded = "".join(text for flag, text in _options(path).items() if flag not in given.split())
+            yield state, _train(dataset, f"{configuration}{only}", plans) + recorded + given + where
         elif done:
             finished.append(path)
     if finished:
-        yield f"{name} is trained", f"unetrpp_predict -i IMAGES -o OUT {_model(workspace, name, finished)}{where}"
+        yield f"{name} is trained", f"{PREDICT} {_model(workspace, name, finished)}{where}"
 
 
 def _preprocessed(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
@@ -93,22 +110,22 @@ def _train(dataset: str, what: str, plans: str) -> str:
     return f"unetrpp_train {dataset} {what}{chosen}"
 
 
-def _options(model: Path) -> str:
-    """The options of a training that differs from the usual, so that the other folds do not take a thousand epochs, or start from
-    random weights where the first did not."""
+def _options(model: Path) -> dict[str, str]:
+    """The options, by flag, of a training that differs from the usual, so that the other folds do not take a thousand epochs, or
+    start from random weights where the first did not."""
     path = next(iter(sorted(model.glob("fold_*/training.json"))), None)
     try:
         found = Trained() if path is None else read_json(path, Trained)
     except UserError:
-        return ""
+        return {}
     usual = Trained()
     changed = [name for name in ("epochs", "iterations", "trainer") if getattr(found, name) != getattr(usual, name)]
-    options = [f" --{name} {getattr(found, name)}" for name in changed]
+    options = {f"--{name}": f" --{name} {getattr(found, name)}" for name in changed}
     if found.recipe.partition(":")[0] == "nnunet":
-        options.append(" --recipe nnunet")
+        options["--recipe"] = " --recipe nnunet"
     if found.pretrained is not None:
-        options.append(f" --pretrained {quoted(_source(Path(found.pretrained)))}")
-    return "".join(options)
+        options["--pretrained"] = f" --pretrained {quoted(_source(Path(found.pretrained)))}"
+    return options
 
 
 def _source(checkpoint: Path) -> str:
@@ -136,12 +153,3 @@ def _model(workspace: Workspace, name: str, models: list[Path]) -> str:
     if len(models) == 1:
         return f"-m {quoted(str(models[0]))}"
     return f"-m MODEL_FOLDER, or choose with unetrpp_find_best {quoted(name)}"
-
-
-def quoted(text: str) -> str:
-    """As every shell takes it.
-
-    >>> quoted("liver"), quoted("my liver")
-    ('liver', '"my liver"')
-    """
-    return f'"{text}"' if " " in text else text

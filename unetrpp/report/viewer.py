@@ -92,6 +92,15 @@ class Viewer:
         )
 
     @property
+    def drawn(self) -> str:
+        """How the pictures show what was predicted, and what a reader drew where a case has that."""
+        embedded = self.pictures.embedded.values()
+        if not embedded:
+            return ""
+        outlined = " Reference: outline." if any(picture.about.reference for picture in embedded) else ""
+        return f"Prediction: filled.{outlined}"
+
+    @property
     def left_out(self) -> list[tuple[str, str]]:
         """Why cases have no picture, each reason once, with how many cases it is true of."""
         reasons: dict[str, list[str]] = {}
