@@ -17,10 +17,10 @@ dataset.
 
 import argparse
 import itertools
-import json
 import sys
 from pathlib import Path
 
+import msgspec
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -33,14 +33,12 @@ from benchmarks.ablation_parts.results import (
     add_result,
     curves,
     pooled_table,
+    read_costs,
     read_results,
-    read_seconds,
     table,
 )
-from benchmarks.ablation_parts.run import device_name, run, seconds_a_step
+from benchmarks.ablation_parts.run import cost_of_a_step, device_name, run
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
-
-TIMED_STEPS = 10
 
 
 def parse() -> argparse.Namespace:
@@ -57,7 +55,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", nargs="+", type=int, default=[200], help="several for tables alone")
     what = "in place of --steps: as many as an arm takes in that time; several for tables alone"
     parser.add_argument("--cpu-seconds", nargs="+", type=float, help=what)
-    parser.add_argument("--time", action="store_true", help="only measure the CPU seconds of a step")
+    parser.add_argument("--time", action="store_true", help="only measure the CPU seconds and the memory of a step")
     parser.add_argument("--iterations", type=int, default=25, help="steps of an epoch")
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--patch", type=int, nargs="+", help="voxels; default: the planner's")
@@ -82,32 +80,32 @@ def steps_of(name: str, dataset: str, arguments: argparse.Namespace) -> int:
     """
     if arguments.cpu_seconds is None:
         return int(arguments.steps[0])
-    seconds = read_seconds(seconds_file(arguments)).get((dataset, name))
-    if seconds is None:
+    step = read_costs(costs_file(arguments)).get((dataset, name))
+    if step is None:
         raise SystemExit(f"{name} on {dataset} has no measured seconds a step; run the same command with --time first")
-    return max(1, round(arguments.cpu_seconds[0] / seconds / arguments.iterations)) * int(arguments.iterations)
+    return max(1, round(arguments.cpu_seconds[0] / step.seconds / arguments.iterations)) * int(arguments.iterations)
 
 
 def results_files(arguments: argparse.Namespace) -> list[Path]:
     return arguments.results or [Path(arguments.out) / "results.jsonl"]
 
 
-def seconds_file(arguments: argparse.Namespace) -> Path:
+def costs_file(arguments: argparse.Namespace) -> Path:
     """What --time measured, beside the results."""
-    return results_files(arguments)[0].with_name("seconds.jsonl")
+    return results_files(arguments)[0].with_name("step_costs.jsonl")
 
 
 def time_arms(data: dict[str, Data], arguments: argparse.Namespace) -> None:
-    path = seconds_file(arguments)
+    path = costs_file(arguments)
     for name in arguments.arms:
         arm = arm_of(name)
         found = data[arm.planner]
-        if (found.dataset, name) not in read_seconds(path):
-            seconds = round(seconds_a_step(arm, found, TIMED_STEPS, arguments), 4)
-            with path.open("a") as file:
-                file.write(json.dumps({"dataset": found.dataset, "arm": name, "seconds": seconds}) + "\n")
-    for (dataset, name), seconds in read_seconds(path).items():
-        print(f"{dataset}  {name}  {seconds:.3f} CPU s a step")
+        if (found.dataset, name) not in read_costs(path):
+            cost = cost_of_a_step(name, arm, found, arguments)
+            with path.open("ab") as file:
+                file.write(msgspec.json.encode(cost) + b"\n")
+    for cost in read_costs(path).values():
+        print(f"{cost.dataset}  {cost.arm}  {cost.seconds:.3f} CPU s and {cost.megabytes} MB a step")
 
 
 def train_arms(data: dict[str, Data], results: Path, arguments: argparse.Namespace) -> None:
@@ -147,18 +145,18 @@ def main() -> None:
         train_arms(data, files[0], arguments)
     found = {record.setting: record for file in files for record in read_results(file)}
     records = [record for record in found.values() if is_asked_for(record, arguments)]
+    costs = read_costs(costs_file(arguments))
     datasets = sorted({record.dataset for record in records})
     for dataset in datasets if arguments.raw is None else [arguments.raw.resolve().name]:
         settings = sorted({(r.steps, r.batch, r.device) for r in records if r.dataset == dataset})
         print(f"{dataset}: fold {arguments.fold}, width {arguments.width}; steps, batch, device: {settings}")
-        print(table(records, arguments.arms, dataset))
+        print(table(records, arguments.arms, dataset, costs))
     if arguments.raw is None and len(datasets) > 1:
         print(pooled_table(records, arguments.arms, arguments.references or arguments.arms[:1]))
     if any(record.curve for record in records):
         print(curves(records, arguments.arms))
     if arguments.figures is not None:
-        seconds = read_seconds(seconds_file(arguments))
-        print(*write_costs(records, arguments.arms, seconds, arguments.figures), sep="\n")
+        print(*write_costs(records, arguments.arms, costs, arguments.figures), sep="\n")
     return None
 
 

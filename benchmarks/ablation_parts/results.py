@@ -1,7 +1,6 @@
 """The finished runs of an ablation, one JSON line each, and what they say: tables and paired differences."""
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,6 +51,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             self.width,
             self.device,
         )
+
+
+class StepCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training step of an arm takes on a CPU."""
+
+    dataset: str
+    arm: str
+    seconds: float  # CPU time, on one thread with nothing else to do
+    megabytes: int  # of all tensors at once: weights, gradients, optimizer, activations
+
+
+Costs = Mapping[tuple[str, str], StepCost]  # by dataset and arm
 
 
 def read_results(path: Path) -> list[Record]:
@@ -130,11 +141,10 @@ def shown(values: np.ndarray) -> str:
     return f"{np.nanmean(values):.3f}" if np.isfinite(values).any() else "-"
 
 
-def table(records: Sequence[Record], arms: Sequence[str], dataset: str) -> str:
-    """One line per arm: means over seeds and cases, what it costs, and the paired difference of Dice to the first arm."""
-    rows = [
-        ["arm", *METRICS, "Dice by seed", "spread", "modules", "M params", "s", "CPU s", "Dice - first", "95 %", ""]
-    ]
+def table(records: Sequence[Record], arms: Sequence[str], dataset: str, costs: Costs | None = None) -> str:
+    """One line per arm: means over seeds and cases, what it and a step of it cost, and the paired difference of Dice to the first arm."""
+    head = ["arm", *METRICS, "Dice by seed", "spread", "modules", "M params", "CPU s/step", "MB", "s", "CPU s"]
+    rows = [[*head, "Dice - first", "95 %", ""]]
     for name in arms:
         runs = sorted((r for r in records if (r.arm, r.dataset) == (name, dataset)), key=lambda r: r.seed)
         if not runs:
@@ -144,6 +154,8 @@ def table(records: Sequence[Record], arms: Sequence[str], dataset: str) -> str:
         cells = [shown(scores(runs, metric)) for metric in METRICS]
         cells += [" ".join(f"{value:.3f}" for value in by_seed), spread]
         cells += [f"{runs[0].modules}", f"{runs[0].parameters / 1e6:.2f}"]
+        step = (costs or {}).get((dataset, name))
+        cells += ["-", "-"] if step is None else [f"{step.seconds:.2f}", f"{step.megabytes}"]
         cells += [f"{np.mean([r.seconds for r in runs]):.0f}", f"{np.mean([r.cpu_seconds for r in runs]):.0f}"]
         rows.append([name, *cells, *_compared(paired(records, name, arms[0], dataset), name == arms[0])])
     return text_table(rows)
@@ -183,7 +195,8 @@ def curves(records: Sequence[Record], arms: Sequence[str]) -> str:
     return text_table(rows)
 
 
-def read_seconds(path: Path) -> dict[tuple[str, str], float]:
-    """CPU seconds a step by dataset and arm."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {(found["dataset"], found["arm"]): found["seconds"] for found in map(json.loads, lines)}
+def read_costs(path: Path) -> Costs:
+    """What --time measured."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    found = [msgspec.json.decode(line, type=StepCost) for line in lines]
+    return {(cost.dataset, cost.arm): cost for cost in found}

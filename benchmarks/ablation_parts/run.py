@@ -14,19 +14,22 @@ import torch
 
 from benchmarks.ablation_parts.arms import Arm
 from benchmarks.ablation_parts.data import Data
-from benchmarks.ablation_parts.results import METRICS, Record
+from benchmarks.ablation_parts.results import METRICS, Record, StepCost
 from unetrpp.core.files import read_json, write_bytes, write_json
 from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.inference.sliding_window import SlidingWindow
 from unetrpp.networks import focal_module
+from unetrpp.networks.cost import LiveBytes
 from unetrpp.networks.focal_module import focal_modules
 from unetrpp.trainers.attention_trainer import AttentionTrainer
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.recipe import new_config
 from unetrpp.trainers.trainer import Trainer
 from unetrpp.trainers.validation import ValidationCases, validate_fold
+
+TIMED_STEPS = 10
 
 
 class Look:
@@ -148,19 +151,21 @@ class CpuSeconds:
         write_bytes(self.path, str(self.total).encode())
 
 
-def seconds_a_step(arm: Arm, data: Data, steps: int, arguments: argparse.Namespace) -> float:
-    """CPU seconds of a training step with the reading of its patches: the mean of ``steps``, after two that do not count."""
+def cost_of_a_step(name: str, arm: Arm, data: Data, arguments: argparse.Namespace) -> StepCost:
+    """The mean over steps, with the reading of their patches, after two that count the memory."""
     folder = Path(arguments.out) / "timing" / data.dataset / f"fold_{arguments.fold}"
-    trainer = make_trainer(arm, data, folder, steps + 2 + arguments.iterations, 0, arguments)  # rounded to epochs
-    batches: Iterator[Any] = trainer.batches()
-    start = 0.0
-    for number in range(steps + 2):
-        if number == 2:
-            start = time.process_time()
+    with LiveBytes([]) as meter:
+        trainer = make_trainer(arm, data, folder, TIMED_STEPS + 2 + arguments.iterations, 0, arguments)  # whole epochs
+        batches: Iterator[Any] = trainer.batches()
+        for _ in range(2):
+            trainer.step(next(batches))
+    start = time.process_time()
+    for _ in range(TIMED_STEPS):
         trainer.step(next(batches))
     spent = time.process_time() - start
     batches.close()  # type: ignore[attr-defined]
-    return spent / steps
+    megabytes = round(meter.peak / 2**20)
+    return StepCost(dataset=data.dataset, arm=name, seconds=round(spent / TIMED_STEPS, 4), megabytes=megabytes)
 
 
 def _per_case(model: Path, metric: str) -> dict[str, float | None]:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation
+from benchmarks.ablation_parts import run
 from benchmarks.ablation_parts.arms import PARTS, arm_of
 from benchmarks.ablation_parts.figure import draw_costs, write_costs
 from benchmarks.ablation_parts.results import (
     Record,
+    StepCost,
     add_result,
     interval,
     paired,
@@ -119,6 +121,9 @@ def test_the_table_says_which_seeds_cannot_be_compared():
     assert [line.split()[0] for line in lines] == ["paper", "none"]
     assert "reference" in lines[0]
     assert "no common seed" in lines[1]
+    costs = {("a", "paper"): StepCost(dataset="a", arm="paper", seconds=0.25, megabytes=80)}
+    header, paper, none = table([record("paper", 0), record("none", 1)], ["paper", "none"], "a", costs).splitlines()
+    assert [line[: header.index(" MB") + 3].split()[-2:] for line in (paper, none)] == [["0.25", "80"], ["-", "-"]]
 
 
 @pytest.mark.slow
@@ -135,8 +140,8 @@ def test_two_arms_from_raw_data_to_the_table(tmp_path, monkeypatch, capsys):
 
     with pytest.raises(SystemExit, match="no measured seconds a step"):
         call("--cpu-seconds", "3")
-    monkeypatch.setattr(ablation, "TIMED_STEPS", 1)
-    assert "CPU s a step" in call("--time").out
+    monkeypatch.setattr(run, "TIMED_STEPS", 1)
+    assert "MB a step" in call("--time").out
     said = call("--steps", "2")
     assert said.err.count("done") == 2
     results = read_results(tmp_path / "out/results.jsonl")
@@ -155,13 +160,14 @@ def test_the_figure_has_a_point_for_each_arm_and_a_mark_for_each_seed(tmp_path):
         record("untimed", 0),
         record("none", 0, dataset="b"),
     ]
-    seconds = {("a", "paper"): 0.5, ("a", "none"): 0.25, ("b", "none"): 1.0}
-    axes = draw_costs(records, ["paper", "none", "untimed", "not run"], seconds, "a").axes[0]
+    timed = [("a", "paper", 0.5), ("a", "none", 0.25), ("b", "none", 1.0)]
+    costs = {(d, arm): StepCost(dataset=d, arm=arm, seconds=seconds, megabytes=80) for d, arm, seconds in timed}
+    axes = draw_costs(records, ["paper", "none", "untimed", "not run"], costs, "a").axes[0]
     seeds, mean, *_ = axes.lines
     spent = 0.5 * records[0].steps
     assert np.asarray(seeds.get_xydata()).tolist() == [[spent, 0.6], [spent, pytest.approx(0.7)]]
     assert np.asarray(mean.get_xydata()).tolist() == [[spent, pytest.approx(0.65)]]
     assert [text.get_text() for text in axes.texts] == [" paper", " none"]
-    written = write_costs(records, ["paper", "none"], seconds, tmp_path / "new")
+    written = write_costs(records, ["paper", "none"], costs, tmp_path / "new")
     assert [path.name for path in written] == ["trial_a.png", "trial_b.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
