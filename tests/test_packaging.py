@@ -15,13 +15,13 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
 PROJECT = PYPROJECT["project"]
 
 
-def constant(name: str):
-    """A literal of setup.py, read without running it."""
-    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf8"))
+def constant(name: str, file: str = "setup.py"):
+    """A literal of a file, read without running it."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf8"))
     for node in tree.body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
             return ast.literal_eval(node.value)
-    raise AssertionError(f"setup.py has no {name}")
+    raise AssertionError(f"{file} has no {name}")
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -103,6 +103,11 @@ def test_the_tests_install_what_the_extras_name():
         for line in extras[extra]
     ]
     assert set(named) <= set(extras["test"])
+
+
+def test_nox_installs_every_extra():
+    """`nox -s extras` needs to know what each one makes possible; nox itself need not be installed."""
+    assert constant("EXTRAS", "noxfile.py").keys() == PROJECT["optional-dependencies"].keys()
 
 
 def test_import_linter_orders_every_package():
