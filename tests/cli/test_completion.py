@@ -1,6 +1,7 @@
 """`unetrpp_completion`: the shells that are installed take the script, and complete with it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,14 @@ function=$(complete -p "$1" | sed 's/.*-F \\([^ ]*\\) .*/\\1/')
 "$function" "$1" "${COMP_WORDS[$COMP_CWORD]}" "${COMP_WORDS[$((COMP_CWORD - 1))]}"
 printf '%s\\n' "${COMPREPLY[@]}"
 """
+
+# How the command's help says that a shell takes the script, and what then lists the completed commands; the flag leaves out the
+# user's own settings.
+TAKEN = {
+    "bash": ("--norc", "source {}; complete -p"),
+    "zsh": ("-f", 'autoload -U compinit && compinit -u -D; eval "$(<{})"; print -l ${{(k)_comps}}'),
+    "tcsh": ("-f", "source {}; complete"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +87,18 @@ def test_every_command_is_completed(script):
 @pytest.mark.parametrize("shell", SHELLS)
 def test_shells_take_it(shell, tmp_path, capsys):
     assert main([shell]) == 0
-    (tmp_path / "script").write_text(capsys.readouterr().out, encoding="utf8")
+    script = tmp_path / "script"
+    script.write_text(capsys.readouterr().out, encoding="utf8")
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"there is no {shell}")
-    flags = ["-f"] if shell == "tcsh" else ["--norc"] if shell == "bash" else ["-f"]
-    command = f"source {tmp_path / 'script'}"
-    ready = "autoload -U compinit && compinit -u; " if shell == "zsh" else ""
+    flag, command = TAKEN[shell]
     done = subprocess.run(
-        [program, *flags, "-c", ready + command], capture_output=True, text=True, timeout=60, check=False
+        [program, flag, "-c", command.format(script)], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+    for name in ("unetrpp", "unetrpp_train"):
+        assert re.search(rf"\b{name}\b", done.stdout)
 
 
 def test_without_shtab_and_with_another_shell(monkeypatch, capsys):
