@@ -120,10 +120,11 @@ def test_planning_and_its_report(ask, place):
 
 
 def test_training(ask):
-    result = result_of(ask("train balls 3d_fullres 0 -p unet --epochs 1 --iterations 1 --device cpu --no-mirroring"))
+    options = "--epochs 1 --iterations 1 --device cpu --no-mirroring"
+    result = result_of(ask(f"train balls 3d_fullres 0 -p unet {options}"))
     assert result["trained"] == ["0"]
     assert [fold["cases"] for fold in result["cross_validation"]["folds"]] == [1]
-    assert result["next"] == "unetrpp_train balls 3d_fullres -p unet --epochs 1 --iterations 1"
+    assert result["next"] == f"unetrpp_train balls 3d_fullres -p unet {options}"
 
 
 def test_prediction_and_its_scores(ask, place):

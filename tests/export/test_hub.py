@@ -78,6 +78,12 @@ def last_line(answer: tuple[int, str]) -> str:
     return answer[1].splitlines()[-1]
 
 
+def is_published(answer: tuple[int, str], address: str) -> bool:
+    """The export ended well with the address and what imports it."""
+    told = [address, f"next: unetrpp_import {address} (where the model is to predict)"]
+    return answer[0] == 0 and answer[1].splitlines()[-2:] == told
+
+
 @needs_hub
 @pytest.mark.slow
 def test_a_model_is_published_once_and_imported_by_revision(trained, hub, run, tmp_path):
@@ -86,11 +92,11 @@ def test_a_model_is_published_once_and_imported_by_revision(trained, hub, run, t
         export, export, f"{export} --folds 0", f"{export} --folds 0 --overwrite", token="any"
     )
     (one, files), (two, _) = hub.repositories["clinic/balls"]
-    assert (first[0], last_line(first)) == (0, f"hf://clinic/balls@{one}")
-    assert (again[0], last_line(again)) == (0, f"hf://clinic/balls@{one}")
+    assert is_published(first, f"hf://clinic/balls@{one}")
+    assert is_published(again, f"hf://clinic/balls@{one}")
     assert other[0] == 2
     assert "hf://clinic/balls holds another model already" in last_line(other)
-    assert (new[0], last_line(new)) == (0, f"hf://clinic/balls@{two}")
+    assert is_published(new, f"hf://clinic/balls@{two}")
     assert hub.private == {"clinic/balls": True}
     assert files["README.md"].decode().startswith("---\nlibrary_name: unetrpp\n")
     assert "unetrpp_import hf://clinic/balls\n" in files["README.md"].decode()
@@ -100,8 +106,9 @@ def test_a_model_is_published_once_and_imported_by_revision(trained, hub, run, t
     newest, old = run("import hf://clinic/balls", "import hf://clinic/balls@v1 --name Old")
     results = tmp_path / "workspace" / "results"
     assert [answer[0] for answer in (newest, old)] == [0, 0]
-    assert last_line(newest) == str(results / "balls" / "unetrpp__3d_fullres")
-    assert ModelFolder.open(results / "balls" / "unetrpp__3d_fullres").folds() == ["0"]
+    model = results / "balls" / "unetrpp__3d_fullres"
+    assert newest[1].splitlines() == [str(model), f"next: unetrpp_predict -i IMAGES -o OUT -m {model}"]
+    assert ModelFolder.open(model).folds() == ["0"]
     imported = ModelFolder.open(results / "Old" / "unetrpp__3d_fullres")
     assert imported.folds() == ["0", "1"]
     (tmp_path / "first.zip").write_bytes(files[FILE])
