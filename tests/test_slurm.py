@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,17 @@ def test_what_cannot_work_is_refused(arguments, message):
     done = subprocess.run(["bash", str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_the_stand_in_takes_a_copy_of_a_job_as_slurm_does(tmp_path):
+    slurm, job, done = Slurm(tmp_path / "slurm", dict(os.environ)), tmp_path / "job.sh", tmp_path / "done"
+    job.write_text(f'touch "{done}"\n')
+    subprocess.run(["sbatch", str(job)], env=slurm.environment, stdout=subprocess.DEVNULL, check=True)
+    job.unlink()
+    end = time.monotonic() + 60
+    while not done.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert done.exists(), slurm.log.read_text()
 
 
 @pytest.mark.slow

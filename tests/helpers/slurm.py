@@ -27,10 +27,12 @@ class Slurm:
         programs = folder / "programs"
         programs.mkdir(parents=True)
         _program(programs / "scontrol", f'[ "$1" = requeue ] && echo "$2" >> "{self.requeued}"')
-        # The job script that dask-jobqueue writes: it runs in the background until scancel ends it.
+        # The job script that dask-jobqueue writes: it runs in the background until scancel ends it. As SLURM does, this takes a copy,
+        # since dask-jobqueue deletes the script once it is submitted.
         _program(
             programs / "sbatch",
-            f'setsid bash "$1" >> "{self.log}" 2>&1 & echo "Submitted batch job $!"; echo submitted >> "{self.log}"',
+            f'job=$(mktemp "{folder}/job.XXXXXX"); cp "$1" "$job"; echo submitted >> "{self.log}"\n'
+            f'setsid bash "$job" >> "{self.log}" 2>&1 & echo "Submitted batch job $!"',
         )
         _program(programs / "scancel", 'kill -TERM -- "-$1"')
         _program(programs / "unetrpp_train", f'exec "{sys.executable}" -m unetrpp train "$@"')
