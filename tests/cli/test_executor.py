@@ -1,7 +1,10 @@
 """--executor: every command that computes case by case, on a cluster of two workers of which one is killed."""
 
+import re
 import shutil
+import subprocess
 import sys
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -113,3 +116,23 @@ def test_a_scheduler_that_does_not_answer_and_a_missing_package(monkeypatch):
         cluster("dask=local:2"),
     ):
         pass
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_ends_every_case_with_an_error():
+    """There is no worker, so both cases wait."""
+    import dask
+
+    command = [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as scheduler:
+        try:
+            assert scheduler.stderr is not None
+            told = (re.search(r"Scheduler at:\s+(tcp://\S+)", line) for line in scheduler.stderr)
+            address = next(found[1] for found in told if found)
+            with dask.config.set({"distributed.comm.timeouts.connect": "3s"}), cluster(f"dask={address}"):
+                threading.Timer(1, scheduler.kill).start()
+                found = list(run_cases(kill_or_square, {"a": (1,), "b": (2,)}, "squares", 1))
+        finally:
+            scheduler.kill()
+    assert [o.case for o in found] == ["a", "b"]
+    assert all(o.error is not None and "the executor gave up squares" in o.error.message for o in found)

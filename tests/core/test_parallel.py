@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import SimpleITK as sitk
@@ -80,6 +81,28 @@ def test_a_given_executor_is_used_and_stays_open():
     with new_pool(1) as pool:
         assert outcomes(9, [1, 2], pool)["case_2"].value == 4
         assert pool.submit(square, 6).result() == 36
+
+
+class GivesUp(Executor):
+    """Cancels three calls, as Dask does when its scheduler is gone, and would never answer a fourth."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def submit(self, function, /, *arguments, **options):
+        self.calls += 1
+        future: Future[Any] = Future()
+        if self.calls <= 3:
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        return future
+
+
+def test_an_executor_that_gave_up_is_not_called_again():
+    executor = GivesUp()
+    found = outcomes(1, [1, 2], executor)
+    assert executor.calls == 3  # each case, and the first one again
+    assert [o.error.message[:33] for o in found.values()] == ["the executor gave up squares, as "] * 2
 
 
 def test_an_executors_worker_gets_its_threads_back():

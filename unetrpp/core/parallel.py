@@ -13,8 +13,8 @@ import sys
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -128,8 +128,7 @@ def _outcomes(jobs: Sequence[_Job[T]], processes: int, executor: Executor | None
     finally:
         if executor is None:
             pool.shutdown(cancel_futures=True)
-    for job in unfinished.values():
-        yield _alone(pool, job)
+    yield from _one_by_one(pool, unfinished.values())
 
 
 def new_pool(processes: int, start: str = "spawn") -> ProcessPoolExecutor:
@@ -187,8 +186,33 @@ def _answers(pool: Executor, jobs: Sequence[_Job[T]]) -> Iterator[Outcome[T]]:
             future.cancel()
 
 
+def _one_by_one(pool: Executor, jobs: Iterable[_Job[T]]) -> Iterator[Outcome[T]]:
+    """Run cases again, with no other at the same time.
+
+    An executor that cancels a call by itself has given up, as Dask's does when it finds no scheduler. It is not called again: what
+    Dask is given while it closes never ends.
+    """
+    waiting = iter(jobs)
+    for job in waiting:
+        try:
+            outcome = _alone(pool, job)
+        except CancelledError:
+            yield from (_given_up(left) for left in (job, *waiting))
+            return
+        yield outcome
+
+
+def _given_up(job: _Job[T]) -> Outcome[T]:
+    message = f"the executor gave up {job.stage}, as Dask does when its scheduler is gone; start the cluster and this command again"
+    return Outcome(job.case, None, CaseError(job.case, job.stage, message))
+
+
 def _alone(pool: Executor, job: _Job[T]) -> Outcome[T]:
-    """Run one case again, with no other at the same time. A broken process pool stays broken; a cluster replaces its workers."""
+    """Run one case again. A broken process pool stays broken; a cluster replaces its workers.
+
+    Raises:
+        CancelledError: the executor cancelled the call.
+    """
     try:
         with new_pool(1) if isinstance(pool, ProcessPoolExecutor) else nullcontext(pool) as lone:
             return _submit(lone, job).result()
@@ -198,6 +222,8 @@ def _alone(pool: Executor, job: _Job[T]) -> Outcome[T]:
             "try fewer processes or a larger machine"
         )
         return Outcome(job.case, None, CaseError(job.case, job.stage, message))
+    except CancelledError:
+        raise
     except Exception as error:  # the executor's own: Dask's KilledWorker, or a package that its workers lack
         message = f"the executor failed during {job.stage} ({type(error).__name__}: {error})"
         return Outcome(job.case, None, CaseError(job.case, job.stage, message, traceback.format_exc()))
