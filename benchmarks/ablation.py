@@ -80,7 +80,7 @@ def steps_of(name: str, dataset: str, arguments: argparse.Namespace) -> int:
     """
     if arguments.cpu_seconds is None:
         return int(arguments.steps[0])
-    step = read_costs(costs_file(arguments)).get((dataset, name))
+    step = read_costs(costs_file(arguments)).get((dataset, name, arguments.width))
     if step is None:
         raise SystemExit(f"{name} on {dataset} has no measured seconds a step; run the same command with --time first")
     return max(1, round(arguments.cpu_seconds[0] / step.seconds / arguments.iterations)) * int(arguments.iterations)
@@ -100,12 +100,14 @@ def time_arms(data: dict[str, Data], arguments: argparse.Namespace) -> None:
     for name in arguments.arms:
         arm = arm_of(name)
         found = data[arm.planner]
-        if (found.dataset, name) not in read_costs(path):
+        if (found.dataset, name, arguments.width) not in read_costs(path):
             cost = cost_of_a_step(name, arm, found, arguments)
             with path.open("ab") as file:
                 file.write(msgspec.json.encode(cost) + b"\n")
     for cost in read_costs(path).values():
-        print(f"{cost.dataset}  {cost.arm}  {cost.seconds:.3f} CPU s and {cost.megabytes} MB a step")
+        print(
+            f"{cost.dataset}  {cost.arm}, width {cost.width:g}  {cost.seconds:.3f} CPU s and {cost.megabytes} MB a step"
+        )
 
 
 def train_arms(data: dict[str, Data], results: Path, arguments: argparse.Namespace) -> None:

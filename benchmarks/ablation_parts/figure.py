@@ -19,10 +19,11 @@ def draw_costs(records: Sequence[Record], arms: Sequence[str], costs: Costs, dat
     axes = figure.subplots()
     for name in arms:
         runs = [record for record in records if (record.arm, record.dataset) == (name, dataset)]
-        if not runs or (dataset, name) not in costs:
+        step = costs.get((dataset, name, runs[0].width)) if runs else None
+        if step is None:
             continue
         by_seed = np.nanmean(scores(runs, "Dice"), axis=1)
-        spent = runs[0].steps * costs[dataset, name].seconds
+        spent = runs[0].steps * step.seconds
         axes.plot([spent] * len(by_seed), by_seed, "_", color=MUTED, markersize=7)
         axes.plot(spent, by_seed.mean(), "o", color=ACCENT, markersize=6)
         axes.annotate(f" {name}", (spent, float(by_seed.mean())), fontsize=8, va="bottom")

@@ -58,11 +58,12 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True):
 
     dataset: str
     arm: str
+    width: float
     seconds: float  # CPU time, on one thread with nothing else to do
     megabytes: int  # of all tensors at once: weights, gradients, optimizer, activations
 
 
-Costs = Mapping[tuple[str, str], StepCost]  # by dataset and arm
+Costs = Mapping[tuple[str, str, float], StepCost]  # by dataset, arm and width
 
 
 def read_results(path: Path) -> list[Record]:
@@ -154,7 +155,7 @@ def table(records: Sequence[Record], arms: Sequence[str], dataset: str, costs: C
         cells = [shown(scores(runs, metric)) for metric in METRICS]
         cells += [" ".join(f"{value:.3f}" for value in by_seed), spread]
         cells += [f"{runs[0].modules}", f"{runs[0].parameters / 1e6:.2f}"]
-        step = (costs or {}).get((dataset, name))
+        step = (costs or {}).get((dataset, name, runs[0].width))
         cells += ["-", "-"] if step is None else [f"{step.seconds:.2f}", f"{step.megabytes}"]
         cells += [f"{np.mean([r.seconds for r in runs]):.0f}", f"{np.mean([r.cpu_seconds for r in runs]):.0f}"]
         rows.append([name, *cells, *_compared(paired(records, name, arms[0], dataset), name == arms[0])])
@@ -199,4 +200,4 @@ def read_costs(path: Path) -> Costs:
     """What --time measured."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     found = [msgspec.json.decode(line, type=StepCost) for line in lines]
-    return {(cost.dataset, cost.arm): cost for cost in found}
+    return {(cost.dataset, cost.arm, cost.width): cost for cost in found}

@@ -165,7 +165,13 @@ def cost_of_a_step(name: str, arm: Arm, data: Data, arguments: argparse.Namespac
     spent = time.process_time() - start
     batches.close()  # type: ignore[attr-defined]
     megabytes = round(meter.peak / 2**20)
-    return StepCost(dataset=data.dataset, arm=name, seconds=round(spent / TIMED_STEPS, 4), megabytes=megabytes)
+    return StepCost(
+        dataset=data.dataset,
+        arm=name,
+        width=arguments.width,
+        seconds=round(spent / TIMED_STEPS, 4),
+        megabytes=megabytes,
+    )
 
 
 def _per_case(model: Path, metric: str) -> dict[str, float | None]:

@@ -121,9 +121,14 @@ def test_the_table_says_which_seeds_cannot_be_compared():
     assert [line.split()[0] for line in lines] == ["paper", "none"]
     assert "reference" in lines[0]
     assert "no common seed" in lines[1]
-    costs = {("a", "paper"): StepCost(dataset="a", arm="paper", seconds=0.25, megabytes=80)}
-    header, paper, none = table([record("paper", 0), record("none", 1)], ["paper", "none"], "a", costs).splitlines()
-    assert [line[: header.index(" MB") + 3].split()[-2:] for line in (paper, none)] == [["0.25", "80"], ["-", "-"]]
+
+
+def test_the_table_has_what_a_step_of_this_width_costs():
+    wide = record("paper", 0, width=1.0)
+    costs = {("a", "paper", 0.5): StepCost(dataset="a", arm="paper", width=0.5, seconds=0.25, megabytes=80)}
+    for runs, cells in (([record("paper", 0)], ["0.25", "80"]), ([wide], ["-", "-"])):
+        header, paper = table(runs, ["paper"], "a", costs).splitlines()
+        assert paper[: header.index(" MB") + 3].split()[-2:] == cells
 
 
 @pytest.mark.slow
@@ -161,7 +166,10 @@ def test_the_figure_has_a_point_for_each_arm_and_a_mark_for_each_seed(tmp_path):
         record("none", 0, dataset="b"),
     ]
     timed = [("a", "paper", 0.5), ("a", "none", 0.25), ("b", "none", 1.0)]
-    costs = {(d, arm): StepCost(dataset=d, arm=arm, seconds=seconds, megabytes=80) for d, arm, seconds in timed}
+    costs = {
+        (d, arm, 0.5): StepCost(dataset=d, arm=arm, width=0.5, seconds=seconds, megabytes=80)
+        for d, arm, seconds in timed
+    }
     axes = draw_costs(records, ["paper", "none", "untimed", "not run"], costs, "a").axes[0]
     seeds, mean, *_ = axes.lines
     spent = 0.5 * records[0].steps
