@@ -65,9 +65,8 @@ def start_from(path: Path, network: nn.Module, spec: NetworkSpec, folder: Path) 
     """
     source = read_source(path, spec)
     fitted, changes = fit(source.tensors, network.state_dict(), Specs(source.spec, spec))
-    if all(
-        tensor.ndim < 2 for tensor in fitted.values()
-    ):  # a bias or a temperature fits many networks, and tells nothing
+    # A bias or a temperature fits many networks, and tells nothing.
+    if all(tensor.ndim < 2 for tensor in fitted.values()):
         raise UserError(
             f"{path}: none of its weights fits the network to be trained ({changes[0].tensor}: {changes[0].what}); leave out "
             "--pretrained, or plan the network that the checkpoint is of"

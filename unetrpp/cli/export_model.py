@@ -78,9 +78,8 @@ def work(arguments: argparse.Namespace) -> Outcome:
         from unetrpp.export.model_zip import export_model
 
         path = export_model(arguments.model, arguments.output, folds=folds, **options)
-        print(
-            f"{path} ({path.stat().st_size / 1e6:.1f} MB)\nnext: unetrpp_import {quoted(path)} (where the model is to predict)"
-        )
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        print(f"next: unetrpp_import {quoted(path)} (where the model is to predict)")
         return Outcome(Exported((str(path),)))
 
     from unetrpp.export.onnx import export_onnx

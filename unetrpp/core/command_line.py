@@ -129,15 +129,21 @@ def options_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace
 
     >>> parser = argparse.ArgumentParser()
     >>> _ = parser.add_argument("--lr", type=float), parser.add_argument("--out", type=Path)
-    >>> options_given(parser, parser.parse_args(["--out", "my model", "--lr", "1e-3"]))
-    ' --lr 0.001 --out "my model"'
+    >>> _ = parser.add_argument("--compile", action=argparse.BooleanOptionalAction)
+    >>> options_given(parser, parser.parse_args(["--compile", "--out", "my model", "--lr", "1e-3"]))
+    ' --lr 0.001 --out "my model" --compile'
     """
     text = ""
     for action in parser._actions:
         value = getattr(arguments, action.dest, action.default)
         if action.option_strings and action.dest not in without and value != action.default:
-            values = [None] if action.nargs == 0 else value if isinstance(value, list) else [value]
-            text += "".join(f" {action.option_strings[-1]}" + ("" if v is None else f" {quoted(v)}") for v in values)
+            flag = action.option_strings[0 if value is True else -1]  # --compile, --no-compile; -p, --plans-name
+            values = (
+                [""]
+                if action.nargs == 0
+                else [f" {quoted(v)}" for v in (value if isinstance(value, list) else [value])]
+            )
+            text += "".join(f" {flag}{each}" for each in values)
     return text
 
 
