@@ -9,9 +9,15 @@ import pytest
 from unetrpp.trainers.interrupt import SAME_SECONDS, StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
+def number(request):
+    """Of a signal that this process does not ignore, as a command does that a shell has put into the background."""
+    before = signal.signal(request.param, signal.default_int_handler)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_the_first_signal_is_recorded_and_a_later_one_stops(number, monkeypatch):
-    before = signal.getsignal(number)
     with StopRequest() as stop:
         assert not stop.requested
         signal.raise_signal(number)
@@ -21,7 +27,15 @@ def test_the_first_signal_is_recorded_and_a_later_one_stops(number, monkeypatch)
         monkeypatch.setattr(time, "monotonic", lambda: now + SAME_SECONDS)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(number) is signal.default_int_handler
+
+
+def test_an_ignored_signal_stays_ignored(number):
+    signal.signal(number, signal.SIG_IGN)
+    with StopRequest() as stop:
+        signal.raise_signal(number)
+        assert not stop.requested
+    assert signal.getsignal(number) == signal.SIG_IGN
 
 
 def test_other_threads_leave_the_handlers_alone():
