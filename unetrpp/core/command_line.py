@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import takewhile
@@ -102,13 +102,8 @@ def refuse_ignored(parser: argparse.ArgumentParser, arguments: argparse.Namespac
     Raises:
         UserError: there is one.
     """
-    ignored = [
-        action.option_strings[-1]
-        for action in parser._actions
-        if action.option_strings
-        and action.dest not in {"help", "version", "debug", "json", *used}
-        and getattr(arguments, action.dest) != action.default
-    ]
+    given = _given(parser, arguments, {"debug", "json", *used})
+    ignored = [action.option_strings[-1] for action in given]
     if ignored:
         what = "has" if len(ignored) == 1 else "have"
         raise UserError(f"{' and '.join(ignored)} {what} no effect with {mode}; leave {_pronoun(ignored)} out")
@@ -124,7 +119,7 @@ def own_options(arguments: argparse.Namespace, *others: str) -> dict[str, Any]:
     return {name: v for name, v in vars(arguments).items() if name not in ("debug", "json", "executor", *others)}
 
 
-def options_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace, without: Sequence[str] = ()) -> str:
+def options_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace, without: Collection[str] = ()) -> str:
     """The options that were given (they differ from their default), as a command line has them, each after a blank.
 
     >>> parser = argparse.ArgumentParser()
@@ -134,17 +129,25 @@ def options_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace
     ' --lr 0.001 --out "my model" --compile'
     """
     text = ""
-    for action in parser._actions:
-        value = getattr(arguments, action.dest, action.default)
-        if action.option_strings and action.dest not in without and value != action.default:
-            flag = action.option_strings[0 if value is True else -1]  # --compile, --no-compile; -p, --plans-name
-            values = (
-                [""]
-                if action.nargs == 0
-                else [f" {quoted(v)}" for v in (value if isinstance(value, list) else [value])]
-            )
-            text += "".join(f" {flag}{each}" for each in values)
+    for action in _given(parser, arguments, without):
+        value = getattr(arguments, action.dest)
+        flag = action.option_strings[0 if value is True else -1]  # --compile, --no-compile; -p, --plans-name
+        values = value if isinstance(value, list) else [value]
+        text += "".join(f" {flag}" if action.nargs == 0 else f" {flag} {quoted(each)}" for each in values)
     return text
+
+
+def _given(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, without: Collection[str]
+) -> list[argparse.Action]:
+    """The options that differ from their default."""
+    return [
+        action
+        for action in parser._actions
+        if action.option_strings
+        and action.dest not in without
+        and getattr(arguments, action.dest, action.default) != action.default
+    ]
 
 
 def positive(text: str) -> int:

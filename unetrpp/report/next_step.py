@@ -66,7 +66,7 @@ def predict_command(model: Path) -> str:
 def _where(workspace: Workspace) -> str:
     """The option that names a workspace that commands do not find by themselves."""
     found = workspace.root.resolve() == Workspace.find().root.resolve()
-    return "" if found else f" --workspace {quoted(str(workspace.root))}"
+    return "" if found else f" --workspace {quoted(workspace.root)}"
 
 
 def _steps(workspace: Workspace, name: str, options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -151,5 +151,5 @@ def _model(workspace: Workspace, name: str, models: list[Path]) -> str:
     if (workspace.root / "results" / name / SELECTION).is_file():
         return f"--best {quoted(name)}"
     if len(models) == 1:
-        return f"-m {quoted(str(models[0]))}"
+        return f"-m {quoted(models[0])}"
     return f"-m MODEL_FOLDER, or choose with unetrpp_find_best {quoted(name)}"
