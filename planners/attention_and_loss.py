@@ -11,10 +11,9 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits, foreground_fractions, training_patches
 from unetrpp.planners.options import AttentionMode, LossMode, Options
-from unetrpp.planners.rules.attention import place_attention
+from unetrpp.planners.rules.attention import attention_mode, place_attention
 from unetrpp.planners.rules.attention_overrides import Override, parse_override, require_possible
 from unetrpp.planners.rules.loss import plan_focal_loss
-from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Decision, LossPlan, Plans
 from unetrpp.preprocessing.store import Store, StoredCase
@@ -51,12 +50,6 @@ def plan_attention(
         plans = msgspec.structs.replace(plans, configurations=decided)
         write_json(path, plans)
     return plans
-
-
-def attention_mode(network: Architecture, options: Options) -> AttentionMode:
-    """The mode that is asked for; else the rule decides, and presets and networks without EPA are as published."""
-    has_blocks = any(level.attention == "epa" for level in network.levels)
-    return options.attention or ("auto" if has_blocks and options.published is None else "paper")
 
 
 def require_possible_attention(plans: Plans, options: Options) -> None:

@@ -29,7 +29,7 @@ class Options:
     # Patch and network as published for UNETR++ (unetrpp/networks/presets.py), or by nnU-Net's rule (rules/element_budget.py).
     preset: str | None = None
     mirror: str = "auto"  # or exchange, all, none, axes (planners/rules/mirroring.py)
-    attention: AttentionMode | None = None  # docs/focal_attention.md; None: attention_and_loss.attention_mode
+    attention: AttentionMode | None = None  # docs/focal_attention.md; None: rules.attention.attention_mode
     loss: LossMode = "dice_ce"  # planners/rules/loss.py
     store: StoredType = "float32"  # of preprocessed images on disk
     checkpointing: bool = False  # everywhere; False: only where planners/rules/checkpointing.py needs it

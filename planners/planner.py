@@ -11,6 +11,7 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
 from unetrpp.planners.configurations import ConfigurationPlanner
 from unetrpp.planners.options import Options
+from unetrpp.planners.rules.attention import largest_placement
 from unetrpp.planners.rules.checkpointing import fit_with_checkpointing, with_asked
 from unetrpp.planners.rules.element_budget import PLAIN, ElementBudget
 from unetrpp.planners.rules.initial_logits import plan_initial_logits
@@ -65,9 +66,12 @@ class Planner(ABC):
         """The largest of ``topologies`` whose training step fits the GPU, and whether it takes checkpointing."""
 
         def network(topology: Topology) -> Architecture:
-            return self.architecture(inputs, outputs, topology)
+            return largest_placement(self.architecture(inputs, outputs, topology), self.options)
 
-        return fit_with_checkpointing(topologies, network, outputs, self.options)
+        fit = fit_with_checkpointing(topologies, network, outputs, self.options)
+        if self.options.attention == "focal":
+            return fit._replace(measured_by=f"{NETWORKS_STEP} with a gate at every skip; the labels may place fewer")
+        return fit
 
     def proxy(self, topologies: Sequence[Topology], outputs: int) -> Fit:
         """A quick guess of :meth:`fit`, with which the search for a low resolution starts."""

@@ -12,13 +12,37 @@ import msgspec
 from unetrpp.core.text import counted
 from unetrpp.networks.design import with_pooled_attention
 from unetrpp.planners.measure.occupancy import cell_strides, foreground_bits
-from unetrpp.planners.options import AttentionMode
-from unetrpp.planners.rules.attention_overrides import Override, can_attend, overridden, require_possible
+from unetrpp.planners.options import AttentionMode, Options
+from unetrpp.planners.rules.attention_overrides import (
+    Override,
+    can_attend,
+    overridden,
+    parse_override,
+    require_possible,
+)
 from unetrpp.planners.rules.gate_gamma import gate_gammas
 from unetrpp.plans.architecture import Architecture, Level
 from unetrpp.plans.plans import Decision
 
 LEAST_SHARE, LEAST_CHANNELS = 0.05, 64  # of foreground cells and of channels, for squeeze-and-excitation
+
+
+def attention_mode(network: Architecture, options: Options) -> AttentionMode:
+    """The mode that is asked for; else the rule decides, and presets and networks without EPA are as published."""
+    has_blocks = any(level.attention == "epa" for level in network.levels)
+    return options.attention or ("auto" if has_blocks and options.published is None else "paper")
+
+
+def largest_placement(architecture: Architecture, options: Options) -> Architecture:
+    """The network with every module that :func:`place_attention` may give it, whatever the labels: what has to fit the GPU."""
+    mode = attention_mode(architecture, options)
+    if mode == "focal":  # a gate at every skip: squeeze-and-excitation in place of one needs less
+        *skips, deepest = architecture.levels
+        gated = [msgspec.structs.replace(level, gate=1.0) for level in skips]
+        excited = msgspec.structs.replace(deepest, squeeze_excitation=1.0)
+        architecture, mode = msgspec.structs.replace(architecture, levels=(*gated, excited)), "auto"
+    overrides = [parse_override(text) for text in options.place]
+    return place_attention(architecture, mode, overrides=overrides)[0]
 
 
 def place_attention(

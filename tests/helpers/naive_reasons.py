@@ -10,6 +10,7 @@ from tests.helpers.fingerprints import case_fingerprint, class_statistics
 from unetrpp.core.text import format_bytes
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.options import Options
+from unetrpp.planners.rules.attention import place_attention
 
 WORDS = r"\d[dD]\w*|\d+th\b|--[\w-]+|'[^']*'|UNETR\+\+|bf16|U-Net|\(z, y, x\)"  # digits that are parts of names
 
@@ -174,7 +175,7 @@ class Naive:
             voxels *= self.whole_shape()[0]
         share = 0.05 * voxels / np.prod(self.configuration.patch)
         patches = f"{share:.2g}" if share < 10 else f"{share:.0f}"
-        memory = training_memory(self.configuration.architecture)
+        memory = training_memory(place_attention(self.configuration.architecture, "auto")[0])
         allowed = str(int(((self.options.gpu_memory_gb * 0.9 - 1) * 1024**3 - memory.fixed) / memory.a_patch))
         needed = numbers(format_bytes(round(memory.of(self.configuration.batch_size))))
         if self.options.batch_size:

@@ -6,9 +6,10 @@ from tests.helpers.raw_dataset import write_dataset
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
-from unetrpp.planners.attention_and_loss import attention_mode, with_attention
+from unetrpp.planners.attention_and_loss import with_attention
 from unetrpp.planners.options import AttentionMode, Options
 from unetrpp.planners.plan_and_preprocess import main
+from unetrpp.planners.rules.attention import attention_mode
 from unetrpp.planners.rules.attention_overrides import parse_override
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import read_plans

@@ -1,5 +1,6 @@
 """Whole plans from synthetic fingerprints."""
 
+import math
 from types import SimpleNamespace
 
 import msgspec
@@ -7,9 +8,11 @@ import pytest
 
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, description, fingerprint
 from unetrpp.core.errors import UserError
-from unetrpp.planners.options import Options
+from unetrpp.networks.training_memory import training_memory
+from unetrpp.planners.options import AttentionMode, Options
 from unetrpp.planners.planner import PLANNERS, UNetPlanner
 from unetrpp.planners.presets import make_planner
+from unetrpp.planners.rules.attention import place_attention
 
 
 def unet(cases, configurations=(), options=None, labels=("background", "organ")):
@@ -17,6 +20,7 @@ def unet(cases, configurations=(), options=None, labels=("background", "organ"))
 
 
 HIPPOCAMPUS = [case_fingerprint(shape=(36, 50, 35))] * 50
+MEDIUM = [case_fingerprint(shape=(160, 160, 160))] * 50
 LARGE = [case_fingerprint(shape=(300, 512, 512), spacing=(1.0, 0.8, 0.8))] * 50
 
 
@@ -69,6 +73,34 @@ def test_a_plan_for_8_gb_leaves_a_gb_and_a_tenth():
     for name in ("unetrpp", "resunet"):
         plans = make_planner(name, Options()).plan(fingerprint(LARGE), description(), "mine")
         assert plans.configuration("3d_fullres").training_memory_bytes <= (8 * 0.9 - 1) * 1024**3
+
+
+@pytest.mark.parametrize("mode", [None, "auto", "pooled", "paper", "none", "focal"])
+def test_what_has_to_fit_is_the_network_with_its_attention(mode):
+    """The plan's memory is that of the placed network, or with gates by labels at least as much."""
+    options = Options(attention=mode, gpu_memory_gb=2)
+    plans = make_planner("unetrpp", options).plan(fingerprint(MEDIUM), description(), "mine")
+    configuration = plans.configuration("3d_fullres")
+    planned, network = configuration.training_memory_bytes, configuration.architecture
+    if mode != "focal":
+        placed = place_attention(network, mode or "auto")[0]
+        assert planned == round(training_memory(placed).of(configuration.batch_size))
+        return
+    for growth in (1, 3, 8):
+        shares = [min(1.0, 0.001 * growth**level) for level in range(len(network.levels))]
+        placed = place_attention(network, "focal", shares)[0]
+        assert training_memory(placed).of(configuration.batch_size) <= planned
+    (batch,) = [decision.why for decision in configuration.decisions if decision.about == "batch size"]
+    assert "with a gate at every skip; the labels may place fewer" in batch
+
+
+def test_less_attention_leaves_memory_for_a_larger_patch():
+    def voxels(mode: AttentionMode) -> int:
+        options = Options(attention=mode, gpu_memory_gb=2)
+        plans = make_planner("unetrpp", options).plan(fingerprint(MEDIUM), description(), "mine")
+        return math.prod(plans.configuration("3d_fullres").patch)
+
+    assert voxels("none") >= voxels("auto") > voxels("paper")
 
 
 def test_plan_order_is_kept_everywhere():

@@ -11,7 +11,7 @@ from tests.helpers.naive_reasons import DATASETS, OPTIONS, SIZES, Naive, cases, 
 from unetrpp.core.text import format_bytes
 from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.attention_and_loss import with_attention
-from unetrpp.planners.options import Options
+from unetrpp.planners.options import AttentionMode, Options
 from unetrpp.planners.presets import make_planner
 from unetrpp.planners.report.text import CELL, WIDTH, report_text
 from unetrpp.planners.rules.attention import place_attention
@@ -126,7 +126,8 @@ def test_a_low_resolution_and_a_cascade_are_compared_with_full_resolution():
 @pytest.mark.parametrize("options", [Options(preset="acdc"), Options(patch=(16, 160, 160))])
 def test_a_given_patch_says_what_it_needs_and_whose_it_is(options):
     plans = make_planner("unetrpp", options).plan(fingerprint(DATASETS["large"]), description(), "mine")
-    memory = training_memory(plans.configuration("3d_fullres").architecture)
+    mode: AttentionMode = "paper" if options.preset else "auto"
+    memory = training_memory(place_attention(plans.configuration("3d_fullres").architecture, mode)[0])
     whose = "published for acdc" if options.preset else "asked for"
     assert why(plans, "patch") == f"{whose}; at batch 2 it needs {format_bytes(memory.of(2))}"
     assert why(plans, "downsampling").startswith(
