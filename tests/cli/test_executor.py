@@ -1,5 +1,6 @@
 """--executor: every command that computes case by case, on a cluster of two workers of which one is killed."""
 
+import logging
 import re
 import shutil
 import subprocess
@@ -116,6 +117,22 @@ def test_a_scheduler_that_does_not_answer_and_a_missing_package(monkeypatch):
         cluster("dask=local:2"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("workers", "said"), [(0, "has no workers, so nothing is computed until one joins"), (1, ": 1 worker\n")]
+)
+def test_how_many_workers_there_are_is_said(workers, said, caplog):
+    from distributed import LocalCluster
+
+    caplog.set_level(logging.INFO, "unetrpp")
+    options = {"processes": False, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    with (
+        LocalCluster(n_workers=workers, host="tcp://127.0.0.1", **options) as started,
+        cluster(f"dask={started.scheduler_address}"),
+    ):
+        pass
+    assert said in caplog.text
 
 
 @pytest.mark.slow

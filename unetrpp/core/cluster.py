@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import counted
 
 LOG = logging.getLogger(__name__)
 ADDRESS = re.compile(r"dask=(?:local:([1-9]\d*)|((?:tcp|tls)://\S+))")
@@ -55,7 +56,10 @@ def cluster(executor: str) -> Iterator[None]:
         except (OSError, TimeoutError, ValueError) as error:
             hint = "start one with `dask scheduler`, and workers with `dask worker`"
             raise UserError(f"--executor {executor}: no scheduler answers there ({error}); {hint}") from None
-        LOG.info("%s: %d workers", executor, len(client.scheduler_info()["workers"]))
+        if workers := len(client.ncores()):
+            LOG.info("%s: %s", executor, counted(workers, "worker"))
+        else:
+            LOG.warning("%s has no workers, so nothing is computed until one joins: dask worker %s", executor, address)
         token = _CHOSEN.set(client.get_executor())
         try:
             yield
