@@ -134,7 +134,7 @@ def add_recipe(parser: Parser) -> None:
     recipe.add_argument(
         "--precision",
         choices=["fp32", "bf16", "fp16"],
-        help="number format of the computation (default: bf16 or fp16 on a GPU, fp32 elsewhere)",
+        help="number format of the computation (default: bf16 or fp16 on a GPU, bf16 on a CPU with AMX, else fp32)",
     )
     recipe.add_argument(
         "--max-hours",

@@ -108,9 +108,22 @@ def test_emulated_bfloat16_is_not_chosen(monkeypatch, capability, expected):
     assert asked == [torch.device("cuda:1")]
 
 
-@pytest.mark.parametrize("name", ["cpu", "mps"])
-def test_other_devices_have_no_half_precision(name):
-    assert half_precision(torch.device(name)) is None
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"amx_bf16": True, "avx512_bf16": True}, torch.bfloat16), ({"avx512_bf16": True}, None), ({"neon": True}, None)],
+)
+def test_a_cpu_needs_matrix_units_for_bfloat16(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert half_precision(torch.device("cpu")) is expected
+
+
+def test_a_torch_that_cannot_tell_trains_in_float32_on_a_cpu(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert half_precision(torch.device("cpu")) is None
+
+
+def test_an_apple_gpu_has_no_half_precision():
+    assert half_precision(torch.device("mps")) is None
 
 
 def test_cudnn_times_its_kernels_for_cuda_only(monkeypatch):

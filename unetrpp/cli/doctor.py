@@ -126,6 +126,7 @@ def processor() -> Iterator[Finding]:
     import psutil
     import torch
 
+    from unetrpp.core.devices import half_precision
     from unetrpp.core.machine import available_memory, usable_cores
     from unetrpp.core.text import counted, format_bytes
 
@@ -133,7 +134,8 @@ def processor() -> Iterator[Finding]:
     asked = os.environ.get("OMP_NUM_THREADS", "not set")
     used = counted(min(threads, cores), "thread")
     text = f"{cores} of {os.cpu_count()} cores may be used; commands compute with {used} (OMP_NUM_THREADS: {asked})"
-    yield Finding("processor", text)
+    training = str(half_precision(torch.device("cpu")) or torch.float32).removeprefix("torch.")
+    yield Finding("processor", f"{text}; training in {training}")
     total = psutil.virtual_memory().total
     yield Finding("memory", f"{format_bytes(available_memory())} of {format_bytes(total)} may be used")
     yield Finding("OpenMP", *_openmp())

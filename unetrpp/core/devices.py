@@ -146,10 +146,13 @@ def _in_host_memory(content: Any) -> Any:
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """The half-precision type in which ``device`` is faster than in float32; None if there is none.
+    """The half-precision type in which ``device`` trains faster than in float32; None if there is none.
 
-    NVIDIA GPUs before compute capability 8.0 only emulate bfloat16, which is slow.
+    NVIDIA GPUs before compute capability 8.0 only emulate bfloat16, which is slow, and so do CPUs without Intel's matrix units (AMX).
     """
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 cannot tell
+        return torch.bfloat16 if capabilities.get("amx_bf16") else None
     if device.type != "cuda":
         return None
     with torch.cuda.device(device):  # is_bf16_supported asks the current GPU

@@ -136,14 +136,15 @@ class Predictor:
 
     def _window(self) -> SlidingWindow:
         configuration, options = self.model.configuration, self.options
-        # No float16: activations of a network that was trained in another precision may exceed its range.
-        autocast = torch.bfloat16 if half_precision(self.device) == torch.bfloat16 else None
+        # No float16: activations of a network that was trained in another precision may exceed its range. On a CPU float32, so that
+        # every CPU gives the same labels.
+        bfloat16 = self.device.type != "cpu" and half_precision(self.device) == torch.bfloat16
         return SlidingWindow(
             configuration.patch,
             mirror_axes=configuration.mirror_axes if options.mirroring else (),
             step=options.step,
             tile_batch=options.tile_batch,
-            autocast=autocast,
+            autocast=torch.bfloat16 if bfloat16 else None,
             swap=label_swap_of(configuration),
             first_stage_classes=configuration.first_stage_classes,
             nnunet=configuration.preprocessing.rules == "nnunet",
