@@ -3,7 +3,7 @@
 import copy
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -151,7 +151,7 @@ def half_precision(device: torch.device) -> torch.dtype | None:
     NVIDIA GPUs before compute capability 8.0 only emulate bfloat16, which is slow, and so do CPUs without Intel's matrix units (AMX).
     """
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 cannot tell
+        capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 cannot tell
         return torch.bfloat16 if capabilities.get("amx_bf16") else None
     if device.type != "cuda":
         return None
