@@ -18,6 +18,7 @@ dataset.
 import argparse
 import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,7 @@ from benchmarks.ablation_parts.results import (
     Record,
     add_result,
     curves,
-    pooled_table,
+    differences,
     read_costs,
     read_results,
     table,
@@ -48,7 +49,11 @@ def parse() -> argparse.Namespace:
     what = "JSON lines of finished runs, several for tables; new ones go into the first (default: OUT/results.jsonl)"
     parser.add_argument("--results", nargs="+", type=Path, metavar="FILE", help=what)
     parser.add_argument("--arms", nargs="+", default=["paper", "none", "auto", "paper+ufl", "paper+ufl_d"])
-    parser.add_argument("--references", nargs="+", help="arms of the table over all datasets (default: the first arm)")
+    parser.add_argument(
+        "--references",
+        nargs="+",
+        help="arms that all are compared with, on each dataset and over all (default: the first arm)",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--configuration", help="default: the planner's")
     parser.add_argument("--fold", type=int, default=0)
@@ -73,7 +78,7 @@ def parse() -> argparse.Namespace:
 
 
 def steps_of(name: str, dataset: str, arguments: argparse.Namespace) -> int:
-    """The steps of an arm: those asked for, or what its seconds allow, in whole epochs.
+    """The steps of an arm: those asked for, or what its seconds allow, in whole epochs (of few --iterations, so that seconds are equal).
 
     Raises:
         SystemExit: the arm was not timed.
@@ -124,8 +129,27 @@ def train_arms(data: dict[str, Data], results: Path, arguments: argparse.Namespa
         print(f"{found.dataset} {name} seed {seed} done", file=sys.stderr, flush=True)
 
 
+def asked_for(files: Sequence[Path], arguments: argparse.Namespace) -> list[Record]:
+    """The runs of the tables: of the asked arms, fold and width, and of the asked steps or seconds.
+
+    Raises:
+        SystemExit: two files have other results of the same run.
+    """
+    found: dict[tuple[object, ...], Record] = {}
+    for record in itertools.chain(*map(read_results, files)):
+        if not is_asked_for(record, arguments):
+            continue
+        if record.Dice != found.setdefault(record.setting, record).Dice:
+            raise SystemExit(
+                f"two results of {record.arm} on {record.dataset}, seed {record.seed}; give one of their files"
+            )
+    return list(found.values())
+
+
 def is_asked_for(record: Record, arguments: argparse.Namespace) -> bool:
-    """Whether a run belongs in the table: of the same fold and width, and of the steps or the seconds that are asked for."""
+    """Whether a run belongs in the tables."""
+    if record.arm not in {*arguments.arms, *(arguments.references or ())}:
+        return False
     if arguments.cpu_seconds is not None:
         same_length = record.budget in arguments.cpu_seconds
     else:
@@ -145,16 +169,17 @@ def main() -> None:
         if arguments.time:
             return time_arms(data, arguments)
         train_arms(data, files[0], arguments)
-    found = {record.setting: record for file in files for record in read_results(file)}
-    records = [record for record in found.values() if is_asked_for(record, arguments)]
+    records = asked_for(files, arguments)
     costs = read_costs(costs_file(arguments))
     datasets = sorted({record.dataset for record in records})
     for dataset in datasets if arguments.raw is None else [arguments.raw.resolve().name]:
         settings = sorted({(r.steps, r.batch, r.device) for r in records if r.dataset == dataset})
         print(f"{dataset}: fold {arguments.fold}, width {arguments.width}; steps, batch, device: {settings}")
         print(table(records, arguments.arms, dataset, costs))
+        if arguments.references:
+            print(differences([r for r in records if r.dataset == dataset], arguments.arms, arguments.references))
     if arguments.raw is None and len(datasets) > 1:
-        print(pooled_table(records, arguments.arms, arguments.references or arguments.arms[:1]))
+        print(differences(records, arguments.arms, arguments.references or arguments.arms[:1]))
     if any(record.curve for record in records):
         print(curves(records, arguments.arms))
     if arguments.figures is not None:

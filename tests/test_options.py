@@ -81,6 +81,7 @@ CONVERT = {
 _PLAN, _PIPELINE = "planners/test_plan_and_preprocess.py::", "planners/test_pipeline.py::"
 _FOLDS, _TRAINER = "trainers/test_folds.py::", "trainers/test_trainer.py::"
 _RECORDED = _FOLDS + "test_the_command_trains_and_records_the_given_options"
+_RESUMED = "trainers/test_trainer.py::test_an_interrupted_run_ends_bit_identical"
 _FOLDER, _PREDICT = "inference/test_folder.py::", "inference/test_predict.py::"
 _CLASSES = "inference/test_classes_in_files.py::"
 _REACH = "inference/test_options.py::test_all_options_reach_the_predictor"
@@ -199,10 +200,10 @@ SHOWN: dict[str, dict[str, str]] = {
         "--recipe": "trainers/test_recipe.py::test_nnunets_recipe_by_name",
         "--lr": _RECORDED,
         "--optimizer": "trainers/test_recipe.py::test_optimisers_by_option_and_by_length",
-        "--warmup": _RECORDED,
-        "--weight-decay": _RECORDED,
-        "--drop-path": _RECORDED,
-        "--ema": _RECORDED,
+        "--warmup": _RESUMED,
+        "--weight-decay": _RESUMED,
+        "--drop-path": _RESUMED,
+        "--ema": _RESUMED,
         "--seed": _RECORDED,
         "--precision": _RECORDED,
         "--max-hours": _TRAINER + "test_hours_end_a_run_and_count_across_resumes",

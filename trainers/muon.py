@@ -24,11 +24,20 @@ class Muon(torch.optim.AdamW):
 
     Args:
         momentum: of the orthogonal groups.
+        betas: of the others.
     """
 
-    def __init__(self, params: Iterable[dict[str, Any]], lr: float, momentum: float = 0.95, fused: bool = False):
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        lr: float,
+        *,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        fused: bool = False,
+    ):
         groups = [{"orthogonal": False, "momentum": momentum} | group for group in params]
-        super().__init__(groups, lr=lr, fused=fused)
+        super().__init__(groups, lr=lr, betas=betas, fused=fused)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

@@ -24,12 +24,13 @@ def build_optimizer(network: torch.nn.Module, config: TrainingConfig) -> torch.o
     groups = others + gammas
     # One kernel for all parameters instead of several for each: these networks have hundreds of small ones.
     fused = next(network.parameters()).device.type in FUSED
+    rate, betas = config.learning_rate, (0.9, config.second_moment)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.second_moment), fused=fused)
+        return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused)
     if config.optimizer == "muon":
-        return Muon(_with_matrices(groups), lr=config.learning_rate, fused=fused)
+        return Muon(_with_matrices(groups), lr=rate, betas=betas, fused=fused)
     nesterov = config.momentum > 0
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=nesterov, fused=fused)
+    return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=nesterov, fused=fused)
 
 
 def _with_matrices(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

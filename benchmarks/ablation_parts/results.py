@@ -169,8 +169,8 @@ def _compared(change: np.ndarray, is_first: bool) -> list[str]:
     return [f"{np.nanmean(change):+.3f}", f"{low:+.3f} to {high:+.3f}", verdict(low, high)]
 
 
-def pooled_table(records: Sequence[Record], arms: Sequence[str], references: Sequence[str]) -> str:
-    """One line per arm: the paired difference to each reference, over all datasets that both have."""
+def differences(records: Sequence[Record], arms: Sequence[str], references: Sequence[str]) -> str:
+    """One line per arm: the paired difference of Dice to each reference, over all datasets that both have."""
     rows = [["arm", *itertools.chain(*((f"- {name}", "95 %", "") for name in references))]]
     for arm in arms:
         cells: list[str] = []

@@ -15,10 +15,10 @@ from benchmarks.ablation_parts.results import (
     Record,
     StepCost,
     add_result,
+    differences,
     interval,
     paired,
     pooled,
-    pooled_table,
     read_results,
     table,
 )
@@ -110,7 +110,7 @@ def test_datasets_have_equal_weights_and_the_interval_is_that_of_a_plain_bootstr
         draws.append(np.mean(drawn))
     assert (low, high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.005)
     assert interval(changes) == (low, high)
-    text = pooled_table(records, ["paper", "none"], ["paper"])
+    text = differences(records, ["paper", "none"], ["paper"])
     assert "better" in text.splitlines()[-1]
     assert "better" not in text.splitlines()[-2]
 
@@ -155,6 +155,23 @@ def test_two_arms_from_raw_data_to_the_table(tmp_path, monkeypatch, capsys):
     again = call("--steps", "2")  # nothing is run twice
     assert len(read_results(tmp_path / "out/results.jsonl")) == 2
     assert [line.split()[0] for line in again.out.splitlines()[2:]][-2:] == ["paper", "none"]
+
+
+def test_tables_of_several_files_refuse_two_results_of_one_run(tmp_path, monkeypatch, capsys):
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    for path, dice in ((one, (0.5, 0.7)), (two, (0.6, 0.7))):
+        add_result(path, record("none", dice=(0.4, 0.6)))
+        add_result(path, record("paper", dice=dice))
+
+    def call(*arms):
+        asked = ["--width", "0.5", "--steps", "100", "--references", "none", "--arms", *arms]
+        monkeypatch.setattr("sys.argv", ["ablation.py", "--results", str(one), str(two), *asked])
+        ablation.main()
+        return capsys.readouterr().out
+
+    assert "paper" not in call("none")
+    with pytest.raises(SystemExit, match="two results of paper on a, seed 0"):
+        call("none", "paper")
 
 
 def test_the_figure_has_a_point_for_each_arm_and_a_mark_for_each_seed(tmp_path):

@@ -64,6 +64,24 @@ def test_muon_gives_matrices_a_nearly_orthogonal_step_and_the_rest_those_of_adam
         assert values.max() < 1.3, name
 
 
+def test_muon_steps_vectors_with_the_second_moment_of_the_recipe():
+    torch.manual_seed(0)
+    network, twin = (build_network(configuration().architecture) for _ in range(2))
+    twin.load_state_dict(network.state_dict())
+    ours = build_optimizer(network, config(optimizer="muon", second_moment=0.5))
+    plain = build_optimizer(twin, config(optimizer="adamw", second_moment=0.5))
+    for scale in (1.0, 5.0):  # the first step of Adam is the same with every second moment
+        for a, b in zip(network.parameters(), twin.parameters(), strict=True):
+            a.grad = scale * torch.ones_like(a)
+            b.grad = a.grad.clone()
+        ours.step()
+        plain.step()
+    others = [(p, q) for p, q in zip(network.parameters(), twin.parameters(), strict=True) if p.ndim == 1]
+    assert others
+    for p, q in others:
+        torch.testing.assert_close(p, q)
+
+
 def test_muon_follows_the_mean_of_the_gradients_and_resumes_exactly():
     """With one singular value the nearest orthogonal matrix is known: the outer product of its vectors."""
     left, right = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0][:, 0], np.eye(9)[0]

@@ -14,6 +14,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume
 from unetrpp.model import checkpoint
+from unetrpp.networks.design import unet_architecture
 from unetrpp.preprocessing.case import preprocess
 from unetrpp.trainers import inputs
 from unetrpp.trainers.config import TrainingConfig
@@ -31,13 +32,12 @@ def cases(tmp_path_factory):
     return [store.open(case) for case in store.cases()]
 
 
-def trainer(folder, cases, threads=1, checkpointing=False, **changed) -> Trainer:
+def trainer(folder, cases, threads=1, checkpointing=False, residual=False, **changed) -> Trainer:
     folder.mkdir(exist_ok=True)
     config = TrainingConfig(**({"fold": 0, "epochs": 2, "iterations": 6, "momentum": 0.9} | changed))
     plan = configuration()
-    plan = msgspec.structs.replace(
-        plan, architecture=msgspec.structs.replace(plan.architecture, checkpointing=checkpointing)
-    )
+    network = unet_architecture(1, 2, PATCH, [(2, 2, 2)], residual=True, width=0.25) if residual else plan.architecture
+    plan = msgspec.structs.replace(plan, architecture=msgspec.structs.replace(network, checkpointing=checkpointing))
     return Trainer(FoldData(plan, cases[:3], cases[3:]), config, folder, Machine(threads=threads))
 
 
@@ -67,6 +67,9 @@ def test_it_learns(tmp_path, cases):
         (9, 3, {"optimizer": "muon", "learning_rate": 1e-3, "warmup": 3, "ema": 0.8}),
         (5, 2, {"augmentation": "workers"}),
         (4, 1, {"checkpointing": True}),
+        (5, 1, {"residual": True, "drop_path": 0.5}),
+        (7, 1, {"optimizer": "adamw", "weight_decay": 0.1, "warmup": 5, "precision": "bf16"}),
+        (8, 1, {"residual": True, "checkpointing": True, "optimizer": "muon", "drop_path": 0.3, "ema": 0.9}),
     ],
 )
 def test_an_interrupted_run_ends_bit_identical(tmp_path, cases, monkeypatch, stop, threads, recipe):
