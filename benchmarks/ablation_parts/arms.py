@@ -142,7 +142,8 @@ PARTS: dict[str, Callable[[Arm], Arm]] = {
     "foreground_67": lambda arm: arm.with_plan(foreground_fraction=0.67),
     "batch_dice": lambda arm: replace(arm, batch_dice=True),
     "sample_dice": lambda arm: replace(arm, batch_dice=False),
-    # how it learns
+    # how it learns; in float32 but with "bf16"
+    "bf16": lambda arm: arm.with_recipe(precision="bf16"),
     "sgd": lambda arm: arm.with_recipe(optimizer="sgd"),
     "adamw": lambda arm: arm.with_recipe(optimizer="adamw"),
     "linear": lambda arm: arm.with_recipe(schedule="linear"),
