@@ -105,6 +105,15 @@ def test_other_plans_do_not_mix_with_trained_folds(workspace):
         train_balls(workspace, "2")
 
 
+@pytest.mark.parametrize(("matrix_units", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_the_precision_follows_the_processor(workspace, monkeypatch, matrix_units, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": matrix_units}, raising=False)
+    command = ["balls", "3d_fullres", "1", "-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
+    assert main([*command, "--epochs=1", "--iterations=1", "--no-mirroring", "--overwrite"]) == 0
+    record = read_json(workspace.model("balls", "unet", "3d_fullres") / "fold_1" / "training.json", TrainingConfig)
+    assert record.precision == precision
+
+
 def test_the_command_trains_and_records_the_given_options(workspace, capsys):
     command = ["balls", "3d_fullres", "0", "-p", "unet", "--workspace", str(workspace.root), "--device", "cpu"]
     options = [
@@ -116,6 +125,7 @@ def test_the_command_trains_and_records_the_given_options(workspace, capsys):
         "--drop-path=0",
         "--ema=0.9",
         "--seed=7",
+        "--precision=fp32",
         "--patience=3",
         "--max-hours=1",
         "--no-mirroring",
@@ -124,7 +134,7 @@ def test_the_command_trains_and_records_the_given_options(workspace, capsys):
     following = capsys.readouterr().out.splitlines()[-1]
     assert following == (
         "next: unetrpp_train balls 3d_fullres -p unet --epochs 1 --iterations 2 --lr 0.004 --warmup 1 --weight-decay 0.02 "
-        "--drop-path 0.0 --ema 0.9 --seed 7 --max-hours 1.0 --patience 3 --device cpu --no-mirroring "
+        "--drop-path 0.0 --ema 0.9 --seed 7 --precision fp32 --max-hours 1.0 --patience 3 --device cpu --no-mirroring "
         f"--workspace {workspace.root}"
     )
     assert build_parser().parse_args(following.split()[2:]).fold is None  # so the other folds
