@@ -14,7 +14,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.networks.build import build_network
-from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.networks.design import unet_architecture, unetrpp_architecture, with_pooled_attention
 from unetrpp.plans.plans import Plans
 from unetrpp.trainers.network_spec import NetworkSpec
 from unetrpp.trainers.pretrained_checkpoints import find_checkpoint
@@ -112,6 +112,15 @@ def test_another_patch_interpolates_positions_and_projections(model, tmp_path):
     assert transfer.share == 1.0
     assert all(change.what.startswith("interpolated: ") for change in transfer.changes)
     assert "8 x 8 x 8 -> 8 x 12 x 16 tokens" in transfer.changes[0].what
+    assert outputs(network, torch.randn(1, 1, 16, 24, 32)).shape == (1, 2, 16, 24, 32)
+
+
+def test_pooled_attention_needs_nothing_for_another_patch(tmp_path):
+    plan = msgspec.structs.replace(configuration(), architecture=with_pooled_attention(architecture()))
+    spec = NetworkSpec(with_pooled_attention(architecture(patch=(16, 24, 32))), LABELS)
+    network = built(spec)
+    transfer = start_from(find_checkpoint(make_model(tmp_path, 1, plan)), network, spec, tmp_path)
+    assert (transfer.changes, transfer.share) == ((), 1.0)
     assert outputs(network, torch.randn(1, 1, 16, 24, 32)).shape == (1, 2, 16, 24, 32)
 
 

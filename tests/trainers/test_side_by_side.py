@@ -103,6 +103,14 @@ def test_in_one_process_too_a_failed_fold_does_not_stop_the_others(workspace):
     assert set(weights(model)) == {"fold_0", "fold_2", "fold_3"}
 
 
+@pytest.fixture
+def heard():
+    """A command that a shell has put into the background ignores SIGINT, and what it starts does, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(workspace, *options):
     line = [sys.executable, "-m", "unetrpp", "train", "balls", "3d_fullres", "0", "1", "-p", "unet", *options]
     line += ["--workspace", str(workspace.root), "--devices", "cpu,cpu", "--compute-threads", "1", "--iterations", "5"]
@@ -112,6 +120,7 @@ def start(workspace, *options):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups with signals")
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_saves_every_fold_and_the_same_command_resumes(workspace):
     model = workspace.model("balls", "unet", "3d_fullres")
     many = ("--epochs", "400")
