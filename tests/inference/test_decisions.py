@@ -1,5 +1,7 @@
 """Decisions by agreement, compared with interpolating every class everywhere."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from scipy import ndimage
 
 from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference.averaging import decide, fold_probabilities
-from unetrpp.inference.decisions import decided_slabs
+from unetrpp.inference.decisions import decided_slabs, one_thread
 from unetrpp.inference.taps import Taps
 
 REGIONS = LabelScheme(
@@ -17,6 +19,42 @@ REGIONS = LabelScheme(
     values=(0, 1, 2),
     regions=(Region(name="whole", members=(1, 2), value=1), Region(name="core", members=(2,), value=2)),
 )
+
+
+def test_threads_that_overlap_leave_the_number_of_threads_as_it_was():
+    before, seen = torch.get_num_threads(), {}
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first():
+        with one_thread(torch.device("cpu")):
+            first_in.set()
+            second_in.wait(10)
+        first_out.set()
+        seen["first"] = torch.get_num_threads()
+
+    def second():
+        first_in.wait(10)
+        with one_thread(torch.device("cpu")):
+            seen["inside"] = torch.get_num_threads()
+            second_in.set()
+            first_out.wait(10)
+        seen["second"] = torch.get_num_threads()
+
+    def run(*functions):
+        threads = [threading.Thread(target=function) for function in functions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    torch.set_num_threads(2)
+    try:
+        run(first, second)
+        run(lambda: seen.update(later=torch.get_num_threads()))
+        assert seen == {"first": 2, "inside": 1, "second": 2, "later": 2}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def softmax_scheme(classes):

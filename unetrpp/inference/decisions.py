@@ -6,6 +6,7 @@ need probabilities.
 """
 
 import itertools
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,16 +83,43 @@ def decided_slabs(
         done = ready
 
 
+class _OneThread:
+    """What threads that compute with one CPU thread at the same time share: the number that the first of them found.
+
+    ``torch.set_num_threads`` holds for the calling thread and for threads that are new to torch, so each puts the number back
+    for itself; what a later one finds may be the 1 of another.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._found = threading.Lock(), 0, 0
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._found = torch.get_num_threads()
+            self._inside += 1
+            torch.set_num_threads(1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            torch.set_num_threads(self._found)
+
+
+_ONE_THREAD = _OneThread()
+
+
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
     """Use one CPU thread: with many short operations, waiting for a second one costs up to 30 times what it saves."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
+    if device.type != "cpu":
+        yield
+        return
+    _ONE_THREAD.enter()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _ONE_THREAD.leave()
 
 
 def _agreed_by_folds(logits: Tensor, scheme: LabelScheme) -> Tensor:
