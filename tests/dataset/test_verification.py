@@ -150,6 +150,20 @@ def test_transforms_that_differ_are_a_warning_and_another_scale_an_error(case):
     assert fatal
 
 
+def test_a_file_name_with_a_backslash_is_named():
+    (problem,) = inspect(Case("images\\a", (Path("images\\a_0000.nii.gz"),), None), DESCRIPTION).problems
+    assert problem.message == "the file name holds a backslash, which divides folders on Windows; rename the files"
+
+
+def test_a_fill_value_is_an_error(case):
+    image = make_case(0)[0].astype(np.float32)
+    image[3, 4, 5] = -3.4028235e38
+    write_image(case.images[0], Volume(image[None], GEOMETRY))
+    ((message, fatal),) = problems(case)
+    assert message.startswith("channel 'MR' holds -3.40282e+38, too large for a standard deviation")
+    assert fatal
+
+
 def test_a_file_name_that_is_not_utf_8_is_named(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller_0000.nii.gz"))
     write_image(path, Volume(make_case(0)[0][None], GEOMETRY))

@@ -1,6 +1,7 @@
 """A folder of cases: resuming, parts, failed cases, and protection of files of other origin."""
 
 import json
+import math
 import os
 
 import numpy as np
@@ -20,6 +21,7 @@ from unetrpp.inference.guards import volumes_ml
 from unetrpp.inference.inputs import find_cases
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
+from unetrpp.inference.record import earlier_runs
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import read_geometry
 from unetrpp.io.readers.rtstruct import draw
@@ -448,6 +450,35 @@ def test_a_name_that_is_not_utf_8_is_named_and_the_others_are_done(model, images
     assert "M\\xfcller  the file name is not UTF-8; rename the file" in printed
     assert "2 of 3 cases are segmented" in printed
     assert sorted(path.name for path in out.glob("*.nii.gz")) == ["case_0.nii.gz", "new\nline.nii.gz"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a backslash divides folders")
+def test_a_name_with_a_backslash_fails_alone_and_the_folder_stays_usable(model, images, tmp_path, capsys):
+    (images / "case_1_0000.nii.gz").rename(images / "images\\case_1_0000.nii.gz")
+    command = ("-i", images, "-o", tmp_path / "out", "-m", model, "--no-mirroring", "--device", "cpu")
+    for _ in range(2):
+        assert predict(*command) == 1
+        printed = "".join(capsys.readouterr())
+        assert (
+            "images\\case_1  the file name holds a backslash, which divides folders on Windows; rename the file"
+            in printed
+        )
+        assert "2 of 3 cases are segmented" in printed
+
+
+def test_a_case_whose_record_could_not_be_read_again_fails_alone(model, images, tmp_path, monkeypatch):
+    ensemble, cases = quick(model), find_cases([images], ModelFolder.open(model).description)
+
+    def volumes(voxels, geometry):
+        return {"ball": math.nan} if geometry.spacing_zyx_mm[0] == 3.0 else volumes_ml(voxels, geometry)
+
+    grid = sitk.ReadImage(str(images / "case_1_0000.nii.gz"))
+    grid.SetSpacing((*grid.GetSpacing()[:2], 3.0))
+    sitk.WriteImage(grid, str(images / "case_1_0000.nii.gz"))
+    monkeypatch.setattr("unetrpp.inference.stream.volumes_ml", volumes)
+    failed = predict_folder(ensemble, cases, OutputOptions(tmp_path / "out"))
+    assert list(failed) == ["case_1"]
+    assert list(earlier_runs(tmp_path / "out")["predictions.json"].cases) == ["case_0", "case_2"]
 
 
 def test_volumes_keep_their_digits_at_the_scale_of_a_microscope():

@@ -179,8 +179,10 @@ def test_wrong_arguments_and_images_are_refused(model, image, tmp_path):
     with pytest.raises(UserError, match="cannot be used here"):
         Predictor(model, device="cuda:99")
     predictor = Predictor(model, device="cpu")
-    with pytest.raises(UserError, match=r"c7: .* NaN or infinite values"):
+    with pytest.raises(UserError, match=r"c7: channel 'MRI' holds .* NaN or infinite"):
         predictor(Volume(np.full_like(image.array, np.nan), GEOMETRY), "c7")
+    with pytest.raises(UserError, match=r"c7: channel 'MRI' holds -3.40282e\+38, too large .* replace"):
+        predictor(Volume(np.full_like(image.array, -3.4028235e38), GEOMETRY), "c7")
     with pytest.raises(UserError, match="2 channels"):
         predictor(Volume(np.concatenate([image.array] * 2), GEOMETRY))
 

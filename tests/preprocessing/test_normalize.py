@@ -41,6 +41,14 @@ def test_masked_zscore_is_zero_outside(channel):
     np.testing.assert_allclose([out[mask].mean(), out[mask].std()], [0, 1], atol=1e-5)
 
 
+@pytest.mark.parametrize("value", [np.float32(-3.4028235e38), np.float32(1e20)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_absurd_voxel_does_not_make_the_others_zero(channel, value, masked):
+    channel[3, 4, 5] = value
+    with pytest.raises(UserError, match=r"channel 'x' holds values too large for a standard deviation .* replace"):
+        normalize(channel, plan("zscore", masked), channel != 0)
+
+
 def test_a_constant_image_becomes_zero():
     assert (normalize(np.full((2, 3, 4), 7, np.float32), plan("zscore"), None) == 0).all()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import composed
+from unetrpp.core.text import composed, is_utf8
 from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.io.formats import FILE_ENDINGS, strip_ending
 
@@ -70,6 +70,17 @@ def _case(folder: Path, description: DatasetDescription, case: str) -> Case:
         return Case(case, tuple(folder / p for p in entry.images), folder / entry.label)
     images = channel_paths(folder / "imagesTr", case, description)
     return Case(case, images, in_either_form(folder / "labelsTr" / f"{case}{description.file_ending}"))
+
+
+def unrecordable(case: str) -> str | None:
+    r"""Why no record can hold a case of this name, in words; None where it can.
+
+    >>> unrecordable("case_1"), unrecordable("images\\case_1")
+    (None, 'the file name holds a backslash, which divides folders on Windows')
+    """
+    if not is_utf8(case):
+        return "the file name is not UTF-8"
+    return "the file name holds a backslash, which divides folders on Windows" if "\\" in case else None
 
 
 def channel_paths(folder: Path, case: str, description: DatasetDescription) -> tuple[Path, ...]:

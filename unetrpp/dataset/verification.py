@@ -12,9 +12,10 @@ from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
 from unetrpp.core.problems import grouped
-from unetrpp.core.text import counted, escaped, is_utf8, text_table
-from unetrpp.dataset.cases import Case, RawDataset
+from unetrpp.core.text import counted, escaped, text_table
+from unetrpp.dataset.cases import Case, RawDataset, unrecordable
 from unetrpp.dataset.description import DatasetDescription
+from unetrpp.dataset.intensities import unusable
 from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
 from unetrpp.dataset.left_out import left_out
 from unetrpp.dataset.modality import check_modality
@@ -57,8 +58,9 @@ class _Notes:
 def inspect(case: Case, description: DatasetDescription) -> Inspection:
     """Read a training case and list all its problems; faults of the data never raise an error."""
     notes = _Notes(escaped(case.id))
-    if not is_utf8(case.id):
-        notes.add("the file name is not UTF-8; rename the files")
+    reason = unrecordable(case.id)
+    if reason is not None:
+        notes.add(f"{reason}; rename the files")
         return Inspection(image=None, label=None, problems=tuple(notes.problems))
     files = [volume for path in case.images if (volume := _try(read_file, path, notes)) is not None]
     image = _stack(files, case, description, notes) if len(files) == len(case.images) else None
@@ -107,12 +109,9 @@ def _stack(files: list[Volume], case: Case, description: DatasetDescription, not
 
 def _check_values(image: Volume, description: DatasetDescription, notes: _Notes) -> None:
     for name, channel in zip(description.channel_names, image.array, strict=True):
-        # The sum is finite only if every voxel is; it needs one pass and no temporary array.
-        bad = 0 if np.isfinite(channel.sum(dtype=np.float64)) else int(channel.size - np.isfinite(channel).sum())
-        if bad:
-            notes.add(
-                f"channel {name!r} holds {counted(bad, 'voxel that is', 'voxels that are')} NaN or infinite; replace them"
-            )
+        reason = unusable(channel, name)
+        if reason is not None:
+            notes.add(reason)
         elif channel.min() == channel.max():
             notes.add(f"channel {name!r} is constant ({channel.flat[0]:g}); check the export", fatal=False)
         elif description.check_modality:

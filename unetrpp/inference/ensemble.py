@@ -64,7 +64,7 @@ class Ensemble:
         ``uncertainty`` of several models is the entropy of their mean and the share of models that decide otherwise.
 
         Raises:
-            UserError: the image cannot be read, has another number of channels, or holds NaN or infinite values.
+            UserError: the image cannot be read, has another number of channels, or holds values that are not finite or too large.
         """
         prepared = self.prepare(as_volume(image), case)
         exported = self.export(prepared, probabilities=probabilities, uncertainty=uncertainty)

@@ -7,8 +7,16 @@ import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import is_dangling
-from unetrpp.core.text import composed, counted, escaped, is_utf8, listed
-from unetrpp.dataset.cases import Case, channel_number, channel_paths, ignored_images, image_endings, image_ids
+from unetrpp.core.text import composed, counted, escaped, listed
+from unetrpp.dataset.cases import (
+    Case,
+    channel_number,
+    channel_paths,
+    ignored_images,
+    image_endings,
+    image_ids,
+    unrecordable,
+)
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.left_out import rename, with_ending_of
 from unetrpp.dataset.verification import inputs_digest
@@ -144,11 +152,11 @@ def share(cases: Cases, part: str) -> Cases:
     return dict(list(cases.items())[int(k) - 1 :: int(n)])
 
 
-def named_in_utf8(cases: Cases) -> tuple[Cases, dict[str, str]]:
+def recordable_cases(cases: Cases) -> tuple[Cases, dict[str, str]]:
     """The cases whose names fit into a record, and what is wrong with each of the others, by its escaped name."""
-    fit = {case: files for case, files in cases.items() if is_utf8(case)}
-    others = {escaped(case): "the file name is not UTF-8; rename the file" for case in cases.keys() - fit.keys()}
-    return fit, others
+    reasons = {case: reason for case in cases if (reason := unrecordable(case)) is not None}
+    fit = {case: files for case, files in cases.items() if case not in reasons}
+    return fit, {escaped(case): f"{reason}; rename the file" for case, reason in reasons.items()}
 
 
 def files_digest(case: str, files: tuple[Path, ...]) -> str:

@@ -15,7 +15,7 @@ from unetrpp.dataset.description import DatasetDescription
 from unetrpp.inference.devices import DeviceWorkers
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import run_folder
-from unetrpp.inference.inputs import Cases, find_cases, named_in_utf8, require_series, share
+from unetrpp.inference.inputs import Cases, find_cases, recordable_cases, require_series, share
 from unetrpp.inference.left_out import left_out
 from unetrpp.inference.options import InferenceOptions, OutputOptions
 from unetrpp.inference.postprocessing import postprocessing_of
@@ -214,7 +214,7 @@ def _cases_and_others(
     """
     found = find_cases(inputs, description)
     others = left_out(inputs[0], found, description, own) if is_folder(inputs[0]) else {}
-    cases, unnamable = named_in_utf8(found)
+    cases, unnamable = recordable_cases(found)
     others |= unnamable
     if part is None:
         return cases, others

@@ -16,8 +16,8 @@ from unetrpp.augmentation.label_swap import label_swap_of
 from unetrpp.core.devices import find_device, half_precision, try_kernels
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
-from unetrpp.core.large_arrays import is_finite
 from unetrpp.core.text import counted, listed
+from unetrpp.dataset.intensities import unusable
 from unetrpp.inference.calibration import (
     Calibration,
     Temperatures,
@@ -170,8 +170,8 @@ class Predictor:
                 first stage counts on its own. What it raises ends the prediction.
 
         Raises:
-            UserError: the image cannot be read, has another number of channels, or holds NaN or infinite values; or the model's
-                calibration, which maps and thresholds need, is out of date.
+            UserError: the image cannot be read, has another number of channels, or holds values that are not finite or too large;
+                or the model's calibration, which maps and thresholds need, is out of date.
         """
         prepared = self.prepare(as_volume(image), case)
         exported = self.export(prepared, probabilities=probabilities, uncertainty=uncertainty, on_progress=on_progress)
@@ -181,11 +181,15 @@ class Predictor:
         """The image as the network takes it.
 
         Raises:
-            UserError: it has another number of channels, or holds NaN or infinite values.
+            UserError: it has another number of channels, or holds values that are not finite or too large.
         """
-        if volume.array.dtype.kind == "f" and not is_finite(volume.array):
-            raise UserError("the image holds NaN or infinite values; repair or exclude it", case=case)
         self._require_all_channels(volume, case)
+        for channel, name in zip(
+            volume.array, self.model.plans.channel_names, strict=False
+        ):  # of too many, preprocess tells
+            reason = unusable(channel, name)
+            if reason is not None:
+                raise UserError(reason, case=case)
         prepared = preprocess(volume, None, self.model.configuration.preprocessing, case)
         if self.first_stage is None:
             return prepared

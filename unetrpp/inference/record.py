@@ -52,6 +52,16 @@ class CaseRecord(Record, frozen=True, kw_only=True):
         return sum(known) / len(known) if known else None
 
 
+def readable(record: CaseRecord) -> CaseRecord:
+    """The record, if it can be read again: one that cannot would make every record of its folder useless.
+
+    Raises:
+        msgspec.ValidationError: a name leads out of the folder, or a number is not finite.
+    """
+    msgspec.json.decode(msgspec.json.encode(record), type=CaseRecord)
+    return record
+
+
 class Member(Record, frozen=True, kw_only=True):
     """One model of the ensemble (usually the only one)."""
 

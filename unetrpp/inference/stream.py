@@ -22,7 +22,7 @@ from unetrpp.inference.inputs import NamedFiles, files_digest
 from unetrpp.inference.intensities import intensities_of
 from unetrpp.inference.notices import CaseNotices, Notice
 from unetrpp.inference.options import OutputOptions
-from unetrpp.inference.record import CaseRecord, Progress
+from unetrpp.inference.record import CaseRecord, Progress, readable
 from unetrpp.inference.segmentation import Segmentation, dicom_seg_name, rtstruct_name
 from unetrpp.io.dicom_seg import write_dicom_seg
 from unetrpp.io.formats import ending_of
@@ -155,7 +155,7 @@ def _write(ensemble: Ensemble, output: OutputOptions, predicted: PredictedCase) 
         if loaded.volume is None
         else intensities_of(loaded.volume.array, segmentation.array, segments, model.plans.channel_names),
     )
-    return record, notices
+    return readable(record), notices
 
 
 def _write_dicom(

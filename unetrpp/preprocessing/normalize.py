@@ -14,7 +14,7 @@ def normalize(channel: np.ndarray, plan: Normalization, mask: np.ndarray | None)
     ``mask`` is True on foreground. Only a masked z-score uses it; outside it the result is 0.
 
     Raises:
-        UserError: an RGB channel holds values outside 0..255.
+        UserError: an RGB channel holds values outside 0..255, or a z-score one so large that the standard deviation overflows.
     """
     if plan.scheme == "ct":
         statistics = plan.statistics
@@ -23,7 +23,12 @@ def normalize(channel: np.ndarray, plan: Normalization, mask: np.ndarray | None)
         channel /= np.float32(max(statistics.std, SMALLEST_STD))
         return channel
     if plan.scheme == "zscore":
-        return _zscore_inside(channel, mask) if plan.masked and mask is not None else _zscore(channel)
+        if plan.masked and mask is not None:
+            inside = _zscore(channel[mask], plan.channel)
+            channel[...] = 0
+            channel[mask] = inside
+            return channel
+        return _zscore(channel, plan.channel)
     if plan.scheme == "rescale_0_1":
         low, high = channel.min(), channel.max()
         channel -= low
@@ -37,16 +42,15 @@ def normalize(channel: np.ndarray, plan: Normalization, mask: np.ndarray | None)
     return channel
 
 
-def _zscore(values: np.ndarray) -> np.ndarray:
+def _zscore(values: np.ndarray, name: str) -> np.ndarray:
     values -= values.mean(dtype=np.float64).astype(np.float32)
     flat = values.ravel()
-    std = np.sqrt(np.dot(flat, flat) / flat.size)  # BLAS: a third of the time of values.std()
+    with np.errstate(over="ignore"):
+        std = np.sqrt(np.dot(flat, flat) / flat.size)  # BLAS: a third of the time of values.std()
+    if np.isinf(std):  # everything would become 0
+        raise UserError(
+            f"channel {name!r} holds values too large for a standard deviation in float32; replace fill values by the "
+            "value of the background"
+        )
     values /= max(std, np.float32(SMALLEST_STD))
     return values
-
-
-def _zscore_inside(channel: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    inside = _zscore(channel[mask])
-    channel[...] = 0
-    channel[mask] = inside
-    return channel

@@ -13,7 +13,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_bytes
 from unetrpp.core.text import counted, listed
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.inference.inputs import Cases, files_digest, find_cases, named_in_utf8
+from unetrpp.inference.inputs import Cases, files_digest, find_cases, recordable_cases
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import CaseRecord, Predictions, earlier_runs, review_order
 from unetrpp.inference.segmentation import map_path
@@ -73,7 +73,7 @@ def write_prediction_report(
     if not runs:
         raise UserError(f"{folder} has no predictions.json; give a folder that unetrpp_predict wrote")
     first = ModelFolder.open(_paths(model)[0])
-    images, _ = named_in_utf8(find_cases(_paths(input), first.description))
+    images, _ = recordable_cases(find_cases(_paths(input), first.description))
     write_bytes(page, prediction_page(folder, runs, images, first, maps_on=device if maps else None).encode())
     return page
 
