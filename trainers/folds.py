@@ -1,7 +1,8 @@
 """Training of the folds of a configuration: `unetrpp_train` as one call from Python."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from unetrpp.core.devices import device_names, find_device
 from unetrpp.core.errors import SomeFailed, UserError, in_words
+from unetrpp.core.lock import locked
 from unetrpp.core.text import counted_of, listed
 from unetrpp.core.workspace import Workspace
 from unetrpp.evaluation.cross_validation import update_cross_validation
@@ -104,7 +106,7 @@ def train(
 
     Raises:
         UserError: something that the training needs is missing, an option is impossible, or it contradicts what a fold
-            was started with.
+            was started with; or another process trains a fold.
         SomeFailed: a fold of several failed. The others are done, and the same call trains what is left.
     """
     if continue_training and overwrite:
@@ -157,17 +159,33 @@ def train(
                 "--compute-threads is for training on a CPU in one process; leave it out (torchrun takes OMP_NUM_THREADS)"
             )
         job = processes.rank_zero_first(partial(read_job, request))
-        configs = processes.rank_zero_first(partial(read_configs, job, machine))
-        processes.rank_zero_only(partial(prepare_model_folder, job))
-        try:
-            failures = train_folds(job, configs, machine, names)
-        finally:
-            torch.set_num_threads(usable)  # as before, for what the caller does next
+        with ExitStack() as locks:
+            processes.rank_zero_only(lambda: locks.enter_context(_locked(job)))
+            configs = processes.rank_zero_first(partial(read_configs, job, machine))
+            processes.rank_zero_only(partial(prepare_model_folder, job))
+            try:
+                failures = train_folds(job, configs, machine, names)
+            finally:
+                torch.set_num_threads(usable)  # as before, for what the caller does next
     if failures:
         told = "; ".join(f"fold {fold}: {text}" for fold, text in failures.items())
         count = counted_of(len(failures), len(job.folds), "fold", "has/have")
         raise SomeFailed(f"{count} failed ({told}); the same command trains what is left")
     return ModelFolder.open(job.model)
+
+
+@contextmanager
+def _locked(job: Job) -> Iterator[None]:
+    """While entered, no other process can train these folds; others of the model it can.
+
+    Raises:
+        UserError: one of them is being trained.
+    """
+    with ExitStack() as locks:
+        for number in job.folds:
+            lock = job.model / f".fold_{number}.lock"  # not in the fold's folder, which --overwrite deletes
+            locks.enter_context(locked(lock, f"fold {number} is being trained", "wait for it, or give other folds"))
+        yield
 
 
 def _device(processes: Processes, device: str, devices: list[str] | None) -> torch.device:

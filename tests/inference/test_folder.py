@@ -22,6 +22,7 @@ from unetrpp.inference.inputs import find_cases
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import earlier_runs
+from unetrpp.inference.stream import record_cases
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import read_geometry
 from unetrpp.io.readers.rtstruct import draw
@@ -464,6 +465,27 @@ def test_a_name_with_a_backslash_fails_alone_and_the_folder_stays_usable(model, 
             in printed
         )
         assert "2 of 3 cases are segmented" in printed
+
+
+def test_a_second_run_into_the_folder_is_refused_and_parts_are_not(model, images, tmp_path, monkeypatch):
+    ensemble, out = quick(model), tmp_path / "out"
+    cases = find_cases([images], ModelFolder.open(model).description)
+    halves = dict(list(cases.items())[:1]), dict(list(cases.items())[1:])
+
+    def meanwhile(*arguments):
+        monkeypatch.undo()
+        with pytest.raises(
+            UserError, match=rf"predictions.json is being written by process {os.getpid()} .* --part 1/2"
+        ):
+            predict_folder(ensemble, cases, OutputOptions(out))
+        assert predict_folder(ensemble, halves[1], OutputOptions(out, part="2/2")) == {}
+        return record_cases(*arguments)
+
+    monkeypatch.setattr("unetrpp.inference.folder.record_cases", meanwhile)
+    assert predict_folder(ensemble, halves[0], OutputOptions(out)) == {}
+    assert set(earlier_runs(out)["predictions.json"].cases) == {"case_0"}
+    assert set(earlier_runs(out)["predictions_2_of_2.json"].cases) == {"case_1", "case_2"}
+    assert not list(out.glob(".*"))
 
 
 def test_a_case_whose_record_could_not_be_read_again_fails_alone(model, images, tmp_path, monkeypatch):

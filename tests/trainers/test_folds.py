@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.helpers.model import fingerprint
 from tests.helpers.tiny import ball, replace_ball, workspace_of_balls
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, read_json_lines, write_json
+from unetrpp.core.lock import locked
 from unetrpp.dataset.splits import Splits
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Plans
@@ -58,6 +60,24 @@ def test_extending_and_overwriting(workspace):
     assert [json.loads(line)["epoch"] for line in (fold / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
     train_balls(workspace, "0", epochs=1, overwrite=True)
     assert len((fold / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_fold_is_trained_by_one_process_at_a_time(workspace):
+    train_balls(workspace, "0", epochs=1)
+    model = workspace.model("balls", "unet", "3d_fullres")
+    before = tree(model)
+    with locked(model / ".fold_0.lock", "fold 0 is being trained", "wait"):
+        for options in ({"fold": "0", "epochs": 1}, {"fold": "0", "overwrite": True}, {"fold": "0-1", "epochs": 1}):
+            with pytest.raises(UserError, match=rf"fold 0 is being trained by process {os.getpid()} on .*; wait for it"):
+                train_balls(workspace, **options)
+            assert tree(model) == before
+        train_balls(workspace, "1", epochs=1)
+    train_balls(workspace, "0", epochs=1)
+    assert not list(model.glob(".fold*"))
+
+
+def tree(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
 def test_too_little_memory_is_reported_in_one_sentence(workspace, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import UNSET
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.lock import locked
 from unetrpp.core.text import counted, counted_of
 from unetrpp.inference.cluster import ClusterWorkers
 from unetrpp.inference.devices import DeviceWorkers
@@ -52,8 +53,16 @@ def run_folder(
         The record of the run, with the failed cases and those of them whose input cannot be used.
 
     Raises:
-        UserError: the folder holds predictions of other settings, or a file that no earlier run wrote; nothing is changed.
+        UserError: the folder holds predictions of other settings, or a file that no earlier run wrote, or another process writes
+            its record; nothing is changed.
     """
+    own = output.folder / file_name(output.part)
+    other = "give another --part" if output.part else "divide the cases with --part 1/2 and --part 2/2"
+    with locked(own.with_name(f".{own.name}.lock"), f"{own} is being written", f"wait for it, or {other}"):
+        return _run_folder(ensemble, cases, output, workers)
+
+
+def _run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions, workers: DeviceWorkers | None) -> Progress:
     settings, plans = settings_of(ensemble, output), ensemble.first.model.plans
     outputs = {case: f"{case}{plans.file_ending}" for case in cases}
     maps = {case: output.maps(name, plans.labels) for case, name in outputs.items()}
