@@ -77,6 +77,25 @@ def test_a_killed_worker_is_named_and_the_others_finish(monkeypatch, given):
     assert "killed during squares" in found["case_5"].error.message
 
 
+def test_a_script_without_the_guard_is_told_so_once(tmp_path):
+    script, started = tmp_path / "script.py", tmp_path / "started"
+    script.write_text(
+        f"open({str(started)!r}, 'a').write('x')\n"
+        "from unetrpp.core.errors import UserError\n"
+        "from unetrpp.core.parallel import run_cases\n"
+        "try:\n"
+        "    print([o.value for o in run_cases(abs, {str(n): (n,) for n in range(5)}, 'squares', 2)])\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=True)
+    assert ended.stdout == (
+        "no worker process could begin squares: a script that calls this with several processes must do so below "
+        'if __name__ == "__main__":\n'
+    )
+    assert len(started.read_text()) <= 3  # the script, and its two processes
+
+
 def test_a_given_executor_is_used_and_stays_open():
     with new_pool(1) as pool:
         assert outcomes(9, [1, 2], pool)["case_2"].value == 4

@@ -68,7 +68,9 @@ def test_a_fold_is_trained_by_one_process_at_a_time(workspace):
     before = tree(model)
     with locked(model / ".fold_0.lock", "fold 0 is being trained", "wait"):
         for options in ({"fold": "0", "epochs": 1}, {"fold": "0", "overwrite": True}, {"fold": "0-1", "epochs": 1}):
-            with pytest.raises(UserError, match=rf"fold 0 is being trained by process {os.getpid()} on .*; wait for it"):
+            with pytest.raises(
+                UserError, match=rf"fold 0 is being trained by process {os.getpid()} on .*; wait for it"
+            ):
                 train_balls(workspace, **options)
             assert tree(model) == before
         train_balls(workspace, "1", epochs=1)

@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -86,7 +87,8 @@ def run_cases(
 ) -> Iterator[Outcome[T]]:
     """Call ``function(*arguments)`` for every case of ``jobs``; yield outcomes as they arrive, with one progress bar.
 
-    With one process and no executor, everything runs in the calling process. When a worker is killed (usually because memory
+    With one process and no executor, everything runs in the calling process; else a script must make the call below
+    ``if __name__ == "__main__":``. When a worker is killed (usually because memory
     runs out), the cases without a result are run again one at a time, so that only the case that kills its worker fails.
 
     Args:
@@ -95,6 +97,9 @@ def run_cases(
         stage: what is done, for the progress bar and for errors.
         processes: how many worker processes; ignored with ``executor``.
         executor: used instead of a new pool; it is left open.
+
+    Raises:
+        UserError: no worker process could begin, because a script has no ``if __name__ == "__main__":``.
     """
     with progress_bar(stage, len(jobs)) as bar:
         for outcome in stream_cases(function, jobs, stage, processes, executor=executor):
@@ -128,17 +133,46 @@ def _outcomes(jobs: Sequence[_Job[T]], processes: int, executor: Executor | None
     finally:
         if executor is None:
             pool.shutdown(cancel_futures=True)
+    if unfinished and isinstance(pool, WorkerPool) and not pool.begun:
+        raise UserError(NO_GUARD.format(stage=jobs[0].stage))
     yield from _one_by_one(pool, unfinished.values())
 
 
-def new_pool(processes: int, start: str = "spawn") -> ProcessPoolExecutor:
+NO_GUARD = (
+    "no worker process could begin {stage}: a script that calls this with several processes must do so below "
+    'if __name__ == "__main__":'
+)
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """A pool that knows whether any of its processes has begun.
+
+    Each imports the script that started it. Without ``if __name__ == "__main__":`` in there, it arrives at the same call again, where
+    Python ends it; to the pool that looks like a killed process.
+    """
+
+    def __init__(self, processes: int, context: BaseContext):
+        self._begun = context.RawValue("b", 0)
+        super().__init__(processes, context, _begin, (self._begun,))
+
+    @property
+    def begun(self) -> bool:
+        return bool(self._begun.value)
+
+
+def _begin(begun: Any) -> None:
+    begun.value = 1
+    die_with_parent()
+
+
+def new_pool(processes: int, start: str = "spawn") -> WorkerPool:
     """A pool of worker processes that are not forked from this one: a fork would copy the locks that its threads hold.
 
     ``start`` is the start method: "spawn", or what :func:`prepare_workers` returns.
     """
     if sys.platform == "win32":
         processes = min(processes, MOST_ON_WINDOWS)
-    return ProcessPoolExecutor(processes, multiprocessing.get_context(start), die_with_parent)
+    return WorkerPool(processes, multiprocessing.get_context(start))
 
 
 def prepare_workers(modules: Sequence[str]) -> str:
