@@ -45,3 +45,10 @@ def test_refused_is_what_float32_cannot_compute(channel, exponent):
     channel[3, 4, 5] = 10.0**exponent
     squares = np.square(channel.astype(np.float64)).sum()
     assert (unusable(channel, "MR") is None) == (squares < np.finfo(np.float32).max)
+
+
+def test_a_fill_value_that_is_clipped_can_stay(channel):
+    channel[0, 0, 0] = -3.4e38
+    assert unusable(channel, "CT", clipped=True) is None
+    channel[0, 0, 1] = np.nan
+    assert "NaN" in str(unusable(channel, "CT", clipped=True))

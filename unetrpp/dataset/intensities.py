@@ -8,11 +8,14 @@ from unetrpp.core.text import counted
 LARGEST_SUM_OF_SQUARES = float(np.finfo(np.float32).max) / 2
 
 
-def unusable(channel: np.ndarray, name: str) -> str | None:
+def unusable(channel: np.ndarray, name: str, *, clipped: bool = False) -> str | None:
     """Why a channel (Z, Y, X) cannot be normalised in float32, in words; None where it can.
 
     One sum of squares tells all: it is finite only if every voxel is, and if a standard deviation can be computed. A single
     fill value such as -3.4e38 or 1e20 would make every other voxel of a z-score 0.
+
+    Args:
+        clipped: normalisation clips the values to a known range, as of CT, so that large ones do no harm.
     """
     if channel.dtype.kind != "f" and channel.dtype.itemsize < 8:
         return None  # an integer of 32 bits is never too large
@@ -23,6 +26,8 @@ def unusable(channel: np.ndarray, name: str) -> str | None:
         return (
             f"channel {name!r} holds {counted(bad, 'voxel that is', 'voxels that are')} NaN or infinite; replace them"
         )
+    if clipped:
+        return None
     largest = max(float(channel.min()), float(channel.max()), key=abs)
     return (
         f"channel {name!r} holds {largest:g}, too large for a standard deviation in float32; "
