@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image
-
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, walk
 from unetrpp.core.text import composed, counted, escaped, listed
@@ -22,8 +20,6 @@ from unetrpp.io.listing import is_system
 
 BACKGROUND = ("background", "_background_")  # classes that are painted as 0; the second is labelme's name
 IGNORE = ("ignore", "__ignore__")
-ORIENTATION = 274  # the tag of EXIF that says how a camera was held; 1 is upright
-UPRIGHT = 1
 
 
 @dataclass(frozen=True)
@@ -96,8 +92,6 @@ class Drawn:
             raise UserError(
                 f"{self.file.name} has an image of {wanted} pixels, but {self._image_name} has {found}; give the image that was annotated"
             )
-        if isinstance(self.image, Path):
-            require_upright(self.image)
         canvas = Canvas((1, 1, *size), max(self.values.values()))
         for thing, areas in self._areas((size[0], size[1])):
             for top, left, mask in areas:
@@ -134,22 +128,6 @@ def json_files(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | str]]:
             continue
         if isinstance(content, dict):
             yield path, content
-
-
-def require_upright(image: Path) -> None:
-    """
-    Raises:
-        UserError: a camera stored the photograph turned, which readers of pixels do not undo and annotation programs do.
-    """
-    if image.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-        return
-    with Image.open(image) as opened:
-        orientation = opened.getexif().get(ORIENTATION, UPRIGHT)
-    if orientation != UPRIGHT:
-        raise UserError(
-            f"{image.name} is stored turned (EXIF orientation {orientation}), but was annotated upright; save it upright, "
-            "such as with `mogrify -auto-orient`"
-        )
 
 
 def source_of(

@@ -143,7 +143,7 @@ def test_what_cannot_be_painted_or_found_is_named_with_its_reason(root, tmp_path
     assert reasons.keys() == {"gone", "small", "turned", "box", "train2017/extra.jpg", *bad}
     assert "gone.jpg is not there; complete the download" in reasons["gone"]
     assert "has an image of 24 x 20 pixels, but small.jpg has 5 x 5" in reasons["small"]
-    assert "stored turned (EXIF orientation 3)" in reasons["turned"]
+    assert "turned.jpg is stored turned or mirrored (EXIF orientation 3)" in reasons["turned"]
     assert "annotation 9 has no outline, at most a box" in reasons["box"]
     assert "annotation 50 has the category 99, which the file does not list" in reasons["unknown"]
     assert "has an outline of 4 numbers" in reasons["short"]

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.helpers.reading import equal_or_refused
 from unetrpp.core.errors import UserError
@@ -219,6 +219,61 @@ def test_what_is_refused_by_name(tmp_path, name, image, options, reason):
         with pytest.raises(UserError) as caught:
             read(tmp_path / name)
         assert str(caught.value) == reason
+
+
+def with_orientation(path, array, orientation):
+    image = Image.fromarray(array)
+    exif = image.getexif()
+    exif[274] = orientation
+    image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_what_viewers_turn_is_refused(tmp_path, ending, orientation):
+    path = tmp_path / f"a{ending}"
+    with_orientation(path, smooth()[:60], orientation)
+    for read in (pictures.read, pictures.read_header):
+        with pytest.raises(UserError) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"a{ending} is stored turned or mirrored (EXIF orientation {orientation}), which viewers undo and programs that read "
+            "pixels do not; save it upright, such as with `mogrify -auto-orient`"
+        )
+    with Image.open(path) as image:
+        ImageOps.exif_transpose(image).save(path)
+    assert pictures.read(path)[0].shape[2:] == ((60, 200) if orientation < 5 else (200, 60))
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 9])
+def test_an_orientation_that_turns_nothing_is_read(tmp_path, orientation):
+    """0 and 9 mean nothing; cameras that do not know write 0."""
+    with_orientation(tmp_path / "a.png", smooth(), orientation)
+    with Image.open(tmp_path / "a.png") as image:
+        np.testing.assert_array_equal(ImageOps.exif_transpose(image), smooth())
+    check(tmp_path / "a.png", smooth()[None, None])
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_orientation_behind_the_pixels_of_a_png_is_found(tmp_path, deep):
+    path = tmp_path / "a.png"
+    colours = RNG.integers(0, 255, (20, 30, 3)).astype(np.uint16 if deep else np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(path))
+    check(path, np.moveaxis(colours, -1, 0)[:, None])
+    exif = Image.Exif()
+    exif[274] = 6
+    chunk, content = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0"), path.read_bytes()
+    late = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(content[:-12] + late + content[-12:])
+    with pytest.raises(UserError, match=r"a.png is stored turned or mirrored \(EXIF orientation 6\)"):
+        pictures.read(path)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+def test_what_only_claims_to_be_exif_is_passed_over(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    Image.fromarray(smooth()).save(path, exif=b"Exif\0\0no EXIF at all")
+    check(path, np.asarray(Image.open(path))[None, None])
 
 
 def test_an_absurd_size_takes_no_memory(tmp_path):

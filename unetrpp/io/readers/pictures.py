@@ -28,6 +28,8 @@ CHANNELS = {"1": 1, "L": 1, "I;16": 1, "I;16B": 1, "I": 1, "LA": 1, "La": 1, "RG
 BMP_HEADER = 26  # bytes, at least
 BMP_FIELDS = 54  # bytes of the file's header and of the image's usual one
 BMP_RUN_LENGTHS = (1, 2)  # values of its field for compression
+ORIENTATION = 274  # the tag of EXIF that says how the camera was held
+TURNED = range(2, 9)  # its values for pixels to be turned or mirrored; 1 is upright, and programs pass over all others
 JPEG_LEVELS, JPEG_SHARE = 32, 0.01  # by which two decoders may differ, and in how many pixels
 # libjpeg's words for data that it replaced; it decodes on.
 JPEG_FAULTS = re.compile("Corrupt JPEG|Premature end|Inconsistent|Invalid|Bogus|Unsupported|Application")
@@ -37,7 +39,7 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
     """Pixels (C, 1, Y, X) as whole numbers, and their grid of spacing 1.
 
     Raises:
-        UserError: missing, damaged, another format, a colour space such as CMYK, or transparent pixels.
+        UserError: missing, damaged, another format, a colour space such as CMYK, stored turned, or transparent pixels.
     """
     with _opened(path) as image:
         geometry, channels = _header(path, image)
@@ -49,6 +51,8 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
             array = _pixels(path, image)
             if image.format == "JPEG":
                 _require_same_by_itk(path, array)
+        image.load()  # a PNG may have its EXIF behind the pixels
+        _require_upright(path, image)
     array = array.reshape(-1, *geometry.shape_zyx)
     if len(array) == channels + 1:
         array = without_alpha(path, array)
@@ -59,10 +63,12 @@ def read_header(path: Path) -> tuple[Geometry, int]:
     """Grid and channels, an alpha channel not counted.
 
     Raises:
-        UserError: missing, another format, or a colour space such as CMYK.
+        UserError: missing, another format, a colour space such as CMYK, or stored turned (by what stands before the pixels).
     """
     with _opened(path) as image:
-        return _header(path, image)
+        found = _header(path, image)
+        _require_upright(path, image)
+        return found
 
 
 def has_alpha(path: Path) -> bool:
@@ -122,6 +128,24 @@ def _header(path: Path, image: Image.Image) -> tuple[Geometry, int]:
         raise UserError(f"{shown(path)} has the colour space {mode}; save it as gray or RGB")
     x, y = image.size
     return Geometry(shape_zyx=(1, y, x), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2), channels
+
+
+def _require_upright(path: Path, image: Image.Image) -> None:
+    """
+    Raises:
+        UserError: its EXIF or XMP says how it is to be turned, which viewers do and readers of pixels do not.
+    """
+    try:
+        # Of the base class: a PNG's own method decodes the pixels for what stands behind them.
+        orientation = Image.Image.getexif(image).get(ORIENTATION)
+    except (SyntaxError, ValueError) as error:  # no EXIF, so no program turns by it
+        LOG.debug("EXIF of %s", shown(path), exc_info=error)
+        return
+    if orientation in TURNED:
+        raise UserError(
+            f"{shown(path)} is stored turned or mirrored (EXIF orientation {orientation}), which viewers undo and programs "
+            "that read pixels do not; save it upright, such as with `mogrify -auto-orient`"
+        )
 
 
 def _is_gray_table(image: Image.Image) -> bool:
