@@ -84,6 +84,10 @@ def test_writing_and_reading_keep_labels_and_channels(tmp_path, content):
         ({"dataset": {"a": {"label": "a.nii.gz"}}}, "'dataset': .*images.* give every case"),
         ({"dataset": ["a"]}, "'dataset': .* give every case"),
         (
+            {"dataset": {"a": {"images": [], "label": "a.nii.gz"}}},
+            "'dataset': .*length >= 1 - at .*images.* give every case a list of 'images', at least one",
+        ),
+        (
             {"dataset": {"p1/a": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}},
             "in its name, which a file name cannot have",
         ),

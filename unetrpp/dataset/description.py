@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -29,7 +29,7 @@ _SHAPES: dict[str, tuple[type, str]] = {
 class CaseFiles(msgspec.Struct, frozen=True):
     """The files of one case in dataset.json, relative to its folder or absolute; other keys are ignored."""
 
-    images: tuple[str, ...]  # one per channel
+    images: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]  # one per channel, or one that holds all
     label: str
 
 
@@ -197,7 +197,7 @@ def _file_problems(files: Any) -> Iterator[str]:
     try:
         read = msgspec.convert(files or {}, dict[str, CaseFiles])
     except msgspec.ValidationError as error:
-        yield f"'dataset': {error}; give every case a list of 'images' and a 'label'"
+        yield f"'dataset': {error}; give every case a list of 'images', at least one, and a 'label'"
         return
     for case in read:
         if not case or case.startswith(".") or set(case) & set("/\\\0"):
