@@ -132,6 +132,25 @@ def test_float_labels_must_be_whole_numbers(tmp_path):
                 read_label(path)
 
 
+@pytest.mark.parametrize("value", [2**24, 2**31 - 1, 2**31, 2**32 - 1, -(2**24)])
+def test_a_label_that_float32_may_have_rounded_is_refused_and_one_of_doubles_is_exact(tmp_path, value):
+    """Labels of an atlas have such numbers; as float32, 2**24 and 2**24 + 1 are one."""
+    path, values = tmp_path / "a.nrrd", np.array([0, value, 3], np.int64)
+    for kind in (np.int64, np.float64):
+        sitk.WriteImage(sitk.GetImageFromArray(values.astype(kind).reshape(1, 1, 3)), str(path))
+        assert read_label(path).array.ravel().tolist() == values.tolist()
+    sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.float32).reshape(1, 1, 3)), str(path))
+    held = int(np.float32(value))
+    with pytest.raises(
+        UserError,
+        match=f"a.nrrd holds the value {held} as float32, which rounds whole numbers from 16777216 on; write the labels as integers",
+    ):
+        read_label(path)
+    largest = np.array([0, 2**24 - 1, 3], np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(largest.reshape(1, 1, 3)), str(path))
+    assert read_label(path).array.ravel().tolist() == [0, 2**24 - 1, 3]
+
+
 def write_series(folder, positions, tilt=0.0, series="1.2.3"):
     """One DICOM file per slice, at the given positions along z; ``tilt`` shifts each slice in y by its share of z."""
     folder.mkdir(exist_ok=True)

@@ -20,6 +20,7 @@ from unetrpp.io.nifti import write_nifti
 from unetrpp.io.readers import itk
 from unetrpp.io.readers.content import require_content
 from unetrpp.io.readers.grid import ShearedError
+from unetrpp.io.readers.values import EXACT_FLOAT32
 from unetrpp.io.shear import write_without_shear
 
 LABEL_ROUNDING = 1e-4  # distance from a whole number up to which a float is read as that label
@@ -214,11 +215,18 @@ def _one_channel(path: Path, array: np.ndarray) -> np.ndarray:
 
 
 def whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
-    """int32 from the floats of a label; a scale factor in the header may turn 1 into 1.0000001.
+    """int32 from the float32 values of a label; a scale factor in the header may turn 1 into 1.0000001.
 
     Raises:
-        UserError: values that are not whole numbers; ``path`` names the file in the message.
+        UserError: values that are not whole numbers, or so large that two labels may have been rounded to one; ``path`` names
+            the file in the message.
     """
+    largest = max(array.max(initial=0), array.min(initial=0), key=abs)
+    if EXACT_FLOAT32 <= abs(largest) < math.inf:
+        raise UserError(
+            f"{path.name} holds the value {largest:.0f} as float32, which rounds whole numbers from {EXACT_FLOAT32} on; write the "
+            "labels as integers"
+        )
     with np.errstate(invalid="ignore"):
         whole: np.ndarray = np.rint(array).astype(np.int32)
     broken = ~(np.abs(array - whole) <= LABEL_ROUNDING)

@@ -10,7 +10,7 @@ from unetrpp.core.large_arrays import as_float32
 from unetrpp.io.readers.content import shown
 
 DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # float() also takes 6_5, which ITK reads as 6
-EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53  # up to which all whole numbers are floats
+EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53  # below which all whole numbers are floats, and nothing rounds to one
 
 
 def exact(path: Path, array: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def _single_precision(array: np.ndarray) -> np.ndarray:
     """float32, or int64 where that would round whole numbers, as of labels in double precision."""
     if array.dtype.itemsize > 4:
         largest = max(array.max(initial=0), -array.min(initial=0))
-        if EXACT_FLOAT32 < largest < EXACT_FLOAT64 and (np.rint(array) == array).all():
+        if EXACT_FLOAT32 <= largest < EXACT_FLOAT64 and (np.rint(array) == array).all():
             return array.astype(np.int64)
     with np.errstate(over="ignore"):
         return np.require(as_float32(array), np.float32, ("C", "W"))
