@@ -24,7 +24,7 @@ from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import earlier_runs
 from unetrpp.inference.stream import record_cases
 from unetrpp.io.geometry import Geometry
-from unetrpp.io.images import read_geometry
+from unetrpp.io.images import Volume, read_geometry, write_image
 from unetrpp.io.readers.rtstruct import draw
 from unetrpp.model.folder import ModelFolder
 
@@ -237,6 +237,27 @@ def test_a_folder_of_jpegs_for_a_model_of_pngs(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(tmp_path / "in" / "photo_0000.jpg"))
     assert predict("-i", tmp_path / "in", "-o", tmp_path / "out", "-m", model) == 0
     assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "photo.png"))).shape == (30, 40)
+
+
+def test_a_volume_is_refused_by_a_model_of_photographs_and_other_cases_go_on(tmp_path):
+    model, files = make_model_2d(tmp_path), {}
+    for case, ending, geometry in (
+        ("scan", ".nii.gz", Geometry(shape_zyx=(12, 30, 40), spacing_zyx_mm=(2.0, 1.0, 1.0))),
+        ("slice", ".nii.gz", Geometry(shape_zyx=(1, 30, 40), spacing_zyx_mm=(2.0, 1.0, 1.0))),
+        ("photo", ".png", Geometry(shape_zyx=(1, 30, 40), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)),
+    ):
+        files[case] = tuple(tmp_path / "in" / f"{case}_{i:04d}{ending}" for i in range(3))
+        for i, path in enumerate(files[case]):
+            write_image(
+                path, Volume(np.random.default_rng(i).integers(0, 255, (1, *geometry.shape_zyx), np.uint8), geometry)
+            )
+    failed = predict_folder(quick(model), files, OutputOptions(tmp_path / "out"))
+    assert failed == {
+        "scan": "the image has 12 slices, but segmentations of this model are .png files, which hold a single one; "
+        "give each slice as an image of its own"
+    }
+    assert cases_of(tmp_path / "out") == ["photo", "slice"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["photo.png", "slice.png"]
 
 
 def quick(model, fold=0):

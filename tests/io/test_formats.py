@@ -3,18 +3,93 @@
 import json
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from unetrpp.core.errors import UserError
 from unetrpp.dataset.synthetic import SCHEME
 from unetrpp.evaluation.evaluate import score_files
 from unetrpp.evaluation.metrics import MetricOptions
-from unetrpp.io.formats import copy_image, files_of_image
-from unetrpp.io.geometry import Geometry
-from unetrpp.io.images import read_geometry, read_label, write_segmentation
+from unetrpp.io.formats import FILE_ENDINGS, ONLY_READ, copy_image, files_of_image, holds_volumes, is_picture
+from unetrpp.io.geometry import Geometry, same_grid
+from unetrpp.io.images import Volume, read_file, read_geometry, read_label, write_colours, write_segmentation
 
 SPACING = (5.0, 0.5, 0.6)
+WRITTEN = [ending for ending in FILE_ENDINGS if ending not in ONLY_READ]
+
+
+PHOTOGRAPHS = [ending for ending in WRITTEN if not holds_volumes(ending)]
+PICTURES = [
+    ending for ending in WRITTEN if is_picture(ending)
+]  # whose files have no place, and one slice is a photograph
+SHAPES = [((1, 6, 5), 2), ((4, 6, 5), 3), ((1, 6, 5), 3)]  # and dimensions
+
+
+def geometry_for(ending, shape, dimensions):
+    """One with all that files of this ending can say."""
+    spacing = (1.0, 0.5, 0.6) if dimensions == 2 else SPACING
+    if ending in PHOTOGRAPHS:
+        spacing = (1.0, 1.0, 1.0)
+    turned = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
+    plain = Geometry(shape_zyx=shape, spacing_zyx_mm=spacing, dimensions=dimensions)
+    if ending in PICTURES:
+        return plain
+    return msgspec.structs.replace(plain, origin_xyz_mm=(3.0, -4.0, 0.0), direction=turned)
+
+
+@pytest.mark.parametrize(
+    ("ending", "shape", "dimensions"),
+    [(e, shape, n) for e in WRITTEN for shape, n in SHAPES if shape[0] == 1 or holds_volumes(e)],
+)
+def test_what_is_written_reads_back_on_the_same_grid(tmp_path, ending, shape, dimensions):
+    geometry, path = geometry_for(ending, shape, dimensions), tmp_path / f"a{ending}"
+    array = np.random.default_rng(0).integers(0, 5, shape).astype(np.uint8)
+    write_segmentation(path, array, geometry)
+    found = read_label(path)
+    np.testing.assert_array_equal(found.array[0], array)
+    for read in (found.geometry, read_geometry(path)):
+        assert same_grid(read, geometry, 1e-5) == []
+        np.testing.assert_allclose(read.spacing_zyx_mm, geometry.spacing_zyx_mm, rtol=1e-6)
+        assert read.dimensions == (2 if ending in PICTURES and shape[0] == 1 else dimensions)
+
+
+@pytest.mark.parametrize("ending", PHOTOGRAPHS)
+def test_a_volume_in_a_file_of_a_photograph_is_refused(tmp_path, ending):
+    array, geometry = np.zeros((4, 6, 5), np.uint8), Geometry(shape_zyx=(4, 6, 5), spacing_zyx_mm=SPACING)
+    with pytest.raises(
+        UserError, match=f"a{ending}: {ending} holds a single slice, but the image has 4; choose another"
+    ):
+        write_segmentation(tmp_path / f"a{ending}", array, geometry)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ONLY_READ)
+def test_formats_that_would_change_labels_or_are_folders_are_not_written(tmp_path, ending):
+    geometry = Geometry(shape_zyx=(1, 6, 5), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)
+    with pytest.raises(UserError, match=f"a{ending}: {ending} is read, but not written; choose another ending"):
+        write_segmentation(tmp_path / f"a{ending}", np.zeros((1, 6, 5), np.uint8), geometry)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_colours_keep_their_spacing(tmp_path):
+    geometry = geometry_for(".tif", (1, 6, 5), 2)
+    array = np.random.default_rng(0).integers(0, 255, (3, 1, 6, 5)).astype(np.uint8)
+    write_colours(tmp_path / "a.tif", Volume(array, geometry))
+    found = read_file(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found.array, array)
+    assert found.geometry == geometry
+
+
+def test_a_tiff_of_spacing_1_does_not_take_that_of_the_file_it_replaces(tmp_path):
+    array, path = np.zeros((1, 6, 5), np.uint8), tmp_path / "a_0000.tif"
+    plain = Geometry(shape_zyx=(1, 6, 5), spacing_zyx_mm=(1.0, 1.0, 1.0), dimensions=2)
+    for beside in ("a_0000.json", "a.json"):
+        (tmp_path / beside).write_text(json.dumps({"spacing": SPACING}))
+        write_segmentation(path, array, plain)
+        assert read_label(path).geometry == plain
+        (tmp_path / "a_0000.json").unlink()
 
 
 @pytest.fixture

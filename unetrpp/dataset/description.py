@@ -15,8 +15,7 @@ from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.io.formats import FILE_ENDINGS, ONLY_READ
 
 JPEG = (".jpeg", ".jpg")
-# Labels and predictions have the same ending, and JPEG would change their values.
-DATASET_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending not in (*JPEG, *ONLY_READ))
+DATASET_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending not in ONLY_READ)  # also of labels and predictions
 MOST_SHOWN = 60  # characters of a wrong value, in a message
 _SHAPES: dict[str, tuple[type, str]] = {
     "channel_names": (dict, 'an object such as {"0": "CT"}'),

@@ -23,7 +23,7 @@ LabelMap: TypeAlias = np.ndarray[tuple[int, int, int], np.dtype[LabelValue]]
 UncertaintyMap: TypeAlias = np.ndarray[tuple[int, int, int], np.dtype[np.float32]]
 ProbabilityMaps: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.float16]]
 
-WHOLE_NUMBERS_ONLY = (".png", ".bmp", ".jpeg", ".jpg")  # maps of such images are written as .tif
+WHOLE_NUMBERS_ONLY = (".png", ".bmp")  # maps of such images are written as .tif
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Segmentation:
         """Write the labels to ``path`` and every map beside it: CASE_entropy, CASE_disagreement, CASE_probability_k.
 
         Raises:
-            UserError: ``path`` has no ending of an image format.
+            UserError: ``path`` has no ending of a format that is written, or one of photographs and there are several slices.
         """
         path = Path(path)
         for name, array in self._maps():

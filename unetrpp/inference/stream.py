@@ -25,7 +25,7 @@ from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.record import CaseRecord, Progress, readable
 from unetrpp.inference.segmentation import Segmentation, dicom_seg_name, rtstruct_name
 from unetrpp.io.dicom_seg import write_dicom_seg
-from unetrpp.io.formats import ending_of
+from unetrpp.io.formats import ending_of, holds_volumes
 from unetrpp.io.images import Volume, read_compact_image, repair_shear
 
 LOG = logging.getLogger(__name__)
@@ -103,11 +103,26 @@ def _load(ensemble: Ensemble, output: OutputOptions, case: str, files: tuple[Pat
     straight, changes = _repair(files, output.folder / "fixed", case) if output.fix else (files, [])
     volume = read_compact_image(straight)
     model = ensemble.first.model
+    _require_slices(volume, model.plans.file_ending, case)
     prepared = ensemble.prepare(volume, case)
     channels = model.plans.channel_names if model.description.check_modality else ()
     notices = [Notice("straightened", change) for change in changes]
     notices += check_input(volume, channels, model.fingerprint, model.configuration.preprocessing.orientation)
     return LoadedCase(case, files, prepared, tuple(notices), digest, volume if output.intensities else None)
+
+
+def _require_slices(volume: Volume, ending: str, case: str) -> None:
+    """
+    Raises:
+        UserError: a volume, for a model of photographs, whose segmentations have one slice.
+    """
+    slices = volume.geometry.shape_zyx[0]
+    if slices > 1 and not holds_volumes(ending):
+        raise UserError(
+            f"the image has {slices} slices, but segmentations of this model are {ending} files, which hold a single one; "
+            "give each slice as an image of its own",
+            case=case,
+        )
 
 
 def _repair(files: tuple[Path, ...], folder: Path, case: str) -> tuple[tuple[Path, ...], list[str]]:

@@ -31,7 +31,7 @@ READERS = {
     ".zarr": "zarr",
 }
 FILE_ENDINGS = tuple(READERS)
-ONLY_READ = (".zarr",)  # segmentations and labels have another ending
+ONLY_READ = (".zarr", ".jpeg", ".jpg")  # JPEG would change the values of segmentations and labels
 ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd"}  # headers of two files -> the same format in one
 
 
@@ -64,6 +64,15 @@ def is_picture(file_ending: str) -> bool:
     (True, True, False)
     """
     return reader_name(Path(f"image{file_ending}")) in ("pictures", "tiff")
+
+
+def holds_volumes(file_ending: str) -> bool:
+    """Whether files of this ending hold more than one slice: all but photographs do.
+
+    >>> holds_volumes(".png"), holds_volumes(".tif"), holds_volumes(".nii.gz")
+    (False, True, True)
+    """
+    return reader_name(Path(f"image{file_ending}")) != "pictures"
 
 
 def is_folder(path: Path) -> bool:
@@ -121,27 +130,40 @@ def write_sitk(path: Path, image: sitk.Image) -> None:
     """Write an ITK image, compressed and atomically, as one file.
 
     For a .mhd or .nhdr ITK would write two files, a header and the voxels. The same format in one file is written
-    instead, which readers accept under both endings. A stack of TIFF slices gets a sidecar, because TIFF cannot store the
-    distance of slices.
+    instead, which readers accept under both endings. A TIFF gets a sidecar where it is a stack or has a spacing, which TIFF
+    cannot store.
 
     Raises:
-        UserError: the format is read alone.
+        UserError: the format is read alone, or holds a single slice and the image has more.
     """
     from unetrpp.io.readers import itk
 
     ending = ending_of(path)
     if ending in ONLY_READ:
         raise UserError(f"{path.name}: {ending} is read, but not written; choose another ending")
+    if image.GetDimension() == 3 and not holds_volumes(ending):
+        if image.GetDepth() != 1:
+            raise UserError(
+                f"{path.name}: {ending} holds a single slice, but the image has {image.GetDepth()}; choose another ending"
+            )
+        image = image[:, :, 0]  # ITK's writer of BMP refuses three dimensions
 
     def write(temporary: Path) -> None:
         with itk.plain_target(temporary, ONE_FILE.get(ending, ending)) as name:
             sitk.WriteImage(image, name, useCompression=True)
 
-    if reader_name(path) == "tiff" and image.GetDimension() == 3:
-        from unetrpp.io.readers.tiff_spacing import SpacingSidecar
-
-        write_json(_sidecar_for(path), SpacingSidecar(spacing=image.GetSpacing()[::-1]))
+    if reader_name(path) == "tiff":
+        _write_sidecar(path, image)
     write_atomically(path, write)
+
+
+def _write_sidecar(path: Path, image: sitk.Image) -> None:
+    """The spacing beside a TIFF; none for a photograph of spacing 1, unless the reader would take an earlier one's."""
+    from unetrpp.io.readers.tiff_spacing import SpacingSidecar, sidecar
+
+    z, y, x = (1.0, *image.GetSpacing()[::-1])[-3:]
+    if image.GetDimension() == 3 or (y, x) != (1, 1) or sidecar(path) is not None:
+        write_json(_sidecar_for(path), SpacingSidecar(spacing=(z, y, x)))
 
 
 def copy_image(source: Path, target: Path) -> None:

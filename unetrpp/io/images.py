@@ -237,7 +237,11 @@ def whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
 
 
 def write_segmentation(path: Path, array: np.ndarray, geometry: Geometry) -> None:
-    """Write a label array (Z, Y, X) on the grid of ``geometry``, compressed and atomically."""
+    """Write a label array (Z, Y, X) on the grid of ``geometry``, compressed and atomically.
+
+    Raises:
+        UserError: the ending's format is only read, or holds a single slice and there are more.
+    """
     _write(path, array, geometry)
 
 
@@ -251,7 +255,9 @@ def write_colours(path: Path, volume: Volume) -> None:
     if len(volume.array) == 1:
         write_image(path, volume)
     else:
-        write_sitk(path, sitk.GetImageFromArray(np.moveaxis(volume.array[:, 0], 0, -1).copy(), isVector=True))
+        image = sitk.GetImageFromArray(np.moveaxis(volume.array[:, 0], 0, -1).copy(), isVector=True)
+        image.SetSpacing(volume.geometry.spacing_zyx_mm[:0:-1])
+        write_sitk(path, image)
 
 
 def _write(path: Path, array: np.ndarray, geometry: Geometry) -> None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from unetrpp.core.text import format_bytes
-from unetrpp.io.formats import FILE_ENDINGS, ONLY_READ, ending_of, strip_ending
+from unetrpp.io.formats import FILE_ENDINGS, ending_of, strip_ending
 from unetrpp.service.refusals import Refusal
 from unetrpp.service.segmenter import CASE, Upload
 
@@ -137,8 +137,8 @@ def safe_name(given: str) -> str:
     """
     last = re.split(r"[/\\]", given)[-1]
     stem, ending = strip_ending(last), ending_of(Path(last))
-    if not ending or ending in ONLY_READ:  # a Zarr is a folder
-        known = [each for each in FILE_ENDINGS if each not in ONLY_READ]
+    known = [each for each in FILE_ENDINGS if each != ".zarr"]  # which is a folder
+    if ending not in known:
         shown = re.sub(r"[^\w.-]+", "_", last)[:LONGEST_NAME] or "a file without a name"
         raise Refusal(400, f"{shown} has none of the supported endings ({', '.join(known)}); convert it")
     return (re.sub(r"[^\w.-]+", "_", stem)[:LONGEST_NAME] or CASE) + last[len(stem) :]
