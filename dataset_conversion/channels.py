@@ -35,15 +35,17 @@ def _is_photograph(image: Path | Made) -> bool:
 
 
 def _photograph(images: Sequence[Path | Made]) -> tuple[str, ...]:
+    reasons: list[str] = []
     for image in images:
         try:
             channels = read_channels(image)[0] if isinstance(image, Path) else len(read_item(image).array)
-        except UserError:  # who reads the image reports it
+        except UserError as error:  # who reads the image reports it, if another one can be read
+            reasons.append(str(error))
             continue
         if channels in (1, 3):
             return COLOURS if channels == 3 else ("gray",)
         raise UserError(f"the images have {channels} channels; name them with --channel, such as --channel DAPI,actin")
-    raise UserError(f"no image of {len(images)} can be read; check them")
+    raise UserError(f"no image of {len(images)} can be read, the first because of {reasons[0]}")
 
 
 def _modality(cases: Sequence[SourceCase], images: Sequence[Path | Made]) -> tuple[str, ...]:

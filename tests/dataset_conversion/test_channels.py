@@ -35,7 +35,9 @@ def test_photographs_are_in_colour_or_gray(tmp_path):
     colour, gray = picture(tmp_path / "a.png", 4, 5, 3), picture(tmp_path / "b.png", 4, 5)
     assert inferred_channels(cases(tmp_path / "damaged.png", colour)) == ("R", "G", "B")
     assert inferred_channels(cases(gray, gray)) == ("gray",)
-    with pytest.raises(UserError, match="no image of 1 can be read"):
+    with pytest.raises(
+        UserError, match=r"no image of 1 can be read, the first because of damaged.png cannot be read as an image"
+    ):
         inferred_channels(cases(tmp_path / "damaged.png"))
 
 

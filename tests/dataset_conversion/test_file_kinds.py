@@ -145,6 +145,22 @@ def test_a_case_named_like_a_pattern_removes_no_file_of_others(tmp_path):
     assert written == {"c0_0000.nii.gz", "c1_0000.nii.gz"}
 
 
+def test_a_photograph_that_was_stored_turned_is_left_out_by_name(tmp_path):
+    source = tmp_path / "src"
+    for i in range(3):
+        image, label = make_case(i)
+        for part in ("images", "labels"):
+            (source / part).mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(image[0].astype(np.uint8))
+        exif = picture.getexif()
+        exif[274] = 3 if i == 0 else 1
+        picture.save(source / "images" / f"c{i}.jpg", exif=exif)
+        Image.fromarray(label[0]).save(source / "labels" / f"c{i}.png")
+    done = convert(source, tmp_path / "w", "gray")
+    assert [error.case for error in done.errors] == ["c0"]
+    assert "c0.jpg is stored turned or mirrored (EXIF orientation 3)" in done.errors[0].message
+
+
 def test_jpeg_photographs_with_png_masks_lie_on_one_grid(tmp_path):
     source = tmp_path / "src"
     for i in range(2):
