@@ -198,6 +198,38 @@ def test_a_malformed_upload_gets_one_sentence(client, scan, tmp_path, defect):
         assert "image_0000" not in sentence
 
 
+MHA = "ObjectType = Image\nNDims = 3\nDimSize = 16 16 8\nElementType = MET_UCHAR\nElementDataFile = {}\n"
+NRRD = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 16 16 8\nencoding: raw\ndata file: {}\n\n"
+
+
+@pytest.mark.parametrize(("ending", "header"), [(".mha", MHA), (".nrrd", NRRD)])
+@pytest.mark.parametrize(
+    "names", ["{}", "LIST\n{}", "../{}", "image_0000.mha", ".", "{}:=x", "x%d 1 3", "%999999999d 1 3", "list 2\n{}"]
+)
+def test_no_other_file_of_the_machine_is_looked_for(client, tmp_path, monkeypatch, ending, header, names):
+    """Whether it is there or not, the answer is the same, before anything else sees the header."""
+    monkeypatch.setattr("unetrpp.io.readers.itk.open_header", None)
+    monkeypatch.setattr("unetrpp.io.readers.detached.require_files", None)
+    secret = tmp_path / "secret.txt"
+    secret.write_bytes(b"secret" * 1000)
+    for file in (secret, tmp_path / "absent", tmp_path):
+        content = header.format(names.format(file)).encode()
+        response = client.post("/segment", params={"name": f"scan{ending}", "answer": "page"}, content=content)
+        assert response.status_code == 400
+        sentence = f"scan{ending} has its voxels in another file; save the image as one file and send that"
+        assert response.json() == {"error": sentence}
+
+
+@pytest.mark.parametrize("name", ["scan.mhd", "scan.nhdr", "scan.HDR"])
+def test_headers_alone_are_not_taken(client, name):
+    files = [("file", (name, b"x")), ("file", ("scan.raw", b"x"))]
+    for given in ({"params": {"name": name}, "content": b"x"}, {"files": files}):
+        response = client.post("/segment", **given)
+        assert response.status_code == 400
+        said = "is a header with its voxels in another file; save the image as one file, such as .nii.gz"
+        assert response.json() == {"error": f"{name} {said}"}
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

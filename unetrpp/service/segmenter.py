@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetrpp import __version__
+from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
 from unetrpp.core.text import format_bytes
 from unetrpp.inference.ensemble import Ensemble
@@ -78,8 +79,9 @@ class Segmenter:
 
         Raises:
             Refusal: 413 or 400, the image is too large or cannot be used; 500, the prediction failed.
-            UserError: the number of files or an ending is wrong.
+            UserError: the number of files or an ending is wrong, or a header names other files.
         """
+        _require_own_bytes(upload)
         self._require_size(upload)
         cases = find_cases(upload.files, self.model.description)
         out = folder / "upload"
@@ -121,3 +123,14 @@ class Segmenter:
                 f"{format_bytes(values * BYTES_A_VALUE)} in memory, and this service takes {format_bytes(self.largest)}"
             )
             raise Refusal(413, f"the image has {sizes}; crop it, or start the service with a larger --largest-mb")
+
+
+def _require_own_bytes(upload: Upload) -> None:
+    """Whoever sends a header must not get at the files of this machine, so that those that it names are not even looked for.
+
+    Raises:
+        UserError: a header says that its voxels are in another file.
+    """
+    for file in upload.files:
+        if reader_of(file).parts(file) != [file]:
+            raise UserError(f"{file.name} has its voxels in another file; save the image as one file and send that")

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from unetrpp.core.text import format_bytes
-from unetrpp.io.formats import FILE_ENDINGS, ending_of, strip_ending
+from unetrpp.io.formats import FILE_ENDINGS, ONE_FILE, ending_of, strip_ending
 from unetrpp.service.refusals import Refusal
 from unetrpp.service.segmenter import CASE, Upload
 
@@ -22,6 +22,8 @@ UPLOAD_S = 300.0  # for the whole upload, so that a client that stops sending do
 MOST_FILES = 16
 PIECE = 1 << 20  # bytes
 LONGEST_NAME = 100  # characters
+HEADERS = (".hdr", *ONE_FILE)  # of voxels in another file
+TAKEN = tuple(ending for ending in FILE_ENDINGS if ending not in (*HEADERS, ".zarr"))  # a Zarr is a folder
 
 
 class Body:
@@ -133,12 +135,15 @@ def safe_name(given: str) -> str:
     ('my_scan.nii.gz', 'a.NRRD')
 
     Raises:
-        Refusal: it has no ending of an image format.
+        Refusal: it has no ending of an image format that consists of one file.
     """
     last = re.split(r"[/\\]", given)[-1]
     stem, ending = strip_ending(last), ending_of(Path(last))
-    known = [each for each in FILE_ENDINGS if each != ".zarr"]  # which is a folder
-    if ending not in known:
-        shown = re.sub(r"[^\w.-]+", "_", last)[:LONGEST_NAME] or "a file without a name"
-        raise Refusal(400, f"{shown} has none of the supported endings ({', '.join(known)}); convert it")
+    shown = re.sub(r"[^\w.-]+", "_", last)[:LONGEST_NAME] or "a file without a name"
+    if ending in HEADERS:
+        raise Refusal(
+            400, f"{shown} is a header with its voxels in another file; save the image as one file, such as .nii.gz"
+        )
+    if ending not in TAKEN:
+        raise Refusal(400, f"{shown} has none of the supported endings ({', '.join(TAKEN)}); convert it")
     return (re.sub(r"[^\w.-]+", "_", stem)[:LONGEST_NAME] or CASE) + last[len(stem) :]
