@@ -174,7 +174,7 @@ def copy_image(source: Path, target: Path) -> None:
 
         # ITK keeps the type and all fields; the reader verifies what it reads.
         array, _ = reader_of(source).read(source)
-        image = itk.read_voxels(source)
+        image = read_by_itk(source)
         if not np.array_equal(itk.array_of(image), array):
             raise UserError(f"{source.name} would be read differently by ITK; save it as one file")
         write_sitk(target, image)
@@ -183,6 +183,20 @@ def copy_image(source: Path, target: Path) -> None:
         beside = _sidecar_for(target) if other.suffix == ".json" else target.with_suffix(other.suffix)
         _copy(other, beside)
     _copy(source, target)
+
+
+def read_by_itk(path: Path) -> sitk.Image:
+    """A MetaImage or NRRD with its type and its fields, in mm.
+
+    Raises:
+        UserError: ITK cannot read it, or its unit is not known.
+    """
+    from unetrpp.io.readers import itk, metaimage, nrrd
+
+    reader = metaimage if reader_name(path) == "metaimage" else nrrd
+    image = itk.read_voxels(path, reader.IMAGE_IO)
+    itk.to_mm(image, reader.Header(path).mm_per_unit())
+    return image
 
 
 def _copy(source: Path, target: Path) -> None:

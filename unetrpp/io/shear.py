@@ -8,7 +8,7 @@ import numpy as np
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_bytes
 from unetrpp.io.angles import has_right_angles, shear_degrees, straightened
-from unetrpp.io.formats import ending_of, reader_name, write_sitk
+from unetrpp.io.formats import ending_of, read_by_itk, reader_name, write_sitk
 from unetrpp.io.placement import corner_distance_mm
 from unetrpp.io.readers.grid import MOST_SHEAR_DEGREES
 
@@ -50,9 +50,7 @@ def _nifti(path: Path, target: Path) -> float:
 
 
 def _by_itk(path: Path, target: Path) -> float:
-    from unetrpp.io.readers import itk
-
-    image = itk.read_voxels(path)
+    image = read_by_itk(path)
     n = image.GetDimension()
     if n != 3:
         raise UserError(f"{path.name} has {n} axes; --fix repairs only images with three axes")

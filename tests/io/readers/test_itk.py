@@ -49,6 +49,6 @@ def test_what_itk_prints_goes_to_the_debug_log(tmp_path, capfd, caplog):
     path = tmp_path / "a.mha"
     header = "ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = True\nDimSize = 4 3 2\n"
     path.write_bytes((header + "ElementType = MET_SHORT\nElementDataFile = LOCAL\n").encode() + b"no zlib data")
-    itk.read_voxels(path)
+    itk.read_voxels(path, "MetaImageIO")
     assert capfd.readouterr() == ("", "")
     assert "Uncompress failed" in caplog.text

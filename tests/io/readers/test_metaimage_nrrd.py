@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.helpers.reading import equal_or_refused, is_mapped
 from unetrpp.core.errors import UserError
 from unetrpp.io.formats import copy_image, files_of_image
-from unetrpp.io.images import read_file
+from unetrpp.io.images import read_file, repair_shear
 from unetrpp.io.readers import metaimage, nrrd
 
 RNG = np.random.default_rng(0)
@@ -128,6 +128,8 @@ def test_slices_in_a_list_and_in_numbered_files(tmp_path):
     for path in (listed, numbered, tmp_path / "listed.nhdr", tmp_path / "numbered.nrrd"):
         assert reader(path).parts(path) == [path, *files]
         check(path)
+    with pytest.raises(UserError, match=r"empty.mha names 0 files of voxels"):
+        metaimage.parts(mha(tmp_path / "empty.mha", {"ElementDataFile": "LIST"}))
     files[3].unlink()
     for path in (listed, numbered, tmp_path / "listed.nhdr", tmp_path / "numbered.nrrd"):
         with pytest.raises(UserError, match=f"{path.name} has its voxels in s04.raw, which does not exist"):
@@ -278,7 +280,8 @@ def test_the_axis_of_the_channels(tmp_path, kinds, order):
     ("fields", "reason"),
     [
         ({"HeaderSize": "much", "ElementDataFile": "v.raw"}, "has the headersize 'much', which is not a number"),
-        ({"ElementDataFile": "s%d.raw 1 999999999 1"}, "has its voxels in s%d.raw 1 999999999 1, which does not exist"),
+        ({"ElementDataFile": "s%d.raw 1 999999999 1"}, "files of voxels, where 1 to 10000 are read"),
+        ({"ElementDataFile": "%999999999d 1 3"}, "has its voxels in %999999999d 1 3, which does not exist"),
         ({"ElementType": "MET_STRING", "ElementDataFile": "LOCAL"}, "has voxels of the type MET_STRING"),
         ({"DimSize": "9000 9000 9000", "ElementDataFile": "LOCAL"}, "bytes of voxels are in"),
         ({"DimSize": "9000 9000 9000", "CompressedData": True, "ElementDataFile": "LOCAL"}, "its header claims"),
@@ -314,3 +317,121 @@ def test_what_itk_passes_over_in_a_metaimage_is_refused(tmp_path, old, new, foun
     path.write_bytes(content.replace(old, new))
     with pytest.raises(UserError, match=f"a.mha.*{re.escape(found)}"):
         metaimage.read(path)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "data file: v.raw",
+        "data file: v.raw:=x",  # Teem takes ": " before ":="
+        "DataFile:  v.raw",
+        "DATA FILE: v.raw",
+        "key:=value\rdata file: v.raw",
+        "# comment\rdata file: v.raw",
+        "data file: LIST" + "\nv.raw" * 7,
+        "data file: LIST 3\nv.raw",
+        "data file: v%d.raw 1 7 1",
+    ],
+)
+def test_whatever_file_itk_would_open_is_known_before(tmp_path, lines):
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(f"{NRRD}{lines}\n".encode())
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with pytest.raises(RuntimeError, match="couldn't open the first datafile"):
+        reader.ReadImageInformation()
+    assert nrrd.parts(path) != [path]
+    with pytest.raises(UserError, match=r"a\.nrrd has its voxels in v.*, which does not exist"):
+        nrrd.read_header(path)
+
+
+@pytest.mark.parametrize("lines", ["data file\0: v.raw", "#" + "x" * nrrd.HEADER_BYTES + "\ndata file: v.raw"])
+def test_headers_that_itk_would_read_on(tmp_path, lines):
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(f"{NRRD}{lines}\n\n".encode() + ARRAY.tobytes())
+    with pytest.raises(UserError, match=r"a\.nrrd is damaged or truncated \(its header"):
+        nrrd.parts(path)
+
+
+def test_itk_takes_no_file_for_one_of_another_format(tmp_path):
+    """Its reader of MetaImage recognizes NDims in this case alone, and would leave the file to the others."""
+    path = save(tmp_path / "a.mha")
+    path.write_bytes(path.read_bytes().replace(b"NDims", b"ndims"))
+    with pytest.raises(UserError, match=r"a\.mha cannot be read as an image"):
+        metaimage.read_header(path)
+
+
+NRRD = "NRRD0004\ntype: short\ndimension: 3\nsizes: 9 8 7\nendian: little\nencoding: raw\n"
+AXES = "spacings: 1000 2000 3000\nunits: {}"
+SPACE = (
+    "space: left-posterior-superior\nspace directions: (1000,0,0) (0,2000,0) (0,0,3000)\n"
+    "space origin: (4000,5000,6000)\nspace units: {}"
+)
+
+
+def with_unit(folder, fields, unit):
+    """A header of voxels of 1000 x 2000 x 3000 units at 4000, 5000, 6000 (NRRD without a space: at 0)."""
+    if fields is None:
+        numbers = {"ElementSpacing": "1000 2000 3000", "Offset": "4000 5000 6000", "ElementDataFile": "v.raw"}
+        path = mha(folder / "a.mhd", {"DistanceUnits": unit} | numbers)
+    else:
+        path = folder / "a.nhdr"
+        path.write_text(
+            f"{NRRD}{fields.format(' '.join([f'{chr(34)}{unit}{chr(34)}'] * 3))}\ndata file: v.raw\n", "utf-8"
+        )
+    (folder / "v.raw").write_bytes(ARRAY.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("fields", [None, AXES, SPACE])
+@pytest.mark.parametrize(
+    ("unit", "mm"), [("um", 1e-3), ("\u00b5m", 1e-3), ("microns", 1e-3), ("mm", 1), ("cm", 10), ("?", 1), ("", 1)]
+)
+def test_units(tmp_path, fields, unit, mm):
+    if fields is None and not unit.isascii():
+        return  # MetaIO reads ASCII
+    path = with_unit(tmp_path, fields, unit)
+    copy_image(path, tmp_path / "copies" / path.name)
+    for image in (path, tmp_path / "copies" / path.name):
+        check(image, spacing=pytest.approx((3000 * mm, 2000 * mm, 1000 * mm)))
+        origin = (0, 0, 0) if fields == AXES else (4000 * mm, 5000 * mm, 6000 * mm)
+        assert reader(image).read(image)[1].origin_xyz_mm == pytest.approx(origin)
+
+
+@pytest.mark.parametrize("fields", [None, AXES, SPACE])
+def test_an_unknown_unit_is_refused(tmp_path, fields):
+    path = with_unit(tmp_path, fields, "furlong")
+    for read in (reader(path).read, reader(path).read_header):
+        with pytest.raises(UserError) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"{path.name} has a spacing in 'furlong'; write it in mm or in another metric unit for all axes"
+        )
+
+
+def test_units_of_axes_in_no_space_do_not_count(tmp_path):
+    path = tmp_path / "a.nrrd"
+    header = "NRRD0004\ntype: short\ndimension: 4\nsizes: 9 8 7 1\nendian: little\nencoding: raw\nspacings: 1000 2000 3000 5\n"
+    for units, kinds in (('"um" "um" "um" "s"', "domain domain domain time"), ('"um" "um" "um" "s"', "")):
+        fields = f"units: {units}\n" + (f"kinds: {kinds}\n" if kinds else "")
+        path.write_bytes(f"{header}{fields}\n".encode() + ARRAY.tobytes())
+        check(path, spacing=pytest.approx((3, 2, 1)))
+    path.write_bytes(f'{header}units: "um" "um" "mm" ""\n\n'.encode() + ARRAY.tobytes())
+    with pytest.raises(UserError, match="has a spacing in 'um' and 'mm'; write it in mm"):
+        nrrd.read_header(path)
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_a_repaired_shear_keeps_the_unit(tmp_path, ending):
+    if ending == ".mha":
+        sheared = "1 0 0 0.005 0.9999875 0 0 0 1"
+        numbers = {"ElementSpacing": "1000 1000 1000", "TransformMatrix": sheared, "ElementDataFile": "LOCAL"}
+        path = mha(tmp_path / "a.mha", {"DistanceUnits": "um"} | numbers, ARRAY.tobytes())
+    else:
+        path = tmp_path / "a.nrrd"
+        fields = SPACE.replace("(0,2000,0)", "(10,2000,0)").format('"um" "um" "um"')
+        path.write_bytes(f"{NRRD}{fields}\n\n".encode() + ARRAY.tobytes())
+    target, done = repair_shear(path, tmp_path / f"b{ending}")
+    assert done is not None
+    assert max(reader(target).read(target)[1].spacing_zyx_mm) == pytest.approx(1 if ending == ".mha" else 3)
+    assert float(done.split()[-2]) < 0.1  # mm

@@ -365,3 +365,20 @@ def test_a_page_that_is_turned_otherwise_than_the_first_is_refused(tmp_path):
             file.write(np.zeros((8, 9), np.uint8), extratags=[(274, 3, 1, orientation, True)], metadata=None)
     with pytest.raises(UserError, match=r"a.tif is damaged .*page 2 is described differently from the first page"):
         tiff.read(tmp_path / "a.tif")
+
+
+def test_itk_takes_no_tiff_for_hdf5(tmp_path):
+    """HDF5, which may have its voxels in other files, can begin after 512 bytes; ITK asks for it before it asks for TIFF."""
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((16, 16), 7, np.uint8)), str(tmp_path / "a.hdf5"))
+    Image.fromarray(np.full((16, 16), 3, np.uint8)).save(tmp_path / "a.tif", compression="tiff_lzw")
+    picture = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        page = tif.pages.first
+        places = [4, *(tag.offset + 8 for tag in page.tags if tag.code == 273 or tag.valueoffset != tag.offset + 8)]
+    front = bytes(512) + (tmp_path / "a.hdf5").read_bytes()
+    front += bytes(len(front) % 2)
+    for place in places:
+        struct.pack_into("<I", picture, place, struct.unpack_from("<I", picture, place)[0] + len(front))
+    (tmp_path / "a.tif").write_bytes(bytes(picture[:8]) + front[8:] + picture)
+    assert (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.tif"))) == 7).all()
+    assert (tiff.read(tmp_path / "a.tif")[0] == 3).all()

@@ -58,7 +58,7 @@ def _by_gdcm(path: Path, name: str) -> np.ndarray:
     printed: list[str] = []
     try:
         with native_output(ANY_LINE) as printed:
-            decoded: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+            decoded: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))
     except RuntimeError as error:
         LOG.debug("GDCM on %s: %s", name, error)
         raise ValueError("the compressed data are damaged") from error

@@ -1,15 +1,17 @@
 """From columns of mm to a Geometry: the one check of directions and lengths that all formats share."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import escaped, listed
 from unetrpp.io.angles import has_right_angles, shear_degrees
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers.content import shown
 
-# Metric units of microscopes' metadata, in mm.
+# Metric units of headers and of microscopes' metadata, in mm.
 MM = {
     "m": 1000.0,
     "meter": 1000.0,
@@ -19,11 +21,15 @@ MM = {
     "millimeter": 1.0,
     "µm": 1e-3,
     "um": 1e-3,
+    "\u03bcm": 1e-3,  # the Greek letter
     "micron": 1e-3,
+    "microns": 1e-3,
     "micrometer": 1e-3,
     "nm": 1e-6,
     "nanometer": 1e-6,
 }
+NO_UNIT = ("", "?")  # then mm, as a NIfTI of unknown units
+LONGEST_UNIT = 20  # characters of one in a message
 MOST_SHEAR_DEGREES = 1.0  # that --fix takes away: 1.7 mm at 100 mm from the centre
 
 
@@ -37,6 +43,23 @@ class ShearedError(UserError):
     def __init__(self, message: str, *, repairable: bool):
         super().__init__(message)
         self.repairable = repairable
+
+
+def mm_per_unit(path: Path, units: Iterable[bytes]) -> float:
+    """The unit that all axes of a header have, in mm; 1 without any.
+
+    Raises:
+        UserError: one that is not known, or several.
+    """
+    names = list(dict.fromkeys(unit.decode("utf-8", "replace").strip() for unit in units))
+    factors = {1.0 if name in NO_UNIT else MM.get(name.lower()) for name in names} or {1.0}
+    factor = factors.pop()
+    if factor is None or factors:
+        given = listed([repr(escaped(name[:LONGEST_UNIT])) for name in names])
+        raise UserError(
+            f"{shown(path)} has a spacing in {given}; write it in mm or in another metric unit for all axes"
+        )
+    return factor
 
 
 def make_geometry(

@@ -21,6 +21,7 @@ from unetrpp.io.readers.grid import make_geometry
 from unetrpp.io.readers.native_output import native_output
 
 LOG = logging.getLogger(__name__)
+UNIT_FIELDS = ("ITK_VoxelUnits", "NRRD_units")  # of MetaImage and NRRD
 UNIT = 1e-3  # by which rounded cosines may leave the length 1
 
 # What ITK, MetaIO, libtiff, libpng and libjpeg print past all switches.
@@ -82,13 +83,18 @@ def plain_target(path: Path, ending: str) -> Iterator[str]:
         shutil.move(other, path)
 
 
-def open_header(path: Path) -> sitk.ImageFileReader:
-    """
+def open_header(path: Path, image_io: str) -> sitk.ImageFileReader:
+    """The header of a file.
+
+    Args:
+        image_io: the name of ITK's reader. Left to choose, ITK takes any file that looks like HDF5, too, which may name others.
+
     Raises:
         UserError: ITK does not understand the header.
     """
     reader = sitk.ImageFileReader()
     with plain_name(path) as name, native_output(CHATTER) as printed:
+        reader.SetImageIO(image_io)
         reader.SetFileName(name)
         try:
             reader.ReadImageInformation()
@@ -98,23 +104,35 @@ def open_header(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def read_voxels(path: Path) -> sitk.Image:
-    """
+def read_voxels(path: Path, image_io: str) -> sitk.Image:
+    """The image, by the reader ``image_io``.
+
     Raises:
         UserError: ITK cannot read the file.
     """
-    return read_and_listen(path)[0]
+    return read_and_listen(path, image_io)[0]
 
 
-def read_and_listen(path: Path) -> tuple[sitk.Image, list[str]]:
-    """The image, and what ITK and its decoders printed.
+def to_mm(image: sitk.Image, mm: float) -> None:
+    """Set an ITK image of a header whose unit has so many mm on its grid in mm; the unit, which ITK passes over, leaves its fields."""
+    n = min(image.GetDimension(), 3)
+    spacing, origin = image.GetSpacing(), image.GetOrigin()
+    image.SetSpacing([*(mm * length for length in spacing[:n]), *spacing[n:]])
+    image.SetOrigin([*(mm * place for place in origin[:n]), *origin[n:]])
+    for key in image.GetMetaDataKeys():
+        if key.startswith(UNIT_FIELDS):
+            image.EraseMetaData(key)
+
+
+def read_and_listen(path: Path, image_io: str) -> tuple[sitk.Image, list[str]]:
+    """The image, by the reader ``image_io``, and what ITK and its decoders printed.
 
     Raises:
         UserError: ITK cannot read the file.
     """
     with plain_name(path) as name, native_output(CHATTER) as printed:
         try:
-            image = sitk.ReadImage(name)
+            image = sitk.ReadImage(name, imageIO=image_io)
         except RuntimeError as error:
             raise refused(path, error) from None
     _log(path, printed)
@@ -143,8 +161,11 @@ def refused(path: Path, error: RuntimeError) -> UserError | OSError:
     )
 
 
-def geometry_of(path: Path, image: Grid) -> Geometry:
+def geometry_of(path: Path, image: Grid, mm: float = 1.0) -> Geometry:
     """The grid of an ITK image or header of two dimensions or more; a fourth axis is dropped.
+
+    Args:
+        mm: of its unit of length.
 
     Raises:
         UserError: no numbers, or sheared axes.
@@ -152,9 +173,9 @@ def geometry_of(path: Path, image: Grid) -> Geometry:
     dimensions = image.GetDimension()
     n = min(dimensions, 3)
     direction = np.array(image.GetDirection()).reshape(dimensions, dimensions)[:n, :n]
-    spacing = np.array(image.GetSpacing())[:n]
+    spacing, origin = np.array(image.GetSpacing())[:n] * mm, np.array(image.GetOrigin())[:n] * mm
     _require_unit_axes(path, direction)
-    return make_geometry(path, direction, np.array(image.GetOrigin())[:n], image.GetSize()[:n], spacing_xyz_mm=spacing)
+    return make_geometry(path, direction, origin, image.GetSize()[:n], spacing_xyz_mm=spacing)
 
 
 def _require_unit_axes(path: Path, direction: np.ndarray) -> None:

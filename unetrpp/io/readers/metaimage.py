@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.large_arrays import read_or_map
 from unetrpp.core.text import escaped
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers import itk
 from unetrpp.io.readers.content import damaged, require_content, require_format, shown
 from unetrpp.io.readers.deflate import inflate
-from unetrpp.io.readers.detached import files_named, gathered, numbered_names, numbers_of, read_from, require_files
+from unetrpp.io.readers.detached import files_named, gathered, numbers_of, part_of, read_from, require_files
+from unetrpp.io.readers.grid import mm_per_unit
 from unetrpp.io.readers.values import DECIMAL, exact
 
 ENDINGS = (".mha", ".mhd")
+IMAGE_IO = "MetaImageIO"  # of ITK
 HEADER_BYTES = 1 << 16  # at most
 TYPES = {
     "MET_CHAR": "i1",
@@ -59,7 +60,7 @@ class Header:
             raise damaged(path, f"its header has the line {escaped(broken[0][:40].decode('latin-1'))!r}")
         pairs = [line.partition(b"=") for line in lines]
         self.fields = {k.strip().lower().decode("latin-1"): v.strip() for k, _, v in pairs if v}
-        self.folder, self.data, self.rest = path.parent, last[1], text[self.end :]
+        self.path, self.data, self.rest = path, last[1], text[self.end :]
 
     def flag(self, name: str) -> bool:
         return self.fields.get(name, b"").lower() in (b"true", b"1")
@@ -91,16 +92,21 @@ class Header:
         return np.dtype((">" if big else "<") + TYPES[name])
 
     def others(self) -> list[Path]:
-        """The files with the voxels; none where they follow the header."""
+        """The files with the voxels; none where they follow the header.
+
+        Raises:
+            UserError: too many, or an empty list.
+        """
         if self.data.upper() in (b"LOCAL", b"LOCAL:"):
             return []
-        if self.data.upper().startswith(b"LIST"):
-            names = [line.strip() for line in self.rest.split(b"\n")]
-        elif b"%" in self.data:
-            names = numbered_names(self.data)
-        else:
-            names = [self.data]
-        return files_named(self.folder, names)
+        return files_named(self.path, self.data, self.rest.split(b"\n"))
+
+    def mm_per_unit(self) -> float:
+        """
+        Raises:
+            UserError: an unknown unit.
+        """
+        return mm_per_unit(self.path, [self.fields.get("distanceunits", b"")])
 
 
 def read(path: Path) -> tuple[np.ndarray, Geometry]:
@@ -111,8 +117,8 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
     """
     header = Header(path)
     _require_files(path, header)
-    reader = itk.open_header(path)
-    geometry = itk.geometry_of(path, reader)
+    reader = itk.open_header(path, IMAGE_IO)
+    geometry = itk.geometry_of(path, reader, header.mm_per_unit())
     voxels = _voxels(path, header, math.prod(reader.GetSize()) * reader.GetNumberOfComponents())
     return exact(path, itk.arranged(voxels, reader.GetSize(), reader.GetNumberOfComponents())), geometry
 
@@ -127,10 +133,10 @@ def _voxels(path: Path, header: Header, count: int) -> np.ndarray:
         if size and not size.isdigit():
             raise damaged(path, f"its CompressedDataSize is {escaped(size.decode('latin-1'))!r}")
         file = others[0] if others else path
-        compressed = read_or_map(file, max(skipped, 0), int(size) if size else None)
+        compressed = part_of(path, file, max(skipped, 0), int(size) if size else None)
         return np.frombuffer(inflate(path, compressed.data, count * dtype.itemsize)[0], dtype)
     if header.fields.get("binarydata", b"true").lower() in (b"false", b"0"):
-        text = b" ".join(file.read_bytes() for file in others) if others else read_from(path, header.end)
+        text = b" ".join(part_of(path, file, 0).tobytes() for file in others) if others else read_from(path, header.end)
         return numbers_of(path, text, dtype, count)
     pieces = [(file, skipped) for file in others] or [(path, header.end)]
     return np.frombuffer(gathered(path, pieces, count * dtype.itemsize), dtype)
@@ -142,9 +148,10 @@ def read_header(path: Path) -> tuple[Geometry, int]:
     Raises:
         UserError: missing, of another format, or sheared axes.
     """
-    _require_files(path, Header(path))
-    reader = itk.open_header(path)
-    return itk.geometry_of(path, reader), itk.channels_of(reader)
+    header = Header(path)
+    _require_files(path, header)
+    reader = itk.open_header(path, IMAGE_IO)
+    return itk.geometry_of(path, reader, header.mm_per_unit()), itk.channels_of(reader)
 
 
 def parts(path: Path) -> list[Path]:

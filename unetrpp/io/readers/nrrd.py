@@ -13,10 +13,12 @@ from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers import itk
 from unetrpp.io.readers.content import damaged, require_content, require_format, shown, unreadable
 from unetrpp.io.readers.deflate import inflate
-from unetrpp.io.readers.detached import files_named, gathered, numbered_names, numbers_of, read_from, require_files
+from unetrpp.io.readers.detached import files_named, gathered, numbers_of, part_of, read_from, require_files
+from unetrpp.io.readers.grid import mm_per_unit
 from unetrpp.io.readers.values import DECIMAL, exact
 
 ENDINGS = (".nrrd", ".nhdr")
+IMAGE_IO = "NrrdImageIO"  # of ITK
 HEADER_BYTES = 1 << 20  # at most; 3D Slicer lists its segments there
 END = re.compile(rb"\r?\n\r?\n")
 TEXT, GZIP, BZIP2 = (b"text", b"txt", b"ascii"), (b"gzip", b"gz"), (b"bzip2", b"bz2")
@@ -24,6 +26,8 @@ CHUNK = 1 << 20
 PLACING = ("dimension", "sizes", "spacings", "spacedirections", "spaceorigin")  # fields of numbers
 UNPLACED = (b"", b"none", b"nan")  # instead of a number or a direction
 PLACES = (b"domain", b"space", b"time")
+SPATIAL = (b"domain", b"space")
+QUOTED = re.compile(rb'"([^"]*)"')
 TYPES = {  # NRRD's definition, section 5
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -48,22 +52,42 @@ class Header:
             raise UserError(f"{shown(path)} is not an NRRD file (it does not start with NRRD); copy it again")
         text = read_from(path, 0, HEADER_BYTES)
         blank = END.search(text)
-        self.end = blank.end() if blank else path.stat().st_size
-        self.lines = text[: blank.start() if blank else None].splitlines()[1:]
-        pairs = [line.partition(b":") for line in self.lines if b":=" not in line and not line.startswith(b"#")]
-        self.fields = {k.replace(b" ", b"").lower().decode("latin-1"): v.strip() for k, _, v in pairs if v.strip()}
-        self.folder = path.parent
+        size = path.stat().st_size
+        if blank is None and size > HEADER_BYTES:
+            raise damaged(path, f"its header does not end within {HEADER_BYTES} bytes")
+        self.end = blank.end() if blank else size
+        text = text[: blank.start() if blank else None]
+        if b"\0" in text:  # Teem goes on after it in ways of its own
+            raise damaged(path, "its header holds a byte of 0")
+        self.lines = text.splitlines()[1:]
+        self.path = path
+        self.fields = dict(pair for line in self.lines if (pair := _field(line)))
         self.encoding = self.fields.get("encoding", b"raw").lower()
 
     def others(self) -> list[Path]:
-        """The files with the voxels; none where they follow the header."""
-        data = self.fields.get("datafile")
-        if data is None:
-            return []
-        if data.upper().startswith(b"LIST"):
-            place = next(i for i, line in enumerate(self.lines) if line.lower().startswith((b"data file", b"datafile")))
-            return files_named(self.folder, self.lines[place + 1 :])
-        return files_named(self.folder, numbered_names(data) if b"%" in data else [data])
+        """The files with the voxels; none where they follow the header.
+
+        Raises:
+            UserError: too many, or an empty list.
+        """
+        for number, line in enumerate(self.lines, 1):
+            if (field := _field(line)) and field[0] == "datafile":
+                return files_named(self.path, field[1], self.lines[number:])
+        return []
+
+    def mm_per_unit(self) -> float:
+        """Of the space, or else of the axes that lie in it.
+
+        Raises:
+            UserError: unknown or different units.
+        """
+        if "spaceunits" in self.fields:
+            return mm_per_unit(self.path, QUOTED.findall(self.fields["spaceunits"])[:3])
+        units = QUOTED.findall(self.fields.get("units", b""))
+        kinds = [word.lower() for word in self.fields.get("kinds", b"").split()]
+        if len(kinds) == len(units):
+            units = [unit for unit, kind in zip(units, kinds, strict=True) if kind in SPATIAL]
+        return mm_per_unit(self.path, units[:3])
 
     def number(self, field: str) -> int:
         """Of a field that is 0 where it is absent."""
@@ -97,6 +121,17 @@ class Header:
         return np.dtype((">" if self.fields.get("endian", b"little").lower() == b"big" else "<") + code)
 
 
+def _field(line: bytes) -> tuple[str, bytes] | None:
+    """A field's name in lower case without blanks, and its value; None for a comment, a key of the user's own, or no value.
+
+    ": " anywhere before ":=" makes it a field, as in Teem, by which ITK reads and opens the file that a header names.
+    """
+    name, _, value = line.partition(b":")
+    if line.startswith(b"#") or b":=" in line.partition(b": ")[0] or not value.strip():
+        return None
+    return name.replace(b" ", b"").lower().decode("latin-1"), value.strip()
+
+
 def read(path: Path) -> tuple[np.ndarray, Geometry]:
     """Voxels (C, Z, Y, X), whole numbers as they are and all others as float32, and their grid.
 
@@ -104,8 +139,8 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
         UserError: missing, damaged, complex, sheared axes, or a compression that is not read.
     """
     header = _checked_header(path)
-    reader = itk.open_header(path)
-    geometry = itk.geometry_of(path, reader)
+    reader = itk.open_header(path, IMAGE_IO)
+    geometry = itk.geometry_of(path, reader, header.mm_per_unit())
     size, components = reader.GetSize(), reader.GetNumberOfComponents()
     voxels = _voxels(path, header, math.prod(size) * components)
     if components > 1:
@@ -120,9 +155,9 @@ def read_header(path: Path) -> tuple[Geometry, int]:
     Raises:
         UserError: missing, of another format, or sheared axes.
     """
-    _checked_header(path)
-    reader = itk.open_header(path)
-    return itk.geometry_of(path, reader), itk.channels_of(reader)
+    header = _checked_header(path)
+    reader = itk.open_header(path, IMAGE_IO)
+    return itk.geometry_of(path, reader, header.mm_per_unit()), itk.channels_of(reader)
 
 
 def parts(path: Path) -> list[Path]:
@@ -169,7 +204,7 @@ def _voxels(path: Path, header: Header, count: int) -> np.ndarray:
         return np.frombuffer(gathered(path, pieces, needed), dtype)
     if len(others) > 1:
         raise UserError(f"{shown(path)} has its voxels in several files, compressed or as text; save it as one file")
-    content = read_from(others[0], 0) if others else read_from(path, header.end)
+    content = part_of(path, others[0], 0).tobytes() if others else read_from(path, header.end)
     for _ in range(header.number("lineskip")):
         content = content.partition(b"\n")[2]
     if header.encoding in TEXT:

@@ -45,7 +45,7 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
         geometry, channels = _header(path, image)
         if image.format == "PNG" and _is_deep_colour(image):
             _verify(path)
-            array = np.moveaxis(itk.memory_of(itk.read_voxels(path)), -1, 0)
+            array = np.moveaxis(itk.memory_of(itk.read_voxels(path, "PNGImageIO")), -1, 0)
         else:
             _verify(path)
             array = _pixels(path, image)
@@ -211,7 +211,7 @@ def _require_same_by_itk(path: Path, array: np.ndarray) -> None:
     """
     if not path.read_bytes().rstrip(b"\0").endswith(b"\xff\xd9"):  # some cameras pad with zeros
         raise damaged(path, "its end is missing")
-    image, printed = itk.read_and_listen(path)
+    image, printed = itk.read_and_listen(path, "JPEGImageIO")
     if faults := [line for line in printed if JPEG_FAULTS.match(line)]:
         raise damaged(path, faults[0])
     other = np.moveaxis(np.atleast_3d(itk.memory_of(image)), -1, 0)

@@ -274,7 +274,11 @@ def _decode(path: Path, series: TiffPageSeries) -> np.ndarray:
     if page.compression in BY_TIFFFILE and page.photometric != PHOTOMETRIC.YCBCR and page.predictor in PREDICTORS:
         return np.asarray(series.asarray(squeeze=True))
     in_order = all(p is not None and p.index == i for i, p in enumerate(series.pages))
-    array = _by_pillow(path) if page.photometric == PHOTOMETRIC.PALETTE else itk.memory_of(itk.read_voxels(path))
+    array = (
+        _by_pillow(path)
+        if page.photometric == PHOTOMETRIC.PALETTE
+        else itk.memory_of(itk.read_voxels(path, "TIFFImageIO"))
+    )
     if not in_order or array.size != math.prod(series.shape):
         name = getattr(page.compression, "name", page.compression)
         raise UserError(
