@@ -40,7 +40,9 @@ class Watch:
             path = Path(f"/proc/self/fd/{path}").readlink()
         if not isinstance(path, str | bytes | os.PathLike):
             return False
-        return self.root in Path(os.fsdecode(path)).absolute().parents
+        place = Path(os.fsdecode(path)).absolute()
+        # A lock ends with its process, whatever its file holds.
+        return self.root in place.parents and place.suffix != ".lock"
 
     @contextmanager
     def event(

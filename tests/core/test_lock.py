@@ -25,7 +25,7 @@ with locked(Path(sys.argv[1]), "x is being written", "wait"):
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "folder" / ".x.lock"
+    return tmp_path / "results" / "folder" / ".x.lock"
 
 
 @pytest.fixture
@@ -64,9 +64,9 @@ def test_threads_of_one_process_are_told_apart(path):
         take(path)
 
 
-def test_only_a_folder_that_was_made_and_stays_empty_is_removed(path):
+def test_only_folders_that_were_made_and_stay_empty_are_removed(path):
     take(path)
-    assert not path.parent.exists()
+    assert not path.parent.parent.exists()
     with locked(path, "x is being written", "wait"):
         (path.parent / "result").touch()
     assert [each.name for each in path.parent.iterdir()] == ["result"]

@@ -23,7 +23,7 @@ HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 @contextmanager
 def locked(path: Path, what: str, hint: str) -> Iterator[None]:
-    """Hold the lock of the file ``path`` while entered; the file, and its folder if that was made for it and is empty, go again.
+    """Hold the lock of the file ``path`` while entered; the file, and folders that were made for it and are empty, go again.
 
     Args:
         path: a hidden file beside what it protects.
@@ -33,7 +33,7 @@ def locked(path: Path, what: str, hint: str) -> Iterator[None]:
     Raises:
         UserError: another process, or another thread of this one, holds the lock.
     """
-    made = not path.parent.exists()
+    made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _acquire(path, what, hint)
     try:
@@ -41,9 +41,9 @@ def locked(path: Path, what: str, hint: str) -> Iterator[None]:
     finally:
         if descriptor is not None:
             _release(path, descriptor)
-        if made:
-            with suppress(OSError):  # not empty
-                path.parent.rmdir()
+        with suppress(OSError):  # not empty
+            for folder in made:
+                folder.rmdir()
 
 
 def _acquire(path: Path, what: str, hint: str) -> int | None:
