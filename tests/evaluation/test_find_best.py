@@ -18,6 +18,7 @@ from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.find_best import select_best
 from unetrpp.evaluation.ranking import rank, reasons
 from unetrpp.evaluation.summary import CaseScores, summarize
+from unetrpp.inference.folder import lock_of
 from unetrpp.inference.postprocessing import NOTHING
 from unetrpp.inference.selection import read_selection
 from unetrpp.io.geometry import Geometry
@@ -98,6 +99,21 @@ def test_a_pair_is_predicted_again_only_where_a_member_changed(workspace, tmp_pa
     retrained.write_bytes((first / "fold_1" / "checkpoint_final.pt").read_bytes())
     select_best(results, raw)
     assert [new.stat().st_mtime_ns > old for new, old in zip(files, before, strict=True)] == [False, True]
+
+
+def test_what_a_killed_comparison_did_not_write_is_written(workspace, tmp_path):
+    """It was killed after the last prediction and before the table of volumes."""
+    results = tmp_path / "results"
+    shutil.copytree(workspace / "results" / "balls", results)
+    raw = read_dataset(workspace / "raw" / "balls", "balls")
+    select_best(results, raw)
+    (pair,) = (results / "ensembles").iterdir()
+    folder = pair / "fold_0" / "validation"
+    names = sorted(path.name for path in folder.iterdir())
+    (folder / "volumes.csv").unlink()
+    lock_of(folder / "predictions.json").touch()
+    select_best(results, raw)
+    assert sorted(path.name for path in folder.iterdir()) == names
 
 
 def test_a_pair_of_different_splits_is_left_out_and_the_models_are_compared(copy):

@@ -15,10 +15,10 @@ from unetrpp.evaluation.cross_validation import CrossValidation, update_cross_va
 from unetrpp.evaluation.current_scores import current_scores
 from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import run_folder
+from unetrpp.inference.folder import lock_of, run_folder
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
-from unetrpp.inference.record import Predictions, earlier_runs
+from unetrpp.inference.record import Predictions, earlier_runs, file_name
 
 LOG = logging.getLogger(__name__)
 
@@ -67,9 +67,10 @@ def _predict_fold(pair: Pair, fold: str, cases: Sequence[Case], out: Path, *, de
     """Predict what is not predicted yet, after removing what other checkpoints or the other mirroring predicted."""
     mirroring = pair[0].mirroring
     run = _current_run(out, [member.model.digest([fold]) for member in pair], mirroring)
+    was_killed = lock_of(out / file_name(None)).exists()  # perhaps before it wrote its table
     if run is None:
         remove_folder(out)
-    elif all(case.id in run.cases and (out / run.cases[case.id].output).is_file() for case in cases):
+    elif not was_killed and all(c.id in run.cases and (out / run.cases[c.id].output).is_file() for c in cases):
         return
     LOG.info("%s + %s, fold %s: %s", pair[0].name, pair[1].name, fold, counted(len(cases), "case"))
     ensemble = Ensemble([Predictor(m.model.path, folds=fold, device=device, mirroring=mirroring) for m in pair])

@@ -58,8 +58,13 @@ def run_folder(
     """
     own = output.folder / file_name(output.part)
     other = "give another --part" if output.part else "divide the cases with --part 1/2 and --part 2/2"
-    with locked(own.with_name(f".{own.name}.lock"), f"{own} is being written", f"wait for it, or {other}"):
+    with locked(lock_of(own), f"{own} is being written", f"wait for it, or {other}"):
         return _run_folder(ensemble, cases, output, workers)
+
+
+def lock_of(record: Path) -> Path:
+    """The lock file of a record of predictions; if no run is going on, it is there only if one was killed."""
+    return record.with_name(f".{record.name}.lock")
 
 
 def _run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions, workers: DeviceWorkers | None) -> Progress:
