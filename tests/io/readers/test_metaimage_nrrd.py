@@ -300,6 +300,7 @@ def test_impossible_fields_of_a_metaimage(tmp_path, fields, reason):
     [
         (b"NDims = 3", b"NDims = 1e30", "has NDims '1e30'"),
         (b"NDims = 3", b"NDims = 0", "has NDims '0'"),
+        (b"NDims = 3", b"NDims = " + b"9" * 5000, "has NDims '9999"),
         (b"DimSize = 9 8 7", b"DimSize = 9 0 7", "DimSize"),
         (b"DimSize = 9 8 7", b"DimSize = 9 8", "has the dimsize '9 8' instead of 3 numbers"),
         (b"Offset = 4", b"Offset = nan", "has the offset 'nan 5 6' instead of 3 numbers"),

@@ -19,6 +19,7 @@ from unetrpp.io.readers.values import DECIMAL, exact
 ENDINGS = (".mha", ".mhd")
 IMAGE_IO = "MetaImageIO"  # of ITK
 HEADER_BYTES = 1 << 16  # at most
+LONGEST_SHOWN = 40  # characters of a field in a message
 TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -177,8 +178,8 @@ def _require_numbers(path: Path, header: Header) -> None:
         UserError: a field of numbers holds words or more or fewer than there are axes, or an axis has no voxels.
     """
     axes = header.fields.get("ndims", b"")
-    if not axes.isdigit() or not 1 <= int(axes) <= MOST_AXES:
-        given = escaped(axes.decode("latin-1"))
+    if not re.fullmatch(rb"\d{1,3}", axes) or not 1 <= int(axes) <= MOST_AXES:
+        given = escaped(axes[:LONGEST_SHOWN].decode("latin-1"))
         raise UserError(f"{shown(path)} has NDims {given!r} instead of 1 to {MOST_AXES}; write a valid header")
     for name, power in NUMBERS.items():
         if name in header.fields:
