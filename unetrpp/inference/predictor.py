@@ -184,9 +184,9 @@ class Predictor:
             UserError: it has another number of channels, or holds values that are not finite or too large.
         """
         self._require_all_channels(volume, case)
-        plans = self.model.configuration.preprocessing.normalization
-        for channel, plan in zip(volume.array, plans, strict=False):  # of too many, preprocess tells
-            reason = unusable(channel, plan.channel, clipped=plan.scheme == "ct")
+        names, plans = self.model.plans.channel_names, self.model.configuration.preprocessing.normalization
+        for channel, name, plan in zip(volume.array, names, plans, strict=False):  # of too many, preprocess tells
+            reason = unusable(channel, name, clipped=plan.scheme == "ct")
             if reason is not None:
                 raise UserError(reason, case=case)
         prepared = preprocess(volume, None, self.model.configuration.preprocessing, case)
