@@ -231,7 +231,7 @@ def test_errors_are_one_sentence(panel, home, tmp_path, told):
     opened(panel, home / "unetrpp__3d_fullres" / "plans.json")
     panel.viewer.add_image(np.full((4, 5, 6), np.nan), name="empty")
     segmented(panel)
-    assert told == ["empty: channel 'MR' holds 120 voxels that are NaN or infinite; replace them"]
+    assert told == ["empty: channel 'MRI' holds 120 voxels that are NaN or infinite; replace them"]
     assert panel.run.enabled
 
 
