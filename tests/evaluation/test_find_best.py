@@ -101,11 +101,9 @@ def test_a_pair_is_predicted_again_only_where_a_member_changed(workspace, tmp_pa
     assert [new.stat().st_mtime_ns > old for new, old in zip(files, before, strict=True)] == [False, True]
 
 
-def test_what_a_killed_comparison_did_not_write_is_written(workspace, tmp_path):
+def test_what_a_killed_comparison_did_not_write_is_written(copy):
     """It was killed after the last prediction and before the table of volumes."""
-    results = tmp_path / "results"
-    shutil.copytree(workspace / "results" / "balls", results)
-    raw = read_dataset(workspace / "raw" / "balls", "balls")
+    results, raw = copy
     select_best(results, raw)
     (pair,) = (results / "ensembles").iterdir()
     folder = pair / "fold_0" / "validation"

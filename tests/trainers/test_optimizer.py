@@ -17,11 +17,17 @@ def config(**changed) -> TrainingConfig:
     return TrainingConfig(**({"fold": 0, "weight_decay": 0.1} | changed))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_steps_equal_the_plain_optimiser(name):
+def twins() -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Two networks with the same weights."""
     torch.manual_seed(0)
     network, twin = (build_network(configuration().architecture) for _ in range(2))
     twin.load_state_dict(network.state_dict())
+    return network, twin
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_steps_equal_the_plain_optimiser(name):
+    network, twin = twins()
     ours = build_optimizer(network, config(optimizer=name, decay_everything=True))
     plain = (
         torch.optim.AdamW(twin.parameters(), lr=0.02, weight_decay=0.1, foreach=False)
@@ -41,9 +47,7 @@ def test_steps_equal_the_plain_optimiser(name):
 
 def test_muon_gives_matrices_a_nearly_orthogonal_step_and_the_rest_those_of_adamw():
     """numpy's singular values of the update, and torch's AdamW."""
-    torch.manual_seed(0)
-    network, twin = (build_network(configuration().architecture) for _ in range(2))
-    twin.load_state_dict(network.state_dict())
+    network, twin = twins()
     ours = build_optimizer(network, config(optimizer="muon", learning_rate=0.02))
     plain = build_optimizer(twin, config(optimizer="adamw", learning_rate=0.02))
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
@@ -65,9 +69,7 @@ def test_muon_gives_matrices_a_nearly_orthogonal_step_and_the_rest_those_of_adam
 
 
 def test_muon_steps_vectors_with_the_second_moment_of_the_recipe():
-    torch.manual_seed(0)
-    network, twin = (build_network(configuration().architecture) for _ in range(2))
-    twin.load_state_dict(network.state_dict())
+    network, twin = twins()
     ours = build_optimizer(network, config(optimizer="muon", second_moment=0.5))
     plain = build_optimizer(twin, config(optimizer="adamw", second_moment=0.5))
     for scale in (1.0, 5.0):  # the first step of Adam is the same with every second moment
