@@ -38,6 +38,9 @@ class Muon(torch.optim.AdamW):
     ):
         groups = [{"orthogonal": False, "momentum": momentum} | group for group in params]
         super().__init__(groups, lr=lr, betas=betas, fused=fused)
+        # A fused AdamW lets its kernel skip a step with infinite gradients (fp16). The orthogonal groups have no such kernel, so
+        # GradScaler leaves the whole step out.
+        self._step_supports_amp_scaling = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

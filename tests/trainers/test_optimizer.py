@@ -115,6 +115,28 @@ def test_muon_updates_weights_alike_in_any_layout_and_beside_others():
         assert update.stride() == like.stride()
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_a_scaled_step_with_an_infinite_gradient_changes_no_weight(name):
+    """As of a loss in float16 that overflows: the scaler halves its scale, and training goes on."""
+    network, twin = twins()
+    optimizer, scaler = build_optimizer(network, config(optimizer=name)), torch.amp.GradScaler("cpu", init_scale=2.0)
+    for infinite in (True, False):
+        optimizer.zero_grad()
+        loss = torch.stack([(p**2).sum() for p in network.parameters()]).sum()
+        scaler.scale(loss).backward()
+        first = next(network.parameters())
+        assert first.grad is not None
+        if infinite:
+            first.grad.flatten()[0] = torch.inf
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+        scaler.step(optimizer)
+        scaler.update()
+        same = all(torch.equal(a, b) for a, b in zip(network.parameters(), twin.parameters(), strict=True))
+        assert same is infinite
+        assert all(p.isfinite().all() for p in network.parameters())
+
+
 def test_norms_and_biases_do_not_decay_unless_everything_does():
     network = build_network(configuration().architecture)
     decays = {id(p): g["weight_decay"] for g in build_optimizer(network, config()).param_groups for p in g["params"]}
