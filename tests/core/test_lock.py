@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 
@@ -57,6 +58,36 @@ def test_a_killed_holder_leaves_a_file_that_locks_nothing(path, holder):
     assert path.exists()
     take(path)
     assert list(path.parent.iterdir()) == []
+
+
+FORK = """
+import os, sys, time
+from pathlib import Path
+from unetrpp.core.lock import locked
+with locked(Path(sys.argv[1]), "x is being written", "wait"):
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_process_that_the_holder_forked_does_not_hold_the_lock(path):
+    command = [sys.executable, "-c", FORK, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        forked = int(holder.stdout.readline())
+        try:
+            with pytest.raises(UserError, match=f"by process {holder.pid} on"):
+                take(path)
+            holder.kill()
+            holder.wait()
+            take(path)
+            os.kill(forked, 0)  # it still runs
+        finally:
+            os.kill(forked, signal.SIGKILL)
 
 
 def test_threads_of_one_process_are_told_apart(path):

@@ -19,6 +19,7 @@ from unetrpp.core.errors import UserError
 
 LOG = logging.getLogger(__name__)
 HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+_descriptors: set[int] = set()  # of the locks that this process holds
 
 
 @contextmanager
@@ -56,6 +57,7 @@ def _acquire(path: Path, what: str, hint: str) -> int | None:
             if _is_at(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+                _descriptors.add(descriptor)
                 return descriptor
             os.close(descriptor)  # its holder has ended and deleted it meanwhile
         except OSError as error:
@@ -94,11 +96,21 @@ def _release(path: Path, descriptor: int) -> None:
     with suppress(OSError):
         if sys.platform != "win32":
             path.unlink()
+    _descriptors.discard(descriptor)
     os.close(descriptor)
     with suppress(OSError):
         if sys.platform == "win32":
             path.unlink()
 
+
+def _leave_to_parent() -> None:
+    """In a forked process: give up the locks, or they would outlive the process that holds them."""
+    while _descriptors:
+        os.close(_descriptors.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 if sys.platform == "win32":
     import msvcrt

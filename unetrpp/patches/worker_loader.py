@@ -13,7 +13,7 @@ from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAu
 from unetrpp.augmentation.batchgenerators_chain import TransformChain
 from unetrpp.augmentation.pipeline import Sample
 from unetrpp.core.errors import UserError
-from unetrpp.core.parallel import CaseError
+from unetrpp.core.parallel import CaseError, die_with_parent
 from unetrpp.core.randomness import Stream, generator
 from unetrpp.patches.feed import on_device
 from unetrpp.patches.loader import CPU, PatchLoader
@@ -62,6 +62,8 @@ class WorkerLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
         )
 
     def set_thread_id(self, thread_id: int) -> None:
+        """The first call in a worker."""
+        die_with_parent()
         super().set_thread_id(thread_id)
         self.remaining = self.remaining[thread_id :: self.number_of_threads_in_multithreaded]
 
