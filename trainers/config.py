@@ -26,7 +26,7 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     """
 
     later_fields: ClassVar[frozenset[str]] = frozenset(
-        {"rate_changes", "heads", "sampling", "padding", "schedule", "second_moment", "drop_path", "ema"}
+        {"rate_changes", "heads", "sampling", "padding", "schedule", "second_moment", "drop_path", "ema", "given"}
     )
 
     format: int = 1
@@ -69,6 +69,7 @@ class TrainingConfig(Record, frozen=True, kw_only=True):
     least_gamma: float = 0.05  # a module with a smaller gamma is removed
     least_contrast: float = 0.05  # so is one whose coefficients have a smaller std / mean
     recipe: str = "standard: SGD for long runs"
+    given: tuple[str, ...] = ()  # fields that options set, with which `unetrpp` names the command of the other folds
 
     @property
     def steps(self) -> int:

@@ -44,7 +44,8 @@ def new_config(fold: int | str, overrides: ConfigOverrides, precision: str = "fp
         UserError: a value is out of range or contradicts the named recipe, or attention is to be learned in a single epoch
             or by another trainer.
     """
-    given = _with_named_recipe({key: value for key, value in overrides.items() if value is not None})
+    asked = {key: value for key, value in overrides.items() if value is not None}
+    given = _with_named_recipe(asked) | {"given": tuple(asked)}
     config = _config({"fold": fold, "precision": precision} | given)
     if "optimizer" not in given and config.steps < SHORT_RUN_STEPS:
         reason = f"short: {config.steps} steps are fewer than {SHORT_RUN_STEPS}, so Muon with warm-up instead of SGD"
@@ -138,7 +139,9 @@ def _extended(config: TrainingConfig, overrides: ConfigOverrides) -> TrainingCon
             f"fold {config.fold} was planned for {config.epochs} epochs; --continue needs --epochs of at least that"
         )
     limits = {name: overrides.get(name) for name in ("max_hours", "patience")}
-    return msgspec.structs.replace(config, epochs=epochs, **limits)
+    given = dict.fromkeys(["epochs", *config.given]) | limits
+    asked = tuple(name for name in given if name not in limits or limits[name] is not None)
+    return msgspec.structs.replace(config, epochs=epochs, given=asked, **limits)
 
 
 def _require_recorded(config: TrainingConfig, overrides: ConfigOverrides) -> None:

@@ -8,8 +8,10 @@ from unetrpp.__main__ import main
 from unetrpp.core.files import write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.inference.selection import FILE
-from unetrpp.report.next_step import SELECTION, Trained, next_command, next_steps, plan_command
-from unetrpp.trainers.config import STANDARD_EPOCHS, STANDARD_ITERATIONS, TrainingConfig
+from unetrpp.report.next_step import SELECTION, USUAL, next_command, next_steps, plan_command
+from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.recipe import config_for, new_config
+from unetrpp.trainers.train import build_parser
 
 
 @pytest.fixture
@@ -73,9 +75,49 @@ def test_the_other_folds_are_trained_as_the_first(workspace):
     write_json(model / "fold_0" / "training.json", TrainingConfig(fold=0, epochs=2, iterations=5))
     typed = next_command(workspace, "balls", {model.name: " --lr 0.001 --epochs 2 --no-mirroring"})
     assert typed == "unetrpp_train balls 3d_fullres -p unet --iterations 5 --lr 0.001 --epochs 2 --no-mirroring"
-    usual = TrainingConfig(fold=0)
-    assert (Trained().trainer, Trained().pretrained) == (usual.trainer, usual.pretrained)
-    assert (Trained().epochs, Trained().iterations) == (STANDARD_EPOCHS, STANDARD_ITERATIONS)
+    assert {name: getattr(TrainingConfig(fold=0), name) for name in USUAL} == USUAL
+
+
+def test_the_other_folds_get_every_option_of_the_first(workspace):
+    """What the command says is parsed, and gives the same recipe."""
+    model = workspace.model("balls", "unet", "3d_fullres")
+    model.parent.mkdir(parents=True)
+    make_model(model.parent, 1).rename(model)
+    options: dict[str, object] = {
+        "epochs": 20,
+        "iterations": 9,
+        "learning_rate": 1e-3,
+        "optimizer": "adamw",
+        "warmup": 7,
+        "weight_decay": 0.02,
+        "drop_path": 0.1,
+        "ema": 0.99,
+        "seed": 3,
+        "precision": "fp32",
+        "max_hours": 2.0,
+        "patience": 5,
+        "augmentation": "workers",
+        "trainer": None,
+    }
+    for chosen in (
+        options,
+        {"learn_attention": True},
+        {"recipe": "nnunet", "epochs": 3},
+        {"optimizer": "sgd", "epochs": 3},
+    ):
+        config = new_config(0, chosen)
+        write_json(model / "fold_0" / "training.json", config)
+        words = next_command(workspace, "balls").split()
+        parsed = vars(build_parser().parse_args(words[1:]))
+        again = {name: parsed["lr" if name == "learning_rate" else name] for name in chosen}
+        assert new_config(0, again) == config
+    write_json(model / "fold_0" / "training.json", new_config(0, options))
+    extended = config_for(model / "fold_0", 0, {"epochs": 30, "patience": 6}, continue_training=True)
+    write_json(model / "fold_0" / "training.json", extended)
+    command = next_command(workspace, "balls")
+    assert "--epochs 30 " in command
+    assert "--patience 6" in command
+    assert "--max-hours" not in command
 
 
 def test_trained_models_predict(workspace):

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
@@ -20,14 +19,9 @@ START = (
 )
 
 
-class Trained(msgspec.Struct, frozen=True):
-    """Of training.json what the other folds share, by default as :mod:`unetrpp.trainers.config` has it, which lies above this module."""
-
-    epochs: int = 1000
-    iterations: int = 250
-    trainer: str = "standard"
-    recipe: str = ""  # "NAME: why"
-    pretrained: str | None = None  # the checkpoint
+# Of training.json, whose record (unetrpp.trainers.config) lies above this module.
+USUAL = {"epochs": 1000, "iterations": 250, "trainer": "standard", "pretrained": None}
+FLAGS = {"learning_rate": "--lr"}  # of fields whose option is not their name
 
 
 def next_steps(workspace: Workspace) -> list[str]:
@@ -115,16 +109,24 @@ def _options(model: Path) -> dict[str, str]:
     start from random weights where the first did not."""
     path = next(iter(sorted(model.glob("fold_*/training.json"))), None)
     try:
-        found = Trained() if path is None else read_json(path, Trained)
+        found: dict[str, Any] = {} if path is None else read_json(path, dict[str, Any])
     except UserError:
         return {}
-    usual = Trained()
-    changed = [name for name in ("epochs", "iterations", "trainer") if getattr(found, name) != getattr(usual, name)]
-    options = {f"--{name}": f" --{name} {getattr(found, name)}" for name in changed}
-    if found.recipe.partition(":")[0] == "nnunet":
-        options["--recipe"] = " --recipe nnunet"
-    if found.pretrained is not None:
-        options["--pretrained"] = f" --pretrained {quoted(_source(Path(found.pretrained)))}"
+    recipe = str(found.get("recipe", "")).partition(":")[0]  # "NAME: why"
+    given = found.get("given") or [  # of a fold that an earlier release started, what can be told
+        *(name for name, usual in USUAL.items() if found.get(name, usual) != usual),
+        *(["recipe"] if recipe == "nnunet" else []),
+    ]
+    options = {}
+    for name in given:
+        value, flag = found.get(name), FLAGS.get(name, f"--{name.replace('_', '-')}")
+        if name == "pretrained_hash":
+            continue
+        if name == "pretrained":
+            value = _source(Path(str(value)))
+        elif name == "recipe":
+            value = recipe
+        options[flag] = f" {flag}" if value is True else f" {flag} {quoted(value)}"
     return options
 
 
