@@ -2,12 +2,15 @@
 
 import errno
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from tests.helpers.model import GEOMETRY, change_plans, other_grid
+from tests.helpers.nifti import shear
 from tests.helpers.tiny import LABELS
 from tests.helpers.validated import validated_workspace
 from unetrpp.cli.find_best import main
@@ -20,7 +23,7 @@ from unetrpp.evaluation.ranking import rank, reasons
 from unetrpp.evaluation.summary import CaseScores, summarize
 from unetrpp.inference.folder import lock_of
 from unetrpp.inference.postprocessing import NOTHING
-from unetrpp.inference.selection import read_selection
+from unetrpp.inference.selection import find_selection, read_selection
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import read_label, write_segmentation
 from unetrpp.report.model_report import write_report
@@ -99,6 +102,34 @@ def test_a_pair_is_predicted_again_only_where_a_member_changed(workspace, tmp_pa
     retrained.write_bytes((first / "fold_1" / "checkpoint_final.pt").read_bytes())
     select_best(results, raw)
     assert [new.stat().st_mtime_ns > old for new, old in zip(files, before, strict=True)] == [False, True]
+
+
+def test_a_pair_is_predicted_again_where_an_image_changed(copy):
+    results, raw = copy
+    select_best(results, raw)
+    (pair,) = (results / "ensembles").iterdir()
+    files = [pair / f"fold_{k}" / "validation" / f"case_{k}.nii.gz" for k in (0, 1)]
+    before = [file.stat().st_mtime_ns for file in files]
+    (path,) = raw.cases[1].images
+    image = sitk.ReadImage(str(path))
+    sitk.WriteImage(image + 1, str(path))
+    select_best(results, raw)
+    assert [new.stat().st_mtime_ns > old for new, old in zip(files, before, strict=True)] == [False, True]
+
+
+def test_a_pair_is_predicted_where_training_repaired_an_image(copy):
+    """Preprocessed with --fix."""
+    results, raw = copy
+    shear(raw.cases[0].images[0], 0.01)
+    assert len(select_best(results, raw).candidates) == 3
+
+
+def test_the_choice_is_found_beside_copied_results_alone(workspace, tmp_path):
+    home = tmp_path / "elsewhere"
+    assert main(["balls", "--workspace", str(workspace), "--no-pairs"]) == 0
+    shutil.copytree(workspace / "results", home / "results")
+    selection, models = find_selection("balls", home)
+    assert models == [home / "results" / "balls" / member for member in selection.members]
 
 
 def test_what_a_killed_comparison_did_not_write_is_written(copy):
@@ -214,11 +245,13 @@ def test_a_selection_counts_only_while_its_models_and_scores_are_the_same(worksp
     shutil.copytree(results / member / "fold_0", results / member / "fold_all")  # is no part of the comparison
     shutil.rmtree(results / member / "fold_all" / "validation")
     assert predict(arguments) == 0
+    evaluate_model(results / member, distances=True, processes=1)  # adds metrics, and changes nothing of the choice
+    assert predict(arguments) == 0
     if changed == "weights":
         shutil.copy(results / loser / "fold_0/checkpoint_final.pt", results / member / "fold_0/checkpoint_final.pt")
     elif changed == "scores":
         summary = results / loser / "fold_0/validation/summary.json"
-        summary.write_text(summary.read_text().replace('"Dice": 0.', '"Dice": 0.9'))
+        summary.write_text(re.sub(r'"TP": (\d+)', r'"TP": 1\1', summary.read_text()))
     elif changed == "a member is gone":
         shutil.rmtree(results / member)
     elif changed == "folds":

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,13 +84,16 @@ class Workspace:
         known = any((root / part / folder.name).is_dir() for part in ("raw", "preprocessed"))
         return folder.name if inside and known else None
 
-    def find_dataset(self, given: str) -> str:
+    def find_dataset(self, given: str, parts: Sequence[str] = ("raw", "preprocessed")) -> str:
         """The name of the dataset that is given by its name, with or without nnU-Net's ``DatasetNNN_``, or by its number.
+
+        Args:
+            parts: of the workspace, in one of which it must be.
 
         Raises:
             UserError: no dataset in the workspace has this name or number, or several have it.
         """
-        known = sorted({p.name for part in ("raw", "preprocessed") for p in (self.root / part).glob("*") if p.is_dir()})
+        known = sorted({p.name for part in parts for p in (self.root / part).glob("*") if p.is_dir()})
         matches = [given] if given in known else [name for name in known if _matches(name, given)]
         if len(matches) == 1:
             return matches[0]

@@ -16,6 +16,7 @@ from unetrpp.evaluation.current_scores import current_scores
 from unetrpp.evaluation.evaluate import Pairs
 from unetrpp.inference.ensemble import Ensemble
 from unetrpp.inference.folder import lock_of, run_folder
+from unetrpp.inference.inputs import files_digest
 from unetrpp.inference.options import OutputOptions
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import Predictions, earlier_runs, file_name
@@ -64,22 +65,30 @@ def _require_same_splits(first: Validated, second: Validated) -> None:
 
 
 def _predict_fold(pair: Pair, fold: str, cases: Sequence[Case], out: Path, *, device: str) -> None:
-    """Predict what is not predicted yet, after removing what other checkpoints or the other mirroring predicted."""
+    """Predict what is not predicted yet or whose image has changed, after removing what other checkpoints or the other mirroring
+    predicted."""
     mirroring = pair[0].mirroring
     run = _current_run(out, [member.model.digest([fold]) for member in pair], mirroring)
     was_killed = lock_of(out / file_name(None)).exists()  # perhaps before it wrote its table
     if run is None:
         remove_folder(out)
-    elif not was_killed and all(c.id in run.cases and (out / run.cases[c.id].output).is_file() for c in cases):
+    elif not was_killed and all(_is_current(run, case, out) for case in cases):
         return
     LOG.info("%s + %s, fold %s: %s", pair[0].name, pair[1].name, fold, counted(len(cases), "case"))
     ensemble = Ensemble([Predictor(m.model.path, folds=fold, device=device, mirroring=mirroring) for m in pair])
     images = {case.id: case.images for case in cases}  # of the training cases, which need no comparison with themselves
-    progress = run_folder(ensemble, images, OutputOptions(out, log_warnings=False))
+    # What had to be repaired was: preprocessing has stored these cases.
+    progress = run_folder(ensemble, images, OutputOptions(out, fix=True, log_warnings=False))
     for case, number in progress.limits.items():
         raise OSError(number, os.strerror(number), f"{pair[0].name} + {pair[1].name}, {case}")
     for case, message in progress.failed.items():
         raise UserError(message, case=case)
+
+
+def _is_current(run: Predictions, case: Case, out: Path) -> bool:
+    """Whether the prediction of a case is there, and of its present image."""
+    found = run.cases.get(case.id)
+    return found is not None and (out / found.output).is_file() and found.inputs == files_digest(case.id, case.images)
 
 
 def _current_run(folder: Path, digests: Sequence[str], mirroring: bool) -> Predictions | None:

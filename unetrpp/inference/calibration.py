@@ -14,6 +14,7 @@ import msgspec
 from unetrpp.core.digest import Derived, digest, file_digest, read_current
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
+from unetrpp.core.text import quoted
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.inference.expected_dice import FEWEST_CASES, DiceCheck, DiceModel
 from unetrpp.inference.options import InferenceOptions
@@ -93,7 +94,7 @@ def calibration_basis(model: ModelFolder, folds: Sequence[str]) -> str:
     the validation has the weights alone.
     """
     paths = {fold: model.path / f"fold_{fold}" / "validation" / "summary.json" for fold in folds}
-    return digest(model.digest(folds), {fold: _counted(path) for fold, path in paths.items() if path.is_file()})
+    return digest(model.digest(folds), {fold: voxel_counts(path) for fold, path in paths.items() if path.is_file()})
 
 
 class _Case(msgspec.Struct):
@@ -107,8 +108,9 @@ class _Scores(msgspec.Struct):
     metric_per_case: list[_Case]
 
 
-def _counted(path: Path) -> list[object]:
-    """By case and class the numbers of voxels in the scores; of scores that cannot be read, their bytes."""
+def voxel_counts(path: Path) -> list[object]:
+    """By case and class the numbers of voxels in a summary.json, which distances that are measured later do not change; of scores that
+    cannot be read, a digest of their bytes."""
     try:
         scores = msgspec.json.decode(path.read_bytes(), type=_Scores)
     except msgspec.DecodeError:
@@ -132,7 +134,7 @@ def read_calibration(model: ModelFolder) -> Calibration | None:
     if found is None:
         raise UserError(
             f"{path} was fitted to other weights or validation scores than are there now; "
-            f"fit it again (unetrpp_evaluate --model {model.path} --calibrate), or delete it for a temperature of 1"
+            f"fit it again (unetrpp_evaluate --model {quoted(model.path)} --calibrate), or delete it for a temperature of 1"
         )
     return found
 
@@ -202,7 +204,7 @@ def dice_models_of(
     It can where a prediction runs as the validation did that the calibration rests on.
     """
     if found is None:
-        how = f" (unetrpp_evaluate --model {model.path} --calibrate)" if validated_folds(model) else ""
+        how = f" (unetrpp_evaluate --model {quoted(model.path)} --calibrate)" if validated_folds(model) else ""
         return {}, f"the model was not calibrated{how}"
     if isinstance(found, UserError):
         return {}, str(found)

@@ -6,10 +6,11 @@ from typing import ClassVar
 
 import msgspec
 
-from unetrpp.core.digest import Derived, digest, file_digest
+from unetrpp.core.digest import Derived, digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json
 from unetrpp.core.workspace import Workspace
+from unetrpp.inference.calibration import voxel_counts
 from unetrpp.inference.postprocessing import PostProcessing
 from unetrpp.model.folder import ModelFolder
 
@@ -61,7 +62,7 @@ def find_selection(dataset: str, workspace: Path | str | None) -> tuple[Selectio
         UserError: no such dataset, or as :func:`read_selection`.
     """
     home = Workspace.find(None if workspace is None else Path(workspace))
-    results = home.root / "results" / home.find_dataset(dataset)
+    results = home.root / "results" / home.find_dataset(dataset, parts=("raw", "preprocessed", "results"))
     selection = read_selection(results)
     return selection, [results / member for member in selection.members]
 
@@ -95,7 +96,7 @@ def selection_basis(results: Path, members: Iterable[str], compared: Iterable[st
         OSError: one of its checkpoints is gone.
     """
     scores = {
-        name: [file_digest(path).hex() for path in sorted((results / name).glob("fold_*/validation/summary.json"))]
+        name: [voxel_counts(path) for path in sorted((results / name).glob("fold_*/validation/summary.json"))]
         for name in compared
     }
     chosen = [ModelFolder.open(results / name) for name in members]
