@@ -10,14 +10,13 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
 from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import link_or_copy, read_json, remove_folder
 from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import run_cases
-from unetrpp.core.text import counted, listed
+from unetrpp.core.text import counted, listed, quoted
 from unetrpp.dataset.splits import Splits
 from unetrpp.inference.record import earlier_runs
 from unetrpp.io.images import read_label
@@ -92,20 +91,21 @@ def held_out_segmentations(second: SecondStage, first: Path, splits: Splits) -> 
         folds = f"fold{'s' if len(unfinished) > 1 else ''} {', '.join(unfinished)}"
         raise UserError(
             f"{second.name} is trained on {stage}'s segmentations of held-out cases, and {folds} of {stage} "
-            f"{'are' if len(unfinished) > 1 else 'is'} not finished; run unetrpp_train {quote(second.dataset)} {stage} -p {plans.name}"
+            f"{'are' if len(unfinished) > 1 else 'is'} not finished; "
+            f"run unetrpp_train {quoted(second.dataset)} {stage} -p {quoted(plans.name)}"
         )
     found: dict[str, Path] = {}
     for k, fold in enumerate(splits.folds):
         if read_json(first / f"fold_{k}" / "training.json", TrainingConfig).cases != fold.digest():
             raise UserError(
                 f"fold {k} of {first} was trained on other cases than splits.json has; restore them, "
-                f"or run unetrpp_train {quote(second.dataset)} {stage} {k} -p {plans.name} --overwrite"
+                f"or run unetrpp_train {quoted(second.dataset)} {stage} {k} -p {quoted(plans.name)} --overwrite"
             )
         held_out = sorted(set(fold.validation) - set(fold.train))
         if old := _of_earlier_images(second, _validation(first, k), held_out):
             raise UserError(
                 f"the images of {counted(len(old), 'case')} ({listed(old)}) have changed since {stage} segmented them; "
-                f"run unetrpp_train {plans.dataset} {stage} {k} -p {plans.name} again"
+                f"run unetrpp_train {quoted(second.dataset)} {stage} {k} -p {quoted(plans.name)} again"
             )
         for case in held_out:
             found.setdefault(case, _validation(first, k) / f"{case}{plans.file_ending}")

@@ -11,7 +11,7 @@ import msgspec
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, remove_folder, write_bytes, write_json
 from unetrpp.core.registry import find
-from unetrpp.core.text import counted_of, listed
+from unetrpp.core.text import counted_of, listed, quoted
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.dataset.splits import Fold, Splits
@@ -60,7 +60,9 @@ class TrainingRequest:
 
     def command(self, fold: int | str) -> str:
         """The command that trains a fold again from its start."""
-        return f"unetrpp_train {self.dataset} {self.configuration} {fold} -p {self.plans_name} --overwrite"
+        return (
+            f"unetrpp_train {quoted(self.dataset)} {self.configuration} {fold} -p {quoted(self.plans_name)} --overwrite"
+        )
 
 
 @dataclass(frozen=True)

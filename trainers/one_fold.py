@@ -15,6 +15,7 @@ from unetrpp.core.files import read_json, remove_folder, update_json, write_json
 from unetrpp.core.registry import find
 from unetrpp.core.text import counted, format_shape
 from unetrpp.evaluation.cross_validation import update_cross_validation
+from unetrpp.evaluation.current_scores import keep_options, recorded_options
 from unetrpp.model import checkpoint
 from unetrpp.trainers.attention_trainer import AttentionTrainer
 from unetrpp.trainers.config import TrainingConfig
@@ -158,7 +159,10 @@ def start_fold(job: Job, config: TrainingConfig) -> None:
     started = read_json(record, TrainingConfig)
     if msgspec.structs.replace(started, cases=config.cases) != config:  # extended, so it is no longer finished
         (folder / "checkpoint_final.pt").unlink(missing_ok=True)
-        remove_folder(folder / "validation")
+        validation = folder / "validation"
+        options = recorded_options(validation)
+        remove_folder(validation)
+        keep_options(validation, options)
         update_cross_validation(job.model, job.plans.labels)
     update_json(record, config)
     warn_of_changes(folder, inputs, job.request.command(config.fold))

@@ -43,8 +43,28 @@ def fine_tuning_overrides(
         if path.parent in {folder.resolve() for folder in deleted}:
             raise UserError(f"{path} would be deleted by --overwrite; copy its model folder, and give the copy")
         read_source(path, spec)
-        hashes[path] = file_digest(path).hex()[:16]
+        hashes[path] = _hash(path)
     return {number: {"pretrained": str(path), "pretrained_hash": hashes[path]} for number, path in paths.items()}
+
+
+def require_unchanged(path: Path, recorded: str | None) -> None:
+    """Make sure that a fold starts from the checkpoint that was checked for it, also where it starts long after the command.
+
+    Args:
+        recorded: the hash in its training.json.
+
+    Raises:
+        UserError: the file is another one now.
+    """
+    if path.is_file() and recorded not in (None, _hash(path)):
+        raise UserError(
+            f"{path} has changed since this fold was to start from it; restore it, or start the fold again with --pretrained and "
+            "--overwrite"
+        )
+
+
+def _hash(path: Path) -> str:
+    return file_digest(path).hex()[:16]
 
 
 def checkpoints_for(given: Path, folds: Folds, fingerprint: Fingerprint) -> dict[int | str, Path]:

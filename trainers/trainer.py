@@ -27,6 +27,7 @@ from unetrpp.trainers.log import EpochEntry, EpochTracker, SilentLog, TrainingLo
 from unetrpp.trainers.network_spec import NetworkSpec
 from unetrpp.trainers.overlap import ClassOverlap
 from unetrpp.trainers.patch_validation import PatchScores, score_patches
+from unetrpp.trainers.pretrained_checkpoints import require_unchanged
 from unetrpp.trainers.pretrained_weights import start_from
 from unetrpp.trainers.recording import record_network
 from unetrpp.trainers.saver import Saver
@@ -127,6 +128,7 @@ class Trainer(StepTrainer):
             self.load_state_dict(content)
             LOG.info("fold %s: resumes after step %d of %d", config.fold, self.state.step, config.steps)
         elif config.pretrained is not None and self.processes.first:  # the others get them from its replica
+            require_unchanged(Path(config.pretrained), config.pretrained_hash)
             start_from(Path(config.pretrained), self.network, NetworkSpec.of(self.configuration), self.folder)
 
     def warn_of_missing_classes(self) -> None:

@@ -12,7 +12,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.progress import progress_bar
 from unetrpp.core.text import scores_text
 from unetrpp.evaluation.current_scores import FILE as SUMMARY
-from unetrpp.evaluation.current_scores import current_scores, recorded_options
+from unetrpp.evaluation.current_scores import current_scores, keep_options, recorded_options
 from unetrpp.inference.folder import member_of
 from unetrpp.inference.guards import class_voxels, volumes_ml
 from unetrpp.inference.options import InferenceOptions
@@ -64,9 +64,10 @@ def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: tor
     left = {case: path for case, path in files.items() if not _is_current(earlier, case, path, inputs[case])}
     removed = _remove_others(folder, plans.file_ending, files)
     kept = {} if earlier is None else {c: r for c, r in earlier.cases.items() if c in files and c not in left}
-    pending, options = {path.name for path in left.values()}, recorded_options(folder)
+    pending = {path.name for path in left.values()}
     progress = Progress(folder / FILE, settings, device=str(device), cases=kept, pending=pending)
     if left or removed:
+        keep_options(folder, recorded_options(folder))
         for path in (summary, summary.with_suffix(".csv")):  # not of these predictions
             path.unlink(missing_ok=True)
         progress.save()
@@ -76,7 +77,7 @@ def validate_fold(model: Path, fold: int, cases: ValidationCases, *, device: tor
         todo = {case: (path, inputs[case]) for case, path in left.items()}
         predict_cases(predictor, cases.store, todo, progress, title=f"fold {fold} validation")
     pairs = {case: (path, cases.references / path.name) for case, path in files.items()}
-    scores = current_scores(folder, pairs, plans.labels, options)
+    scores = current_scores(folder, pairs, plans.labels)
     if summary.read_bytes() == before:
         LOG.info("fold %d is finished: %s", fold, summary)
     else:

@@ -95,8 +95,9 @@ def _at_the_finest(architecture: Architecture) -> tuple[list[Level], list[Decisi
         return levels, [_decide("attention", "no EPA", "this network has no levels with EPA blocks")]
     value = f"pooled EPA at stride {_stride_names(architecture)[having[0]]}"
     why = (
-        f"the finest of {counted(len(having), 'published level')} with EPA; on average over four datasets it alone was level with all of them for the "
-        "same number of steps, in 0.79 of the time. Its weights do not depend on the patch, because keys and values are means over cells"
+        f"the finest of {counted(len(having), 'published level')} with EPA; on average over four datasets it alone was level with all of "
+        "them for the same number of steps, in 0.79 of the time. Its weights do not depend on the patch, because keys and values are "
+        "means over cells"
     )
     return levels, [_decide("attention", value, why)]
 

@@ -1,6 +1,7 @@
 """The cross-validation of a model folder: pooled cases against one summary of all, and means over folds."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.helpers.model import make_model
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
+from unetrpp.evaluation import cross_validation
 from unetrpp.evaluation.cross_validation import (
     cross_validation_of,
     evaluate_model,
@@ -124,6 +126,31 @@ def test_a_model_without_validation_is_refused(tmp_path):
     )
     with pytest.raises(UserError, match=f"no validated fold: fold_all was trained on every case, .*; {repair}"):
         evaluate_model(model)
+
+
+@pytest.mark.parametrize("change", ["another fold is scored", "a fold starts again"])
+def test_folds_that_end_and_start_meanwhile_are_seen(tmp_path, monkeypatch, change):
+    """Folds of a model may be trained by several commands."""
+    model = make_model(tmp_path, folds=2)
+    validate(model, {0: [("c1", 10)]} | ({} if change == "another fold is scored" else {1: [("c2", 5)]}))
+    pool, calls = pool_folds, []
+
+    def meanwhile(folder, scheme):
+        calls.append(folder)
+        if len(calls) > 1:
+            return pool(folder, scheme)
+        if change == "another fold is scored":
+            result = pool(folder, scheme)
+            validate(model, {1: [("c2", 5)]})
+            return result
+        shutil.rmtree(model / "fold_1")
+        raise UserError("summary.json does not exist")
+
+    monkeypatch.setattr(cross_validation, "pool_folds", meanwhile)
+    assert update_cross_validation(model, SCHEME) == pool(model, SCHEME)
+    written = json.loads((model / "crossval_summary.json").read_text())
+    assert [fold["fold"] for fold in written["folds"]] == ([0, 1] if change == "another fold is scored" else [0])
+    assert len(calls) == 2
 
 
 def test_the_cross_validation_follows_its_folds(tmp_path):

@@ -13,7 +13,12 @@ from unetrpp.dataset.splits import Fold, make_splits
 from unetrpp.networks.design import unetrpp_architecture
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.network_spec import NetworkSpec
-from unetrpp.trainers.pretrained_checkpoints import checkpoints_for, find_checkpoint, fine_tuning_overrides
+from unetrpp.trainers.pretrained_checkpoints import (
+    checkpoints_for,
+    find_checkpoint,
+    fine_tuning_overrides,
+    require_unchanged,
+)
 
 FOLDS: dict[int | str, Fold] = dict(enumerate(make_splits([f"ball_{i}" for i in range(4)]).folds))
 SPEC = NetworkSpec.of(PLAN)
@@ -92,6 +97,14 @@ def test_path_and_hash_of_every_fold(model):
     for k in (0, 1):
         digest = hashlib.sha256(final(model, k).read_bytes()).hexdigest()
         assert overrides[k] == {"pretrained": str(final(model, k)), "pretrained_hash": digest[:16]}
+
+
+def test_a_checkpoint_that_was_trained_again_meanwhile_is_refused(model):
+    recorded = str(fine_tuning_overrides(model, first(1), KNOWN, SPEC)[0]["pretrained_hash"])
+    require_unchanged(final(model, 0), recorded)
+    final(model, 0).write_bytes(b"another")
+    with pytest.raises(UserError, match="has changed since this fold was to start from it; restore it, or start"):
+        require_unchanged(final(model, 0), recorded)
 
 
 def test_unusable_checkpoints_are_refused(model, tmp_path):

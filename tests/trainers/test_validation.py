@@ -104,6 +104,13 @@ def test_distances_that_a_fold_was_scored_with_are_scored_again(trained):
     assert scores["distances"] == {"unit": "mm", "tolerance": 2.0}
 
 
+def test_a_fold_that_is_extended_keeps_its_metrics(trained):
+    evaluate_model(trained.model, distances=True, tolerance=2.0, processes=1)
+    trained.train(epochs=2, continue_training=True)
+    assert json.loads((trained.folder / "summary.json").read_text())["distances"] == {"unit": "mm", "tolerance": 2.0}
+    assert not (trained.folder / "metrics.json").exists()
+
+
 def test_other_weights_or_another_mirroring_predict_everything_again(trained):
     path = trained.model / "fold_0" / "checkpoint_final.pt"
     content = torch.load(path)

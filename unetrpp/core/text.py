@@ -197,7 +197,7 @@ def recordable(path: str) -> str:
 def quoted(value: object) -> str:
     """As every shell takes it.
 
-    >>> quoted("liver"), quoted("my liver")
-    ('liver', '"my liver"')
+    >>> quoted("liver"), quoted("my liver"), quoted("KiTS(kidney)")
+    ('liver', '"my liver"', '"KiTS(kidney)"')
     """
-    return f'"{value}"' if " " in str(value) else str(value)
+    return str(value) if re.fullmatch(r"[\w./\\:+@=,-]+", str(value)) else f'"{value}"'

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.text import quoted
 from unetrpp.dataset.cases import RawDataset
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.cross_validation import CrossValidation, read_fold, update_cross_validation
@@ -125,7 +126,7 @@ def _finished_folds(model: ModelFolder, *, comparable: bool) -> list[str]:
         train = f", or train the folds of the cross-validation ({train_command(model)})" if comparable else ""
         raise UserError(
             "only fold_all is trained, and no case is left to compare it on; "
-            f"predict with it (unetrpp_predict -m {model.path}){train}"
+            f"predict with it (unetrpp_predict -m {quoted(model.path)}){train}"
         )
     if not folds:
         raise UserError(f"no fold is trained; run {train_command(model)}")
@@ -158,7 +159,7 @@ def train_command(model: ModelFolder, folds: Sequence[str] = ()) -> str:
     """The command that trains (and validates) these folds of a model, or all of them."""
     spelled = f" {spell_folds(folds)}" if folds else ""
     plans = model.path.name.rpartition("__")[0] or model.plans.name
-    return f"unetrpp_train {model.dataset} {model.configuration_name}{spelled} -p {plans}"
+    return f"unetrpp_train {quoted(model.dataset)} {model.configuration_name}{spelled} -p {quoted(plans)}"
 
 
 def validation_mirroring(model: ModelFolder, folds: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec import UNSET
 from unetrpp.core.digest import Derived, digest
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record, read_json, write_bytes, write_json
-from unetrpp.core.text import counted, format_score, text_table
+from unetrpp.core.text import counted, format_score, quoted, text_table
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.current_scores import current_scores
@@ -21,7 +22,6 @@ from unetrpp.model.folder import ModelFolder
 
 LOG = logging.getLogger(__name__)
 FILE = "crossval_summary.json"
-SCORE_ALIKE = "score them alike with unetrpp_evaluate --model --distances"
 MOST_COLUMNS = 10  # classes that the table of folds has a column for
 
 
@@ -127,7 +127,7 @@ def pool_folds(model_folder: Path, scheme: LabelScheme) -> CrossValidation:
     recorded = {fold: read_fold(path, scheme) for fold, path in _validated_folds(model_folder).items()}
     if not recorded:
         raise UserError(f"{model_folder} has no validated fold{_what_to_do(model_folder)}")
-    summaries = _with_common_metrics(recorded, model_folder.name)
+    summaries = _with_common_metrics(recorded, model_folder)
     folds = tuple(
         FoldScores(fold=fold, cases=len(s.metric_per_case), mean=s.mean, foreground_mean=s.foreground_mean)
         for fold, s in summaries.items()
@@ -187,20 +187,21 @@ def read_fold(path: Path, scheme: LabelScheme) -> Summary:
     return summary
 
 
-def _with_common_metrics(summaries: Mapping[int, Summary], model: str) -> dict[int, Summary]:
+def _with_common_metrics(summaries: Mapping[int, Summary], model: Path) -> dict[int, Summary]:
     """The summaries without the metrics that some of them lack, such as HD95 where only one fold was scored with --distances."""
     scored = [s for s in summaries.values() if s.metric_per_case]
+    repair = f"score them alike with unetrpp_evaluate --model {quoted(model)} --distances"
     metrics = [set(s.foreground_mean) for s in scored]
     common = set.intersection(*metrics) if metrics else set()
     partial = sorted(set().union(*metrics) - common)
     if partial:
         LOG.warning(
-            "%s: not every fold has %s, so the pooled scores leave them out; %s", model, ", ".join(partial), SCORE_ALIKE
+            "%s: not every fold has %s, so the pooled scores leave them out; %s", model.name, ", ".join(partial), repair
         )
     headings = sorted({s.heading("NSD") for s in scored})
     if "NSD" in common and len(headings) > 1:
         differing = " and ".join(headings)
-        LOG.warning("%s: the folds have %s, so the pooled scores leave NSD out; %s", model, differing, SCORE_ALIKE)
+        LOG.warning("%s: the folds have %s, so the pooled scores leave NSD out; %s", model.name, differing, repair)
         common.remove("NSD")
     elif not partial:
         return dict(summaries)
@@ -249,16 +250,37 @@ def write_cross_validation(model_folder: Path, result: CrossValidation) -> None:
 
 
 def update_cross_validation(model_folder: Path, scheme: LabelScheme) -> CrossValidation | None:
-    """Make the cross-validation of a model folder that of its validated folds, and return it; remove it where there are none."""
+    """Make the cross-validation of a model folder that of its validated folds, and return it; remove it where there are none.
+
+    Other processes may finish or start folds of the model meanwhile: whoever writes last finds that out, and writes again.
+    """
     path = model_folder / FILE
-    if not _validated_folds(model_folder):
-        for file in (path, path.with_suffix(".csv")):
-            file.unlink(missing_ok=True)
-        return None
-    result = pool_folds(model_folder, scheme)
-    if not _is_recorded(path, result):
-        write_cross_validation(model_folder, result)
-    return result
+    while True:
+        before, result = _states(model_folder), None
+        try:
+            if before:
+                result = pool_folds(model_folder, scheme)
+        except UserError:
+            if _states(model_folder) == before:
+                raise
+            continue
+        if result is None:
+            for file in (path, path.with_suffix(".csv")):
+                file.unlink(missing_ok=True)
+        elif not _is_recorded(path, result):
+            write_cross_validation(model_folder, result)
+        if _states(model_folder) == before:
+            return result
+
+
+def _states(model_folder: Path) -> dict[int, tuple[int, int, int]]:
+    """By validated fold, what changes when its scores are written anew."""
+    found = {}
+    for fold, path in _validated_folds(model_folder).items():
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            found[fold] = (state.st_ino, state.st_mtime_ns, state.st_size)
+    return found
 
 
 def _is_recorded(path: Path, result: CrossValidation) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 
 from unetrpp.core.digest import digest, file_digest, read_current
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json
+from unetrpp.core.files import read_json, write_json
 from unetrpp.core.machine import usable_cores
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.evaluate import Pairs, evaluate_pairs
@@ -15,6 +15,7 @@ from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.io.formats import files_of_image
 
 FILE = "summary.json"
+OPTIONS = "metrics.json"  # of scores that were removed
 CASES_A_PROCESS = 16  # scoring this many cases takes less time than starting another process
 
 
@@ -54,13 +55,23 @@ def current_scores(
     if earlier is not None and alike and _has_scores(summary, earlier):
         return earlier
     write_summary(folder, summary)
+    (folder / OPTIONS).unlink(missing_ok=True)
     return summary
 
 
 def recorded_options(folder: Path) -> MetricOptions:
-    """What the scores in ``folder`` were made with; the overlap alone where there are none."""
+    """What the scores in ``folder`` were made with, or the next ones are to be (:func:`keep_options`); else the overlap alone."""
     earlier = _recorded(folder / FILE)
-    return OVERLAP_ONLY if earlier is None else earlier.options
+    if earlier is not None:
+        return earlier.options
+    path = folder / OPTIONS
+    return read_json(path, MetricOptions) if path.is_file() else OVERLAP_ONLY
+
+
+def keep_options(folder: Path, options: MetricOptions) -> None:
+    """Record, where scores are removed because their predictions are made again, what the next ones are made with."""
+    if options != OVERLAP_ONLY:
+        write_json(folder / OPTIONS, options)
 
 
 def scores_digest(pairs: Pairs, scheme: LabelScheme, options: MetricOptions = OVERLAP_ONLY) -> str:
