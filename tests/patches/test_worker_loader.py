@@ -1,9 +1,15 @@
 """Worker processes: their batches, their errors, and the same statistics as the pipeline on the device gives."""
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -12,6 +18,8 @@ from unetrpp.augmentation.pipeline import make_batch
 from unetrpp.core.errors import UserError
 from unetrpp.patches.loader import PatchLoader
 from unetrpp.patches.worker_loader import WorkerLoader, worker_batches
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +31,51 @@ def cases(tmp_path_factory):
 def loader(cases, **augmentation) -> PatchLoader:
     plan = msgspec.structs.replace(configuration().augmentation, **augmentation)
     return PatchLoader(cases, msgspec.structs.replace(configuration(), augmentation=plan), seed=0, fold=0)
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+import psutil
+from tests.helpers.tiny import store_balls
+from tests.patches.test_worker_loader import loader
+from unetrpp.patches.worker_loader import worker_batches
+if __name__ == "__main__":
+    store = store_balls(Path(sys.argv[1]), 2)
+    batches = worker_batches(loader([store.open(case) for case in store.cases()]), range(1000), 2)
+    next(batches)
+    print(*(child.pid for child in psutil.Process().children()), flush=True)
+    sys.stdin.readline()
+    next(batches)
+    batches.close()
+    print("closed", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_workers_end_with_their_parent_and_not_at_ctrl_c(tmp_path, killed):
+    (tmp_path / "run.py").write_text(TRAIN)
+    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "store")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        workers = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        assert len(workers) >= 2
+        if sys.platform != "win32":
+            for worker in workers:
+                worker.send_signal(signal.SIGINT)
+        if killed:
+            process.kill()
+        else:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "closed\n"
+        assert psutil.wait_procs(workers, timeout=20)[1] == []
+        process.kill()
 
 
 @pytest.mark.parametrize("processes", [1, 3])

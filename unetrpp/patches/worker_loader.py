@@ -1,6 +1,7 @@
 """`--augmentation workers`: batches that worker processes read and augment with transforms of batchgenerators 1.x."""
 
 import random
+import signal
 import traceback
 from collections.abc import Generator
 from contextlib import closing
@@ -64,6 +65,9 @@ class WorkerLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
     def set_thread_id(self, thread_id: int) -> None:
         """The first call in a worker."""
         die_with_parent()
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # at Ctrl-C the parent saves its state first, and then ends its workers
         super().set_thread_id(thread_id)
         self.remaining = self.remaining[thread_id :: self.number_of_threads_in_multithreaded]
 
