@@ -27,7 +27,7 @@ from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.planners.attention_and_loss import plan_attention, require_possible_attention
 from unetrpp.planners.measure.fingerprint import load_or_measure
-from unetrpp.planners.measure.groups import with_groups
+from unetrpp.planners.measure.groups import require_groups, with_groups
 from unetrpp.planners.options import AttentionMode, LossMode, Options, PresetName, StoredType
 from unetrpp.planners.planner import Planner
 from unetrpp.planners.preprocess import preprocess_dataset, remove_old_cases
@@ -132,6 +132,8 @@ def plan_and_preprocess(
     raw = with_groups(raw, group_by)
     path = home.plans(name, plans_name or maker.plans_name)
     folder = home.preprocessed(name)
+    if not overwrite:
+        require_groups(raw, folder / "dataset.json")
     if (folder / "splits.json").exists():  # an edited one is refused before the cases are measured
         read_splits(folder / "splits.json", raw.description.groups, [case.id for case in raw.cases])
     planned = path.exists() and not overwrite
@@ -145,7 +147,7 @@ def plan_and_preprocess(
         )
         raw = replace(raw, cases=tuple(case for case in raw.cases if case.id in digests))
         plans = load_or_make_plans(path, maker, fingerprint, raw, names=configurations, overwrite=overwrite)
-        wanted = with_first_stages(plans, configurations or list(plans.configurations)[:1])
+        wanted = with_first_stages(plans, configurations or _prepared(plans, home, path))
         require_possible_attention(plans, options)
         if planned and (folder / "fingerprint.json").exists() and not _is_recorded(folder, fingerprint):
             LOG.warning("warning: the dataset has changed since %s was made; --overwrite plans it again", path)
@@ -221,6 +223,12 @@ def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(stages))
 
 
+def _prepared(plans: Plans, home: Workspace, path: Path) -> list[str]:
+    """The configurations that were preprocessed before, all of which must follow the data; at first, the one to start with."""
+    names = list(plans.configurations)
+    return [name for name in names if home.store(path.parent.name, path.stem, name).is_dir()] or names[:1]
+
+
 def load_or_make_plans(
     path: Path,
     planner: Planner,
@@ -239,8 +247,7 @@ def load_or_make_plans(
     """
     if overwrite or not path.exists():
         plans = planner.plan(fingerprint, raw.description, path.stem, names)
-        for warning in without_repetition(plans.warnings):
-            LOG.warning("warning: %s", warning)
+        _warn(plans.warnings)
         return plans
     plans = read_plans(path)
     _require_same(plans, path, planner, raw)
@@ -254,8 +261,17 @@ def load_or_make_plans(
     missing = [name for name in names if name not in plans.configurations]
     if missing:
         more = planner.plan(fingerprint, raw.description, path.stem, missing)
-        plans = msgspec.structs.replace(plans, configurations=more.configurations | plans.configurations)
+        new = [warning for warning in more.warnings if warning not in plans.warnings]
+        _warn(new)
+        plans = msgspec.structs.replace(
+            plans, configurations={**more.configurations, **plans.configurations}, warnings=(*plans.warnings, *new)
+        )
     return plans
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in without_repetition(warnings):
+        LOG.warning("warning: %s", warning)
 
 
 def _planned_losses(plans: Plans) -> list[str]:

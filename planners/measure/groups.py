@@ -12,6 +12,7 @@ from unetrpp.core.errors import UserError, refuse
 from unetrpp.core.text import counted, counted_of, listed
 from unetrpp.dataset.case_names import nearest_case
 from unetrpp.dataset.cases import RawDataset
+from unetrpp.dataset.description import read_description
 
 
 def with_groups(raw: RawDataset, group_by: str | None) -> RawDataset:
@@ -28,6 +29,21 @@ def with_groups(raw: RawDataset, group_by: str | None) -> RawDataset:
     cases = [case.id for case in raw.cases]
     groups = from_csv(Path(group_by), cases) if group_by.endswith(".csv") else from_pattern(group_by, cases)
     return replace(raw, description=msgspec.structs.replace(raw.description, groups=groups))
+
+
+def require_groups(raw: RawDataset, planned: Path) -> None:
+    """
+    Args:
+        planned: the dataset.json of an earlier planning, which may not exist.
+
+    Raises:
+        UserError: it had groups, and now there are none: folds would no longer keep patients together.
+    """
+    if raw.description.groups is None and planned.is_file() and read_description(planned, raw.description.name).groups:
+        raise UserError(
+            f"{raw.description.name} was planned with patients whose cases stay together, and now none are given; give --group-by again "
+            "as then (or groups in dataset.json), or plan without them with --overwrite"
+        )
 
 
 def from_pattern(pattern: str, cases: Sequence[str]) -> dict[str, str]:

@@ -335,3 +335,39 @@ def test_attention_that_needs_no_labels_is_planned_without_preprocessing(tmp_pat
     (network,) = {configuration.architecture for configuration in planned.configurations.values()}
     assert any(level.cell for level in network.levels)
     assert plan_and_preprocess("Blocks", **options).plans == planned
+
+
+def test_all_that_was_preprocessed_follows_the_data(tmp_path):
+    raw, home = write_dataset(tmp_path / "raw" / "Blocks"), tmp_path / "preprocessed" / "Blocks"
+    options: dict[str, Any] = {"workspace": tmp_path, "planner": "unet", "batch_size": 2}
+    with ThreadPoolExecutor(1) as here:
+        plan_and_preprocess("Blocks", **options, executor=here)
+        plan_and_preprocess("Blocks", **options, configurations=["2d"], executor=here)
+        stores = [Store(home / f"unet_{name}") for name in ("3d_fullres", "2d")]
+        before = [store.open("case_1").inputs_digest for store in stores]
+        write_case(raw, "case_1", *make_case(50))
+        plan_and_preprocess("Blocks", **options, executor=here)
+    after = [store.open("case_1").inputs_digest for store in stores]
+    assert before[0] == before[1] != after[0] == after[1]
+
+
+def test_patients_are_not_forgotten(tmp_path):
+    write_dataset(tmp_path / "raw" / "Blocks")
+    options: dict[str, Any] = {"workspace": tmp_path, "planner": "unet", "plan_only": True}
+    with ThreadPoolExecutor(1) as here:
+        plan_and_preprocess("Blocks", **options, group_by=r"case_(\d)", executor=here)
+        with pytest.raises(UserError, match=r"was planned with patients .* give --group-by again"):
+            plan_and_preprocess("Blocks", **options, executor=here)
+        plan_and_preprocess("Blocks", **options, overwrite=True, executor=here)
+
+
+def test_warnings_of_a_configuration_that_is_added_are_logged_and_kept(tmp_path, caplog):
+    path, planner = tmp_path / "mine.json", UNetPlanner(Options(batch_size=400))
+    made = load_or_make_plans(path, planner, MEASURED, RAW, names=["2d"])
+    assert not any("a training step needs" in warning for warning in made.warnings)
+    write_plans(path, made)
+    both = load_or_make_plans(path, planner, MEASURED, RAW, names=["3d_fullres"])
+    assert list(both.warnings[: len(made.warnings)]) == list(made.warnings)
+    (new,) = both.warnings[len(made.warnings) :]
+    assert new.startswith("3d_fullres: a training step needs")
+    assert new in caplog.text
