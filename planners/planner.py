@@ -6,9 +6,11 @@ planners/presets.py has those of ``--preset``.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from unetrpp.core.text import format_bytes
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.networks.design import unet_architecture, unetrpp_architecture
+from unetrpp.networks.training_memory import training_memory, usable_bytes
 from unetrpp.planners.configurations import ConfigurationPlanner
 from unetrpp.planners.options import Options
 from unetrpp.planners.rules.attention import largest_placement
@@ -17,7 +19,7 @@ from unetrpp.planners.rules.element_budget import PLAIN, ElementBudget
 from unetrpp.planners.rules.initial_logits import plan_initial_logits
 from unetrpp.planners.rules.mirroring import plan_mirroring
 from unetrpp.planners.rules.normalization import plan_normalization
-from unetrpp.planners.rules.patch_and_batch import NETWORKS_STEP, Fit, fit_by_proxy
+from unetrpp.planners.rules.patch_and_batch import DEFAULT_GPU_GB, NETWORKS_STEP, Fit, fit_by_proxy
 from unetrpp.planners.rules.plan_warnings import dataset_warnings, patch_warnings
 from unetrpp.planners.rules.spacing import plan_target_grid
 from unetrpp.planners.rules.storage import plan_storage
@@ -78,6 +80,17 @@ class Planner(ABC):
         budget, batch = self.options.gpu_memory_gb, self.options.batch_size
         return fit_by_proxy(topologies, outputs, gpu_memory_gb=budget, batch_size=batch)
 
+    def memory_warnings(self, configuration: Configuration) -> list[str]:
+        """That a training step needs more memory than the GPU has which is planned for."""
+        gigabytes, needed = self.options.gpu_memory_gb or DEFAULT_GPU_GB, configuration.training_memory_bytes
+        if needed <= usable_bytes(gigabytes):
+            return []
+        return [
+            f"a training step needs {format_bytes(needed)} by our estimate, and a GPU of {gigabytes:g} GB has about "
+            f"{format_bytes(round(usable_bytes(gigabytes)))} for it; a smaller --batch-size or --patch needs less, and "
+            "--gpu-memory-gb plans for a larger GPU"
+        ]
+
     def plan(
         self, fingerprint: Fingerprint, description: DatasetDescription, plans_name: str, names: Sequence[str] = ()
     ) -> Plans:
@@ -117,6 +130,7 @@ class Planner(ABC):
         for name, configuration in configurations.items():
             found = patch_warnings(fingerprint, grid, configuration, patch_asked=options.patch is not None)
             warnings += [f"{name}: {warning}" for warning in found]
+            warnings += [f"{name}: {warning}" for warning in self.memory_warnings(configuration)]
         decisions = [*grid_decisions, *channel_decisions, *storage, mirroring.decision]
         return Plans(
             dataset=description.name,
@@ -165,12 +179,18 @@ class ElementPlanner(Planner):
         return fit_by_proxy(topologies, counted, of=self.budget, gpu_memory_gb=memory, batch_size=batch)
 
     def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
-        """nnU-Net's count knows no checkpointing: where it is asked for, patch and batch stay, and memory is our estimate."""
+        """Patch and batch by nnU-Net's count, which knows neither the loss, large with many classes, nor checkpointing; memory is our
+        estimate."""
         fit = self.proxy(topologies, outputs)
-        if not self.options.checkpointing:
-            return fit
         network = self.architecture(inputs, outputs, fit.topology)
-        return with_asked(fit, network, self.options.batch_size)._replace(budget=fit.budget, measured_by=NETWORKS_STEP)
+        fit = fit._replace(
+            memory=training_memory(network), measured_by=f"{NETWORKS_STEP}; patch and batch follow {fit.measured_by}"
+        )
+        return (
+            with_asked(fit, network, self.options.batch_size)._replace(budget=fit.budget)
+            if self.options.checkpointing
+            else fit
+        )
 
     def counted_outputs(self, outputs: int) -> int:
         """Output channels in nnU-Net's count: one for every label of dataset.json, also for ignore and beside regions."""

@@ -118,7 +118,7 @@ def _has_reference(case: Case, label: Path, job: StoreJob) -> bool:
     copy = job.reference(case)
     if ending_of(label) != job.file_ending or files_of_image(label) != [label]:
         return copy.is_file()
-    return copy.is_file() and filecmp.cmp(label, copy, shallow=False)
+    return copy.is_file() and files_of_image(copy) == [copy] and filecmp.cmp(label, copy, shallow=False)
 
 
 def remove_old_cases(folder: Path, cases: Collection[str], file_ending: str) -> None:

@@ -7,18 +7,15 @@ import msgspec
 from unetrpp.core.errors import UserError
 from unetrpp.core.registry import find
 from unetrpp.core.text import GIGABYTE, format_bytes
-from unetrpp.dataset.description import DatasetDescription
 from unetrpp.networks.design import unet_architecture
 from unetrpp.networks.presets import PRESETS, preset
-from unetrpp.networks.training_memory import training_memory
 from unetrpp.planners.options import Options
 from unetrpp.planners.planner import PLANNERS, ElementPlanner, Planner, ResidualUNetPlanner, UnetrppPlanner
 from unetrpp.planners.rules.element_budget import RESENC
 from unetrpp.planners.rules.patch_and_batch import NETWORKS_STEP, Fit, fit_by_proxy
 from unetrpp.planners.rules.topology import Topology
 from unetrpp.plans.architecture import Architecture
-from unetrpp.plans.fingerprint import Fingerprint
-from unetrpp.plans.plans import Plans
+from unetrpp.plans.plans import Configuration
 
 
 class PresetPlanner(Planner):
@@ -54,19 +51,14 @@ class ResEncPlanner(ElementPlanner):
     def plans_name(self) -> str:
         return self.preset
 
-    def plan(
-        self, fingerprint: Fingerprint, description: DatasetDescription, plans_name: str, names: Sequence[str] = ()
-    ) -> Plans:
-        plans = super().plan(fingerprint, description, plans_name, names)
-        meant = self.budget.gigabytes
-        larger = [
-            f"{name}: a training step needs {format_bytes(configuration.training_memory_bytes)} by our estimate, more than the "
-            f"{meant:g} GB that {self.preset} is meant for; a smaller --batch-size needs less, and --planner {self.name} with "
-            f"--gpu-memory-gb {meant:g} stays below it"
-            for name, configuration in plans.configurations.items()
-            if configuration.training_memory_bytes > meant * GIGABYTE
+    def memory_warnings(self, configuration: Configuration) -> list[str]:
+        meant, needed = self.budget.gigabytes, configuration.training_memory_bytes
+        if needed <= meant * GIGABYTE:
+            return []
+        return [
+            f"a training step needs {format_bytes(needed)} by our estimate, more than the {meant:g} GB that {self.preset} is meant for; "
+            f"a smaller --batch-size needs less, and --planner {self.name} with --gpu-memory-gb {meant:g} stays below it"
         ]
-        return msgspec.structs.replace(plans, warnings=(*plans.warnings, *larger))
 
     def architecture(self, inputs: int, outputs: int, topology: Topology) -> Architecture:
         patch, strides, kernels = topology
@@ -78,9 +70,7 @@ class ResEncPlanner(ElementPlanner):
 
     def fit(self, topologies: Sequence[Topology], inputs: int, outputs: int) -> Fit:
         fit = super().fit(topologies, inputs, outputs)
-        memory = training_memory(self.architecture(inputs, outputs, fit.topology))
         return fit._replace(
-            memory=memory if fit.checkpointing is None else fit.memory,
             budget=self.budget.reason(len(fit.topology.patch)),
             limit="the budget",
             measured_by=f"{NETWORKS_STEP}; nnU-Net means it for {self.budget.gigabytes:g} GB",

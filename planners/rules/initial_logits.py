@@ -26,7 +26,9 @@ def plan_initial_logits(fingerprint: Fingerprint, labels: LabelScheme) -> Initia
         parts = [min(0.5, sum(shares[c] for c in region.members if c)) for region in labels.regions]
         logits = tuple(math.log(part / (1 - part)) for part in parts)
     else:
-        parts = [max(LEAST, 1 - math.fsum(shares.values())), *shares.values()]
+        # The raised shares of many rare classes may be more than the image, so the background has what is really left.
+        together = [max(LEAST, 1 - math.fsum(measured.values())), *shares.values()]
+        parts = [part / math.fsum(together) for part in together]
         logits = tuple(math.log(part) for part in parts)
     raised = sum(share < LEAST for share in measured.values())
     return InitialLogits(tuple(round(x, 4) for x in logits), _decision(labels, parts, raised))

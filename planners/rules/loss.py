@@ -91,11 +91,19 @@ def boundary_share(fingerprint: Fingerprint, labels: LabelScheme, spacing_mm: Se
 
 def distance_scales(fingerprint: Fingerprint, labels: LabelScheme, finest_mm: float) -> tuple[float, ...]:
     """tau of every foreground class: half its median component radius, within 2 to 10 voxels; of a region, its largest."""
-    taus = {
-        index: _tau([r for s in _of_class(fingerprint, labels.names[index]) for r in s.component_radii_mm], finest_mm)
-        for index in labels.foreground
-    }
+    taus = {index: _tau(_radii(fingerprint, labels.names[index]), finest_mm) for index in labels.foreground}
     return tuple(max(taus[member] for member in target.members if member) for target in labels.targets)
+
+
+def _radii(fingerprint: Fingerprint, name: str) -> list[float]:
+    """Of the components of a class, mm: of spheres of their volumes, in flat images of discs of their areas."""
+    found = [
+        (r, case.spacing_mm[0])
+        for case in fingerprint.cases
+        if name in case.classes
+        for r in case.classes[name].component_radii_mm
+    ]
+    return [math.sqrt(4 / 3 * r**3 / slice_mm) if fingerprint.flat else r for r, slice_mm in found]
 
 
 def _tau(radii_mm: Sequence[float], finest_mm: float) -> float:

@@ -103,10 +103,33 @@ def side_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
     >>> side_pairs(("background", "kidney_right", "liver", "kidney_left"))
     ((3, 1),)
+    >>> side_pairs(("background", "LeftKidney", "RightKidney", "rhippo", "lhippo"))
+    ((1, 2), (4, 3))
+    >>> side_pairs(("background", "RV", "MYO", "LV"))
+    ()
     """
-    words = [re.split(r"[^a-z0-9]+", name.casefold()) for name in names]
-    others = [[SIDES.get(part, part) for part in parts] for parts in words]
-    return tuple((left, words.index(n)) for left, n in enumerate(others) if n != words[left] and n in words)
+    words = [_words(name) for name in names]
+    found: dict[int, int] = {}
+    for left, parts in enumerate(words):
+        others = [[SIDES.get(part, part) for part in parts]]
+        # Names without a separator, such as leftkidney and lhippo; but LV and RV are no pair that mirrors.
+        others += [
+            [re.sub(side, other, "".join(parts), count=1)] for side, other in (("left", "right"), ("^l(?=.{4})", "r"))
+        ]
+        for other in others:
+            right = next((i for i, each in enumerate(words) if other in (each, ["".join(each)]) and i != left), None)
+            if right is not None:
+                found.setdefault(left, right)
+    return tuple(found.items())
+
+
+def _words(name: str) -> list[str]:
+    """
+    >>> _words("Left kidney"), _words("LKidney"), _words("kidneyLeft")
+    (['left', 'kidney'], ['l', 'kidney'], ['kidney', 'left'])
+    """
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return [word for word in re.split(r"[^a-z0-9]+", spaced.casefold()) if word]
 
 
 def _one_sided(fingerprint: Fingerprint, labels: LabelScheme) -> str | None:

@@ -52,7 +52,10 @@ def patch_warnings(
     patch = [n * mm for n, mm in zip(configuration.patch_3d, spacing, strict=True)]
     first = 3 - len(configuration.patch)  # a 2D patch has no extent along the slices
     full_resolution = first == 0 and configuration.preprocessing.spacing_mm == grid.spacing
-    remedies = [*(["a larger --patch"] if patch_asked else []), "a coarser spacing", *["3d_lowres"] * full_resolution]
+    has_lowres = (
+        full_resolution and configuration.loss.batch_dice
+    )  # Dice is over the batch where there is one (rule 12)
+    remedies = [*(["a larger --patch"] if patch_asked else []), "a coarser spacing", *["3d_lowres"] * has_lowres]
     larger = []
     for name, extents in _extents_mm(fingerprint, grid):
         median = np.median(extents, axis=0)

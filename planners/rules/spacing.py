@@ -128,7 +128,7 @@ class TargetSpacing(NamedTuple):
 
 
 def target_spacing(cases: Sequence[CaseFingerprint], names: AxisNames = ANATOMICAL) -> TargetSpacing:
-    """The median spacing, except along an axis that is much coarser in the median: its 10th percentile (rule 1).
+    """The median spacing, except along an axis of several slices that is much coarser in the median: its 10th percentile (rule 1).
 
     Where the spacings of an axis fall into two clusters, the median of the larger one is used.
     """
@@ -138,7 +138,9 @@ def target_spacing(cases: Sequence[CaseFingerprint], names: AxisNames = ANATOMIC
     median, shape = np.median(spacings[used], axis=0), np.median(shapes, axis=0)
     target, axis = median.copy(), int(np.argmax(median))
     why = _median_of(spacings, used)
-    if _is_coarse(median, shape, axis):
+    if shape[axis] < FLAT:
+        why += f"; the images have one slice along {names[axis]}, which keeps its median"
+    elif _is_coarse(median, shape, axis):
         target[axis], taken = _coarse_spacing(median, spacings[used, axis], axis)
         why += f"; {names[axis]} is {_compared(median, shape, axis)}, so {taken}"
     elif (median[axis] > NEARLY_ANISOTROPIC * np.delete(median, axis)).all():

@@ -124,7 +124,8 @@ class Naive:
 
     def initial_prediction(self):
         share = np.mean([c.classes["organ"].voxels / np.prod(c.cropped_shape) for c in self.cases])
-        return [f"{1 - max(share, 0.01):.2g}", *(["1", "0.01"] if share < 0.01 else [])]
+        background = (1 - share) / (1 - share + max(share, 0.01))
+        return [f"{background:.2g}", *(["1", "0.01"] if share < 0.01 else [])]
 
     def normalisation(self):
         return ["0", "1"]

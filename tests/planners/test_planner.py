@@ -270,3 +270,24 @@ def test_a_preset_fixes_patch_and_network():
         make_planner("unet", Options(preset="acdc"))
     with pytest.raises(UserError, match="3D networks"):
         planner.plan(fingerprint(LARGE), description(), "acdc", ("2d",))
+
+
+def test_the_memory_of_many_classes_is_counted_and_what_does_not_fit_is_said():
+    """nnU-Net's count of feature maps, by which patch and batch are chosen, does not know the loss."""
+    names = ("background", *(f"organ_{i}" for i in range(117)))
+    classes = {name: class_statistics() for name in names[1:]}
+    many = unet([case_fingerprint(shape=(230, 230, 230), classes=classes)] * 20, labels=names)
+    configuration = many.configuration("3d_fullres")
+    step = training_memory(configuration.architecture)
+    assert configuration.training_memory_bytes == round(step.of(configuration.batch_size))
+    (warning,) = [each for each in many.warnings if "a training step needs" in each]
+    assert "a GPU of 8 GB has about 6.2 GB for it; a smaller --batch-size or --patch needs less" in warning
+    two = unet([case_fingerprint(shape=(230, 230, 230))] * 20)
+    assert two.configuration("3d_fullres").training_memory_bytes < configuration.training_memory_bytes
+    assert not any("a training step needs" in each for each in two.warnings)
+
+
+def test_a_patch_that_was_asked_for_and_does_not_fit_is_said():
+    options = Options(patch=(192, 192, 192), batch_size=8)
+    plans = PLANNERS["unetrpp"](options).plan(fingerprint(MEDIUM), description(), "mine")
+    assert any("a training step needs" in warning for warning in plans.warnings)

@@ -38,3 +38,14 @@ def test_the_sigmoid_of_a_region_is_the_share_of_its_members():
     labels = msgspec.structs.replace(LABELS, regions=regions)
     first = plan_initial_logits(fingerprint([case(100, 60), case(300, 40)]), labels)
     assert 1 / (1 + np.exp(-np.array(first.logits))) == pytest.approx([0.25, 0.05], abs=1e-4)
+
+
+def test_many_rare_classes_leave_the_background_its_share():
+    """Each is raised to the least share; 117 of them would be more than the whole image."""
+    names = [f"organ_{i}" for i in range(117)]
+    classes = {name: msgspec.structs.replace(class_statistics(), voxels=2) for name in names}
+    labels = LabelScheme(names=("background", *names), values=tuple(range(118)))
+    first = plan_initial_logits(fingerprint([case_fingerprint(shape=(10, 10, 10), classes=classes)]), labels)
+    background, *others = softmax(first.logits)
+    assert background == pytest.approx((1 - 0.234) / (1 - 0.234 + 117 * LEAST), rel=1e-3)
+    assert max(others) < 0.01

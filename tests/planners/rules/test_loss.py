@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 
 from unetrpp.dataset.labels import LabelScheme, Region
@@ -115,3 +116,15 @@ def test_a_region_takes_the_scale_of_its_largest_member():
     regions = (Region(name="all", members=(1, 2), value=1), Region(name="core", members=(2,), value=2))
     labels = LabelScheme(names=TWO.names, values=TWO.values, regions=regions)
     assert distance_scales(fingerprint({"ball": balls(16), "other": balls(6)}), labels, 1.0) == (8, 3)
+
+
+def test_in_flat_images_a_component_is_a_disc():
+    """Of radius 20, in a slice 3 mm thick: a ball of its volume would have a radius of 9.7."""
+    slices = fingerprint({"ball": balls((3 / 4 * 3 * 20**2) ** (1 / 3))})
+    case = msgspec.structs.replace(
+        slices.cases[0], shape=(1, 64, 64), cropped_shape=(1, 64, 64), spacing_mm=(3.0, 1.0, 1.0)
+    )
+    flat = msgspec.structs.replace(slices, cases=(case,), median_shape=(1, 64, 64))
+    assert flat.flat
+    assert distance_scales(flat, ONE, 1.0) == (10,)
+    assert distance_scales(slices, ONE, 1.0)[0] == pytest.approx(4.8, abs=0.1)

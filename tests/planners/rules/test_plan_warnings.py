@@ -95,3 +95,9 @@ def test_vanishing_classes_share_one_spacing_that_keeps_all():
         "2 classes ('a' and 'b') may vanish: their median component is thinner than a target voxel, most of all that of "
         "'a' (2 mm along z (head-feet) against 5); --spacing 2 2 2 would keep them"
     )
+
+
+def test_a_low_resolution_is_advised_only_where_there_is_one():
+    """A patch of a quarter of the image and more leaves nothing for 3d_lowres to show."""
+    (warning,) = warnings(labelled(["a"], shape=(40, 40, 40), extent=(35, 35, 35)), patch=(32, 32, 32))
+    assert warning.endswith("a larger --patch or a coarser spacing would show more of it at once")

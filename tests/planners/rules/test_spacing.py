@@ -104,3 +104,11 @@ def test_the_rounding_of_headers_decides_nothing(spacing, shape, seed):
     first, second = (list(candidates(grid.spacing, grid.shape, True)) for grid in (exact, other))
     assert [(t.patch, t.strides, t.kernels) for t in first] == [(t.patch, t.strides, t.kernels) for t in second]
     assert coarser(other.spacing) == pytest.approx(coarser(exact.spacing))
+
+
+def test_single_slices_of_varying_thickness_stay_single():
+    cases = [case_fingerprint(shape=(1, 256, 256), spacing=(s, 1.4, 1.4)) for s in [5.0] * 4 + [8.0] * 16]
+    grid, (spacing, _), _ = plan_target_grid(fingerprint(cases))
+    assert grid.flat
+    assert grid.spacing == (8.0, 1.4, 1.4)
+    assert "one slice along z (head-feet), which keeps its median" in spacing.why
