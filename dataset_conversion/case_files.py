@@ -13,7 +13,7 @@ from unetrpp.core.text import counted
 from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
 from unetrpp.dataset_conversion.masks import Painted, Remarks, painted
 from unetrpp.dataset_conversion.source import Made, SourceCase, files_of
-from unetrpp.io.formats import copy_image, ending_of, files_of_image
+from unetrpp.io.formats import copy_image, ending_of, files_of_image, remove_sidecar
 from unetrpp.io.images import (
     Volume,
     has_alpha,
@@ -104,6 +104,8 @@ def _copy_or_link(source: Path, target: Path, link: bool) -> None:
         return
     file, *others = files_of_image(source)
     beside = {other: target.with_name(target.name.removesuffix(ending_of(target)) + other.suffix) for other in others}
+    if not others:
+        remove_sidecar(target)
     for original, place in {**beside, file: target}.items():
         try:
             write_atomically(place, partial(_link, original.resolve()))

@@ -8,7 +8,21 @@ from unetrpp.core.errors import UserError
 from unetrpp.core.text import counted, listed
 from unetrpp.dataset_conversion.record import PARTS
 from unetrpp.dataset_conversion.source import Source
-from unetrpp.io.formats import ending_of, strip_ending
+from unetrpp.io.formats import ending_of, remove_sidecar, strip_ending
+
+
+def require_elsewhere(source: Source, folder: Path) -> None:
+    """
+    Raises:
+        UserError: files of the source lie in the folder that is to be filled, so they would be replaced or removed.
+    """
+    target = folder.resolve()
+    inside = next((file for case in source.cases for file in case.files if file.resolve().is_relative_to(target)), None)
+    if inside is not None:
+        raise UserError(
+            f"{inside} is to be converted, and lies in {folder}, which the conversion fills: it would replace your files; "
+            "give another --name"
+        )
 
 
 def require_no_others(source: Source, folder: Path, overwrite: bool) -> None:
@@ -51,3 +65,4 @@ def remove_case(case: str, images: Path, label: Path) -> None:
     """Remove the files of a case, where there are any."""
     for path in (label, *images.glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9]{ending_of(label)}")):
         path.unlink(missing_ok=True)
+        remove_sidecar(path)

@@ -18,7 +18,12 @@ from unetrpp.dataset.description import DatasetDescription, nnunet_json
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset.verification import Problem, inspect
 from unetrpp.dataset_conversion.case_files import WrittenImages, write_images, write_label
-from unetrpp.dataset_conversion.earlier_files import remove_case, remove_other_endings, require_no_others
+from unetrpp.dataset_conversion.earlier_files import (
+    remove_case,
+    remove_other_endings,
+    require_elsewhere,
+    require_no_others,
+)
 from unetrpp.dataset_conversion.masks import Remarks, warnings_of
 from unetrpp.dataset_conversion.record import (
     PARTS,
@@ -100,6 +105,7 @@ def write_raw_dataset(
         found = [f"{escaped(name)} {why}" for name, why in source.left_out.items()]
         raise UserError(f"no case can be converted: {listed(found) or 'the source holds none'}")
     ending = common_ending(source.cases)
+    require_elsewhere(source, folder)
     require_same_conversion(folder, conversion, overwrite)
     require_no_others(source, folder, overwrite)
     write_json(folder / "conversion.json", without_changed(source.cases, folder, ending, conversion))
@@ -169,10 +175,18 @@ def _write_description(source: Source, folder: Path, ending: str, training: int)
 
 
 def _groups(source: Source, earlier: DatasetDescription | None) -> dict[str, str] | None:
-    """Those of the source; what a user added or changed counts before them."""
+    """Those of the source; what a user added or changed counts before them.
+
+    A group of the source may have another name now, such as that of an earlier scan of the patient: it keeps the name that it had.
+    """
     known = {case.id for case in source.cases if not case.test}
     found = {case: group for case, group in (source.groups or {}).items() if case in known}
-    return {**found, **((earlier.groups or {}) if earlier else {})} or None
+    before = (earlier.groups or {}) if earlier else {}
+    kept = {case: group for case, group in before.items() if case in known}
+    names: dict[str, str] = {}
+    for case in sorted(found.keys() & kept.keys()):
+        names.setdefault(found[case], kept[case])
+    return {case: names.get(group, group) for case, group in found.items()} | kept or None
 
 
 def _result(

@@ -13,7 +13,7 @@ from unetrpp.core.files import Record, read_json
 from unetrpp.core.text import is_utf8
 from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.dataset_conversion.source import SourceCase
-from unetrpp.io.formats import files_of_image
+from unetrpp.io.formats import files_of_image, remove_sidecar
 
 PARTS = (("imagesTr", "_0000"), ("labelsTr", ""), ("imagesTs", "_0000"), ("labelsTs", ""))  # folder, first channel
 
@@ -85,6 +85,7 @@ def without_changed(cases: Iterable[SourceCase], folder: Path, ending: str, conv
             changed += [folder / f"labels{kind}" / f"{case.id}{ending}"] if label != now[1] else []
             for path in changed:
                 path.unlink(missing_ok=True)
+                remove_sidecar(path)
     return msgspec.structs.replace(conversion, cases=digests)
 
 

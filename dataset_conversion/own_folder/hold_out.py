@@ -65,6 +65,7 @@ def _drawn(count: int, cases: Sequence[str], groups: Mapping[str, str], earlier:
     if count == 0:
         raise UserError("--hold-out 0 holds out nothing; leave the option out, or give a number of cases")
     if len(earlier) == count and set(earlier) <= set(cases):
+        _require_whole_groups(earlier, cases, groups, "list the test cases in a file, or draw anew with --overwrite")
         return set(earlier)
     members: dict[str, list[str]] = defaultdict(list)
     for case in cases:
@@ -82,7 +83,9 @@ def _drawn(count: int, cases: Sequence[str], groups: Mapping[str, str], earlier:
     return chosen
 
 
-def _require_whole_groups(chosen: Collection[str], cases: Sequence[str], groups: Mapping[str, str]) -> None:
+def _require_whole_groups(
+    chosen: Collection[str], cases: Sequence[str], groups: Mapping[str, str], repair: str = "list both or neither"
+) -> None:
     """
     Raises:
         UserError: a group is in training and test.
@@ -90,6 +93,4 @@ def _require_whole_groups(chosen: Collection[str], cases: Sequence[str], groups:
     tests = {groups[case] for case in chosen if case in groups}
     torn = [case for case in cases if case not in chosen and groups.get(case) in tests]
     if torn:
-        raise UserError(
-            f"{torn[0]} is in the same group ({groups[torn[0]]}) as a case of --hold-out; list both or neither"
-        )
+        raise UserError(f"{torn[0]} is in the same group ({groups[torn[0]]}) as a case of --hold-out; {repair}")

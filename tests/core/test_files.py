@@ -328,3 +328,10 @@ def test_an_error_without_a_number_keeps_its_words(tmp_path):
 
     with pytest.raises(OSError, match=r"^out of memory error when writing image file$"):
         write_atomically(tmp_path / "a.png", fail)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_link_is_written_whatever_it_leads_to(tmp_path):
+    """A user may link to files that only others may write, and to files that are not there yet."""
+    write_atomically(tmp_path / "link", lambda place: place.symlink_to(tmp_path / "nowhere"))
+    assert (tmp_path / "link").is_symlink()

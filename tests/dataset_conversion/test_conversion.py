@@ -285,3 +285,53 @@ def test_an_archive_is_not_unpacked_over_itself(tmp_path):
     with pytest.raises(UserError, match="lies in the folder that it is unpacked to; move it out"):
         convert(place, tmp_path, name="Three")
     assert place.is_file()
+
+
+def test_a_folder_is_not_converted_onto_itself(source, tmp_path):
+    """As `--overwrite` would replace and remove the user's files."""
+    raw = tmp_path / "w" / "raw"
+    raw.mkdir(parents=True)
+    place = raw / "Three"
+    source.rename(place)
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    for choices in ({"overwrite": True}, {"overwrite": True, "link": True}, {}):
+        with pytest.raises(
+            UserError, match="which the conversion fills: it would replace your files; give another --name"
+        ):
+            convert(place, tmp_path, name="Three", **choices)
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+def test_an_earlier_spacing_of_a_tiff_does_not_stay(tmp_path):
+    """The first files had a wrong spacing beside them; the new ones have none."""
+    root = tmp_path / "src"
+    for part, high in (("images", 255), ("labels", 2)):
+        write(root / part / "a.tif", RNG.integers(0, high, (3, 8, 9)).astype(np.uint8))
+        (root / part / "a.json").write_text('{"spacing": [99, 9, 9]}')
+
+    def spacing(**choices):
+        raw = convert_folder(
+            root, images="images", labels="labels", channel=["CT"], label={"x": 1}, workspace=tmp_path / "w", **choices
+        ).folder
+        files = (raw / "imagesTr" / "a_0000.tif", raw / "labelsTr" / "a.tif")
+        return [read_image(file).geometry.spacing_zyx_mm for file in files]
+
+    assert spacing() == [(99, 9, 9)] * 2
+    for part in ("images", "labels"):
+        (root / part / "a.json").unlink()
+    assert spacing(overwrite=True) == [(1, 1, 1)] * 2
+
+
+def test_a_patient_keeps_the_name_of_the_group(source, tmp_path, monkeypatch):
+    """Named after its earliest scan, which is another one now; a case that is gone has no group."""
+    changed(monkeypatch, groups={"a_1": "a_1", "a_2": "a_1"})
+    folder = convert(source, tmp_path).folder
+    changed_again = {"a_1": "a_0", "a_2": "a_0", "b_1": "a_0"}
+    monkeypatch.undo()
+    content = json.loads((folder / "dataset.json").read_text())
+    content["groups"]["gone"] = "a_1"
+    (folder / "dataset.json").write_text(json.dumps(content))
+    changed(monkeypatch, groups=changed_again)
+    convert(source, tmp_path, overwrite=True)
+    groups = read_dataset(folder, "Three").description.groups
+    assert groups == dict.fromkeys(("a_1", "a_2", "b_1"), "a_1")

@@ -138,6 +138,8 @@ def _rename(temporary: Path, path: Path) -> None:
 
 
 def _flush_to_disk(path: Path) -> None:
+    if path.is_symlink():  # to a file of the user's, which need not be writable
+        return
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -225,5 +225,5 @@ def _refuse_older_form(path: Path, labels: Any) -> None:
     if all(value.isdecimal() and isinstance(name, str) for value, name in labels.items()):
         raise UserError(
             f"{path}: 'labels' must map names to values, but maps values to names (the form of the decathlon and "
-            "nnU-Net v1); convert the folder with unetrpp_convert msd"
+            "nnU-Net v1); convert the folder with unetrpp_convert nnunet where images are named CASE_0000, else with unetrpp_convert msd"
         )

@@ -179,10 +179,20 @@ def copy_image(source: Path, target: Path) -> None:
             raise UserError(f"{source.name} would be read differently by ITK; save it as one file")
         write_sitk(target, image)
         return
+    if not others:
+        remove_sidecar(target)
     for other in others:
         beside = _sidecar_for(target) if other.suffix == ".json" else target.with_suffix(other.suffix)
         _copy(other, beside)
     _copy(source, target)
+
+
+def remove_sidecar(path: Path) -> None:
+    """Remove the spacing that an earlier TIFF left beside ``path``, which the reader would take for that of the file now."""
+    from unetrpp.io.readers.tiff_spacing import sidecar
+
+    while reader_name(path) == "tiff" and (beside := sidecar(path)) is not None:
+        beside.unlink()
 
 
 def read_by_itk(path: Path) -> sitk.Image:

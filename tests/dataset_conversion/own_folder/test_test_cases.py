@@ -169,3 +169,14 @@ def test_nothing_converted_is_nothing_to_overwrite(root, capsys):
     assert convert(root, *ONE) == 1
     assert "holds the label 3, but only 0, 1 are declared" in capsys.readouterr().err
     assert convert(root, "--label", "organ=3") == 0
+
+
+def test_a_new_scan_of_a_held_out_patient_is_not_trained_on():
+    groups = {"p1_a": "p1", "p2_a": "p2", "p3_a": "p3"}
+    earlier = held_out(1, sorted(groups), groups=groups)
+    patient = groups[earlier[0]]
+    grown = groups | {f"{patient}_b": patient}
+    with pytest.raises(
+        UserError, match=f"{patient}_b is in the same group .*; list the test cases in a file, or draw anew"
+    ):
+        held_out(1, sorted(grown), groups=grown, earlier=earlier)
