@@ -10,7 +10,7 @@ import pytest
 
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.evaluate import evaluate_folder
+from unetrpp.evaluation.evaluate import evaluate, evaluate_folder
 from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.evaluation.summary import as_table, write_summary
 from unetrpp.io.geometry import Geometry
@@ -172,3 +172,21 @@ def test_grids_several_voxels_apart_are_no_match_at_any_scale(tmp_path, scale):
     summary, errors = evaluate_folder(*pair, SCHEME, ".nii.gz", processes=1, options=MetricOptions(distances=True))
     assert not errors
     assert summary.metric_per_case[0].metrics["1"]["volume_ref_ml"] == pytest.approx(4 * 2 * scale**3 / 1000, rel=1e-9)
+
+
+@pytest.mark.parametrize("label", [1, 9])
+def test_a_summary_of_another_program_is_kept(tmp_path, label):
+    """Such as nnU-Net's in fold_0/validation; with label 9 no case can be scored."""
+    predictions, references = tmp_path / "predictions", tmp_path / "references"
+    write(references, "c", 4, 0)
+    write_segmentation(predictions / "c.nii.gz", np.full(GEOMETRY.shape_zyx, label, np.uint8), GEOMETRY)
+    (tmp_path / "dataset.json").write_text(
+        '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii.gz"}'
+    )
+    theirs = predictions / "summary.json"
+    theirs.write_text('{"results": {"all": []}}')
+    evaluate(predictions, references, dataset_json=tmp_path / "dataset.json", processes=1)
+    assert (predictions / "summary_of_another_program.json").read_text() == '{"results": {"all": []}}'
+    assert theirs.exists() == (label == 1)
+    evaluate(predictions, references, dataset_json=tmp_path / "dataset.json", processes=1)
+    assert (predictions / "summary_of_another_program.json").read_text() == '{"results": {"all": []}}'

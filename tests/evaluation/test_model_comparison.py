@@ -111,3 +111,29 @@ def test_a_cross_validation_is_compared_by_its_cases(tmp_path):
     assert found == compare_summaries(first, second)
     with pytest.raises(UserError, match="score the predictions with unetrpp_evaluate"):
         compare_models(tmp_path / "nowhere.json", tmp_path / "summary.json")
+
+
+def test_false_positives_that_no_difference_tells_about_are_counted():
+    """Of twenty cases half have the class; in the other half the second model invents it."""
+
+    def scored(invented):
+        masks = [(np.arange(10) < 7, np.arange(10) < 10)] * 10 + [
+            (np.arange(10) < 3 * invented, np.zeros(10, bool))
+        ] * 10
+        cases = [
+            CaseScores(
+                case=f"c{i}",
+                prediction_file="p",
+                reference_file="r",
+                metrics={"1": overlap_scores(p[None, None], t[None, None])},
+            )
+            for i, (p, t) in enumerate(masks)
+        ]
+        return summarize(cases, SCHEME)
+
+    result = compare_summaries(scored(False), scored(True))
+    assert (result["ball"].cases, result["ball"].difference) == (10, 0)
+    assert (result["ball"].first_only, result["ball"].second_only) == (0, 10)
+    assert "ball: left out are 10 cases without it in the reference" in comparison_table(result)
+    assert "(the first in 0, the second in 10)" in comparison_table(result)
+    assert "left out" not in comparison_table(compare_summaries(scored(False), scored(False)))

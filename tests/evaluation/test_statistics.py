@@ -38,6 +38,7 @@ def test_undefined_scores_are_left_out():
     assert 0.5 <= low < 0.7 < high <= 0.9
     assert bootstrap_interval(np.array([0.5])) is None
     assert bootstrap_interval(np.full(5, np.nan)) is None
+    assert bootstrap_interval(np.array([0.812, *[np.nan] * 19])) is None
     both = np.stack([values, np.full(4, 0.1)], axis=1)
     assert bootstrap_interval(both) == pytest.approx(((low + 0.1) / 2, (high + 0.1) / 2), abs=0.02)
 

@@ -16,6 +16,7 @@ from unetrpp.evaluation.summary import (
     CaseScores,
     Distances,
     Summary,
+    keep_foreign,
     remove_outlived,
     remove_summary,
     summarize,
@@ -91,6 +92,7 @@ def evaluate(
     except UserError:
         remove_outlived(predictions)
         raise
+    keep_foreign(predictions)
     if summary.metric_per_case:
         write_summary(predictions, summary)
     else:

@@ -89,7 +89,17 @@ def comparison_table(differences: dict[str, Difference], metric: str = "Dice") -
         interval = "-" if d.interval is None else f"{d.interval[0]:+.3f} .. {d.interval[1]:+.3f}"
         p_value = "-" if d.p_value is None else f"{d.p_value:.2g}"
         rows.append([name, str(d.cases), format_score(d.first), format_score(d.second), difference, interval, p_value])
-    return f"{note}{text_table(rows)}"
+    return "\n".join([f"{note}{text_table(rows)}", *_left_out(shown)])
+
+
+def _left_out(differences: dict[str, Difference]) -> list[str]:
+    """A line for every row of which cases are left out: no difference tells about such false positives."""
+    return [
+        f"{name}: left out are {counted(d.first_only + d.second_only, 'case')} without it in the reference, where one model predicts "
+        f"it and the other does not (the first in {d.first_only}, the second in {d.second_only})"
+        for name, d in differences.items()
+        if name != "mean" and d.first_only + d.second_only
+    ]
 
 
 def _shown(differences: dict[str, Difference]) -> tuple[dict[str, Difference], str]:

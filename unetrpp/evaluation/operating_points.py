@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import format_score, listed, text_table
+from unetrpp.core.text import format_score, listed, quoted, text_table
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.lesion_points import count_lesions_of_folds
 from unetrpp.inference.calibration import FILE, Calibration, ClassCalibration, read_calibration
@@ -124,7 +124,7 @@ def points_table(points: Mapping[str, OperatingPoint], *, lesions: bool = False)
     """One line per class, and the option that predicts so."""
     rows = [["class", "threshold", "precision", "recall", "F1 of all lesions" if lesions else "Dice of all voxels"]]
     rows += [[name, *point_cells(point)] for name, point in points.items()]
-    option = " ".join(f"{name}={point.threshold:g}" for name, point in points.items())
+    option = " ".join(quoted(f"{name}={point.threshold:g}") for name, point in points.items())
     return f"{text_table(rows)}\nunetrpp_predict ... --threshold {option}"
 
 

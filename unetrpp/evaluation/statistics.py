@@ -25,6 +25,9 @@ class Difference(Record, frozen=True, kw_only=True):
     difference: float | None
     interval: Interval | None
     p_value: float | None  # Wilcoxon's signed-rank test, two-sided; null below six cases that differ
+    # Cases that are left out, because only one of the two has a score: the class is not in the reference, and that model predicts it.
+    first_only: int = 0
+    second_only: int = 0
 
 
 def bootstrap_interval(values: np.ndarray) -> Interval | None:
@@ -34,9 +37,9 @@ def bootstrap_interval(values: np.ndarray) -> Interval | None:
         values: (cases,) of one class, or (cases, classes), whose classes' means are averaged; NaN is undefined.
     """
     table = values.reshape(len(values), -1)
-    table = table[:, np.isfinite(table).any(axis=0)]
-    if len(table) < 2 or not table.size:
+    if np.isfinite(table).any(axis=1).sum() < 2:
         return None
+    table = table[:, np.isfinite(table).any(axis=0)]
     drawn = np.random.default_rng(SEED).integers(0, len(table), (RESAMPLES, len(table)))
     times = np.stack([np.bincount(cases, minlength=len(table)) for cases in drawn]).astype(float)
     defined = np.isfinite(table)
@@ -69,9 +72,13 @@ def as_array(values: Sequence[Sequence[float | None]]) -> np.ndarray:
 def paired_difference(first: Sequence[float | None], second: Sequence[float | None]) -> Difference:
     """Compare two models' scores of the same cases, in the same order."""
     table = as_array(list(zip(first, second, strict=True))).reshape(-1, 2)
-    table = table[np.isfinite(table).all(axis=1)]
+    defined = np.isfinite(table)
+    alone = {
+        name: int((defined[:, i] & ~defined[:, 1 - i]).sum()) for i, name in enumerate(("first_only", "second_only"))
+    }
+    table = table[defined.all(axis=1)]
     if not len(table):
-        return Difference(cases=0, first=None, second=None, difference=None, interval=None, p_value=None)
+        return Difference(cases=0, first=None, second=None, difference=None, interval=None, p_value=None, **alone)
     change = table[:, 1] - table[:, 0]
     means = table.mean(axis=0)
     return Difference(
@@ -81,6 +88,7 @@ def paired_difference(first: Sequence[float | None], second: Sequence[float | No
         difference=float(change.mean()),
         interval=bootstrap_interval(change),
         p_value=_wilcoxon(change),
+        **alone,
     )
 
 

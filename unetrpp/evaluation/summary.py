@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +18,7 @@ from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.metrics import MetricOptions, ScoredClass, Scores, Unit, scored_classes
 from unetrpp.evaluation.statistics import Interval, intervals
 
+LOG = logging.getLogger(__name__)
 MOST_ROWS = 20  # classes that a table for the terminal lists; of more, the lowest and highest EXTREMES
 EXTREMES = 5
 TABLE_METRICS = ("Dice", "Dice_published", "IoU", "HD95", "HD95_published", "NSD", "lesion_F1")
@@ -142,6 +144,18 @@ def remove_summary(folder: Path, stem: str = "summary") -> None:
     """Remove what :func:`write_summary` wrote, where it is there."""
     for ending in (".json", ".csv"):
         (folder / f"{stem}{ending}").unlink(missing_ok=True)
+
+
+def keep_foreign(folder: Path) -> None:
+    """Rename a summary.json of another program, such as nnU-Net's of its own validation, before ours takes its place."""
+    path = folder / "summary.json"
+    try:
+        read_json(path, Summary)
+    except UserError:
+        if path.is_file():
+            kept = path.with_name("summary_of_another_program.json")
+            path.replace(kept)
+            LOG.info("%s is of another program, and is now called %s", path, kept.name)
 
 
 def remove_outlived(folder: Path) -> None:
