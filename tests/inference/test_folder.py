@@ -277,6 +277,9 @@ def test_foreign_files_and_inputs_are_safe_on_every_run(model, images, tmp_path)
         predict_folder(ensemble, cases, OutputOptions(out))
     scan = (images / "case_0_0000.nii.gz").rename(images / "scan.nii.gz")
     content = scan.read_bytes()
+    (out / "case_2_entropy.nii.gz").write_bytes(b"of another program")
+    with pytest.raises(UserError, match=r"holds case_2_entropy.nii.gz, which no predictions.json lists"):
+        predict_folder(ensemble, {"case_2": cases["case_2"]}, OutputOptions(out, uncertainty=True))
     with pytest.raises(UserError, match="is one of the inputs"):
         predict_folder(ensemble, {"scan": (scan,)}, OutputOptions(images, overwrite=True))
     assert scan.read_bytes() == content
@@ -291,6 +294,15 @@ def test_outputs_that_a_killed_run_had_not_recorded_are_its_own(model, images, t
     (out / "predictions.json").write_text(json.dumps(record | {"cases": {}, "pending": ["case_0.nii.gz"]}))
     assert predict_folder(ensemble, cases, OutputOptions(out)) == {}
     assert cases_of(out) == sorted(cases)
+
+
+def test_maps_that_a_killed_run_had_not_recorded_are_its_own(model, images, tmp_path):
+    out, ensemble = tmp_path / "out", quick(model)
+    cases = find_cases([images], ensemble.first.model.description)
+    predict_folder(ensemble, {"case_0": cases["case_0"]}, OutputOptions(out, uncertainty=True))
+    record = json.loads((out / "predictions.json").read_text())
+    (out / "predictions.json").write_text(json.dumps(record | {"cases": {}, "pending": ["case_0.nii.gz"]}))
+    assert predict_folder(ensemble, cases, OutputOptions(out, uncertainty=True)) == {}
 
 
 def test_maps_requested_later_are_written_and_other_records_stay(model, images, tmp_path):

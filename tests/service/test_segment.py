@@ -273,6 +273,36 @@ def test_a_small_file_with_a_large_image_is_refused(client, tmp_path):
     assert response.json()["error"].startswith("the image has 103 MB in memory, and this service takes 1 MB; crop it")
 
 
+def test_a_small_image_that_becomes_large_for_the_network_is_refused(client, tmp_path):
+    """Its header gives centimetres where the model works on millimetres."""
+    image = sitk.Image([20, 20, 20], sitk.sitkUInt8)
+    image.SetSpacing([30.0, 30.0, 30.0])
+    sitk.WriteImage(image, str(tmp_path / "coarse.nii.gz"))
+    response = sent(client, tmp_path / "coarse.nii.gz")
+    assert response.status_code == 413
+    assert (
+        "on the grid of the network, and this service takes 1 MB; crop it, correct its spacing"
+        in response.json()["error"]
+    )
+
+
+def test_the_answer_names_the_weights_that_made_it(client, service, model, scan):
+    """Also where the folder has been trained again since the service began."""
+    made_by = service.segmenter.ensemble.first.digest
+    path = model / "fold_0" / "checkpoint_final.pt"
+    before = path.read_bytes()
+    path.write_bytes(b"another training")
+    try:
+        assert decoded(sent(client, scan)).settings.members[0].model_hash == made_by
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_folder_that_the_system_cleaned_is_made_again(client, service, scan):
+    service.folder.rmdir()
+    assert sent(client, scan).status_code == 200
+
+
 def test_a_prediction_that_fails_inside_is_500_and_says_what(client, service, scan, monkeypatch, caplog):
     def broken(*_, **__):
         raise RuntimeError("an operator failed")

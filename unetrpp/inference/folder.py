@@ -78,8 +78,11 @@ def _run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions, workers
     left = {case: files for case, files in cases.items() if not earlier.has(case, output, maps[case], temperatures)}
     if not output.overwrite:
         tables = [] if found else [volumes_path(output.folder / file_name(output.part)).name]
-        in_folders = [name for case in left for name in maps[case] if case_folder(name)]
-        refuse_foreign(output.folder, [*(outputs[case] for case in left), *in_folders, *tables], earlier.runs)
+        begun = {
+            pending for run in earlier.runs.values() for pending in run.pending
+        }  # and perhaps killed before its record
+        beside = [name for case in left for name in maps[case] if case_folder(name) or outputs[case] not in begun]
+        refuse_foreign(output.folder, [*(outputs[case] for case in left), *beside, *tables], earlier.runs)
     if len(left) < len(cases):
         LOG.info("%s finished already", counted_of(len(cases) - len(left), len(cases), "case", "is/are"))
     chosen = workers or ClusterWorkers.current(ensemble, output)
@@ -189,7 +192,7 @@ def _changed(recorded: Mapping[str, CaseRecord], cases: Cases) -> dict[str, Case
 
 def settings_of(ensemble: Ensemble, output: OutputOptions) -> Settings:
     """What the prediction record says about the models and options."""
-    members = tuple(member_of(m.model, m.folds, m.options.checkpoint) for m in ensemble.members)
+    members = tuple(member_of(m.model, m.folds, m.options.checkpoint, m.digest) for m in ensemble.members)
     first = ensemble.first
     classes = output.written_classes(first.model.plans.labels).names
     return Settings(
@@ -205,11 +208,11 @@ def settings_of(ensemble: Ensemble, output: OutputOptions) -> Settings:
     )
 
 
-def member_of(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint) -> Member:
-    """What the prediction record says about one model."""
+def member_of(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint, weights: str | None = None) -> Member:
+    """What the prediction record says about one model. ``weights`` is its :meth:`ModelFolder.digest`, where that is known."""
     return Member(
         model=model.path.resolve().name,
-        model_hash=model.digest(folds, checkpoint),
+        model_hash=weights or model.digest(folds, checkpoint),
         plans=model.plans.name,
         configuration=model.configuration_name,
         folds=tuple(folds),

@@ -134,6 +134,11 @@ class Predictor:
         """The predictor with all of its options in one object."""
         return cls(model_folder, **vars(options))  # each is a parameter of the same name
 
+    @cached_property
+    def digest(self) -> str:
+        """:meth:`ModelFolder.digest` of the weights, which are read for it once."""
+        return self.model.digest(self.folds, self.options.checkpoint)
+
     def _window(self) -> SlidingWindow:
         configuration, options = self.model.configuration, self.options
         # No float16: activations of a network that was trained in another precision may exceed its range. On a CPU float32, so that

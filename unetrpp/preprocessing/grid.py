@@ -49,6 +49,14 @@ class CaseProperties(Record, frozen=True, kw_only=True):
     shape: Shape  # plan order, after resampling
 
 
+def network_shape(geometry: Geometry, plan: Preprocessing) -> Shape:
+    """The network's grid of an image, in plan order, if nothing of it is cropped."""
+    axes = orientation_in(plan.orientation, geometry).axes
+    spacing = reorder(reorder(geometry.spacing_zyx_mm, axes), plan.transpose)
+    z, y, x = _resampled(reorder(reorder(geometry.shape_zyx, axes), plan.transpose), spacing, plan)
+    return z, y, x
+
+
 @dataclass(frozen=True)
 class CaseGrid:
     """The grids of one case under one preprocessing plan.

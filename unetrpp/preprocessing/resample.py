@@ -22,7 +22,7 @@ NEGLIGIBLE = 1e-7  # smaller weights are below float32's resolution (a cubic spl
 TIE = 1e-6  # probabilities closer than this count as equal
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)  # of a large case a matrix takes megabytes
 def axis_matrix(n_in: int, n_out: int, order: int) -> np.ndarray:
     """Weights (n_out, n_in), float32, of spline interpolation along one axis.
 

@@ -99,6 +99,7 @@ class Service:
 
     async def _segmented(self, request: Request) -> Response:
         answer = self._checked(request)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the system may have cleaned its temporary folder
         with self.line.place(), tempfile.TemporaryDirectory(dir=self.folder) as name:
             folder = Path(name)
             upload = await receive_upload(request, folder)

@@ -1,6 +1,7 @@
 """One uploaded image through a model: its segmentation, its record as `unetrpp_predict` keeps it, and its page."""
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from unetrpp.inference.options import InferenceOptions, OutputOptions
 from unetrpp.inference.record import Settings, earlier_runs
 from unetrpp.io.formats import reader_of
 from unetrpp.io.geometry import Geometry
+from unetrpp.preprocessing.grid import network_shape
 from unetrpp.report.prediction_report import prediction_page
 from unetrpp.service.refusals import Refusal
 
@@ -73,6 +75,10 @@ class Segmenter:
         self.ensemble = Ensemble.load([model], options)
         self.model = self.ensemble.first.model
         self.largest = largest
+        stages = [self.model, *([self.model.first_stage] if self.model.first_stage else [])]
+        self.plans = [stage.configuration.preprocessing for stage in stages]
+        for member in self.ensemble.members:
+            _ = member.digest  # of the weights that are loaded now, and not of a later training in the same folder
 
     def __call__(self, upload: Upload, folder: Path, *, page: bool = False) -> ServedSegmentation:
         """Segment the image; everything is written into ``folder``, which the caller removes.
@@ -107,22 +113,26 @@ class Segmenter:
         )
 
     def _require_size(self, upload: Upload) -> None:
-        """By the headers alone: a small compressed file may hold a large image.
+        """By the headers alone: a small compressed file may hold a large image, or one whose voxels become many on the network's grid.
 
         Raises:
             Refusal: the image would take more memory than is allowed.
             UserError: a header cannot be read.
         """
-        values = 0
+        values = on_network = 0
         for file in upload.files:
             geometry, channels = reader_of(file).read_header(file)
             z, y, x = geometry.shape_zyx
             values += channels * z * y * x
-        if values * BYTES_A_VALUE > self.largest:
-            sizes = (
-                f"{format_bytes(values * BYTES_A_VALUE)} in memory, and this service takes {format_bytes(self.largest)}"
-            )
-            raise Refusal(413, f"the image has {sizes}; crop it, or start the service with a larger --largest-mb")
+            resampled = max(math.prod(network_shape(geometry, plan)) for plan in self.plans)
+            on_network += channels * resampled
+        for count, where in ((values, "in memory"), (on_network, "on the grid of the network")):
+            if count * BYTES_A_VALUE > self.largest:
+                sizes = f"{format_bytes(count * BYTES_A_VALUE)} {where}, and this service takes {format_bytes(self.largest)}"
+                raise Refusal(
+                    413,
+                    f"the image has {sizes}; crop it, correct its spacing, or start the service with a larger --largest-mb",
+                )
 
 
 def _require_own_bytes(upload: Upload) -> None:
