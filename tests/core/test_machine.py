@@ -47,6 +47,18 @@ def test_memory_of_a_container(system, limit, left):
     assert default_processes(1000) == left // 1000
 
 
+def test_pages_of_files_are_given_back_when_memory_is_needed(system):
+    system(
+        "0::/\n",
+        {
+            "memory.max": "3000",
+            "memory.current": "2900",
+            "memory.stat": "anon 400\ninactive_file 2000\nactive_file 500",
+        },
+    )
+    assert available_memory() == 2100
+
+
 def test_a_group_above_may_have_the_limit(system):
     limits = {"jobs/cpu.max": "300000 100000", "jobs/memory.max": "3000", "jobs/memory.current": "1000"}
     system("0::/jobs/step\n", {**limits, "jobs/step/cpu.max": "max 100000"})
@@ -64,6 +76,8 @@ def test_version_1(system):
     memory = {"memory/job/memory.limit_in_bytes": "4000", "memory/job/memory.usage_in_bytes": "500"}
     system(own, {**cpu, **memory, "cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"})
     assert (usable_cores(), available_memory()) == (4, 3500)
+    system(own, {"memory/job/memory.stat": "cache 500\ntotal_inactive_file 200"})
+    assert available_memory() == 3700
 
 
 @pytest.fixture

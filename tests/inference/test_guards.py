@@ -2,13 +2,16 @@
 
 import msgspec
 import numpy as np
+import pytest
+import tifffile
 
 from tests.helpers.fingerprints import case_fingerprint, class_statistics, fingerprint
+from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.inference.guards import check_input, check_sizes, class_voxels, volumes_ml
+from unetrpp.inference.guards import check_input, check_sizes, class_voxels, require_nnunets_spacing, volumes_ml
 from unetrpp.inference.notices import Notice
 from unetrpp.io.geometry import Geometry
-from unetrpp.io.images import Volume
+from unetrpp.io.images import Volume, read_file, write_image
 
 LABELS = LabelScheme(names=("background", "organ"), values=(0, 4))
 VOLUME = Geometry(shape_zyx=(1, 6, 10), spacing_zyx_mm=(1.0, 1.0, 1.0))
@@ -74,3 +77,26 @@ def test_an_extent_has_its_unit():
 def test_a_huge_label_value_costs_no_memory():
     labels = LabelScheme(names=("background", "code", "rare"), values=(0, 2**33, 2**33 + 1))
     assert class_voxels(labels.decode(np.array([[[0, 1, 1]]])), labels) == {"code": 2, "rare": 0}
+
+
+def test_a_model_of_nnunet_gets_no_spacing_from_the_metadata_of_a_tiff(tmp_path):
+    """Its Tiff3DIO reads CASE.json beside the stack, and else takes 1; here ImageJ says micrometres."""
+    path = tmp_path / "a_0000.tif"
+    array = np.zeros((5, 8, 9), np.uint8)
+    tifffile.imwrite(
+        path, array, imagej=True, resolution=(5, 5), metadata={"unit": "um", "spacing": 1.0, "axes": "ZYX"}
+    )
+    volume = read_file(path)
+    assert volume.geometry.spacing_zyx_mm == pytest.approx((1e-3, 2e-4, 2e-4))
+    with pytest.raises(
+        UserError, match=r"metadata of a_0000.tif gives voxels of .*: write .*\[1, 1, 1\].* beside it"
+    ) as refused:
+        require_nnunets_spacing([path], volume, "a")
+    assert refused.value.case == "a"
+    (tmp_path / "a.json").write_text('{"spacing": [1, 1, 1]}')
+    require_nnunets_spacing([path], read_file(path), "a")
+    nifti = tmp_path / "b.nii.gz"
+    write_image(
+        nifti, Volume(array[None].astype(np.float32), Geometry(shape_zyx=(5, 8, 9), spacing_zyx_mm=(3.0, 2.0, 1.0)))
+    )
+    require_nnunets_spacing([nifti], read_file(nifti), "b")

@@ -98,6 +98,7 @@ def test_the_folds_that_are_averaged_are_chosen_by_name_and_said(model, images, 
 
 def test_fast_is_one_fold_without_mirroring_and_with_larger_steps(model, images, tmp_path):
     command = ["-i", images, "-o", tmp_path / "fast", "-m", model, "--device", "cpu", "--fast"]
+    assert main([str(word) for word in [*command, "--folds", "all"]]) == 2  # would be ignored
     assert main([str(word) for word in command]) == 0
     settings = read_json(tmp_path / "fast" / "predictions.json", Predictions).settings
     assert (settings.members[0].folds, settings.mirroring, settings.step) == (("0",), False, 0.75)

@@ -9,6 +9,7 @@ from tests.helpers.model import PLAN, give_own_attention, make_model
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_json
 from unetrpp.model.folder import ModelFolder, typed_folds
+from unetrpp.report.next_step import predict_command
 
 
 def test_without_a_choice_the_trained_cross_validation_folds_are_taken(tmp_path):
@@ -101,3 +102,14 @@ def test_a_model_with_final_checkpoints_only_says_so(tmp_path):
     (model.path / "fold_0" / "checkpoint_best.pt").unlink(missing_ok=True)
     with pytest.raises(UserError, match=r"no checkpoint_best.pt of any fold .*; take the final one, which it has"):
         model.choose_folds(which="best")
+
+
+def test_a_model_with_best_checkpoints_only_names_the_option(tmp_path):
+    """As nnU-Net's `-chk checkpoint_best.pth` exports it."""
+    path = make_model(tmp_path, folds=1)
+    (path / "fold_0" / "checkpoint_final.pt").rename(path / "fold_0" / "checkpoint_best.pt")
+    with pytest.raises(
+        UserError, match=r"no checkpoint_final.pt .*; take the best one, which it has \(--checkpoint best\)"
+    ):
+        ModelFolder.open(path).choose_folds()
+    assert predict_command(path).endswith(f"-m {path} --checkpoint best")

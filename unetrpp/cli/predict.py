@@ -186,6 +186,8 @@ def work(arguments: argparse.Namespace) -> Outcome:
 
     if arguments.maps and not arguments.report:
         raise UserError("--maps are shown by the page of --report; add it, or leave --maps out")
+    if arguments.fast and arguments.folds is not None:
+        raise UserError("--fast takes the first fold, so --folds has no effect; leave one of the two out")
     if arguments.report:
         _require_room_for_page(arguments.output)
     result = predict(

@@ -38,10 +38,22 @@ def _quotas() -> Iterator[int]:
 
 def _memory_left() -> Iterator[int]:
     for folder in _cgroups("memory"):
-        for names in (["memory.max", "memory.current"], ["memory.limit_in_bytes", "memory.usage_in_bytes"]):
+        for names, cached in (
+            (["memory.max", "memory.current"], "inactive_file"),
+            (["memory.limit_in_bytes", "memory.usage_in_bytes"], "total_inactive_file"),
+        ):
             memory = _numbers(folder, names)
             if memory is not None:
-                yield memory[0] - memory[1]
+                yield memory[0] - memory[1] + _statistic(folder / "memory.stat", cached)
+
+
+def _statistic(path: Path, name: str) -> int:
+    """A number of a control group's memory.stat: pages of files, say, which count as used and are given back when memory is needed."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return 0
+    return next((int(line[1]) for line in lines if len(line) == 2 and line[0] == name), 0)
 
 
 def _cgroups(controller: str) -> Iterator[Path]:

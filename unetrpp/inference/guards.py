@@ -1,14 +1,20 @@
 """Warnings about inputs and segmentations that are unlike those of the training cases."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
-from unetrpp.core.text import format_range, three_digits
+from unetrpp.core.errors import UserError
+from unetrpp.core.text import format_mm, format_range, three_digits
 from unetrpp.dataset.labels import LabelScheme, value_counts
 from unetrpp.dataset.modality import check_modality
 from unetrpp.inference.notices import Kind, Notice
+from unetrpp.io.formats import reader_name
 from unetrpp.io.geometry import Geometry, reorder, voxel_volume_mm3
 from unetrpp.io.images import Volume
 from unetrpp.io.nifti import place_warnings
+from unetrpp.io.readers.tiff_spacing import spacing_beside
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.preprocessing.grid import Frame, orientation_in
 
@@ -17,6 +23,24 @@ EXTENT_FACTOR = 1.5
 VOLUME_FACTOR = 2.0
 SMALLEST_ML = 0.01  # smaller volumes are given in mm3
 FEWEST_CASES = 5  # with a class, from which on their range says what is usual
+
+
+def require_nnunets_spacing(files: Sequence[Path], volume: Volume, case: str) -> None:
+    """A model of nnU-Net learned the spacing of a TIFF stack from CASE.json beside it, or else took 1 for every axis.
+
+    Raises:
+        UserError: the spacing of the image is from the metadata of a TIFF, which nnU-Net does not read.
+    """
+    stacks = [file for file in files if reader_name(file) == "tiff" and spacing_beside(file) is None]
+    spacing = volume.geometry.spacing_zyx_mm
+    if stacks and spacing != (1.0, 1.0, 1.0):
+        z, y, x = spacing
+        raise UserError(
+            f"the metadata of {stacks[0].name} gives voxels of {format_mm(spacing)}, but nnU-Net, which trained this model, takes the "
+            f'spacing of a TIFF from CASE.json alone: write {{"spacing": [1, 1, 1]}} beside it if the training images had no such file, '
+            f'else {{"spacing": [{z:g}, {y:g}, {x:g}]}}',
+            case=case,
+        )
 
 
 def check_input(

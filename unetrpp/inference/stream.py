@@ -17,7 +17,7 @@ from unetrpp.inference.class_files import write_class_files
 from unetrpp.inference.ensemble import Ensemble, Prepared
 from unetrpp.inference.executors import SynchronousExecutor, io_executor, prefetch
 from unetrpp.inference.export import Exported
-from unetrpp.inference.guards import check_input, check_sizes, volumes_ml
+from unetrpp.inference.guards import check_input, check_sizes, require_nnunets_spacing, volumes_ml
 from unetrpp.inference.inputs import NamedFiles, files_digest
 from unetrpp.inference.intensities import intensities_of
 from unetrpp.inference.notices import CaseNotices, Notice
@@ -103,6 +103,8 @@ def _load(ensemble: Ensemble, output: OutputOptions, case: str, files: tuple[Pat
     straight, changes = _repair(files, output.folder / "fixed", case) if output.fix else (files, [])
     volume = read_compact_image(straight)
     model = ensemble.first.model
+    if model.configuration.preprocessing.rules == "nnunet":
+        require_nnunets_spacing(straight, volume, case)
     _require_slices(volume, model.plans.file_ending, case)
     prepared = ensemble.prepare(volume, case)
     channels = model.plans.channel_names if model.description.check_modality else ()

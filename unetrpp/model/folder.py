@@ -148,6 +148,8 @@ class ModelFolder:
             repair = "finish its training, or choose trained folds"
             if not trained and self.trained():
                 repair = "take the final one, which it has"
+            elif not trained and which == "final" and self.trained("best"):
+                repair = "take the best one, which it has (--checkpoint best)"
             raise UserError(f"{self.path} has no checkpoint_{which}.pt of {asked} (trained: {known}); {repair}")
         return chosen
 

@@ -53,8 +53,9 @@ def best_command(workspace: Workspace, dataset: str) -> str:
 
 
 def predict_command(model: Path) -> str:
-    """The command that predicts with a model folder."""
-    return f"{PREDICT} -m {quoted(model)}"
+    """The command that predicts with a model folder; an imported one may have only checkpoints that were the best."""
+    best = not any(model.glob("fold_*/checkpoint_final.pt")) and any(model.glob("fold_*/checkpoint_best.pt"))
+    return f"{PREDICT} -m {quoted(model)}{' --checkpoint best' if best else ''}"
 
 
 def _where(workspace: Workspace) -> str:

@@ -97,8 +97,11 @@ def prediction_page(
     cases = [*order, *sorted(records.keys() - set(order))]
     ranked = [*order, *sorted(cases[len(order) :], key=lambda case: (-len(records[case].warnings), case))]
     labels = next((run.labels for run in runs.values() if run.labels is not None), model.plans.labels)
-    names = [labels.names[i] for i in labels.foreground]
     volumes = {case: CaseVolumes.of(records[case]) for case in cases}
+    # Of a choice of regions those, which may overlap; otherwise the labels.
+    names = list(dict.fromkeys(name for volume in volumes.values() for name in volume.sizes)) or [
+        labels.names[i] for i in labels.foreground
+    ]
     warnings = {case: records[case].warnings for case in cases}
     predictor = None if maps_on is None else first_fold(model, runs, maps_on)
     viewer = Viewer(

@@ -165,7 +165,8 @@ def parts(path: Path) -> list[Path]:
 
 
 def _require_files(path: Path, header: Header) -> None:
-    if header.number(path, "elementtointensityfunctionslope", 1) != 1:
+    scaled = header.number(path, "elementtointensityfunctionslope", 1) != 1
+    if scaled or header.number(path, "elementtointensityfunctionoffset", 0) != 0:
         raise UserError(f"{shown(path)} scales its values, which ITK ignores; write the scaled values")
     header.number(path, "headersize", 0)
     _require_numbers(path, header)
