@@ -182,7 +182,7 @@ def _groups(source: Source, earlier: DatasetDescription | None) -> dict[str, str
     known = {case.id for case in source.cases if not case.test}
     found = {case: group for case, group in (source.groups or {}).items() if case in known}
     before = (earlier.groups or {}) if earlier else {}
-    kept = {case: group for case, group in before.items() if case in known}
+    kept = {case.id: before[case.id] for case in source.cases if case.id in before}  # those of test cases, too
     names: dict[str, str] = {}
     for case in sorted(found.keys() & kept.keys()):
         names.setdefault(found[case], kept[case])

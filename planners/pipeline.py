@@ -263,8 +263,9 @@ def load_or_make_plans(
         more = planner.plan(fingerprint, raw.description, path.stem, missing)
         new = [warning for warning in more.warnings if warning not in plans.warnings]
         _warn(new)
+        added = {name: planned for name, planned in more.configurations.items() if name not in plans.configurations}
         plans = msgspec.structs.replace(
-            plans, configurations={**more.configurations, **plans.configurations}, warnings=(*plans.warnings, *new)
+            plans, configurations={**plans.configurations, **added}, warnings=(*plans.warnings, *new)
         )
     return plans
 

@@ -11,6 +11,7 @@ from unetrpp.plans.plans import Decision
 
 MOST_NAMED = 6  # outputs in the decision's value
 LEAST = 0.01  # rarer classes start at this share (the paper's pi), or their gradients would vanish
+LEAST_TOGETHER = 0.1  # of all rarer classes; more of them start at a smaller share, or no background would be left
 
 
 class InitialLogits(NamedTuple):
@@ -21,28 +22,27 @@ class InitialLogits(NamedTuple):
 def plan_initial_logits(fingerprint: Fingerprint, labels: LabelScheme) -> InitialLogits:
     """Logits whose softmax (sigmoid, with regions) is the mean share of each class in the cropped images."""
     measured = {c: _mean_share(fingerprint, labels.names[c]) for c in labels.foreground}
-    shares = {c: max(LEAST, share) for c, share in measured.items()}
+    floor = min(LEAST, LEAST_TOGETHER / max(1, sum(share < LEAST for share in measured.values())))
+    shares = {c: max(floor, share) for c, share in measured.items()}
     if labels.regions:
         parts = [min(0.5, sum(shares[c] for c in region.members if c)) for region in labels.regions]
         logits = tuple(math.log(part / (1 - part)) for part in parts)
     else:
-        # The raised shares of many rare classes may be more than the image, so the background has what is really left.
-        together = [max(LEAST, 1 - math.fsum(measured.values())), *shares.values()]
-        parts = [part / math.fsum(together) for part in together]
+        parts = [max(LEAST, 1 - math.fsum(shares.values())), *shares.values()]
         logits = tuple(math.log(part) for part in parts)
-    raised = sum(share < LEAST for share in measured.values())
-    return InitialLogits(tuple(round(x, 4) for x in logits), _decision(labels, parts, raised))
+    raised = sum(share < floor for share in measured.values())
+    return InitialLogits(tuple(round(x, 4) for x in logits), _decision(labels, parts, floor, raised))
 
 
-def _decision(labels: LabelScheme, parts: Sequence[float], raised: int) -> Decision:
-    """``parts``: the share of every output; ``raised``: how many classes are rarer than the floor."""
+def _decision(labels: LabelScheme, parts: Sequence[float], floor: float, raised: int) -> Decision:
+    """``parts``: the share of every output; ``raised``: how many classes are rarer than the ``floor``."""
     named = dict(zip([region.name for region in labels.regions] or labels.names, parts, strict=True))
     what = "region" if labels.regions else "class"
     why = f"the mean share of each {what} in the cropped images, so that training need not first unlearn foreground"
     if not labels.regions:
         why += f"; the background has the remaining {parts[0]:.2g}"
     if raised:
-        why += f"; {counted(raised, 'class is', 'classes are')} rarer than {LEAST:g}, the floor, which counts instead"
+        why += f"; {counted(raised, 'class is', 'classes are')} rarer than {floor:.2g}, the floor, which counts instead"
     return Decision(about="initial prediction", value=_listed(named), why=why)
 
 

@@ -52,9 +52,8 @@ def patch_warnings(
     patch = [n * mm for n, mm in zip(configuration.patch_3d, spacing, strict=True)]
     first = 3 - len(configuration.patch)  # a 2D patch has no extent along the slices
     full_resolution = first == 0 and configuration.preprocessing.spacing_mm == grid.spacing
-    has_lowres = (
-        full_resolution and configuration.loss.batch_dice
-    )  # Dice is over the batch where there is one (rule 12)
+    # Where there is a low-resolution stage, Dice is over the batch (rule 12).
+    has_lowres = full_resolution and configuration.loss.batch_dice
     remedies = [*(["a larger --patch"] if patch_asked else []), "a coarser spacing", *["3d_lowres"] * has_lowres]
     larger = []
     for name, extents in _extents_mm(fingerprint, grid):

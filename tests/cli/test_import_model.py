@@ -82,7 +82,9 @@ def test_options_that_do_not_belong_together(tmp_path, capsys, arguments, messag
 
 def test_the_options_reach_the_import_of_a_checkpoint(tmp_path, monkeypatch, capsys):
     given = {}
-    monkeypatch.setattr("unetrpp.export.released.import_released", lambda file, **options: given.update(options))
+    monkeypatch.setattr(
+        "unetrpp.export.released.import_released", lambda file, **options: given.update(options) or tmp_path
+    )
     (tmp_path / "final.model").touch()
     options = ["--preset", "acdc", "--plans", "plans.json", "--configuration", "3d_lowres", "--overwrite"]
     assert command(tmp_path, tmp_path / "final.model", *options) == 0

@@ -311,7 +311,13 @@ def test_an_earlier_spacing_of_a_tiff_does_not_stay(tmp_path):
 
     def spacing(**choices):
         raw = convert_folder(
-            root, images="images", labels="labels", channel=["CT"], label={"x": 1}, workspace=tmp_path / "w", **choices
+            root,
+            images=["images"],
+            labels="labels",
+            channel=["CT"],
+            label={"x": 1},
+            workspace=tmp_path / "w",
+            **choices,
         ).folder
         files = (raw / "imagesTr" / "a_0000.tif", raw / "labelsTr" / "a.tif")
         return [read_image(file).geometry.spacing_zyx_mm for file in files]

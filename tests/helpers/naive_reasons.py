@@ -124,8 +124,7 @@ class Naive:
 
     def initial_prediction(self):
         share = np.mean([c.classes["organ"].voxels / np.prod(c.cropped_shape) for c in self.cases])
-        background = (1 - share) / (1 - share + max(share, 0.01))
-        return [f"{background:.2g}", *(["1", "0.01"] if share < 0.01 else [])]
+        return [f"{1 - max(share, 0.01):.2g}", *(["1", "0.01"] if share < 0.01 else [])]
 
     def normalisation(self):
         return ["0", "1"]

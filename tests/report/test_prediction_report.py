@@ -2,18 +2,16 @@
 
 import json
 
-import msgspec
 import numpy as np
 import pytest
 
 from tests.helpers.html import Page, require_self_contained
 from tests.helpers.model import give_own_attention, make_model, make_model_2d, make_model_of, write_images
 from tests.helpers.pictures import unpack
-from tests.helpers.tiny import LABELS
 from unetrpp.cli.predict import main
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
-from unetrpp.dataset.labels import Region
+from unetrpp.dataset.labels import LabelScheme, Region
 from unetrpp.inference.predictor import Predictor
 from unetrpp.inference.record import Predictions
 from unetrpp.io.geometry import Geometry
@@ -180,8 +178,9 @@ def test_a_folder_without_predictions_is_refused(model, images, tmp_path):
 
 
 def test_chosen_regions_have_their_volumes(tmp_path, images):
-    regions = (Region(name="whole", members=(1,), value=1), Region(name="core", members=(1,), value=1))
-    model = make_model_of(tmp_path / "results", msgspec.structs.replace(LABELS, regions=regions))
+    regions = (Region(name="whole", members=(1, 2), value=1), Region(name="core", members=(2,), value=2))
+    labels = LabelScheme(names=("background", "edema", "core tissue"), values=(0, 1, 2), regions=regions)
+    model = make_model_of(tmp_path / "results", labels)
     out = tmp_path / "out"
     assert predicted(model, images, out, "--classes", "core") == 0
     assert page_at(out).tables[0][0] == ["case", "core (ml)", "warnings"]

@@ -186,8 +186,6 @@ def work(arguments: argparse.Namespace) -> Outcome:
 
     if arguments.maps and not arguments.report:
         raise UserError("--maps are shown by the page of --report; add it, or leave --maps out")
-    if arguments.fast and arguments.folds is not None:
-        raise UserError("--fast takes the first fold, so --folds has no effect; leave one of the two out")
     if arguments.report:
         _require_room_for_page(arguments.output)
     result = predict(
@@ -196,7 +194,10 @@ def work(arguments: argparse.Namespace) -> Outcome:
         model=arguments.model,
         best=arguments.best,
         workspace=arguments.workspace,
-        folds=typed_folds(arguments.folds, _models(arguments), arguments.checkpoint),
+        # With --fast folds are refused, also all of them.
+        folds=arguments.folds
+        if arguments.fast
+        else typed_folds(arguments.folds, _models(arguments), arguments.checkpoint),
         checkpoint=arguments.checkpoint,
         mirroring=not arguments.no_mirroring,
         step=arguments.step,

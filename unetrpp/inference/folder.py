@@ -78,9 +78,8 @@ def _run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions, workers
     left = {case: files for case, files in cases.items() if not earlier.has(case, output, maps[case], temperatures)}
     if not output.overwrite:
         tables = [] if found else [volumes_path(output.folder / file_name(output.part)).name]
-        begun = {
-            pending for run in earlier.runs.values() for pending in run.pending
-        }  # and perhaps killed before its record
+        # Of cases that a killed run had begun, maps may be there that it did not record.
+        begun = {pending for run in earlier.runs.values() for pending in run.pending}
         beside = [name for case in left for name in maps[case] if case_folder(name) or outputs[case] not in begun]
         refuse_foreign(output.folder, [*(outputs[case] for case in left), *beside, *tables], earlier.runs)
     if len(left) < len(cases):
