@@ -182,6 +182,12 @@ def test_a_cascade_without_its_first_stage_or_a_fold_of_it(tmp_path):
         imported(second, tmp_path)
     with pytest.raises(UserError, match="but its first, 3d_lowres, has no fold 2; train and give it, too"):
         imported(first.parent, tmp_path)
+    for checkpoint in first.glob("fold_*/checkpoint_final.pth"):
+        checkpoint.rename(checkpoint.with_name("checkpoint_best.pth"))
+    with pytest.raises(
+        UserError, match="but its first, 3d_lowres, has no final checkpoint, with which it is run; export"
+    ):
+        imported(first.parent, tmp_path)
     assert not (tmp_path / "workspace").exists()
 
 

@@ -121,7 +121,11 @@ def _with_first_stage(model: Prepared, others: list[Prepared], problems: list[st
         problems.append(f"{where} its first, {needed}, is not beside it; export or give both together")
         return model
     missing = sorted(model.folds() - same[0].folds()) if "all" not in model.folds() else []
-    if missing:
+    if not same[0].folds():
+        problems.append(
+            f"{where} its first, {needed}, has no final checkpoint, with which it is run; export or give that, too"
+        )
+    elif missing:
         problems.append(f"{where} its first, {needed}, has no fold {', '.join(missing)}; train and give it, too")
     return replace(model, first_stage=same[0])
 
