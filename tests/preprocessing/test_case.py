@@ -114,3 +114,14 @@ def test_a_masked_channel_is_zero_outside_the_mask_after_resampling():
 
 def channel_plan(scheme, *, masked):
     return Normalization(channel=scheme, scheme=scheme, statistics=ZERO, masked=masked)
+
+
+def test_an_image_that_no_disk_holds_on_the_networks_grid_is_refused():
+    """Its header gives metres; nothing is reserved for it first."""
+    image = np.ones((1, 96, 96, 96), np.float32)
+    wrong = Volume(image, Geometry(shape_zyx=(96, 96, 96), spacing_zyx_mm=(1000.0, 1000.0, 1000.0)))
+    with pytest.raises(
+        UserError, match=r"has 96000 x 96000 x 96000 voxels .* correct its spacing of 1000 x"
+    ) as refused:
+        preprocess(wrong, None, plan(), "a")
+    assert refused.value.case == "a"
