@@ -27,7 +27,7 @@ from unetrpp.io.geometry import Spacing
 from unetrpp.io.images import most_voxels
 from unetrpp.planners.attention_and_loss import plan_attention, require_possible_attention
 from unetrpp.planners.measure.fingerprint import load_or_measure
-from unetrpp.planners.measure.groups import require_groups, with_groups
+from unetrpp.planners.measure.groups import with_earlier_groups, with_groups
 from unetrpp.planners.options import AttentionMode, LossMode, Options, PresetName, StoredType
 from unetrpp.planners.planner import Planner
 from unetrpp.planners.preprocess import preprocess_dataset, remove_old_cases
@@ -133,7 +133,7 @@ def plan_and_preprocess(
     path = home.plans(name, plans_name or maker.plans_name)
     folder = home.preprocessed(name)
     if not overwrite:
-        require_groups(raw, folder / "dataset.json")
+        raw = with_earlier_groups(raw, folder / "dataset.json")
     if (folder / "splits.json").exists():  # an edited one is refused before the cases are measured
         read_splits(folder / "splits.json", raw.description.groups, [case.id for case in raw.cases])
     planned = path.exists() and not overwrite
@@ -224,9 +224,10 @@ def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
 
 
 def _prepared(plans: Plans, home: Workspace, path: Path) -> list[str]:
-    """The configurations that were preprocessed before, all of which must follow the data; at first, the one to start with."""
+    """The configuration to start with, and all that were preprocessed before, which must follow the data."""
     names = list(plans.configurations)
-    return [name for name in names if home.store(path.parent.name, path.stem, name).is_dir()] or names[:1]
+    stored = [name for name in names if home.store(path.parent.name, path.stem, name).is_dir()]
+    return list(dict.fromkeys([*names[:1], *stored]))
 
 
 def load_or_make_plans(

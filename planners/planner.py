@@ -85,10 +85,10 @@ class Planner(ABC):
         gigabytes, needed = self.options.gpu_memory_gb or DEFAULT_GPU_GB, configuration.training_memory_bytes
         if needed <= usable_bytes(gigabytes):
             return []
+        smaller = "a smaller --batch-size or --patch" if self.options.preset is None else "a smaller --batch-size"
         return [
             f"a training step needs {format_bytes(needed)} by our estimate, and a GPU of {gigabytes:g} GB has about "
-            f"{format_bytes(round(usable_bytes(gigabytes)))} for it; a smaller --batch-size or --patch needs less, and "
-            "--gpu-memory-gb plans for a larger GPU"
+            f"{format_bytes(round(usable_bytes(gigabytes)))} for it; {smaller} needs less, and --gpu-memory-gb plans for a larger GPU"
         ]
 
     def plan(

@@ -1,6 +1,7 @@
 """Groups of cases (of one patient or subject) that stay in one fold: ``--group-by``."""
 
 import csv
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from unetrpp.core.text import counted, counted_of, listed
 from unetrpp.dataset.case_names import nearest_case
 from unetrpp.dataset.cases import RawDataset
 from unetrpp.dataset.description import read_description
+
+LOG = logging.getLogger(__name__)
 
 
 def with_groups(raw: RawDataset, group_by: str | None) -> RawDataset:
@@ -31,19 +34,31 @@ def with_groups(raw: RawDataset, group_by: str | None) -> RawDataset:
     return replace(raw, description=msgspec.structs.replace(raw.description, groups=groups))
 
 
-def require_groups(raw: RawDataset, planned: Path) -> None:
-    """
+def with_earlier_groups(raw: RawDataset, planned: Path) -> RawDataset:
+    """The dataset with the groups that it was planned with before, where none are given now.
+
     Args:
-        planned: the dataset.json of an earlier planning, which may not exist.
+        planned: the dataset.json of the earlier planning, which may not exist.
 
     Raises:
-        UserError: it had groups, and now there are none: folds would no longer keep patients together.
+        UserError: a case is new, so nobody can tell its patient.
     """
-    if raw.description.groups is None and planned.is_file() and read_description(planned, raw.description.name).groups:
+    if raw.description.groups is not None or not planned.is_file():
+        return raw
+    earlier = read_description(planned, raw.description.name).groups
+    if not earlier:
+        return raw
+    cases = [case.id for case in raw.cases]
+    unknown = [case for case in cases if case not in earlier]
+    if unknown:
         raise UserError(
-            f"{raw.description.name} was planned with patients whose cases stay together, and now none are given; give --group-by again "
-            "as then (or groups in dataset.json), or plan without them with --overwrite"
+            f"{raw.description.name} was planned with patients whose cases stay together, and nothing tells that of "
+            f"{counted(len(unknown), 'new case')} ({listed(unknown)}); give --group-by again as then (or groups in dataset.json), or plan "
+            "without patients with --overwrite"
         )
+    LOG.info("the cases of a patient stay together as they were planned before")
+    groups = {case: earlier[case] for case in cases}
+    return replace(raw, description=msgspec.structs.replace(raw.description, groups=groups))
 
 
 def from_pattern(pattern: str, cases: Sequence[str]) -> dict[str, str]:

@@ -105,30 +105,31 @@ def side_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     ((3, 1),)
     >>> side_pairs(("background", "LeftKidney", "RightKidney", "rhippo", "lhippo"))
     ((1, 2), (4, 3))
-    >>> side_pairs(("background", "RV", "MYO", "LV"))
+    >>> side_pairs(("RV", "MYO", "LV", "LV blood cavity", "RV blood cavity", "LVmyo", "RVmyo", "lvmyo", "rvmyo", "LAD", "RAD"))
     ()
     """
     words = [_words(name) for name in names]
-    found: dict[int, int] = {}
+    joined = ["".join(parts) for parts in words]
+    found = {}
     for left, parts in enumerate(words):
-        others = [[SIDES.get(part, part) for part in parts]]
-        # Names without a separator, such as leftkidney and lhippo; but LV and RV are no pair that mirrors.
-        others += [
-            [re.sub(side, other, "".join(parts), count=1)] for side, other in (("left", "right"), ("^l(?=.{4})", "r"))
-        ]
-        for other in others:
-            right = next((i for i, each in enumerate(words) if other in (each, ["".join(each)]) and i != left), None)
-            if right is not None:
-                found.setdefault(left, right)
+        others = [SIDES.get(part, part) for part in parts]
+        # Names without a separator: leftkidney, and lhippo. (The ventricles are no pair that mirrors: LV, lvmyo.)
+        other = joined[left].replace("left", "right", 1)
+        if re.fullmatch(r"l(?!v[^aeiou])[a-z]{4,}", names[left]) and other == joined[left]:
+            other = f"r{other[1:]}"
+        if others != parts and others in words:
+            found[left] = words.index(others)
+        elif other != joined[left] and other in joined:
+            found[left] = joined.index(other)
     return tuple(found.items())
 
 
 def _words(name: str) -> list[str]:
     """
-    >>> _words("Left kidney"), _words("LKidney"), _words("kidneyLeft")
-    (['left', 'kidney'], ['l', 'kidney'], ['kidney', 'left'])
+    >>> _words("Left kidney"), _words("kidneyLeft")
+    (['left', 'kidney'], ['kidney', 'left'])
     """
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return [word for word in re.split(r"[^a-z0-9]+", spaced.casefold()) if word]
 
 

@@ -356,9 +356,15 @@ def test_patients_are_not_forgotten(tmp_path):
     options: dict[str, Any] = {"workspace": tmp_path, "planner": "unet", "plan_only": True}
     with ThreadPoolExecutor(1) as here:
         plan_and_preprocess("Blocks", **options, group_by=r"case_(\d)", executor=here)
-        with pytest.raises(UserError, match=r"was planned with patients .* give --group-by again"):
+        plan_and_preprocess("Blocks", **options, executor=here)
+        planned = tmp_path / "preprocessed" / "Blocks" / "dataset.json"
+        assert json.loads(planned.read_text())["groups"]["case_1"] == "1"
+        write_case(tmp_path / "raw" / "Blocks", "case_9", *make_case(9))
+        with pytest.raises(UserError, match=r"nothing tells that of 1 new case \(case_9\); give --group-by again"):
             plan_and_preprocess("Blocks", **options, executor=here)
+        (planned.parent / "splits.json").unlink()
         plan_and_preprocess("Blocks", **options, overwrite=True, executor=here)
+    assert "groups" not in json.loads(planned.read_text())
 
 
 def test_warnings_of_a_configuration_that_is_added_are_logged_and_kept(tmp_path, caplog):

@@ -116,6 +116,15 @@ def test_the_other_folds_get_every_option_of_the_first(workspace):
     write_json(model / "fold_0" / "training.json", extended)
     command = next_command(workspace, "balls")
     assert "--epochs 30 " in command
+    write_json(
+        model / "fold_0" / "training.json", TrainingConfig(fold=0, epochs=2, iterations=5, recipe="nnunet: as there")
+    )
+    longer = config_for(model / "fold_0", 0, {"epochs": 3, "patience": 6}, continue_training=True)
+    assert longer == TrainingConfig(fold=0, epochs=3, iterations=5, recipe="nnunet: as there", patience=6)
+    write_json(model / "fold_0" / "training.json", longer)
+    assert next_command(workspace, "balls").endswith("-p unet --epochs 3 --iterations 5 --patience 6 --recipe nnunet")
+    repeated = config_for(model / "fold_0", 0, {"epochs": 3, "patience": 6}, continue_training=True)
+    assert repeated == longer  # which leaves a finished fold as it is
     assert "--patience 6" in command
     assert "--max-hours" not in command
 

@@ -281,7 +281,7 @@ def test_a_small_image_that_becomes_large_for_the_network_is_refused(client, tmp
     response = sent(client, tmp_path / "coarse.nii.gz")
     assert response.status_code == 413
     assert (
-        "on the grid of the network, and this service takes 1 MB; crop it, correct its spacing"
+        "at the spacing of the network, and this service takes 8 MB; crop it, correct its spacing"
         in response.json()["error"]
     )
 

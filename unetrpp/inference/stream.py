@@ -103,7 +103,7 @@ def _load(ensemble: Ensemble, output: OutputOptions, case: str, files: tuple[Pat
     straight, changes = _repair(files, output.folder / "fixed", case) if output.fix else (files, [])
     volume = read_compact_image(straight)
     model = ensemble.first.model
-    if model.configuration.preprocessing.rules == "nnunet":
+    if model.configuration.preprocessing.rules == "nnunet" and model.plans.file_ending in (".tif", ".tiff"):
         require_nnunets_spacing(straight, volume, case)
     _require_slices(volume, model.plans.file_ending, case)
     prepared = ensemble.prepare(volume, case)

@@ -20,7 +20,14 @@ START = (
 
 
 # Of training.json, whose record (unetrpp.trainers.config) lies above this module.
-USUAL = {"epochs": 1000, "iterations": 250, "trainer": "standard", "pretrained": None}
+USUAL = {
+    "epochs": 1000,
+    "iterations": 250,
+    "trainer": "standard",
+    "pretrained": None,
+    "max_hours": None,
+    "patience": None,
+}
 FLAGS = {"learning_rate": "--lr"}  # of fields whose option is not their name
 
 

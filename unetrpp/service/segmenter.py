@@ -24,6 +24,7 @@ from unetrpp.service.refusals import Refusal
 
 CASE = "image"  # the case's name on disk and in logs, in place of the user's file name, which may name a patient
 BYTES_A_VALUE = 4  # float32
+GRID_TIMES = 8  # an image may have so many times the largest size at the network's spacing, as thick slices have
 
 
 class ServedSegmentation(Record, frozen=True, kw_only=True):
@@ -126,12 +127,14 @@ class Segmenter:
             values += channels * z * y * x
             resampled = max(math.prod(network_shape(geometry, plan)) for plan in self.plans)
             on_network += channels * resampled
-        for count, where in ((values, "in memory"), (on_network, "on the grid of the network")):
-            if count * BYTES_A_VALUE > self.largest:
-                sizes = f"{format_bytes(count * BYTES_A_VALUE)} {where}, and this service takes {format_bytes(self.largest)}"
+        for count, where, largest, repair in (
+            (values, "in memory", self.largest, ""),
+            (on_network, "at the spacing of the network", GRID_TIMES * self.largest, " correct its spacing,"),
+        ):
+            if count * BYTES_A_VALUE > largest:
+                sizes = f"{format_bytes(count * BYTES_A_VALUE)} {where}, and this service takes {format_bytes(largest)}"
                 raise Refusal(
-                    413,
-                    f"the image has {sizes}; crop it, correct its spacing, or start the service with a larger --largest-mb",
+                    413, f"the image has {sizes}; crop it,{repair} or start the service with a larger --largest-mb"
                 )
 
 

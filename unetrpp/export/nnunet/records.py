@@ -38,7 +38,6 @@ SCHEMES: dict[str, NormalizationScheme] = {
     "RescaleTo01Normalization": "rescale_0_1",
     "RGBTo01Normalization": "rgb_to_0_1",
 }
-COLOURS_WITH_ALPHA = 4
 RESAMPLING = "resample_data_or_seg_to_shape"
 ORDERS = {"data": 3, "seg": 1, "probabilities": 1}  # of nnU-Net's splines, by what is resampled
 
@@ -104,8 +103,6 @@ def faults(plans: ForeignPlans, configuration: ForeignConfiguration, channels: i
         yield f"the label manager {plans.label_manager} is not nnU-Net's own"
     if configuration.preprocessor_name != "DefaultPreprocessor":
         yield f"the preprocessor {configuration.preprocessor_name} is not nnU-Net's own"
-    if plans.image_reader_writer == "NaturalImage2DIO" and channels == COLOURS_WITH_ALPHA:
-        yield "its pictures have an alpha channel as fourth channel, which is not read here"
     unknown = [name for name in configuration.normalization_schemes if name not in SCHEMES]
     if unknown:
         yield f"the normalisation {unknown[0]} is not one of {', '.join(SCHEMES)}"
