@@ -16,9 +16,9 @@ def require_elsewhere(source: Source, folder: Path) -> None:
     Raises:
         UserError: files of the source lie in the folder that is to be filled, so they would be replaced or removed.
     """
-    filled = [folder.resolve() / part for part, _ in PARTS]
+    filled = {folder.resolve() / part for part, _ in PARTS}
     files = (file for case in source.cases for file in case.files)
-    inside = next((file for file in files if any(file.resolve().is_relative_to(part) for part in filled)), None)
+    inside = next((file for file in files if not filled.isdisjoint(file.resolve().parents)), None)
     if inside is not None:
         raise UserError(
             f"{inside} is to be converted, and lies in {folder}, which the conversion fills: it would replace your files; "

@@ -139,15 +139,7 @@ def _extended(config: TrainingConfig, overrides: ConfigOverrides) -> TrainingCon
             f"fold {config.fold} was planned for {config.epochs} epochs; --continue needs --epochs of at least that"
         )
     limits = {name: overrides.get(name) for name in ("max_hours", "patience")}
-    given = config.given  # none where an earlier release started the fold, or without options
-    if given:
-        changed = [
-            *(["epochs"] if epochs != config.epochs else []),
-            *(name for name in limits if limits[name] is not None),
-        ]
-        kept = (name for name in given if limits.get(name, "") is not None)
-        given = tuple(dict.fromkeys([*kept, *changed]))
-    return msgspec.structs.replace(config, epochs=epochs, given=given, **limits)
+    return msgspec.structs.replace(config, epochs=epochs, **limits)
 
 
 def _require_recorded(config: TrainingConfig, overrides: ConfigOverrides) -> None:

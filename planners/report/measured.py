@@ -1,6 +1,5 @@
 """What was measured, as tables that the text and the page share: sizes, intensities, classes."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from unetrpp.core.text import listed
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.plans.fingerprint import ClassStatistics, Fingerprint
+from unetrpp.plans.fingerprint import ClassStatistics, Fingerprint, disc_radius
 from unetrpp.plans.plans import Plans
 from unetrpp.report.page import Rows
 
@@ -40,7 +39,7 @@ class Units:
     def radius_of(self, found: ClassStatistics, slice_mm: float) -> float:
         """The radius of the sphere, or in flat images of the circle, as large as the largest component."""
         radius = found.component_radii_mm[0]
-        return math.sqrt(4 / 3 * radius**3 / slice_mm) if self.flat else radius
+        return disc_radius(radius, slice_mm) if self.flat else radius
 
 
 def units_of(fingerprint: Fingerprint) -> Units:

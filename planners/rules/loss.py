@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.planners.options import LossMode
-from unetrpp.plans.fingerprint import ClassStatistics, Fingerprint
+from unetrpp.plans.fingerprint import ClassStatistics, Fingerprint, disc_radius
 from unetrpp.plans.plans import Decision, LossPlan
 
 DELTA = 0.6
@@ -103,7 +103,7 @@ def _radii(fingerprint: Fingerprint, name: str) -> list[float]:
         if name in case.classes
         for r in case.classes[name].component_radii_mm
     ]
-    return [math.sqrt(4 / 3 * r**3 / slice_mm) if fingerprint.flat else r for r, slice_mm in found]
+    return [disc_radius(r, slice_mm) if fingerprint.flat else r for r, slice_mm in found]
 
 
 def _tau(radii_mm: Sequence[float], finest_mm: float) -> float:

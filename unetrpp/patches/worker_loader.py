@@ -65,9 +65,8 @@ class WorkerLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
     def set_thread_id(self, thread_id: int) -> None:
         """The first call in a worker."""
         die_with_parent()
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # at Ctrl-C the parent saves its state first, and then ends its workers
+        # At Ctrl-C the parent saves its state first, and then ends its workers.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         super().set_thread_id(thread_id)
         self.remaining = self.remaining[thread_id :: self.number_of_threads_in_multithreaded]
 

@@ -1,5 +1,6 @@
 """The record of what was measured: one entry per case, and the pooled intensities (planners/measure/fingerprint.py)."""
 
+import math
 from typing import ClassVar
 
 import msgspec
@@ -54,6 +55,15 @@ class LeftOut(Record, frozen=True, kw_only=True):
 
     reason: str
     inputs_digest: str  # of the files, so that a later run notices repaired ones
+
+
+def disc_radius(ball_mm: float, slice_mm: float) -> float:
+    """The radius of the disc that has, in a slice of this thickness, the volume of a ball; all in mm.
+
+    >>> round(disc_radius(10.0, 4.0), 2)
+    18.26
+    """
+    return math.sqrt(4 / 3 * ball_mm**3 / slice_mm)
 
 
 class Fingerprint(Record, frozen=True, kw_only=True):

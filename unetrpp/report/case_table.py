@@ -81,6 +81,11 @@ def warnings_column(warnings: Mapping[str, Sequence[str]]) -> Column:
     return Column("warnings", {case: Cell(str(len(w)), len(w), tuple(w)) for case, w in warnings.items()})
 
 
+def class_names(volumes: Mapping[str, CaseVolumes]) -> list[str]:
+    """The classes, or chosen regions, that the cases have sizes of."""
+    return list(dict.fromkeys(name for volume in volumes.values() for name in volume.sizes))
+
+
 def volume_columns(volumes: Mapping[str, CaseVolumes], names: Sequence[str]) -> list[Column]:
     """The size of every class of ``names``; of more than five classes that of all together."""
     units = sorted({volume.unit for volume in volumes.values() if volume.sizes})

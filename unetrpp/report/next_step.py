@@ -121,20 +121,17 @@ def _options(model: Path) -> dict[str, str]:
     except UserError:
         return {}
     recipe = str(found.get("recipe", "")).partition(":")[0]  # "NAME: why"
-    given = found.get("given") or [  # of a fold that an earlier release started, what can be told
-        *(name for name, usual in USUAL.items() if found.get(name, usual) != usual),
-        *(["recipe"] if recipe == "nnunet" else []),
-    ]
+    unusual = (name for name, usual in USUAL.items() if found.get(name, usual) != usual)
+    # Fields that options set; those of a fold that an earlier release started, or that was extended, as far as they tell it themselves.
+    names = dict.fromkeys([*found.get("given", ()), *unusual, *(["recipe"] if recipe == "nnunet" else [])])
+    values = {name: found.get(name) for name in names} | {"recipe": recipe, "pretrained_hash": None}
+    if found.get("pretrained") is not None:
+        values["pretrained"] = _source(Path(found["pretrained"]))
     options = {}
-    for name in given:
-        value, flag = found.get(name), FLAGS.get(name, f"--{name.replace('_', '-')}")
-        if name == "pretrained_hash":
-            continue
-        if name == "pretrained":
-            value = _source(Path(str(value)))
-        elif name == "recipe":
-            value = recipe
-        options[flag] = f" {flag}" if value is True else f" {flag} {quoted(value)}"
+    for name in names:
+        value, flag = values[name], FLAGS.get(name, f"--{name.replace('_', '-')}")
+        if value is not None:  # as of a limit that an extension dropped
+            options[flag] = f" {flag}" if value is True else f" {flag} {quoted(value)}"
     return options
 
 

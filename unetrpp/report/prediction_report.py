@@ -27,6 +27,7 @@ from unetrpp.report.case_table import (
     CaseVolumes,
     Cell,
     Column,
+    class_names,
     score_column,
     volume_columns,
     warnings_column,
@@ -99,9 +100,7 @@ def prediction_page(
     labels = next((run.labels for run in runs.values() if run.labels is not None), model.plans.labels)
     volumes = {case: CaseVolumes.of(records[case]) for case in cases}
     # Of a choice of regions those, which may overlap; otherwise the labels.
-    names = list(dict.fromkeys(name for volume in volumes.values() for name in volume.sizes)) or [
-        labels.names[i] for i in labels.foreground
-    ]
+    names = class_names(volumes) or [labels.names[i] for i in labels.foreground]
     warnings = {case: records[case].warnings for case in cases}
     predictor = None if maps_on is None else first_fold(model, runs, maps_on)
     viewer = Viewer(

@@ -22,6 +22,7 @@ from unetrpp.report.case_table import (
     CaseVolumes,
     Cell,
     Column,
+    class_names,
     score_column,
     volume_columns,
     warnings_column,
@@ -79,11 +80,7 @@ def validation_columns(
         lowest = {case.case: found for case in cases if (found := lowest_class(summary, case)) is not None}
         columns.append(word_column("lowest class", {case: name for case, (name, _) in lowest.items()}))
         columns.append(score_column("Dice of this class", {case: dice for case, (_, dice) in lowest.items()}))
-    return [*columns, *volume_columns(volumes, _class_names(volumes)), warnings_column(warnings)]
-
-
-def _class_names(volumes: Mapping[str, CaseVolumes]) -> list[str]:
-    return list(dict.fromkeys(name for volume in volumes.values() for name in volume.sizes))
+    return [*columns, *volume_columns(volumes, class_names(volumes)), warnings_column(warnings)]
 
 
 def spread(ranked: Sequence[CaseScores]) -> list[CaseScores]:
