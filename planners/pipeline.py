@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.cluster import current_executor
+from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, remove_folder, update_json
+from unetrpp.core.files import remove_folder, update_json
 from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import CaseError, new_pool
 from unetrpp.core.text import counted, format_bytes, format_shape, without_repetition
@@ -149,7 +150,7 @@ def plan_and_preprocess(
         plans = load_or_make_plans(path, maker, fingerprint, raw, names=configurations, overwrite=overwrite)
         wanted = with_first_stages(plans, configurations or _prepared(plans, home, path))
         require_possible_attention(plans, options)
-        if planned and (folder / "fingerprint.json").exists() and not _is_recorded(folder, fingerprint):
+        if plans.made_from not in ("", digest(fingerprint)):
             LOG.warning("warning: the dataset has changed since %s was made; --overwrite plans it again", path)
         write_dataset_files(raw, folder, fingerprint)  # the first to write, after all that can refuse
         write_plans(path, plans, overwrite=overwrite)
@@ -210,13 +211,6 @@ def write_dataset_files(raw: RawDataset, folder: Path, fingerprint: Fingerprint)
     update_json(folder / "dataset.json", nnunet_json(description, len(cases)))
 
 
-def _is_recorded(folder: Path, fingerprint: Fingerprint) -> bool:
-    try:
-        return read_json(folder / "fingerprint.json", Fingerprint) == fingerprint
-    except UserError:  # of another release
-        return False
-
-
 def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
     """A cascade is trained on its first stage's segmentations, so that stage is preprocessed too, before it."""
     stages = [stage for name in names for stage in (plans.configuration(name).first_stage, name) if stage]
@@ -249,7 +243,7 @@ def load_or_make_plans(
     if overwrite or not path.exists():
         plans = planner.plan(fingerprint, raw.description, path.stem, names)
         _warn(plans.warnings)
-        return plans
+        return msgspec.structs.replace(plans, made_from=digest(fingerprint))
     plans = read_plans(path)
     _require_same(plans, path, planner, raw)
     if planner.options.attention == "auto" and planner.options.loss == "dice_ce" and _planned_losses(plans):

@@ -28,7 +28,7 @@ from unetrpp.networks.build import build_network
 from unetrpp.patches.loader import PatchLoader
 from unetrpp.plans.architecture import Architecture, Level
 from unetrpp.plans.fingerprint import CaseFingerprint
-from unetrpp.plans.plans import Configuration, Preprocessing
+from unetrpp.plans.plans import Configuration, Plans, Preprocessing
 from unetrpp.preprocessing.store import Store
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.optimizer import build_optimizer, set_learning_rate
@@ -130,7 +130,8 @@ def test_measured_and_preprocessed_anew_nothing_differs(release):
         }
         later = {
             "fingerprint.json": {*CaseFingerprint.later_fields, "file_ending"},
-            "unetrpp.json": Architecture.later_fields
+            "unetrpp.json": Plans.later_fields
+            | Architecture.later_fields
             | Level.later_fields
             | Configuration.later_fields
             | Preprocessing.later_fields,

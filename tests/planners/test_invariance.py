@@ -109,7 +109,7 @@ def unchanged(dataset, tmp_path) -> dict:
 
 
 def planned(dataset: Dataset, folder: Path, executor: Executor | None = None) -> dict:
-    """The plans as JSON, without the words of reasons and warnings."""
+    """The plans as JSON, without the words of reasons and warnings and the digest of the measured dataset."""
     raw = folder / "raw" / "Made"
     for case, (image, label, spacing) in dataset.cases.items():
         geometry = Geometry(shape_zyx=image.shape, spacing_zyx_mm=spacing)
@@ -128,6 +128,7 @@ def planned(dataset: Dataset, folder: Path, executor: Executor | None = None) ->
         )
     assert done.errors == ()
     plans = msgspec.to_builtins(done.plans)
+    del plans["made_from"]
     plans["warnings"] = sorted(re.sub(r"\(.*?\)|case_\d+", "", warning) for warning in plans["warnings"])
     for decision in decisions_of(plans):
         del decision["why"]

@@ -161,7 +161,9 @@ class Configuration(Record, frozen=True, kw_only=True):
 class Plans(Record, frozen=True, kw_only=True):
     """All decisions about one dataset: the content of ``preprocessed/DATASET/PLANS.json``."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"made_from"})
     format: int = FORMAT
+    made_from: str = ""  # digest of the fingerprint; release 0.1.0 did not write it
     dataset: str
     name: str  # of the plans: unetrpp, unet, resunet or the user's
     planner: str
