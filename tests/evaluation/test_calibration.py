@@ -111,10 +111,12 @@ def test_what_is_current_is_kept_and_an_interrupted_run_resumes(model, monkeypat
     assert calibrate_model(model) == written
 
 
-def test_a_fold_whose_sample_is_missing_or_damaged_is_predicted_again(model):
+@pytest.mark.parametrize("damage", [lambda content: b"half", lambda content: content[: len(content) // 2]])
+def test_a_fold_whose_sample_is_missing_or_damaged_is_predicted_again(model, damage):
     written = recorded(model)
     (model / FILE).unlink()
-    (model / "fold_0" / "validation" / SAMPLE).write_bytes(b"half")
+    sample = model / "fold_0" / "validation" / SAMPLE
+    sample.write_bytes(damage(sample.read_bytes()))
     (model / "fold_1" / "validation" / SAMPLE).unlink()
     assert calibrate_model(model, device="cpu") == written
 

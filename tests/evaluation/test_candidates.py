@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.helpers.model import change_plans, make_model
 from tests.helpers.tiny import LABELS
 from tests.helpers.validated import validated_workspace
+from unetrpp.cli.evaluate import main as evaluate_main
 from unetrpp.cli.find_best import main
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
@@ -28,7 +29,7 @@ from unetrpp.evaluation.cross_validation import CrossValidation, FoldScores
 from unetrpp.evaluation.evaluate import evaluate
 from unetrpp.evaluation.find_best import comparable_models
 from unetrpp.evaluation.metrics import overlap_scores
-from unetrpp.evaluation.summary import CaseScores, summarize
+from unetrpp.evaluation.summary import CaseScores, remove_outlived, summarize
 from unetrpp.inference.selection import read_selection
 from unetrpp.io.images import read_label, write_segmentation
 from unetrpp.model.folder import ModelFolder
@@ -368,3 +369,20 @@ def test_models_of_other_splits_are_counted():
     chosen, left_out = choose_comparable(found, LABELS)
     assert [model.name for model in chosen] == ["a__3d_fullres", "b__3d_fullres"]
     assert "other cases than the compared models (5, not 4; g is in only one of the two)" in left_out["c__3d_fullres"]
+
+
+def test_folds_that_were_scored_on_windows_are_read_anywhere(home):
+    model = home / "results" / "balls" / FIT
+    shutil.copytree(home / "raw" / "balls" / "labelsTr", home / "preprocessed" / "balls" / "labels")
+    for fold in (0, 1):
+        path = validation(model, fold) / "summary.json"
+        scores = json.loads(path.read_text())
+        for case in scores["metric_per_case"]:
+            for which in ("prediction_file", "reference_file"):
+                case[which] = "D:\\study\\" + case[which].replace("/", "\\")
+        path.write_text(json.dumps(scores))
+    assert ModelFolder.open(model).workspace() == ModelFolder.open(model).workspace(home)
+    assert evaluate_main(["--model", str(model), "--distances"]) == 0
+    assert main(["balls", "--workspace", str(home), "--device", "cpu"]) == 0
+    remove_outlived(validation(model, 0))
+    assert (validation(model, 0) / "summary.json").is_file()

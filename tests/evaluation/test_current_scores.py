@@ -8,6 +8,7 @@ import pytest
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.current_scores import current_scores
+from unetrpp.evaluation.evaluate import BYTES_WITH_DISTANCES, evaluate_pairs
 from unetrpp.evaluation.metrics import MetricOptions
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import write_segmentation
@@ -94,3 +95,21 @@ def test_distances_that_somebody_asked_for_are_kept(tmp_path, pairs):
     again = current_scores(tmp_path, pairs, SCHEME)
     assert again.options == MetricOptions(distances=True, tolerance=2.0)
     assert again.made_from != asked.made_from
+
+
+def test_scoring_starts_no_more_processes_than_memory_holds(tmp_path, pairs, monkeypatch):
+    many = {f"{case}_{i}": files for case, files in pairs.items() for i in range(40)}
+    monkeypatch.setattr("unetrpp.core.machine.usable_cores", lambda: 16)
+    started = []
+
+    def scored(pairs, scheme, *, options, processes):
+        started.append(processes)
+        return evaluate_pairs(pairs, scheme, options=options, processes=1)
+
+    monkeypatch.setattr("unetrpp.evaluation.current_scores.evaluate_pairs", scored)
+    voxels = 20
+    for i, cases_in_memory in enumerate((2, 100)):
+        room = cases_in_memory * voxels * BYTES_WITH_DISTANCES
+        monkeypatch.setattr("unetrpp.core.machine.available_memory", lambda room=room: room)
+        current_scores(tmp_path / str(i), many, SCHEME, MetricOptions(distances=True))
+    assert started == [2, 6]  # of 80 cases, 16 for each further process

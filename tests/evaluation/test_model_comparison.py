@@ -137,3 +137,13 @@ def test_false_positives_that_no_difference_tells_about_are_counted():
     assert "ball: left out are 10 cases without it in the reference" in comparison_table(result)
     assert "(the first in 0, the second in 10)" in comparison_table(result)
     assert "left out" not in comparison_table(compare_summaries(scored(False), scored(False)))
+
+
+def test_cases_of_one_summary_alone_are_named(caplog):
+    first, second = summary([5, 6, 7, 8, 9]), summary([7, 8])
+    assert compare_summaries(first, second)["ball"].cases == 2
+    assert "only in the first summary and not compared: 3 cases (c2, c3 and c4)" in caplog.text
+    assert "second summary" not in caplog.text
+    caplog.clear()
+    compare_summaries(first, first)
+    assert not caplog.text

@@ -140,3 +140,32 @@ def test_of_many_compared_classes_those_that_change_most_are_shown():
     assert lines[-1].startswith("mean")
     few = comparison_table(compare_summaries(*(summarize([case("a", [0.5], [1.0])], scheme(1)),) * 2)).splitlines()
     assert len(few) == 3
+
+
+def test_counts_of_voxels_have_all_their_digits():
+    scores = {"Dice": 0.123456789, "n_pred": 1491992, "n_ref": 0}
+    found = summarize([CaseScores(case="a", prediction_file="a", reference_file="a", metrics={"1": scores})], scheme(1))
+    head, row = csv.reader(as_csv(found).splitlines())
+    assert dict(zip(head, row, strict=True)) == {
+        "case": "a",
+        "label": "1",
+        "class": "class 1",
+        "Dice": "0.123457",
+        "n_pred": "1491992",
+        "n_ref": "0",
+    }
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_the_columns_do_not_depend_on_the_first_case(tmp_path, caplog, order):
+    """A photograph has no volume, and its distances are in pixels, which a mean in mm does not hide."""
+    pairs = {}
+    for name, mm in zip(order, (1.0, 0.5), strict=True):
+        flat = Geometry(shape_zyx=(1, 8, 8), spacing_zyx_mm=(1.0, mm, mm), dimensions=2)
+        pairs[name] = (tmp_path / f"{name}_predicted.mha", tmp_path / f"{name}.mha")
+        for file, voxels in zip(pairs[name], (1, 0), strict=True):
+            write_segmentation(file, shifted(voxels)[:1], flat)
+    summary, _ = evaluate_pairs(pairs, scheme(1), options=MetricOptions(distances=True), processes=1)
+    assert summary.mean["1"]["volume_ref_ml"] is not None
+    assert "volume_ref_ml" in as_csv(summary).splitlines()[0]
+    assert f"1 of 2 references has no spacing in mm ({order[0]}.mha)" in caplog.text

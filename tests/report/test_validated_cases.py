@@ -1,8 +1,11 @@
 """The cases of a cross-validation: their columns, which of many get a picture, and what is missing."""
 
 import json
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from tests.helpers.html import Page
@@ -12,10 +15,10 @@ from tests.helpers.scores import cross_validation
 from tests.helpers.validated import validated_workspace
 from unetrpp.cli.report import main
 from unetrpp.evaluation.cross_validation import pool_folds
-from unetrpp.io.images import read_label
+from unetrpp.io.images import read_label, write_segmentation
 from unetrpp.model.folder import ModelFolder
 from unetrpp.report.model_report import write_report
-from unetrpp.report.shown_cases import raw_cases
+from unetrpp.report.shown_cases import raw_cases, shown_cases
 from unetrpp.report.validated_cases import NO_IMAGE, NO_PREDICTION, case_viewer, spread, validation_columns
 
 
@@ -34,7 +37,7 @@ def summary_of(model: ModelFolder):
 
 
 def test_every_case_has_its_scores_its_volume_and_a_picture(workspace, model):
-    shown = case_viewer(model, summary_of(model), raw_cases("balls", workspace))
+    shown = case_viewer(model, summary_of(model), raw_cases(model, workspace))
     assert [column.heading for column in shown.table.columns] == ["fold", "Dice ball", "ball (ml)", "warnings"]
     assert sorted(shown.table.cases) == ["case_0", "case_1"]
     for case in ("case_0", "case_1"):
@@ -50,7 +53,7 @@ def test_every_case_has_its_scores_its_volume_and_a_picture(workspace, model):
 
 
 def test_without_an_image_or_a_prediction_the_row_stays_and_the_page_says_why(workspace, model, tmp_path):
-    cases = raw_cases("balls", workspace)
+    cases = raw_cases(model, workspace)
     prediction = model.path / "fold_0" / "validation" / "case_0.nii.gz"
     prediction.rename(tmp_path / "kept.nii.gz")
     try:
@@ -103,3 +106,26 @@ def test_of_many_cases_the_lowest_and_an_even_share_of_the_others_get_a_picture(
     gaps = [b - a for a, b in pairwise(places[20:])]
     assert set(gaps) <= {4, 5}
     assert spread(ranked[:40]) == list(ranked[:40])
+
+
+def test_the_raw_dataset_is_looked_up_where_the_model_lies(workspace, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [case.id for case in raw_cases(model, None)] == [case.id for case in raw_cases(model, workspace)]
+    copy = tmp_path / "copy" / model.path.name
+    shutil.copytree(model.path, copy)
+    assert raw_cases(ModelFolder.open(copy), None) == ()
+    monkeypatch.setenv("UNETRPP_WORKSPACE", str(workspace))
+    assert len(raw_cases(ModelFolder.open(copy), None)) == len(raw_cases(model, workspace))
+
+
+def test_a_prediction_on_another_grid_than_the_image_has_no_picture(workspace, model, tmp_path, caplog):
+    (case, *_) = raw_cases(model, workspace)
+    volume = read_label(case.label)
+    cut = msgspec.structs.replace(
+        volume.geometry, shape_zyx=(volume.geometry.shape_zyx[0] - 1, *volume.geometry.shape_zyx[1:])
+    )
+    write_segmentation(tmp_path / "cut.nii.gz", volume.array[0, 1:], cut)
+    changed = {case.id: replace(case, images=(tmp_path / "cut.nii.gz",))}
+    assert list(shown_cases(model, summary_of(model), changed)) == []
+    assert f"{case.id} has no picture: " in caplog.text
+    assert "are on different grids" in caplog.text

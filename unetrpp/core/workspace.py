@@ -185,7 +185,7 @@ def _advice(given: str, known: list[str]) -> str:
     # Plain names are compared, because a common prefix would make unlike names similar.
     near = difflib.get_close_matches(given.lower(), [plain_name(name).lower() for name in known], n=1)
     match = next((name for name in known if near and plain_name(name).lower() == near[0]), None)
-    return f"did you mean {match}?" if match else "convert it or give a path"
+    return f"did you mean {match}?" if match else "convert it, give its path, or name another --workspace"
 
 
 def plain_name(folder: str) -> str:

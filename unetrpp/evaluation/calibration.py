@@ -1,6 +1,8 @@
 """Calibrating a model on its own cross-validation: every case predicted by the fold that did not train on it."""
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,12 +221,12 @@ def _classes(model: ModelFolder, sample: VoxelSample, temperatures: Temperatures
 def _stored(path: Path, made_from: str) -> FoldSample | None:
     """The sample at ``path`` where it was made from these inputs."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             if content["made_from"].item() != made_from:
                 return None
             voxels = VoxelSample(content["logits"], content["truth"], content["weight"])
             return FoldSample(voxels, content["features"])
-    except (OSError, ValueError, KeyError, EOFError):  # none, or damaged
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):  # none, or damaged
         return None
 
 

@@ -112,7 +112,7 @@ def validation_pairs(folder: Path, scores: Summary, dataset: RawDataset) -> Pair
                 "was validated, but the raw dataset has no such label; restore it, or train the model on the present cases",
                 case=case.case,
             )
-        pairs[case.case] = (folder / Path(case.prediction_file).name, label)
+        pairs[case.case] = (folder / case.prediction_name, label)
     return pairs
 
 

@@ -87,7 +87,7 @@ def score_folds_again(model: ModelFolder, options: MetricOptions, processes: int
 
 def _files_of(model: ModelFolder, folder: Path, case: CaseScores) -> tuple[Path, Path]:
     """The prediction of a case in ``folder`` and its reference, where it was scored or in the model's workspace."""
-    prediction = folder / Path(case.prediction_file).name
+    prediction = folder / case.prediction_name
     reference = reference_of(model, case, "so the fold cannot be scored with --distances")
     if not prediction.exists():
         raise UserError(
@@ -105,7 +105,7 @@ def reference_of(model: ModelFolder, case: CaseScores, consequence: str) -> Path
     """
     recorded = Path(case.reference_file)
     home = Workspace.of_model(model.path).preprocessed(model.dataset) / "labels"
-    reference = next((path for path in (recorded, home / recorded.name) if path.exists()), None)
+    reference = next((path for path in (recorded, home / case.reference_name) if path.exists()), None)
     if reference is None:
         raise UserError(
             f"its reference {recorded} is neither there nor in {home}, {consequence}; restore "

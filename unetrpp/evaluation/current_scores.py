@@ -7,9 +7,8 @@ import msgspec
 from unetrpp.core.digest import digest, file_digest, read_current
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, write_json
-from unetrpp.core.machine import usable_cores
 from unetrpp.dataset.labels import LabelScheme
-from unetrpp.evaluation.evaluate import Pairs, evaluate_pairs
+from unetrpp.evaluation.evaluate import Pairs, evaluate_pairs, scoring_processes
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions
 from unetrpp.evaluation.summary import Summary, write_summary
 from unetrpp.io.formats import files_of_image
@@ -46,7 +45,7 @@ def current_scores(
     found = read_current(folder / FILE, Summary, made_from)
     if found is not None:
         return found
-    processes = processes or min(usable_cores(), 1 + len(pairs) // CASES_A_PROCESS)
+    processes = processes or min(scoring_processes(pairs, options), 1 + len(pairs) // CASES_A_PROCESS)
     summary, errors = evaluate_pairs(pairs, scheme, options=options, processes=processes)
     if errors:
         raise UserError(f"it could not be scored: {errors[0].message}", case=errors[0].case)

@@ -1,5 +1,6 @@
 """Scoring predictions against references in parallel processes: two folders, or any pairs of files."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -7,7 +8,7 @@ from typing import TypeAlias
 from unetrpp.core.errors import UserError
 from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import CaseError, run_cases
-from unetrpp.core.text import composed, escaped, is_utf8, listed, recordable
+from unetrpp.core.text import composed, counted_of, escaped, is_utf8, listed, recordable
 from unetrpp.dataset.labels import LabelScheme, listed_values, present_values
 from unetrpp.evaluation.known_labels import find_labels
 from unetrpp.evaluation.metrics import OVERLAP_ONLY, MetricOptions, score_case, unit_of
@@ -28,6 +29,8 @@ from unetrpp.io.formats import ending_of
 from unetrpp.io.geometry import GRID_LIMIT_VOXELS, same_grid
 from unetrpp.io.images import most_voxels, read_geometry, read_label
 from unetrpp.io.listing import is_image
+
+LOG = logging.getLogger(__name__)
 
 BYTES_A_VOXEL, BYTES_WITH_DISTANCES = 12, 100  # of a case's peak memory while it is scored
 
@@ -220,8 +223,7 @@ def evaluate_pairs(
 ) -> tuple[Summary, list[CaseError]]:
     """Score pairs of files; returns the scores, and the cases that could not be scored, sorted by id."""
     jobs = {case: (case, files, scheme, options) for case, files in pairs.items()}
-    voxels = most_voxels(reference for _, reference in pairs.values())
-    processes = processes or default_processes(voxels * (BYTES_WITH_DISTANCES if options.distances else BYTES_A_VOXEL))
+    processes = processes or scoring_processes(pairs, options)
     scored: list[CaseScores] = []
     errors: list[CaseError] = []
     for outcome in run_cases(score_files, jobs, "evaluating", processes):
@@ -233,12 +235,26 @@ def evaluate_pairs(
     return summarize(scored, scheme, measured), sorted(errors, key=lambda error: error.case)
 
 
+def scoring_processes(pairs: Pairs, options: MetricOptions) -> int:
+    """As many as cores and memory allow."""
+    voxels = most_voxels(reference for _, reference in pairs.values())
+    return default_processes(voxels * (BYTES_WITH_DISTANCES if options.distances else BYTES_A_VOXEL))
+
+
 def _distances_of(references: Sequence[Path], options: MetricOptions) -> Distances | None:
     """How distances were measured; None where none were."""
     if not options.distances or not references:
         return None
-    units = {unit_of(read_geometry(path), ending_of(path)) for path in references}
-    return Distances(unit=units.pop() if len(units) == 1 else "mm", tolerance=options.tolerance)
+    units = {path: unit_of(read_geometry(path), ending_of(path)) for path in references}
+    if len(set(units.values())) == 1:
+        return Distances(unit=units[references[0]], tolerance=options.tolerance)
+    others = [escaped(path.name) for path in references if units[path] != "mm"]
+    LOG.warning(
+        "warning: %s no spacing in mm (%s), so means of distances mix voxels with mm; score such cases in a folder of their own",
+        counted_of(len(others), len(references), "reference", "has/have"),
+        listed(others),
+    )
+    return Distances(unit="mm", tolerance=options.tolerance)
 
 
 def score_files(

@@ -1,13 +1,16 @@
 """Comparison of two models on the same cases: mean difference of every class, its interval, and a significance test."""
 
+import logging
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json
-from unetrpp.core.text import counted, format_score, text_table
+from unetrpp.core.text import counted, escaped, format_score, listed, text_table
 from unetrpp.evaluation.cross_validation import CrossValidation
 from unetrpp.evaluation.statistics import Difference, paired_difference
 from unetrpp.evaluation.summary import EXTREMES, MOST_ROWS, Summary, mean_scores
+
+LOG = logging.getLogger(__name__)
 
 
 def compare_models(first: Path | str, second: Path | str) -> dict[str, Difference]:
@@ -57,6 +60,12 @@ def compare_summaries(first: Summary, second: Summary, metric: str = "Dice") -> 
             f"the two summaries share {counted(len(cases), 'case')} and {counted(len(keys), 'class', 'classes')}; "
             "compare predictions of one dataset"
         )
+    for which, alone in (("first", ours.keys() - theirs.keys()), ("second", theirs.keys() - ours.keys())):
+        if alone:
+            named = listed([escaped(case) for case in sorted(alone)])
+            LOG.warning(
+                "warning: only in the %s summary and not compared: %s (%s)", which, counted(len(alone), "case"), named
+            )
 
     def values(name: str) -> tuple[list[float | None], list[float | None]]:
         mine, other = keys[name], their_keys[name]

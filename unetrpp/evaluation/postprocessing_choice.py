@@ -16,7 +16,7 @@ from unetrpp.evaluation.summary import mean_scores
 from unetrpp.inference.postprocessing import NOTHING, PostProcessing
 from unetrpp.io.images import most_voxels, read_label
 
-BYTES_A_VOXEL = 12  # of a case's peak memory, for every segmentation of it that is scored
+BYTES_A_VOXEL = 24  # of a case's peak memory
 
 Groups: TypeAlias = Sequence[tuple[int, ...]]
 Means: TypeAlias = dict[str, float | None]  # class key -> mean Dice
@@ -76,7 +76,7 @@ def mean_dice(
     jobs = {case: (*files, scheme, options) for case, files in pairs.items()}
     trials = []
     voxels = most_voxels(reference for _, reference in pairs.values())
-    processes = processes or default_processes(voxels * BYTES_A_VOXEL * (1 + len(options)))
+    processes = processes or default_processes(voxels * BYTES_A_VOXEL)
     for outcome in run_cases(try_options, jobs, "post-processing", processes):
         if outcome.value is None:
             raise UserError(outcome.error.message if outcome.error else "no result", case=outcome.case)
@@ -92,8 +92,7 @@ def mean_dice(
 def try_options(prediction: Path, reference: Path, scheme: LabelScheme, options: Sequence[PostProcessing]) -> Trial:
     """Score one case without post-processing, and after each of ``options``."""
     predicted, true = read_label(prediction), read_label(reference).array[0]
-    scores = [
-        score_case(array, true, predicted.geometry, scheme)
-        for array in (predicted.array[0], *(option.apply(predicted.array[0]) for option in options))
-    ]
-    return Trial(scores[0], scores[1:])
+    without, *treated = (  # one treated copy at a time
+        score_case(option.apply(predicted.array[0]), true, predicted.geometry, scheme) for option in (NOTHING, *options)
+    )
+    return Trial(without, treated)

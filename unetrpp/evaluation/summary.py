@@ -4,7 +4,7 @@ import csv
 import io
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import ClassVar
 
 import msgspec
@@ -32,6 +32,16 @@ class CaseScores(Record, frozen=True, kw_only=True):
     prediction_file: str
     reference_file: str
     metrics: dict[str, Scores]
+
+    @property
+    def prediction_name(self) -> str:
+        """The prediction's file name, of a path that may have been written on Windows."""
+        return PureWindowsPath(self.prediction_file).name
+
+    @property
+    def reference_name(self) -> str:
+        """The reference's file name, likewise."""
+        return PureWindowsPath(self.reference_file).name
 
 
 class Counts(Record, frozen=True, kw_only=True):
@@ -118,7 +128,7 @@ def summarize(cases: Iterable[CaseScores], scheme: LabelScheme, distances: Dista
 def mean_scores(scores: Sequence[Scores]) -> Scores:
     """Mean of every metric over the ``scores`` that define it; None if none does."""
     means: Scores = {}
-    for metric in scores[0] if scores else ():
+    for metric in dict.fromkeys(name for score in scores for name in score):
         defined = [value for score in scores if (value := score.get(metric)) is not None]
         means[metric] = sum(defined) / len(defined) if defined else None
     return means
@@ -164,7 +174,7 @@ def remove_outlived(folder: Path) -> None:
         cases = read_json(folder / "summary.json", Summary).metric_per_case
     except UserError:
         return  # none, or another program's file of this name
-    if not any((folder / Path(case.prediction_file).name).exists() for case in cases):
+    if not any((folder / case.prediction_name).exists() for case in cases):
         remove_summary(folder)
 
 
@@ -183,7 +193,12 @@ def as_csv(summary: Summary) -> str:
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    """Counts of voxels with all their digits.
+
+    >>> _cell(1491992), _cell(0.123456789), _cell(None)
+    ('1491992', '0.123457', '')
+    """
+    return "" if value is None else f"{value:.0f}" if value == int(value) else f"{value:.6g}"
 
 
 def as_table(summary: Summary) -> str:

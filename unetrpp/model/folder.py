@@ -60,6 +60,13 @@ class ModelFolder:
         """
         return Workspace.dataset_of(self.path) or self.plans.dataset
 
+    def workspace(self, given: Path | None = None) -> Workspace:
+        """Where the raw dataset is looked up: the workspace ``given``, else the one that the model lies in where the dataset is
+        there, else the default one."""
+        around = Workspace.of_model(self.path)
+        inside = given is None and (around.raw(self.dataset) / "dataset.json").is_file()
+        return around if inside else Workspace.find(given)
+
     @property
     def configuration(self) -> Configuration:
         """The configuration that the model was trained with."""

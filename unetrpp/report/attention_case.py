@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import read_dataset, with_references
 from unetrpp.dataset.labels import LabelScheme, present_values
 from unetrpp.inference.inputs import case_id
@@ -46,7 +45,7 @@ def find_case(
     if len(given) > 1:
         missing = next(path for path in paths if not path.is_file())
         raise UserError(f"{missing} does not exist; give one file per channel, or the name of one case")
-    home = Workspace.find(workspace)
+    home = model.workspace(workspace)
     dataset, folder = home.find_raw(model.dataset)
     raw = with_references(read_dataset(folder, dataset), home.preprocessed(dataset) / "labels")
     case = next((case for case in raw.cases if case.id == given[0]), None)

@@ -64,7 +64,7 @@ def write_report(
     path = opened.path / "report.html" if output is None else Path(output)
     require_page(path)
     result = _cross_validation(opened)
-    cases = raw_cases(opened.dataset, None if workspace is None else Path(workspace)) if result else ()
+    cases = raw_cases(opened, None if workspace is None else Path(workspace)) if result else ()
     if maps:
         _require_networks(opened, result)
     write_bytes(path, model_page(opened, result, cases, maps_on=device if maps else None).encode())

@@ -8,12 +8,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import Case, read_dataset, with_references
 from unetrpp.evaluation.summary import CaseScores, Summary
-from unetrpp.io.images import read_image, read_label
 from unetrpp.model.folder import ModelFolder
 from unetrpp.plotting.overlays import draw_overlay
+from unetrpp.report.case_images import read_case_images
 from unetrpp.report.page import Rows
 from unetrpp.report.score_tables import dice_rows, dice_sentence, mean_dice, ranked_cases
 
@@ -32,14 +31,14 @@ class ShownCase:
     picture: Figure
 
 
-def raw_cases(dataset: str, workspace: Path | None) -> Sequence[Case]:
-    """The cases of the raw dataset, with the labels that folds are validated against, which --fix may have repaired.
+def raw_cases(model: ModelFolder, workspace: Path | None) -> Sequence[Case]:
+    """The cases of the model's raw dataset, with the labels that folds are validated against, which --fix may have repaired.
 
-    None, with a warning, where the workspace does not hold it.
+    None, with a warning, where no workspace holds it.
     """
     try:
-        home = Workspace.find(workspace)
-        name, folder = home.find_raw(dataset)
+        home = model.workspace(workspace)
+        name, folder = home.find_raw(model.dataset)
         return with_references(read_dataset(folder, name), home.preprocessed(name) / "labels").cases
     except UserError as error:
         LOG.warning("the report has no pictures of cases: %s", error)
@@ -78,5 +77,5 @@ def shown_cases(model: ModelFolder, summary: Summary, cases: Mapping[str, Case])
 def _overlay(model: ModelFolder, case: Case, label: Path, prediction: Path) -> Figure:
     labels = model.plans.labels
     names = {labels.values[k]: labels.names[k] for k in labels.foreground}
-    image, reference = read_image(case.images), read_label(label).array[0]
-    return draw_overlay(image, read_label(prediction).array[0], reference, names=names)
+    read = read_case_images(case.images, prediction, label)
+    return draw_overlay(read.image, read.prediction, read.reference, names=names)
