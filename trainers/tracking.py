@@ -108,8 +108,9 @@ class Trackers:
         cases = tuple(msgspec.structs.replace(case, fold=fold) for case in summary.metric_per_case)
         summary = msgspec.structs.replace(summary, metric_per_case=cases)
         try:
-            raw = {case.id: case for case in raw_cases(request.dataset, request.workspace.root)}
-            shown = shown_cases(ModelFolder.open(self.job.model), summary, raw)
+            model = ModelFolder.open(self.job.model)
+            raw = {case.id: case for case in raw_cases(model, request.workspace.root)}
+            shown = shown_cases(model, summary, raw)
             return {case.heading: drawn(case.picture) for case in shown}
         except Exception as error:
             LOG.warning("warning: fold %s: trackers get no pictures of cases: %s", self.fold, in_words(error))

@@ -15,6 +15,7 @@ from unetrpp.evaluation.cross_validation import pool_folds
 from unetrpp.evaluation.evaluate import evaluate_pairs
 from unetrpp.evaluation.summary import write_summary
 from unetrpp.io.images import Volume, write_image, write_segmentation
+from unetrpp.model.folder import ModelFolder
 from unetrpp.report.model_report import write_report
 from unetrpp.report.shown_cases import raw_cases, typical_cases
 
@@ -110,7 +111,8 @@ def test_without_the_raw_data_the_pictures_are_missing(workspace, tmp_path, capl
 def test_labels_that_fix_repaired_are_shown_instead_of_the_drawn_ones(workspace):
     repaired = workspace / "preprocessed" / "balls" / "labels" / "case_3.nii.gz"
     write_segmentation(repaired, np.zeros(GEOMETRY.shape_zyx, np.uint8), GEOMETRY)
-    labels = {case.id: case.label for case in raw_cases("balls", workspace)}
+    (model,) = (workspace / "results" / "balls").iterdir()
+    labels = {case.id: case.label for case in raw_cases(ModelFolder.open(model), workspace)}
     assert labels["case_3"] == repaired
     assert labels["case_4"] == workspace / "raw" / "balls" / "labelsTr" / "case_4.nii.gz"
 

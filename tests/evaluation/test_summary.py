@@ -9,7 +9,7 @@ import pytest
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.evaluate import evaluate_pairs
-from unetrpp.evaluation.metrics import MetricOptions, score_case
+from unetrpp.evaluation.metrics import MetricOptions, Scores, score_case
 from unetrpp.evaluation.model_comparison import compare_summaries, comparison_table
 from unetrpp.evaluation.summary import CaseScores, Distances, Summary, as_csv, as_rows, as_table, summarize
 from unetrpp.io.geometry import Geometry
@@ -143,7 +143,7 @@ def test_of_many_compared_classes_those_that_change_most_are_shown():
 
 
 def test_counts_of_voxels_have_all_their_digits():
-    scores = {"Dice": 0.123456789, "n_pred": 1491992, "n_ref": 0}
+    scores: Scores = {"Dice": 0.123456789, "n_pred": 1491992, "n_ref": 0}
     found = summarize([CaseScores(case="a", prediction_file="a", reference_file="a", metrics={"1": scores})], scheme(1))
     head, row = csv.reader(as_csv(found).splitlines())
     assert dict(zip(head, row, strict=True)) == {

@@ -120,6 +120,7 @@ def test_the_raw_dataset_is_looked_up_where_the_model_lies(workspace, model, tmp
 
 def test_a_prediction_on_another_grid_than_the_image_has_no_picture(workspace, model, tmp_path, caplog):
     (case, *_) = raw_cases(model, workspace)
+    assert case.label is not None
     volume = read_label(case.label)
     cut = msgspec.structs.replace(
         volume.geometry, shape_zyx=(volume.geometry.shape_zyx[0] - 1, *volume.geometry.shape_zyx[1:])

@@ -60,11 +60,11 @@ def compare_summaries(first: Summary, second: Summary, metric: str = "Dice") -> 
             f"the two summaries share {counted(len(cases), 'case')} and {counted(len(keys), 'class', 'classes')}; "
             "compare predictions of one dataset"
         )
-    for which, alone in (("first", ours.keys() - theirs.keys()), ("second", theirs.keys() - ours.keys())):
-        if alone:
-            named = listed([escaped(case) for case in sorted(alone)])
+    for which, left in (("first", ours.keys() - theirs.keys()), ("second", theirs.keys() - ours.keys())):
+        if left:
+            named = listed([escaped(case) for case in sorted(left)])
             LOG.warning(
-                "warning: only in the %s summary and not compared: %s (%s)", which, counted(len(alone), "case"), named
+                "warning: only in the %s summary and not compared: %s (%s)", which, counted(len(left), "case"), named
             )
 
     def values(name: str) -> tuple[list[float | None], list[float | None]]:
