@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import walk
+from unetrpp.core.files import is_system, walk
 from unetrpp.core.text import composed, escaped
 from unetrpp.dataset_conversion.source import Made, SourceCase
-from unetrpp.io.listing import images_below, is_image, is_system, open_entries, parts_of, unreadable
+from unetrpp.io.listing import images_below, is_image, open_entries, parts_of, unreadable
 
 DEEPEST = 3  # folders above those of a dataset that a download or a user may add
 

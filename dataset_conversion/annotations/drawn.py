@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, walk
+from unetrpp.core.files import is_system, read_json, walk
 from unetrpp.core.text import composed, counted, escaped, listed
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.dataset_conversion.annotations.polygons import Area, Shape
@@ -16,7 +16,6 @@ from unetrpp.dataset_conversion.masks import Canvas, Painted, Remarks
 from unetrpp.dataset_conversion.source import Made, Source, SourceCase, scheme_of
 from unetrpp.io.formats import strip_ending
 from unetrpp.io.images import read_geometry
-from unetrpp.io.listing import is_system
 
 BACKGROUND = ("background", "_background_")  # classes that are painted as 0; the second is labelme's name
 IGNORE = ("ignore", "__ignore__")

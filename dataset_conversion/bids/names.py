@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import walk
+from unetrpp.core.files import is_system, walk
 from unetrpp.core.text import composed
 from unetrpp.io.formats import ending_of, strip_ending
-from unetrpp.io.listing import entries, is_system
+from unetrpp.io.listing import entries
 
 # The entities of raw files; a label repeats those of the image that it was drawn on, and adds others (desc, label, space, ...).
 # bids-specification.readthedocs.io, appendix "Entities".

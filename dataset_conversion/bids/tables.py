@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import read_json, walk
+from unetrpp.core.files import is_system, read_json, walk
 from unetrpp.dataset.label_files import read_label_file
 from unetrpp.dataset_conversion.bids.names import Name
-from unetrpp.io.listing import entries, is_system
+from unetrpp.io.listing import entries
 
 ENDINGS = (".tsv", ".json")
 OF_LABELS = ("dseg", "mask")  # suffixes of label files that have tables

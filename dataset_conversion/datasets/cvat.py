@@ -32,13 +32,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import walk
+from unetrpp.core.files import is_system, walk
 from unetrpp.core.text import counted, listed
 from unetrpp.dataset_conversion.annotations.drawn import Drawing, Object, source_of
 from unetrpp.dataset_conversion.annotations.polygons import Ellipse, Points, Polygon, Runs, Shape
 from unetrpp.dataset_conversion.datasets import About
 from unetrpp.dataset_conversion.source import Source
-from unetrpp.io.listing import is_system
 
 ABOUT = About(
     title="CVAT for images 1.1: photographs with an XML file of shapes",

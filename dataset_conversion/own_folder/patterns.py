@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import is_dangling, walk
+from unetrpp.core.files import is_dangling, is_system, walk
 from unetrpp.core.text import composed, escaped
 from unetrpp.dataset_conversion.finding import is_below
 from unetrpp.io.formats import ending_of, is_folder, strip_ending
-from unetrpp.io.listing import beside_slices, holds_series, images_below, is_image, is_system, parts_of, unreadable
+from unetrpp.io.listing import beside_slices, holds_series, images_below, is_image, parts_of, unreadable
 
 CASE = "{case}"
 LABEL = "{label}"  # in a path of masks: the class

@@ -1,6 +1,7 @@
 """Finding datasets in the workspace."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -119,12 +120,15 @@ def test_a_folder_that_cannot_name_a_dataset_is_refused(workspace, tmp_path, nam
         workspace.find_raw(folder.name)
 
 
-@given(st.text())
+@given(st.text() | st.from_regex(r"(con|nul|com1|liver|c:)[ .]?[a-z]*", fullmatch=True))
 def test_any_text_becomes_the_name_of_a_folder(text):
     name = as_folder_name(text)
     assert is_folder_name(name)
     assert as_folder_name(name) == name
-    if is_folder_name(text):
+    assert not set(name) & set('<>:"|?*')  # of Windows
+    assert name[-1] not in " ."
+    assert not {"CON", "NUL", "COM1"} & {name.upper(), name.split(".")[0].upper()}
+    if re.fullmatch(r"[a-z][a-z _0-9-]*[a-z]", text) and text not in ("con", "prn", "aux", "nul"):
         assert name == text
 
 

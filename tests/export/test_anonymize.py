@@ -20,12 +20,13 @@ from unetrpp.inference.guards import check_input
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.images import Volume
 from unetrpp.model.folder import ModelFolder
-from unetrpp.plans.fingerprint import Fingerprint
+from unetrpp.plans.fingerprint import Fingerprint, LeftOut
 from unetrpp.plans.plans import Decision, Plans, read_plans
 
 IDS = ("mueller_19631224", "mueller_19631224_b", "0047112", "7")
 PATIENTS = {"mueller_19631224": "Hans M", "mueller_19631224_b": "Hans M", "0047112": "P0815", "7": "P7"}
-PRIVATE = (*IDS[:3], "Hans", "P0815", "hospital")
+UNUSED = "schmidt_19610304"  # was left out of the training
+PRIVATE = (*IDS[:3], UNUSED, "Hans", "P0815", "hospital")
 
 
 def name_cases(model):
@@ -35,14 +36,19 @@ def name_cases(model):
         msgspec.structs.replace(measured.cases[0], case=case, inputs_digest=f"hash {i}") for i, case in enumerate(IDS)
     )
     warnings = (f"{IDS[0]}: {IDS[0]}, {IDS[1]} have the same image; remove the copies",)
-    write_json(model / "fingerprint.json", msgspec.structs.replace(measured, cases=cases, warnings=warnings))
+    unused = {UNUSED: LeftOut(reason=f"{UNUSED}_0000.nii.gz is empty (0 bytes); copy it again", inputs_digest="x")}
+    write_json(
+        model / "fingerprint.json", msgspec.structs.replace(measured, cases=cases, warnings=warnings, left_out=unused)
+    )
     files = {case: CaseFiles((f"hospital/{case}.nii.gz",), f"hospital/l_{case}.nii.gz") for case in IDS}
     description = DatasetDescription(
         name="balls", channel_names=("MRI",), labels=LABELS, file_ending=".nii.gz", groups=PATIENTS, files=files
     )
     write_json(model / "dataset.json", nnunet_json(description, 4))
     plans = read_plans(model / "plans.json")
-    decision = Decision(about="patch", value="small", why=f"7 of 9 cases are thinner than {IDS[2]}, the median")
+    decision = Decision(
+        about="patch", value="small", why=f"7 of 9 cases are thinner than {IDS[2]}, the median; {UNUSED} is not"
+    )
     configurations = {
         name: msgspec.structs.replace(configuration, decisions=(decision,))
         for name, configuration in plans.configurations.items()
@@ -101,7 +107,10 @@ def test_no_case_is_named_anywhere_in_the_zip(model, tmp_path):
     assert "running numbers" in texts["MODEL_CARD.md"]
     copy = import_model(tmp_path / "model.zip", workspace=tmp_path)  # every hash matches
     assert "such as case_0004 (3 x 9 x 9)" in read_plans(copy / "plans.json").warnings[0]
-    assert read_plans(copy / "plans.json").decisions[0].why == "7 of 9 cases are thinner than case_0001, the median"
+    assert (
+        read_plans(copy / "plans.json").decisions[0].why
+        == "7 of 9 cases are thinner than case_0001, the median; case_0005 is not"
+    )
 
 
 def test_measurements_and_scores_stay_and_fit_each_other(model):

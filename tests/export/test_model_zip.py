@@ -146,7 +146,7 @@ def test_foreign_members_and_traversal_are_refused(exported, tmp_path):
 
 
 @pytest.mark.parametrize("field", ["name", "dataset"])
-@pytest.mark.parametrize("value", ["../x__y", "a/b__c", "..", ""])
+@pytest.mark.parametrize("value", ["../x__y", "a/b__c", "..", "", "D:x__y", "con", "x__y."])
 def test_a_name_that_leaves_the_results_is_refused(exported, tmp_path, field, value):
     def change(contents):
         contents["manifest.json"] = json.dumps(json.loads(contents["manifest.json"]) | {field: value}).encode()

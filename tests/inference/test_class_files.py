@@ -14,7 +14,7 @@ from unetrpp.inference.class_files import class_file_names
         ("con*?", "con__"),
         ("肝臓", "肝臓"),
         ("end.", "end_"),
-        ("Aux", "Aux_"),
+        ("Aux", "_Aux"),
     ],
 )
 def test_names_that_file_systems_take(name, file):

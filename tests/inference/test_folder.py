@@ -539,3 +539,31 @@ def test_a_case_whose_record_could_not_be_read_again_fails_alone(model, images, 
 def test_volumes_keep_their_digits_at_the_scale_of_a_microscope():
     grid = Geometry(shape_zyx=(4, 5, 6), spacing_zyx_mm=(1e-3, 1e-3, 1e-3))
     assert volumes_ml({"a": 7}, grid)["a"] == pytest.approx(7e-12, rel=1e-9)
+
+
+def test_a_series_given_as_the_current_folder_is_named_as_it(model, tmp_path, monkeypatch):
+    out, rng = tmp_path / "out", np.random.default_rng(3)
+    for case, given in (("jane", "."), ("joe", "../joe/slices/..")):
+        write_series(tmp_path / case, rng.normal(0, 100, (12, 24, 24)))
+        (tmp_path / case / "slices").mkdir()
+        monkeypatch.chdir(tmp_path / case)
+        assert predict("-i", given, "-o", out, "-m", model, "--folds", "0", "--no-mirroring", "--masks") == 0
+        assert (out / f"{case}.nii.gz").is_file()
+        assert [path.name for path in (out / case).iterdir()] == ["ball.nii.gz"]
+    assert cases_of(out) == ["jane", "joe"]
+
+
+@pytest.mark.parametrize("name", ["_0000.nii.gz", "...nii.gz"])
+def test_a_name_that_is_only_an_ending_is_refused(model, images, tmp_path, name, capsys):
+    (images / "case_0_0000.nii.gz").rename(images / name)
+    assert predict("-i", images / name, "-o", tmp_path / "out", "-m", model, "--folds", "0") != 0
+    assert "the file name is nothing but an ending; rename the file" in capsys.readouterr().err
+
+
+def test_two_results_of_one_name_are_refused(model, images, tmp_path, capsys):
+    (images / "case_1_0000.nii.gz").rename(images / "case_0_entropy_0000.nii.gz")
+    out, command = tmp_path / "out", ["-i", images, "-m", model, "--folds", "0", "--no-mirroring"]
+    assert predict(*command, "-o", out, "--uncertainty") == 2
+    assert "case_0_entropy.nii.gz would be written for case_0 and for case_0_entropy" in capsys.readouterr().err
+    assert not [path for path in out.glob("*") if path.name.endswith(".nii.gz")]
+    assert predict(*command, "-o", out) == 0

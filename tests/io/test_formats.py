@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.helpers.dicom import write_series
 from unetrpp.core.errors import UserError
 from unetrpp.dataset.synthetic import SCHEME
 from unetrpp.evaluation.evaluate import score_files
@@ -164,3 +165,13 @@ def test_a_file_that_cannot_be_written_to_its_end_is_an_error(tmp_path, ending):
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert path.read_bytes() == whole
         assert sorted(file.name for file in tmp_path.iterdir()) == names
+
+
+def test_what_systems_put_into_a_series_is_no_part_of_it(tmp_path):
+    write_series(tmp_path / "s", np.zeros((3, 4, 5)))
+    files = files_of_image(tmp_path / "s")
+    assert len(files) == 3
+    for name in (".DS_Store", "Thumbs.db", "._0.dcm", "desktop.ini"):
+        (tmp_path / "s" / name).write_bytes(b"x")
+    assert files_of_image(tmp_path / "s") == files
+    assert read_file(tmp_path / "s").array.shape == (1, 3, 4, 5)

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import struct
 
 import msgspec
 import nibabel as nib
@@ -292,3 +293,28 @@ def test_an_unknown_code_which_programs_take_differently_is_refused(oblique, cod
         UserError, match=r"case_0000.nii.gz has the unknown [qs]form_code -?\d+; set it to a code from 0 to 5"
     ):
         read_geometry(oblique)
+
+
+def test_a_sheared_pair_is_repaired_with_its_voxels(oblique):
+    image = nib.Nifti1Image.from_filename(oblique)
+    pair = oblique.with_name("pair.hdr")
+    affine = image.affine.copy()
+    affine[:3, 1] += 0.01 * affine[:3, 0]
+    nib.save(nib.Nifti1Pair(np.asarray(image.dataobj), affine), pair)
+    content = bytearray(pair.read_bytes())
+    struct.pack_into("<2h", content, CODES, 0, 1)
+    pair.write_bytes(content)
+    assert is_sheared(pair)
+    volume, done = read_straight(pair)
+    assert done is not None
+    np.testing.assert_array_equal(volume.array, read_image(oblique).array)
+    with pytest.raises(UserError, match=r"sheared by 0.64 degrees.*--fix"):
+        read_geometry(pair)
+
+
+def test_a_header_without_directions_says_which_are_taken(oblique):
+    change(oblique, sform_of(oblique), (0, 0))
+    geometry = read_geometry(oblique)
+    assert world_mm(geometry, np.array([[0, 0, 1]]))[0, 0] < 0  # LPS: to the right
+    (text,) = place_warnings(oblique.name, geometry)
+    assert text.startswith(f"{oblique.name} has neither sform nor qform")

@@ -64,3 +64,13 @@ def test_rgb_takes_bytes_only(channel):
     np.testing.assert_allclose(scaled, channel.clip(0, 255) / 255, rtol=1e-6)
     with pytest.raises(UserError, match="RGB values are 0 to 255"):
         normalize(channel + 300, plan("rgb_to_0_1"), None)
+
+
+def test_the_deviation_of_a_large_image_is_exact():
+    """Where large values come first, a sum of squares in float32 loses the small ones that follow."""
+    values = np.random.default_rng(0).normal(0, 1, (16, 1024, 1024)).astype(np.float32)
+    values[:4] = 20 + 300 * values[:4]
+    expected = 1 / values.std(dtype=float)
+    scaled = normalize(values.copy(), plan("zscore"), None)
+    step = float(scaled[0, 0, 0] - scaled[-1, -1, -1]) / float(values[0, 0, 0] - values[-1, -1, -1])
+    np.testing.assert_allclose(step, expected, rtol=2e-6)

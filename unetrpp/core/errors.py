@@ -44,6 +44,9 @@ _IN_THE_WAY = "there is a file where a folder is needed; remove it or give anoth
 _NO_PERMISSION = "you have no permission to write (or read) there; give another path or ask for the permission"
 _NO_SPACE = "free some space and give the same command again"
 _NO_MEMORY = "end other programs, raise the limit (ulimit -v), give fewer --processes or use a larger machine"
+_NO_GPU_MEMORY = (
+    "end other programs that use it, predict with one of the --folds or with --device cpu, or take a larger GPU"
+)
 _TOO_MANY_FILES = "raise the limit (ulimit -n) or give fewer --processes, and give the same command again"
 _ADVICE = {
     errno.EACCES: _NO_PERMISSION,
@@ -73,6 +76,7 @@ _MEMORY_WORDS = (
     "error return without exception set",
     "returned null without setting an exception",
 )
+_DEVICES = ("cuda", "hip", "mps backend", "xpu")  # whose memory torch names in these words
 _ONEDNN_WITHOUT_MEMORY = "could not create a primitive"  # with more words where it has no such operation
 
 
@@ -125,9 +129,13 @@ def in_words(error: BaseException) -> str:
     'out/a.nii.gz: No space left on device; free some space and give the same command again'
     >>> in_words(MemoryError()).split(";")[0]
     'memory ran out'
+    >>> in_words(RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")).split(";")[0]
+    "the GPU's memory ran out"
     """
     if isinstance(error, UserError):
         return str(error)
+    if any(f"{device} out of memory" in str(error).lower() for device in _DEVICES):
+        return f"the GPU's memory ran out; {_NO_GPU_MEMORY}"
     number = limit_of(error)
     if number is None and isinstance(error, OSError):
         number = error.errno

@@ -28,6 +28,7 @@ T = TypeVar("T")
 ROOM = 1 << 16  # bytes
 PAUSES_S = (0.1, 0.3, 1.0, 3.0)
 MOST_KEYS = 5  # that a message names
+SYSTEM = ("thumbs.db", "desktop.ini", "dicomdir", "__macosx", "@eadir")  # and what starts with a dot
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,6 +60,20 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
         yield path
         if path.is_dir() and (real := path.resolve()) not in above:
             yield from _walk(path, above | {real})
+
+
+def own_name(path: Path) -> str:
+    """A path's name, that of the current folder for "." and of the folder above for ".."."""
+    return path.resolve().name if path.name in ("", "..") else path.name
+
+
+def is_system(path: Path) -> bool:
+    """Whether an entry is hidden, or one that operating systems and media put into folders.
+
+    >>> is_system(Path("a/._scan.nii.gz")), is_system(Path("a/Thumbs.db")), is_system(Path("a/scan.nii.gz"))
+    (True, True, False)
+    """
+    return path.name.startswith(".") or path.name.lower() in SYSTEM
 
 
 def is_dangling(path: Path) -> bool:

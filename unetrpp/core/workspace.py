@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from unetrpp.core.text import escaped, is_utf8
 VARIABLE = "UNETRPP_WORKSPACE"
 NNUNETS_VARIABLE = "nnUNet_raw"
 DEFAULT = "unetrpp_workspace"
+NOT_IN_NAMES = '/\\<>:"|?*'  # of a file, on Windows
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names of Windows' own
 NO_PLANS = ("dataset", "fingerprint", "splits")  # names of other files beside the plans
 
 
@@ -157,12 +160,14 @@ def require_folder_name(name: str | None) -> None:
 
 
 def as_folder_name(text: str) -> str:
-    """A free text as the name of a folder.
+    """A free text as the name of a folder on any system.
 
-    >>> as_folder_name("KiTS 2023 (kidney)"), as_folder_name("../CT/MR"), as_folder_name("")
-    ('KiTS 2023 (kidney)', '_CT_MR', 'unnamed')
+    >>> as_folder_name("KiTS 2023 (kidney)"), as_folder_name("../CT/MR"), as_folder_name("C:CT"), as_folder_name("")
+    ('KiTS 2023 (kidney)', '_CT_MR', 'C_CT', 'unnamed')
     """
-    return "".join("_" if c in "/\\" or not c.isprintable() else c for c in text).lstrip(".") or "unnamed"
+    safe = "".join("_" if c in NOT_IN_NAMES or not c.isprintable() else c for c in text)
+    name = safe.lstrip(".").rstrip(" .") or "unnamed"
+    return f"_{name}" if RESERVED.fullmatch(name) else name
 
 
 def _is_named(name: str, given: str) -> bool:

@@ -80,6 +80,8 @@ def unrecordable(case: str) -> str | None:
     """
     if not is_utf8(case):
         return "the file name is not UTF-8"
+    if case in ("", ".", ".."):
+        return "the file name is nothing but an ending"
     return "the file name holds a backslash, which divides folders on Windows" if "\\" in case else None
 
 

@@ -48,6 +48,7 @@ class Pseudonyms:
 
 def _ids(model: ModelFolder) -> Iterator[str]:
     yield from (case.case for case in model.fingerprint.cases)
+    yield from model.fingerprint.left_out
     yield from model.description.groups or ()
     yield from model.description.files or ()
     if (scores := _cross_validation(model)) is not None:
@@ -57,7 +58,8 @@ def _ids(model: ModelFolder) -> Iterator[str]:
 def shared_records(model: ModelFolder, names: Pseudonyms) -> dict[str, bytes]:
     """plans.json, dataset.json, fingerprint.json and, if there is one, the cross-validation, as bytes by file name.
 
-    Patients (``groups``), paths of files, and the dataset's warnings about single cases are left out. The digest of every
+    Patients (``groups``), paths of files, the cases that were left out, and the dataset's warnings about single cases do not come
+    along. The digest of every
     case's files stays: it is anonymous, and a later training from this model recognises its own cases by it.
     """
     fingerprint = model.fingerprint
@@ -66,7 +68,7 @@ def shared_records(model: ModelFolder, names: Pseudonyms) -> dict[str, bytes]:
     records = {
         "plans.json": _plans(model, names),
         "dataset.json": to_json(nnunet_json(description, len(cases))),
-        "fingerprint.json": to_json(_with(fingerprint, cases=cases, warnings=())),
+        "fingerprint.json": to_json(_with(fingerprint, cases=cases, warnings=(), left_out={})),
     }
     scores = _cross_validation(model)
     return records if scores is None else records | {CROSS_VALIDATION: _scores(scores, names)}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from unetrpp.core.workspace import RESERVED
 from unetrpp.inference.segmentation import Segmentation
 from unetrpp.io.images import write_segmentation
 from unetrpp.io.surfaces import SURFACE_ENDINGS, write_surface
 
 UNSAFE = re.compile(r"[^\w .()+-]|^\.|[ .]$")  # a hidden file, and endings that Windows drops, included
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
 LONGEST = 100  # characters of a name
 
 
@@ -24,7 +24,7 @@ def class_file_names(names: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     taken: set[str] = set()  # on Windows and macOS, Liver and liver are one file
     for name in names:
-        safe = first = UNSAFE.sub("_", name)[:LONGEST] + "_" * bool(RESERVED.fullmatch(name))
+        safe = first = "_" * bool(RESERVED.fullmatch(name)) + UNSAFE.sub("_", name)[:LONGEST]
         number = 1
         while safe.casefold() in taken:
             number += 1

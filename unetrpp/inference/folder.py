@@ -71,7 +71,9 @@ def _run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions, workers
     settings, plans = settings_of(ensemble, output), ensemble.first.model.plans
     outputs = {case: f"{case}{plans.file_ending}" for case in cases}
     maps = {case: output.maps(name, plans.labels) for case, name in outputs.items()}
-    _refuse_inputs(output.folder, [*outputs.values(), *(name for names in maps.values() for name in names)], cases)
+    written = [(case, name) for case in cases for name in (outputs[case], *maps[case])]
+    _refuse_repeated(written)
+    _refuse_inputs(output.folder, [name for _, name in written], cases)
     found = earlier_runs(output.folder)
     earlier = _find_earlier(output, settings, cases, set(outputs.values()))
     temperatures = ensemble.temperatures if output.shows_probability else ()
@@ -217,6 +219,19 @@ def member_of(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint, 
         folds=tuple(folds),
         checkpoint=checkpoint,
     )
+
+
+def _refuse_repeated(written: Iterable[tuple[str, str]]) -> None:
+    """
+    Raises:
+        UserError: two files of a run have one name, such as the entropy of ``a`` and the segmentation of ``a_entropy``.
+    """
+    case_of: dict[str, str] = {}
+    for case, name in written:
+        if (other := case_of.setdefault(name, case)) != case:
+            raise UserError(
+                f"{name} would be written for {other} and for {case}; rename one of the two, or predict it into another folder"
+            )
 
 
 def _refuse_inputs(folder: Path, names: Iterable[str], cases: Cases) -> None:

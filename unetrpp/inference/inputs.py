@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import is_dangling
+from unetrpp.core.files import is_dangling, own_name
 from unetrpp.core.text import composed, counted, escaped, listed
 from unetrpp.dataset.cases import (
     Case,
@@ -115,12 +115,12 @@ def _nothing_found(folder: Path, description: DatasetDescription) -> UserError:
 
 
 def case_id(path: Path) -> str:
-    """A case's name from the file name of its first channel.
+    """A case's name from the file name of its first channel, or from that of a series' folder.
 
     >>> case_id(Path("liver_7_0000.nii.gz")), case_id(Path("scan.nrrd"))
     ('liver_7', 'scan')
     """
-    return strip_ending(path.name).removesuffix("_0000")
+    return strip_ending(own_name(path)).removesuffix("_0000")
 
 
 def require_series(cases: Cases, option: str) -> None:

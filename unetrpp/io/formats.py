@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import write_atomically, write_json
+from unetrpp.core.files import is_system, write_atomically, write_json
 from unetrpp.io.geometry import Geometry
 
 # Ending -> the module of unetrpp.io.readers; .nii.gz stands before .nii, so that the longer ending is found first.
@@ -117,7 +117,7 @@ def files_of_image(path: Path) -> list[Path]:
     """All files of one image: those in the folder of a DICOM series or of a Zarr, a header and its data, a TIFF and its sidecar,
     or ``path`` alone."""
     if is_folder(path):
-        return sorted(path.iterdir())
+        return sorted(file for file in path.iterdir() if not is_system(file))
     if reader_name(path) is None:
         return [path]
     try:

@@ -4,12 +4,11 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from unetrpp.core.files import is_dangling, walk
+from unetrpp.core.files import is_dangling, is_system, walk
 from unetrpp.core.text import escaped
 from unetrpp.io.dicom import is_dicom, is_series
 from unetrpp.io.formats import FILE_ENDINGS, ending_of, files_of_image, is_folder, reader_name
 
-SYSTEM = ("thumbs.db", "desktop.ini", "dicomdir", "__macosx", "@eadir")  # and what starts with a dot
 DICOM_ENDINGS = (".dcm", ".ima", ".dicom")
 # Formats of images that no reader here takes; .img without its .hdr is one of them.
 UNREAD = (
@@ -20,15 +19,6 @@ PAIRS = ((".hdr", ".img"), (".HDR", ".IMG"))
 # What stands behind the ending of an image that another program packed, or has not finished to write.
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp")
-
-
-def is_system(path: Path) -> bool:
-    """Whether an entry is hidden, or one that operating systems and media put into folders.
-
-    >>> is_system(Path("a/._scan.nii.gz")), is_system(Path("a/Thumbs.db")), is_system(Path("a/scan.nii.gz"))
-    (True, True, False)
-    """
-    return path.name.startswith(".") or path.name.lower() in SYSTEM
 
 
 def entries(folder: Path) -> list[Path]:

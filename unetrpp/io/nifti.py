@@ -100,6 +100,11 @@ def place_warnings(name: str, geometry: Geometry) -> list[str]:
     taken, _ = chosen_transform(geometry.nifti)
     sform, qform = sform_lps(geometry.nifti), qform_lps(geometry.nifti)
     found = []
+    if sform is None and qform is None:
+        found.append(
+            f"{name} has neither sform nor qform, so its axes are taken to run to the right, to the front and up, as the NIfTI standard "
+            "says; other programs may take left for right"
+        )
     if sform is not None and qform is not None:
         distance = corner_distance_mm(sform, qform, geometry.shape_zyx[::-1])
         if not distance <= GRID_LIMIT_VOXELS * smallest_step_mm(geometry):

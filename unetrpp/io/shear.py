@@ -8,7 +8,7 @@ import numpy as np
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import write_bytes
 from unetrpp.io.angles import has_right_angles, shear_degrees, straightened
-from unetrpp.io.formats import ending_of, read_by_itk, reader_name, write_sitk
+from unetrpp.io.formats import read_by_itk, reader_name, write_sitk
 from unetrpp.io.placement import corner_distance_mm
 from unetrpp.io.readers.grid import MOST_SHEAR_DEGREES
 
@@ -22,7 +22,7 @@ def write_without_shear(path: Path, target: Path) -> float:
     Raises:
         UserError: the image is not sheared, by too much for a rounding error, or of a format without directions.
     """
-    if ending_of(path) in (".nii", ".nii.gz"):
+    if reader_name(path) == "nifti":
         return _nifti(path, target)
     if reader_name(path) in ("metaimage", "nrrd"):
         return _by_itk(path, target)
@@ -33,6 +33,7 @@ def _nifti(path: Path, target: Path) -> float:
     """The header is changed and all other bytes stay; the qform, which may disagree, loses its code."""
     from unetrpp.io.readers import nifti, nifti_header
 
+    path, *voxels = nifti.parts(path)
     content = nifti.whole_content(path)
     header = nifti_header.header_block(path, content)
     if int(header["sform_code"]) <= 0:
@@ -45,6 +46,8 @@ def _nifti(path: Path, target: Path) -> float:
     for row, field in zip(straight, ("srow_x", "srow_y", "srow_z"), strict=True):
         header[field] = row
     changed = header.binaryblock + content[len(header.binaryblock) :]
+    for file in voxels:  # of a pair
+        write_bytes(target.with_suffix(file.suffix), file.read_bytes())
     write_bytes(target, gzip.compress(changed, 6, mtime=0) if target.suffix.lower() == ".gz" else changed)
     return corner_distance_mm(sform, straight, shape)
 

@@ -6,6 +6,7 @@ from unetrpp.core.errors import UserError
 from unetrpp.plans.plans import Normalization
 
 SMALLEST_STD = 1e-8
+PIECE = 2**18  # voxels: longer sums of float32 lose small squares
 
 
 def normalize(channel: np.ndarray, plan: Normalization, mask: np.ndarray | None) -> np.ndarray:
@@ -45,8 +46,9 @@ def normalize(channel: np.ndarray, plan: Normalization, mask: np.ndarray | None)
 def _zscore(values: np.ndarray, name: str) -> np.ndarray:
     values -= values.mean(dtype=np.float64).astype(np.float32)
     flat = values.ravel()
-    with np.errstate(over="ignore"):
-        std = np.sqrt(np.dot(flat, flat) / flat.size)  # BLAS: a third of the time of values.std()
+    pieces = (flat[start : start + PIECE] for start in range(0, flat.size, PIECE))
+    with np.errstate(over="ignore"):  # BLAS takes a third of the time of values.std(), but adds in float32
+        std = np.sqrt(np.float32(sum(float(np.dot(piece, piece)) for piece in pieces) / flat.size))
     if np.isinf(std):  # everything would become 0
         raise UserError(
             f"channel {name!r} holds values too large for a standard deviation in float32; replace fill values by the "

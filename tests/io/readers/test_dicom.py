@@ -292,3 +292,21 @@ def test_a_legacy_converted_image_equals_its_series(samples, name):
     assert label.GetSize()[::-1] == geometry.shape_zyx
     with pytest.raises(UserError, match=r"label.seg holds labels, not an image \(DICOM SEG\)"):
         dicom.read(folder / "seg" / "label.seg")
+
+
+def test_a_negative_spacing_between_slices_is_a_length(tmp_path, array):
+    """Nuclear medicine gives it a sign, for the direction of the slices."""
+    write_series(tmp_path / "s", array[:1], [(3.0, 4.0, 5.0)], SpacingBetweenSlices=-3.5)
+    assert dicom.read(tmp_path / "s")[1].spacing_zyx_mm[0] == 3.5
+
+
+def test_a_slice_without_the_rescale_of_the_others_is_named(tmp_path, array, caplog):
+    write_series(tmp_path / "s", array, RescaleSlope=1, RescaleIntercept=-1024)
+    dicom.read(tmp_path / "s")
+    assert not caplog.text
+    path = tmp_path / "s" / "IM0002.dcm"
+    slice_ = pydicom.dcmread(path)
+    del slice_.RescaleSlope, slice_.RescaleIntercept
+    slice_.save_as(path)
+    dicom.read(tmp_path / "s")
+    assert "s: without the RescaleSlope of the other slices, and so taken as stored: IM0002.dcm" in caplog.text

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import own_name
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers.content import shown
 from unetrpp.io.readers.dicom_files import series_headers
@@ -74,7 +75,7 @@ def _slices(source: Path | Sequence[Path]) -> tuple[list[Frame], Geometry]:
             with damage_named(header.path):
                 found += frames(header)
     with damage_named(path):
-        return stack(path.name, found)
+        return stack(own_name(path), found)
 
 
 def _place(source: Path | Sequence[Path]) -> Path:

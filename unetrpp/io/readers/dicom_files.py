@@ -8,6 +8,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import is_system
 from unetrpp.core.text import counted, listed
 from unetrpp.io.dicom import is_dicom
 from unetrpp.io.readers.dicom_header import (
@@ -21,7 +22,6 @@ from unetrpp.io.readers.dicom_header import (
 
 LOG = logging.getLogger(__name__)
 
-SYSTEM_FILES = ("thumbs.db", "desktop.ini")  # and what starts with a dot
 MOST_NAMES = 3  # in one message
 
 
@@ -50,12 +50,12 @@ def _visible_files(folder: Path) -> list[Path]:
     Raises:
         UserError: a link whose file is gone.
     """
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    entries = sorted(path for path in folder.iterdir() if not is_system(path))
     broken = [path.name for path in entries if not path.exists()]
     if broken:
         link = "links to a missing file" if len(broken) == 1 else "link to missing files"
         raise UserError(f"{folder.name}: {listed(broken, MOST_NAMES)} {link}; restore the file or remove the link")
-    return [path for path in entries if path.is_file() and path.name.lower() not in SYSTEM_FILES]
+    return [path for path in entries if path.is_file()]
 
 
 def _account_for(folder: Path, others: Sequence[Path], endings: set[str]) -> None:

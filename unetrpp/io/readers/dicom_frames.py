@@ -77,7 +77,8 @@ def _frame(header: Header, index: int, groups: tuple[Dataset, ...]) -> Frame:
         position=numbers("ImagePositionPatient", 3),
         orientation=numbers("ImageOrientationPatient", 6),
         spacing_yx=spacing,
-        thickness=number("SpacingBetweenSlices") or number("SliceThickness"),
+        thickness=abs(number("SpacingBetweenSlices") or number("SliceThickness") or 0)
+        or None,  # nuclear medicine has signs
         slope=1.0 if slope is None else slope,
         intercept=0.0 if intercept is None else intercept,
         is_rescaled=slope is not None,

@@ -1,5 +1,6 @@
 """The grid of DICOM slices: their order along the normal, and the checks that they fill one straight, even stack."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from unetrpp.core.text import listed
 from unetrpp.io.geometry import Geometry
 from unetrpp.io.readers.dicom_frames import Frame
 from unetrpp.io.readers.dicom_volumes import require_one_volume
+
+LOG = logging.getLogger(__name__)
 
 EVEN = 0.01  # share of the step by which a slice may lie off its place
 ROUNDING_MM = 0.01  # what positions that are written with two decimals may add to that
@@ -37,6 +40,7 @@ def stack(name: str, frames: Sequence[Frame]) -> tuple[list[Frame], Geometry]:
     places = np.array([frame.position for frame in frames]) @ axes.T  # mm along rows, columns and the normal
     order = np.argsort(places[:, 2], kind="stable")
     ordered, places = [frames[i] for i in order], places[order]
+    _warn_of_other_units(name, ordered)
     pixel = min(first.spacing_yx or (1.0,))
     require_one_volume(name, ordered, places[:, 2], SAME_PLACE * pixel)
     step = float(places[-1, 2] - places[0, 2]) / (len(ordered) - 1)
@@ -114,6 +118,13 @@ def _require_alike(name: str, frames: Sequence[Frame]) -> None:
     spacings = np.array([frame.spacing_yx for frame in frames])
     tolerance = DRIFT / longest * float(spacings[0].min())
     _require_same(name, frames, "pixel spacing", spacings.tolist(), tolerance=tolerance)
+
+
+def _warn_of_other_units(name: str, frames: Sequence[Frame]) -> None:
+    """Some programs write an empty end slice without the rescale of the others; ITK takes its values as stored, too."""
+    plain = [frame.name for frame in frames if not frame.is_rescaled]
+    if len(plain) < len(frames) and plain:
+        LOG.warning("%s: without the RescaleSlope of the other slices, and so taken as stored: %s", name, listed(plain))
 
 
 def _require_same(

@@ -119,10 +119,10 @@ def require_right_angles(path: Path, columns: np.ndarray) -> None:
     """
     if not has_right_angles(columns):
         degrees = shear_degrees(columns)
-        repairable = degrees <= MOST_SHEAR_DEGREES
+        repairable = degrees <= MOST_SHEAR_DEGREES and len(columns) == 3
         repair = (
             "--fix (of unetrpp_plan_and_preprocess and unetrpp_predict) repairs it"
             if repairable
-            else f"--fix repairs at most {MOST_SHEAR_DEGREES:g} degree; resample it onto a grid with right angles"
+            else f"--fix repairs three axes by at most {MOST_SHEAR_DEGREES:g} degree; resample it onto a grid with right angles"
         )
         raise ShearedError(f"{shown(path)} is sheared by {degrees:.2g} degrees; {repair}", repairable=repairable)
