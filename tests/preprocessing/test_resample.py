@@ -1,5 +1,7 @@
 """Resampling against scipy, and labels against a full one-hot."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from scipy import ndimage
 
 from unetrpp.preprocessing.resample import (
     CUBIC,
+    KEPT,
     LINEAR,
     NEAREST,
     axis_matrix,
@@ -111,3 +114,21 @@ def test_rows_sum_to_one():
     for n_in, n_out in [(5, 9), (40, 13), (1, 4)]:
         for order in (CUBIC, LINEAR, NEAREST):
             np.testing.assert_allclose(axis_matrix(n_in, n_out, order).sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(257, 300), (700, 1500)])
+def test_a_long_axis_is_built_in_parts_and_not_kept(n_in, n_out):
+    whole = ndimage.zoom(np.eye(n_in), (n_out / n_in, 1), order=CUBIC, mode="nearest", grid_mode=True)
+    found = axis_matrix(n_in, n_out, CUBIC)
+    np.testing.assert_allclose(found, whole, atol=1e-7)
+    assert (axis_matrix(n_in, n_out, CUBIC) is found) == (n_in * n_out <= KEPT)
+
+
+def test_a_long_axis_takes_little_more_than_its_weights():
+    tracemalloc.start()
+    try:
+        matrix = axis_matrix(2000, 1900, LINEAR)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * matrix.nbytes

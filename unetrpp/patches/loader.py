@@ -134,7 +134,9 @@ def _reason(error: Exception, case: str) -> Exception:
 def prefetch(
     loader: PatchLoader, iterations: range, threads: int, device: torch.device = CPU
 ) -> Generator[list[Sample], None, None]:
-    """Batches in order, read ahead by a few threads (blosc2 releases the interpreter lock); for CUDA copied to the device.
+    """Batches in order, read ahead by a few threads; for CUDA copied to the device.
+
+    blosc2 holds the interpreter lock while it reads, so the threads overlap with each other in the rest of a sample's work alone.
 
     Raises:
         UserError: a batch could not be read; raised where that batch would come.

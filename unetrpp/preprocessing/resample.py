@@ -17,21 +17,32 @@ from unetrpp.core.large_arrays import new_array
 CUBIC, LINEAR, NEAREST = 3, 1, 0
 ROUNDING = 1e-5  # share by which a header may round a spacing; it decides nothing
 
+KEPT = 1 << 20  # weights of a matrix that is kept for the next case of this size, 4 MB
+UNITS = 256  # unit vectors at a time, in float64
 ROWS = 64  # output voxels of one product: a block of rows needs only a band of the input
 NEGLIGIBLE = 1e-7  # smaller weights are below float32's resolution (a cubic spline's fade by 0.27 a voxel)
 TIE = 1e-6  # probabilities closer than this count as equal
 
 
-@lru_cache(maxsize=32)  # of a large case a matrix takes megabytes
 def axis_matrix(n_in: int, n_out: int, order: int) -> np.ndarray:
     """Weights (n_out, n_in), float32, of spline interpolation along one axis.
 
     They are the response of ``scipy.ndimage.zoom(order, mode="nearest", grid_mode=True)`` to unit vectors.
     """
-    zoomed = ndimage.zoom(np.eye(n_in), (n_out / n_in, 1), order=order, mode="nearest", grid_mode=True)
-    matrix: np.ndarray = zoomed.astype(np.float32)
-    matrix.flags.writeable = False  # it is shared through the cache
+    return (_kept_matrix if n_in * n_out <= KEPT else _new_matrix)(n_in, n_out, order)
+
+
+def _new_matrix(n_in: int, n_out: int, order: int) -> np.ndarray:
+    matrix = np.empty((n_out, n_in), np.float32)
+    for start in range(0, n_in, UNITS):
+        units = np.eye(n_in, min(UNITS, n_in - start), -start)
+        columns = ndimage.zoom(units, (n_out / n_in, 1), order=order, mode="nearest", grid_mode=True)
+        matrix[:, start : start + UNITS] = columns
+    matrix.flags.writeable = False  # it may be shared through the cache
     return matrix
+
+
+_kept_matrix = lru_cache(maxsize=32)(_new_matrix)
 
 
 def separate_axis(
