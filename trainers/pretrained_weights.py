@@ -143,11 +143,15 @@ def adapt_input(name: str, weight: Tensor, target: Tensor, specs: Specs) -> tupl
 
 
 def input_convolutions(architecture: Architecture) -> set[str]:
-    """The tensors that take the network's input: those whose shape depends on the number of input channels."""
+    """The weights that take the network's input: those whose shape depends on the number of input channels.
+
+    With one channel more the input may have as many as the first block, whose skip then needs no convolution.
+    """
     wider = msgspec.structs.replace(architecture, in_channels=architecture.in_channels + 1)
     with torch.random.fork_rng(devices=[]):  # leaves the random numbers of the training as they are
         before, after = (build_network(each).state_dict() for each in (architecture, wider))
-    return {name for name, tensor in before.items() if tensor.shape != after[name].shape}
+    weights = {name: tensor.shape for name, tensor in before.items() if tensor.ndim > 1}  # not of norms
+    return {name for name, shape in weights.items() if name not in after or shape != after[name].shape}
 
 
 def spread_channels(weight: Tensor, channels: int) -> Tensor:

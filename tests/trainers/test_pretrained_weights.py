@@ -251,6 +251,17 @@ def test_a_second_stage_keeps_segmentation_channels_of_the_same_classes():
         assert not fitted[name][:, 1:].any()
 
 
+@pytest.mark.parametrize("channels", [6, 7, 9])
+def test_the_input_is_adapted_also_where_it_has_nearly_the_width_of_the_first_block(channels):
+    """Of eight channels: with as many inputs its skip would need no convolution."""
+    old, new = NetworkSpec(architecture(), LABELS), NetworkSpec(architecture(channels=channels), LABELS)
+    theirs, network = built(old), built(new, 6)
+    network.load_state_dict(fit(theirs.state_dict(), network.state_dict(), Specs(old, new))[0])
+    x = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(network.entry(x.expand(-1, channels, -1, -1, -1)), theirs.entry(x))
+
+
 def test_finding_the_input_convolutions_draws_no_random_numbers():
     torch.manual_seed(3)
     expected = torch.rand(1)
@@ -258,4 +269,5 @@ def test_finding_the_input_convolutions_draws_no_random_numbers():
     names = {"entry.blocks.0.conv1.weight", "entry.blocks.0.skip.conv.weight", "encoder.0.downsample.conv.weight"}
     assert input_convolutions(architecture(channels=8)) == names - {"entry.blocks.0.skip.conv.weight"}
     assert input_convolutions(architecture()) == names
+    assert input_convolutions(architecture(channels=7)) == names  # one more would be as many as the first block has
     assert torch.equal(torch.rand(1), expected)
