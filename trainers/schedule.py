@@ -14,14 +14,14 @@ def progress(config: TrainingConfig, step: int, hours: float = 0.0) -> float:
 
 
 def learning_rate(config: TrainingConfig, step: int, hours: float = 0.0) -> float:
-    """Linear warm-up, times the decay of the schedule; in nnU-Net, of the progress at the epoch's start.
+    """Linear warm-up by steps, times the decay of the schedule; in nnU-Net, of the progress at the epoch's start.
 
     >>> learning_rate(TrainingConfig(fold=0, epochs=1, iterations=10, learning_rate=1.0), 5)
     0.5358867312681466
     """
+    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     if config.rate_changes == "every_epoch":
         step -= step % config.iterations
-    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     return config.learning_rate * warm * decay(config.schedule, min(1.0, progress(config, step, hours)))
 
 

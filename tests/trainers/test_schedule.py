@@ -48,6 +48,18 @@ def test_the_rate_may_change_once_an_epoch():
     assert [learning_rate(config, step) for step in range(20)] == pytest.approx(expected)
 
 
+def test_a_warm_up_rises_at_every_step_also_where_the_rate_changes_once_an_epoch():
+    """Against torch's linear warm-up, which nnU-Net's rate of each epoch is multiplied by."""
+    config = TrainingConfig(fold=0, epochs=4, iterations=5, learning_rate=0.01, rate_changes="every_epoch", warmup=8)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 8, total_iters=7)
+    for step in range(20):
+        decayed = 0.01 * (1 - step // 5 / 4) ** 0.9
+        assert learning_rate(config, step) == pytest.approx(scheduler.get_last_lr()[0] * decayed)
+        optimizer.step()
+        scheduler.step()
+
+
 def test_progress_is_by_steps_or_by_hours_whichever_is_larger():
     config = TrainingConfig(fold=0, epochs=2, iterations=50, max_hours=2.0)
     assert (progress(config, 25, hours=0.1), progress(config, 25, hours=1.0)) == (0.25, 0.5)
