@@ -78,6 +78,36 @@ def test_workers_end_with_their_parent_and_not_at_ctrl_c(tmp_path, killed):
         process.kill()
 
 
+SWAPPED = """
+import sys
+from pathlib import Path
+import msgspec
+import torch
+from tests.helpers.tiny import configuration, store_balls
+from unetrpp.augmentation.label_swap import LabelSwap
+from unetrpp.networks.design import unet_architecture
+from unetrpp.patches.loader import PatchLoader
+from unetrpp.patches.worker_loader import worker_batches
+if __name__ == "__main__":
+    store = store_balls(Path(sys.argv[1]), 2)
+    wide = msgspec.structs.replace(configuration(), architecture=unet_architecture(1, 2, (16, 48, 48), [(2, 2, 2)]))
+    loader = PatchLoader([store.open(case) for case in store.cases()], wide, seed=0, fold=0)
+    loader.swap, loader.masked = LabelSwap(axis=2, labels=(0, 1), outputs=(0, 1)), (0,)
+    torch.set_num_threads(2)
+    torch.rand(10**6).exp()  # begins the threads, which a worker does not have
+    print(len(list(worker_batches(loader, range(4), 2))))
+"""
+
+
+def test_workers_compute_though_their_parent_has_computed_in_several_threads(tmp_path):
+    """Of patches above 32,768 voxels, from which on torch divides an operator among threads."""
+    (tmp_path / "run.py").write_text(SWAPPED)
+    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "store")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "4\n"
+
+
 @pytest.mark.parametrize("processes", [1, 3])
 def test_the_number_of_processes_changes_nothing(cases, processes):
     source = loader(cases)

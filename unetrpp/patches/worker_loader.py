@@ -67,6 +67,8 @@ class WorkerLoader(SlimDataLoaderBase):  # type: ignore[misc]  # batchgenerators
         die_with_parent()
         # At Ctrl-C the parent saves its state first, and then ends its workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A forked worker has none of its parent's threads, and OpenMP would wait for them forever.
+        torch.set_num_threads(1)
         super().set_thread_id(thread_id)
         self.remaining = self.remaining[thread_id :: self.number_of_threads_in_multithreaded]
 
