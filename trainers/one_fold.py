@@ -22,6 +22,8 @@ from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.inner_split import held_out
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.job import Job
+from unetrpp.trainers.network_spec import NetworkSpec
+from unetrpp.trainers.pretrained_weights import read_fitting
 from unetrpp.trainers.recipe import config_for
 from unetrpp.trainers.tracking import Trackers
 from unetrpp.trainers.trained_on import FILE as TRAINED_ON
@@ -37,7 +39,7 @@ def read_config(job: Job, number: int | str, machine: Machine) -> TrainingConfig
     """The training config of a fold. Writes nothing, so that a refusal costs nothing.
 
     Raises:
-        UserError: the options contradict what the fold was started with.
+        UserError: the options contradict what the fold was started with, or the network refuses one of them.
     """
     request, folder, fold = job.request, job.model / f"fold_{number}", job.cases_of(number)
     record = folder / "training.json"
@@ -61,9 +63,26 @@ def read_config(job: Job, number: int | str, machine: Machine) -> TrainingConfig
     )
     if config.learn_attention:
         held_out(fold.train, job.description.groups or {}, config.seed, config.fold_number)  # refuses a single case
+    if started is None:
+        require_network_takes(job, config)
     if started not in (None, config) and (folder / "checkpoint_final.pt").exists():
         checkpoint.load(folder / "checkpoint_latest.pt", torch.device("cpu"))  # before the final one is removed
     return msgspec.structs.replace(config, cases=fold.digest())
+
+
+def require_network_takes(job: Job, config: TrainingConfig) -> None:
+    """Build the trainer of a new fold where an option depends on its network, before the option is recorded.
+
+    A recorded option belongs to the fold, which would then never start, with or without it.
+
+    Raises:
+        UserError: the network has nothing that the option acts on, or none of the pretrained weights fits it.
+    """
+    if not (config.drop_path or config.learn_attention or config.pretrained):
+        return
+    trainer = build_trainer(job, config, job.model / f"fold_{config.fold}", Machine())
+    if config.pretrained is not None:
+        read_fitting(Path(config.pretrained), trainer.network, NetworkSpec.of(trainer.configuration))
 
 
 def is_trained(job: Job, config: TrainingConfig) -> bool:

@@ -61,16 +61,9 @@ def start_from(path: Path, network: nn.Module, spec: NetworkSpec, folder: Path) 
         folder: of the fold, for pretrained.json.
 
     Raises:
-        UserError: the checkpoint is damaged, is in no model folder, is of another kind of network, or none of its weights fits.
+        UserError: the network cannot start from it (:func:`read_fitting`).
     """
-    source = read_source(path, spec)
-    fitted, changes = fit(source.tensors, network.state_dict(), Specs(source.spec, spec))
-    # A bias or a temperature fits many networks, and tells nothing.
-    if all(tensor.ndim < 2 for tensor in fitted.values()):
-        raise UserError(
-            f"{path}: none of its weights fits the network to be trained ({changes[0].tensor}: {changes[0].what}); leave out "
-            "--pretrained, or plan the network that the checkpoint is of"
-        )
+    fitted, changes = read_fitting(path, network, spec)
     network.load_state_dict(fitted, strict=False)
     adapted = {change.tensor for change in changes}
     share = _values(fitted) / _values(network.state_dict())
@@ -83,6 +76,23 @@ def start_from(path: Path, network: nn.Module, spec: NetworkSpec, folder: Path) 
     for line in text_table([(change.tensor, change.what) for change in changes], "l", indent="  ").splitlines():
         LOG.info("%s", line)
     return transfer
+
+
+def read_fitting(path: Path, network: nn.Module, spec: NetworkSpec) -> tuple[dict[str, Tensor], list[Change]]:
+    """The tensors of the checkpoint ``path`` as ``network``, of this ``spec``, takes them; and all changes.
+
+    Raises:
+        UserError: the checkpoint is damaged, is in no model folder, is of another kind of network, or none of its weights fits.
+    """
+    source = read_source(path, spec)
+    fitted, changes = fit(source.tensors, network.state_dict(), Specs(source.spec, spec))
+    # A bias or a temperature fits many networks, and tells nothing.
+    if all(tensor.ndim < 2 for tensor in fitted.values()):
+        raise UserError(
+            f"{path}: none of its weights fits the network to be trained ({changes[0].tensor}: {changes[0].what}); leave out "
+            "--pretrained, or plan the network that the checkpoint is of"
+        )
+    return fitted, changes
 
 
 def fit(

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.model import fingerprint
-from tests.helpers.tiny import ball, replace_ball, workspace_of_balls
+from tests.helpers.model import fingerprint, make_model
+from tests.helpers.tiny import PATCH, ball, configuration, replace_ball, workspace_of_balls
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, read_json_lines, write_json
 from unetrpp.core.lock import locked
 from unetrpp.dataset.splits import Splits
+from unetrpp.networks.build import NETWORKS
+from unetrpp.networks.design import unet_architecture
+from unetrpp.networks.unet import UNet
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Plans
 from unetrpp.trainers.config import TrainingConfig
@@ -300,6 +303,50 @@ def test_a_refused_option_deletes_nothing(workspace):
     for option in ({"lr": -1.0}, {"epochs": 1, "learn_attention": True}):
         with pytest.raises(UserError):
             train_balls(workspace, "0-1", **option, overwrite=True)
+    assert contents(model) == before
+
+
+def refused_by_the_network(workspace, option, monkeypatch) -> dict[str, Any]:
+    """The option, where the plans' network is a plain U-Net of eight channels."""
+    if option == "pretrained":
+        wide = unet_architecture(1, 2, PATCH, [(2, 2, 2)], kernels=[(3, 3, 3)] * 2, width=0.5)
+        folder = workspace.root / "elsewhere"
+        model = make_model(folder, 1, msgspec.structs.replace(configuration(), architecture=wide))
+        write_json(workspace.preprocessed("balls") / "fingerprint.json", fingerprint())
+        foreign = (
+            (model / "fingerprint.json").read_text().replace('"inputs_digest": "none"', '"inputs_digest": "foreign"')
+        )
+        (model / "fingerprint.json").write_text(foreign)
+        return {"pretrained": model}
+    if option == "drop_path":
+        return {"drop_path": 0.1}
+    plans = read_json(workspace.plans("balls", "unet"), Plans)
+    plan = plans.configurations["3d_fullres"]
+    plan = msgspec.structs.replace(plan, architecture=msgspec.structs.replace(plan.architecture, network="ungated"))
+    write_json(workspace.plans("balls", "unet"), msgspec.structs.replace(plans, configurations={"3d_fullres": plan}))
+    monkeypatch.setitem(NETWORKS, "ungated", lambda architecture: UNet(architecture.with_focal({})))
+    return {"learn_attention": True}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("drop_path", "no residual branches to drop; leave out --drop-path"),
+        ("learn_attention", "network 'ungated' does not hold the 3 focal modules"),
+        ("pretrained", "none of its weights fits the network to be trained"),
+    ],
+)
+def test_an_option_that_the_network_refuses_is_not_recorded(workspace, monkeypatch, option, message):
+    given = refused_by_the_network(workspace, option, monkeypatch)
+    model = workspace.model("balls", "unet", "3d_fullres")
+    for fold in ("0", "0-1"):
+        with pytest.raises(UserError, match=message):
+            train_balls(workspace, fold, iterations=1, **given)
+    assert not list(model.glob("fold*"))
+    train_balls(workspace, "0", iterations=1)  # as the message says
+    before = contents(model)
+    with pytest.raises(UserError, match=message):
+        train_balls(workspace, "0", iterations=1, **given, overwrite=True)
     assert contents(model) == before
 
 
