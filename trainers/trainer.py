@@ -31,7 +31,6 @@ from unetrpp.trainers.pretrained_checkpoints import require_unchanged
 from unetrpp.trainers.pretrained_weights import start_from
 from unetrpp.trainers.recording import record_network
 from unetrpp.trainers.saver import Saver
-from unetrpp.trainers.schedule import progress
 from unetrpp.trainers.step import StepTrainer
 from unetrpp.trainers.unchanged import unchanged
 
@@ -93,7 +92,8 @@ class Trainer(StepTrainer):
             self.compute_threads.start(self.state, self.trial_step)
             self.epoch_started = time.monotonic()
         with self.saver:
-            self.take_steps()
+            if not self.finished():  # else the log would drop an epoch that the end of the hours has cut short
+                self.take_steps()
             self.save("latest")
             if self.validation_loader is None or self.state.best_dice < 0:  # no Dice told the epochs apart
                 self.save("best")
@@ -107,7 +107,7 @@ class Trainer(StepTrainer):
                 if self.state.step % COLLECT_EVERY == 0:
                     self.collect_losses(leave=NOT_YET)
                 log.step(self.progress_text())
-                if self.state.step % self.config.iterations == 0:
+                if self.state.step % self.config.iterations == 0 or self.out_of_time():
                     log.epoch(entry := self.end_epoch())
                     self.adapt_threads(entry["seconds"])
                 stopping, unsaved = self.processes.all_reduce_max(stop.requested, time.monotonic() - self.saved)
@@ -177,9 +177,10 @@ class Trainer(StepTrainer):
 
     def adapt_threads(self, seconds: float) -> None:
         """Choose the number of compute threads again where the epoch that ended, of ``seconds``, gives a reason."""
-        if self.compute_threads is not None and self.state.step < self.config.steps:
-            self.compute_threads.end_epoch(self.state, seconds, self.trial_step)
-            self.epoch_started = time.monotonic()
+        if self.compute_threads is None or self.state.step == self.config.steps or self.out_of_time():
+            return
+        self.compute_threads.end_epoch(self.state, seconds, self.trial_step)
+        self.epoch_started = time.monotonic()
 
     def open_log(self) -> TrainingLog | SilentLog:
         if not self.processes.first:
@@ -196,11 +197,14 @@ class Trainer(StepTrainer):
                     yield next(read)
 
     def finished(self) -> bool:
-        """All steps are done; or, at the end of an epoch, the hours are spent or the patience is exhausted."""
+        """All steps are done; or, between two epochs, the hours are spent or the patience is exhausted.
+
+        An epoch that has begun takes at least one more step, also where a training is resumed after its hours.
+        """
         config, state = self.config, self.state
         if state.step >= config.steps:
             return True
-        if state.step % config.iterations:
+        if state.losses or self.uncollected:  # within an epoch
             return False
         impatient = config.patience is not None and state.epochs_without_better >= config.patience
         if impatient:
@@ -209,7 +213,14 @@ class Trainer(StepTrainer):
                 config.fold,
                 counted(state.epochs_without_better, "epoch"),
             )
-        return impatient or progress(config, state.step, self.hours()) >= 1
+        return impatient or self.out_of_time()
+
+    def out_of_time(self) -> bool:
+        """The hours are spent. The epoch ends early then, since its other steps would have the learning rate 0.
+
+        All processes must call it, and get the same answer.
+        """
+        return self.config.max_hours is not None and self.hours() >= self.config.max_hours
 
     def collect_losses(self, *, leave: int = 0) -> None:
         """Read the losses of the last few steps, but for the latest ``leave``, and check them; every save reads all first.
@@ -240,7 +251,7 @@ class Trainer(StepTrainer):
     def end_epoch(self) -> EpochEntry:
         """Score validation patches, keep the best checkpoint, and return the epoch's entry of metrics.jsonl."""
         self.collect_losses()
-        epoch = self.state.step // self.config.iterations
+        epoch = math.ceil(self.state.step / self.config.iterations)  # the hours may have ended it early
         scores = self.validate_patches(epoch)
         train_loss = sum(self.state.losses) / len(self.state.losses)
         self.state.losses = []

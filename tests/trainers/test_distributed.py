@@ -41,6 +41,22 @@ trainer.Trainer.step = until_stopped
 sys.exit(train.main())
 """
 
+# The command itself with a limit of an hour, which ends at step 3 by the clock of its second process.
+HURRIED = """
+import os, sys
+from unetrpp.trainers import train, trainer
+
+step = trainer.Trainer.step
+
+def late(self, samples):
+    if self.state.step == 2 and os.environ["RANK"] == "1":
+        self.started -= 3600
+    return step(self, samples)
+
+trainer.Trainer.step = late
+sys.exit(train.main([*sys.argv[1:], "--max-hours", "1"]))
+"""
+
 
 def torchrun(workspace, *program: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program, *COMMAND]
@@ -143,6 +159,16 @@ def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(tmp_path):
     alone(shared)
     alone(single)
     assert_same_training(shared, single)
+
+
+@pytest.mark.slow
+def test_the_hours_of_one_process_end_the_epoch_of_both(tmp_path):
+    shared = workspace_of_balls(tmp_path / "two")
+    (tmp_path / "hurried.py").write_text(HURRIED)
+    run = torchrun(shared, str(tmp_path / "hurried.py"))
+    assert run.returncode == 0, run.stderr
+    assert checkpoint.load(fold(shared) / "checkpoint_final.pt", CPU)["step"] == 3
+    assert [line["epoch"] for line in metrics(shared)] == [1]
 
 
 def test_what_processes_cannot_share_is_refused():

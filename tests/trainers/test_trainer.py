@@ -249,14 +249,95 @@ def test_without_validation_cases_there_is_no_dice_and_no_patience(tmp_path, cas
     assert all(torch.equal(best[name], final[name]) for name in final)
 
 
+class ClockedTrainer(Trainer):
+    """Every step takes an hour. It notes the losses and the learning rates of its steps."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.spent, self.losses, self.rates = 0.0, list[float](), list[float]()
+
+    def hours(self):
+        return self.state.seconds / 3600 + self.spent
+
+    def step(self, samples):
+        loss = super().step(samples)
+        self.spent += 1
+        self.losses.append(loss.item())
+        self.rates.append(self.optimizer.param_groups[0]["lr"])
+        return loss
+
+
+def clocked(folder, cases, **changed) -> ClockedTrainer:
+    folder.mkdir(exist_ok=True)
+    config = TrainingConfig(**({"fold": 0, "epochs": 3, "iterations": 6, "momentum": 0.9} | changed))
+    return ClockedTrainer(FoldData(configuration(), cases[:3], cases[3:]), config, folder, Machine(threads=1))
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def test_hours_end_a_run_and_count_across_resumes(tmp_path, cases):
-    short = trainer(tmp_path / "f", cases, epochs=5000, iterations=2, max_hours=0.5 / 3600)
-    short.run()
-    assert 2 <= short.state.step < 10_000
-    resumed = trainer(tmp_path / "f", cases, epochs=5000, iterations=2, max_hours=0.5 / 3600)
-    resumed.resume()
-    assert resumed.hours() >= 0.5 / 3600
-    assert resumed.finished()
+    """The epoch in which they end is scored and recorded as one of fewer steps."""
+    fold = tmp_path / "f"
+    limited = clocked(fold, cases, max_hours=8.0)
+    limited.run()
+    assert limited.rates == pytest.approx([0.01 * (1 - max(step / 18, step / 8)) ** 0.9 for step in range(8)])
+    first, second = lines(fold)
+    assert (first["epoch"], second["epoch"]) == (1, 2)
+    assert [first["train_loss"], second["train_loss"]] == pytest.approx(
+        [sum(limited.losses[:6]) / 6, sum(limited.losses[6:]) / 2]
+    )
+    assert second["dice"] != [None]
+    assert limited.state.class_dice == pytest.approx([0.9 * first["dice"][0] + 0.1 * second["dice"][0]])
+    assert all(torch.equal(value, limited.network.state_dict()[name]) for name, value in weights(fold).items())
+    assert (fold / "checkpoint_best.pt").exists()
+    before = (fold / "metrics.jsonl").read_text()
+    (fold / "checkpoint_final.pt").unlink()  # as if it had been killed before the last save
+    resumed = clocked(fold, cases, max_hours=8.0)
+    resumed.run()
+    assert (resumed.state.step, resumed.losses, resumed.hours()) == (8, [], 8.0)
+    assert (fold / "checkpoint_final.pt").exists()
+    assert (fold / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_that_is_extended_after_its_hours_completes_the_epoch(tmp_path, cases):
+    """Whose line is then that of the steps that completed it."""
+    clocked(tmp_path / "f", cases, max_hours=8.0).run()
+    extended = clocked(tmp_path / "f", cases, max_hours=11.0)
+    extended.run()
+    assert extended.state.step == 11
+    (line,) = lines(tmp_path / "f")[1:]
+    assert (line["epoch"], line["train_loss"]) == (2, pytest.approx(sum(extended.losses) / 3))
+    whole = clocked(tmp_path / "f", cases)
+    whole.run()
+    assert [line["epoch"] for line in lines(tmp_path / "f")] == [1, 2, 3]
+    assert lines(tmp_path / "f")[1]["train_loss"] == pytest.approx(whole.losses[0])
+
+
+def test_a_run_that_is_resumed_after_its_hours_ends_with_the_epoch_that_had_begun(tmp_path, cases, monkeypatch):
+    interrupted = clocked(tmp_path / "f", cases, max_hours=8.0)
+    monkeypatch.setattr(interrupted.saver, "check", lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run()
+    begun = interrupted.state.step
+    assert begun < 6
+    resumed = clocked(tmp_path / "f", cases, max_hours=0.5)
+    resumed.run()
+    assert (resumed.state.step, resumed.rates) == (begun + 1, [0.0])
+    (line,) = lines(tmp_path / "f")
+    assert line["train_loss"] == pytest.approx(sum(interrupted.losses + resumed.losses) / (begun + 1))
+    kept = interrupted.network.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in weights(tmp_path / "f").items())
+
+
+def test_hours_that_are_spent_before_the_first_step_make_no_epoch(tmp_path, cases):
+    late = clocked(tmp_path / "f", cases, max_hours=8.0)
+    late.spent = 9.0
+    late.run()
+    assert late.losses == []
+    names = {path.name for path in (tmp_path / "f").iterdir()}
+    assert names == {"checkpoint_best.pt", "checkpoint_final.pt", "checkpoint_latest.pt"}
 
 
 def test_a_tracker_gets_every_epoch(tmp_path, cases):
