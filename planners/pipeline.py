@@ -13,9 +13,8 @@ from pathlib import Path
 import msgspec
 
 from unetrpp.core.cluster import current_executor
-from unetrpp.core.digest import digest
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import remove_folder, update_json
+from unetrpp.core.files import read_json, remove_folder, update_json
 from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import CaseError, new_pool
 from unetrpp.core.text import counted, format_bytes, format_shape, without_repetition
@@ -150,7 +149,7 @@ def plan_and_preprocess(
         plans = load_or_make_plans(path, maker, fingerprint, raw, names=configurations, overwrite=overwrite)
         wanted = with_first_stages(plans, configurations or _prepared(plans, home, path))
         require_possible_attention(plans, options)
-        if plans.made_from not in ("", digest(fingerprint)):
+        if (plans.made_from or _measured_before(folder)) not in ("", fingerprint.cases_digest):
             LOG.warning("warning: the dataset has changed since %s was made; --overwrite plans it again", path)
         write_dataset_files(raw, folder, fingerprint)  # the first to write, after all that can refuse
         write_plans(path, plans, overwrite=overwrite)
@@ -211,6 +210,14 @@ def write_dataset_files(raw: RawDataset, folder: Path, fingerprint: Fingerprint)
     update_json(folder / "dataset.json", nnunet_json(description, len(cases)))
 
 
+def _measured_before(folder: Path) -> str:
+    """The digest of the cases that were measured last, for plans of release 0.1.0, which do not have that of theirs."""
+    try:
+        return read_json(folder / "fingerprint.json", Fingerprint).cases_digest
+    except UserError:  # missing, or of another release
+        return ""
+
+
 def with_first_stages(plans: Plans, names: Sequence[str]) -> list[str]:
     """A cascade is trained on its first stage's segmentations, so that stage is preprocessed too, before it."""
     stages = [stage for name in names for stage in (plans.configuration(name).first_stage, name) if stage]
@@ -243,7 +250,7 @@ def load_or_make_plans(
     if overwrite or not path.exists():
         plans = planner.plan(fingerprint, raw.description, path.stem, names)
         _warn(plans.warnings)
-        return msgspec.structs.replace(plans, made_from=digest(fingerprint))
+        return msgspec.structs.replace(plans, made_from=fingerprint.cases_digest)
     plans = read_plans(path)
     _require_same(plans, path, planner, raw)
     if planner.options.attention == "auto" and planner.options.loss == "dice_ce" and _planned_losses(plans):

@@ -18,7 +18,7 @@ from unetrpp.evaluation.cross_validation import update_cross_validation
 from unetrpp.evaluation.current_scores import keep_options, recorded_options
 from unetrpp.model import checkpoint
 from unetrpp.trainers.attention_trainer import AttentionTrainer
-from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.config import STANDARD_TRAINER, TrainingConfig
 from unetrpp.trainers.inner_split import held_out
 from unetrpp.trainers.inputs import FoldData, Machine
 from unetrpp.trainers.job import Job
@@ -78,7 +78,8 @@ def require_network_takes(job: Job, config: TrainingConfig) -> None:
     Raises:
         UserError: the network has nothing that the option acts on, or none of the pretrained weights fits it.
     """
-    if not (config.drop_path or config.learn_attention or config.pretrained):
+    needed = config.drop_path or config.learn_attention or config.pretrained
+    if not needed or config.trainer != STANDARD_TRAINER:  # one of a package may write into its folder
         return
     trainer = build_trainer(job, config, job.model / f"fold_{config.fold}", Machine())
     if config.pretrained is not None:

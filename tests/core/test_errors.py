@@ -47,6 +47,20 @@ def test_memory_that_libraries_do_not_get():
         assert in_words(raised.value).startswith("memory ran out; end other programs")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 7.79 GiB",
+        "CUDA error: out of memory",
+        "HIP out of memory. Tried to allocate 2.00 GiB",
+        "MPS backend out of memory (MPS allocated: 8.00 GB)",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_the_memory_of_a_gpu_is_not_that_of_the_machine(text):
+    assert in_words(RuntimeError(text)).startswith("the GPU's memory ran out; end other programs that use it")
+
+
 def test_each_sentence_has_file_reason_and_repair():
     error = OSError(errno.EFBIG, "File too large", "out/a.nii.gz")
     assert in_words(error).startswith("out/a.nii.gz: File too large; raise the limit on file sizes (ulimit -f)")

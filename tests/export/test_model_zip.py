@@ -13,8 +13,11 @@ from tests.helpers.model import PLAN, give_own_attention, make_model, write_imag
 from unetrpp.cli.export_model import main as export_command
 from unetrpp.cli.import_model import main as import_command
 from unetrpp.core.errors import UserError
+from unetrpp.core.files import write_json
 from unetrpp.export.model_zip import export_model, import_model
 from unetrpp.inference.predictor import Predictor
+from unetrpp.model.folder import ModelFolder
+from unetrpp.plans.plans import read_plans
 
 
 @pytest.fixture
@@ -146,7 +149,7 @@ def test_foreign_members_and_traversal_are_refused(exported, tmp_path):
 
 
 @pytest.mark.parametrize("field", ["name", "dataset"])
-@pytest.mark.parametrize("value", ["../x__y", "a/b__c", "..", "", "D:x__y", "con", "x__y."])
+@pytest.mark.parametrize("value", ["../x__y", "a/b__c", "..", ""])
 def test_a_name_that_leaves_the_results_is_refused(exported, tmp_path, field, value):
     def change(contents):
         contents["manifest.json"] = json.dumps(json.loads(contents["manifest.json"]) | {field: value}).encode()
@@ -256,3 +259,25 @@ def test_an_untrained_fold_is_not_exported(model, tmp_path):
     with pytest.raises(UserError, match="fold 7"):
         export_model(model, tmp_path / "model.zip", folds=[0, 7])
     assert not list(tmp_path.glob("*.zip"))
+
+
+@pytest.mark.parametrize(("name", "imported"), [("w:2", "w_2"), ("a?", "a_"), ("con.1", "_con.1")])
+def test_names_that_windows_does_not_take_are_changed(model, tmp_path, name, imported):
+    path = model / "plans.json"
+    write_json(path, msgspec.structs.replace(read_plans(path), name=name, dataset="T2: PZ"))
+    for _ in range(2):
+        export_model(model, tmp_path / "model.zip")
+    copy = import_model(tmp_path / "model.zip", workspace=tmp_path)
+    assert copy == tmp_path / "results" / "T2_ PZ" / f"{imported}__3d_fullres"
+    assert ModelFolder.open(copy).configuration_name == "3d_fullres"
+
+
+def test_a_zip_of_a_system_that_takes_any_name_is_imported(exported, tmp_path):
+    """Release 0.1.0 kept such names."""
+
+    def change(contents):
+        manifest = json.loads(contents["manifest.json"]) | {"name": "D:evil__3d_fullres", "dataset": "T2: PZ"}
+        contents["manifest.json"] = json.dumps(manifest).encode()
+
+    copy = import_model(rewritten(exported, tmp_path / "old.zip", change), workspace=tmp_path)
+    assert copy == tmp_path / "results" / "T2_ PZ" / "D_evil__3d_fullres"

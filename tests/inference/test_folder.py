@@ -1,6 +1,7 @@
 """A folder of cases: resuming, parts, failed cases, and protection of files of other origin."""
 
 import json
+import logging
 import math
 import os
 
@@ -541,7 +542,8 @@ def test_volumes_keep_their_digits_at_the_scale_of_a_microscope():
     assert volumes_ml({"a": 7}, grid)["a"] == pytest.approx(7e-12, rel=1e-9)
 
 
-def test_a_series_given_as_the_current_folder_is_named_as_it(model, tmp_path, monkeypatch):
+def test_a_series_given_as_the_current_folder_is_named_as_it(model, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
     out, rng = tmp_path / "out", np.random.default_rng(3)
     for case, given in (("jane", "."), ("joe", "../joe/slices/..")):
         write_series(tmp_path / case, rng.normal(0, 100, (12, 24, 24)))
@@ -551,6 +553,9 @@ def test_a_series_given_as_the_current_folder_is_named_as_it(model, tmp_path, mo
         assert (out / f"{case}.nii.gz").is_file()
         assert [path.name for path in (out / case).iterdir()] == ["ball.nii.gz"]
     assert cases_of(out) == ["jane", "joe"]
+    caplog.clear()
+    assert predict("-i", tmp_path / "joe", "-o", out, "-m", model, "--folds", "0", "--no-mirroring", "--masks") == 0
+    assert "1 of 1 case is finished already" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["_0000.nii.gz", "...nii.gz"])
@@ -565,5 +570,14 @@ def test_two_results_of_one_name_are_refused(model, images, tmp_path, capsys):
     out, command = tmp_path / "out", ["-i", images, "-m", model, "--folds", "0", "--no-mirroring"]
     assert predict(*command, "-o", out, "--uncertainty") == 2
     assert "case_0_entropy.nii.gz would be written for case_0 and for case_0_entropy" in capsys.readouterr().err
-    assert not [path for path in out.glob("*") if path.name.endswith(".nii.gz")]
-    assert predict(*command, "-o", out) == 0
+    assert not out.exists() or not list(out.glob("*.nii.gz"))
+    for part in ("1/2", "2/2"):
+        assert predict(*command, "-o", out, "--uncertainty", "--part", part) == 2
+    # Nor does a later run replace what an earlier one has recorded.
+    one = images / "case_0_entropy_0000.nii.gz"
+    assert predict(*command[2:], "-i", one, "-o", out) == 0
+    before = _bytes(out, "case_0_entropy.nii.gz")
+    other = [*command[2:], "-i", images / "case_0_0000.nii.gz", "-o", out]
+    assert predict(*other, "--uncertainty") == 2
+    assert predict(*other) == 0
+    assert _bytes(out, "case_0_entropy.nii.gz") == before

@@ -386,3 +386,32 @@ def test_warnings_of_a_configuration_that_is_added_are_logged_and_kept(tmp_path,
     (new,) = set(both.warnings) - set(made.warnings)
     assert new.startswith("3d_fullres: 'organ' never lies whole inside a patch")
     assert caplog.messages == [f"warning: {new}"]
+
+
+def test_plans_without_a_digest_are_compared_with_what_was_measured_last(tmp_path, caplog):
+    """Release 0.1.0 wrote none."""
+    raw, home = write_dataset(tmp_path / "raw" / "Blocks"), tmp_path / "preprocessed" / "Blocks"
+    options = {"workspace": tmp_path, "planner": "unet", "batch_size": 2, "plan_only": True}
+    with ThreadPoolExecutor(1) as here:
+        plan_and_preprocess("Blocks", **options, executor=here)
+        plans = json.loads((home / "unet.json").read_text())
+        del plans["made_from"]
+        (home / "unet.json").write_text(json.dumps(plans))
+        plan_and_preprocess("Blocks", **options, executor=here)
+        assert "has changed since" not in caplog.text
+        write_case(raw, "case_1", *make_case(50))
+        plan_and_preprocess("Blocks", **options, executor=here)
+        assert "has changed since" in caplog.text
+
+
+def test_measuring_again_alone_is_no_change_of_the_dataset(tmp_path, caplog, monkeypatch):
+    """Another release may word its warnings otherwise, and another machine round a measurement otherwise."""
+    write_dataset(tmp_path / "raw" / "Blocks")
+    options = {"workspace": tmp_path, "planner": "unet", "plan_only": True}
+    with ThreadPoolExecutor(1) as here:
+        plan_and_preprocess("Blocks", **options, executor=here)
+        monkeypatch.setattr("unetrpp.dataset.verification.place_warnings", lambda name, geometry: [f"{name} is odd"])
+        plan_and_preprocess("Blocks", **options, plans_name="other", overwrite=True, executor=here)
+        plan_and_preprocess("Blocks", **options, executor=here)
+    assert "is odd" in caplog.text
+    assert "has changed since" not in caplog.text

@@ -74,3 +74,9 @@ def test_the_deviation_of_a_large_image_is_exact():
     scaled = normalize(values.copy(), plan("zscore"), None)
     step = float(scaled[0, 0, 0] - scaled[-1, -1, -1]) / float(values[0, 0, 0] - values[-1, -1, -1])
     np.testing.assert_allclose(step, expected, rtol=2e-6)
+
+
+def test_a_masked_image_of_background_alone_stays():
+    blank = np.zeros((3, 4, 5), np.float32)
+    out = normalize(blank.copy(), plan("zscore", masked=True), np.zeros(blank.shape, bool))
+    np.testing.assert_array_equal(out, blank)

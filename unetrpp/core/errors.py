@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Sequence
 
 
@@ -44,9 +45,7 @@ _IN_THE_WAY = "there is a file where a folder is needed; remove it or give anoth
 _NO_PERMISSION = "you have no permission to write (or read) there; give another path or ask for the permission"
 _NO_SPACE = "free some space and give the same command again"
 _NO_MEMORY = "end other programs, raise the limit (ulimit -v), give fewer --processes or use a larger machine"
-_NO_GPU_MEMORY = (
-    "end other programs that use it, predict with one of the --folds or with --device cpu, or take a larger GPU"
-)
+_NO_GPU_MEMORY = "end other programs that use it, compute on the CPU (--device cpu) or take a larger GPU"
 _TOO_MANY_FILES = "raise the limit (ulimit -n) or give fewer --processes, and give the same command again"
 _ADVICE = {
     errno.EACCES: _NO_PERMISSION,
@@ -76,7 +75,8 @@ _MEMORY_WORDS = (
     "error return without exception set",
     "returned null without setting an exception",
 )
-_DEVICES = ("cuda", "hip", "mps backend", "xpu")  # whose memory torch names in these words
+# How torch says that a GPU's memory ran out: its own allocators, the driver, cuDNN.
+_GPU_MEMORY = re.compile(r"(CUDA|HIP|XPU|MPS backend)( error:)? out of memory|ALLOC_FAILED")
 _ONEDNN_WITHOUT_MEMORY = "could not create a primitive"  # with more words where it has no such operation
 
 
@@ -134,7 +134,7 @@ def in_words(error: BaseException) -> str:
     """
     if isinstance(error, UserError):
         return str(error)
-    if any(f"{device} out of memory" in str(error).lower() for device in _DEVICES):
+    if _GPU_MEMORY.search(str(error)):
         return f"the GPU's memory ran out; {_NO_GPU_MEMORY}"
     number = limit_of(error)
     if number is None and isinstance(error, OSError):

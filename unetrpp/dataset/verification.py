@@ -10,7 +10,7 @@ import numpy as np
 
 from unetrpp.core.digest import digest, file_digest
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import Record
+from unetrpp.core.files import Record, own_name
 from unetrpp.core.problems import grouped
 from unetrpp.core.text import counted, escaped, text_table
 from unetrpp.dataset.cases import Case, RawDataset, unrecordable
@@ -201,7 +201,7 @@ def inputs_digest(case: Case) -> str:
     """Hash of the names and bytes of a case's files; one that is missing or may not be read counts as empty."""
     content: list[bytes] = []
     for path in (*case.images, *(() if case.label is None else (case.label,))):
-        content.append(os.fsencode(path.name))
+        content.append(os.fsencode(own_name(path)))
         with suppress(PermissionError):
             for file in files_of_image(path):
                 if reader_name(path) == "zarr":  # a chunk may be absent, so its place counts

@@ -9,7 +9,7 @@ import msgspec
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import Record
-from unetrpp.core.workspace import as_folder_name, is_folder_name
+from unetrpp.core.workspace import is_folder_name
 from unetrpp.core.zips import require_plain
 from unetrpp.model.folder import FIRST_STAGE
 
@@ -55,7 +55,7 @@ def checked_manifest(source: Path, archive: zipfile.ZipFile, largest_gb: float =
     if unexpected:
         raise UserError(f"{source} has the unexpected member {unexpected[0]!r}; export the model again")
     for part in (manifest.name, manifest.dataset):
-        if not is_folder_name(part) or part != as_folder_name(part):
+        if not is_folder_name(part):
             raise UserError(f"{source} has the name {part!r}, which cannot be a folder's name; export the model again")
     _require_size(source, archive, largest_gb)
     return manifest

@@ -137,8 +137,8 @@ def _of_folder(
 
 
 def _name(model: ModelFolder) -> str:
-    """The name that training gave the folder, even if it was renamed."""
-    return f"{model.plans.name}__{model.configuration_name}"
+    """The name that training gave the folder, even if it was renamed, as any system takes it."""
+    return as_folder_name(f"{model.plans.name}__{model.configuration_name}")
 
 
 def _use(model: ModelFolder) -> str:
@@ -197,7 +197,9 @@ def import_model(
     try:
         with zipfile.ZipFile(source) as archive:
             manifest = checked_manifest(source, archive, largest_gb)
-            target = results / (name or manifest.dataset) / manifest.name
+            target = (
+                results / (name or as_folder_name(manifest.dataset)) / as_folder_name(manifest.name)
+            )  # of any system's zip
 
             def unpack(folder: Path) -> None:
                 _require_space(source, archive, folder)

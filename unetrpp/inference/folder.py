@@ -34,6 +34,7 @@ from unetrpp.inference.record import (
 from unetrpp.inference.stream import predicted_cases, record_cases
 from unetrpp.inference.volumes import volumes_path, write_volumes
 from unetrpp.model.folder import Checkpoint, ModelFolder
+from unetrpp.plans.plans import Plans
 
 LOG = logging.getLogger(__name__)
 
@@ -71,9 +72,7 @@ def _run_folder(ensemble: Ensemble, cases: Cases, output: OutputOptions, workers
     settings, plans = settings_of(ensemble, output), ensemble.first.model.plans
     outputs = {case: f"{case}{plans.file_ending}" for case in cases}
     maps = {case: output.maps(name, plans.labels) for case, name in outputs.items()}
-    written = [(case, name) for case in cases for name in (outputs[case], *maps[case])]
-    _refuse_repeated(written)
-    _refuse_inputs(output.folder, [name for _, name in written], cases)
+    _refuse_inputs(output.folder, [*outputs.values(), *(name for names in maps.values() for name in names)], cases)
     found = earlier_runs(output.folder)
     earlier = _find_earlier(output, settings, cases, set(outputs.values()))
     temperatures = ensemble.temperatures if output.shows_probability else ()
@@ -221,13 +220,17 @@ def member_of(model: ModelFolder, folds: Sequence[str], checkpoint: Checkpoint, 
     )
 
 
-def _refuse_repeated(written: Iterable[tuple[str, str]]) -> None:
-    """
+def refuse_repeated(cases: Iterable[str], output: OutputOptions, plans: Plans) -> None:
+    """Compare the names of all results of a folder, those of other parts and of earlier runs included.
+
     Raises:
-        UserError: two files of a run have one name, such as the entropy of ``a`` and the segmentation of ``a_entropy``.
+        UserError: two have one name, such as the entropy of ``a`` and the segmentation of ``a_entropy``.
     """
     case_of: dict[str, str] = {}
-    for case, name in written:
+    outputs = [(case, f"{case}{plans.file_ending}") for case in cases]
+    written = [(case, name) for case, first in outputs for name in (first, *output.maps(first, plans.labels))]
+    recorded = (item for run in earlier_runs(output.folder).values() for item in run.cases.items())
+    for case, name in [*written, *((case, name) for case, found in recorded for name in (found.output, *found.maps))]:
         if (other := case_of.setdefault(name, case)) != case:
             raise UserError(
                 f"{name} would be written for {other} and for {case}; rename one of the two, or predict it into another folder"

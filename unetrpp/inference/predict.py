@@ -14,7 +14,7 @@ from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription
 from unetrpp.inference.devices import DeviceWorkers
 from unetrpp.inference.ensemble import Ensemble
-from unetrpp.inference.folder import run_folder
+from unetrpp.inference.folder import refuse_repeated, run_folder
 from unetrpp.inference.inputs import Cases, find_cases, recordable_cases, require_series, share
 from unetrpp.inference.left_out import left_out
 from unetrpp.inference.options import InferenceOptions, OutputOptions
@@ -172,7 +172,10 @@ def predict(
     _log_settings(ensemble, written)
     inputs, description = _paths(input), ensemble.first.model.description
     own = [*models, Workspace.find(None if workspace is None else Path(workspace)).root]
-    cases, others = _cases_and_others(inputs, description, part, own)
+    cases, others = _cases_and_others(inputs, description, own)
+    refuse_repeated(cases, written, ensemble.first.model.plans)
+    if part is not None:  # of several parts, the first lists the others
+        cases, others = share(cases, part), others if part.startswith("1/") else {}
     if others:
         LOG.warning("left out of %s, for the reasons given at the end: %s", inputs[0], listed(list(others)))
     if dicom_seg or rtstruct:
@@ -206,19 +209,16 @@ def _result(progress: Progress, cases: Cases, others: dict[str, str], skip_unrea
 
 
 def _cases_and_others(
-    inputs: Sequence[Path], description: DatasetDescription, part: str | None, own: Sequence[Path]
+    inputs: Sequence[Path], description: DatasetDescription, own: Sequence[Path]
 ) -> tuple[Cases, dict[str, str]]:
-    """The cases to predict here, and the images that are none: of several parts, the first lists them.
+    """The cases of the inputs, and the images that are none.
 
     Models and the workspace (``own``) may lie in the folder.
     """
     found = find_cases(inputs, description)
     others = left_out(inputs[0], found, description, own) if is_folder(inputs[0]) else {}
     cases, unnamable = recordable_cases(found)
-    others |= unnamable
-    if part is None:
-        return cases, others
-    return share(cases, part), others if part.startswith("1/") else {}
+    return cases, others | unnamable
 
 
 def _follow_selection(

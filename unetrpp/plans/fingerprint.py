@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
+from unetrpp.core.digest import digest
 from unetrpp.core.files import Record
 from unetrpp.io.formats import is_picture
 
@@ -80,6 +81,11 @@ class Fingerprint(Record, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     left_out: dict[str, LeftOut] = msgspec.field(default_factory=dict[str, LeftOut])  # by case
     file_ending: str = ""  # of the dataset's files; release 0.1.0 did not record it
+
+    @property
+    def cases_digest(self) -> str:
+        """Hash of the names of the measured cases and of their files: what plans are made from."""
+        return digest(sorted((case.case, case.inputs_digest) for case in self.cases))
 
     @property
     def flat(self) -> bool:

@@ -163,7 +163,7 @@ class Plans(Record, frozen=True, kw_only=True):
 
     later_fields: ClassVar[frozenset[str]] = frozenset({"made_from"})
     format: int = FORMAT
-    made_from: str = ""  # digest of the fingerprint; release 0.1.0 did not write it
+    made_from: str = ""  # digest of the cases; release 0.1.0 did not write it
     dataset: str
     name: str  # of the plans: unetrpp, unet, resunet or the user's
     planner: str

@@ -44,6 +44,8 @@ def normalize(channel: np.ndarray, plan: Normalization, mask: np.ndarray | None)
 
 
 def _zscore(values: np.ndarray, name: str) -> np.ndarray:
+    if not values.size:  # of a masked image that is all background
+        return values
     values -= values.mean(dtype=np.float64).astype(np.float32)
     flat = values.ravel()
     pieces = (flat[start : start + PIECE] for start in range(0, flat.size, PIECE))

@@ -17,7 +17,7 @@ from unetrpp.core.large_arrays import new_array
 CUBIC, LINEAR, NEAREST = 3, 1, 0
 ROUNDING = 1e-5  # share by which a header may round a spacing; it decides nothing
 
-KEPT = 1 << 20  # weights of a matrix that is kept for the next case of this size, 4 MB
+KEPT = 1 << 22  # weights of a matrix that is kept for the next case of this size: at most 16 MB
 UNITS = 256  # unit vectors at a time, in float64
 ROWS = 64  # output voxels of one product: a block of rows needs only a band of the input
 NEGLIGIBLE = 1e-7  # smaller weights are below float32's resolution (a cubic spline's fade by 0.27 a voxel)
@@ -42,7 +42,7 @@ def _new_matrix(n_in: int, n_out: int, order: int) -> np.ndarray:
     return matrix
 
 
-_kept_matrix = lru_cache(maxsize=32)(_new_matrix)
+_kept_matrix = lru_cache(maxsize=16)(_new_matrix)
 
 
 def separate_axis(

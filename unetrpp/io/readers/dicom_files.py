@@ -8,7 +8,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import is_system
+from unetrpp.core.files import is_system, own_name
 from unetrpp.core.text import counted, listed
 from unetrpp.io.dicom import is_dicom
 from unetrpp.io.readers.dicom_header import (
@@ -39,7 +39,7 @@ def series_headers(folder: Path) -> list[Header]:
     datasets = {path: read_dataset(path) for path in slices}
     datasets = {path: dataset for path, dataset in datasets.items() if not is_directory(dataset)}
     if not datasets:
-        raise UserError(f"{folder.name} holds no DICOM series; give a folder with exactly one")
+        raise UserError(f"{own_name(folder)} holds no DICOM series; give a folder with exactly one")
     _account_for(folder, [path for path in files if path not in slices], {_ending(path) for path in datasets})
     _require_one_series(folder, datasets)
     return [read_header(path, dataset) for path, dataset in datasets.items()]
@@ -54,7 +54,7 @@ def _visible_files(folder: Path) -> list[Path]:
     broken = [path.name for path in entries if not path.exists()]
     if broken:
         link = "links to a missing file" if len(broken) == 1 else "link to missing files"
-        raise UserError(f"{folder.name}: {listed(broken, MOST_NAMES)} {link}; restore the file or remove the link")
+        raise UserError(f"{own_name(folder)}: {listed(broken, MOST_NAMES)} {link}; restore the file or remove the link")
     return [path for path in entries if path.is_file()]
 
 
@@ -74,10 +74,12 @@ def _account_for(folder: Path, others: Sequence[Path], endings: set[str]) -> Non
             state = "is not a DICOM file, though its name is that of a slice"
         else:
             continue
-        raise UserError(f"{folder.name}: {path.name} {state}; copy it again, or remove it if it is not a slice")
+        raise UserError(f"{own_name(folder)}: {path.name} {state}; copy it again, or remove it if it is not a slice")
     if others:
         LOG.warning(
-            "%s: skipped files that are not DICOM: %s", folder.name, listed([path.name for path in others], MOST_NAMES)
+            "%s: skipped files that are not DICOM: %s",
+            own_name(folder),
+            listed([path.name for path in others], MOST_NAMES),
         )
 
 
@@ -96,14 +98,14 @@ def _require_one_series(folder: Path, datasets: dict[Path, Dataset]) -> None:
         uid = text(dataset, "SeriesInstanceUID")
         if not (uid or text(dataset, "SOPClassUID")):
             raise UserError(
-                f"{folder.name}: {path.name} names neither its kind nor its series, so it is truncated or damaged; "
+                f"{own_name(folder)}: {path.name} names neither its kind nor its series, so it is truncated or damaged; "
                 "copy it again, or remove it if it is not a slice"
             )
         series.setdefault(uid, []).append(path)
     if len(series) > 1:
         found = [_described(datasets[paths[0]], paths) for paths in series.values()]
         raise UserError(
-            f"{folder.name} holds {len(series)} DICOM series ({listed(found, MOST_NAMES)}); give a folder with exactly one"
+            f"{own_name(folder)} holds {len(series)} DICOM series ({listed(found, MOST_NAMES)}); give a folder with exactly one"
         )
     kinds: dict[str, list[Path]] = {}
     for path, dataset in datasets.items():
@@ -111,7 +113,7 @@ def _require_one_series(folder: Path, datasets: dict[Path, Dataset]) -> None:
     if len(kinds) > 1:
         found = [_described(datasets[paths[0]], paths) for paths in kinds.values()]
         raise UserError(
-            f"{folder.name} mixes {len(kinds)} kinds of DICOM objects in one series ({listed(found, MOST_NAMES)}); give a folder "
+            f"{own_name(folder)} mixes {len(kinds)} kinds of DICOM objects in one series ({listed(found, MOST_NAMES)}); give a folder "
             "with exactly one, or copy a damaged file again"
         )
 
