@@ -58,9 +58,8 @@ def _ids(model: ModelFolder) -> Iterator[str]:
 def shared_records(model: ModelFolder, names: Pseudonyms) -> dict[str, bytes]:
     """plans.json, dataset.json, fingerprint.json and, if there is one, the cross-validation, as bytes by file name.
 
-    Patients (``groups``), paths of files, the cases that were left out, and the dataset's warnings about single cases do not come
-    along. The digest of every
-    case's files stays: it is anonymous, and a later training from this model recognises its own cases by it.
+    Patients (``groups``), paths of files, the cases that training left out, and the dataset's warnings about single cases are not
+    shared. The digest of every case's files is: it is anonymous, and a later training from this model recognises its own cases by it.
     """
     fingerprint = model.fingerprint
     cases = tuple(_with(case, case=names.new[case.case]) for case in fingerprint.cases)

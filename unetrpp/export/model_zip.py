@@ -197,9 +197,8 @@ def import_model(
     try:
         with zipfile.ZipFile(source) as archive:
             manifest = checked_manifest(source, archive, largest_gb)
-            target = (
-                results / (name or as_folder_name(manifest.dataset)) / as_folder_name(manifest.name)
-            )  # of any system's zip
+            # Names that the system which wrote the zip took may be none here.
+            target = results / (name or as_folder_name(manifest.dataset)) / as_folder_name(manifest.name)
 
             def unpack(folder: Path) -> None:
                 _require_space(source, archive, folder)
