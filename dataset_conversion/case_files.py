@@ -16,6 +16,7 @@ from unetrpp.dataset_conversion.source import Made, SourceCase, files_of
 from unetrpp.io.formats import copy_image, ending_of, files_of_image, remove_sidecar
 from unetrpp.io.images import (
     Volume,
+    as_label,
     has_alpha,
     read_channels,
     read_file,
@@ -191,14 +192,16 @@ def write_label(
         volume: Volume = painted(case.masks)
         write_segmentation(path, volume.array[0], volume.geometry)
         return _remarks(volume)
-    volume = read_label(case.label) if isinstance(case.label, Path) else case.label.read()
+    file, *_ = files_of(case.label)
+    made = None if isinstance(case.label, Path) else case.label.read()
+    volume = read_label(file) if made is None else as_label(file, made)
     array = labels.one_class(volume.array[0]) if one_class else volume.array[0]
-    _require_declared(files_of(case.label)[0], array, labels, by_options)
+    _require_declared(file, array, labels, by_options)
     if isinstance(case.label, Path) and not one_class and path.name.endswith(ending_of(case.label)):
         _copy_or_link(case.label, path, link)
         return Remarks()
     write_segmentation(path, array.astype(np.min_scalar_type(int(array.max()))), volume.geometry)
-    return _remarks(volume)
+    return Remarks() if made is None else _remarks(made)
 
 
 def _remarks(volume: Volume) -> Remarks:

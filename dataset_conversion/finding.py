@@ -81,13 +81,14 @@ def case_folders(source: Path, expression: str, example: str) -> dict[str, Path]
 
 def images_in_tree(folder: Path) -> list[Path]:
     """All images below ``folder`` but those of a workspace with raw datasets, which may lie inside of a download."""
-    made = _made_here(walk(folder))
+    made = _made_here(folder, walk(folder))
     return [path for path in images_below(folder) if made.isdisjoint(path.parents)]
 
 
-def _made_here(paths: Iterable[Path]) -> set[Path]:
-    """The folders of workspaces with raw datasets among the files and folders of a tree."""
-    raw = {path.parent.parent for path in paths if path.name == "conversion.json"}
+def _made_here(folder: Path, paths: Iterable[Path]) -> set[Path]:
+    """The folders of workspaces with raw datasets among the files and folders of the tree ``folder``, not of one that it lies in."""
+    found = {path.parent.parent for path in paths if path.name == "conversion.json"}
+    raw = {place for place in found if place.name == "raw" and folder in place.parents}
     return {place.with_name(name) for place in raw for name in (place.name, "preprocessed", "results", "unpacked")}
 
 
@@ -218,7 +219,7 @@ def not_used(
     used = parts_of({file.resolve() for case in cases for file in case.files})
     found: dict[Path, str] = {}
     paths = [*walk(folder)]
-    made = _made_here(paths)
+    made = _made_here(folder, paths)
     for path in paths:
         if any(map(is_system, (path, *path.relative_to(folder).parents))) or not made.isdisjoint((path, *path.parents)):
             continue

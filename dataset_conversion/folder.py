@@ -16,7 +16,7 @@ from unetrpp.dataset_conversion.own_folder.coloured import BLACK, Coloured
 from unetrpp.dataset_conversion.own_folder.hold_out import held_out
 from unetrpp.dataset_conversion.own_folder.pairing import Found, Layout, find_cases
 from unetrpp.dataset_conversion.raw import ConversionResult, write_raw_dataset
-from unetrpp.dataset_conversion.record import Conversion, earlier_conversion, earlier_description
+from unetrpp.dataset_conversion.record import Conversion, earlier_conversion, merged_groups
 from unetrpp.dataset_conversion.source import Source
 
 
@@ -140,11 +140,10 @@ def _with_colours(found: Found, colours: Mapping[str, int], values: Mapping[str,
 def _with_test_cases(found: Found, wanted: int | Path, folder: Path, overwrite: bool) -> Found:
     """The cases with those held out marked as test cases; an earlier conversion's stay so unless all are converted again."""
     earlier = None if overwrite else earlier_conversion(folder)
-    described = earlier_description(folder)
     tests = held_out(
         wanted,
         [case.id for case in found.cases],
-        groups={**found.groups, **((described.groups if described else None) or {})},
+        groups=merged_groups(found.cases, found.groups, folder).all,
         earlier=earlier.options.get("hold_out", ()) if earlier else (),
     )
     return replace(found, cases=tuple(replace(case, test=case.id in tests) for case in found.cases))

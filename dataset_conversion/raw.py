@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from unetrpp.core.errors import UserError
-from unetrpp.core.files import is_dangling, write_json
+from unetrpp.core.files import is_dangling, read_json, write_json
 from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import CaseError, run_cases
 from unetrpp.core.problems import grouped
@@ -30,6 +32,7 @@ from unetrpp.dataset_conversion.record import (
     Conversion,
     earlier_description,
     images_of,
+    merged_groups,
     require_same_conversion,
     without_changed,
 )
@@ -128,7 +131,14 @@ def write_raw_dataset(
     errors = tuple(outcome.error for outcome in outcomes if outcome.error)
     failed = {error.case for error in errors}
     converted = [case for case in source.cases if case.id not in failed]
-    training = sum(not case.test for case in converted)
+    kept = [case for case in source.cases if case.id in failed and _has_images(case, folder, ending)]
+    if kept:
+        LOG.warning(
+            "warning: the source of %s is gone or empty now (%s); the dataset still has the files of an earlier conversion",
+            counted(len(kept), "case"),
+            listed([escaped(case.id) for case in kept]),
+        )
+    training = sum(not case.test for case in [*converted, *kept])
     remove_other_endings(source, folder, ending)
     if training:
         _write_description(source, folder, ending, training)
@@ -138,6 +148,10 @@ def write_raw_dataset(
         )
     others = [CaseError(name, "finding cases", reason, refused=True) for name, reason in source.left_out.items()]
     return _result(folder, converted, (*errors, *others), skip_unreadable and training > 0)
+
+
+def _has_images(case: SourceCase, folder: Path, ending: str) -> bool:
+    return bool(images_of(case, folder / ("imagesTs" if case.test else "imagesTr"), ending))
 
 
 def _report_once(converted: Sequence[Converted], channel_names: Sequence[str]) -> None:
@@ -161,32 +175,22 @@ def _report_once(converted: Sequence[Converted], channel_names: Sequence[str]) -
 def _write_description(source: Source, folder: Path, ending: str, training: int) -> None:
     """dataset.json; what a user added to that of an earlier conversion is kept."""
     earlier = earlier_description(folder)
+    training_cases = {case.id for case in source.cases if not case.test}
+    given = {case: group for case, group in (source.groups or {}).items() if case in training_cases}
+    groups = merged_groups(source.cases, given, folder)
     description = DatasetDescription(
         name=folder.name,
         channel_names=source.channel_names,
         labels=source.labels,
         file_ending=ending,
-        groups=_groups(source, earlier),
+        groups=groups.all or None,
         check_modality=earlier.check_modality if earlier else True,
         reference=source.reference,
         licence=source.licence,
     )
     write_json(folder / "dataset.json", nnunet_json(description, training))
-
-
-def _groups(source: Source, earlier: DatasetDescription | None) -> dict[str, str] | None:
-    """Those of the source; what a user added or changed counts before them.
-
-    A group of the source may have another name now, such as that of an earlier scan of the patient: it keeps the name that it had.
-    """
-    known = {case.id for case in source.cases if not case.test}
-    found = {case: group for case, group in (source.groups or {}).items() if case in known}
-    before = (earlier.groups or {}) if earlier else {}
-    kept = {case.id: before[case.id] for case in source.cases if case.id in before}  # those of test cases, too
-    names: dict[str, str] = {}
-    for case in sorted(found.keys() & kept.keys()):
-        names.setdefault(found[case], kept[case])
-    return {case: names.get(group, group) for case, group in found.items()} | kept or None
+    conversion = read_json(folder / "conversion.json", Conversion)
+    write_json(folder / "conversion.json", msgspec.structs.replace(conversion, groups=groups.given))
 
 
 def _result(

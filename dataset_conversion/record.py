@@ -3,7 +3,7 @@
 import glob
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,13 +21,15 @@ PARTS = (("imagesTr", "_0000"), ("labelsTr", ""), ("imagesTs", "_0000"), ("label
 class Conversion(Record, frozen=True, kw_only=True):
     """conversion.json: the source and the options of a conversion; a later run must have the same ones.
 
-    ``cases`` has the `case_digests` of each case. Release 0.1.0 did not write it, and of its cases times alone count.
+    ``cases`` has the `case_digests` of each case. Release 0.1.0 did not write it, and of its cases times alone count. ``groups`` are
+    those of dataset.json that the source gave; what is otherwise there a user has changed. None: not recorded.
     """
 
     format: int = 1
     source: str
     options: dict[str, Any]
     cases: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
+    groups: dict[str, str] | None = None
 
 
 def earlier_conversion(folder: Path) -> Conversion | None:
@@ -47,6 +49,36 @@ def earlier_description(folder: Path) -> DatasetDescription | None:
         return read_description(folder / "dataset.json", folder.name)
     except UserError:
         return None
+
+
+class Groups(NamedTuple):
+    """The patient of each case."""
+
+    all: dict[str, str]
+    given: dict[str, str]  # those of the source, which no user has changed
+
+
+def merged_groups(cases: Iterable[SourceCase], given: Mapping[str, str], folder: Path) -> Groups:
+    """The groups that the source has ``given``; what a user added or changed in dataset.json counts before them.
+
+    A group of the source may have another name than before, such as that of an earlier scan of the patient: it keeps the name that
+    it had, if no other group has it now.
+    """
+    description, conversion = earlier_description(folder), earlier_conversion(folder)
+    recorded = conversion.groups if conversion else None
+    tests = {case.id: case.test for case in cases}
+    before = {case: group for case, group in ((description and description.groups) or {}).items() if case in tests}
+    kept = {c: group for c, group in before.items() if tests[c] or recorded is None or group != recorded.get(c)}
+    names: dict[str, str] = {}
+    for case in sorted(given.keys() & kept.keys()):
+        names.setdefault(given[case], kept[case])
+    taken = {*names.values(), *given.values()}
+    for case in sorted(given.keys() & before.keys()):
+        if given[case] not in names and before[case] not in taken:
+            names[given[case]] = before[case]
+            taken.add(before[case])
+    ours = {case: names.get(group, group) for case, group in given.items() if case not in kept}
+    return Groups({**ours, **kept}, ours)
 
 
 def require_same_conversion(folder: Path, conversion: Conversion, overwrite: bool) -> None:
@@ -86,7 +118,7 @@ def without_changed(cases: Iterable[SourceCase], folder: Path, ending: str, conv
             for path in changed:
                 path.unlink(missing_ok=True)
                 remove_sidecar(path)
-    return msgspec.structs.replace(conversion, cases=digests)
+    return msgspec.structs.replace(conversion, cases=digests, groups=earlier.groups if earlier else None)
 
 
 def images_of(case: SourceCase, folder: Path, ending: str) -> list[Path]:

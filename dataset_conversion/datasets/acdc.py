@@ -50,7 +50,7 @@ from unetrpp.dataset_conversion.naming import groups_by, in_test_set
 from unetrpp.dataset_conversion.protocols import add_options as add_protocols
 from unetrpp.dataset_conversion.protocols import with_protocol
 from unetrpp.dataset_conversion.source import Source, SourceCase, scheme_of
-from unetrpp.io.images import Volume, read_geometry, whole_numbers
+from unetrpp.io.images import Volume, read_geometry
 from unetrpp.io.listing import unreadable
 from unetrpp.io.placement import RAS_TO_LPS, qform_lps
 
@@ -83,7 +83,6 @@ class ByQform:
     """An image or a label whose place is that of the qform, because the sform lacks the spacing."""
 
     file: Path
-    label: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -92,13 +91,11 @@ class ByQform:
     def read(self) -> Volume:
         """
         Raises:
-            UserError: the file cannot be read, or a label's values are not whole numbers.
+            UserError: the file cannot be read.
         """
         from unetrpp.io.readers import nifti
 
         array, geometry = nifti.read(self.file, by_qform=True)
-        if self.label and array.dtype.kind == "f":
-            array = whole_numbers(self.file, array)
         # Without the header's own fields both transforms are written, and they agree.
         return Volume(array, msgspec.structs.replace(geometry, nifti=UNSET))
 
@@ -146,10 +143,10 @@ def read(folder: Path, *, protocol: str | None = None, validate_on_test: bool = 
 
 def _case(case: str, image: Path, label: Path | None, folder: Path) -> SourceCase:
     test = in_test_set(image, folder, "^testing$")
-    return SourceCase(case, (_placed(image),), None if label is None else _placed(label, label=True), test=test)
+    return SourceCase(case, (_placed(image),), None if label is None else _placed(label), test=test)
 
 
-def _placed(file: Path, *, label: bool = False) -> Path | ByQform:
+def _placed(file: Path) -> Path | ByQform:
     """The file, or what it is by its qform where the sform has the same directions without the spacing."""
     from unetrpp.io.readers import nifti
 
@@ -167,7 +164,7 @@ def _placed(file: Path, *, label: bool = False) -> Path | ByQform:
         return file
     directions = qform[:, :3] / np.linalg.norm(qform[:, :3], axis=0)
     sform = RAS_TO_LPS @ np.reshape(placement.sform, (3, 4))[:, :3]
-    return ByQform(file, label) if np.allclose(sform, directions, rtol=0, atol=UNIT) else file
+    return ByQform(file) if np.allclose(sform, directions, rtol=0, atol=UNIT) else file
 
 
 def _repairs(cases: Iterable[SourceCase]) -> list[str]:

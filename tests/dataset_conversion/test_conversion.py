@@ -341,3 +341,59 @@ def test_a_patient_keeps_the_name_of_the_group(source, tmp_path, monkeypatch):
     convert(source, tmp_path, overwrite=True)
     groups = read_dataset(folder, "Three").description.groups
     assert groups == dict.fromkeys(("a_1", "a_2", "b_1"), "a_1")
+
+
+@pytest.mark.parametrize(
+    "first", [{"a_1": "P1", "a_2": "P01", "b_1": "B"}, {"a_1": "P1", "a_2": "P1", "b_1": "P1"}, {}]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_groups_that_the_source_corrects_are_corrected(source, tmp_path, monkeypatch, first, overwrite):
+    changed(monkeypatch, groups=first)
+    convert(source, tmp_path)
+    monkeypatch.undo()
+    changed(monkeypatch, groups={"a_1": "P1", "a_2": "P1", "b_1": "P2"})
+    folder = convert(source, tmp_path, overwrite=overwrite).folder
+    groups = read_dataset(folder, folder.name).description.groups
+    assert groups is not None
+    assert groups["a_1"] == groups["a_2"] != groups["b_1"]
+
+
+def test_groups_that_the_source_no_longer_gives_are_gone(source, tmp_path, monkeypatch):
+    changed(monkeypatch, groups={"a_1": "sub", "a_2": "sub", "b_1": "sub"})
+    folder = convert(source, tmp_path).folder
+    content = json.loads((folder / "dataset.json").read_text())
+    content["groups"]["b_1"] = "mine"
+    (folder / "dataset.json").write_text(json.dumps(content))
+    monkeypatch.undo()
+    changed(monkeypatch, groups={})
+    for _ in range(2):
+        convert(source, tmp_path)
+        assert read_dataset(folder, folder.name).description.groups == {"b_1": "mine"}
+
+
+def test_groups_of_a_conversion_that_did_not_record_them_are_the_users(source, tmp_path, monkeypatch):
+    changed(monkeypatch, groups={"a_1": "a", "a_2": "a"})
+    folder = convert(source, tmp_path).folder
+    content = json.loads((folder / "conversion.json").read_text())
+    assert content.pop("groups") == {"a_1": "a", "a_2": "a"}
+    (folder / "conversion.json").write_text(json.dumps(content))
+    changed(monkeypatch, groups={"a_1": "x", "a_2": "y", "b_1": "x"})
+    convert(source, tmp_path)
+    assert read_dataset(folder, folder.name).description.groups == {"a_1": "a", "a_2": "a", "b_1": "a"}
+
+
+def test_a_case_whose_source_is_gone_keeps_its_files_and_is_counted(source, tmp_path, caplog):
+    folder = convert(source, tmp_path).folder
+    assert "earlier conversion" not in caplog.text
+    label = source / "labelsTr" / "a_2.nii.gz"
+    label.unlink()
+    label.symlink_to("not_fetched.nii.gz")
+    result = convert(source, tmp_path, skip_unreadable=True)
+    assert list(result.left_out) == ["a_2"]
+    assert {path.name for path in folder.rglob("a_2*")} == {"a_2_0000.nii.gz", "a_2.nii.gz"}
+    assert "the source of 1 case is gone or empty now (a_2)" in caplog.text
+    assert (
+        json.loads((folder / "dataset.json").read_text())["numTraining"]
+        == 3
+        == len(read_dataset(folder, "Three").cases)
+    )

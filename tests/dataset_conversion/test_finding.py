@@ -86,6 +86,20 @@ def test_raw_datasets_below_a_download_are_no_part_of_it(tmp_path):
     assert [*not_used(tmp_path, (), "x")] == images_in_tree(tmp_path)
 
 
+@pytest.mark.parametrize("given", ["raw/D", "raw", "elsewhere"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_record_of_the_download_itself_hides_nothing(tmp_path, monkeypatch, given, relative):
+    """A raw dataset of a colleague is a source as well, and other programs have files of this name, too."""
+    for folder in ("raw/D", "elsewhere/annotations"):
+        (tmp_path / folder / "imagesTr").mkdir(parents=True)
+        (tmp_path / folder / "imagesTr" / "stray.nii").write_bytes(b"x")
+        (tmp_path / folder / "conversion.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / given)
+    root = Path() if relative else tmp_path / given
+    assert [path.name for path in images_in_tree(root)] == ["stray.nii"]
+    assert [path.name for path in not_used(root, (), "x")] == ["stray.nii"]
+
+
 def test_names_and_folders_in_any_capitals(tmp_path):
     (tmp_path / "ImagesTr").mkdir()
     (tmp_path / "ImagesTr/CT.nii.gz").write_bytes(b"x")

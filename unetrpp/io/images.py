@@ -183,15 +183,20 @@ def read_label(path: Path) -> Volume:
         UserError: unreadable, more than one channel (unless they are equal: a gray picture that was saved in colours), or
             values that are not whole numbers.
     """
-    return _as_label(path, read_file(path))
+    return as_label(path, read_file(path))
 
 
 def read_straight_label(path: Path) -> Volume:
     """:func:`read_label` for a file whose axes may be sheared, as :func:`read_straight` reads it."""
-    return _as_label(path, read_straight(path)[0])
+    return as_label(path, read_straight(path)[0])
 
 
-def _as_label(path: Path, volume: Volume) -> Volume:
+def as_label(path: Path, volume: Volume) -> Volume:
+    """What was read of a label as whole numbers in one channel; ``path`` names the file in messages.
+
+    Raises:
+        UserError: values that are not whole numbers, or several channels.
+    """
     array = _one_channel(path, volume.array)
     if array.dtype.kind == "f":
         array = whole_numbers(path, array)
