@@ -17,6 +17,7 @@ from unetrpp.core.files import link_or_copy, read_json, remove_folder
 from unetrpp.core.machine import default_processes
 from unetrpp.core.parallel import run_cases
 from unetrpp.core.text import counted, listed, quoted
+from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.splits import Splits
 from unetrpp.inference.record import earlier_runs
 from unetrpp.io.images import read_label
@@ -24,6 +25,7 @@ from unetrpp.model.folder import ARCHITECTURE, FIRST_STAGE
 from unetrpp.plans.plans import Plans, Preprocessing
 from unetrpp.preprocessing.grid import CaseGrid
 from unetrpp.preprocessing.store import Store, StoredCase
+from unetrpp.report.next_step import again_command
 from unetrpp.trainers.config import TrainingConfig
 
 LOG = logging.getLogger(__name__)
@@ -85,27 +87,28 @@ def held_out_segmentations(second: SecondStage, first: Path, splits: Splits) -> 
     Raises:
         UserError: a fold of the first stage is unfinished, was trained on other cases, or segmented earlier images.
     """
-    plans, stage = second.plans, second.plans.configuration(second.name).first_stage
+    plans, stage, home = second.plans, second.plans.configuration(second.name).first_stage, Workspace.of_model(first)
+    assert stage is not None  # as it is a second stage
     unfinished = [str(k) for k in range(len(splits.folds)) if not (_validation(first, k) / "summary.json").is_file()]
     if unfinished:
         folds = f"fold{'s' if len(unfinished) > 1 else ''} {', '.join(unfinished)}"
         raise UserError(
             f"{second.name} is trained on {stage}'s segmentations of held-out cases, and {folds} of {stage} "
             f"{'are' if len(unfinished) > 1 else 'is'} not finished; "
-            f"run unetrpp_train {quoted(second.dataset)} {stage} -p {quoted(plans.name)}"
+            f"run unetrpp_train {quoted(second.dataset)} {stage} -p {quoted(plans.name)}{home.option}"
         )
     found: dict[str, Path] = {}
     for k, fold in enumerate(splits.folds):
         if read_json(first / f"fold_{k}" / "training.json", TrainingConfig).cases != fold.digest():
             raise UserError(
                 f"fold {k} of {first} was trained on other cases than splits.json has; restore them, "
-                f"or run unetrpp_train {quoted(second.dataset)} {stage} {k} -p {quoted(plans.name)} --overwrite"
+                f"or run {again_command(home, second.dataset, plans=plans.name, configuration=stage, fold=k)}"
             )
         held_out = sorted(set(fold.validation) - set(fold.train))
         if old := _of_earlier_images(second, _validation(first, k), held_out):
             raise UserError(
                 f"the images of {counted(len(old), 'case')} ({listed(old)}) have changed since {stage} segmented them; "
-                f"run unetrpp_train {quoted(second.dataset)} {stage} {k} -p {quoted(plans.name)} again"
+                f"run unetrpp_train {quoted(second.dataset)} {stage} {k} -p {quoted(plans.name)}{home.option} again"
             )
         for case in held_out:
             found.setdefault(case, _validation(first, k) / f"{case}{plans.file_ending}")

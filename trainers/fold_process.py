@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -22,6 +23,7 @@ import torch
 
 from unetrpp.core.devices import find_device, limit_threads
 from unetrpp.core.errors import in_words
+from unetrpp.core.lock import locked
 from unetrpp.core.parallel import MessageSender
 from unetrpp.core.progress import BarState, ReceivedBar, show_bars_elsewhere
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
@@ -163,13 +165,19 @@ def work(task: FoldTask, channel: Connection, cores: SharedNumber) -> None:
             machine = replace(machine, cores=lambda: cores.value)
             torch.set_num_threads(cores.value)
             keep_freed_memory()
-        run_fold(task.job, task.config, machine, alone=False)
+        with process_lock(task.job.model, task.config.fold):
+            run_fold(task.job, task.config, machine, alone=False)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:
         LOG.debug("fold %s failed", task.config.fold, exc_info=error)
         sender.put_nowait(Failure(in_words(error)))
         sys.exit(1)
+
+
+def process_lock(model: Path, fold: int | str) -> AbstractContextManager[None]:
+    """The lock that a fold's process holds itself: its parent's ends where that is killed, and the fold still saves its state then."""
+    return locked(model / f".fold_{fold}.process.lock", f"fold {fold} is still being saved", "wait a moment")
 
 
 def _obey(channel: Connection) -> None:

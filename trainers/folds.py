@@ -21,7 +21,7 @@ from unetrpp.model.folds import Folds
 from unetrpp.networks.cpu_kernels.allocator import keep_freed_memory
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.distributed import Processes
-from unetrpp.trainers.fold_process import FoldTask
+from unetrpp.trainers.fold_process import FoldTask, process_lock
 from unetrpp.trainers.inputs import Machine
 from unetrpp.trainers.job import Job, TrainingRequest, prepare_model_folder, read_job
 from unetrpp.trainers.one_fold import is_trained, read_config, run_fold, start_fold
@@ -185,6 +185,8 @@ def _locked(job: Job) -> Iterator[None]:
         for number in job.folds:
             lock = job.model / f".fold_{number}.lock"  # not in the fold's folder, which --overwrite deletes
             locks.enter_context(locked(lock, f"fold {number} is being trained", "wait for it, or give other folds"))
+            with process_lock(job.model, number):  # of a fold's process whose parent was killed
+                pass
         yield
 
 

@@ -11,7 +11,7 @@ import msgspec
 from unetrpp.core.errors import UserError
 from unetrpp.core.files import read_json, remove_folder, write_bytes, write_json
 from unetrpp.core.registry import find
-from unetrpp.core.text import counted_of, listed, quoted
+from unetrpp.core.text import counted_of, listed
 from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.description import DatasetDescription, read_description
 from unetrpp.dataset.splits import Fold, Splits
@@ -21,6 +21,7 @@ from unetrpp.model.folds import Folds, fold_names
 from unetrpp.plans.fingerprint import Fingerprint
 from unetrpp.plans.plans import Configuration, Plans, read_plans
 from unetrpp.preprocessing.store import Store
+from unetrpp.report.next_step import again_command
 from unetrpp.trainers.cascade import SecondStage, prepare_second_stage
 from unetrpp.trainers.config import STANDARD_TRAINER
 from unetrpp.trainers.network_spec import NetworkSpec
@@ -60,8 +61,8 @@ class TrainingRequest:
 
     def command(self, fold: int | str) -> str:
         """The command that trains a fold again from its start."""
-        return (
-            f"unetrpp_train {quoted(self.dataset)} {self.configuration} {fold} -p {quoted(self.plans_name)} --overwrite"
+        return again_command(
+            self.workspace, self.dataset, plans=self.plans_name, configuration=self.configuration, fold=fold
         )
 
 

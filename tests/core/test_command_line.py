@@ -226,3 +226,32 @@ def test_waiting_threads_sleep_soon_unless_the_user_decides(before, expected, mo
         monkeypatch.setenv(name, value)
     let_waiting_threads_sleep()
     assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+def test_a_command_that_overwrites_is_not_to_be_repeated_as_it_is(capsys):
+    asked = Parser("unetrpp_test", "A test.", "unetrpp_test")
+    asked.add_argument("--overwrite", action="store_true")
+
+    def fill(arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def stop(arguments):
+        raise KeyboardInterrupt
+
+    for work, sentence in ((fill, "and give {} again"), (stop, "interrupted; {} resumes")):
+        for given, command in (([], "the same command"), (["--overwrite"], "the same command without --overwrite")):
+            run(asked, work, given)
+            assert capsys.readouterr().err.endswith(f"{sentence.format(command)}\n")
+
+
+def test_json_holds_names_that_are_not_utf_8_escaped(capfd):
+    name = os.fsdecode(b"bad\xff")
+
+    def refuse(arguments):
+        raise UserError(f"{name} does not exist")
+
+    assert run(parser(), refuse, ["--json"]) == 2
+    assert json.loads(capfd.readouterr().out)["error"] == r"bad\xff does not exist"
+    result = {name: [Path(name), (name, 1)], "plain": None}
+    assert run(parser(), lambda _: Outcome(result), ["--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["result"] == {r"bad\xff": [r"bad\xff", [r"bad\xff", 1]], "plain": None}

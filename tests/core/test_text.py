@@ -2,7 +2,9 @@
 
 import ast
 import itertools
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from unetrpp.core.text import (
     format_range,
     format_score,
     format_shape,
+    quoted,
     scores_text,
     text_table,
     without_repetition,
@@ -134,3 +137,29 @@ def test_a_count_that_may_be_one_has_its_noun_from_counted():
     found = list(counts_in_plural())
     assert [place for place, text in found if not text.startswith(SEVERAL)] == []
     assert [text for text in SEVERAL if not any(other.startswith(text) for _, other in found)] == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of a POSIX shell")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "liver",
+        "my liver",
+        "KiTS(kidney)",
+        "cost$5",
+        "a$(touch pwned)",
+        "`id`",
+        'x"y',
+        "a\\b",
+        "it's $HOME",
+        "wow!",
+        "~/x",
+        "",
+    ],
+)
+def test_what_is_shown_pastes_as_it_is(tmp_path, text):
+    done = subprocess.run(
+        ["sh", "-c", f"printf %s {quoted(text)}"], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout == text
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """`unetrpp` says for every dataset of the workspace what to run next; what it names runs."""
 
+import msgspec
 import pytest
 
 from tests.helpers.model import make_model
@@ -8,7 +9,8 @@ from unetrpp.__main__ import main
 from unetrpp.core.files import write_json
 from unetrpp.core.workspace import Workspace
 from unetrpp.inference.selection import FILE
-from unetrpp.report.next_step import SELECTION, USUAL, next_command, next_steps, plan_command
+from unetrpp.plans.plans import read_plans
+from unetrpp.report.next_step import SELECTION, USUAL, again_command, next_command, next_steps, plan_command
 from unetrpp.trainers.config import TrainingConfig
 from unetrpp.trainers.recipe import config_for, new_config
 from unetrpp.trainers.train import build_parser
@@ -162,3 +164,38 @@ def test_the_command_prints_it_without_arguments_only(workspace, capsys):
     assert capsys.readouterr().out.endswith(f"\nnext, in {workspace.root}:\n  {only(workspace)}\n")
     assert main(["--help"]) == 0
     assert "next, in" not in capsys.readouterr().out
+
+
+def test_a_cascade_waits_for_its_first_stage(workspace):
+    path = workspace.plans("balls", "unet")
+    plans = read_plans(path)
+    (configuration,) = plans.configurations.values()
+    second = msgspec.structs.replace(configuration, first_stage="3d_lowres")
+    plans = msgspec.structs.replace(plans, configurations={"3d_lowres": configuration, "3d_cascade": second})
+    write_json(path, plans)
+    workspace.store("balls", "unet", "3d_fullres").rename(workspace.store("balls", "unet", "3d_lowres"))
+    workspace.store("balls", "unet", "3d_cascade").mkdir()
+    assert only(workspace).endswith("not trained: unetrpp_train balls 3d_lowres -p unet")
+    model = workspace.model("balls", "unet", "3d_lowres")
+    model.parent.mkdir(parents=True)
+    make_model(model.parent, 4).rename(model)
+    (model / "fold_3" / "checkpoint_final.pt").unlink()
+    assert only(workspace).endswith("3 of 4 folds are trained: unetrpp_train balls 3d_lowres -p unet")
+    for fold in range(4):
+        (model / f"fold_{fold}" / "validation").mkdir()
+        write_json(model / f"fold_{fold}" / "validation" / "summary.json", {})
+    assert next_command(workspace, "balls").endswith("unetrpp_train balls 3d_cascade -p unet")
+
+
+def test_a_fold_is_trained_again_as_it_was(workspace, monkeypatch):
+    fold = workspace.model("balls", "unet", "3d_fullres") / "fold_2"
+    config = new_config(2, {"epochs": 20, "learning_rate": 0.02})
+    write_json(fold / "training.json", config)
+    command = again_command(workspace, "balls", plans="unet", configuration="3d_fullres", fold=2)
+    assert command == "unetrpp_train balls 3d_fullres 2 -p unet --epochs 20 --lr 0.02 --overwrite"
+    assert build_parser().parse_args(command.split()[1:]).epochs == 20
+    monkeypatch.delenv("UNETRPP_WORKSPACE")
+    assert (
+        again_command(workspace, "balls", plans="unet", configuration="3d_fullres", fold=2)
+        == f"{command} --workspace {workspace.root}"
+    )

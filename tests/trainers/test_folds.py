@@ -24,6 +24,7 @@ from unetrpp.networks.unet import UNet
 from unetrpp.plans.architecture import Architecture
 from unetrpp.plans.plans import Plans
 from unetrpp.trainers.config import TrainingConfig
+from unetrpp.trainers.fold_process import process_lock
 from unetrpp.trainers.folds import train
 from unetrpp.trainers.train import build_parser, main
 from unetrpp.trainers.trainer import Trainer
@@ -469,3 +470,12 @@ def test_cases_of_another_preprocessing_or_of_other_files_are_not_trained_on(wor
     write_json(path, msgspec.structs.replace(plans, configurations={"3d_fullres": changed}))
     with pytest.raises(UserError, match="4 of 4 cases were preprocessed differently from these plans"):
         train_balls(workspace, "0")
+
+
+def test_a_fold_whose_process_still_saves_is_not_started(workspace):
+    """Its parent was killed, and with it the parent's lock."""
+    model = workspace.model("balls", "unet", "3d_fullres")
+    with process_lock(model, 0), pytest.raises(UserError, match="fold 0 is still being saved by process"):
+        train_balls(workspace, "0", epochs=1)
+    assert not list(model.glob("fold_*"))
+    train_balls(workspace, "0", epochs=1)

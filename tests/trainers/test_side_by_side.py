@@ -96,6 +96,20 @@ def test_a_fold_that_fails_or_is_killed_does_not_stop_the_others(workspace, monk
     assert len(weights(model)) == 4
 
 
+def test_the_process_of_a_fold_holds_a_lock_of_its_own(workspace, monkeypatch):
+    model, held, receive = workspace.model("balls", "unet", "3d_fullres"), set(), FoldProcess.receive
+
+    def watch(process):
+        if (model / f".fold_{process.fold}.process.lock").exists():
+            held.add(process.fold)
+        return receive(process)
+
+    monkeypatch.setattr(FoldProcess, "receive", watch)
+    train("balls", "3d_fullres", "0-1", workspace=workspace.root, devices=["cpu", "cpu"], **RECIPE)
+    assert held == {0, 1}
+    assert not list(model.glob(".fold*"))
+
+
 def test_in_one_process_too_a_failed_fold_does_not_stop_the_others(workspace):
     model = with_obstacle(workspace, fold=1)
     with pytest.raises(SomeFailed, match=r"1 of 4 folds has failed \(fold 1: .*metrics.jsonl"):

@@ -110,7 +110,22 @@ def reply_text(command: str, outcome: Outcome) -> str:
         "error": outcome.error or None,
         "result": outcome.result,
     }
-    return msgspec.json.format(msgspec.json.encode(reply, enc_hook=as_text), indent=2).decode()
+    try:
+        content = msgspec.json.encode(reply, enc_hook=as_text)
+    except UnicodeEncodeError:  # somewhere a file name that is not UTF-8
+        content = msgspec.json.encode(_recordable(msgspec.to_builtins(reply, enc_hook=as_text)))
+    return msgspec.json.format(content, indent=2).decode()
+
+
+def _recordable(value: object) -> object:
+    """Builtin values with all their texts as JSON can hold them."""
+    from unetrpp.core.text import recordable
+
+    if isinstance(value, str):
+        return recordable(value)
+    if isinstance(value, dict):
+        return {_recordable(key): _recordable(item) for key, item in value.items()}
+    return [_recordable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def as_text(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from unicodedata import normalize
 
@@ -195,9 +196,12 @@ def recordable(path: str) -> str:
 
 
 def quoted(value: object) -> str:
-    """As every shell takes it.
+    """As every shell takes it; a POSIX shell also where it would expand or run a part of it.
 
     >>> quoted("liver"), quoted("my liver"), quoted("KiTS(kidney)")
     ('liver', '"my liver"', '"KiTS(kidney)"')
     """
-    return str(value) if re.fullmatch(r"[\w./\\:+@=,-]+", str(value)) else f'"{value}"'
+    text = str(value)
+    if os.name == "posix" and set(text) & set('$`"\\!'):
+        return shlex.quote(text)
+    return text if re.fullmatch(r"[\w./\\:+@=,-]+", text) else f'"{text}"'

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetrpp.core.errors import UserError
-from unetrpp.core.text import escaped, is_utf8
+from unetrpp.core.text import escaped, is_utf8, quoted
 
 VARIABLE = "UNETRPP_WORKSPACE"
 NNUNETS_VARIABLE = "nnUNet_raw"
 DEFAULT = "unetrpp_workspace"
-NOT_IN_NAMES = '/\\<>:"|?*'  # of a file, on Windows
+NOT_IN_NAMES = '/\\<>:"|?*$`%'  # of a file, on Windows; and what a shell expands within quotes
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names of Windows' own
 NO_PLANS = ("dataset", "fingerprint", "splits")  # names of other files beside the plans
 
@@ -46,6 +46,12 @@ class Workspace:
     def of_model(cls, folder: Path) -> "Workspace":
         """The workspace that a model folder lies in, or would if it lay in one: a copy may be anywhere, as high as in the root."""
         return cls(folder.resolve().parent.parent.parent)
+
+    @property
+    def option(self) -> str:
+        """What a command line that is shown needs to find this workspace: nothing where commands find it by themselves."""
+        found = self.root.resolve() == Workspace.find().root.resolve()
+        return "" if found else f" --workspace {quoted(self.root)}"
 
     def raw(self, dataset: str) -> Path:
         """The folder of a raw dataset: dataset.json, imagesTr, labelsTr, imagesTs."""

@@ -9,6 +9,7 @@ import torch
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import quoted
+from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.cross_validation import CrossValidation, read_fold, update_cross_validation
@@ -159,7 +160,8 @@ def train_command(model: ModelFolder, folds: Sequence[str] = ()) -> str:
     """The command that trains (and validates) these folds of a model, or all of them."""
     spelled = f" {spell_folds(folds)}" if folds else ""
     plans = model.path.name.rpartition("__")[0] or model.plans.name
-    return f"unetrpp_train {quoted(model.dataset)} {model.configuration_name}{spelled} -p {quoted(plans)}"
+    where = Workspace.of_model(model.path).option
+    return f"unetrpp_train {quoted(model.dataset)} {model.configuration_name}{spelled} -p {quoted(plans)}{where}"
 
 
 def validation_mirroring(model: ModelFolder, folds: Sequence[str]) -> bool:

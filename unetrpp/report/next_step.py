@@ -9,6 +9,7 @@ from unetrpp.core.files import read_json
 from unetrpp.core.text import counted_of, quoted
 from unetrpp.core.workspace import NO_PLANS, Workspace
 from unetrpp.dataset.splits import Splits
+from unetrpp.plans.plans import read_plans
 
 STANDARD_PLANS = "unetrpp"
 SELECTION = "inference.json"  # of inference/selection.py, which needs torch
@@ -51,12 +52,12 @@ def next_command(workspace: Workspace, dataset: str, options: Mapping[str, str] 
 
 def plan_command(workspace: Workspace, dataset: str) -> str:
     """The command that plans a dataset, or plans and preprocesses what has changed in one that was."""
-    return f"unetrpp_plan_and_preprocess {quoted(dataset)}{_where(workspace)}"
+    return f"unetrpp_plan_and_preprocess {quoted(dataset)}{workspace.option}"
 
 
 def best_command(workspace: Workspace, dataset: str) -> str:
     """The command that predicts with what unetrpp_find_best chose."""
-    return f"{PREDICT} --best {quoted(dataset)}{_where(workspace)}"
+    return f"{PREDICT} --best {quoted(dataset)}{workspace.option}"
 
 
 def predict_command(model: Path) -> str:
@@ -65,22 +66,17 @@ def predict_command(model: Path) -> str:
     return f"{PREDICT} -m {quoted(model)}{' --checkpoint best' if best else ''}"
 
 
-def _where(workspace: Workspace) -> str:
-    """The option that names a workspace that commands do not find by themselves."""
-    found = workspace.root.resolve() == Workspace.find().root.resolve()
-    return "" if found else f" --workspace {quoted(workspace.root)}"
-
-
 def _steps(workspace: Workspace, name: str, options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """How far the dataset's configurations and models are, each with the command that goes on."""
     dataset, configurations = quoted(name), list(_preprocessed(workspace, name))
-    where, folds = _where(workspace), _folds(workspace, name)
+    where, folds = workspace.option, _folds(workspace, name)
     only = " all" if folds == 0 else ""  # the one fold that a single case has
     models = sorted(path for path in (workspace.root / "results" / name).glob("*__*") if any(path.glob("fold_*")))
     if not configurations and not models:
         yield f"{name} is not planned", plan_command(workspace, name)
     for plans, configuration in configurations:
-        if f"{plans}__{configuration}" not in {path.name for path in models}:
+        trained = f"{plans}__{configuration}" in {path.name for path in models}
+        if not trained and not _waits(workspace, name, plans, configuration):
             yield f"{name} is planned and not trained", _train(dataset, f"{configuration}{only}", plans) + where
     finished = []
     for path in models:
@@ -89,7 +85,8 @@ def _steps(workspace: Workspace, name: str, options: Mapping[str, str]) -> Itera
         if (plans, configuration) in configurations and done < count:
             state = f"{name}, {path.name}: {counted_of(done, count, 'fold', 'is/are')} trained"
             given = options.get(path.name, "")
-            recorded = "".join(text for flag, text in _options(path).items() if flag not in given.split())
+            started = next(iter(sorted(path.glob("fold_*/training.json"))), None)
+            recorded = "".join(text for flag, text in _options(started).items() if flag not in given.split())
             yield state, _train(dataset, f"{configuration}{only}", plans) + recorded + given + where
         elif done:
             finished.append(path)
@@ -106,16 +103,32 @@ def _preprocessed(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
             yield from ((file.stem, store.removeprefix(f"{file.stem}_")) for store in stores)
 
 
+def _waits(workspace: Workspace, name: str, plans: str, configuration: str) -> bool:
+    """Whether the first stage of a cascade has to be trained and validated before this configuration."""
+    try:
+        stage = read_plans(workspace.plans(name, plans)).configuration(configuration).first_stage
+    except UserError:
+        return False
+    validated = workspace.model(name, plans, stage).glob("fold_*/validation/summary.json") if stage else ()
+    return stage is not None and len(list(validated)) < (_folds(workspace, name) or 1)
+
+
 def _train(dataset: str, what: str, plans: str) -> str:
     """``what`` is a configuration, and the fold if it has to be named."""
     chosen = "" if plans == STANDARD_PLANS else f" -p {quoted(plans)}"
     return f"unetrpp_train {dataset} {what}{chosen}"
 
 
-def _options(model: Path) -> dict[str, str]:
-    """The options, by flag, of a training that differs from the usual, so that the other folds do not take a thousand epochs, or
-    start from random weights where the first did not."""
-    path = next(iter(sorted(model.glob("fold_*/training.json"))), None)
+def again_command(workspace: Workspace, dataset: str, *, plans: str, configuration: str, fold: int | str) -> str:
+    """The command that trains a fold again from its start, with the options that it recorded."""
+    recorded = workspace.model(dataset, plans, configuration) / f"fold_{fold}" / "training.json"
+    options = "".join(_options(recorded).values())
+    return f"{_train(quoted(dataset), f'{configuration} {fold}', plans)}{options} --overwrite{workspace.option}"
+
+
+def _options(path: Path | None) -> dict[str, str]:
+    """The options, by flag, in which the training.json of a fold differs from the usual, so that the other folds do not take a
+    thousand epochs, or start from random weights where the first did not."""
     try:
         found: dict[str, Any] = {} if path is None else read_json(path, dict[str, Any])
     except UserError:
