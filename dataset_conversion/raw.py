@@ -131,10 +131,10 @@ def write_raw_dataset(
     errors = tuple(outcome.error for outcome in outcomes if outcome.error)
     failed = {error.case for error in errors}
     converted = [case for case in source.cases if case.id not in failed]
-    kept = [case for case in source.cases if case.id in failed and _has_images(case, folder, ending)]
+    kept = [case for case in source.cases if case.id in failed and _is_whole(case, folder, ending)]
     if kept:
         LOG.warning(
-            "warning: the source of %s is gone or empty now (%s); the dataset still has the files of an earlier conversion",
+            "warning: the dataset has files of %s that could not be converted now (%s), and planning takes them",
             counted(len(kept), "case"),
             listed([escaped(case.id) for case in kept]),
         )
@@ -150,8 +150,13 @@ def write_raw_dataset(
     return _result(folder, converted, (*errors, *others), skip_unreadable and training > 0)
 
 
-def _has_images(case: SourceCase, folder: Path, ending: str) -> bool:
-    return bool(images_of(case, folder / ("imagesTs" if case.test else "imagesTr"), ending))
+def _is_whole(case: SourceCase, folder: Path, ending: str) -> bool:
+    """Whether the files of a failed case are there; an image without its label is removed."""
+    kind = "Ts" if case.test else "Tr"
+    images, label = folder / f"images{kind}", folder / f"labels{kind}" / f"{case.id}{ending}"
+    if case.labelled and not label.exists():
+        remove_case(case.id, images, label)
+    return bool(images_of(case, images, ending))
 
 
 def _report_once(converted: Sequence[Converted], channel_names: Sequence[str]) -> None:

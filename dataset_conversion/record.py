@@ -62,7 +62,7 @@ def merged_groups(cases: Iterable[SourceCase], given: Mapping[str, str], folder:
     """The groups that the source has ``given``; what a user added or changed in dataset.json counts before them.
 
     A group of the source may have another name than before, such as that of an earlier scan of the patient: it keeps the name that
-    it had, if no other group has it now.
+    it had, if no other group has it now. New cases of a group whose every case a user gave another name get that name, too.
     """
     description, conversion = earlier_description(folder), earlier_conversion(folder)
     recorded = conversion.groups if conversion else None
@@ -70,13 +70,14 @@ def merged_groups(cases: Iterable[SourceCase], given: Mapping[str, str], folder:
     before = {case: group for case, group in ((description and description.groups) or {}).items() if case in tests}
     kept = {c: group for c, group in before.items() if tests[c] or recorded is None or group != recorded.get(c)}
     names: dict[str, str] = {}
-    for case in sorted(given.keys() & kept.keys()):
-        names.setdefault(given[case], kept[case])
-    taken = {*names.values(), *given.values()}
-    for case in sorted(given.keys() & before.keys()):
-        if given[case] not in names and before[case] not in taken:
-            names[given[case]] = before[case]
-            taken.add(before[case])
+    for group in sorted(set(given.values())):
+        members = sorted(case for case, name in given.items() if name == group and case in before)
+        moved = {kept[case] for case in members if case in kept}
+        stayed = [before[case] for case in members if case not in kept]
+        had = stayed or (list(moved) if len(moved) == 1 else [])
+        joined = moved == set(had[:1])  # by a user, who has moved cases of this group to one other and left none
+        if had and (joined or had[0] not in {*given.values(), *names.values()}):
+            names[group] = had[0]
     ours = {case: names.get(group, group) for case, group in given.items() if case not in kept}
     return Groups({**ours, **kept}, ours)
 

@@ -170,7 +170,8 @@ def train(
     if failures:
         told = "; ".join(f"fold {fold}: {text}" for fold, text in failures.items())
         count = counted_of(len(failures), len(job.folds), "fold", "has/have")
-        raise SomeFailed(f"{count} failed ({told}); the same command trains what is left")
+        again = "the same command without --overwrite" if overwrite else "the same command"
+        raise SomeFailed(f"{count} failed ({told}); {again} trains what is left")
     return ModelFolder.open(job.model)
 
 

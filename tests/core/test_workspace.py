@@ -137,3 +137,21 @@ def test_the_workspace_of_a_model_folder_however_high_it_lies(tmp_path):
     assert Workspace.of_model(inside).root == tmp_path.resolve()
     for folder in (Path("/models/mine"), Path("/mine"), Path("/")):
         assert Workspace.of_model(folder).root == Path("/")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_the_workspace_of_a_model_whose_results_or_folder_are_links(tmp_path, monkeypatch):
+    home = Workspace(tmp_path / "ws")
+    (home.raw("Heart")).mkdir(parents=True)
+    (tmp_path / "disk" / "Heart" / "unetrpp__2d").mkdir(parents=True)
+    (home.root / "results").symlink_to(tmp_path / "disk")
+    (tmp_path / "mine").symlink_to(home.model("Heart", "unetrpp", "2d"))
+    assert Workspace.of_model(home.model("Heart", "unetrpp", "2d")) == home
+    assert home.option == f" --workspace {home.root}"
+    monkeypatch.setenv("UNETRPP_WORKSPACE", str(home.root))
+    assert home.option == ""
+    inside = home.model("Lung", "unetrpp", "2d")
+    (home.root / "results").unlink()
+    inside.mkdir(parents=True)
+    (tmp_path / "other").symlink_to(inside)
+    assert Workspace.of_model(tmp_path / "other").root == home.root.resolve()

@@ -384,16 +384,46 @@ def test_groups_of_a_conversion_that_did_not_record_them_are_the_users(source, t
 
 def test_a_case_whose_source_is_gone_keeps_its_files_and_is_counted(source, tmp_path, caplog):
     folder = convert(source, tmp_path).folder
-    assert "earlier conversion" not in caplog.text
+    assert "could not be converted" not in caplog.text
     label = source / "labelsTr" / "a_2.nii.gz"
     label.unlink()
     label.symlink_to("not_fetched.nii.gz")
     result = convert(source, tmp_path, skip_unreadable=True)
     assert list(result.left_out) == ["a_2"]
     assert {path.name for path in folder.rglob("a_2*")} == {"a_2_0000.nii.gz", "a_2.nii.gz"}
-    assert "the source of 1 case is gone or empty now (a_2)" in caplog.text
+    assert "the dataset has files of 1 case that could not be converted now (a_2)" in caplog.text
     assert (
         json.loads((folder / "dataset.json").read_text())["numTraining"]
         == 3
         == len(read_dataset(folder, "Three").cases)
     )
+
+
+def test_no_image_stays_without_its_label(source, tmp_path, caplog):
+    folder = convert(source, tmp_path).folder
+    (source / "labelsTr" / "a_2.nii.gz").write_bytes(b"")
+    convert(source, tmp_path, skip_unreadable=True)
+    assert not list(folder.rglob("a_2*"))
+    assert "planning takes them" not in caplog.text
+    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "moved", "later", "expected"),
+    [
+        ({"a_1": "s", "a_2": "s", "b_1": "s"}, {"a_1": "mine"}, {}, {"a_1": "mine", "a_2": "s", "b_1": "s"}),
+        ({"a_1": "a", "a_2": "b", "b_1": "b"}, {"a_2": "a"}, {}, {"a_1": "a", "a_2": "a", "b_1": "b"}),
+        ({"a_1": "a", "a_2": "b", "b_1": "b"}, {"a_2": "a"}, {"a_1": "x"}, {"a_1": "a", "a_2": "a", "b_1": "b"}),
+        ({"a_1": "a", "b_1": "b"}, {"b_1": "a"}, {"a_2": "b"}, {"a_1": "a", "a_2": "a", "b_1": "a"}),
+    ],
+)
+def test_a_case_that_a_user_moved_moves_no_other(source, tmp_path, monkeypatch, given, moved, later, expected):
+    changed(monkeypatch, groups=given)
+    folder = convert(source, tmp_path).folder
+    content = json.loads((folder / "dataset.json").read_text())
+    content["groups"] |= moved
+    (folder / "dataset.json").write_text(json.dumps(content))
+    changed(monkeypatch, groups=given | later)
+    for _ in range(2):
+        convert(source, tmp_path)
+        assert read_dataset(folder, folder.name).description.groups == expected

@@ -303,11 +303,6 @@ def run(parser: Parser, work: Callable[[argparse.Namespace], Outcome], argv: Seq
         return 1
 
 
-def _again(arguments: argparse.Namespace) -> str:
-    """The command that goes on: --overwrite would start again, and remove what is done."""
-    return "the same command without --overwrite" if getattr(arguments, "overwrite", False) else "the same command"
-
-
 def _outcome(prog: str, work: Callable[[argparse.Namespace], Outcome], arguments: argparse.Namespace) -> Outcome:
     """What ``work`` did; its errors become a sentence, which is printed here."""
     try:
@@ -316,13 +311,18 @@ def _outcome(prog: str, work: Callable[[argparse.Namespace], Outcome], arguments
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
-        sentence = f"interrupted; {_again(arguments)} resumes"
+        again = (
+            "with --overwrite the same command starts again"
+            if vars(arguments).get("overwrite")
+            else "the same command resumes"
+        )
+        sentence = f"interrupted; {again}"
         print(f"{prog}: {sentence}", file=sys.stderr)
         return Outcome(code=130, error=sentence)
     except Exception as error:
         if arguments.debug:
             raise
-        sentence = in_words(error).replace("the same command", _again(arguments))
+        sentence = in_words(error)
         print(f"{prog}: error: {sentence}", file=sys.stderr)
         note_error(sentence)
         return Outcome(code=error.exit_code if isinstance(error, UserError) else 1, error=sentence)

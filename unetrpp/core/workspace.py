@@ -44,8 +44,14 @@ class Workspace:
 
     @classmethod
     def of_model(cls, folder: Path) -> "Workspace":
-        """The workspace that a model folder lies in, or would if it lay in one: a copy may be anywhere, as high as in the root."""
-        return cls(folder.resolve().parent.parent.parent)
+        """The workspace that a model folder lies in, or would if it lay in one: a copy may be anywhere, as high as in the root.
+
+        A part of the workspace may be a link to another disk, and so may the model folder.
+        """
+        roots = [path.parent.parent.parent for path in (folder.absolute(), folder.resolve())]
+        return cls(
+            next((root for root in roots if (root / "raw").is_dir() or (root / "preprocessed").is_dir()), roots[1])
+        )
 
     @property
     def option(self) -> str:

@@ -9,7 +9,6 @@ import torch
 
 from unetrpp.core.errors import UserError
 from unetrpp.core.text import quoted
-from unetrpp.core.workspace import Workspace
 from unetrpp.dataset.cases import RawDataset
 from unetrpp.dataset.labels import LabelScheme
 from unetrpp.evaluation.cross_validation import CrossValidation, read_fold, update_cross_validation
@@ -160,7 +159,7 @@ def train_command(model: ModelFolder, folds: Sequence[str] = ()) -> str:
     """The command that trains (and validates) these folds of a model, or all of them."""
     spelled = f" {spell_folds(folds)}" if folds else ""
     plans = model.path.name.rpartition("__")[0] or model.plans.name
-    where = Workspace.of_model(model.path).option
+    where = model.workspace().option
     return f"unetrpp_train {quoted(model.dataset)} {model.configuration_name}{spelled} -p {quoted(plans)}{where}"
 
 
