@@ -30,7 +30,12 @@ def build_optimizer(network: torch.nn.Module, config: TrainingConfig) -> torch.o
     if config.optimizer == "muon":
         return Muon(_with_matrices(groups), lr=rate, betas=betas, fused=fused)
     nesterov = config.momentum > 0
-    return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=nesterov, fused=fused)
+    optimizer = torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=nesterov, fused=fused)
+    if nesterov:
+        # The fused step allocates momentum and leaves it unwritten where the first gradients are infinite (fp16).
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+    return optimizer
 
 
 def _with_matrices(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -238,8 +238,8 @@ def test_of_two_models_of_other_mirroring_one_is_compared(home, with_it):
     ((other, why),) = left_out.items()
     assert {compared.name, other} == {FIT, UNFIT}
     plain, option = (
-        ("with mirroring, and the compared models without", "-p unetrpp --no-mirroring"),
-        ("without mirroring, and the compared models with it", "-p unetrpp,"),
+        ("with mirroring, and the compared models without", f"-p unetrpp --workspace {home} --no-mirroring"),
+        ("without mirroring, and the compared models with it", f"-p unetrpp --workspace {home},"),
     )
     expected, command = plain if other == with_it else option
     assert expected in why

@@ -393,7 +393,8 @@ def test_a_fold_that_was_trained_on_other_files_is_named(workspace, caplog):
         (warning,) = [message for message in caplog.messages if "warning" in message]
         assert "since fold 1 was trained, the files or the preprocessing of" in warning
         assert f"1 of 3 cases have changed ({held_out})" in warning
-        assert "unetrpp_train balls 3d_fullres 1 -p unet --overwrite" in warning
+        again = "unetrpp_train balls 3d_fullres 1 -p unet --epochs 1 --iterations 1 --overwrite"
+        assert warning.endswith(f"{again} --workspace {workspace.root}")
     caplog.clear()
     (workspace.model("balls", "unet", "3d_fullres") / "fold_1" / "checkpoint_final.pt").unlink()
     train_balls(workspace, "1", epochs=1, iterations=1)
