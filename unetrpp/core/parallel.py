@@ -127,7 +127,7 @@ def _outcomes(jobs: Sequence[_Job[T]], processes: int, executor: Executor | None
     unfinished = {job.case: job for job in jobs}
     pool = executor or new_pool(processes)
     try:
-        for outcome in _answers(pool, jobs):
+        for outcome in _answers(pool, jobs, lent=executor is not None):
             del unfinished[outcome.case]
             yield outcome
     finally:
@@ -204,9 +204,13 @@ def _exit_after(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _answers(pool: Executor, jobs: Sequence[_Job[T]]) -> Iterator[Outcome[T]]:
+def _answers(pool: Executor, jobs: Sequence[_Job[T]], *, lent: bool) -> Iterator[Outcome[T]]:
     """The outcomes that arrive; cases whose future failed or was cancelled are left out, also those that a killed worker
-    takes with it."""
+    takes with it.
+
+    After Ctrl-C no other case is started. Those of a pool that is ``lent`` are cancelled here; a pool of our own does it when it is
+    shut down, in its own thread, which must not meet one that was cancelled here when a worker dies at the same time (Python 3.11).
+    """
     futures: list[Future[Outcome[T]]] = []
     with suppress(BrokenProcessPool):  # when it breaks during submission
         for job in jobs:
@@ -215,8 +219,8 @@ def _answers(pool: Executor, jobs: Sequence[_Job[T]]) -> Iterator[Outcome[T]]:
         for future in as_completed(futures):
             if not future.cancelled() and future.exception() is None:
                 yield future.result()
-    finally:  # after Ctrl-C no other case is started
-        for future in futures:
+    finally:
+        for future in futures if lent else ():
             future.cancel()
 
 
