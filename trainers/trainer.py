@@ -50,8 +50,8 @@ class Trainer(StepTrainer):
     Args:
         data: the planned configuration and the stored cases of the fold.
         config: the recipe: length, optimiser, learning rate, precision, seed.
-        folder: ``fold_k`` of the model folder, for checkpoints and metrics. Only the first process writes, and only in ``run``: a
-            trainer is also built to find out whether its network takes the options.
+        folder: ``fold_k`` of the model folder, for checkpoints and metrics. Only the first process writes, and only in ``run``:
+            before a fold is started, the standard trainer is built to find out whether its network takes the options.
         machine: device, threads, compilation, processes; by default the CPU and a single process.
     """
 

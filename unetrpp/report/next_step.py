@@ -109,8 +109,10 @@ def _waits(workspace: Workspace, name: str, plans: str, configuration: str) -> b
         stage = read_plans(workspace.plans(name, plans)).configuration(configuration).first_stage
     except UserError:
         return False
-    validated = workspace.model(name, plans, stage).glob("fold_*/validation/summary.json") if stage else ()
-    return stage is not None and len(list(validated)) < (_folds(workspace, name) or 1)
+    if stage is None:
+        return False
+    validated = workspace.model(name, plans, stage).glob("fold_*/validation/summary.json")
+    return len(list(validated)) < (_folds(workspace, name) or 1)
 
 
 def _train(dataset: str, what: str, plans: str) -> str:
